@@ -1,0 +1,218 @@
+use std::fmt;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::authority::{Authority, Cloud};
+use crate::certificate::Certificate;
+use crate::client::{ConfidentialClient, Services};
+use crate::credential::Credential;
+use crate::endpoint::Endpoints;
+use crate::error::Error;
+use crate::secret::Secret;
+use crate::time::{Clock, TimeSource};
+use crate::transport::Transport;
+
+/// Collects what a [`ConfidentialClient`] needs: a tenant or an authority, and one credential.
+///
+/// Nothing is checked before [`build`](Self::build).
+#[must_use]
+pub struct ConfidentialClientBuilder {
+    client_id: String,
+    tenant: Option<String>,
+    authority: Option<Authority>,
+    credentials: Vec<Credential>,
+    transport: Option<Arc<dyn Transport>>,
+    #[cfg(feature = "reqwest")]
+    reqwest: Option<reqwest::ClientBuilder>,
+    clock: TimeSource,
+}
+
+impl ConfidentialClientBuilder {
+    pub(crate) fn new(client_id: String) -> Self {
+        Self {
+            client_id,
+            tenant: None,
+            authority: None,
+            credentials: Vec::new(),
+            transport: None,
+            #[cfg(feature = "reqwest")]
+            reqwest: None,
+            clock: TimeSource::default(),
+        }
+    }
+
+    /// The tenant, by its id (a GUID) or one of its domains, in the worldwide cloud. For another
+    /// cloud use [`authority`](Self::authority).
+    pub fn tenant(mut self, tenant: impl Into<String>) -> Self {
+        self.tenant = Some(tenant.into());
+        self
+    }
+
+    /// The identity provider and the tenant in it.
+    pub fn authority(mut self, authority: Authority) -> Self {
+        self.authority = Some(authority);
+        self
+    }
+
+    /// Proves the client's identity with a secret: its *value*, shown once when it is created, not
+    /// its id.
+    pub fn client_secret(mut self, secret: impl Into<Secret>) -> Self {
+        self.credentials.push(Credential::Secret(secret.into()));
+        self
+    }
+
+    /// Proves the client's identity with a certificate registered with the application: each token
+    /// request carries an assertion signed with its key (PS256), and the key stays here.
+    pub fn certificate(mut self, certificate: Certificate) -> Self {
+        self.credentials.push(Credential::Certificate(certificate));
+        self
+    }
+
+    /// Sends token requests by this transport instead of reqwest.
+    pub fn transport(mut self, transport: impl Transport) -> Self {
+        self.transport = Some(Arc::new(transport));
+        self
+    }
+
+    /// Configures the HTTP client that sends token requests: a proxy, a private CA, a local
+    /// address. Redirects are switched off and time limits set on top (5 s to connect, 15 s for a
+    /// request), and a loopback authority is never asked through a proxy.
+    #[cfg(feature = "reqwest")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
+    pub fn reqwest(mut self, builder: reqwest::ClientBuilder) -> Self {
+        self.reqwest = Some(builder);
+        self
+    }
+
+    /// Reads the time from `clock` instead of the operating system: for tests.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = TimeSource::Injected(Arc::new(clock));
+        self
+    }
+
+    /// Checks everything and makes the client. Does no network I/O, so it says nothing about
+    /// whether the identity provider will accept the credential.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`], saying what to do: an empty client id; no tenant, or two that differ; a
+    /// tenant that is neither id nor domain; an authority that is not https (loopback addresses
+    /// excepted); no credential, or two; an empty secret, or one with white space around it; no
+    /// transport, or https without TLS compiled in. [`Error::Credential`]: a certificate outside
+    /// its validity.
+    pub fn build(self) -> Result<ConfidentialClient, Error> {
+        check_client_id(&self.client_id)?;
+        let authority = authority(self.tenant, self.authority)?;
+        let endpoints = Endpoints::of(&authority)?;
+        let credential = one_credential(self.credentials)?;
+        credential.check(self.clock.now().wall)?;
+        if let Credential::Secret(secret) = &credential
+            && Uuid::try_parse(secret.expose()).is_ok()
+        {
+            tracing::warn!(
+                "the client secret looks like a GUID: it is probably the secret's id; use its value, shown once when it is created"
+            );
+        }
+        let transport = match self.transport {
+            #[cfg(feature = "reqwest")]
+            Some(_) if self.reqwest.is_some() => {
+                return Err(Error::config(
+                    "both a transport and a reqwest builder were given; the client uses one, so leave the other out",
+                ));
+            }
+            Some(transport) => transport,
+            #[cfg(feature = "reqwest")]
+            None => default_transport(self.reqwest, &endpoints)?,
+            #[cfg(not(feature = "reqwest"))]
+            None => {
+                return Err(Error::config(
+                    "no transport; call transport(..), or enable the feature 'reqwest' of confidential-client",
+                ));
+            }
+        };
+        Ok(Services {
+            client_id: self.client_id,
+            endpoints,
+            credential,
+            transport,
+            clock: self.clock,
+        }
+        .into())
+    }
+}
+
+fn check_client_id(client_id: &str) -> Result<(), Error> {
+    if client_id.trim().is_empty() {
+        return Err(Error::config(
+            "the client id is empty; use the application (client) id of the app registration",
+        ));
+    }
+    if client_id.trim() != client_id {
+        return Err(Error::config(format!(
+            "the client id {client_id:?} begins or ends with white space"
+        )));
+    }
+    Ok(())
+}
+
+/// The one authority that tenant and authority together name.
+fn authority(tenant: Option<String>, authority: Option<Authority>) -> Result<Authority, Error> {
+    match (tenant, authority) {
+        (None, None) => Err(Error::config(
+            "no tenant; call tenant(..) with the directory's id or domain, or authority(..)",
+        )),
+        (Some(tenant), None) => Ok(Authority::entra(Cloud::Public, tenant)),
+        (Some(tenant), Some(authority)) if !tenant.eq_ignore_ascii_case(authority.tenant()) => {
+            Err(Error::config(format!(
+                "two tenants, {tenant:?} by tenant(..) and {:?} by authority(..); name one",
+                authority.tenant()
+            )))
+        }
+        (_, Some(authority)) => Ok(authority),
+    }
+}
+
+fn one_credential(credentials: Vec<Credential>) -> Result<Credential, Error> {
+    let count = credentials.len();
+    let mut credentials = credentials.into_iter();
+    match credentials.next() {
+        Some(credential) if count == 1 => Ok(credential),
+        Some(_) => Err(Error::config(format!(
+            "{count} credentials; a client proves its identity with one, so leave the others out"
+        ))),
+        None => Err(Error::config(
+            "no credential; call client_secret(..) or certificate(..)",
+        )),
+    }
+}
+
+#[cfg(feature = "reqwest")]
+fn default_transport(
+    builder: Option<reqwest::ClientBuilder>,
+    endpoints: &Endpoints,
+) -> Result<Arc<dyn Transport>, Error> {
+    use crate::transport::reqwest::ReqwestTransport;
+
+    if endpoints.is_https() && !cfg!(any(feature = "rustls", feature = "native-tls")) {
+        return Err(Error::config(
+            "the authority is https and no TLS is compiled in; enable the feature 'rustls' or 'native-tls' of confidential-client",
+        ));
+    }
+    let builder = builder.unwrap_or_else(ReqwestTransport::default_builder);
+    Ok(Arc::new(ReqwestTransport::new(
+        builder,
+        endpoints.is_loopback(),
+    )?))
+}
+
+impl fmt::Debug for ConfidentialClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConfidentialClientBuilder")
+            .field("client_id", &self.client_id)
+            .field("tenant", &self.tenant)
+            .field("authority", &self.authority)
+            .field("credentials", &self.credentials)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,119 @@
+use std::sync::{Arc, OnceLock};
+
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::slot::{FLIGHT_LIMIT, OVERDUE, Slot};
+use crate::error::{Error, Failure};
+use crate::time::{TimeSource, jitter};
+use crate::token::Issued;
+
+/// What a flight brings: the same for everyone who waits.
+type Outcome = Result<Arc<Issued>, Error>;
+
+/// A handle on a token request under way: a task of its own that belongs to no caller, so that
+/// dropping any of them changes nothing for the others.
+#[derive(Clone)]
+pub(crate) struct Flight {
+    outcome: watch::Receiver<Option<Outcome>>,
+    task: Arc<OnceLock<AbortHandle>>,
+    overdue: Instant,
+}
+
+/// What turns a [`Flight`] that has been announced into one that is under way.
+///
+/// It is announced under the slot's lock and launched after: a runtime that is shutting down drops
+/// a new task on the spot, and with it the [`Seat`], which takes the lock.
+pub(super) struct Departure {
+    sender: watch::Sender<Option<Outcome>>,
+    task: Arc<OnceLock<AbortHandle>>,
+    generation: u64,
+}
+
+impl Flight {
+    pub(super) fn announce(generation: u64) -> (Self, Departure) {
+        let (sender, outcome) = watch::channel(None);
+        let task = Arc::new(OnceLock::new());
+        let flight = Self {
+            outcome,
+            task: Arc::clone(&task),
+            overdue: Instant::now() + OVERDUE,
+        };
+        let departure = Departure {
+            sender,
+            task,
+            generation,
+        };
+        (flight, departure)
+    }
+
+    /// Waits for the outcome, on the waiter's own runtime and with the waiter's own timer: the
+    /// flight's runtime may have stopped. `None` if there will be none.
+    pub(super) async fn outcome(mut self) -> Option<Outcome> {
+        let arrival = self.outcome.wait_for(Option::is_some);
+        match timeout_at(self.overdue, arrival).await {
+            Ok(Ok(outcome)) => outcome.clone(),
+            Ok(Err(_)) | Err(_) => None,
+        }
+    }
+
+    pub(super) fn abort(&self) {
+        if let Some(task) = self.task.get() {
+            task.abort();
+        }
+    }
+}
+
+impl Departure {
+    /// Runs `fetch` on `runtime`, lands its outcome in the slot and then tells those who wait.
+    pub(super) fn launch(
+        self,
+        runtime: &Handle,
+        slot: &Arc<Slot<Flight>>,
+        clock: &TimeSource,
+        fetch: impl Future<Output = Result<Issued, Error>> + Send + 'static,
+    ) {
+        let seat = Seat {
+            slot: Arc::clone(slot),
+            generation: self.generation,
+        };
+        let clock = clock.clone();
+        let sender = self.sender;
+        let task = runtime.spawn(async move {
+            let outcome = match timeout(FLIGHT_LIMIT, fetch).await {
+                Ok(fetched) => fetched.map(Arc::new),
+                Err(_) => Err(too_late()),
+            };
+            if let Err(error) = &outcome {
+                tracing::warn!(%error, "a token request failed");
+            }
+            let now = clock.now();
+            seat.slot.land(seat.generation, &outcome, &now, jitter());
+            sender.send_replace(Some(outcome));
+        });
+        // Set once: a departure is launched once.
+        let _ = self.task.set(task.abort_handle());
+    }
+}
+
+/// A flight's place in its slot, given up even if the task panics or is dropped with its runtime.
+struct Seat {
+    slot: Arc<Slot<Flight>>,
+    generation: u64,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.slot.abandon(self.generation);
+    }
+}
+
+fn too_late() -> Error {
+    let message = format!(
+        "no answer from the token endpoint within {} s",
+        FLIGHT_LIMIT.as_secs()
+    );
+    Error::Transport(Failure::new(message).into())
+}

@@ -1,0 +1,501 @@
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+
+use crate::error::Error;
+use crate::time::{Deadline, Now};
+use crate::token::Issued;
+
+/// The place of one key: its token, the one flight that may be fetching another, and the memory of
+/// the last failure. `F` is a handle on a flight; nothing here knows what one is.
+///
+/// | | what it does |
+/// |---|---|
+/// | [`get`](Self::get) | reads the token and never waits |
+/// | [`join`](Self::join) | nothing to serve: joins the flight, or starts one |
+/// | [`renew`](Self::renew) | a token is due: starts a flight, if there is none |
+/// | [`land`](Self::land) | a flight brought a token or an error |
+/// | [`abandon`](Self::abandon) | a flight brought nothing and never will |
+pub(crate) struct Slot<F> {
+    /// Read without the lock, and never cleared by a failure.
+    current: ArcSwapOption<Issued>,
+    state: Mutex<State<F>>,
+}
+
+struct State<F> {
+    flight: Option<Running<F>>,
+    /// How many flights have started: the number of the latest.
+    generation: u64,
+    cool_down: Option<CoolDown>,
+    failures: u32,
+}
+
+struct Running<F> {
+    generation: u64,
+    handle: F,
+    /// Past it the flight is taken for lost, and another may start.
+    overdue: Deadline,
+}
+
+/// For how long the last failure is everybody's answer.
+struct CoolDown {
+    error: Error,
+    over: Deadline,
+}
+
+/// What a slot has for a caller.
+pub(crate) enum Answer {
+    Fresh(Arc<Issued>),
+    /// Good, and due to be renewed behind the caller's back.
+    Stale(Arc<Issued>),
+    /// Nothing to serve.
+    Wait,
+}
+
+/// What became of a caller who found nothing to serve.
+pub(crate) enum Joined<F> {
+    Served(Arc<Issued>),
+    Refused(Error),
+    Aboard { generation: u64, flight: F },
+}
+
+impl<F: Clone> Slot<F> {
+    pub(crate) fn new() -> Self {
+        Self {
+            current: ArcSwapOption::empty(),
+            state: Mutex::new(State {
+                flight: None,
+                generation: 0,
+                cool_down: None,
+                failures: 0,
+            }),
+        }
+    }
+
+    /// The one decision of the fast path.
+    pub(crate) fn get(&self, now: &Now) -> Answer {
+        match &*self.current.load() {
+            Some(issued) if issued.lifetime.unusable.reached(now) => Answer::Wait,
+            Some(issued) if issued.lifetime.refresh.reached(now) => {
+                Answer::Stale(Arc::clone(issued))
+            }
+            Some(issued) => Answer::Fresh(Arc::clone(issued)),
+            None => Answer::Wait,
+        }
+    }
+
+    /// Joins the running flight; where there is none, starts `launch` with its generation, unless
+    /// the last failure still answers for it.
+    pub(crate) fn join(&self, now: &Now, launch: impl FnOnce(u64) -> F) -> Joined<F> {
+        let mut state = self.lock();
+        // Another caller's flight may have stored a token while this one waited for the lock.
+        if let Answer::Fresh(issued) | Answer::Stale(issued) = self.get(now) {
+            return Joined::Served(issued);
+        }
+        if let Some(running) = state.running(now) {
+            return Joined::Aboard {
+                generation: running.generation,
+                flight: running.handle.clone(),
+            };
+        }
+        if let Some(error) = state.remembered(now) {
+            return Joined::Refused(error);
+        }
+        let (generation, flight) = state.start(now, launch);
+        Joined::Aboard { generation, flight }
+    }
+
+    /// Starts `launch` to renew a token that is due, unless a flight is under way, has just landed
+    /// or has just failed.
+    pub(crate) fn renew(&self, now: &Now, launch: impl FnOnce(u64) -> F) {
+        let mut state = self.lock();
+        // Another caller's flight may have stored a token while this one waited for the lock.
+        if let Answer::Fresh(_) = self.get(now) {
+            return;
+        }
+        if state.running(now).is_some() || state.remembered(now).is_some() {
+            return;
+        }
+        state.start(now, launch);
+    }
+
+    /// Takes what a flight brought. A token is stored if it outlives the one at hand; an error
+    /// never removes one. `jitter`, from 0 to 1, moves the end of the cool-down.
+    pub(crate) fn land(
+        &self,
+        generation: u64,
+        outcome: &Result<Arc<Issued>, Error>,
+        now: &Now,
+        jitter: f64,
+    ) {
+        let mut state = self.lock();
+        let overtaken = generation != state.generation;
+        match outcome {
+            Ok(issued) => {
+                if !overtaken || self.is_outlived_by(issued) {
+                    self.current.store(Some(Arc::clone(issued)));
+                    state.cool_down = None;
+                    state.failures = 0;
+                }
+            }
+            // A flight that another has overtaken has no say in what is remembered.
+            Err(_) if overtaken => {}
+            Err(error) => {
+                state.failures = state.failures.saturating_add(1);
+                state.cool_down = Some(CoolDown {
+                    error: error.clone(),
+                    over: now.plus(cool_down(error, state.failures, jitter)),
+                });
+            }
+        }
+        state.end(generation);
+    }
+
+    /// Forgets a flight that will not land: it panicked, or went down with its runtime.
+    pub(crate) fn abandon(&self, generation: u64) {
+        self.lock().end(generation);
+    }
+
+    /// The flight under way, if any.
+    pub(crate) fn flight(&self) -> Option<F> {
+        let state = self.lock();
+        state.flight.as_ref().map(|running| running.handle.clone())
+    }
+
+    fn is_outlived_by(&self, issued: &Issued) -> bool {
+        match &*self.current.load() {
+            Some(current) => issued.lifetime.unusable.wall > current.lifetime.unusable.wall,
+            None => true,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<F>> {
+        // Nothing panics while it is held; were it so, every field is still whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<F: Clone> State<F> {
+    fn running(&self, now: &Now) -> Option<&Running<F>> {
+        self.flight
+            .as_ref()
+            .filter(|running| !running.overdue.reached(now))
+    }
+
+    /// The last failure, as long as it answers for the next attempt.
+    fn remembered(&self, now: &Now) -> Option<Error> {
+        let cool_down = self.cool_down.as_ref()?;
+        if cool_down.over.reached(now) {
+            return None;
+        }
+        Some(
+            cool_down
+                .error
+                .with_retry_after(cool_down.over.remaining(now)),
+        )
+    }
+
+    fn start(&mut self, now: &Now, launch: impl FnOnce(u64) -> F) -> (u64, F) {
+        self.generation = self.generation.wrapping_add(1);
+        let handle = launch(self.generation);
+        self.flight = Some(Running {
+            generation: self.generation,
+            handle: handle.clone(),
+            overdue: now.plus(OVERDUE),
+        });
+        (self.generation, handle)
+    }
+
+    fn end(&mut self, generation: u64) {
+        // By generation: what ends may have been replaced.
+        self.flight
+            .take_if(|running| running.generation == generation);
+    }
+}
+
+/// How long a failure answers for further attempts. What the server asked for counts, up to a
+/// limit; without it, attempts thin out: from one second to 30 for what time may cure, from five
+/// to 60 for a refusal.
+fn cool_down(error: &Error, failures: u32, jitter: f64) -> Duration {
+    if let Some(asked) = error.retry_after() {
+        let throttled = error.status() == Some(http::StatusCode::TOO_MANY_REQUESTS);
+        return asked.min(if throttled { HOUR } else { FIVE_MINUTES });
+    }
+    let (first, longest) = if error.is_transient() {
+        (1, 30)
+    } else {
+        (5, 60)
+    };
+    let doubled = 2_u64
+        .saturating_pow(failures.saturating_sub(1))
+        .saturating_mul(first);
+    // Up to a quarter less, so that a fleet that failed together does not come back together.
+    Duration::from_secs(doubled.min(longest)).mul_f64(1.0 - 0.25 * jitter.clamp(0.0, 1.0))
+}
+
+/// The limit on a whole flight, every attempt included; its own timer ends it then.
+pub(crate) const FLIGHT_LIMIT: Duration = Duration::from_secs(30);
+/// A little later, a flight whose own timer did not end it is given up by those who wait.
+pub(crate) const OVERDUE: Duration = Duration::from_secs(31);
+const FIVE_MINUTES: Duration = Duration::from_secs(5 * 60);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Failure;
+    use crate::time::TimeSource;
+
+    /// A slot whose flights are their own numbers, at a time that only the test moves.
+    struct Bench {
+        slot: Slot<u64>,
+        now: Now,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            Self {
+                slot: Slot::new(),
+                now: TimeSource::System.now(),
+            }
+        }
+
+        fn sleep(&mut self, seconds: u64) {
+            self.now.wall += Duration::from_secs(seconds);
+            self.now.monotonic += Duration::from_secs(seconds);
+        }
+
+        fn token(&self, name: &str, seconds: u64) -> Result<Arc<Issued>, Error> {
+            Ok(Arc::new(Issued::sample("t", name, seconds, self.now)))
+        }
+
+        fn land(&self, generation: u64, outcome: &Result<Arc<Issued>, Error>) {
+            self.slot.land(generation, outcome, &self.now, 0.0);
+        }
+
+        /// What a caller meets, in a word and a number.
+        fn join(&self) -> String {
+            let mut started = false;
+            let joined = self.slot.join(&self.now, |generation| {
+                started = true;
+                generation
+            });
+            match joined {
+                Joined::Served(_) => "served".to_owned(),
+                Joined::Refused(error) => {
+                    format!("refused for {}", error.retry_after().unwrap().as_secs())
+                }
+                Joined::Aboard { flight, .. } if started => format!("started {flight}"),
+                Joined::Aboard { flight, .. } => format!("joined {flight}"),
+            }
+        }
+
+        fn renews(&self) -> bool {
+            let mut started = false;
+            self.slot.renew(&self.now, |generation| {
+                started = true;
+                generation
+            });
+            started
+        }
+
+        fn get(&self) -> &'static str {
+            match self.slot.get(&self.now) {
+                Answer::Fresh(_) => "fresh",
+                Answer::Stale(_) => "stale",
+                Answer::Wait => "wait",
+            }
+        }
+    }
+
+    fn no_answer() -> Result<Arc<Issued>, Error> {
+        Err(Error::Transport(Failure::new("no answer").into()))
+    }
+
+    #[test]
+    fn a_token_is_fresh_then_stale_then_gone() {
+        let mut bench = Bench::new();
+        assert_eq!(bench.get(), "wait");
+        bench.join();
+        bench.land(1, &bench.token("a", 3600));
+        for (seconds, answer) in [
+            (0, "fresh"),
+            (3299, "fresh"),
+            (1, "stale"),
+            (289, "stale"),
+            (1, "wait"),
+        ] {
+            bench.sleep(seconds);
+            assert_eq!(bench.get(), answer);
+        }
+    }
+
+    #[test]
+    fn either_clock_ends_a_token() {
+        let mut bench = Bench::new();
+        bench.join();
+        bench.land(1, &bench.token("a", 3600));
+        bench.now.wall += Duration::from_secs(3590);
+        assert_eq!(bench.get(), "wait", "the machine was suspended");
+        bench.now.wall -= Duration::from_secs(7200);
+        assert_eq!(bench.get(), "fresh", "the wall clock was set back");
+        bench.now.monotonic += Duration::from_secs(3590);
+        assert_eq!(bench.get(), "wait", "and the token lived on while it was");
+    }
+
+    #[test]
+    fn one_flight_and_everybody_joins_it() {
+        let bench = Bench::new();
+        assert_eq!(bench.join(), "started 1");
+        assert_eq!(bench.join(), "joined 1");
+        assert!(!bench.renews());
+        bench.land(1, &bench.token("a", 3600));
+        assert_eq!(bench.join(), "served");
+    }
+
+    #[test]
+    fn a_due_token_is_renewed_by_one_flight() {
+        let mut bench = Bench::new();
+        bench.join();
+        bench.land(1, &bench.token("a", 3600));
+        assert!(!bench.renews(), "it is fresh");
+        bench.sleep(3300);
+        assert!(bench.renews());
+        assert!(!bench.renews(), "a flight is under way");
+        bench.land(2, &bench.token("b", 3600));
+        assert!(!bench.renews(), "another caller's flight has landed");
+    }
+
+    /// failures.md F1, F3 and M9.
+    #[test]
+    fn a_failure_never_removes_a_token_and_is_tried_again() {
+        let mut bench = Bench::new();
+        bench.join();
+        bench.land(1, &bench.token("a", 3600));
+        bench.sleep(3300);
+        assert!(bench.renews());
+        bench.land(2, &no_answer());
+        assert_eq!(bench.get(), "stale");
+        assert!(!bench.renews(), "cooling down");
+        bench.sleep(1);
+        assert!(bench.renews());
+    }
+
+    #[test]
+    fn a_failure_answers_for_those_who_come_in_the_next_moments() {
+        let mut bench = Bench::new();
+        bench.join();
+        bench.land(1, &no_answer());
+        assert_eq!(bench.join(), "refused for 1");
+        bench.sleep(1);
+        assert_eq!(bench.join(), "started 2");
+        bench.land(2, &no_answer());
+        assert_eq!(bench.join(), "refused for 2", "twice in a row");
+        bench.sleep(2);
+        assert_eq!(bench.join(), "started 3");
+        bench.land(3, &bench.token("a", 1));
+        bench.sleep(1);
+        assert_eq!(bench.join(), "started 4", "a success clears the memory");
+        bench.land(4, &no_answer());
+        assert_eq!(bench.join(), "refused for 1", "and the count");
+    }
+
+    #[test]
+    fn a_cool_down_has_the_length_that_its_cause_asks_for() {
+        let no_answer = || Error::Transport(Failure::new("no answer").into());
+        let told_to_wait = |status: u16, seconds: u64| {
+            let failure = Failure::new("wait")
+                .status(http::StatusCode::from_u16(status).unwrap())
+                .retry_after(Some(Duration::from_secs(seconds)));
+            Error::Throttled(failure.into())
+        };
+        for (name, error, failures, jitter, seconds) in [
+            ("transient", no_answer(), 1, 0.0, 1.0),
+            ("transient, doubled", no_answer(), 4, 0.0, 8.0),
+            ("transient, at its longest", no_answer(), 9, 0.0, 30.0),
+            ("after years", no_answer(), u32::MAX, 0.0, 30.0),
+            ("jitter takes up to a quarter", no_answer(), 4, 1.0, 6.0),
+            ("refused", Error::config("no"), 1, 0.0, 5.0),
+            ("refused, doubled", Error::config("no"), 2, 0.0, 10.0),
+            ("refused, at its longest", Error::config("no"), 9, 0.0, 60.0),
+            (
+                "Retry-After, to the letter",
+                told_to_wait(429, 7),
+                9,
+                1.0,
+                7.0,
+            ),
+            (
+                "429: at most an hour",
+                told_to_wait(429, 86_400),
+                1,
+                0.0,
+                3600.0,
+            ),
+            (
+                "503: at most five minutes",
+                told_to_wait(503, 86_400),
+                1,
+                0.0,
+                300.0,
+            ),
+        ] {
+            let length = cool_down(&error, failures, jitter).as_secs_f64();
+            assert_eq!(length, seconds, "{name}");
+        }
+    }
+
+    #[test]
+    fn an_abandoned_flight_is_replaced_at_once() {
+        let bench = Bench::new();
+        assert_eq!(bench.join(), "started 1");
+        bench.slot.abandon(1);
+        assert_eq!(bench.join(), "started 2");
+        bench.slot.abandon(1);
+        assert_eq!(
+            bench.join(),
+            "joined 2",
+            "what is over cannot end its successor"
+        );
+    }
+
+    /// failures.md F7: a flight is known by its generation.
+    #[test]
+    fn an_overdue_flight_is_replaced_and_its_late_result_kept_only_if_it_lasts_longer() {
+        let mut bench = Bench::new();
+        assert_eq!(bench.join(), "started 1");
+        let late = bench.token("late", 3600);
+        bench.sleep(30);
+        assert_eq!(bench.join(), "joined 1");
+        bench.sleep(1);
+        assert_eq!(bench.join(), "started 2");
+        bench.land(1, &no_answer());
+        assert_eq!(bench.join(), "joined 2", "a late error says nothing");
+        bench.land(2, &bench.token("in time", 3600));
+        bench.land(1, &late);
+        let Answer::Fresh(issued) = bench.slot.get(&bench.now) else {
+            panic!("a token is there");
+        };
+        assert_eq!(issued.text(), "in time");
+        bench.land(1, &bench.token("later still", 7000));
+        let Answer::Fresh(issued) = bench.slot.get(&bench.now) else {
+            panic!("a token is there");
+        };
+        assert_eq!(issued.text(), "later still");
+    }
+
+    #[test]
+    fn a_token_shorter_than_the_one_at_hand_replaces_it_when_asked_for() {
+        let mut bench = Bench::new();
+        bench.join();
+        bench.land(1, &bench.token("long", 3600));
+        bench.sleep(3300);
+        bench.renews();
+        bench.land(2, &bench.token("short", 200));
+        let Answer::Fresh(issued) = bench.slot.get(&bench.now) else {
+            panic!("a token is there");
+        };
+        assert_eq!(issued.text(), "short");
+    }
+}

@@ -1,0 +1,246 @@
+use std::fmt;
+use std::sync::Arc;
+
+use http::Uri;
+use uuid::Uuid;
+
+use crate::authority::Tenant;
+use crate::builder::ConfidentialClientBuilder;
+use crate::cache::{Answer, Cache, Slot};
+use crate::credential::Credential;
+use crate::endpoint::Endpoints;
+use crate::error::{Error, Failure};
+use crate::provider::TokenProvider;
+use crate::request::{TokenHttpRequest, TokenRequest};
+use crate::response::{self, Asked};
+use crate::time::{TimeSource, jitter};
+use crate::token::{AccessToken, Issued, Key, Kind, TokenSource};
+use crate::transport::Transport;
+
+/// A confidential client: an application that can keep a credential, and proves its identity with
+/// it to get access tokens.
+///
+/// Make one per process, with [`builder`](Self::builder), and share it: it is an `Arc` inside,
+/// cheap to clone, and holds the cache and the connections. Every method takes `&self`. Calls that
+/// may go to the network need a tokio runtime with time and I/O enabled, such as
+/// `#[tokio::main]`'s.
+#[derive(Clone)]
+pub struct ConfidentialClient(Arc<Inner>);
+
+struct Inner {
+    cache: Cache,
+    services: Arc<Services>,
+}
+
+/// What a flight takes along. It never holds the client, whose end ends the flight.
+pub(crate) struct Services {
+    pub(crate) client_id: String,
+    pub(crate) endpoints: Endpoints,
+    pub(crate) credential: Credential,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) clock: TimeSource,
+}
+
+/// A request that has been checked against this client.
+#[derive(Clone)]
+pub(crate) struct Call {
+    key: Key,
+    tenant: Tenant,
+    request: TokenRequest,
+    correlation_id: Option<Uuid>,
+}
+
+impl ConfidentialClient {
+    /// Starts a client for the application (client) id of the registration, usually a GUID.
+    pub fn builder(client_id: impl Into<String>) -> ConfidentialClientBuilder {
+        ConfidentialClientBuilder::new(client_id.into())
+    }
+
+    /// Gets a token for the application itself, by the client-credentials grant
+    /// ([RFC 6749 section 4.4]): from memory while there is a good one, else from the identity
+    /// provider.
+    ///
+    /// However many callers wait for the same token, one request is made, and all share its result
+    /// or its error. Dropping the returned future stops nothing for the others. A token that is
+    /// due to be renewed is returned at once and renewed in the background; if that fails, it is
+    /// served until it ends. After a failure, callers get that failure's error for a moment
+    /// without another request: a second or more for what time may cure, five or more for a
+    /// refusal, as long as `Retry-After` asks where it is sent.
+    ///
+    /// # Errors
+    ///
+    /// Before the network, [`Error::Config`]: a scope that is not one resource's `/.default`, a
+    /// tenant that is not one organisation's, a correlation id that is no GUID, no tokio runtime;
+    /// and [`Error::Credential`], a certificate outside its validity. After it, whatever the
+    /// provider answered: see [`Error`].
+    ///
+    /// [RFC 6749 section 4.4]: https://www.rfc-editor.org/rfc/rfc6749#section-4.4
+    pub async fn acquire_token_for_client(
+        &self,
+        request: impl Into<TokenRequest>,
+    ) -> Result<AccessToken, Error> {
+        let call = self.check_for_application(request.into())?;
+        let slot = self.0.cache.slot(&call.key);
+        self.token(&slot, &call).await
+    }
+
+    /// Binds a request to its place in the cache: the fastest way to the same token again and
+    /// again. Does no I/O and gets no token yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] for a request that
+    /// [`acquire_token_for_client`](Self::acquire_token_for_client) would refuse, and for one with
+    /// a correlation id, which belongs to a single call.
+    pub fn token_provider(&self, request: impl Into<TokenRequest>) -> Result<TokenProvider, Error> {
+        let call = self.check_for_application(request.into())?;
+        if call.correlation_id.is_some() {
+            return Err(Error::config(
+                "a token provider serves many calls, and a correlation id belongs to one; leave it out",
+            ));
+        }
+        let slot = self.0.cache.slot(&call.key);
+        Ok(TokenProvider::new(self.clone(), slot, call))
+    }
+
+    /// Checks everything that can be known before the network.
+    fn check_for_application(&self, request: TokenRequest) -> Result<Call, Error> {
+        let scopes = request.requested_scopes();
+        scopes.check_for_application()?;
+        let tenant = match request.requested_tenant()? {
+            Some(tenant) => tenant.clone(),
+            None => self.0.services.endpoints.tenant().clone(),
+        };
+        tenant.check_for_application()?;
+        let key = Key {
+            tenant: Arc::clone(tenant.folded()),
+            scopes: scopes.set().clone(),
+            kind: Kind::Application,
+        };
+        Ok(Call {
+            key,
+            tenant,
+            correlation_id: request.requested_correlation_id()?,
+            request,
+        })
+    }
+
+    /// A token from the slot, or through it from the identity provider. A hit neither waits nor
+    /// allocates; the rest is boxed, to keep the future small.
+    pub(crate) async fn token(&self, slot: &Arc<Slot>, call: &Call) -> Result<AccessToken, Error> {
+        match slot.get(&self.0.services.clock.now()) {
+            Answer::Fresh(issued) => hand_out(issued, call, TokenSource::Cache),
+            Answer::Stale(issued) => {
+                self.0.cache.renew(slot, || self.fetch(call));
+                hand_out(issued, call, TokenSource::Cache)
+            }
+            Answer::Wait => Box::pin(self.wait(slot, call)).await,
+        }
+    }
+
+    /// The slot's token, if it is good; a pure read.
+    pub(crate) fn cached(&self, slot: &Slot, call: &Call) -> Option<AccessToken> {
+        match slot.get(&self.0.services.clock.now()) {
+            Answer::Fresh(issued) | Answer::Stale(issued) => {
+                hand_out(issued, call, TokenSource::Cache).ok()
+            }
+            Answer::Wait => None,
+        }
+    }
+
+    async fn wait(&self, slot: &Arc<Slot>, call: &Call) -> Result<AccessToken, Error> {
+        let (issued, source) = self.0.cache.wait(slot, || self.fetch(call)).await?;
+        hand_out(issued, call, source)
+    }
+
+    /// The future of a flight.
+    fn fetch(&self, call: &Call) -> impl Future<Output = Result<Issued, Error>> + use<> {
+        Arc::clone(&self.0.services).fetch(call.clone())
+    }
+}
+
+impl Services {
+    /// One token request, from credential to parsed answer.
+    async fn fetch(self: Arc<Self>, call: Call) -> Result<Issued, Error> {
+        let id = call.correlation_id.unwrap_or_else(Uuid::new_v4).to_string();
+        let endpoint = self.endpoints.token_endpoint(&call.tenant);
+        let now = self.clock.now();
+        let proof = self
+            .credential
+            .prove(&self.client_id, endpoint.as_str(), now.wall)
+            .await?;
+        let request = TokenHttpRequest {
+            endpoint: &endpoint,
+            client_id: &self.client_id,
+            proof: &proof,
+            scopes: call.request.requested_scopes().as_str(),
+            correlation_id: &id,
+        }
+        .to_http()?;
+        tracing::debug!(correlation_id = id, "token request");
+        let uri = request.uri().clone();
+        let response = match self.transport.send(request).await {
+            Ok(response) => response,
+            Err(source) => return Err(no_answer(&uri, &id, source)),
+        };
+        tracing::debug!(
+            correlation_id = id,
+            status = response.status().as_u16(),
+            "token response"
+        );
+        // The clock was read before the request went out: a token lives from when it was issued.
+        let asked = Asked {
+            key: call.key,
+            tenant: call.tenant.as_str(),
+            scopes: call.request.requested_scopes().as_str(),
+            correlation_id: &id,
+            proof: &proof,
+        };
+        response::parse(&response, asked, now, jitter())
+    }
+}
+
+impl fmt::Debug for ConfidentialClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Services {
+            client_id,
+            endpoints,
+            credential,
+            ..
+        } = &*self.0.services;
+        f.debug_struct("ConfidentialClient")
+            .field("client_id", client_id)
+            .field("authority", &endpoints.to_string())
+            .field("credential", credential)
+            .finish_non_exhaustive()
+    }
+}
+
+impl From<Services> for ConfidentialClient {
+    fn from(services: Services) -> Self {
+        Self(Arc::new(Inner {
+            cache: Cache::new(services.clock.clone()),
+            services: Arc::new(services),
+        }))
+    }
+}
+
+fn hand_out(issued: Arc<Issued>, call: &Call, source: TokenSource) -> Result<AccessToken, Error> {
+    AccessToken::hand_out(issued, &call.key, source).ok_or_else(|| {
+        let message = "the cache held a token for another request; it was not handed out, please report this as a bug";
+        Error::InvalidResponse(Failure::new(message).into())
+    })
+}
+
+fn no_answer(
+    endpoint: &Uri,
+    correlation_id: &str,
+    source: Box<dyn std::error::Error + Send + Sync>,
+) -> Error {
+    Error::Transport(
+        Failure::new(format!("no answer from the token endpoint {endpoint}"))
+            .correlation_id(correlation_id)
+            .source(source)
+            .into(),
+    )
+}

@@ -1,0 +1,295 @@
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+
+mod server;
+
+pub use server::ServerError;
+pub(crate) use server::{Answer, Escaped};
+
+/// Why there is no token. The variant says who must act.
+///
+/// Cheap to clone: everyone who waited for one token request gets the same error. Neither
+/// `Display` nor `Debug` shows a secret, a token or an assertion, and text that came from a server
+/// is shown with its control characters escaped.
+///
+/// ```
+/// use confidential_client::{ConfidentialClient, Error};
+///
+/// let error = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
+///     .tenant("contoso.onmicrosoft.com")
+///     .build()
+///     .unwrap_err();
+/// assert!(matches!(error, Error::Config(_)));
+/// assert!(error.to_string().contains("no credential"));
+/// ```
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The caller's code or configuration is wrong; found by `build()` or before the network.
+    #[error(transparent)]
+    Config(ErrorDetails),
+    /// The holder of the key must act: a certificate or private key cannot be used.
+    #[error(transparent)]
+    Credential(ErrorDetails),
+    /// The identity provider gave no answer.
+    #[error(transparent)]
+    Transport(ErrorDetails),
+    /// The identity provider answered, and the answer is no.
+    #[error(transparent)]
+    Server(ServerError),
+    /// The identity provider told us to wait: 429, or 503 with `Retry-After`.
+    #[error(transparent)]
+    Throttled(ErrorDetails),
+    /// The identity provider's answer cannot be read.
+    #[error(transparent)]
+    InvalidResponse(ErrorDetails),
+}
+
+impl Error {
+    /// Whether time alone may cure it: no answer, throttling, 408, 5xx, or an `error` that says so.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Transport(_) | Self::Throttled(_) => true,
+            Self::Server(server) => server.is_transient(),
+            Self::InvalidResponse(details) => details.0.status.is_some_and(transient_status),
+            Self::Config(_) | Self::Credential(_) => false,
+        }
+    }
+
+    /// How long the identity provider asked us to wait, from now; `None` where it did not ask.
+    ///
+    /// An error remembered from an earlier request tells what is left of the wait.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Server(server) => server.retry_after(),
+            other => other.details().and_then(|details| details.0.retry_after),
+        }
+    }
+
+    /// The claims the identity provider asks for, as JSON, to pass on with the next request.
+    pub fn claims_challenge(&self) -> Option<&str> {
+        self.server().and_then(ServerError::claims)
+    }
+
+    /// Whether only a user in front of a browser can help: consent, sign-in, multi-factor.
+    pub fn needs_user_interaction(&self) -> bool {
+        self.server()
+            .is_some_and(ServerError::needs_user_interaction)
+    }
+
+    /// Whether the identity provider refused the credential itself (`invalid_client`).
+    pub fn is_credential_rejected(&self) -> bool {
+        self.server()
+            .is_some_and(|server| server.error() == "invalid_client")
+    }
+
+    /// The HTTP status of the answer, where there was one, whatever its body.
+    pub fn status(&self) -> Option<StatusCode> {
+        match self {
+            Self::Server(server) => Some(server.status()),
+            other => other.details().and_then(|details| details.0.status),
+        }
+    }
+
+    /// The correlation id of the token request that failed: what a support engineer asks for.
+    ///
+    /// Callers who shared one request share its id; `None` where no request was made.
+    pub fn correlation_id(&self) -> Option<&str> {
+        match self {
+            Self::Server(server) => server.correlation_id(),
+            other => other
+                .details()
+                .and_then(|details| details.0.correlation_id.as_deref()),
+        }
+    }
+
+    /// The answer's OAuth error, be it a refusal or a request to wait.
+    fn server(&self) -> Option<&ServerError> {
+        match self {
+            Self::Server(server) => Some(server),
+            other => other
+                .details()
+                .and_then(|details| details.0.server.as_ref()),
+        }
+    }
+
+    fn details(&self) -> Option<&ErrorDetails> {
+        match self {
+            Self::Config(details)
+            | Self::Credential(details)
+            | Self::Transport(details)
+            | Self::Throttled(details)
+            | Self::InvalidResponse(details) => Some(details),
+            Self::Server(_) => None,
+        }
+    }
+
+    pub(crate) fn config(message: impl Into<String>) -> Self {
+        Self::Config(Failure::new(message).into())
+    }
+
+    pub(crate) fn credential(message: impl Into<String>) -> Self {
+        Self::Credential(Failure::new(message).into())
+    }
+
+    /// The same error, as it is told to someone who comes `remaining` before the wait is over.
+    pub(crate) fn with_retry_after(&self, remaining: Duration) -> Self {
+        let wait = |details: &ErrorDetails| {
+            let mut failure = Failure::clone(&details.0);
+            failure.retry_after = Some(remaining);
+            failure.into()
+        };
+        match self {
+            Self::Config(details) => Self::Config(wait(details)),
+            Self::Credential(details) => Self::Credential(wait(details)),
+            Self::Transport(details) => Self::Transport(wait(details)),
+            Self::Throttled(details) => Self::Throttled(wait(details)),
+            Self::InvalidResponse(details) => Self::InvalidResponse(wait(details)),
+            Self::Server(server) => Self::Server(server.with_retry_after(remaining)),
+        }
+    }
+}
+
+/// What an [`Error`] other than [`Error::Server`] knows; shown by `Display`, opaque otherwise.
+///
+/// The accessors are on [`Error`].
+#[derive(Clone)]
+pub struct ErrorDetails(Arc<Failure>);
+
+impl fmt::Display for ErrorDetails {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)
+    }
+}
+
+impl fmt::Debug for ErrorDetails {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl StdError for ErrorDetails {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+impl From<Failure> for ErrorDetails {
+    fn from(failure: Failure) -> Self {
+        Self(Arc::new(failure))
+    }
+}
+
+/// The parts of an [`ErrorDetails`], while it is put together.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    message: String,
+    status: Option<StatusCode>,
+    correlation_id: Option<String>,
+    retry_after: Option<Duration>,
+    server: Option<ServerError>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+impl Failure {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            status: None,
+            correlation_id: None,
+            retry_after: None,
+            server: None,
+            source: None,
+        }
+    }
+
+    pub(crate) fn status(mut self, status: StatusCode) -> Self {
+        self.status = Some(status);
+        self
+    }
+
+    pub(crate) fn correlation_id(mut self, id: &str) -> Self {
+        self.correlation_id = Some(id.to_owned());
+        self
+    }
+
+    pub(crate) fn retry_after(mut self, retry_after: Option<Duration>) -> Self {
+        self.retry_after = retry_after;
+        self
+    }
+
+    pub(crate) fn server(mut self, server: Option<ServerError>) -> Self {
+        self.server = server;
+        self
+    }
+
+    pub(crate) fn source(mut self, source: Box<dyn StdError + Send + Sync>) -> Self {
+        self.source = Some(Arc::from(source));
+        self
+    }
+}
+
+/// A status that time may cure ([RFC 9110 section 15], RFC 6585 section 4).
+///
+/// [RFC 9110 section 15]: https://www.rfc-editor.org/rfc/rfc9110#section-15
+fn transient_status(status: StatusCode) -> bool {
+    status.is_server_error()
+        || status == StatusCode::REQUEST_TIMEOUT
+        || status == StatusCode::TOO_MANY_REQUESTS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_two_words_and_its_debug_begins_with_the_variant() {
+        assert!(size_of::<Error>() <= 2 * size_of::<usize>());
+        assert!(format!("{:?}", Error::config("no")).starts_with("Config"));
+        assert!(format!("{:?}", Error::credential("no")).starts_with("Credential"));
+    }
+
+    #[test]
+    fn the_cause_is_in_the_chain_and_not_in_the_message() {
+        let cause = std::io::Error::other("connection reset");
+        let error = Error::Transport(
+            Failure::new("no answer from the token endpoint")
+                .source(Box::new(cause))
+                .into(),
+        );
+        assert_eq!(error.to_string(), "no answer from the token endpoint");
+        assert_eq!(error.source().unwrap().to_string(), "connection reset");
+    }
+
+    #[test]
+    fn predicates_look_at_status_where_no_oauth_error_came() {
+        let invalid = |status: u16| {
+            let status = StatusCode::from_u16(status).unwrap();
+            Error::InvalidResponse(Failure::new("unreadable").status(status).into())
+        };
+        for (status, transient) in [
+            (200, false),
+            (302, false),
+            (404, false),
+            (408, true),
+            (429, true),
+            (500, true),
+            (503, true),
+        ] {
+            assert_eq!(invalid(status).is_transient(), transient, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_remembered_error_tells_what_is_left_of_the_wait() {
+        let error = Error::Throttled(Failure::new("wait").into());
+        assert_eq!(error.retry_after(), None);
+        let later = error.with_retry_after(Duration::from_secs(3));
+        assert_eq!(later.retry_after(), Some(Duration::from_secs(3)));
+        assert!(matches!(later, Error::Throttled(_)));
+    }
+}

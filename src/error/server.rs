@@ -1,0 +1,343 @@
+use std::fmt::{self, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::transient_status;
+
+/// An OAuth 2.0 error response ([RFC 6749 section 5.2]), with what Microsoft Entra ID adds to it.
+///
+/// Decide on [`error`](Self::error) and on the predicates of [`Error`](crate::Error); Microsoft
+/// changes codes and texts at any time. `Display` gives status, error, description and
+/// [`help`](Self::help) on one line.
+///
+/// [RFC 6749 section 5.2]: https://www.rfc-editor.org/rfc/rfc6749#section-5.2
+#[derive(Clone)]
+pub struct ServerError(Arc<Answer>);
+
+impl ServerError {
+    /// The HTTP status of the answer.
+    pub fn status(&self) -> StatusCode {
+        self.0.status
+    }
+
+    /// The `error` member, such as `invalid_client`.
+    pub fn error(&self) -> &str {
+        &self.0.error
+    }
+
+    /// The `error_description` member, as it came: it may hold line breaks.
+    pub fn error_description(&self) -> Option<&str> {
+        self.0.error_description.as_deref()
+    }
+
+    /// The AADSTS numbers, most telling first; empty where the provider is not Microsoft's.
+    pub fn error_codes(&self) -> &[u64] {
+        &self.0.error_codes
+    }
+
+    /// The `suberror` member, such as `consent_required`.
+    pub fn suberror(&self) -> Option<&str> {
+        self.0.suberror.as_deref()
+    }
+
+    /// The `claims` member: JSON to pass on with the next request.
+    pub fn claims(&self) -> Option<&str> {
+        self.0.claims.as_deref()
+    }
+
+    /// The correlation id of the request: the answer's, else the one we sent.
+    pub fn correlation_id(&self) -> Option<&str> {
+        self.0.correlation_id.as_deref()
+    }
+
+    /// The `trace_id` member: the request's number inside Microsoft Entra ID.
+    pub fn trace_id(&self) -> Option<&str> {
+        self.0.trace_id.as_deref()
+    }
+
+    /// The `timestamp` member as it came, such as `2026-11-21 03:00:00Z` (UTC).
+    pub fn timestamp(&self) -> Option<&str> {
+        self.0.timestamp.as_deref()
+    }
+
+    /// How long the answer asked us to wait, from now; `None` where it did not ask.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+
+    /// One sentence of what to do about it, for the codes that daemon authors meet most.
+    pub fn help(&self) -> Option<&str> {
+        if let Some(skew) = self.0.clock_skew.as_deref()
+            && self.error_codes().contains(&700024)
+        {
+            return Some(skew);
+        }
+        self.error_codes().iter().find_map(|code| help(*code))
+    }
+
+    pub(super) fn is_transient(&self) -> bool {
+        transient_status(self.status())
+            || self.error() == "temporarily_unavailable"
+            || self
+                .error_codes()
+                .iter()
+                .any(|code| TRANSIENT_CODES.contains(code))
+    }
+
+    pub(super) fn needs_user_interaction(&self) -> bool {
+        match self.error() {
+            "interaction_required" | "login_required" | "consent_required" => true,
+            // client_mismatch and protection_policy_required are not for the user to mend.
+            "invalid_grant" => matches!(
+                self.suberror(),
+                Some(
+                    "basic_action"
+                        | "additional_action"
+                        | "consent_required"
+                        | "user_password_expired"
+                )
+            ),
+            _ => false,
+        }
+    }
+
+    pub(super) fn with_retry_after(&self, remaining: Duration) -> Self {
+        let mut answer = Answer::clone(&self.0);
+        answer.retry_after = Some(remaining);
+        answer.into()
+    }
+}
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the token endpoint answered {} {}",
+            self.status().as_u16(),
+            Escaped(self.error())
+        )?;
+        if let Some(description) = self.error_description() {
+            write!(f, ": {}", Escaped(description))?;
+        }
+        if let Some(help) = self.help() {
+            write!(f, " (help: {help})")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for ServerError {}
+
+impl From<Answer> for ServerError {
+    fn from(answer: Answer) -> Self {
+        Self(Arc::new(answer))
+    }
+}
+
+/// The members of a [`ServerError`], as the response parser found them.
+#[derive(Clone)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) error: String,
+    pub(crate) error_description: Option<String>,
+    pub(crate) error_codes: Vec<u64>,
+    pub(crate) suberror: Option<String>,
+    pub(crate) claims: Option<String>,
+    pub(crate) correlation_id: Option<String>,
+    pub(crate) trace_id: Option<String>,
+    pub(crate) timestamp: Option<String>,
+    pub(crate) retry_after: Option<Duration>,
+    /// What our clock and the answer's `Date` header disagree about, in words.
+    pub(crate) clock_skew: Option<String>,
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerError")
+            .field("status", &self.status.as_u16())
+            .field("error", &self.error)
+            .field("error_description", &self.error_description)
+            .field("error_codes", &self.error_codes)
+            .field("suberror", &self.suberror)
+            .field("claims", &self.claims)
+            .field("correlation_id", &self.correlation_id)
+            .field("trace_id", &self.trace_id)
+            .field("timestamp", &self.timestamp)
+            .field("retry_after", &self.retry_after)
+            .finish()
+    }
+}
+
+/// A server's text made safe for a terminal and a log: one line, no control characters, no
+/// invisible marks that turn the reading direction.
+pub(crate) struct Escaped<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, line) in self.0.split("\r\n").enumerate() {
+            if index > 0 {
+                f.write_char(' ')?;
+            }
+            for c in line.chars() {
+                match c {
+                    '\n' => f.write_char(' ')?,
+                    '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                        write!(f, "{}", c.escape_unicode())?;
+                    }
+                    c if c.is_control() => write!(f, "{}", c.escape_default())?,
+                    c => f.write_char(c)?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Codes that Entra documents as "try again", whatever the status they come with.
+const TRANSIENT_CODES: [u64; 5] = [90033, 90006, 90024, 90012, 50033];
+
+fn help(code: u64) -> Option<&'static str> {
+    Some(match code {
+        7000215 => {
+            "the client secret is wrong; use the secret's value, shown once when it is created, and not its secret ID"
+        }
+        7000216 | 7000218 => {
+            "the request carried no credential; give the client a secret or a certificate"
+        }
+        7000222 => {
+            "the client secret has expired; create a new one in the app registration and deploy its value"
+        }
+        700016 => {
+            "the application is not in this tenant; check client id and tenant, or have the tenant's administrator consent to it"
+        }
+        90002 | 900023 => {
+            "there is no such tenant in this cloud; check the tenant's id or domain, and that the authority is of the right cloud"
+        }
+        700027 => {
+            "the certificate is not registered with the application, or another key signed; upload the certificate to the app registration and compare thumbprints"
+        }
+        700024 => {
+            "the assertion is outside its time range; check this machine's clock (NTP) and time zone"
+        }
+        500011 => {
+            "the resource is not known in this tenant; check the scope's application ID URI and that its service principal exists here"
+        }
+        1002012 | 70011 => {
+            "the scope is not valid for an application; ask for '{application ID URI}/.default'"
+        }
+        65001 => {
+            "nobody has consented yet; have an administrator grant the permissions in the app registration"
+        }
+        53003 => {
+            "a Conditional Access policy blocks this application; ask the tenant's administrator to look up the correlation id in the sign-in logs"
+        }
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(error: &str, codes: &[u64]) -> Answer {
+        Answer {
+            status: StatusCode::UNAUTHORIZED,
+            error: error.to_owned(),
+            error_description: None,
+            error_codes: codes.to_vec(),
+            suberror: None,
+            claims: None,
+            correlation_id: None,
+            trace_id: None,
+            timestamp: None,
+            retry_after: None,
+            clock_skew: None,
+        }
+    }
+
+    #[test]
+    fn the_display_is_one_line_with_the_help() {
+        let mut answer = answer("invalid_client", &[7000215]);
+        answer.error_description = Some("AADSTS7000215: Invalid.\r\nTrace ID: 1\n2".to_owned());
+        let text = ServerError::from(answer).to_string();
+        assert!(text.starts_with(
+            "the token endpoint answered 401 invalid_client: AADSTS7000215: Invalid. Trace ID: 1 2 (help: the client secret"
+        ), "{text}");
+    }
+
+    #[test]
+    fn a_servers_text_cannot_move_the_cursor() {
+        let mut answer = answer("\u{1b}[2Jinvalid", &[]);
+        answer.error_description = Some("a\u{202e}b\u{7}\tc".to_owned());
+        let text = ServerError::from(answer).to_string();
+        assert_eq!(
+            text,
+            "the token endpoint answered 401 \\u{1b}[2Jinvalid: a\\u{202e}b\\u{7}\\tc"
+        );
+    }
+
+    #[test]
+    fn the_first_code_with_a_sentence_gives_the_help() {
+        let text = |codes: &[u64]| {
+            ServerError::from(answer("x", codes))
+                .help()
+                .map(str::to_owned)
+        };
+        assert_eq!(text(&[]), None);
+        assert_eq!(text(&[1]), None);
+        assert!(text(&[1, 700016]).unwrap().contains("not in this tenant"));
+    }
+
+    #[test]
+    fn a_measured_clock_skew_replaces_the_general_help_for_700024_alone() {
+        let mut skewed = answer("invalid_client", &[700024]);
+        skewed.clock_skew = Some("this machine's clock is 900 s ahead".to_owned());
+        assert_eq!(
+            ServerError::from(skewed.clone()).help(),
+            Some("this machine's clock is 900 s ahead")
+        );
+        skewed.error_codes = vec![7000215];
+        assert!(
+            ServerError::from(skewed)
+                .help()
+                .unwrap()
+                .contains("secret ID")
+        );
+    }
+
+    #[test]
+    fn what_time_can_cure_is_transient() {
+        let with_status = |status: StatusCode, error: &str, codes: &[u64]| {
+            let mut answer = answer(error, codes);
+            answer.status = status;
+            ServerError::from(answer).is_transient()
+        };
+        let bad_request = StatusCode::BAD_REQUEST;
+        assert!(!with_status(bad_request, "invalid_request", &[]));
+        assert!(with_status(bad_request, "temporarily_unavailable", &[]));
+        assert!(with_status(bad_request, "invalid_grant", &[90033]));
+        assert!(with_status(StatusCode::BAD_GATEWAY, "server_error", &[]));
+    }
+
+    #[test]
+    fn a_user_is_needed_only_where_a_user_can_help() {
+        let needs = |error: &str, suberror: Option<&str>| {
+            let mut answer = answer(error, &[]);
+            answer.suberror = suberror.map(str::to_owned);
+            ServerError::from(answer).needs_user_interaction()
+        };
+        assert!(needs("interaction_required", None));
+        assert!(needs("invalid_grant", Some("consent_required")));
+        assert!(!needs("invalid_grant", None));
+        assert!(!needs("invalid_grant", Some("client_mismatch")));
+        assert!(!needs("invalid_client", None));
+    }
+}

@@ -1,0 +1,85 @@
+use std::fmt;
+use std::sync::Arc;
+
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+
+use crate::cache::Slot;
+use crate::client::{Call, ConfidentialClient};
+use crate::error::Error;
+use crate::token::AccessToken;
+
+/// A request bound to its place in the cache: the fastest path to its token.
+///
+/// Made by [`ConfidentialClient::token_provider`]; cheap to clone, and keeps its client alive.
+#[derive(Clone)]
+pub struct TokenProvider {
+    client: ConfidentialClient,
+    slot: Arc<Slot>,
+    call: Call,
+}
+
+impl TokenProvider {
+    pub(crate) fn new(client: ConfidentialClient, slot: Arc<Slot>, call: Call) -> Self {
+        Self { client, slot, call }
+    }
+
+    /// Gets the token as
+    /// [`acquire_token_for_client`](ConfidentialClient::acquire_token_for_client) does, without
+    /// looking its place up.
+    ///
+    /// # Errors
+    ///
+    /// Those of `acquire_token_for_client`.
+    pub async fn token(&self) -> Result<AccessToken, Error> {
+        self.client.token(&self.slot, &self.call).await
+    }
+
+    /// The token in memory, if there is a good one. Does no I/O, never waits and starts nothing:
+    /// for a health check, or for code that is not async.
+    pub fn cached(&self) -> Option<AccessToken> {
+        self.client.cached(&self.slot, &self.call)
+    }
+
+    /// Gets the token and sets the `Authorization` header of an outgoing request to it.
+    ///
+    /// ```
+    /// # use bytes::Bytes;
+    /// # use confidential_client::ConfidentialClient;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
+    /// #     .tenant("contoso.onmicrosoft.com")
+    /// #     .client_secret("s3cret")
+    /// #     .transport(|_: http::Request<Bytes>| async {
+    /// #         let body = r#"{"token_type":"Bearer","expires_in":3599,"access_token":"abc"}"#;
+    /// #         Ok(http::Response::new(Bytes::from(body)))
+    /// #     })
+    /// #     .build()?;
+    /// let graph = client.token_provider("https://graph.microsoft.com/.default")?;
+    ///
+    /// let mut outgoing = http::Request::new(());
+    /// graph.authorize(outgoing.headers_mut()).await?;
+    /// assert_eq!(outgoing.headers()["authorization"], "Bearer abc");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`token`](Self::token); the headers are then as they were.
+    pub async fn authorize(&self, headers: &mut HeaderMap) -> Result<(), Error> {
+        let token = self.token().await?;
+        headers.insert(AUTHORIZATION, token.authorization_header());
+        Ok(())
+    }
+}
+
+impl fmt::Debug for TokenProvider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenProvider")
+            .field("client", &self.client)
+            .field("cached", &self.cached())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,243 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderValue, Method};
+use url::Url;
+use url::form_urlencoded::Serializer;
+use uuid::Uuid;
+
+use crate::authority::Tenant;
+use crate::error::Error;
+use crate::scope::Scopes;
+use crate::secret::Secret;
+
+/// What to get a token for: a scope, and optionally a tenant other than the client's own.
+///
+/// A plain value, cheap to clone and made once: nothing in it is consumed by a call. It is checked
+/// when it is used, before the network. `&str` and `String` convert into one.
+///
+/// ```
+/// use confidential_client::TokenRequest;
+///
+/// // An ISV's daemon: one client, many customers' tenants.
+/// let request = TokenRequest::new("https://graph.microsoft.com/.default").tenant("fabrikam.com");
+/// # let _ = request;
+/// ```
+#[derive(Clone, Debug)]
+pub struct TokenRequest(Arc<Parts>);
+
+#[derive(Clone, Debug, Default)]
+struct Parts {
+    scopes: Scopes,
+    tenant: Option<Result<Tenant, Error>>,
+    correlation_id: Option<Result<Uuid, Error>>,
+}
+
+impl TokenRequest {
+    /// A request for `scope`; several may be given with spaces between them.
+    ///
+    /// For an application the one scope to ask for is a resource's application ID URI followed by
+    /// `/.default`.
+    pub fn new(scope: impl AsRef<str>) -> Self {
+        Self(Arc::new(Parts::default())).with(|parts| parts.scopes.add(scope.as_ref()))
+    }
+
+    /// Adds scopes to the one given to [`new`](Self::new). Order and repetition do not matter to
+    /// the cache; case does.
+    pub fn scopes<S: AsRef<str>>(self, scopes: impl IntoIterator<Item = S>) -> Self {
+        self.with(|parts| {
+            for scope in scopes {
+                parts.scopes.add(scope.as_ref());
+            }
+        })
+    }
+
+    /// Asks in this tenant (its id or one of its domains) instead of the client's own.
+    ///
+    /// Each tenant has its own token in the cache. An id and a domain of the same tenant are two
+    /// tenants to the cache, since nobody looks up which belong together.
+    pub fn tenant(self, tenant: impl Into<String>) -> Self {
+        let tenant = Tenant::parse(&tenant.into());
+        self.with(|parts| parts.tenant = Some(tenant))
+    }
+
+    /// The GUID to send as `client-request-id`, should this call make a request; a fresh one is
+    /// sent where none is set.
+    ///
+    /// A call that is served from the cache or joins a request under way does not send it: look
+    /// at the token's or the error's `correlation_id()` for the one that went out.
+    pub fn correlation_id(self, guid: impl Into<String>) -> Self {
+        let guid = guid.into();
+        let id = Uuid::try_parse(&guid)
+            .map_err(|_| Error::config(format!("the correlation id {guid:?} is not a GUID")));
+        self.with(|parts| parts.correlation_id = Some(id))
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Parts)) -> Self {
+        change(Arc::make_mut(&mut self.0));
+        self
+    }
+
+    pub(crate) fn requested_scopes(&self) -> &Scopes {
+        &self.0.scopes
+    }
+
+    pub(crate) fn requested_tenant(&self) -> Result<Option<&Tenant>, Error> {
+        self.0
+            .tenant
+            .as_ref()
+            .map(Result::as_ref)
+            .transpose()
+            .map_err(Error::clone)
+    }
+
+    pub(crate) fn requested_correlation_id(&self) -> Result<Option<Uuid>, Error> {
+        self.0.correlation_id.clone().transpose()
+    }
+}
+
+impl From<&str> for TokenRequest {
+    fn from(scope: &str) -> Self {
+        Self::new(scope)
+    }
+}
+
+impl From<String> for TokenRequest {
+    fn from(scope: String) -> Self {
+        Self::new(scope)
+    }
+}
+
+impl From<&TokenRequest> for TokenRequest {
+    fn from(request: &TokenRequest) -> Self {
+        request.clone()
+    }
+}
+
+/// How the client proves who it is, ready to be sent.
+pub(crate) enum Proof {
+    Secret(Secret),
+    /// A signed JWT ([RFC 7523 section 2.2](https://www.rfc-editor.org/rfc/rfc7523#section-2.2)).
+    Assertion(Secret),
+}
+
+/// A client-credentials grant ([RFC 6749 section 4.4.2]), as it goes to the token endpoint.
+///
+/// [RFC 6749 section 4.4.2]: https://www.rfc-editor.org/rfc/rfc6749#section-4.4.2
+pub(crate) struct TokenHttpRequest<'a> {
+    pub(crate) endpoint: &'a Url,
+    pub(crate) client_id: &'a str,
+    pub(crate) proof: &'a Proof,
+    pub(crate) scopes: &'a str,
+    pub(crate) correlation_id: &'a str,
+}
+
+impl TokenHttpRequest<'_> {
+    pub(crate) fn to_http(&self) -> Result<http::Request<Bytes>, Error> {
+        http::Request::builder()
+            .method(Method::POST)
+            .uri(self.endpoint.as_str())
+            .header(CONTENT_TYPE, FORM)
+            .header(ACCEPT, HeaderValue::from_static("application/json"))
+            .header("x-client-sku", HeaderValue::from_static(SKU))
+            .header(
+                "x-client-ver",
+                HeaderValue::from_static(env!("CARGO_PKG_VERSION")),
+            )
+            .header(
+                "x-client-os",
+                HeaderValue::from_static(std::env::consts::OS),
+            )
+            .header("client-request-id", self.correlation_id)
+            .header("return-client-request-id", HeaderValue::from_static("true"))
+            .header(
+                "x-ms-lib-capability",
+                HeaderValue::from_static("retry-after, h429"),
+            )
+            .body(self.form().into())
+            .map_err(|error| Error::config(format!("the token request cannot be built: {error}")))
+    }
+
+    /// The body, in the order MSAL sends it.
+    fn form(&self) -> String {
+        let mut form = Serializer::new(String::new());
+        form.append_pair("client_id", self.client_id);
+        match self.proof {
+            Proof::Secret(secret) => {
+                form.append_pair("client_secret", secret.expose());
+            }
+            Proof::Assertion(assertion) => {
+                form.append_pair("client_assertion_type", JWT_BEARER);
+                form.append_pair("client_assertion", assertion.expose());
+            }
+        }
+        form.append_pair("scope", self.scopes);
+        form.append_pair("grant_type", "client_credentials");
+        form.append_pair("client_info", "2");
+        form.finish()
+    }
+}
+
+/// The name this library goes by at the identity provider.
+const SKU: &str = "confidential-client.rs";
+const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
+const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(proof: Proof) -> String {
+        let endpoint = Url::parse("https://login.example.org/t/oauth2/v2.0/token").unwrap();
+        let request = TokenHttpRequest {
+            endpoint: &endpoint,
+            client_id: "client",
+            proof: &proof,
+            scopes: "api://a/.default",
+            correlation_id: "id",
+        };
+        let body = request.to_http().unwrap().into_body();
+        String::from_utf8(body.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn the_form_has_msals_order() {
+        assert_eq!(
+            body(Proof::Secret(Secret::from("a+b &ä"))),
+            "client_id=client&client_secret=a%2Bb+%26%C3%A4&scope=api%3A%2F%2Fa%2F.default\
+             &grant_type=client_credentials&client_info=2"
+        );
+        assert_eq!(
+            body(Proof::Assertion(Secret::from("e.y.J"))),
+            "client_id=client\
+             &client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer\
+             &client_assertion=e.y.J&scope=api%3A%2F%2Fa%2F.default\
+             &grant_type=client_credentials&client_info=2"
+        );
+    }
+
+    #[test]
+    fn a_request_is_a_value_that_changes_for_nobody_else() {
+        let first = TokenRequest::new("a");
+        let second = first.clone().scopes(["b"]).tenant("t");
+        assert_eq!(first.requested_scopes().as_str(), "a");
+        assert!(first.requested_tenant().unwrap().is_none());
+        assert_eq!(second.requested_scopes().as_str(), "a b");
+    }
+
+    #[test]
+    fn a_correlation_id_is_a_guid_in_one_spelling() {
+        let id = |text: &str| {
+            TokenRequest::new("s")
+                .correlation_id(text)
+                .requested_correlation_id()
+        };
+        let spelt = id("{A1A2A3A4-B1B2-C1C2-D1D2-E1E2E3E4E5E6}")
+            .unwrap()
+            .unwrap();
+        assert_eq!(spelt.to_string(), "a1a2a3a4-b1b2-c1c2-d1d2-e1e2e3e4e5e6");
+        let error = id("job 7").unwrap_err().to_string();
+        assert!(error.contains("\"job 7\" is not a GUID"), "{error}");
+    }
+}

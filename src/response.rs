@@ -1,0 +1,602 @@
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, DATE, RETRY_AFTER};
+use http::{HeaderMap, Response, StatusCode};
+use serde::{Deserialize, Deserializer, de};
+
+use crate::error::{Answer, Error, Escaped, Failure};
+use crate::request::Proof;
+use crate::time::Now;
+use crate::token::{Issued, Key, Lifetime};
+
+/// What a token response is read against: the request it answers.
+pub(crate) struct Asked<'a> {
+    pub(crate) key: Key,
+    pub(crate) tenant: &'a str,
+    pub(crate) scopes: &'a str,
+    pub(crate) correlation_id: &'a str,
+    pub(crate) proof: &'a Proof,
+}
+
+/// Reads the token endpoint's answer ([RFC 6749 section 5]); `jitter`, from 0 to 1, moves the
+/// token's `refresh_on`.
+///
+/// [RFC 6749 section 5]: https://www.rfc-editor.org/rfc/rfc6749#section-5
+pub(crate) fn parse(
+    response: &Response<Bytes>,
+    asked: Asked<'_>,
+    now: Now,
+    jitter: f64,
+) -> Result<Issued, Error> {
+    if response.status().is_success() {
+        success(response, asked, now, jitter)
+    } else {
+        Err(refusal(response, &asked, now.wall))
+    }
+}
+
+/// A success is read strictly: a missing member is an error, not a default.
+#[derive(Deserialize)]
+struct Success {
+    token_type: Option<String>,
+    access_token: Option<String>,
+    expires_in: Option<Seconds>,
+    refresh_in: Option<Seconds>,
+    scope: Option<String>,
+}
+
+fn success(
+    response: &Response<Bytes>,
+    asked: Asked<'_>,
+    now: Now,
+    jitter: f64,
+) -> Result<Issued, Error> {
+    let invalid = |why: &str| Err(invalid_success(response, &asked, why));
+    if response.body().len() > LARGEST_BODY {
+        return invalid("it is too long");
+    }
+    // What serde says is not passed on: it quotes the input, and that begins with the token.
+    let Ok(body) = serde_json::from_slice::<Success>(response.body()) else {
+        return invalid("it is not the JSON of a token response");
+    };
+    match body.token_type {
+        Some(token_type) if token_type.eq_ignore_ascii_case("Bearer") => {}
+        Some(_) => return invalid("its 'token_type' is not Bearer"),
+        None => return invalid("it has no 'token_type'"),
+    }
+    let token = match body.access_token.as_deref() {
+        Some(token) if !token.trim().is_empty() => token,
+        _ => return invalid("it has no 'access_token'"),
+    };
+    let expires_in = match body.expires_in {
+        Some(Seconds(seconds)) if seconds > 0 => Duration::from_secs(seconds),
+        Some(_) => return invalid("its 'expires_in' is not positive"),
+        None => return invalid("it has no 'expires_in'"),
+    };
+    let refresh_in = body
+        .refresh_in
+        .map(|Seconds(seconds)| Duration::from_secs(seconds));
+    let scopes = match body.scope.as_deref() {
+        Some(granted) if !granted.trim().is_empty() => granted,
+        _ => asked.scopes,
+    };
+    let lifetime = Lifetime::new(expires_in, refresh_in, now, jitter);
+    match Issued::new(
+        asked.key.clone(),
+        token,
+        lifetime,
+        scopes,
+        Some(asked.tenant),
+        asked.correlation_id,
+    ) {
+        Some(issued) => Ok(issued),
+        None => invalid("its 'access_token' cannot be sent in a header"),
+    }
+}
+
+/// An error response is read leniently: whatever can be had from it helps.
+#[derive(Deserialize)]
+struct Refusal {
+    error: Option<String>,
+    error_description: Option<String>,
+    #[serde(default, deserialize_with = "codes")]
+    error_codes: Vec<u64>,
+    suberror: Option<String>,
+    claims: Option<String>,
+    correlation_id: Option<String>,
+    trace_id: Option<String>,
+    timestamp: Option<String>,
+}
+
+fn refusal(response: &Response<Bytes>, asked: &Asked<'_>, now: SystemTime) -> Error {
+    let status = response.status();
+    let retry_after = retry_after(response.headers(), now);
+    let answer = serde_json::from_slice::<Refusal>(response.body())
+        .ok()
+        .filter(|body| body.error.as_deref().is_some_and(|error| !error.is_empty()))
+        .map(|body| Answer {
+            status,
+            error: body.error.unwrap_or_default(),
+            error_description: body.error_description,
+            error_codes: body.error_codes,
+            suberror: body.suberror,
+            claims: body.claims,
+            correlation_id: body
+                .correlation_id
+                .or_else(|| Some(asked.correlation_id.to_owned())),
+            trace_id: body.trace_id,
+            timestamp: body.timestamp,
+            retry_after,
+            clock_skew: clock_skew(response.headers(), now),
+        });
+    let throttled = status == StatusCode::TOO_MANY_REQUESTS
+        || status == StatusCode::SERVICE_UNAVAILABLE && retry_after.is_some();
+    let failure = |message: String| {
+        Failure::new(message)
+            .status(status)
+            .correlation_id(asked.correlation_id)
+            .retry_after(retry_after)
+    };
+    match answer {
+        Some(answer) if throttled => {
+            let server = answer.into();
+            let message = format!("asked to wait before the next token request: {server}");
+            Error::Throttled(failure(message).server(Some(server)).into())
+        }
+        Some(answer) => Error::Server(answer.into()),
+        None if throttled => {
+            let status = status.as_u16();
+            let message = format!(
+                "asked to wait before the next token request: the token endpoint answered {status}"
+            );
+            Error::Throttled(failure(message).into())
+        }
+        None => Error::InvalidResponse(failure(unreadable(response, asked)).into()),
+    }
+}
+
+/// A success that is none: status, length and type are told, nothing of the body.
+fn invalid_success(response: &Response<Bytes>, asked: &Asked<'_>, why: &str) -> Error {
+    let status = response.status();
+    let message = format!(
+        "the token endpoint's answer cannot be read: {why} (status {}, {} bytes, {})",
+        status.as_u16(),
+        response.body().len(),
+        content_type(response),
+    );
+    Error::InvalidResponse(
+        Failure::new(message)
+            .status(status)
+            .correlation_id(asked.correlation_id)
+            .into(),
+    )
+}
+
+/// A refusal that is no OAuth error: an excerpt helps to see which gateway or proxy answered.
+fn unreadable(response: &Response<Bytes>, asked: &Asked<'_>) -> String {
+    let mut message = format!(
+        "the token endpoint answered {} without an OAuth error ({} bytes, {})",
+        response.status().as_u16(),
+        response.body().len(),
+        content_type(response),
+    );
+    let excerpt = excerpt(response.body(), asked.proof);
+    if !excerpt.is_empty() {
+        message.push_str(": ");
+        message.push_str(&excerpt);
+    }
+    message
+}
+
+fn content_type(response: &Response<Bytes>) -> String {
+    match response
+        .headers()
+        .get(CONTENT_TYPE)
+        .map(|value| value.to_str())
+    {
+        Some(Ok(value)) => value.chars().take(EXCERPT).collect(),
+        _ => "no content type".to_owned(),
+    }
+}
+
+/// The first characters of a body, on one line, without the credential we sent.
+fn excerpt(body: &[u8], proof: &Proof) -> String {
+    let text = String::from_utf8_lossy(body);
+    let (Proof::Secret(own) | Proof::Assertion(own)) = proof;
+    let encoded: String = url::form_urlencoded::byte_serialize(own.expose().as_bytes()).collect();
+    // Masked before it is cut, so that no half of it is left at the end.
+    let text = text
+        .replace(own.expose(), "[redacted]")
+        .replace(&encoded, "[redacted]");
+    let text: String = text.trim().chars().take(EXCERPT).collect();
+    Escaped(&text).to_string()
+}
+
+/// `Retry-After` in seconds or as a date ([RFC 9110 section 10.2.3]); a wait that is over already,
+/// or unreadable, is none.
+///
+/// [RFC 9110 section 10.2.3]: https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let wait = match value.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let until = httpdate::parse_http_date(value).ok()?;
+            until.duration_since(now).ok()?
+        }
+    };
+    (!wait.is_zero()).then_some(wait)
+}
+
+/// What our clock and the server's disagree about, if it is a minute or more.
+fn clock_skew(headers: &HeaderMap, now: SystemTime) -> Option<String> {
+    let server = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
+    let (skew, direction) = match now.duration_since(server) {
+        Ok(ahead) => (ahead, "ahead of"),
+        Err(behind) => (behind.duration(), "behind"),
+    };
+    (skew >= Duration::from_secs(60)).then(|| {
+        format!(
+            "this machine's clock is {} s {direction} the identity provider's, so the assertion is outside its time range; correct the clock (NTP)",
+            skew.as_secs()
+        )
+    })
+}
+
+/// A number of seconds, as a JSON number or as a string that holds one.
+#[derive(Clone, Copy)]
+struct Seconds(u64);
+
+impl<'de> Deserialize<'de> for Seconds {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Number).map(Seconds)
+    }
+}
+
+/// Reads a number; what is negative counts as zero, so that the caller says what is wrong.
+struct Number;
+
+impl de::Visitor<'_> for Number {
+    type Value = u64;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number, or a string that holds one")
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<u64, E> {
+        Ok(number)
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<u64, E> {
+        Ok(u64::try_from(number).unwrap_or_default())
+    }
+
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<u64, E> {
+        // A cast cuts the fraction, and what is out of range to the nearest value.
+        Ok(number as u64)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<u64, E> {
+        match text.trim().parse::<i64>() {
+            Ok(number) => self.visit_i64(number),
+            Err(_) => Err(E::custom("not a number")),
+        }
+    }
+}
+
+/// `error_codes`, numbers or strings of numbers; what is neither is passed over.
+fn codes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u64>, D::Error> {
+    let codes = Option::<Vec<serde_json::Value>>::deserialize(deserializer)?.unwrap_or_default();
+    Ok(codes
+        .into_iter()
+        .filter_map(|code| Seconds::deserialize(code).ok())
+        .map(|Seconds(code)| code)
+        .collect())
+}
+
+/// No token response comes near it; a longer body is refused.
+pub(crate) const LARGEST_BODY: usize = 1024 * 1024;
+/// How many characters of a server's text an error repeats.
+const EXCERPT: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Secret;
+    use crate::time::TimeSource;
+    use crate::token::{AccessToken, TokenSource};
+    use std::sync::Arc;
+
+    fn answer(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Result<AccessToken, Error> {
+        let mut response = Response::builder().status(status);
+        for (name, value) in headers {
+            response = response.header(*name, *value);
+        }
+        let response = response.body(Bytes::copy_from_slice(body)).unwrap();
+        let now = TimeSource::System.now();
+        let key = Issued::sample("t", "x", 1, now).key().clone();
+        let asked = Asked {
+            key: key.clone(),
+            tenant: "t",
+            scopes: "asked/.default",
+            correlation_id: "our-id",
+            proof: &Proof::Secret(Secret::from("hunter2 &")),
+        };
+        let issued = Arc::new(parse(&response, asked, now, 0.0)?);
+        Ok(AccessToken::hand_out(issued, &key, TokenSource::IdentityProvider).unwrap())
+    }
+
+    /// Seconds until the token ends and until it is renewed.
+    fn times(token: &AccessToken) -> (u64, u64) {
+        let left = |time: SystemTime| {
+            let left = time.duration_since(SystemTime::now()).unwrap_or_default();
+            (left.as_secs_f64() + 0.5) as u64
+        };
+        (left(token.expires_on()), left(token.refresh_on()))
+    }
+
+    #[test]
+    fn a_success_is_read() {
+        for (name, body, expected) in [
+            (
+                "numbers",
+                r#"{"token_type":"Bearer","access_token":"a","expires_in":3599,"ext_expires_in":3599}"#,
+                (3599, 3299),
+            ),
+            (
+                "numeric strings",
+                r#"{"token_type":"Bearer","access_token":"a","expires_in":"3599","refresh_in":"1800"}"#,
+                (3599, 1800),
+            ),
+            (
+                "bearer without regard to case",
+                r#"{"token_type":"bEARER","access_token":"a","expires_in":3599}"#,
+                (3599, 3299),
+            ),
+            (
+                "refresh_in",
+                r#"{"token_type":"Bearer","access_token":"a","expires_in":86399,"refresh_in":43199}"#,
+                (86_399, 43_199),
+            ),
+            (
+                "a fraction",
+                r#"{"token_type":"Bearer","access_token":"a","expires_in":3599.9}"#,
+                (3599, 3299),
+            ),
+            (
+                "null is absent",
+                r#"{"token_type":"Bearer","access_token":"a","expires_in":3599,"refresh_in":null,"scope":null}"#,
+                (3599, 3299),
+            ),
+        ] {
+            let token = answer(200, &[], body.as_bytes()).unwrap();
+            assert_eq!(times(&token), expected, "{name}");
+            assert_eq!(token.secret(), "a");
+            assert_eq!(token.scopes(), "asked/.default");
+            assert_eq!(token.tenant_id(), Some("t"));
+            assert_eq!(token.correlation_id(), "our-id");
+        }
+        let body = r#"{"token_type":"Bearer","access_token":"a","expires_in":9,"scope":"granted"}"#;
+        assert_eq!(
+            answer(200, &[], body.as_bytes()).unwrap().scopes(),
+            "granted"
+        );
+    }
+
+    #[test]
+    fn a_success_that_is_none_is_an_invalid_response() {
+        for (body, why) in [
+            ("", "not the JSON"),
+            ("<html>sign in</html>", "not the JSON"),
+            (r#"{"access_token":"tokentok"#, "not the JSON"),
+            ("[]", "not the JSON"),
+            (
+                r#"{"token_type":"Bearer","access_token":7,"expires_in":3599}"#,
+                "not the JSON",
+            ),
+            (
+                r#"{"token_type":"Bearer","access_token":"tokentok","expires_in":"soon"}"#,
+                "not the JSON",
+            ),
+            (
+                r#"{"access_token":"tokentok","expires_in":3599}"#,
+                "no 'token_type'",
+            ),
+            (
+                r#"{"token_type":"pop","access_token":"tokentok","expires_in":3599}"#,
+                "is not Bearer",
+            ),
+            (
+                r#"{"token_type":"","access_token":"tokentok","expires_in":3599}"#,
+                "is not Bearer",
+            ),
+            (
+                r#"{"token_type":"Bearer","expires_in":3599}"#,
+                "no 'access_token'",
+            ),
+            (
+                r#"{"token_type":"Bearer","access_token":"","expires_in":3599}"#,
+                "no 'access_token'",
+            ),
+            (
+                r#"{"token_type":"Bearer","access_token":" ","expires_in":3599}"#,
+                "no 'access_token'",
+            ),
+            (
+                r#"{"token_type":"Bearer","access_token":"tokentok"}"#,
+                "no 'expires_in'",
+            ),
+            (
+                r#"{"token_type":"Bearer","access_token":"tokentok","expires_in":0}"#,
+                "not positive",
+            ),
+            (
+                r#"{"token_type":"Bearer","access_token":"tokentok","expires_in":-1}"#,
+                "not positive",
+            ),
+            (
+                r#"{"token_type":"Bearer","access_token":"tokentok","expires_in":"0"}"#,
+                "not positive",
+            ),
+            (
+                r#"{"token_type":"Bearer","access_token":"tokentok","expires_in":"-5"}"#,
+                "not positive",
+            ),
+            (
+                r#"{"token_type":"Bearer","access_token":"tok\nentok","expires_in":9}"#,
+                "in a header",
+            ),
+        ] {
+            let error = answer(200, &[("content-type", "text/html")], body.as_bytes()).unwrap_err();
+            assert!(
+                matches!(error, Error::InvalidResponse(_)),
+                "{body}: {error:?}"
+            );
+            assert_eq!(error.status().unwrap(), 200);
+            let text = error.to_string();
+            assert!(text.contains(why), "{body}: {text}");
+            assert!(text.contains("text/html"), "{text}");
+            assert!(!format!("{error:?}{error}").contains("entok"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_body_beyond_the_limit_is_refused_and_its_status_kept() {
+        let body = vec![b' '; LARGEST_BODY + 1];
+        let error = answer(200, &[], &body).unwrap_err();
+        assert!(error.to_string().contains("too long"), "{error}");
+        assert_eq!(answer(500, &[], &body).unwrap_err().status().unwrap(), 500);
+    }
+
+    #[test]
+    fn a_refusal_is_read_whole() {
+        let body = r#"{"error":"invalid_grant","error_description":"AADSTS53003: Blocked.\r\nTrace ID: x",
+            "error_codes":[53003,"16000",null],"timestamp":"2026-11-21 03:00:00Z","trace_id":"trace",
+            "correlation_id":"theirs","error_uri":"https://x","suberror":"message_only",
+            "claims":"{\"access_token\":{}}"}"#;
+        let error = answer(400, &[], body.as_bytes()).unwrap_err();
+        let Error::Server(server) = &error else {
+            panic!("{error:?}");
+        };
+        assert_eq!(server.status(), 400);
+        assert_eq!(server.error(), "invalid_grant");
+        assert_eq!(
+            server.error_description(),
+            Some("AADSTS53003: Blocked.\r\nTrace ID: x")
+        );
+        assert_eq!(server.error_codes(), [53003, 16000]);
+        assert_eq!(server.suberror(), Some("message_only"));
+        assert_eq!(error.claims_challenge(), Some(r#"{"access_token":{}}"#));
+        assert_eq!(error.correlation_id(), Some("theirs"));
+        assert_eq!(server.trace_id(), Some("trace"));
+        assert_eq!(server.timestamp(), Some("2026-11-21 03:00:00Z"));
+        assert!(server.help().unwrap().contains("Conditional Access"));
+    }
+
+    #[test]
+    fn a_refusal_with_an_error_and_nothing_else_is_enough() {
+        let error = answer(400, &[], br#"{"error":"invalid_scope"}"#).unwrap_err();
+        assert!(matches!(&error, Error::Server(server) if server.error() == "invalid_scope"));
+        assert_eq!(error.correlation_id(), Some("our-id"));
+    }
+
+    #[test]
+    fn a_refusal_without_an_oauth_error_keeps_its_status_and_shows_an_excerpt() {
+        for (status, body, shown) in [
+            (
+                503,
+                "<h2>Our services aren't available</h2>",
+                "<h2>Our services",
+            ),
+            (
+                404,
+                "",
+                "answered 404 without an OAuth error (0 bytes, no content type)",
+            ),
+            (400, r#"{"message":"no"}"#, r#"{"message":"no"}"#),
+            (400, r#"{"error":""}"#, r#"{"error":""}"#),
+            (302, "moved", "answered 302"),
+            (
+                400,
+                "you sent client_secret=hunter2 &, no",
+                "client_secret=[redacted], no",
+            ),
+            (
+                400,
+                "you sent client_secret=hunter2+%26.",
+                "client_secret=[redacted].",
+            ),
+            (400, "\u{1b}[31mred", "\\u{1b}[31mred"),
+        ] {
+            let error = answer(status, &[], body.as_bytes()).unwrap_err();
+            assert!(matches!(error, Error::InvalidResponse(_)), "{error:?}");
+            assert_eq!(error.status().unwrap(), status);
+            assert!(error.to_string().contains(shown), "{body}: {error}");
+        }
+        let long = format!("{}hunter2 &", "x".repeat(EXCERPT - 3));
+        let error = answer(400, &[], long.as_bytes()).unwrap_err();
+        assert!(!error.to_string().contains("hun"), "{error}");
+    }
+
+    #[test]
+    fn to_be_told_to_wait_is_throttling_whatever_the_body() {
+        let json = br#"{"error":"temporarily_unavailable","error_codes":[90055]}"#;
+        for (status, headers, body, throttled) in [
+            (429, &[][..], &b""[..], true),
+            (429, &[("retry-after", "7")], b"Too Many Requests", true),
+            (429, &[("retry-after", "7")], json, true),
+            (503, &[("retry-after", "7")], b"<html>", true),
+            (503, &[], b"<html>", false),
+            (503, &[], json, false),
+            (400, &[("retry-after", "7")], json, false),
+        ] {
+            let error = answer(status, headers, body).unwrap_err();
+            assert_eq!(matches!(error, Error::Throttled(_)), throttled, "{error:?}");
+            assert_eq!(
+                error.retry_after().is_some(),
+                !headers.is_empty(),
+                "{error:?}"
+            );
+            assert!(error.is_transient(), "{error:?}");
+            assert_eq!(error.status().unwrap(), status);
+        }
+        let error = answer(429, &[], json).unwrap_err().to_string();
+        assert!(error.contains("temporarily_unavailable"), "{error}");
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = httpdate::parse_http_date("Sat, 21 Nov 2026 03:00:00 GMT").unwrap();
+        for (value, expected) in [
+            ("7", Some(7)),
+            (" 7 ", Some(7)),
+            ("Sat, 21 Nov 2026 03:02:00 GMT", Some(120)),
+            ("Sat, 21 Nov 2026 02:00:00 GMT", None),
+            ("0", None),
+            ("-1", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            let headers = HeaderMap::from_iter([(RETRY_AFTER, value.parse().unwrap())]);
+            let wait = retry_after(&headers, now).map(|wait| wait.as_secs());
+            assert_eq!(wait, expected, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn the_date_header_tells_how_far_the_clocks_are_apart() {
+        let now = httpdate::parse_http_date("Sat, 21 Nov 2026 03:00:00 GMT").unwrap();
+        let skew = |date: &str| {
+            clock_skew(&HeaderMap::from_iter([(DATE, date.parse().unwrap())]), now)
+                .map(|text| text.split(" the identity").next().unwrap().to_owned())
+        };
+        let behind = skew("Sat, 21 Nov 2026 03:15:00 GMT").unwrap();
+        assert_eq!(behind, "this machine's clock is 900 s behind");
+        let ahead = skew("Sat, 21 Nov 2026 02:59:00 GMT").unwrap();
+        assert_eq!(ahead, "this machine's clock is 60 s ahead of");
+        assert_eq!(skew("Sat, 21 Nov 2026 03:00:59 GMT"), None);
+        assert_eq!(skew("yesterday"), None);
+    }
+}

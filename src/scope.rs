@@ -1,0 +1,162 @@
+use std::sync::Arc;
+
+use crate::error::Error;
+
+/// The scopes of a request: as the caller wrote them, and as a set that equals every other
+/// spelling of itself.
+///
+/// Case is kept (scopes are case-sensitive, [RFC 6749 section 3.3]), and so is a double slash in
+/// `//.default`, which some resources need.
+///
+/// [RFC 6749 section 3.3]: https://www.rfc-editor.org/rfc/rfc6749#section-3.3
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Scopes {
+    wire: String,
+    set: ScopeSet,
+}
+
+/// Scopes sorted and without duplicates, separated by single spaces. A scope holds no space, so
+/// two sets are equal exactly if their texts are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct ScopeSet(Arc<str>);
+
+impl Scopes {
+    /// Adds a scope, or several with spaces between them; one that is there already stays once.
+    pub(crate) fn add(&mut self, scopes: &str) {
+        for scope in scopes.split_ascii_whitespace() {
+            if self.iter().any(|known| known == scope) {
+                continue;
+            }
+            if !self.wire.is_empty() {
+                self.wire.push(' ');
+            }
+            self.wire.push_str(scope);
+        }
+        let mut sorted: Vec<&str> = self.iter().collect();
+        sorted.sort_unstable();
+        self.set = ScopeSet(sorted.join(" ").into());
+    }
+
+    /// What goes over the wire: the caller's order.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.wire
+    }
+
+    pub(crate) fn set(&self) -> &ScopeSet {
+        &self.set
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &str> {
+        self.wire.split_ascii_whitespace()
+    }
+
+    /// Checks what every provider asks of a scope.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if self.wire.is_empty() {
+            return Err(Error::config(
+                "no scope; ask for '{application ID URI}/.default', for Microsoft Graph 'https://graph.microsoft.com/.default'",
+            ));
+        }
+        match self.iter().find(|scope| !scope.bytes().all(is_scope_char)) {
+            Some(scope) => Err(Error::config(format!(
+                "the scope {scope:?} holds a character that no scope may hold (RFC 6749 section 3.3)"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks Entra's rule for application access: permissions are declared at registration, so
+    /// the one thing to ask for is a resource's `/.default`.
+    pub(crate) fn check_for_application(&self) -> Result<(), Error> {
+        self.check()?;
+        let mut first = None;
+        for scope in self.iter() {
+            let resource = scope.strip_suffix("/.default").filter(|r| !r.is_empty());
+            let Some(resource) = resource else {
+                return Err(Error::config(format!(
+                    "the scope '{scope}' does not end in '/.default'; an application gets the permissions declared in its registration, all at once, so ask for '{{application ID URI}}/.default'"
+                )));
+            };
+            match first {
+                None => first = Some(resource),
+                Some(first) if first != resource => {
+                    return Err(Error::config(format!(
+                        "the scopes are of two resources, '{first}' and '{resource}'; a token is for one, so make a request for each"
+                    )));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `scope-token` of [RFC 6749 section 3.3](https://www.rfc-editor.org/rfc/rfc6749#section-3.3).
+fn is_scope_char(byte: u8) -> bool {
+    matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scopes(parts: &[&str]) -> Scopes {
+        let mut scopes = Scopes::default();
+        for part in parts {
+            scopes.add(part);
+        }
+        scopes
+    }
+
+    #[test]
+    fn the_set_ignores_order_and_repetition_and_nothing_else() {
+        let set = |parts: &[&str]| scopes(parts).set;
+        assert_eq!(set(&["a b"]), set(&["b", "a", "b"]));
+        assert_eq!(set(&[" a  b "]), set(&["a b"]));
+        assert_ne!(set(&["a"]), set(&["A"]), "scopes are case-sensitive");
+        assert_ne!(set(&["ab"]), set(&["a b"]));
+        assert_ne!(
+            set(&["https://vault.azure.net//.default"]),
+            set(&["https://vault.azure.net/.default"]),
+        );
+    }
+
+    #[test]
+    fn the_wire_keeps_the_callers_order() {
+        assert_eq!(scopes(&["b", "a", "b c"]).as_str(), "b a c");
+    }
+
+    #[test]
+    fn an_application_asks_for_one_resources_default() {
+        for (parts, expected) in [
+            (&["https://graph.microsoft.com/.default"][..], Ok(())),
+            (&["https://vault.azure.net//.default"], Ok(())),
+            (&["11111111-2222-3333-4444-555555555555/.default"], Ok(())),
+            (&["api://a/.default api://a/.default"], Ok(())),
+            (&[], Err("no scope")),
+            (&[""], Err("no scope")),
+            (&["  "], Err("no scope")),
+            (&["/.default"], Err("does not end in '/.default'")),
+            (&["User.Read"], Err("does not end in '/.default'")),
+            (
+                &["api://a/.default", "api://a/Files.Read"],
+                Err("'api://a/Files.Read' does not end"),
+            ),
+            (&["api://a/.Default"], Err("does not end in '/.default'")),
+            (
+                &["api://a/.default", "api://b/.default"],
+                Err("two resources, 'api://a' and 'api://b'"),
+            ),
+            (&["api://a\"/.default"], Err("character that no scope")),
+            (&["api://ä/.default"], Err("character that no scope")),
+        ] {
+            match (scopes(parts).check_for_application(), expected) {
+                (Ok(()), Ok(())) => {}
+                (Err(error), Err(text)) => {
+                    assert!(error.to_string().contains(text), "{parts:?}: {error}");
+                }
+                (result, _) => panic!("{parts:?}: {result:?}"),
+            }
+        }
+    }
+}
