@@ -91,7 +91,7 @@ impl Certificate {
     }
 
     /// The public key as PKCS#1 DER.
-    #[cfg(any())]
+    #[cfg(feature = "testing")]
     pub(crate) fn public_key(&self) -> &[u8] {
         self.0.key.public_key()
     }

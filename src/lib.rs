@@ -19,6 +19,10 @@ mod time;
 mod token;
 mod transport;
 
+#[cfg(feature = "testing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+pub mod testing;
+
 pub use authority::{Authority, Cloud};
 pub use builder::ConfidentialClientBuilder;
 pub use certificate::Certificate;

@@ -112,7 +112,7 @@ pub(crate) mod aws_lc {
         }
 
         /// A fresh RS256 signer, for a test's identity provider.
-        #[cfg(any())]
+        #[cfg(feature = "testing")]
         pub(crate) fn generate() -> Result<Self, aws_lc_rs::error::Unspecified> {
             Ok(Self {
                 pair: RsaKeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048)?,
@@ -120,7 +120,7 @@ pub(crate) mod aws_lc {
             })
         }
 
-        #[cfg(any())]
+        #[cfg(feature = "testing")]
         pub(crate) fn public_key(&self) -> &aws_lc_rs::rsa::PublicKey {
             self.pair.public_key()
         }

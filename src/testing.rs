@@ -1,0 +1,49 @@
+//! An identity provider for tests, in the process: no account, no network, no mocks (feature
+//! `testing`).
+//!
+//! [`LocalAuthority`] is a real HTTP server on loopback. It checks secrets and assertions as
+//! Microsoft Entra ID does, issues signed tokens, and refuses in Entra's words and codes, so that
+//! what a daemon does with a wrong secret can be tested with a wrong secret.
+//!
+//! ```
+//! use confidential_client::ConfidentialClient;
+//! use confidential_client::testing::{Application, LocalAuthority};
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let local = LocalAuthority::start().await?;
+//! local.register(
+//!     "contoso.onmicrosoft.com",
+//!     Application::new("11111111-2222-3333-4444-555555555555")
+//!         .secret("s3cret")
+//!         .role("https://graph.microsoft.com", "User.Read.All"),
+//! );
+//!
+//! let client = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
+//!     .authority(local.authority("contoso.onmicrosoft.com"))
+//!     .client_secret("s3cret")
+//!     .build()?;
+//! client.acquire_token_for_client("https://graph.microsoft.com/.default").await?;
+//! client.acquire_token_for_client("https://graph.microsoft.com/.default").await?;
+//! assert_eq!(local.token_requests().len(), 1); // the second came from the cache
+//! # Ok(())
+//! # }
+//! ```
+
+mod answer;
+mod application;
+mod assertion;
+mod certificate;
+mod clock;
+mod fault;
+mod local_authority;
+mod recorded;
+mod signing_key;
+mod token_endpoint;
+
+pub use application::Application;
+pub use certificate::self_signed_certificate;
+pub use clock::ManualClock;
+pub use fault::Fault;
+pub use local_authority::LocalAuthority;
+pub use recorded::RecordedRequest;

@@ -1,0 +1,103 @@
+use std::time::SystemTime;
+
+use aws_lc_rs::signature::{
+    RSA_PKCS1_2048_8192_SHA256, RSA_PSS_2048_8192_SHA256, UnparsedPublicKey,
+};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, Header};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::answer::{Refusal, timestamp};
+use super::application::Application;
+use crate::assertion::unix_seconds;
+
+#[derive(Deserialize)]
+struct Claims {
+    aud: String,
+    iss: String,
+    sub: String,
+    #[serde(default)]
+    nbf: u64,
+    exp: u64,
+}
+
+/// Checks a client assertion as Entra does: the certificate by its thumbprint, the signature, and
+/// who it is from, for whom, and when. `audiences` are the spellings of the token endpoint.
+pub(super) fn check(
+    assertion: &str,
+    application: &Application,
+    audiences: &[String],
+    now: SystemTime,
+) -> Result<(), Refusal> {
+    let malformed = || Refusal::invalid_client(50027, "JWT token is invalid or malformed.");
+    let (message, signature) = assertion.rsplit_once('.').ok_or_else(malformed)?;
+    let (header, claims) = message.split_once('.').ok_or_else(malformed)?;
+    let header: Header = decode(header).ok_or_else(malformed)?;
+    let claims: Claims = decode(claims).ok_or_else(malformed)?;
+    let signature = BASE64_URL_SAFE_NO_PAD
+        .decode(signature)
+        .map_err(|_| malformed())?;
+
+    let thumbprint = header.x5t_s256.as_deref().unwrap_or_default();
+    let Some(certificate) = application.certificate_with(thumbprint) else {
+        return Err(bad_key("The key was not found.", thumbprint));
+    };
+    let algorithm = match header.alg {
+        Algorithm::PS256 => &RSA_PSS_2048_8192_SHA256,
+        Algorithm::RS256 => &RSA_PKCS1_2048_8192_SHA256,
+        _ => return Err(malformed()),
+    };
+    UnparsedPublicKey::new(algorithm, certificate.public_key())
+        .verify(message.as_bytes(), &signature)
+        .map_err(|_| {
+            bad_key(
+                "The key was found, but the signature is not its.",
+                thumbprint,
+            )
+        })?;
+
+    if claims.iss != application.client_id() || claims.sub != application.client_id() {
+        return Err(Refusal::invalid_client(
+            700021,
+            "Client assertion application identifier doesn't match 'client_id' parameter.",
+        ));
+    }
+    if !audiences.contains(&claims.aud) {
+        return Err(Refusal::invalid_client(
+            50027,
+            "JWT token is invalid or malformed: its audience is not this token endpoint.",
+        ));
+    }
+    let now = unix_seconds(now);
+    if now.saturating_add(SKEW) < claims.nbf || now > claims.exp.saturating_add(SKEW) {
+        return Err(Refusal::invalid_client(
+            700024,
+            format!(
+                "Client assertion is not within its valid time range. Current time: {}, assertion valid from {}, expiry time of assertion {} (seconds since 1970).",
+                timestamp(),
+                claims.nbf,
+                claims.exp
+            ),
+        ));
+    }
+    Ok(())
+}
+
+fn bad_key(reason: &str, thumbprint: &str) -> Refusal {
+    Refusal::invalid_client(
+        700027,
+        format!(
+            "The certificate with identifier used to sign the client assertion is not registered on application. [Reason - {reason}, Thumbprint of key used by client: '{thumbprint}']."
+        ),
+    )
+}
+
+fn decode<T: DeserializeOwned>(part: &str) -> Option<T> {
+    let json = BASE64_URL_SAFE_NO_PAD.decode(part).ok()?;
+    serde_json::from_slice(&json).ok()
+}
+
+/// How far the two clocks may be apart, in seconds.
+const SKEW: u64 = 5 * 60;

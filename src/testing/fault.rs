@@ -1,0 +1,42 @@
+use http::StatusCode;
+
+/// What a token request gets instead of its answer; see
+/// [`LocalAuthority::script`](super::LocalAuthority::script).
+#[derive(Clone, Debug)]
+pub struct Fault {
+    pub(super) status: StatusCode,
+    pub(super) retry_after: Option<u64>,
+    pub(super) body: Option<String>,
+}
+
+impl Fault {
+    /// An answer with this status and, unless [`body`](Self::body) sets another, an OAuth error
+    /// that fits it.
+    ///
+    /// # Panics
+    ///
+    /// If `status` is not a status: three digits from 100 on.
+    #[track_caller]
+    pub fn status(status: u16) -> Self {
+        let Ok(status) = StatusCode::from_u16(status) else {
+            panic!("{status} is not an HTTP status");
+        };
+        Self {
+            status,
+            retry_after: None,
+            body: None,
+        }
+    }
+
+    /// Sends `Retry-After` with this many seconds.
+    pub fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after = Some(seconds);
+        self
+    }
+
+    /// Sends this text as the body, as `text/html`.
+    pub fn body(mut self, body: impl Into<String>) -> Self {
+        self.body = Some(body.into());
+        self
+    }
+}

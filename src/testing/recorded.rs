@@ -1,0 +1,64 @@
+use std::fmt;
+
+use http::HeaderMap;
+
+/// A token request as it came in over the wire, for a test to look at.
+///
+/// `Debug` hides the credential in it; [`field`](Self::field) does not.
+#[derive(Clone)]
+pub struct RecordedRequest {
+    path: String,
+    headers: HeaderMap,
+    form: Vec<(String, String)>,
+}
+
+impl RecordedRequest {
+    pub(super) fn new(path: &str, headers: HeaderMap, body: &[u8]) -> Self {
+        Self {
+            path: path.to_owned(),
+            headers,
+            form: url::form_urlencoded::parse(body).into_owned().collect(),
+        }
+    }
+
+    /// The path it was sent to, such as `/contoso.onmicrosoft.com/oauth2/v2.0/token`.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// All of its headers.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// One header, if it was sent once and is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut values = self.headers.get_all(name).iter();
+        let only = values.next().filter(|_| values.next().is_none())?;
+        only.to_str().ok()
+    }
+
+    /// The form's fields, decoded, in the order they were sent.
+    pub fn form(&self) -> &[(String, String)] {
+        &self.form
+    }
+
+    /// The first field of the form with this name.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        let field = self.form.iter().find(|(key, _)| key == name);
+        field.map(|(_, value)| value.as_str())
+    }
+}
+
+impl fmt::Debug for RecordedRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let form = self.form.iter().map(|(name, value)| match name.as_str() {
+            "client_secret" | "client_assertion" => (name.as_str(), "[redacted]"),
+            _ => (name.as_str(), value.as_str()),
+        });
+        f.debug_struct("RecordedRequest")
+            .field("path", &self.path)
+            .field("form", &form.collect::<Vec<_>>())
+            .finish_non_exhaustive()
+    }
+}
