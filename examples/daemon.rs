@@ -143,7 +143,7 @@ async fn call_twice(
         let took = format!("{:.1?}", started.elapsed());
         let source = match token.source() {
             TokenSource::Cache => "cache",
-            _ => "identity provider",
+            TokenSource::IdentityProvider => "identity provider",
         };
 
         let answer = http
@@ -160,13 +160,16 @@ async fn call_twice(
 
 /// The display names in an answer of Graph's `/users`, or what its error says.
 fn names(answer: &serde_json::Value) -> String {
-    match answer["value"].as_array() {
+    match answer.get("value").and_then(|value| value.as_array()) {
         Some(users) => {
-            let names = users.iter().filter_map(|user| user["displayName"].as_str());
+            let names = users
+                .iter()
+                .filter_map(|user| user.get("displayName")?.as_str());
             names.collect::<Vec<_>>().join(", ")
         }
-        None => answer["error"]["message"]
-            .as_str()
+        None => answer
+            .pointer("/error/message")
+            .and_then(|message| message.as_str())
             .unwrap_or("no users")
             .to_owned(),
     }
@@ -228,7 +231,7 @@ mod users_api {
     use tokio::net::TcpListener;
 
     /// Serves it on loopback; the result is its URL.
-    pub async fn start(keys: &str) -> super::Result<String> {
+    pub(super) async fn start(keys: &str) -> super::Result<String> {
         let keys: Arc<JwkSet> = Arc::new(serde_json::from_str(keys)?);
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}/v1.0/users", listener.local_addr()?);
@@ -251,7 +254,7 @@ mod users_api {
                 message,
             );
         };
-        let roles = claims["roles"].as_array();
+        let roles = claims.get("roles").and_then(Value::as_array);
         if !roles.is_some_and(|roles| roles.contains(&json!("User.Read.All"))) {
             let message = "Insufficient privileges to complete the operation.";
             return refuse(

@@ -216,3 +216,43 @@ impl fmt::Debug for ConfidentialClientBuilder {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn built() -> Result<ConfidentialClient, Error> {
+        ConfidentialClientBuilder::new("client".to_owned())
+            .tenant("contoso.com")
+            .client_secret("s3cret")
+            .build()
+    }
+
+    #[test]
+    #[cfg(not(feature = "reqwest"))]
+    fn without_reqwest_a_transport_is_asked_for() {
+        let error = built().unwrap_err();
+        assert!(matches!(error, Error::Config(_)), "{error:?}");
+        assert!(error.to_string().starts_with("no transport"), "{error}");
+    }
+
+    #[test]
+    #[cfg(all(
+        feature = "reqwest",
+        not(any(feature = "rustls", feature = "native-tls"))
+    ))]
+    fn without_tls_https_is_refused() {
+        let error = built().unwrap_err();
+        assert!(matches!(error, Error::Config(_)), "{error:?}");
+        assert!(
+            error.to_string().contains("no TLS is compiled in"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    #[cfg(any(feature = "rustls", feature = "native-tls"))]
+    fn with_the_default_features_nothing_more_is_needed() {
+        built().unwrap();
+    }
+}

@@ -30,13 +30,13 @@ impl Endpoints {
         url
     }
 
-    #[cfg_attr(not(feature = "reqwest"), allow(dead_code))]
+    #[cfg(feature = "reqwest")]
     pub(crate) fn is_https(&self) -> bool {
         self.base.scheme() == "https"
     }
 
     /// Whether it is this machine itself, by a literal address: never behind a proxy.
-    #[cfg_attr(not(feature = "reqwest"), allow(dead_code))]
+    #[cfg(feature = "reqwest")]
     pub(crate) fn is_loopback(&self) -> bool {
         is_loopback(&self.base)
     }

@@ -1,4 +1,60 @@
-//! An MSAL-style confidential client.
+//! An MSAL-style confidential client: a daemon proves its own identity to Microsoft Entra ID, gets
+//! an access token for itself, keeps it until near its end, and attaches it to its calls to a web
+//! API.
+//!
+//! ```
+//! # use bytes::Bytes;
+//! use confidential_client::ConfidentialClient;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
+//!     .tenant("contoso.onmicrosoft.com")
+//!     .client_secret("the secret's value")
+//! #   .transport(|_: http::Request<Bytes>| async {
+//! #       let body = r#"{"token_type":"Bearer","expires_in":3599,"access_token":"abc"}"#;
+//! #       Ok(http::Response::new(Bytes::from(body)))
+//! #   })
+//!     .build()?;
+//!
+//! let token = client.acquire_token_for_client("https://graph.microsoft.com/.default").await?;
+//! let request = http::Request::get("https://graph.microsoft.com/v1.0/users")
+//!     .header("authorization", token.authorization_header());
+//! # assert_eq!(request.headers_ref().unwrap()["authorization"], "Bearer abc");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Where to start
+//!
+//! - [`ConfidentialClient`]: made once per process; holds the cache and the connections. Ask it
+//!   for a token before every call to the API: it answers from memory unless the token is near its
+//!   end, and renews it in the background before that.
+//! - [`TokenProvider`]: one request bound to its place in the cache, the fastest path.
+//! - [`TokenRequest`]: a scope and, for a daemon that serves many customers, a tenant.
+//! - [`Certificate`] and [`Secret`]: what the application proves its identity with. A certificate
+//!   is better: its key never leaves the machine.
+//! - [`Error`]: says who must act, and whether time may cure it.
+//! - [`testing`]: an identity provider for tests, which needs no account.
+//!
+//! # What goes on behind a call
+//!
+//! A token in memory is returned without a lock or a network call. Where there is none, one
+//! request is made for all who wait, as a task of its own on the caller's tokio runtime; they
+//! share its token or its error. A failure never removes a token that is still valid, and is
+//! remembered for a moment, so that a daemon in a loop does not storm an identity provider that is
+//! down. The network is used by `acquire_token_for_client`, `token` and `authorize` alone.
+//!
+//! # What it does not do
+//!
+//! It does not write tokens to disk or share them between processes, does not read what is in a
+//! token (that is the API's), and signs in no users. There is no bound on the size of the cache
+//! yet: it grows by an entry for each tenant and scope asked for.
+#![cfg_attr(not(feature = "testing"), doc = "")]
+#![cfg_attr(
+    not(feature = "testing"),
+    doc = "[`testing`]: https://docs.rs/confidential-client/latest/confidential_client/testing"
+)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod assertion;
@@ -34,3 +90,8 @@ pub use secret::Secret;
 pub use time::Clock;
 pub use token::{AccessToken, TokenSource};
 pub use transport::{Transport, TransportFuture};
+
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -108,7 +108,6 @@ impl fmt::Debug for AccessToken {
 
 /// Where a token came from, in MSAL's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum TokenSource {
     /// The client's memory.
     Cache,

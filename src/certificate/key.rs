@@ -8,6 +8,10 @@ use zeroize::Zeroizing;
 use crate::error::Error;
 
 /// A private key as it stands in a file; wiped when dropped.
+#[cfg_attr(
+    not(feature = "aws-lc-rs"),
+    expect(dead_code, reason = "no signing backend reads it")
+)]
 pub(crate) enum PrivateKeyDer {
     Pkcs8(Zeroizing<Vec<u8>>),
     Pkcs1(Zeroizing<Vec<u8>>),

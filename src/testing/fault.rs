@@ -17,6 +17,10 @@ impl Fault {
     ///
     /// If `status` is not a status: three digits from 100 on.
     #[track_caller]
+    #[expect(
+        clippy::panic,
+        reason = "a wrong number is a mistake in the test's own text"
+    )]
     pub fn status(status: u16) -> Self {
         let Ok(status) = StatusCode::from_u16(status) else {
             panic!("{status} is not an HTTP status");

@@ -1,0 +1,396 @@
+//! What is refused before the network, each with its message, and with no request made.
+
+use confidential_client::{
+    Authority, Certificate, Cloud, ConfidentialClient, ConfidentialClientBuilder, Error,
+    TokenRequest,
+};
+use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, date_time_ymd};
+use rsa::pkcs1::EncodeRsaPrivateKey;
+use rsa::pkcs8::{DecodePrivateKey, EncodePrivateKey, LineEnding};
+
+use crate::support::{CLIENT_ID, PEM, Provider, SCOPE, SECRET, TENANT};
+
+fn bare(provider: &Provider) -> ConfidentialClientBuilder {
+    ConfidentialClient::builder(CLIENT_ID).transport(provider.transport())
+}
+
+#[tokio::test]
+async fn a_client_that_cannot_work_is_not_built() {
+    let provider = Provider::open();
+    let custom = |host: &str| Authority::entra(Cloud::Custom(host.to_owned()), TENANT);
+    let certificate = || Certificate::from_pem(&*PEM).unwrap();
+    let named = |id: &str| {
+        ConfidentialClient::builder(id)
+            .tenant(TENANT)
+            .client_secret(SECRET)
+    };
+    for (builder, text) in [
+        (named(""), "the client id is empty"),
+        (named(" "), "the client id is empty"),
+        (named("1111\n"), "begins or ends with white space"),
+        (bare(&provider).tenant(TENANT), "no credential"),
+        (
+            bare(&provider)
+                .tenant(TENANT)
+                .client_secret("a")
+                .client_secret("b"),
+            "2 credentials",
+        ),
+        (
+            bare(&provider)
+                .tenant(TENANT)
+                .client_secret("a")
+                .certificate(certificate()),
+            "2 credentials",
+        ),
+        (bare(&provider).client_secret(SECRET), "no tenant"),
+        (
+            provider
+                .builder()
+                .authority(Authority::entra(Cloud::Public, "fabrikam.com")),
+            "two tenants",
+        ),
+        (
+            bare(&provider).tenant(TENANT).client_secret(""),
+            "the client secret is empty",
+        ),
+        (
+            bare(&provider).tenant(TENANT).client_secret(" \n"),
+            "the client secret is empty",
+        ),
+        (
+            bare(&provider)
+                .tenant(TENANT)
+                .client_secret(format!("{SECRET}\n")),
+            "a file usually ends in a newline",
+        ),
+        (
+            bare(&provider)
+                .tenant(TENANT)
+                .client_secret(format!(" {SECRET}")),
+            "white space",
+        ),
+        (
+            bare(&provider)
+                .tenant("contoso.com/../evil")
+                .client_secret(SECRET),
+            "neither an id nor a domain",
+        ),
+        (
+            bare(&provider).tenant("").client_secret(SECRET),
+            "neither an id nor a domain",
+        ),
+        (
+            bare(&provider)
+                .authority(custom("http://login.example.org"))
+                .client_secret(SECRET),
+            "in the clear",
+        ),
+        (
+            bare(&provider)
+                .authority(custom("http://localhost:1"))
+                .client_secret(SECRET),
+            "in the clear",
+        ),
+        (
+            bare(&provider)
+                .authority(custom("https://u:p@login.example.org"))
+                .client_secret(SECRET),
+            "user name or password",
+        ),
+    ] {
+        let error = builder.build().unwrap_err();
+        assert!(matches!(error, Error::Config(_)), "{error:?}");
+        assert!(error.to_string().contains(text), "{text}: {error}");
+        assert!(!format!("{error}{error:?}").contains(SECRET), "{error:?}");
+    }
+    assert_eq!(provider.requests(), 0);
+}
+
+#[cfg(feature = "reqwest")]
+#[tokio::test]
+async fn two_ways_to_send_are_refused() {
+    let provider = Provider::open();
+    let builder = provider.builder().reqwest(reqwest::Client::builder());
+    let error = builder.build().unwrap_err().to_string();
+    assert!(
+        error.contains("both a transport and a reqwest builder"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_request_that_cannot_succeed_is_not_sent() {
+    let provider = Provider::open();
+    let client = provider.client();
+    let at = |tenant: &str| TokenRequest::new(SCOPE).tenant(tenant);
+    for (request, text) in [
+        (TokenRequest::new(""), "no scope"),
+        (
+            TokenRequest::new("User.Read.All"),
+            "does not end in '/.default'",
+        ),
+        (
+            TokenRequest::new("https://graph.microsoft.com"),
+            "does not end in '/.default'",
+        ),
+        (
+            TokenRequest::new("api://a/.default").scopes(["api://b/.default"]),
+            "two resources",
+        ),
+        (
+            TokenRequest::new("api://\u{e9}/.default"),
+            "no scope may hold",
+        ),
+        (at("common"), "no token in 'common'"),
+        (at("organizations"), "no token in"),
+        (at("consumers"), "no token in"),
+        (at("9188040d-6c67-4c5b-b112-36a304b66dad"), "no token in"),
+        (at("a b"), "neither an id nor a domain"),
+        (at("contoso.com?x="), "neither an id nor a domain"),
+        (
+            TokenRequest::new(SCOPE).correlation_id("job-7"),
+            "is not a GUID",
+        ),
+    ] {
+        let error = client.acquire_token_for_client(&request).await.unwrap_err();
+        assert!(matches!(error, Error::Config(_)), "{error:?}");
+        assert!(error.to_string().contains(text), "{text}: {error}");
+        assert!(client.token_provider(&request).is_err());
+    }
+    assert_eq!(provider.requests(), 0);
+}
+
+/// failures.md M11: an authority may be `common`, for other flows and for requests that name their
+/// tenant; an application's token may not.
+#[tokio::test]
+async fn a_client_at_common_needs_a_tenant_for_each_request() {
+    let provider = Provider::open();
+    let client = bare(&provider)
+        .tenant("common")
+        .client_secret(SECRET)
+        .build()
+        .unwrap();
+    let error = client.acquire_token_for_client(SCOPE).await.unwrap_err();
+    assert!(matches!(error, Error::Config(_)), "{error:?}");
+    assert_eq!(provider.requests(), 0);
+
+    let request = TokenRequest::new(SCOPE).tenant("fabrikam.com");
+    client.acquire_token_for_client(request).await.unwrap();
+    let endpoint = "https://login.microsoftonline.com/fabrikam.com/oauth2/v2.0/token";
+    assert_eq!(provider.uri(0), endpoint);
+}
+
+#[tokio::test]
+async fn a_provider_takes_no_correlation_id() {
+    let provider = Provider::open();
+    let request = TokenRequest::new(SCOPE).correlation_id("a1a2a3a4-b1b2-c1c2-d1d2-e1e2e3e4e5e6");
+    let error = provider.client().token_provider(request).unwrap_err();
+    assert!(matches!(error, Error::Config(_)), "{error:?}");
+    assert!(error.to_string().contains("leave it out"), "{error}");
+}
+
+#[tokio::test]
+async fn a_bad_request_loses_nothing_that_is_cached() {
+    let provider = Provider::open();
+    let client = provider.client();
+    client.acquire_token_for_client(SCOPE).await.unwrap();
+    client
+        .acquire_token_for_client("nonsense")
+        .await
+        .unwrap_err();
+    client.acquire_token_for_client(SCOPE).await.unwrap();
+    assert_eq!(provider.requests(), 1);
+}
+
+/// A key that no serious library will make.
+struct SmallKey(rsa::RsaPrivateKey, Vec<u8>);
+
+impl SmallKey {
+    fn generate() -> Self {
+        let key = rsa::RsaPrivateKey::new(&mut rsa::rand_core::OsRng, 1024).unwrap();
+        let public = rsa::pkcs1::EncodeRsaPublicKey::to_pkcs1_der(&key.to_public_key()).unwrap();
+        Self(key, public.as_bytes().to_vec())
+    }
+}
+
+impl rcgen::PublicKeyData for SmallKey {
+    fn der_bytes(&self) -> &[u8] {
+        &self.1
+    }
+
+    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
+        &PKCS_RSA_SHA256
+    }
+}
+
+impl rcgen::SigningKey for SmallKey {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        let key = rsa::pkcs1v15::SigningKey::<rsa::sha2::Sha256>::new(self.0.clone());
+        Ok(rsa::signature::SignatureEncoding::to_vec(
+            &rsa::signature::Signer::sign(&key, message),
+        ))
+    }
+}
+
+#[test]
+fn a_certificate_that_cannot_be_used_is_refused() {
+    let (certificate, key) = PEM.split_at(PEM.find("-----BEGIN PRIVATE").unwrap());
+    let stranger = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap();
+    let ec = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+    let ec_certificate = CertificateParams::default().self_signed(&ec).unwrap().pem();
+    let small_key = SmallKey::generate();
+    let small_certificate = CertificateParams::default()
+        .self_signed(&small_key)
+        .unwrap()
+        .pem();
+    let small_key = small_key.0.to_pkcs8_pem(LineEnding::LF).unwrap();
+    for (name, pem, text) in [
+        ("empty", String::new(), "no certificate"),
+        ("garbage", "secret?".to_owned(), "no certificate"),
+        ("no key", certificate.to_owned(), "no private key"),
+        ("no certificate", key.to_owned(), "no certificate"),
+        (
+            "a stranger's key",
+            format!("{certificate}{}", stranger.serialize_pem()),
+            "does not fit the certificate of 'CN=daemon'",
+        ),
+        (
+            "two keys",
+            format!("{certificate}{key}{key}"),
+            "two private keys",
+        ),
+        (
+            "encrypted PKCS#8",
+            format!(
+                "{certificate}{}",
+                key.replace("PRIVATE", "ENCRYPTED PRIVATE")
+            ),
+            "is encrypted",
+        ),
+        (
+            "encrypted PKCS#1",
+            format!("{certificate}-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n"),
+            "is encrypted",
+        ),
+        (
+            "EC",
+            format!("{ec_certificate}{}", ec.serialize_pem()),
+            "not an RSA key",
+        ),
+        (
+            "EC key in SEC 1",
+            format!(
+                "{certificate}-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n"
+            ),
+            "not an RSA key",
+        ),
+        (
+            "EC key of an RSA certificate",
+            format!("{certificate}{}", ec.serialize_pem()),
+            "not an RSA key",
+        ),
+        (
+            "1024 bits",
+            format!("{small_certificate}{}", *small_key),
+            "has 1024 bits",
+        ),
+        (
+            "a key of 1024 bits",
+            format!("{certificate}{}", *small_key),
+            "is too small",
+        ),
+        (
+            "cut off",
+            PEM[..PEM.len() - 40].to_owned(),
+            "no matching '-----END'",
+        ),
+        ("not base64", PEM.replacen("MII", "M!I", 1), "not base64"),
+        (
+            "not a certificate",
+            format!("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n{key}"),
+            "a certificate in the PEM cannot be read",
+        ),
+        (
+            "not a key",
+            format!("{certificate}-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"),
+            "the private key cannot be read",
+        ),
+    ] {
+        let error = Certificate::from_pem(pem).unwrap_err();
+        assert!(matches!(error, Error::Credential(_)), "{name}: {error:?}");
+        assert!(error.to_string().contains(text), "{name}: {error}");
+        let line = key.lines().nth(5).unwrap();
+        assert!(
+            !format!("{error}{error:?}").contains(line),
+            "{name}: {error:?}"
+        );
+    }
+}
+
+#[test]
+fn a_certificate_is_read_however_the_pem_is_laid_out() {
+    let (certificate, key) = PEM.split_at(PEM.find("-----BEGIN PRIVATE").unwrap());
+    let pkcs1 = rsa::RsaPrivateKey::from_pkcs8_pem(key).unwrap();
+    let pkcs1 = pkcs1.to_pkcs1_pem(LineEnding::LF).unwrap();
+    let other = CertificateParams::default();
+    let other_key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap();
+    let other = other.self_signed(&other_key).unwrap().pem();
+    let same = format!("{:?}", Certificate::from_pem(&*PEM).unwrap());
+    for (name, pem) in [
+        ("key first", format!("{key}{certificate}")),
+        ("PKCS#1", format!("{certificate}{}", *pkcs1)),
+        (
+            "text around",
+            format!("Bag Attributes\n  x: y\n{certificate}\nKey:\n{key}\n"),
+        ),
+        ("CRLF", PEM.replace('\n', "\r\n")),
+        (
+            "another certificate first",
+            format!("{other}{certificate}{key}"),
+        ),
+    ] {
+        let read = Certificate::from_pem(pem).unwrap();
+        assert_eq!(format!("{read:?}"), same, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_outside_its_validity_is_refused() {
+    let provider = Provider::open();
+    let valid = |from: (i32, u8, u8), to: (i32, u8, u8)| {
+        let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap();
+        let mut params = CertificateParams::default();
+        params.not_before = date_time_ymd(from.0, from.1, from.2);
+        params.not_after = date_time_ymd(to.0, to.1, to.2);
+        let certificate = params.self_signed(&key).unwrap();
+        Certificate::from_pem(format!("{}{}", certificate.pem(), key.serialize_pem())).unwrap()
+    };
+    for (certificate, text) in [
+        (
+            valid((2020, 1, 1), (2021, 1, 1)),
+            "expired on 2021-01-01T00:00:00Z",
+        ),
+        (
+            valid((3000, 1, 1), (3001, 1, 1)),
+            "not valid before 3000-01-01T00:00:00Z",
+        ),
+    ] {
+        let builder = bare(&provider).tenant(TENANT).certificate(certificate);
+        let error = builder.build().unwrap_err();
+        assert!(matches!(error, Error::Credential(_)), "{error:?}");
+        assert!(error.to_string().contains(text), "{error}");
+    }
+
+    // And when it expires while the program runs.
+    let clock = confidential_client::testing::ManualClock::new();
+    let builder = bare(&provider).tenant(TENANT).clock(clock.clone());
+    let client = builder
+        .certificate(valid((2020, 1, 1), (3000, 1, 1)))
+        .build()
+        .unwrap();
+    clock.advance_wall(std::time::Duration::from_secs(1000 * 366 * 24 * 60 * 60));
+    let error = client.acquire_token_for_client(SCOPE).await.unwrap_err();
+    assert!(matches!(error, Error::Credential(_)), "{error:?}");
+    assert_eq!(provider.requests(), 0);
+}

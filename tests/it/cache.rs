@@ -1,0 +1,193 @@
+//! What is served from memory, for how long, and to whom.
+
+use std::time::Duration;
+
+use confidential_client::testing::ManualClock;
+use confidential_client::{TokenRequest, TokenSource};
+use http::HeaderMap;
+
+use crate::support::{Provider, SCOPE, let_others_run, success};
+
+#[tokio::test]
+async fn the_second_call_is_served_from_memory() {
+    let provider = Provider::open();
+    let client = provider.client();
+    let first = client.acquire_token_for_client(SCOPE).await.unwrap();
+    let second = client.acquire_token_for_client(SCOPE).await.unwrap();
+    assert_eq!(first.source(), TokenSource::IdentityProvider);
+    assert_eq!(second.source(), TokenSource::Cache);
+    assert_eq!(second.secret(), "token-1");
+    assert_eq!(second.correlation_id(), first.correlation_id());
+    assert_eq!(provider.requests(), 1);
+}
+
+#[tokio::test]
+async fn requests_share_a_token_exactly_if_they_ask_for_the_same() {
+    let provider = Provider::open();
+    let client = provider.client();
+    let default = || TokenRequest::new(SCOPE);
+    for (name, request, new) in [
+        ("the first", default(), true),
+        ("its repetition", default(), false),
+        (
+            "white space",
+            TokenRequest::new(format!(" {SCOPE} ")),
+            false,
+        ),
+        ("the scope twice", default().scopes([SCOPE]), false),
+        (
+            "another correlation id",
+            default().correlation_id("a1a2a3a4-b1b2-c1c2-d1d2-e1e2e3e4e5e6"),
+            false,
+        ),
+        (
+            "the client's own tenant",
+            default().tenant("contoso.onmicrosoft.com"),
+            false,
+        ),
+        (
+            "the tenant in capitals",
+            default().tenant("CONTOSO.onmicrosoft.com"),
+            false,
+        ),
+        ("another tenant", default().tenant("fabrikam.com"), true),
+        (
+            "another resource",
+            TokenRequest::new("api://a/.default"),
+            true,
+        ),
+        (
+            "another case of it",
+            TokenRequest::new("api://A/.default"),
+            true,
+        ),
+        (
+            "a double slash",
+            TokenRequest::new("api://a//.default"),
+            true,
+        ),
+    ] {
+        let before = provider.requests();
+        client.acquire_token_for_client(request).await.unwrap();
+        assert_eq!(provider.requests() - before, usize::from(new), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn every_tenant_gets_its_own_token() {
+    let provider = Provider::open();
+    let client = provider.client();
+    for _ in 0..2 {
+        for (number, tenant) in ["a.example", "b.example"].into_iter().enumerate() {
+            let request = TokenRequest::new(SCOPE).tenant(tenant);
+            let token = client.acquire_token_for_client(request).await.unwrap();
+            assert_eq!(token.tenant_id(), Some(tenant));
+            assert_eq!(token.secret(), format!("token-{}", number + 1));
+            let endpoint = format!("https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token");
+            assert_eq!(provider.uri(number), endpoint);
+        }
+    }
+    assert_eq!(provider.requests(), 2);
+}
+
+#[tokio::test]
+async fn an_expired_token_is_not_served() {
+    let clock = ManualClock::new();
+    let provider = Provider::open();
+    let client = provider.builder().clock(clock.clone()).build().unwrap();
+    client.acquire_token_for_client(SCOPE).await.unwrap();
+    clock.advance(Duration::from_secs(3599));
+    let token = client.acquire_token_for_client(SCOPE).await.unwrap();
+    assert_eq!(token.secret(), "token-2");
+    assert_eq!(token.source(), TokenSource::IdentityProvider);
+}
+
+#[tokio::test]
+async fn a_suspended_machine_does_not_keep_a_token_alive() {
+    let clock = ManualClock::new();
+    let provider = Provider::open();
+    let client = provider.builder().clock(clock.clone()).build().unwrap();
+    client.acquire_token_for_client(SCOPE).await.unwrap();
+    clock.advance_wall(Duration::from_secs(3599));
+    let token = client.acquire_token_for_client(SCOPE).await.unwrap();
+    assert_eq!(token.secret(), "token-2");
+}
+
+#[tokio::test]
+async fn a_wall_clock_set_back_does_not_keep_a_token_alive() {
+    let clock = ManualClock::new();
+    let provider = Provider::open();
+    let client = provider.builder().clock(clock.clone()).build().unwrap();
+    client.acquire_token_for_client(SCOPE).await.unwrap();
+    clock.turn_wall_back(Duration::from_secs(7200));
+    clock.advance(Duration::from_secs(3599));
+    let token = client.acquire_token_for_client(SCOPE).await.unwrap();
+    assert_eq!(token.secret(), "token-2");
+}
+
+/// failures.md F4: nothing is renewed in a circle.
+#[tokio::test]
+async fn a_token_shorter_than_the_margins_is_served_and_not_renewed_without_end() {
+    let provider = Provider::open();
+    provider.answer_with(success("short", 60));
+    let client = provider.client();
+    for _ in 0..100 {
+        let token = client.acquire_token_for_client(SCOPE).await.unwrap();
+        assert_eq!(token.secret(), "short");
+        let_others_run().await;
+    }
+    assert_eq!(provider.requests(), 1);
+}
+
+#[tokio::test]
+async fn a_provider_shares_the_clients_cache() {
+    let provider = Provider::open();
+    let client = provider.client();
+    let graph = client.token_provider(SCOPE).unwrap();
+    assert!(graph.cached().is_none());
+    assert_eq!(provider.requests(), 0, "making and reading one asks nobody");
+
+    let token = graph.token().await.unwrap();
+    assert_eq!(token.source(), TokenSource::IdentityProvider);
+    let cached = graph.cached().unwrap();
+    assert_eq!(
+        (cached.secret(), cached.source()),
+        ("token-1", TokenSource::Cache)
+    );
+    let other = client.acquire_token_for_client(SCOPE).await.unwrap();
+    assert_eq!(other.source(), TokenSource::Cache);
+    assert_eq!(provider.requests(), 1);
+}
+
+#[tokio::test]
+async fn cached_is_a_pure_read() {
+    let clock = ManualClock::new();
+    let provider = Provider::open();
+    let client = provider.builder().clock(clock.clone()).build().unwrap();
+    let graph = client.token_provider(SCOPE).unwrap();
+    graph.token().await.unwrap();
+    clock.advance(Duration::from_secs(3400));
+    assert!(graph.cached().is_some(), "due, and good");
+    clock.advance(Duration::from_secs(199));
+    assert!(graph.cached().is_none(), "over");
+    let_others_run().await;
+    assert_eq!(provider.requests(), 1, "and nothing was started");
+}
+
+#[tokio::test]
+async fn authorize_sets_the_header_or_leaves_it() {
+    let provider = Provider::open();
+    provider.answer(400, r#"{"error":"invalid_scope"}"#);
+    let client = provider.client();
+    let mut headers = HeaderMap::new();
+    headers.insert("authorization", "Basic before".parse().unwrap());
+    let refused = client.token_provider("api://a/.default").unwrap();
+    refused.authorize(&mut headers).await.unwrap_err();
+    assert_eq!(headers["authorization"], "Basic before");
+
+    let granted = client.token_provider(SCOPE).unwrap();
+    granted.authorize(&mut headers).await.unwrap();
+    assert_eq!(headers.get_all("authorization").iter().count(), 1);
+    assert_eq!(headers["authorization"], "Bearer token-2");
+    assert!(headers["authorization"].is_sensitive());
+}

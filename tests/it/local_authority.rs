@@ -1,0 +1,376 @@
+//! `LocalAuthority` refuses what Entra refuses, in its codes, and issues tokens that stand up to a
+//! verifier it does not share code with.
+
+use std::collections::HashSet;
+
+use confidential_client::testing::{Application, Fault, LocalAuthority, self_signed_certificate};
+use confidential_client::{Certificate, ConfidentialClient, Error, TokenRequest};
+use jsonwebtoken::jwk::JwkSet;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+use serde_json::Value;
+
+use crate::support::{CLIENT_ID, PEM, SCOPE, SECRET, TENANT};
+
+async fn authority() -> LocalAuthority {
+    let local = LocalAuthority::start().await.unwrap();
+    local.register(
+        TENANT,
+        Application::new(CLIENT_ID)
+            .secret("an older secret")
+            .secret(SECRET)
+            .role("https://graph.microsoft.com", "User.Read.All")
+            .role("https://graph.microsoft.com", "Group.Read.All")
+            .role("api://other", "Other"),
+    );
+    local
+}
+
+async fn refusal(local: &LocalAuthority, client_id: &str, tenant: &str, secret: &str) -> Error {
+    let client = ConfidentialClient::builder(client_id)
+        .authority(local.authority(tenant))
+        .client_secret(secret)
+        .build()
+        .unwrap();
+    client.acquire_token_for_client(SCOPE).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn it_refuses_in_entras_words() {
+    let local = authority().await;
+    for (client_id, tenant, secret, status, error, code, text) in [
+        (
+            CLIENT_ID,
+            TENANT,
+            "wrong",
+            401,
+            "invalid_client",
+            7000215,
+            "AADSTS7000215: Invalid client secret",
+        ),
+        (
+            CLIENT_ID,
+            TENANT,
+            &SECRET[1..],
+            401,
+            "invalid_client",
+            7000215,
+            "AADSTS7000215",
+        ),
+        (
+            "another",
+            TENANT,
+            SECRET,
+            400,
+            "unauthorized_client",
+            700016,
+            "AADSTS700016: Application with identifier 'another'",
+        ),
+        (
+            CLIENT_ID,
+            "fabrikam.com",
+            SECRET,
+            400,
+            "invalid_request",
+            90002,
+            "AADSTS90002: Tenant 'fabrikam.com' not found",
+        ),
+    ] {
+        let refused = refusal(&local, client_id, tenant, secret).await;
+        let Error::Server(server) = &refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(server.status(), status);
+        assert_eq!(server.error(), error);
+        assert_eq!(server.error_codes(), [code]);
+        let description = server.error_description().unwrap();
+        assert!(description.starts_with(text), "{description}");
+        assert!(server.help().is_some());
+        assert!(server.trace_id().is_some());
+        assert!(server.timestamp().unwrap().ends_with('Z'));
+        assert_eq!(refused.is_credential_rejected(), status == 401);
+    }
+}
+
+#[tokio::test]
+async fn it_refuses_a_certificate_it_does_not_know() {
+    let local = authority().await;
+    let known = Certificate::from_pem(self_signed_certificate("known").unwrap()).unwrap();
+    local.register(TENANT, Application::new(CLIENT_ID).certificate(&known));
+    let client = |certificate: &Certificate| {
+        ConfidentialClient::builder(CLIENT_ID)
+            .authority(local.authority(TENANT))
+            .certificate(certificate.clone())
+            .build()
+            .unwrap()
+    };
+    client(&known)
+        .acquire_token_for_client(SCOPE)
+        .await
+        .unwrap();
+
+    let unknown = Certificate::from_pem(&*PEM).unwrap();
+    let error = client(&unknown)
+        .acquire_token_for_client(SCOPE)
+        .await
+        .unwrap_err();
+    let Error::Server(server) = &error else {
+        panic!("{error:?}");
+    };
+    assert_eq!(server.error_codes(), [700027]);
+    assert!(
+        server
+            .error_description()
+            .unwrap()
+            .contains("The key was not found.")
+    );
+    assert!(error.is_credential_rejected());
+}
+
+/// What no client of ours would send, so it is sent by hand.
+#[tokio::test]
+async fn it_checks_every_part_of_a_request() {
+    let local = authority().await;
+    let certificate = Certificate::from_pem(&*PEM).unwrap();
+    local.register(
+        "certified.example",
+        Application::new(CLIENT_ID).certificate(&certificate),
+    );
+    let post = async |tenant: &str, form: &[(&str, &str)]| {
+        let mut body = url::form_urlencoded::Serializer::new(String::new());
+        body.extend_pairs(form);
+        let url = format!("{}/{tenant}/oauth2/v2.0/token", local.base_url());
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let sent = http.post(url).body(body.finish()).send().await.unwrap();
+        let status = sent.status().as_u16();
+        let answer: Value = sent.json().await.unwrap();
+        (status, answer["error_codes"][0].as_u64())
+    };
+    let id = ("client_id", CLIENT_ID);
+    let secret = ("client_secret", SECRET);
+    let grant = ("grant_type", "client_credentials");
+    let scope = ("scope", SCOPE);
+    for (form, expected) in [
+        (&[id, secret, grant, scope][..], (200, None)),
+        (&[id, secret, scope], (400, Some(900144))),
+        (&[secret, grant, scope], (400, Some(900144))),
+        (&[id, secret, grant], (400, Some(900144))),
+        (
+            &[id, secret, ("grant_type", "password"), scope],
+            (400, Some(70003)),
+        ),
+        (&[id, grant, scope], (401, Some(7000216))),
+        (
+            &[id, secret, grant, ("scope", "User.Read")],
+            (400, Some(1002012)),
+        ),
+    ] {
+        assert_eq!(post(TENANT, form).await, expected, "{form:?}");
+    }
+
+    let endpoint = format!("{}/certified.example/oauth2/v2.0/token", local.base_url());
+    let thumbprint = thumbprint();
+    let now = jsonwebtoken::get_current_timestamp();
+    let good = serde_json::json!({
+        "aud": endpoint, "iss": CLIENT_ID, "sub": CLIENT_ID,
+        "nbf": now, "exp": now + 600, "jti": "1",
+    });
+    let with = |name: &str, value: Value| {
+        let mut claims = good.clone();
+        claims[name] = value;
+        claims
+    };
+    let other_key = self_signed_certificate("other").unwrap();
+    for (name, algorithm, pem, claims, expected) in [
+        ("good", Algorithm::PS256, &*PEM, good.clone(), (200, None)),
+        ("RS256", Algorithm::RS256, &*PEM, good.clone(), (200, None)),
+        (
+            "another key",
+            Algorithm::PS256,
+            &other_key,
+            good.clone(),
+            (401, Some(700027)),
+        ),
+        (
+            "audience",
+            Algorithm::PS256,
+            &*PEM,
+            with("aud", "https://x".into()),
+            (401, Some(50027)),
+        ),
+        (
+            "issuer",
+            Algorithm::PS256,
+            &*PEM,
+            with("iss", "x".into()),
+            (401, Some(700021)),
+        ),
+        (
+            "subject",
+            Algorithm::PS256,
+            &*PEM,
+            with("sub", "x".into()),
+            (401, Some(700021)),
+        ),
+        (
+            "expired",
+            Algorithm::PS256,
+            &*PEM,
+            with("exp", (now - 301).into()),
+            (401, Some(700024)),
+        ),
+        (
+            "not yet",
+            Algorithm::PS256,
+            &*PEM,
+            with("nbf", (now + 330).into()),
+            (401, Some(700024)),
+        ),
+        (
+            "PS384",
+            Algorithm::PS384,
+            &*PEM,
+            good.clone(),
+            (401, Some(50027)),
+        ),
+    ] {
+        let mut header = jsonwebtoken::Header::new(algorithm);
+        header.x5t_s256 = Some(thumbprint.clone());
+        let key = &pem[pem.find("-----BEGIN PRIVATE").unwrap()..];
+        let key = jsonwebtoken::EncodingKey::from_rsa_pem(key.as_bytes()).unwrap();
+        let assertion = jsonwebtoken::encode(&header, &claims, &key).unwrap();
+        let jwt_bearer = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+        let form = [
+            id,
+            ("client_assertion_type", jwt_bearer),
+            ("client_assertion", &assertion),
+            grant,
+            scope,
+        ];
+        assert_eq!(post("certified.example", &form).await, expected, "{name}");
+    }
+    for garbage in ["", "a", "a.b", "a.b.c"] {
+        let form = [
+            id,
+            (
+                "client_assertion_type",
+                "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+            ),
+            ("client_assertion", garbage),
+            grant,
+            scope,
+        ];
+        assert_eq!(
+            post("certified.example", &form).await,
+            (401, Some(50027)),
+            "{garbage:?}"
+        );
+    }
+}
+
+fn thumbprint() -> String {
+    let text = format!("{:?}", Certificate::from_pem(&*PEM).unwrap());
+    text.split("thumbprint_s256: \"")
+        .nth(1)
+        .unwrap()
+        .split('"')
+        .next()
+        .unwrap()
+        .to_owned()
+}
+
+#[tokio::test]
+async fn its_tokens_have_the_claims_of_an_applications() {
+    let local = authority().await;
+    let client = ConfidentialClient::builder(CLIENT_ID)
+        .authority(local.authority(TENANT))
+        .client_secret(SECRET)
+        .build()
+        .unwrap();
+    let token = client.acquire_token_for_client(SCOPE).await.unwrap();
+
+    let keys_url = format!("{}/{TENANT}/discovery/v2.0/keys", local.base_url());
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let keys: JwkSet = http
+        .get(keys_url)
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
+    let header = decode_header(token.secret()).unwrap();
+    assert_eq!(header.alg, Algorithm::RS256);
+    let key = keys.find(header.kid.as_deref().unwrap()).unwrap();
+    let mut validation = Validation::new(Algorithm::RS256);
+    validation.set_audience(&["https://graph.microsoft.com"]);
+    validation.set_issuer(&[local.issuer(TENANT).unwrap()]);
+    validation.validate_nbf = true;
+    validation.required_spec_claims = HashSet::from(["aud", "exp", "iss", "nbf"].map(String::from));
+    let key = DecodingKey::from_jwk(key).unwrap();
+    let claims: Value = decode(token.secret(), &key, &validation).unwrap().claims;
+    assert_eq!(claims["azp"], CLIENT_ID);
+    assert_eq!(claims["ver"], "2.0");
+    assert_eq!(
+        claims["roles"],
+        serde_json::json!(["User.Read.All", "Group.Read.All"])
+    );
+    assert_eq!(claims["oid"], claims["sub"]);
+    uuid::Uuid::try_parse(claims["oid"].as_str().unwrap()).unwrap();
+    let tid = claims["tid"].as_str().unwrap();
+    assert_eq!(claims["iss"], format!("{}/{tid}/v2.0", local.base_url()));
+    let lifetime = claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap();
+    assert_eq!(lifetime, 3599);
+
+    let by_id = TokenRequest::new(SCOPE).tenant(tid);
+    client
+        .acquire_token_for_client(by_id)
+        .await
+        .expect("a tenant answers to its id");
+}
+
+#[tokio::test]
+async fn a_script_replaces_the_next_answers() {
+    let local = authority().await;
+    local.script([
+        Fault::status(503).retry_after(2),
+        Fault::status(500).body("<html>"),
+    ]);
+    let client = |_| {
+        ConfidentialClient::builder(CLIENT_ID)
+            .authority(local.authority(TENANT))
+            .client_secret(SECRET)
+            .build()
+            .unwrap()
+    };
+    let first = client(1).acquire_token_for_client(SCOPE).await.unwrap_err();
+    assert!(matches!(first, Error::Throttled(_)), "{first:?}");
+    assert_eq!(first.retry_after().unwrap().as_secs(), 2);
+    let second = client(2).acquire_token_for_client(SCOPE).await.unwrap_err();
+    assert!(matches!(second, Error::InvalidResponse(_)), "{second:?}");
+    assert!(second.to_string().contains("<html>"));
+    client(3).acquire_token_for_client(SCOPE).await.unwrap();
+    assert_eq!(local.token_requests().len(), 3);
+}
+
+#[tokio::test]
+async fn it_is_gone_when_dropped() {
+    let local = authority().await;
+    let client = ConfidentialClient::builder(CLIENT_ID)
+        .authority(local.authority(TENANT))
+        .client_secret(SECRET)
+        .build()
+        .unwrap();
+    client.acquire_token_for_client(SCOPE).await.unwrap();
+    drop(local);
+    // Its last connection may still be closing; a new scope makes a new request.
+    let mut attempts = 0..;
+    let error = loop {
+        let scope = format!("api://{}/.default", attempts.next().unwrap());
+        if let Err(error) = client.acquire_token_for_client(scope).await {
+            break error;
+        }
+    };
+    assert!(matches!(error, Error::Transport(_)), "{error:?}");
+    let source = std::error::Error::source(&error);
+    assert!(source.is_some(), "the cause is in the chain");
+}

@@ -1,0 +1,20 @@
+//! Behaviour through the public API: over loopback sockets in real time, and over an in-memory
+//! transport where the test decides when an answer comes and what time it is.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::string_slice,
+    unreachable_pub,
+    reason = "a test fails by panicking, and its modules are one binary"
+)]
+
+mod before_the_network;
+mod cache;
+mod concurrency;
+mod independent;
+mod local_authority;
+mod outages;
+mod secrecy;
+mod support;
+mod wire;

@@ -1,0 +1,127 @@
+//! What callers get while the identity provider does not do its part.
+
+use std::time::Duration;
+
+use confidential_client::testing::ManualClock;
+use confidential_client::{Error, TokenSource};
+use http::Response;
+
+use crate::support::{Provider, SCOPE, let_others_run};
+
+/// failures.md F1, F3, M8 and M9.
+#[tokio::test]
+async fn a_valid_token_is_served_until_it_really_ends() {
+    let clock = ManualClock::new();
+    let provider = Provider::open();
+    let client = provider.builder().clock(clock.clone()).build().unwrap();
+    client.acquire_token_for_client(SCOPE).await.unwrap();
+
+    clock.advance(Duration::from_secs(3400));
+    while clock_left(&client, &clock).await > Duration::from_secs(11) {
+        provider.fail("connection refused");
+        let token = client.acquire_token_for_client(SCOPE).await.unwrap();
+        assert_eq!(
+            (token.secret(), token.source()),
+            ("token-1", TokenSource::Cache)
+        );
+        let_others_run().await;
+        clock.advance(Duration::from_secs(1));
+    }
+    let failed = provider.requests() - 1;
+    assert!(
+        (5..=20).contains(&failed),
+        "{failed} attempts in three minutes"
+    );
+
+    clock.advance(Duration::from_secs(2));
+    let error = client.acquire_token_for_client(SCOPE).await.unwrap_err();
+    assert!(matches!(error, Error::Transport(_)), "{error:?}");
+}
+
+async fn clock_left(
+    client: &confidential_client::ConfidentialClient,
+    clock: &ManualClock,
+) -> Duration {
+    let token = client.acquire_token_for_client(SCOPE).await.unwrap();
+    let now = confidential_client::Clock::wall(clock);
+    token.expires_on().duration_since(now).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_failure_is_remembered_for_a_moment_and_then_tried_again() {
+    let clock = ManualClock::new();
+    let provider = Provider::open();
+    provider.fail("connection refused");
+    let client = provider.builder().clock(clock.clone()).build().unwrap();
+    for _ in 0..100 {
+        let error = client.acquire_token_for_client(SCOPE).await.unwrap_err();
+        assert!(matches!(error, Error::Transport(_)), "{error:?}");
+        assert!(error.is_transient());
+        let source = std::error::Error::source(&error).unwrap();
+        assert_eq!(source.to_string(), "connection refused");
+    }
+    assert_eq!(provider.requests(), 1);
+    clock.advance(Duration::from_secs(1));
+    client.acquire_token_for_client(SCOPE).await.unwrap();
+    assert_eq!(provider.requests(), 2);
+}
+
+/// failures.md M6: any body, the same memory; M7: nothing is signed meanwhile, since no flight is.
+#[tokio::test]
+async fn retry_after_is_heeded_whatever_the_body() {
+    let json = r#"{"error":"temporarily_unavailable","error_codes":[90055]}"#;
+    for body in ["Too Many Requests", "", json] {
+        let clock = ManualClock::new();
+        let provider = Provider::open();
+        let response = Response::builder().status(429).header("retry-after", "60");
+        provider.answer_with(response.body(body.into()).unwrap());
+        let client = provider.builder().clock(clock.clone()).build().unwrap();
+
+        let error = client.acquire_token_for_client(SCOPE).await.unwrap_err();
+        assert!(matches!(error, Error::Throttled(_)), "{error:?}");
+        assert_eq!(error.retry_after(), Some(Duration::from_secs(60)));
+        clock.advance(Duration::from_secs(45));
+        let error = client.acquire_token_for_client(SCOPE).await.unwrap_err();
+        assert!(matches!(error, Error::Throttled(_)), "{error:?}");
+        assert_eq!(error.retry_after(), Some(Duration::from_secs(15)));
+        assert_eq!(provider.requests(), 1);
+
+        let other = "api://another/.default";
+        client.acquire_token_for_client(other).await.unwrap();
+        assert_eq!(provider.requests(), 2, "another key is not kept waiting");
+
+        clock.advance(Duration::from_secs(15));
+        client.acquire_token_for_client(SCOPE).await.unwrap();
+        assert_eq!(provider.requests(), 3);
+    }
+}
+
+/// failures.md F2.
+#[tokio::test]
+async fn no_error_is_for_ever() {
+    let clock = ManualClock::new();
+    let provider = Provider::open();
+    for status in [400, 401, 403, 404, 500] {
+        provider.answer(status, "no");
+    }
+    let client = provider.builder().clock(clock.clone()).build().unwrap();
+    for _ in 0..5 {
+        client.acquire_token_for_client(SCOPE).await.unwrap_err();
+        clock.advance(Duration::from_secs(61));
+    }
+    client.acquire_token_for_client(SCOPE).await.unwrap();
+    assert_eq!(provider.requests(), 6);
+}
+
+/// failures.md M10: whatever hangs, the caller is told within 30 seconds (of tokio's paused time).
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_never_answers_is_given_up() {
+    let provider = Provider::gated();
+    let client = provider.client();
+    let started = tokio::time::Instant::now();
+    let error = client.acquire_token_for_client(SCOPE).await.unwrap_err();
+    assert_eq!(started.elapsed().as_secs(), 30);
+    assert!(matches!(error, Error::Transport(_)), "{error:?}");
+    assert!(error.to_string().contains("within 30 s"), "{error}");
+    assert_eq!(provider.requests(), 1);
+}

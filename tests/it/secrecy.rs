@@ -1,0 +1,153 @@
+//! Nothing secret in what people print.
+
+use std::fmt::Debug;
+
+use confidential_client::testing::{
+    Application, Fault, LocalAuthority, ManualClock, self_signed_certificate,
+};
+use confidential_client::{
+    Authority, Certificate, Cloud, ConfidentialClient, Error, Secret, TokenRequest, TokenSource,
+};
+
+use crate::support::{CLIENT_ID, PEM, Provider, SCOPE, SECRET, TENANT, success};
+
+/// All that must not be seen.
+struct Hidden(Vec<String>);
+
+impl Hidden {
+    fn check_debug(&self, name: &str, value: &dyn Debug) {
+        self.check(name, &format!("{value:?}\n{value:#?}"));
+    }
+
+    fn check(&self, name: &str, text: &str) {
+        for secret in &self.0 {
+            assert!(
+                !text.contains(secret.as_str()),
+                "{name} shows {secret}: {text}"
+            );
+        }
+    }
+
+    fn check_error(&self, error: &Error) {
+        self.check_debug("Error", error);
+        self.check("Error", &error.to_string());
+        let mut cause = std::error::Error::source(error);
+        while let Some(error) = cause {
+            self.check_debug("source", &error);
+            self.check("source", &error.to_string());
+            cause = error.source();
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_public_type_shows_a_secret() {
+    let local = LocalAuthority::start().await.unwrap();
+    let certificate = Certificate::from_pem(&*PEM).unwrap();
+    let application = Application::new(CLIENT_ID)
+        .secret(SECRET)
+        .certificate(&certificate);
+    local.register(TENANT, application.clone());
+    let builder = || ConfidentialClient::builder(CLIENT_ID).authority(local.authority(TENANT));
+    let by_secret = builder().client_secret(SECRET).build().unwrap();
+    let by_certificate = builder().certificate(certificate.clone()).build().unwrap();
+    let provider = by_secret.token_provider(SCOPE).unwrap();
+    let token = provider.token().await.unwrap();
+    by_certificate
+        .acquire_token_for_client(SCOPE)
+        .await
+        .unwrap();
+    let assertion = local.token_requests()[1]
+        .field("client_assertion")
+        .unwrap()
+        .to_owned();
+    let key_lines = PEM
+        .lines()
+        .filter(|line| line.len() == 64)
+        .map(str::to_owned);
+    let mut hidden = vec![SECRET.to_owned(), token.secret().to_owned(), assertion];
+    hidden.extend(key_lines);
+    let hidden = Hidden(hidden);
+
+    hidden.check_debug("Secret", &Secret::from(SECRET));
+    hidden.check_debug("Certificate", &certificate);
+    hidden.check_debug("Authority", &local.authority(TENANT));
+    hidden.check_debug("Cloud", &Cloud::Public);
+    hidden.check_debug(
+        "builder",
+        &builder().client_secret(SECRET).certificate(certificate),
+    );
+    hidden.check_debug("client", &by_secret);
+    hidden.check_debug("client", &by_certificate);
+    hidden.check_debug("TokenRequest", &TokenRequest::new(SCOPE));
+    hidden.check_debug("TokenProvider", &provider);
+    hidden.check_debug("AccessToken", &token);
+    hidden.check_debug("header", &token.authorization_header());
+    hidden.check_debug("TokenSource", &TokenSource::Cache);
+    hidden.check_debug("LocalAuthority", &local);
+    hidden.check_debug("Application", &application);
+    hidden.check_debug("Fault", &Fault::status(500));
+    hidden.check_debug("ManualClock", &ManualClock::new());
+    for request in local.token_requests() {
+        hidden.check_debug("RecordedRequest", &request);
+    }
+}
+
+#[tokio::test]
+async fn no_error_shows_a_secret() {
+    let token = "eyJ0b2tlbg.c2VjcmV0.dG9rZW4";
+    let hidden = Hidden(vec![
+        SECRET.to_owned(),
+        token.to_owned(),
+        token[..12].to_owned(),
+    ]);
+    let cut = format!(r#"{{"token_type":"Bearer","expires_in":3599,"access_token":"{token}"#);
+    let untyped = format!(r#"{{"access_token":"{token}","expires_in":3599}}"#);
+    let echo = format!("<html>bad request: client_secret={SECRET}&scope=x</html>");
+    let echo_json = format!(r#"{{"message":"client_secret={SECRET}"}}"#);
+    for (status, body) in [
+        (200, cut.as_str()),
+        (200, &untyped),
+        (200, token),
+        (400, &echo),
+        (400, &echo_json),
+        (401, r#"{"error":"invalid_client","error_codes":[7000215]}"#),
+        (429, ""),
+        (503, "<html>"),
+    ] {
+        let provider = Provider::open();
+        provider.answer(status, body);
+        let error = provider
+            .client()
+            .acquire_token_for_client(SCOPE)
+            .await
+            .unwrap_err();
+        hidden.check_error(&error);
+    }
+    let provider = Provider::open();
+    provider.answer_with(success(&format!("{token}\u{7f}"), 3599));
+    let error = provider
+        .client()
+        .acquire_token_for_client(SCOPE)
+        .await
+        .unwrap_err();
+    hidden.check_error(&error);
+
+    let refused = LocalAuthority::start().await.unwrap();
+    let address = refused.authority(TENANT);
+    drop(refused);
+    let client = ConfidentialClient::builder(CLIENT_ID)
+        .authority(address)
+        .client_secret(SECRET)
+        .build()
+        .unwrap();
+    hidden.check_error(&client.acquire_token_for_client(SCOPE).await.unwrap_err());
+    let white = ConfidentialClient::builder(CLIENT_ID)
+        .authority(Authority::entra(Cloud::Public, TENANT))
+        .client_secret(format!("{SECRET}\n"));
+    hidden.check_error(&white.build().unwrap_err());
+    let pem = self_signed_certificate("x").unwrap();
+    let key = pem.lines().rev().nth(3).unwrap().to_owned();
+    let broken = pem.replace("-----END PRIVATE KEY-----", "-----END");
+    Hidden(vec![key]).check_error(&Certificate::from_pem(broken).unwrap_err());
+}

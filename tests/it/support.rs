@@ -1,0 +1,143 @@
+use std::collections::VecDeque;
+use std::error::Error as StdError;
+use std::pin::Pin;
+use std::sync::{Arc, LazyLock, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use confidential_client::testing::self_signed_certificate;
+use confidential_client::{ConfidentialClient, ConfidentialClientBuilder};
+use http::{Request, Response};
+use tokio::sync::Semaphore;
+
+pub const CLIENT_ID: &str = "11111111-2222-3333-4444-555555555555";
+pub const TENANT: &str = "contoso.onmicrosoft.com";
+pub const SCOPE: &str = "https://graph.microsoft.com/.default";
+pub const SECRET: &str = "s3cret-Value~1";
+
+/// Certificate and private key, made once for all tests.
+pub static PEM: LazyLock<String> = LazyLock::new(|| self_signed_certificate("daemon").unwrap());
+
+/// An identity provider in memory. It records requests, answers when it is let, and gives
+/// `token-1`, `token-2` and so on unless told otherwise.
+#[derive(Clone)]
+pub struct Provider(Arc<State>);
+
+struct State {
+    requests: Mutex<Vec<Request<Bytes>>>,
+    answers: Mutex<VecDeque<Answer>>,
+    gate: Semaphore,
+}
+
+type Answer = Result<Response<Bytes>, Box<dyn StdError + Send + Sync>>;
+
+impl Provider {
+    /// Answers at once.
+    pub fn open() -> Self {
+        let provider = Self::gated();
+        provider.release();
+        provider
+    }
+
+    /// Answers from [`release`](Self::release) on.
+    pub fn gated() -> Self {
+        Self(Arc::new(State {
+            requests: Mutex::default(),
+            answers: Mutex::default(),
+            gate: Semaphore::new(0),
+        }))
+    }
+
+    pub fn release(&self) {
+        self.0.gate.close();
+    }
+
+    /// The answer to a request that has none yet.
+    pub fn answer(&self, status: u16, body: &str) {
+        let response = Response::builder().status(status);
+        let response = response.body(Bytes::copy_from_slice(body.as_bytes()));
+        self.0
+            .answers
+            .lock()
+            .unwrap()
+            .push_back(Ok(response.unwrap()));
+    }
+
+    pub fn answer_with(&self, response: Response<Bytes>) {
+        self.0.answers.lock().unwrap().push_back(Ok(response));
+    }
+
+    pub fn fail(&self, why: &str) {
+        self.0.answers.lock().unwrap().push_back(Err(why.into()));
+    }
+
+    pub fn requests(&self) -> usize {
+        self.0.requests.lock().unwrap().len()
+    }
+
+    /// One field of the form of a request.
+    pub fn field(&self, request: usize, name: &str) -> Option<String> {
+        let requests = self.0.requests.lock().unwrap();
+        let mut form = url::form_urlencoded::parse(requests[request].body());
+        form.find(|(key, _)| key == name)
+            .map(|(_, value)| value.into_owned())
+    }
+
+    pub fn uri(&self, request: usize) -> String {
+        self.0.requests.lock().unwrap()[request].uri().to_string()
+    }
+
+    /// A client of this provider, with a secret.
+    pub fn client(&self) -> ConfidentialClient {
+        self.builder().build().unwrap()
+    }
+
+    pub fn builder(&self) -> ConfidentialClientBuilder {
+        ConfidentialClient::builder(CLIENT_ID)
+            .tenant(TENANT)
+            .client_secret(SECRET)
+            .transport(self.transport())
+    }
+
+    pub fn transport(&self) -> impl confidential_client::Transport + use<> {
+        let state = Arc::clone(&self.0);
+        move |request: Request<Bytes>| {
+            let state = Arc::clone(&state);
+            async move { state.send(request).await }
+        }
+    }
+}
+
+impl State {
+    async fn send(&self, request: Request<Bytes>) -> Answer {
+        let number = {
+            let mut requests = self.requests.lock().unwrap();
+            requests.push(request);
+            requests.len()
+        };
+        // Closed is open: nobody gets a permit, everybody goes on.
+        let _ = self.gate.acquire().await;
+        let scripted = self.answers.lock().unwrap().pop_front();
+        scripted.unwrap_or_else(|| Ok(success(&format!("token-{number}"), 3599)))
+    }
+}
+
+pub fn success(token: &str, expires_in: u64) -> Response<Bytes> {
+    let body =
+        format!(r#"{{"token_type":"Bearer","expires_in":{expires_in},"access_token":"{token}"}}"#);
+    Response::new(body.into())
+}
+
+/// Polls a future once: for a caller, as far as it gets without the answer.
+pub fn poll_once<F: Future>(future: &mut Pin<Box<F>>) -> Poll<F::Output> {
+    future
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// Lets every other task of this thread's runtime go as far as it gets.
+pub async fn let_others_run() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
