@@ -10,13 +10,27 @@ use crate::time::{Deadline, Now};
 
 /// An access token and what is known about it. Cheap to clone; `Debug` hides the token.
 ///
-/// ```no_run
-/// # use confidential_client::AccessToken;
-/// # fn attach(token: AccessToken, mut request: http::Request<()>) {
-/// // Needs a token from a client, which this example does not make.
-/// request
-///     .headers_mut()
-///     .insert(http::header::AUTHORIZATION, token.authorization_header());
+/// ```
+/// # use bytes::Bytes;
+/// # use confidential_client::{ConfidentialClient, TokenSource};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let client = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
+/// #     .tenant("contoso.onmicrosoft.com")
+/// #     .client_secret("s3cret")
+/// #     .transport(|_: http::Request<Bytes>| async {
+/// #         let body = r#"{"token_type":"Bearer","expires_in":3599,"access_token":"abc"}"#;
+/// #         Ok(http::Response::new(Bytes::from(body)))
+/// #     })
+/// #     .build()?;
+/// let token = client.acquire_token_for_client("https://graph.microsoft.com/.default").await?;
+/// let request = http::Request::get("https://graph.microsoft.com/v1.0/users")
+///     .header("authorization", token.authorization_header())
+///     .body(())?;
+/// # assert_eq!(request.headers()["authorization"], "Bearer abc");
+/// assert_eq!(token.source(), TokenSource::IdentityProvider);
+/// assert!(token.expires_on() > std::time::SystemTime::now());
+/// # Ok(())
 /// # }
 /// ```
 #[derive(Clone)]

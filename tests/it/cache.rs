@@ -94,7 +94,7 @@ async fn every_tenant_gets_its_own_token() {
 async fn an_expired_token_is_not_served() {
     let clock = ManualClock::new();
     let provider = Provider::open();
-    let client = provider.builder().clock(clock.clone()).build().unwrap();
+    let client = provider.client_at(&clock);
     client.acquire_token_for_client(SCOPE).await.unwrap();
     clock.advance(Duration::from_secs(3599));
     let token = client.acquire_token_for_client(SCOPE).await.unwrap();
@@ -106,7 +106,7 @@ async fn an_expired_token_is_not_served() {
 async fn a_suspended_machine_does_not_keep_a_token_alive() {
     let clock = ManualClock::new();
     let provider = Provider::open();
-    let client = provider.builder().clock(clock.clone()).build().unwrap();
+    let client = provider.client_at(&clock);
     client.acquire_token_for_client(SCOPE).await.unwrap();
     clock.advance_wall(Duration::from_secs(3599));
     let token = client.acquire_token_for_client(SCOPE).await.unwrap();
@@ -117,7 +117,7 @@ async fn a_suspended_machine_does_not_keep_a_token_alive() {
 async fn a_wall_clock_set_back_does_not_keep_a_token_alive() {
     let clock = ManualClock::new();
     let provider = Provider::open();
-    let client = provider.builder().clock(clock.clone()).build().unwrap();
+    let client = provider.client_at(&clock);
     client.acquire_token_for_client(SCOPE).await.unwrap();
     clock.turn_wall_back(Duration::from_secs(7200));
     clock.advance(Duration::from_secs(3599));
@@ -163,7 +163,7 @@ async fn a_provider_shares_the_clients_cache() {
 async fn cached_is_a_pure_read() {
     let clock = ManualClock::new();
     let provider = Provider::open();
-    let client = provider.builder().clock(clock.clone()).build().unwrap();
+    let client = provider.client_at(&clock);
     let graph = client.token_provider(SCOPE).unwrap();
     graph.token().await.unwrap();
     clock.advance(Duration::from_secs(3400));

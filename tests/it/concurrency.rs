@@ -11,7 +11,7 @@ use http::{Request, Response};
 use tokio::sync::Barrier;
 
 use crate::support::{
-    CLIENT_ID, Provider, SCOPE, SECRET, TENANT, let_others_run, poll_once, success,
+    CLIENT_ID, Provider, SCOPE, SECRET, TENANT, client_of, let_others_run, poll_once, success,
 };
 
 const CALLERS: usize = 1_000;
@@ -63,11 +63,7 @@ async fn a_thousand_callers_share_one_refusal() {
 async fn a_thousand_tasks_over_a_real_socket_and_one_request() {
     let local = LocalAuthority::start().await.unwrap();
     local.register(TENANT, Application::new(CLIENT_ID).secret(SECRET));
-    let client = ConfidentialClient::builder(CLIENT_ID)
-        .authority(local.authority(TENANT))
-        .client_secret(SECRET)
-        .build()
-        .unwrap();
+    let client = client_of(&local).client_secret(SECRET).build().unwrap();
     let barrier = Arc::new(Barrier::new(CALLERS));
     let tasks: Vec<_> = (0..CALLERS)
         .map(|_| {
@@ -168,7 +164,7 @@ async fn a_slow_scope_does_not_delay_a_hit_on_another() {
 async fn a_due_token_is_served_at_once_and_renewed_by_one_request() {
     let clock = ManualClock::new();
     let provider = Provider::gated();
-    let client = provider.builder().clock(clock.clone()).build().unwrap();
+    let client = provider.client_at(&clock);
     let mut first = Box::pin(client.acquire_token_for_client(SCOPE));
     assert!(poll_once(&mut first).is_pending());
     provider.release();

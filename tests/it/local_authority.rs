@@ -9,7 +9,7 @@ use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde_json::Value;
 
-use crate::support::{CLIENT_ID, PEM, SCOPE, SECRET, TENANT};
+use crate::support::{CLIENT_ID, PEM, SCOPE, SECRET, TENANT, client_of};
 
 async fn authority() -> LocalAuthority {
     let local = LocalAuthority::start().await.unwrap();
@@ -97,8 +97,7 @@ async fn it_refuses_a_certificate_it_does_not_know() {
     let known = Certificate::from_pem(self_signed_certificate("known").unwrap()).unwrap();
     local.register(TENANT, Application::new(CLIENT_ID).certificate(&known));
     let client = |certificate: &Certificate| {
-        ConfidentialClient::builder(CLIENT_ID)
-            .authority(local.authority(TENANT))
+        client_of(&local)
             .certificate(certificate.clone())
             .build()
             .unwrap()
@@ -281,11 +280,7 @@ fn thumbprint() -> String {
 #[tokio::test]
 async fn its_tokens_have_the_claims_of_an_applications() {
     let local = authority().await;
-    let client = ConfidentialClient::builder(CLIENT_ID)
-        .authority(local.authority(TENANT))
-        .client_secret(SECRET)
-        .build()
-        .unwrap();
+    let client = client_of(&local).client_secret(SECRET).build().unwrap();
     let token = client.acquire_token_for_client(SCOPE).await.unwrap();
 
     let keys_url = format!("{}/{TENANT}/discovery/v2.0/keys", local.base_url());
@@ -335,13 +330,7 @@ async fn a_script_replaces_the_next_answers() {
         Fault::status(503).retry_after(2),
         Fault::status(500).body("<html>"),
     ]);
-    let client = |_| {
-        ConfidentialClient::builder(CLIENT_ID)
-            .authority(local.authority(TENANT))
-            .client_secret(SECRET)
-            .build()
-            .unwrap()
-    };
+    let client = |_| client_of(&local).client_secret(SECRET).build().unwrap();
     let first = client(1).acquire_token_for_client(SCOPE).await.unwrap_err();
     assert!(matches!(first, Error::Throttled(_)), "{first:?}");
     assert_eq!(first.retry_after().unwrap().as_secs(), 2);
@@ -355,11 +344,7 @@ async fn a_script_replaces_the_next_answers() {
 #[tokio::test]
 async fn it_is_gone_when_dropped() {
     let local = authority().await;
-    let client = ConfidentialClient::builder(CLIENT_ID)
-        .authority(local.authority(TENANT))
-        .client_secret(SECRET)
-        .build()
-        .unwrap();
+    let client = client_of(&local).client_secret(SECRET).build().unwrap();
     client.acquire_token_for_client(SCOPE).await.unwrap();
     drop(local);
     // Its last connection may still be closing; a new scope makes a new request.

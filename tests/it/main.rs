@@ -14,6 +14,7 @@ mod cache;
 mod concurrency;
 mod independent;
 mod local_authority;
+mod logs;
 mod outages;
 mod secrecy;
 mod support;

@@ -13,7 +13,7 @@ use crate::support::{Provider, SCOPE, let_others_run};
 async fn a_valid_token_is_served_until_it_really_ends() {
     let clock = ManualClock::new();
     let provider = Provider::open();
-    let client = provider.builder().clock(clock.clone()).build().unwrap();
+    let client = provider.client_at(&clock);
     client.acquire_token_for_client(SCOPE).await.unwrap();
 
     clock.advance(Duration::from_secs(3400));
@@ -52,7 +52,7 @@ async fn a_failure_is_remembered_for_a_moment_and_then_tried_again() {
     let clock = ManualClock::new();
     let provider = Provider::open();
     provider.fail("connection refused");
-    let client = provider.builder().clock(clock.clone()).build().unwrap();
+    let client = provider.client_at(&clock);
     for _ in 0..100 {
         let error = client.acquire_token_for_client(SCOPE).await.unwrap_err();
         assert!(matches!(error, Error::Transport(_)), "{error:?}");
@@ -75,7 +75,7 @@ async fn retry_after_is_heeded_whatever_the_body() {
         let provider = Provider::open();
         let response = Response::builder().status(429).header("retry-after", "60");
         provider.answer_with(response.body(body.into()).unwrap());
-        let client = provider.builder().clock(clock.clone()).build().unwrap();
+        let client = provider.client_at(&clock);
 
         let error = client.acquire_token_for_client(SCOPE).await.unwrap_err();
         assert!(matches!(error, Error::Throttled(_)), "{error:?}");
@@ -104,7 +104,7 @@ async fn no_error_is_for_ever() {
     for status in [400, 401, 403, 404, 500] {
         provider.answer(status, "no");
     }
-    let client = provider.builder().clock(clock.clone()).build().unwrap();
+    let client = provider.client_at(&clock);
     for _ in 0..5 {
         client.acquire_token_for_client(SCOPE).await.unwrap_err();
         clock.advance(Duration::from_secs(61));

@@ -9,7 +9,7 @@ use confidential_client::{
     Authority, Certificate, Cloud, ConfidentialClient, Error, Secret, TokenRequest, TokenSource,
 };
 
-use crate::support::{CLIENT_ID, PEM, Provider, SCOPE, SECRET, TENANT, success};
+use crate::support::{CLIENT_ID, PEM, Provider, SCOPE, SECRET, TENANT, client_of, success};
 
 /// All that must not be seen.
 struct Hidden(Vec<String>);
@@ -48,7 +48,7 @@ async fn no_public_type_shows_a_secret() {
         .secret(SECRET)
         .certificate(&certificate);
     local.register(TENANT, application.clone());
-    let builder = || ConfidentialClient::builder(CLIENT_ID).authority(local.authority(TENANT));
+    let builder = || client_of(&local);
     let by_secret = builder().client_secret(SECRET).build().unwrap();
     let by_certificate = builder().certificate(certificate.clone()).build().unwrap();
     let provider = by_secret.token_provider(SCOPE).unwrap();

@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use confidential_client::testing::self_signed_certificate;
+use confidential_client::testing::{LocalAuthority, ManualClock, self_signed_certificate};
 use confidential_client::{ConfidentialClient, ConfidentialClientBuilder};
 use http::{Request, Response};
 use tokio::sync::Semaphore;
@@ -92,6 +92,11 @@ impl Provider {
         self.builder().build().unwrap()
     }
 
+    /// The same, whose time the test moves.
+    pub fn client_at(&self, clock: &ManualClock) -> ConfidentialClient {
+        self.builder().clock(clock.clone()).build().unwrap()
+    }
+
     pub fn builder(&self) -> ConfidentialClientBuilder {
         ConfidentialClient::builder(CLIENT_ID)
             .tenant(TENANT)
@@ -120,6 +125,11 @@ impl State {
         let scripted = self.answers.lock().unwrap().pop_front();
         scripted.unwrap_or_else(|| Ok(success(&format!("token-{number}"), 3599)))
     }
+}
+
+/// The start of a client of a real authority.
+pub fn client_of(local: &LocalAuthority) -> ConfidentialClientBuilder {
+    ConfidentialClient::builder(CLIENT_ID).authority(local.authority(TENANT))
 }
 
 pub fn success(token: &str, expires_in: u64) -> Response<Bytes> {

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use confidential_client::testing::{Application, LocalAuthority, RecordedRequest};
-use confidential_client::{Certificate, ConfidentialClient, TokenRequest, TokenSource};
+use confidential_client::{Certificate, TokenRequest, TokenSource};
 use rsa::pss::{Signature, VerifyingKey};
 use rsa::signature::Verifier;
 use rustls_pki_types::CertificateDer;
@@ -15,7 +15,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use x509_cert::der::Decode;
 
-use crate::support::{CLIENT_ID, PEM, SCOPE, SECRET, TENANT};
+use crate::support::{CLIENT_ID, PEM, SCOPE, SECRET, TENANT, client_of};
 
 /// An authority with one application, which holds a secret and a certificate.
 async fn authority() -> (LocalAuthority, Certificate) {
@@ -63,11 +63,7 @@ fn assert_headers(request: &RecordedRequest, correlation_id: &str) {
 #[tokio::test]
 async fn a_request_with_a_secret() {
     let (local, _) = authority().await;
-    let client = ConfidentialClient::builder(CLIENT_ID)
-        .authority(local.authority(TENANT))
-        .client_secret(SECRET)
-        .build()
-        .unwrap();
+    let client = client_of(&local).client_secret(SECRET).build().unwrap();
     let token = client.acquire_token_for_client(SCOPE).await.unwrap();
     assert_eq!(token.source(), TokenSource::IdentityProvider);
     assert_eq!(token.tenant_id(), Some(TENANT));
@@ -98,11 +94,7 @@ async fn a_request_with_a_secret() {
 #[tokio::test]
 async fn a_request_with_a_certificate() {
     let (local, certificate) = authority().await;
-    let client = ConfidentialClient::builder(CLIENT_ID)
-        .authority(local.authority(TENANT))
-        .certificate(certificate)
-        .build()
-        .unwrap();
+    let client = client_of(&local).certificate(certificate).build().unwrap();
     let before = unix_seconds();
     let token = client.acquire_token_for_client(SCOPE).await.unwrap();
     let after = unix_seconds();
@@ -182,11 +174,7 @@ async fn a_request_with_a_certificate() {
 #[tokio::test]
 async fn every_request_has_an_assertion_of_its_own() {
     let (local, certificate) = authority().await;
-    let client = ConfidentialClient::builder(CLIENT_ID)
-        .authority(local.authority(TENANT))
-        .certificate(certificate)
-        .build()
-        .unwrap();
+    let client = client_of(&local).certificate(certificate).build().unwrap();
     for scope in ["api://a/.default", "api://b/.default"] {
         client.acquire_token_for_client(scope).await.unwrap();
     }
@@ -202,11 +190,7 @@ async fn every_request_has_an_assertion_of_its_own() {
 #[tokio::test]
 async fn the_callers_correlation_id_goes_out_and_comes_back() {
     let (local, _) = authority().await;
-    let client = ConfidentialClient::builder(CLIENT_ID)
-        .authority(local.authority(TENANT))
-        .client_secret("wrong")
-        .build()
-        .unwrap();
+    let client = client_of(&local).client_secret("wrong").build().unwrap();
     let id = "A1A2A3A4-B1B2-C1C2-D1D2-E1E2E3E4E5E6";
     let request = TokenRequest::new(SCOPE).correlation_id(id);
     let error = client.acquire_token_for_client(&request).await.unwrap_err();
@@ -219,11 +203,7 @@ async fn the_callers_correlation_id_goes_out_and_comes_back() {
 #[tokio::test]
 async fn a_correlation_id_is_fresh_for_every_request() {
     let (local, _) = authority().await;
-    let client = ConfidentialClient::builder(CLIENT_ID)
-        .authority(local.authority(TENANT))
-        .client_secret(SECRET)
-        .build()
-        .unwrap();
+    let client = client_of(&local).client_secret(SECRET).build().unwrap();
     let first = client.acquire_token_for_client("api://a/.default").await;
     let second = client.acquire_token_for_client("api://b/.default").await;
     let (first, second) = (first.unwrap(), second.unwrap());
