@@ -1,7 +1,7 @@
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, EXPIRES, PRAGMA, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, EXPIRES, PRAGMA};
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -87,8 +87,8 @@ pub(super) fn scripted(fault: Fault, correlation_id: &str) -> Response<Bytes> {
         let html = HeaderValue::from_static("text/html; charset=utf-8");
         response.headers_mut().insert(CONTENT_TYPE, html);
     }
-    if let Some(seconds) = fault.retry_after {
-        response.headers_mut().insert(RETRY_AFTER, seconds.into());
+    for (name, value) in fault.headers {
+        response.headers_mut().insert(name, value);
     }
     response
 }

@@ -1,11 +1,12 @@
-use http::StatusCode;
+use http::header::RETRY_AFTER;
+use http::{HeaderName, HeaderValue, StatusCode};
 
 /// What a token request gets instead of its answer; see
 /// [`LocalAuthority::script`](super::LocalAuthority::script).
 #[derive(Clone, Debug)]
 pub struct Fault {
     pub(super) status: StatusCode,
-    pub(super) retry_after: Option<u64>,
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     pub(super) body: Option<String>,
 }
 
@@ -27,14 +28,19 @@ impl Fault {
         };
         Self {
             status,
-            retry_after: None,
+            headers: Vec::new(),
             body: None,
         }
     }
 
     /// Sends `Retry-After` with this many seconds.
-    pub fn retry_after(mut self, seconds: u64) -> Self {
-        self.retry_after = Some(seconds);
+    pub fn retry_after(self, seconds: u64) -> Self {
+        self.header(RETRY_AFTER, seconds.into())
+    }
+
+    /// Sends this header, in place of the answer's own of that name.
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
         self
     }
 

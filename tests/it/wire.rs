@@ -5,8 +5,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use confidential_client::testing::{Application, LocalAuthority, RecordedRequest};
-use confidential_client::{Certificate, TokenRequest, TokenSource};
+use confidential_client::testing::{Application, Fault, LocalAuthority, RecordedRequest};
+use confidential_client::{Certificate, Error, TokenRequest, TokenSource};
+use http::header::LOCATION;
 use rsa::pss::{Signature, VerifyingKey};
 use rsa::signature::Verifier;
 use rustls_pki_types::CertificateDer;
@@ -209,6 +210,38 @@ async fn a_correlation_id_is_fresh_for_every_request() {
     let (first, second) = (first.unwrap(), second.unwrap());
     uuid::Uuid::try_parse(first.correlation_id()).unwrap();
     assert_ne!(first.correlation_id(), second.correlation_id());
+}
+
+/// A redirect would send the secret to another host.
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let (local, _) = authority().await;
+    let (elsewhere, _) = authority().await;
+    let location = format!("{}/{TENANT}/oauth2/v2.0/token", elsewhere.base_url());
+    for status in [301, 302, 307, 308] {
+        let location = location.parse().unwrap();
+        local.script([Fault::status(status)
+            .header(LOCATION, location)
+            .body("moved")]);
+        let client = client_of(&local).client_secret(SECRET).build().unwrap();
+        let error = client.acquire_token_for_client(SCOPE).await.unwrap_err();
+        assert!(matches!(error, Error::InvalidResponse(_)), "{error:?}");
+        assert_eq!(error.status().unwrap(), status);
+    }
+    assert!(elsewhere.token_requests().is_empty());
+}
+
+#[cfg(feature = "reqwest")]
+#[tokio::test]
+async fn a_loopback_authority_is_not_asked_through_a_proxy() {
+    let (local, _) = authority().await;
+    let nowhere = reqwest::Proxy::all("http://127.0.0.1:1").unwrap();
+    let client = client_of(&local)
+        .client_secret(SECRET)
+        .reqwest(reqwest::Client::builder().proxy(nowhere))
+        .build()
+        .unwrap();
+    client.acquire_token_for_client(SCOPE).await.unwrap();
 }
 
 fn decode(part: &str) -> Value {
