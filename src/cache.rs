@@ -126,7 +126,7 @@ fn outside_a_runtime() -> Error {
 fn lost() -> Error {
     Error::Transport(
         Failure::new(
-            "the token request ended without an outcome, twice: its task panicked or its tokio runtime stopped",
+            "the token request ended without an outcome, twice: its tokio runtime stopped",
         )
         .into(),
     )

@@ -78,8 +78,8 @@ impl Departure {
         let seat = Seat {
             slot: Arc::clone(slot),
             generation: self.generation,
+            clock: clock.clone(),
         };
-        let clock = clock.clone();
         let sender = self.sender;
         let task = runtime.spawn(async move {
             let outcome = match timeout(FLIGHT_LIMIT, fetch).await {
@@ -89,8 +89,7 @@ impl Departure {
             if let Err(error) = &outcome {
                 tracing::warn!(%error, "a token request failed");
             }
-            let now = clock.now();
-            seat.slot.land(seat.generation, &outcome, &now, jitter());
+            seat.land(&outcome);
             sender.send_replace(Some(outcome));
         });
         // Set once: a departure is launched once.
@@ -98,16 +97,35 @@ impl Departure {
     }
 }
 
-/// A flight's place in its slot, given up even if the task panics or is dropped with its runtime.
+/// A flight's place in its slot, given up however the flight ends.
 struct Seat {
     slot: Arc<Slot<Flight>>,
     generation: u64,
+    clock: TimeSource,
+}
+
+impl Seat {
+    fn land(&self, outcome: &Outcome) {
+        let now = self.clock.now();
+        self.slot.land(self.generation, outcome, &now, jitter());
+    }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.slot.abandon(self.generation);
+        if std::thread::panicking() {
+            // A failure like any other, remembered as one: the next caller would panic too.
+            self.land(&Err(panicked()));
+        } else {
+            // Landed already, or dropped with its runtime, which says nothing about the next.
+            self.slot.abandon(self.generation);
+        }
     }
+}
+
+fn panicked() -> Error {
+    let message = "the token request panicked, in its transport or credential";
+    Error::Transport(Failure::new(message).into())
 }
 
 fn too_late() -> Error {

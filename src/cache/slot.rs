@@ -300,6 +300,14 @@ mod tests {
             started
         }
 
+        /// Which token is there.
+        fn fresh(&self) -> String {
+            match self.slot.get(&self.now) {
+                Answer::Fresh(issued) => issued.text().to_owned(),
+                _ => "none".to_owned(),
+            }
+        }
+
         fn get(&self) -> &'static str {
             match self.slot.get(&self.now) {
                 Answer::Fresh(_) => "fresh",
@@ -462,7 +470,7 @@ mod tests {
 
     /// failures.md F7: a flight is known by its generation.
     #[test]
-    fn an_overdue_flight_is_replaced_and_its_late_result_kept_only_if_it_lasts_longer() {
+    fn an_overdue_flight_is_replaced_and_its_late_token_kept_only_if_it_lasts_longer() {
         let mut bench = Bench::new();
         assert_eq!(bench.join(), "started 1");
         let late = bench.token("late", 3600);
@@ -470,19 +478,34 @@ mod tests {
         assert_eq!(bench.join(), "joined 1");
         bench.sleep(1);
         assert_eq!(bench.join(), "started 2");
-        bench.land(1, &no_answer());
-        assert_eq!(bench.join(), "joined 2", "a late error says nothing");
         bench.land(2, &bench.token("in time", 3600));
         bench.land(1, &late);
-        let Answer::Fresh(issued) = bench.slot.get(&bench.now) else {
-            panic!("a token is there");
-        };
-        assert_eq!(issued.text(), "in time");
+        assert_eq!(bench.fresh(), "in time");
         bench.land(1, &bench.token("later still", 7000));
-        let Answer::Fresh(issued) = bench.slot.get(&bench.now) else {
-            panic!("a token is there");
-        };
-        assert_eq!(issued.text(), "later still");
+        assert_eq!(bench.fresh(), "later still");
+    }
+
+    #[test]
+    fn a_late_error_is_not_remembered() {
+        let mut bench = Bench::new();
+        bench.join();
+        bench.sleep(31);
+        assert_eq!(bench.join(), "started 2");
+        bench.land(1, &no_answer());
+        bench.slot.abandon(2);
+        assert_eq!(bench.join(), "started 3");
+    }
+
+    #[test]
+    fn a_late_token_ends_the_memory_of_its_successors_failure() {
+        let mut bench = Bench::new();
+        bench.join();
+        bench.sleep(31);
+        assert_eq!(bench.join(), "started 2");
+        bench.land(2, &Err(Error::config("refused")));
+        bench.land(1, &bench.token("late", 1));
+        bench.sleep(1);
+        assert_eq!(bench.join(), "started 3");
     }
 
     #[test]
@@ -493,9 +516,6 @@ mod tests {
         bench.sleep(3300);
         bench.renews();
         bench.land(2, &bench.token("short", 200));
-        let Answer::Fresh(issued) = bench.slot.get(&bench.now) else {
-            panic!("a token is there");
-        };
-        assert_eq!(issued.text(), "short");
+        assert_eq!(bench.fresh(), "short");
     }
 }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use confidential_client::testing::{Application, LocalAuthority, ManualClock};
@@ -170,7 +171,7 @@ async fn a_due_token_is_served_at_once_and_renewed_by_one_request() {
     provider.release();
     first.await.unwrap();
 
-    clock.advance(std::time::Duration::from_secs(3400));
+    clock.advance(Duration::from_secs(3400));
     for _ in 0..CALLERS {
         let mut caller = Box::pin(client.acquire_token_for_client(SCOPE));
         let std::task::Poll::Ready(token) = poll_once(&mut caller) else {
@@ -257,23 +258,96 @@ fn a_flight_that_went_down_with_its_runtime_is_replaced() {
     assert_eq!(provider.requests(), 2);
 }
 
+/// The flight's runtime is there and never driven again; the waiter has a timer of its own (in
+/// tokio's paused time, over an in-memory transport).
+#[test]
+fn a_flight_on_a_stalled_runtime_is_given_up_and_replaced() {
+    let provider = Provider::gated();
+    let client = provider.client();
+    let runtime = |paused| {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(paused)
+            .build()
+            .unwrap()
+    };
+    let (stalled, second) = (runtime(false), runtime(true));
+    stalled.block_on(async {
+        let mut caller = Box::pin(client.acquire_token_for_client(SCOPE));
+        assert!(poll_once(&mut caller).is_pending());
+        let_others_run().await;
+    });
+    provider.release();
+    let token = second.block_on(client.acquire_token_for_client(SCOPE));
+    assert_eq!(token.unwrap().secret(), "token-2");
+}
+
 #[tokio::test]
-async fn a_panicking_transport_is_an_error_for_everyone() {
+async fn a_panicking_transport_is_an_error_for_everyone_and_not_tried_in_a_circle() {
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&calls);
+    let clock = ManualClock::new();
     let client = ConfidentialClient::builder(CLIENT_ID)
         .tenant(TENANT)
         .client_secret(SECRET)
+        .clock(clock.clone())
         .transport(move |_: Request<Bytes>| {
-            counted.fetch_add(1, Ordering::SeqCst);
-            async { panic!("a transport with a bug") }
+            let call = counted.fetch_add(1, Ordering::SeqCst);
+            async move {
+                assert!(call == 1, "a transport with a bug");
+                Ok(success("token", 3599))
+            }
         })
         .build()
         .unwrap();
-    let error = client.acquire_token_for_client(SCOPE).await.unwrap_err();
-    assert!(matches!(error, Error::Transport(_)), "{error:?}");
-    assert!(error.to_string().contains("its task panicked"), "{error}");
-    assert_eq!(calls.load(Ordering::SeqCst), 2, "replaced once");
+    for _ in 0..10 {
+        let error = client.acquire_token_for_client(SCOPE).await.unwrap_err();
+        assert!(matches!(error, Error::Transport(_)), "{error:?}");
+        assert!(error.to_string().contains("panicked"), "{error}");
+    }
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+
+    clock.advance(Duration::from_secs(1));
+    client.acquire_token_for_client(SCOPE).await.unwrap();
+    clock.advance(Duration::from_secs(3400));
+    for _ in 0..10 {
+        client.acquire_token_for_client(SCOPE).await.unwrap();
+        let_others_run().await;
+    }
+    assert_eq!(calls.load(Ordering::SeqCst), 3, "renewal panicked once");
+    clock.advance(Duration::from_secs(1));
+    client.acquire_token_for_client(SCOPE).await.unwrap();
+    let_others_run().await;
+    assert_eq!(calls.load(Ordering::SeqCst), 4, "and is tried again");
+}
+
+/// A renewal for which nobody waits goes down with its runtime: the next call starts another.
+#[test]
+fn a_renewal_that_went_down_with_its_runtime_is_replaced() {
+    let provider = Provider::gated();
+    let clock = ManualClock::new();
+    let client = provider.client_at(&clock);
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().unwrap()
+    };
+    let first = runtime();
+    first.block_on(async {
+        let mut caller = Box::pin(client.acquire_token_for_client(SCOPE));
+        assert!(poll_once(&mut caller).is_pending());
+        provider.release();
+        caller.await.unwrap();
+        clock.advance(Duration::from_secs(3400));
+        // The task is spawned and never polled.
+        assert!(poll_once(&mut Box::pin(client.acquire_token_for_client(SCOPE))).is_ready());
+    });
+    drop(first);
+    runtime().block_on(async {
+        client.acquire_token_for_client(SCOPE).await.unwrap();
+        let_others_run().await;
+        let token = client.acquire_token_for_client(SCOPE).await.unwrap();
+        assert_eq!(token.secret(), "token-2");
+    });
 }
 
 #[test]
