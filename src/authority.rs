@@ -44,12 +44,12 @@ impl Authority {
 
 impl fmt::Display for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.cloud.base(), self.tenant)
+        write!(f, "{}/{}", shown(&self.cloud.base()), self.tenant)
     }
 }
 
 /// A national cloud of Microsoft Entra ID, or a host that answers as one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Cloud {
     /// The worldwide cloud, `login.microsoftonline.com`.
@@ -76,6 +76,22 @@ impl Cloud {
             Self::Custom(host) => format!("https://{}", host.trim_end_matches('/')),
         }
     }
+}
+
+/// Shows the host, without a user name or password that somebody may have put before it.
+impl fmt::Debug for Cloud {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Public => f.write_str("Public"),
+            Self::UsGovernment => f.write_str("UsGovernment"),
+            Self::China => f.write_str("China"),
+            Self::Custom(host) => f.debug_tuple("Custom").field(&shown(host)).finish(),
+        }
+    }
+}
+
+fn shown(host: &str) -> &str {
+    host.rsplit('@').next().unwrap_or_default()
 }
 
 /// A tenant that is safe to put into a URL: an id or a domain, and as the key of a cache, folded.
@@ -149,6 +165,14 @@ mod tests {
         ] {
             assert_eq!(cloud.base(), base);
         }
+    }
+
+    #[test]
+    fn a_password_in_a_host_is_not_shown() {
+        let authority = Authority::entra(Cloud::Custom("https://u:hunter2@x.example".into()), "t");
+        let text = format!("{authority} {authority:?}");
+        assert!(!text.contains("hunter2"), "{text}");
+        assert!(text.contains("x.example"), "{text}");
     }
 
     #[test]

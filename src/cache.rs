@@ -2,6 +2,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 use crate::error::{Error, Failure};
 use crate::time::TimeSource;
@@ -11,8 +12,8 @@ mod flight;
 mod slot;
 
 use flight::Flight;
-pub(crate) use slot::Answer;
 use slot::Joined;
+pub(crate) use slot::{Answer, FLIGHT_LIMIT};
 
 /// The place of one key, with its flight.
 pub(crate) type Slot = slot::Slot<Flight>;
@@ -46,7 +47,8 @@ impl Cache {
         Arc::clone(slot)
     }
 
-    /// Waits for a token where the slot has none: joins the flight, or sends one off with `fetch`.
+    /// Waits for a token where the slot has none: joins the flight, or sends one off with `fetch`,
+    /// which is told by when it has to end.
     ///
     /// # Errors
     ///
@@ -55,7 +57,7 @@ impl Cache {
     pub(crate) async fn wait<R>(
         &self,
         slot: &Arc<Slot>,
-        fetch: impl Fn() -> R,
+        fetch: impl Fn(Instant) -> R,
     ) -> Result<(Arc<Issued>, TokenSource), Error>
     where
         R: Future<Output = Result<Issued, Error>> + Send + 'static,
@@ -64,13 +66,13 @@ impl Cache {
         // A flight that brings nothing is replaced, once.
         for _ in 0..2 {
             let mut departure = None;
-            let joined = slot.join(&self.clock.now(), |generation| {
-                let (flight, announced) = Flight::announce(generation);
+            let joined = slot.join(&self.clock.now(), |generation, replaced| {
+                let (flight, announced) = Flight::announce(generation, replaced);
                 departure = Some(announced);
                 flight
             });
             if let Some(departure) = departure {
-                departure.launch(&runtime, slot, &self.clock, fetch());
+                departure.launch(&runtime, slot, &self.clock, &fetch);
             }
             match joined {
                 Joined::Served(issued) => return Ok((issued, TokenSource::Cache)),
@@ -87,22 +89,22 @@ impl Cache {
     }
 
     /// Sends a flight off to renew a token that is due; nobody waits for it.
-    pub(crate) fn renew<R>(&self, slot: &Arc<Slot>, fetch: impl Fn() -> R)
+    pub(crate) fn renew<R>(&self, slot: &Arc<Slot>, fetch: impl Fn(Instant) -> R)
     where
         R: Future<Output = Result<Issued, Error>> + Send + 'static,
     {
         let Ok(runtime) = Handle::try_current() else {
-            tracing::warn!("a token is due and cannot be renewed outside a tokio runtime");
+            tracing::debug!("a token is due and cannot be renewed outside a tokio runtime");
             return;
         };
         let mut departure = None;
-        slot.renew(&self.clock.now(), |generation| {
-            let (flight, announced) = Flight::announce(generation);
+        slot.renew(&self.clock.now(), |generation, replaced| {
+            let (flight, announced) = Flight::announce(generation, replaced);
             departure = Some(announced);
             flight
         });
         if let Some(departure) = departure {
-            departure.launch(&runtime, slot, &self.clock, fetch());
+            departure.launch(&runtime, slot, &self.clock, &fetch);
         }
     }
 }

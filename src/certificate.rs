@@ -8,7 +8,6 @@ use jsonwebtoken::crypto::JwtSigner;
 use rustls_pki_types::pem::{self, PemObject, SectionKind};
 use sha2::{Digest, Sha256};
 use x509_cert::der::{DateTime, Decode};
-use x509_cert::spki::ObjectIdentifier;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Failure};
@@ -47,7 +46,7 @@ struct Parts {
 impl Certificate {
     /// Reads a certificate and its RSA private key (PKCS#8 or PKCS#1, not encrypted) from one PEM
     /// text, in either order; text around the blocks is skipped. Of several certificates the one
-    /// that fits the key is taken.
+    /// that fits the key is taken, and of several that do the one that is valid the longest.
     ///
     /// Does no I/O: pass the bytes of the file. Whether the certificate is valid today is checked
     /// by [`build()`](crate::ConfidentialClientBuilder::build) and before each request.
@@ -74,14 +73,11 @@ impl Certificate {
                 "the PEM holds no private key ('-----BEGIN PRIVATE KEY-----'); put certificate and private key into one file",
             ));
         };
-        for certificate in &certificates {
-            certificate.check_key_size()?;
-        }
         let key = PrivateKey::parse(&key)?;
-        let Some(leaf) = certificates
+        let fitting = certificates
             .iter()
-            .find(|certificate| certificate.public_key() == key.public_key())
-        else {
+            .filter(|certificate| certificate.public_key() == key.public_key());
+        let Some(leaf) = fitting.max_by_key(|certificate| certificate.not_after()) else {
             return Err(Error::credential(format!(
                 "the private key does not fit the certificate of '{}'; they were made for each other in pairs, so one of the two is another's",
                 first.subject()
@@ -142,10 +138,10 @@ impl fmt::Debug for Certificate {
 
 /// The certificates and the private key in a PEM text.
 fn read_pem(pem: &[u8]) -> Result<(Vec<Vec<u8>>, Option<PrivateKeyDer>), Error> {
-    let text = String::from_utf8_lossy(pem);
-    if text.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----")
-        || text.contains("Proc-Type: 4,ENCRYPTED")
-    {
+    // Windows' editors put a byte order mark before the first line.
+    let pem = pem.strip_prefix(b"\xef\xbb\xbf").unwrap_or(pem);
+    let contains = |text: &str| pem.windows(text.len()).any(|part| part == text.as_bytes());
+    if contains("-----BEGIN ENCRYPTED PRIVATE KEY-----") || contains("Proc-Type: 4,ENCRYPTED") {
         return Err(Error::credential(
             "the private key is encrypted, and a password cannot be given yet; decrypt it with 'openssl pkcs8 -in key.pem -out plain.pem' and protect the file instead",
         ));
@@ -219,13 +215,9 @@ impl Parsed {
         spki.subject_public_key.raw_bytes()
     }
 
-    /// Before the key is loaded, so that a short key is refused as short.
-    fn check_key_size(&self) -> Result<(), Error> {
-        let spki = self.x509.tbs_certificate().subject_public_key_info();
-        if spki.algorithm.oid != RSA_ENCRYPTION {
-            return Err(not_rsa());
-        }
-        key::check_size(self.public_key())
+    fn not_after(&self) -> DateTime {
+        let validity = self.x509.tbs_certificate().validity();
+        validity.not_after.to_date_time()
     }
 
     fn with_key(&self, key: PrivateKey) -> Parts {
@@ -235,7 +227,7 @@ impl Parsed {
             key,
             subject: self.subject(),
             not_before: validity.not_before.to_date_time(),
-            not_after: validity.not_after.to_date_time(),
+            not_after: self.not_after(),
         }
     }
 }
@@ -243,5 +235,3 @@ impl Parsed {
 fn at(date: &DateTime) -> SystemTime {
     date.to_system_time()
 }
-
-const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");

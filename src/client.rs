@@ -2,11 +2,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::Uri;
+use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use crate::authority::Tenant;
 use crate::builder::ConfidentialClientBuilder;
-use crate::cache::{Answer, Cache, Slot};
+use crate::cache::{Answer, Cache, FLIGHT_LIMIT, Slot};
 use crate::credential::Credential;
 use crate::endpoint::Endpoints;
 use crate::error::{Error, Failure};
@@ -131,7 +132,9 @@ impl ConfidentialClient {
         match slot.get(&self.0.services.clock.now()) {
             Answer::Fresh(issued) => hand_out(issued, call, TokenSource::Cache),
             Answer::Stale(issued) => {
-                self.0.cache.renew(slot, || self.fetch(call));
+                self.0
+                    .cache
+                    .renew(slot, |deadline| self.fetch(call, deadline));
                 hand_out(issued, call, TokenSource::Cache)
             }
             Answer::Wait => Box::pin(self.wait(slot, call)).await,
@@ -149,20 +152,35 @@ impl ConfidentialClient {
     }
 
     async fn wait(&self, slot: &Arc<Slot>, call: &Call) -> Result<AccessToken, Error> {
-        let (issued, source) = self.0.cache.wait(slot, || self.fetch(call)).await?;
+        let (issued, source) = self
+            .0
+            .cache
+            .wait(slot, |deadline| self.fetch(call, deadline))
+            .await?;
         hand_out(issued, call, source)
     }
 
     /// The future of a flight.
-    fn fetch(&self, call: &Call) -> impl Future<Output = Result<Issued, Error>> + use<> {
-        Arc::clone(&self.0.services).fetch(call.clone())
+    fn fetch(
+        &self,
+        call: &Call,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Issued, Error>> + use<> {
+        let services = Arc::clone(&self.0.services);
+        let call = call.clone();
+        async move {
+            let id = call.correlation_id.unwrap_or_else(Uuid::new_v4).to_string();
+            match timeout_at(deadline, services.request_token(&call, &id)).await {
+                Ok(result) => result,
+                Err(_) => Err(too_late(&id)),
+            }
+        }
     }
 }
 
 impl Services {
     /// One token request, from credential to parsed answer.
-    async fn fetch(self: Arc<Self>, call: Call) -> Result<Issued, Error> {
-        let id = call.correlation_id.unwrap_or_else(Uuid::new_v4).to_string();
+    async fn request_token(&self, call: &Call, id: &str) -> Result<Issued, Error> {
         let endpoint = self.endpoints.token_endpoint(&call.tenant);
         let now = self.clock.now();
         let proof = self
@@ -174,14 +192,14 @@ impl Services {
             client_id: &self.client_id,
             proof: &proof,
             scopes: call.request.requested_scopes().as_str(),
-            correlation_id: &id,
+            correlation_id: id,
         }
         .to_http()?;
         tracing::debug!(correlation_id = id, "token request");
         let uri = request.uri().clone();
         let response = match self.transport.send(request).await {
             Ok(response) => response,
-            Err(source) => return Err(no_answer(&uri, &id, source)),
+            Err(source) => return Err(no_answer(&uri, id, source)),
         };
         tracing::debug!(
             correlation_id = id,
@@ -190,10 +208,10 @@ impl Services {
         );
         // The clock was read before the request went out: a token lives from when it was issued.
         let asked = Asked {
-            key: call.key,
+            key: call.key.clone(),
             tenant: call.tenant.as_str(),
             scopes: call.request.requested_scopes().as_str(),
-            correlation_id: &id,
+            correlation_id: id,
             proof: &proof,
         };
         response::parse(&response, asked, now, jitter())
@@ -243,4 +261,10 @@ fn no_answer(
             .source(source)
             .into(),
     )
+}
+
+fn too_late(correlation_id: &str) -> Error {
+    let seconds = FLIGHT_LIMIT.as_secs();
+    let message = format!("no answer from the token endpoint within {seconds} s");
+    Error::Transport(Failure::new(message).correlation_id(correlation_id).into())
 }

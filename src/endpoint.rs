@@ -49,6 +49,12 @@ impl fmt::Display for Endpoints {
 }
 
 fn parse_base(text: &str) -> Result<Url, Error> {
+    if text.contains('@') {
+        // The text is not repeated: it may hold a password.
+        return Err(Error::config(
+            "the authority cannot be used: it holds an '@', as of a user name or password; give scheme, host and port alone",
+        ));
+    }
     let refuse = |why: &str| {
         Err(Error::config(format!(
             "the authority {text:?} cannot be used: {why}"
@@ -58,12 +64,6 @@ fn parse_base(text: &str) -> Result<Url, Error> {
         Ok(url) => url,
         Err(error) => return refuse(&format!("{error}")),
     };
-    if !url.username().is_empty() || url.password().is_some() {
-        // The text is not repeated: it may hold a password.
-        return Err(Error::config(
-            "the authority cannot be used: it holds a user name or password; give scheme, host and port alone",
-        ));
-    }
     if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
         return refuse("give scheme, host and port alone; the tenant is its own argument");
     }
@@ -139,6 +139,10 @@ mod tests {
             ("login.example.org#a", "scheme, host and port alone"),
             ("user:hunter2@login.example.org", "user name or password"),
             ("user@login.example.org", "user name or password"),
+            (
+                "https://u:hunter2@login example.org",
+                "user name or password",
+            ),
             ("", "empty host"),
             ("a b", "invalid"),
         ] {

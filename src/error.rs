@@ -60,9 +60,10 @@ impl Error {
         }
     }
 
-    /// How long the identity provider asked us to wait, from now; `None` where it did not ask.
+    /// How long to wait from now: what the identity provider asked for, up to an hour with 429 and
+    /// five minutes otherwise; `None` where it did not ask.
     ///
-    /// An error remembered from an earlier request tells what is left of the wait.
+    /// An error that the client remembers from an earlier request tells for how long it will.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Server(server) => server.retry_after(),

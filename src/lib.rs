@@ -39,9 +39,11 @@
 //!
 //! # What goes on behind a call
 //!
-//! A token in memory is returned without a lock or a network call. Where there is none, one
-//! request is made for all who wait, as a task of its own on the caller's tokio runtime; they
-//! share its token or its error. A failure never removes a token that is still valid, and is
+//! A token in memory is returned at once. Where there is none, one request is made for all who
+//! wait, as a task of its own on the caller's tokio runtime; they share its token or its error.
+//! A token that is due is renewed by such a task too: in a synchronous program that enters a
+//! runtime for one call at a time, that task gets no time to run, and the token is renewed when it
+//! has ended, while the caller waits. A failure never removes a token that is still valid, and is
 //! remembered for a moment, so that a daemon in a loop does not storm an identity provider that is
 //! down. The network is used by `acquire_token_for_client`, `token` and `authorize` alone.
 //!

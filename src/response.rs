@@ -1,15 +1,19 @@
-use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, DATE, RETRY_AFTER};
 use http::{HeaderMap, Response, StatusCode};
-use serde::{Deserialize, Deserializer, de};
+use serde_json::{Map, Value};
+use uuid::Uuid;
 
-use crate::error::{Answer, Error, Escaped, Failure};
+use crate::error::{Answer, Error, Escaped, Failure, ServerError};
 use crate::request::Proof;
 use crate::time::Now;
 use crate::token::{Issued, Key, Lifetime};
+
+mod mask;
+
+use mask::presentable;
 
 /// What a token response is read against: the request it answers.
 pub(crate) struct Asked<'a> {
@@ -37,16 +41,8 @@ pub(crate) fn parse(
     }
 }
 
-/// A success is read strictly: a missing member is an error, not a default.
-#[derive(Deserialize)]
-struct Success {
-    token_type: Option<String>,
-    access_token: Option<String>,
-    expires_in: Option<Seconds>,
-    refresh_in: Option<Seconds>,
-    scope: Option<String>,
-}
-
+/// Reads a success strictly: a member that is missing, or not of its type, is an error and not a
+/// default, unless it is one that nobody needs.
 fn success(
     response: &Response<Bytes>,
     asked: Asked<'_>,
@@ -58,31 +54,29 @@ fn success(
         return invalid("it is too long");
     }
     // What serde says is not passed on: it quotes the input, and that begins with the token.
-    let Ok(body) = serde_json::from_slice::<Success>(response.body()) else {
-        return invalid("it is not the JSON of a token response");
+    let Some(body) = json_object(response.body()) else {
+        return invalid("it is not a JSON object");
     };
-    match body.token_type {
+    match body.get("token_type").and_then(Value::as_str) {
         Some(token_type) if token_type.eq_ignore_ascii_case("Bearer") => {}
         Some(_) => return invalid("its 'token_type' is not Bearer"),
         None => return invalid("it has no 'token_type'"),
     }
-    let token = match body.access_token.as_deref() {
+    let token = match body.get("access_token").and_then(Value::as_str) {
         Some(token) if !token.trim().is_empty() => token,
         _ => return invalid("it has no 'access_token'"),
     };
-    let expires_in = match body.expires_in {
-        Some(Seconds(seconds)) if seconds > 0 => Duration::from_secs(seconds),
+    let expires_in = match body.get("expires_in").and_then(number) {
+        Some(seconds) if seconds > 0 => Duration::from_secs(seconds),
         Some(_) => return invalid("its 'expires_in' is not positive"),
-        None => return invalid("it has no 'expires_in'"),
+        None => return invalid("it has no 'expires_in' that is a number"),
     };
-    let refresh_in = body
-        .refresh_in
-        .map(|Seconds(seconds)| Duration::from_secs(seconds));
-    let scopes = match body.scope.as_deref() {
+    let refresh_in = body.get("refresh_in").and_then(number);
+    let scopes = match body.get("scope").and_then(Value::as_str) {
         Some(granted) if !granted.trim().is_empty() => granted,
         _ => asked.scopes,
     };
-    let lifetime = Lifetime::new(expires_in, refresh_in, now, jitter);
+    let lifetime = Lifetime::new(expires_in, refresh_in.map(Duration::from_secs), now, jitter);
     match Issued::new(
         asked.key.clone(),
         token,
@@ -96,65 +90,69 @@ fn success(
     }
 }
 
-/// An error response is read leniently: whatever can be had from it helps.
-#[derive(Deserialize)]
-struct Refusal {
-    error: Option<String>,
-    error_description: Option<String>,
-    #[serde(default, deserialize_with = "codes")]
-    error_codes: Vec<u64>,
-    suberror: Option<String>,
-    claims: Option<String>,
-    correlation_id: Option<String>,
-    trace_id: Option<String>,
-    timestamp: Option<String>,
-}
-
+/// Reads a refusal leniently: whatever can be had from it helps.
 fn refusal(response: &Response<Bytes>, asked: &Asked<'_>, now: SystemTime) -> Error {
     let status = response.status();
-    let retry_after = retry_after(response.headers(), now);
-    let answer = serde_json::from_slice::<Refusal>(response.body())
-        .ok()
-        .filter(|body| body.error.as_deref().is_some_and(|error| !error.is_empty()))
-        .map(|body| Answer {
-            status,
-            error: body.error.unwrap_or_default(),
-            error_description: body.error_description,
-            error_codes: body.error_codes,
-            suberror: body.suberror,
-            claims: body.claims,
-            correlation_id: body
-                .correlation_id
-                .or_else(|| Some(asked.correlation_id.to_owned())),
-            trace_id: body.trace_id,
-            timestamp: body.timestamp,
-            retry_after,
-            clock_skew: clock_skew(response.headers(), now),
-        });
-    let throttled = status == StatusCode::TOO_MANY_REQUESTS
-        || status == StatusCode::SERVICE_UNAVAILABLE && retry_after.is_some();
+    let retry_after = retry_after(response, now);
     let failure = |message: String| {
         Failure::new(message)
             .status(status)
             .correlation_id(asked.correlation_id)
             .retry_after(retry_after)
     };
-    match answer {
-        Some(answer) if throttled => {
-            let server = answer.into();
-            let message = format!("asked to wait before the next token request: {server}");
+    let throttled = status == StatusCode::TOO_MANY_REQUESTS
+        || status == StatusCode::SERVICE_UNAVAILABLE && retry_after.is_some();
+    match oauth_error(response, asked, now, retry_after) {
+        Some(server) if throttled => {
+            let message = format!("{TOLD_TO_WAIT}: {server}");
             Error::Throttled(failure(message).server(Some(server)).into())
         }
-        Some(answer) => Error::Server(answer.into()),
+        Some(server) => Error::Server(server),
         None if throttled => {
             let status = status.as_u16();
-            let message = format!(
-                "asked to wait before the next token request: the token endpoint answered {status}"
-            );
+            let message = format!("{TOLD_TO_WAIT}: the token endpoint answered {status}");
             Error::Throttled(failure(message).into())
         }
         None => Error::InvalidResponse(failure(unreadable(response, asked)).into()),
     }
+}
+
+/// The OAuth error in a refusal, if there is one.
+fn oauth_error(
+    response: &Response<Bytes>,
+    asked: &Asked<'_>,
+    now: SystemTime,
+    retry_after: Option<Duration>,
+) -> Option<ServerError> {
+    let body = json_object(response.body())?;
+    let text = |name: &str| match body.get(name)? {
+        Value::String(text) => Some(presentable(text, asked.proof)),
+        Value::Null => None,
+        // What should be a string and is not is kept as the JSON it is.
+        other => Some(presentable(&other.to_string(), asked.proof)),
+    };
+    let error = text("error").filter(|error| !error.is_empty())?;
+    let codes = match body.get("error_codes") {
+        Some(Value::Array(codes)) => codes.iter().filter_map(number).collect(),
+        Some(code) => number(code).into_iter().collect(),
+        None => Vec::new(),
+    };
+    // A correlation id is a GUID; what is not is the server's joke on whoever reads the log.
+    let correlation_id = text("correlation_id").filter(|id| Uuid::try_parse(id).is_ok());
+    let answer = Answer {
+        status: response.status(),
+        error,
+        error_description: text("error_description"),
+        error_codes: codes,
+        suberror: text("suberror"),
+        claims: text("claims"),
+        correlation_id: correlation_id.or_else(|| Some(asked.correlation_id.to_owned())),
+        trace_id: text("trace_id"),
+        timestamp: text("timestamp"),
+        retry_after,
+        clock_skew: clock_skew(response.headers(), now),
+    };
+    Some(answer.into())
 }
 
 /// A success that is none: status, length and type are told, nothing of the body.
@@ -203,31 +201,30 @@ fn content_type(response: &Response<Bytes>) -> String {
 
 /// The first characters of a body, on one line, without the credential we sent.
 fn excerpt(body: &[u8], proof: &Proof) -> String {
-    let text = String::from_utf8_lossy(body);
-    let (Proof::Secret(own) | Proof::Assertion(own)) = proof;
-    let encoded: String = url::form_urlencoded::byte_serialize(own.expose().as_bytes()).collect();
     // Masked before it is cut, so that no half of it is left at the end.
-    let text = text
-        .replace(own.expose(), "[redacted]")
-        .replace(&encoded, "[redacted]");
+    let text = presentable(&String::from_utf8_lossy(body), proof);
     let text: String = text.trim().chars().take(EXCERPT).collect();
     Escaped(&text).to_string()
 }
 
-/// `Retry-After` in seconds or as a date ([RFC 9110 section 10.2.3]); a wait that is over already,
-/// or unreadable, is none.
+/// `Retry-After` in seconds or as a date ([RFC 9110 section 10.2.3]), up to what we are willing to
+/// wait; a wait that is over already, or unreadable, is none.
 ///
 /// [RFC 9110 section 10.2.3]: https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3
-fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let wait = match value.parse() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let until = httpdate::parse_http_date(value).ok()?;
-            until.duration_since(now).ok()?
-        }
+fn retry_after(response: &Response<Bytes>, now: SystemTime) -> Option<Duration> {
+    let value = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let wait = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than a number holds are a long wait, and cut with the others.
+        Duration::from_secs(value.parse().unwrap_or(u64::MAX))
+    } else {
+        let until = httpdate::parse_http_date(value).ok()?;
+        until.duration_since(now).ok()?
     };
-    (!wait.is_zero()).then_some(wait)
+    let longest = match response.status() {
+        StatusCode::TOO_MANY_REQUESTS => LONGEST_THROTTLING,
+        _ => LONGEST_WAIT,
+    };
+    (!wait.is_zero()).then_some(wait.min(longest))
 }
 
 /// What our clock and the server's disagree about, if it is a minute or more.
@@ -245,57 +242,31 @@ fn clock_skew(headers: &HeaderMap, now: SystemTime) -> Option<String> {
     })
 }
 
-/// A number of seconds, as a JSON number or as a string that holds one.
-#[derive(Clone, Copy)]
-struct Seconds(u64);
-
-impl<'de> Deserialize<'de> for Seconds {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Number).map(Seconds)
-    }
+fn json_object(body: &[u8]) -> Option<Map<String, Value>> {
+    const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+    serde_json::from_slice(body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body)).ok()
 }
 
-/// Reads a number; what is negative counts as zero, so that the caller says what is wrong.
-struct Number;
-
-impl de::Visitor<'_> for Number {
-    type Value = u64;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a number, or a string that holds one")
-    }
-
-    fn visit_u64<E: de::Error>(self, number: u64) -> Result<u64, E> {
-        Ok(number)
-    }
-
-    fn visit_i64<E: de::Error>(self, number: i64) -> Result<u64, E> {
-        Ok(u64::try_from(number).unwrap_or_default())
-    }
-
-    fn visit_f64<E: de::Error>(self, number: f64) -> Result<u64, E> {
-        // A cast cuts the fraction, and what is out of range to the nearest value.
-        Ok(number as u64)
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<u64, E> {
-        match text.trim().parse::<i64>() {
-            Ok(number) => self.visit_i64(number),
-            Err(_) => Err(E::custom("not a number")),
-        }
-    }
+/// A number, or a string that holds one; what is negative counts as zero, and a fraction is cut.
+fn number(value: &Value) -> Option<u64> {
+    let (whole, fraction) = match value {
+        Value::Number(number) => (number.as_u64(), number.as_f64()),
+        Value::String(text) => (text.trim().parse().ok(), text.trim().parse().ok()),
+        _ => return None,
+    };
+    // The cast takes what is out of range to the nearest that is not.
+    let cut = || {
+        fraction
+            .filter(|number| number.is_finite())
+            .map(|number| number as u64)
+    };
+    whole.or_else(cut)
 }
 
-/// `error_codes`, numbers or strings of numbers; what is neither is passed over.
-fn codes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u64>, D::Error> {
-    let codes = Option::<Vec<serde_json::Value>>::deserialize(deserializer)?.unwrap_or_default();
-    Ok(codes
-        .into_iter()
-        .filter_map(|code| Seconds::deserialize(code).ok())
-        .map(|Seconds(code)| code)
-        .collect())
-}
-
+const TOLD_TO_WAIT: &str = "asked to wait before the next token request";
+/// The longest that we let ourselves be told to wait, by 429 and by anything else.
+const LONGEST_THROTTLING: Duration = Duration::from_secs(60 * 60);
+const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
 /// No token response comes near it; a longer body is refused.
 pub(crate) const LARGEST_BODY: usize = 1024 * 1024;
 /// How many characters of a server's text an error repeats.
@@ -310,6 +281,15 @@ mod tests {
     use std::sync::Arc;
 
     fn answer(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Result<AccessToken, Error> {
+        answer_with_jitter(status, headers, body, 0.0)
+    }
+
+    fn answer_with_jitter(
+        status: u16,
+        headers: &[(&str, &str)],
+        body: &[u8],
+        jitter: f64,
+    ) -> Result<AccessToken, Error> {
         let mut response = Response::builder().status(status);
         for (name, value) in headers {
             response = response.header(*name, *value);
@@ -324,7 +304,7 @@ mod tests {
             correlation_id: "our-id",
             proof: &Proof::Secret(Secret::from("hunter2 &")),
         };
-        let issued = Arc::new(parse(&response, asked, now, 0.0)?);
+        let issued = Arc::new(parse(&response, asked, now, jitter)?);
         Ok(AccessToken::hand_out(issued, &key, TokenSource::IdentityProvider).unwrap())
     }
 
@@ -366,6 +346,21 @@ mod tests {
                 (3599, 3299),
             ),
             (
+                "a fraction in a string",
+                r#"{"token_type":"Bearer","access_token":"a","expires_in":"3599.0"}"#,
+                (3599, 3299),
+            ),
+            (
+                "what nobody needs may be odd",
+                r#"{"token_type":"Bearer","access_token":"a","expires_in":3599,"refresh_in":"soon","scope":["x"]}"#,
+                (3599, 3299),
+            ),
+            (
+                "a byte order mark",
+                "\u{feff}{\"token_type\":\"Bearer\",\"access_token\":\"a\",\"expires_in\":3599}",
+                (3599, 3299),
+            ),
+            (
                 "null is absent",
                 r#"{"token_type":"Bearer","access_token":"a","expires_in":3599,"refresh_in":null,"scope":null}"#,
                 (3599, 3299),
@@ -388,17 +383,17 @@ mod tests {
     #[test]
     fn a_success_that_is_none_is_an_invalid_response() {
         for (body, why) in [
-            ("", "not the JSON"),
-            ("<html>sign in</html>", "not the JSON"),
-            (r#"{"access_token":"tokentok"#, "not the JSON"),
-            ("[]", "not the JSON"),
+            ("", "not a JSON object"),
+            ("<html>sign in</html>", "not a JSON object"),
+            (r#"{"access_token":"tokentok"#, "not a JSON object"),
+            ("[]", "not a JSON object"),
             (
                 r#"{"token_type":"Bearer","access_token":7,"expires_in":3599}"#,
-                "not the JSON",
+                "no 'access_token'",
             ),
             (
                 r#"{"token_type":"Bearer","access_token":"tokentok","expires_in":"soon"}"#,
-                "not the JSON",
+                "no 'expires_in'",
             ),
             (
                 r#"{"access_token":"tokentok","expires_in":3599}"#,
@@ -474,7 +469,7 @@ mod tests {
     fn a_refusal_is_read_whole() {
         let body = r#"{"error":"invalid_grant","error_description":"AADSTS53003: Blocked.\r\nTrace ID: x",
             "error_codes":[53003,"16000",null],"timestamp":"2026-11-21 03:00:00Z","trace_id":"trace",
-            "correlation_id":"theirs","error_uri":"https://x","suberror":"message_only",
+            "correlation_id":"0a1b2c3d-0000-4000-8000-000000000001","error_uri":"https://x","suberror":"message_only",
             "claims":"{\"access_token\":{}}"}"#;
         let error = answer(400, &[], body.as_bytes()).unwrap_err();
         let Error::Server(server) = &error else {
@@ -489,7 +484,10 @@ mod tests {
         assert_eq!(server.error_codes(), [53003, 16000]);
         assert_eq!(server.suberror(), Some("message_only"));
         assert_eq!(error.claims_challenge(), Some(r#"{"access_token":{}}"#));
-        assert_eq!(error.correlation_id(), Some("theirs"));
+        assert_eq!(
+            error.correlation_id(),
+            Some("0a1b2c3d-0000-4000-8000-000000000001")
+        );
         assert_eq!(server.trace_id(), Some("trace"));
         assert_eq!(server.timestamp(), Some("2026-11-21 03:00:00Z"));
         assert!(server.help().unwrap().contains("Conditional Access"));
@@ -541,6 +539,62 @@ mod tests {
     }
 
     #[test]
+    fn an_odd_member_does_not_hide_the_error() {
+        for odd in [
+            r#""error_codes":7000215"#,
+            r#""error_codes":["7000215","x",null]"#,
+            r#""error_codes":[7000215],"claims":{"a":1},"error_description":7"#,
+            r#""error_codes":[7000215],"error_codes":[7000215]"#,
+        ] {
+            let body = format!(r#"{{"error":"invalid_client",{odd}}}"#);
+            let error = answer(401, &[], body.as_bytes()).unwrap_err();
+            assert!(error.is_credential_rejected(), "{error:?}");
+            let Error::Server(server) = &error else {
+                panic!("{error:?}");
+            };
+            assert_eq!(server.error_codes(), [7000215], "{odd}");
+        }
+        let claims = br#"{"error":"invalid_grant","claims":{"a":1}}"#;
+        let error = answer(400, &[], claims).unwrap_err();
+        assert_eq!(error.claims_challenge(), Some(r#"{"a":1}"#));
+    }
+
+    #[test]
+    fn a_correlation_id_that_is_no_guid_is_not_repeated() {
+        let body = br#"{"error":"x","correlation_id":"\nFAKE LOG LINE"}"#;
+        let error = answer(400, &[], body).unwrap_err();
+        assert_eq!(error.correlation_id(), Some("our-id"));
+    }
+
+    #[test]
+    fn a_refusal_that_repeats_the_secret_does_not_show_it() {
+        for status in [400, 429] {
+            let body = br#"{"error":"hunter2 &","error_description":"you sent hunter2+%26"}"#;
+            let error = answer(status, &[], body).unwrap_err();
+            let text = format!("{error} {error:?}");
+            assert!(!text.contains("hunter2"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_wrong_is_told_from_the_date_header() {
+        let body = br#"{"error":"invalid_client","error_codes":[700024]}"#;
+        let headers = [("date", "Sat, 21 Nov 2020 03:00:00 GMT")];
+        let error = answer(401, &headers, body).unwrap_err();
+        assert!(
+            error.to_string().contains("s ahead of the identity"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn the_jitter_moves_the_renewal() {
+        let body = br#"{"token_type":"Bearer","access_token":"a","expires_in":3599}"#;
+        let token = answer_with_jitter(200, &[], body, 1.0).unwrap();
+        assert_eq!(times(&token), (3599, 2999));
+    }
+
+    #[test]
     fn to_be_told_to_wait_is_throttling_whatever_the_body() {
         let json = br#"{"error":"temporarily_unavailable","error_codes":[90055]}"#;
         for (status, headers, body, throttled) in [
@@ -562,26 +616,37 @@ mod tests {
             assert!(error.is_transient(), "{error:?}");
             assert_eq!(error.status().unwrap(), status);
         }
-        let error = answer(429, &[], json).unwrap_err().to_string();
-        assert!(error.contains("temporarily_unavailable"), "{error}");
+        let json = br#"{"error":"temporarily_unavailable","claims":"{}"}"#;
+        let error = answer(429, &[], json).unwrap_err();
+        assert!(error.to_string().contains("temporarily_unavailable"));
+        assert_eq!(error.claims_challenge(), Some("{}"));
     }
 
     #[test]
     fn retry_after_is_seconds_or_a_date() {
         let now = httpdate::parse_http_date("Sat, 21 Nov 2026 03:00:00 GMT").unwrap();
-        for (value, expected) in [
-            ("7", Some(7)),
-            (" 7 ", Some(7)),
-            ("Sat, 21 Nov 2026 03:02:00 GMT", Some(120)),
-            ("Sat, 21 Nov 2026 02:00:00 GMT", None),
-            ("0", None),
-            ("-1", None),
-            ("soon", None),
-            ("", None),
+        for (status, value, expected) in [
+            (429, "7", Some(7)),
+            (429, " 7 ", Some(7)),
+            (429, "Sat, 21 Nov 2026 03:02:00 GMT", Some(120)),
+            (429, "Sat, 21 Nov 2026 02:00:00 GMT", None),
+            (429, "0", None),
+            (429, "-1", None),
+            (429, "soon", None),
+            (429, "", None),
+            (429, "86400", Some(3600)),
+            (429, "99999999999999999999999", Some(3600)),
+            (429, "Sat, 21 Nov 2026 09:00:00 GMT", Some(3600)),
+            (503, "86400", Some(300)),
+            (400, "86400", Some(300)),
         ] {
-            let headers = HeaderMap::from_iter([(RETRY_AFTER, value.parse().unwrap())]);
-            let wait = retry_after(&headers, now).map(|wait| wait.as_secs());
-            assert_eq!(wait, expected, "{value:?}");
+            let response = Response::builder()
+                .status(status)
+                .header(RETRY_AFTER, value)
+                .body(Bytes::new())
+                .unwrap();
+            let wait = retry_after(&response, now).map(|wait| wait.as_secs());
+            assert_eq!(wait, expected, "{status} {value:?}");
         }
     }
 

@@ -132,4 +132,11 @@ mod tests {
         let now = TimeSource::System.now();
         assert!(now.plus(Duration::MAX).reached(&now));
     }
+
+    #[test]
+    fn a_jitter_is_a_share_that_differs_from_the_next() {
+        let drawn: Vec<f64> = (0..100).map(|_| jitter()).collect();
+        assert!(drawn.iter().all(|share| (0.0..=1.0).contains(share)));
+        assert!(drawn.iter().any(|share| *share < 0.5) && drawn.iter().any(|share| *share > 0.5));
+    }
 }

@@ -3,7 +3,7 @@ use std::sync::{Arc, OnceLock};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::slot::{FLIGHT_LIMIT, OVERDUE, Slot};
 use crate::error::{Error, Failure};
@@ -30,21 +30,27 @@ pub(super) struct Departure {
     sender: watch::Sender<Option<Outcome>>,
     task: Arc<OnceLock<AbortHandle>>,
     generation: u64,
+    replaced: Option<Flight>,
+    deadline: Instant,
 }
 
 impl Flight {
-    pub(super) fn announce(generation: u64) -> (Self, Departure) {
+    /// `replaced` is the overdue flight in whose place it comes, which ends when it departs.
+    pub(super) fn announce(generation: u64, replaced: Option<Self>) -> (Self, Departure) {
         let (sender, outcome) = watch::channel(None);
         let task = Arc::new(OnceLock::new());
+        let now = Instant::now();
         let flight = Self {
             outcome,
             task: Arc::clone(&task),
-            overdue: Instant::now() + OVERDUE,
+            overdue: now + OVERDUE,
         };
         let departure = Departure {
             sender,
             task,
             generation,
+            replaced,
+            deadline: now + FLIGHT_LIMIT,
         };
         (flight, departure)
     }
@@ -68,24 +74,28 @@ impl Flight {
 
 impl Departure {
     /// Runs `fetch` on `runtime`, lands its outcome in the slot and then tells those who wait.
-    pub(super) fn launch(
+    /// `fetch` is told by when it has to end.
+    pub(super) fn launch<R>(
         self,
         runtime: &Handle,
         slot: &Arc<Slot<Flight>>,
         clock: &TimeSource,
-        fetch: impl Future<Output = Result<Issued, Error>> + Send + 'static,
-    ) {
+        fetch: impl FnOnce(Instant) -> R,
+    ) where
+        R: Future<Output = Result<Issued, Error>> + Send + 'static,
+    {
+        if let Some(replaced) = self.replaced {
+            replaced.abort();
+        }
         let seat = Seat {
             slot: Arc::clone(slot),
             generation: self.generation,
             clock: clock.clone(),
         };
         let sender = self.sender;
+        let fetch = fetch(self.deadline);
         let task = runtime.spawn(async move {
-            let outcome = match timeout(FLIGHT_LIMIT, fetch).await {
-                Ok(fetched) => fetched.map(Arc::new),
-                Err(_) => Err(too_late()),
-            };
+            let outcome = fetch.await.map(Arc::new);
             if let Err(error) = &outcome {
                 tracing::warn!(%error, "a token request failed");
             }
@@ -125,13 +135,5 @@ impl Drop for Seat {
 
 fn panicked() -> Error {
     let message = "the token request panicked, in its transport or credential";
-    Error::Transport(Failure::new(message).into())
-}
-
-fn too_late() -> Error {
-    let message = format!(
-        "no answer from the token endpoint within {} s",
-        FLIGHT_LIMIT.as_secs()
-    );
     Error::Transport(Failure::new(message).into())
 }

@@ -1,5 +1,5 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 
@@ -34,8 +34,9 @@ struct State<F> {
 struct Running<F> {
     generation: u64,
     handle: F,
-    /// Past it the flight is taken for lost, and another may start.
-    overdue: Deadline,
+    /// Past it the flight is taken for lost, and another may start. Monotonic alone: the flight's
+    /// own timer is, and a step of the wall clock loses no flight.
+    overdue: Instant,
 }
 
 /// For how long the last failure is everybody's answer.
@@ -85,9 +86,10 @@ impl<F: Clone> Slot<F> {
         }
     }
 
-    /// Joins the running flight; where there is none, starts `launch` with its generation, unless
-    /// the last failure still answers for it.
-    pub(crate) fn join(&self, now: &Now, launch: impl FnOnce(u64) -> F) -> Joined<F> {
+    /// Joins the running flight; where there is none, starts what `launch` announces, unless the
+    /// last failure still answers for it. `launch` is given the flight's generation and the overdue
+    /// flight that it replaces, if any.
+    pub(crate) fn join(&self, now: &Now, launch: impl FnOnce(u64, Option<F>) -> F) -> Joined<F> {
         let mut state = self.lock();
         // Another caller's flight may have stored a token while this one waited for the lock.
         if let Answer::Fresh(issued) | Answer::Stale(issued) = self.get(now) {
@@ -99,22 +101,22 @@ impl<F: Clone> Slot<F> {
                 flight: running.handle.clone(),
             };
         }
-        if let Some(error) = state.remembered(now) {
-            return Joined::Refused(error);
+        if let Some(CoolDown { error, over }) = state.cooling(now) {
+            return Joined::Refused(error.with_retry_after(over.remaining(now)));
         }
         let (generation, flight) = state.start(now, launch);
         Joined::Aboard { generation, flight }
     }
 
-    /// Starts `launch` to renew a token that is due, unless a flight is under way, has just landed
-    /// or has just failed.
-    pub(crate) fn renew(&self, now: &Now, launch: impl FnOnce(u64) -> F) {
+    /// Starts a flight as [`join`](Self::join) does, to renew a token that is due, unless one is
+    /// under way, has just landed or has just failed.
+    pub(crate) fn renew(&self, now: &Now, launch: impl FnOnce(u64, Option<F>) -> F) {
         let mut state = self.lock();
         // Another caller's flight may have stored a token while this one waited for the lock.
         if let Answer::Fresh(_) = self.get(now) {
             return;
         }
-        if state.running(now).is_some() || state.remembered(now).is_some() {
+        if state.running(now).is_some() || state.cooling(now).is_some() {
             return;
         }
         state.start(now, launch);
@@ -142,6 +144,11 @@ impl<F: Clone> Slot<F> {
             // A flight that another has overtaken has no say in what is remembered.
             Err(_) if overtaken => {}
             Err(error) => {
+                // Failures of one kind add up: after an outage, a refusal is the first of its own.
+                let last = state.cool_down.as_ref();
+                if last.is_some_and(|last| last.error.is_transient() != error.is_transient()) {
+                    state.failures = 0;
+                }
                 state.failures = state.failures.saturating_add(1);
                 state.cool_down = Some(CoolDown {
                     error: error.clone(),
@@ -180,29 +187,24 @@ impl<F: Clone> State<F> {
     fn running(&self, now: &Now) -> Option<&Running<F>> {
         self.flight
             .as_ref()
-            .filter(|running| !running.overdue.reached(now))
+            .filter(|running| now.monotonic < running.overdue)
     }
 
     /// The last failure, as long as it answers for the next attempt.
-    fn remembered(&self, now: &Now) -> Option<Error> {
-        let cool_down = self.cool_down.as_ref()?;
-        if cool_down.over.reached(now) {
-            return None;
-        }
-        Some(
-            cool_down
-                .error
-                .with_retry_after(cool_down.over.remaining(now)),
-        )
+    fn cooling(&self, now: &Now) -> Option<&CoolDown> {
+        self.cool_down
+            .as_ref()
+            .filter(|last| !last.over.reached(now))
     }
 
-    fn start(&mut self, now: &Now, launch: impl FnOnce(u64) -> F) -> (u64, F) {
+    fn start(&mut self, now: &Now, launch: impl FnOnce(u64, Option<F>) -> F) -> (u64, F) {
         self.generation = self.generation.wrapping_add(1);
-        let handle = launch(self.generation);
+        let replaced = self.flight.take().map(|running| running.handle);
+        let handle = launch(self.generation, replaced);
         self.flight = Some(Running {
             generation: self.generation,
             handle: handle.clone(),
-            overdue: now.plus(OVERDUE),
+            overdue: now.monotonic + OVERDUE,
         });
         (self.generation, handle)
     }
@@ -214,13 +216,11 @@ impl<F: Clone> State<F> {
     }
 }
 
-/// How long a failure answers for further attempts. What the server asked for counts, up to a
-/// limit; without it, attempts thin out: from one second to 30 for what time may cure, from five
-/// to 60 for a refusal.
+/// How long a failure answers for further attempts. What the server asked for counts; without it,
+/// attempts thin out: from one second to 30 for what time may cure, from five to 60 for a refusal.
 fn cool_down(error: &Error, failures: u32, jitter: f64) -> Duration {
     if let Some(asked) = error.retry_after() {
-        let throttled = error.status() == Some(http::StatusCode::TOO_MANY_REQUESTS);
-        return asked.min(if throttled { HOUR } else { FIVE_MINUTES });
+        return asked;
     }
     let (first, longest) = if error.is_transient() {
         (1, 30)
@@ -234,12 +234,10 @@ fn cool_down(error: &Error, failures: u32, jitter: f64) -> Duration {
     Duration::from_secs(doubled.min(longest)).mul_f64(1.0 - 0.25 * jitter.clamp(0.0, 1.0))
 }
 
-/// The limit on a whole flight, every attempt included; its own timer ends it then.
+/// The limit on a whole flight, every attempt included: what it runs has to end by then.
 pub(crate) const FLIGHT_LIMIT: Duration = Duration::from_secs(30);
-/// A little later, a flight whose own timer did not end it is given up by those who wait.
+/// A little later, a flight that did not is given up by those who wait.
 pub(crate) const OVERDUE: Duration = Duration::from_secs(31);
-const FIVE_MINUTES: Duration = Duration::from_secs(5 * 60);
-const HOUR: Duration = Duration::from_secs(60 * 60);
 
 #[cfg(test)]
 mod tests {
@@ -277,7 +275,7 @@ mod tests {
         /// What a caller meets, in a word and a number.
         fn join(&self) -> String {
             let mut started = false;
-            let joined = self.slot.join(&self.now, |generation| {
+            let joined = self.slot.join(&self.now, |generation, _| {
                 started = true;
                 generation
             });
@@ -293,7 +291,7 @@ mod tests {
 
         fn renews(&self) -> bool {
             let mut started = false;
-            self.slot.renew(&self.now, |generation| {
+            self.slot.renew(&self.now, |generation, _| {
                 started = true;
                 generation
             });
@@ -412,10 +410,8 @@ mod tests {
     #[test]
     fn a_cool_down_has_the_length_that_its_cause_asks_for() {
         let no_answer = || Error::Transport(Failure::new("no answer").into());
-        let told_to_wait = |status: u16, seconds: u64| {
-            let failure = Failure::new("wait")
-                .status(http::StatusCode::from_u16(status).unwrap())
-                .retry_after(Some(Duration::from_secs(seconds)));
+        let told_to_wait = || {
+            let failure = Failure::new("wait").retry_after(Some(Duration::from_secs(7)));
             Error::Throttled(failure.into())
         };
         for (name, error, failures, jitter, seconds) in [
@@ -427,27 +423,7 @@ mod tests {
             ("refused", Error::config("no"), 1, 0.0, 5.0),
             ("refused, doubled", Error::config("no"), 2, 0.0, 10.0),
             ("refused, at its longest", Error::config("no"), 9, 0.0, 60.0),
-            (
-                "Retry-After, to the letter",
-                told_to_wait(429, 7),
-                9,
-                1.0,
-                7.0,
-            ),
-            (
-                "429: at most an hour",
-                told_to_wait(429, 86_400),
-                1,
-                0.0,
-                3600.0,
-            ),
-            (
-                "503: at most five minutes",
-                told_to_wait(503, 86_400),
-                1,
-                0.0,
-                300.0,
-            ),
+            ("Retry-After, to the letter", told_to_wait(), 9, 1.0, 7.0),
         ] {
             let length = cool_down(&error, failures, jitter).as_secs_f64();
             assert_eq!(length, seconds, "{name}");
@@ -483,6 +459,31 @@ mod tests {
         assert_eq!(bench.fresh(), "in time");
         bench.land(1, &bench.token("later still", 7000));
         assert_eq!(bench.fresh(), "later still");
+    }
+
+    #[test]
+    fn a_step_of_the_wall_clock_loses_no_flight() {
+        let mut bench = Bench::new();
+        assert_eq!(bench.join(), "started 1");
+        bench.now.wall += Duration::from_secs(7200);
+        assert_eq!(bench.join(), "joined 1");
+    }
+
+    #[test]
+    fn a_refusal_after_an_outage_is_the_first_of_its_kind() {
+        let mut bench = Bench::new();
+        for generation in 1..=5 {
+            bench.join();
+            bench.land(generation, &no_answer());
+            bench.sleep(30);
+        }
+        bench.join();
+        bench.land(6, &Err(Error::config("refused")));
+        assert_eq!(bench.join(), "refused for 5");
+        bench.sleep(5);
+        bench.join();
+        bench.land(7, &Err(Error::config("refused")));
+        assert_eq!(bench.join(), "refused for 10");
     }
 
     #[test]

@@ -1,8 +1,6 @@
 use std::sync::Arc;
 
 use jsonwebtoken::crypto::JwtSigner;
-use x509_cert::der::asn1::UintRef;
-use x509_cert::der::{Decode, Reader, SliceReader};
 use zeroize::Zeroizing;
 
 use crate::error::Error;
@@ -50,35 +48,6 @@ impl PrivateKey {
     }
 }
 
-/// Refuses an RSA public key (PKCS#1 DER) of under 2048 bits.
-pub(crate) fn check_size(public_key: &[u8]) -> Result<(), Error> {
-    match modulus_bits(public_key) {
-        Ok(bits) if bits >= SMALLEST => Ok(()),
-        Ok(bits) => Err(too_small(&format!("has {bits} bits"))),
-        Err(_) => Err(Error::credential(
-            "the certificate's public key cannot be read",
-        )),
-    }
-}
-
-fn modulus_bits(public_key: &[u8]) -> x509_cert::der::Result<usize> {
-    let mut reader = SliceReader::new(public_key)?;
-    reader.sequence(|sequence| {
-        let modulus = UintRef::decode(sequence)?;
-        UintRef::decode(sequence)?;
-        let leading = modulus.as_bytes().first().map_or(0, |b| b.leading_zeros());
-        Ok((modulus.as_bytes().len() * 8).saturating_sub(leading as usize))
-    })
-}
-
-fn too_small(size: &str) -> Error {
-    Error::credential(format!(
-        "the RSA key {size}, and {SMALLEST} are the least that is safe; make a new key and certificate and register it with the application"
-    ))
-}
-
-const SMALLEST: usize = 2048;
-
 /// Signing with aws-lc-rs, which the default TLS brings along anyway.
 #[cfg(feature = "aws-lc-rs")]
 pub(crate) mod aws_lc {
@@ -104,7 +73,9 @@ pub(crate) mod aws_lc {
                 PrivateKeyDer::Pkcs1(der) => RsaKeyPair::from_der(der),
             };
             let pair = pair.map_err(|rejected| match rejected.description_() {
-                "TooSmall" => super::too_small("is too small"),
+                "TooSmall" => Error::credential(
+                    "the RSA key has under 2048 bits, which is not safe; make a new key and certificate and register it with the application",
+                ),
                 "WrongAlgorithm" => crate::certificate::not_rsa(),
                 _ => Error::credential(
                     "the private key cannot be read: it is not a PKCS#8 or PKCS#1 RSA key",

@@ -177,7 +177,7 @@ impl fmt::Debug for Answer {
 }
 
 /// A server's text made safe for a terminal and a log: one line, no control characters, no
-/// invisible marks that turn the reading direction.
+/// invisible marks, which could turn the reading direction.
 pub(crate) struct Escaped<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Escaped<'_> {
@@ -189,7 +189,11 @@ impl fmt::Display for Escaped<'_> {
             for c in line.chars() {
                 match c {
                     '\n' => f.write_char(' ')?,
-                    '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                    '\u{61c}'
+                    | '\u{200b}'..='\u{200f}'
+                    | '\u{2028}'..='\u{202e}'
+                    | '\u{2060}'..='\u{206f}'
+                    | '\u{feff}' => {
                         write!(f, "{}", c.escape_unicode())?;
                     }
                     c if c.is_control() => write!(f, "{}", c.escape_default())?,
@@ -276,11 +280,11 @@ mod tests {
     #[test]
     fn a_servers_text_cannot_move_the_cursor() {
         let mut answer = answer("\u{1b}[2Jinvalid", &[]);
-        answer.error_description = Some("a\u{202e}b\u{7}\tc".to_owned());
+        answer.error_description = Some("a\u{202e}b\u{7}\tc\u{feff}\u{2028}".to_owned());
         let text = ServerError::from(answer).to_string();
         assert_eq!(
             text,
-            "the token endpoint answered 401 \\u{1b}[2Jinvalid: a\\u{202e}b\\u{7}\\tc"
+            "the token endpoint answered 401 \\u{1b}[2Jinvalid: a\\u{202e}b\\u{7}\\tc\\u{feff}\\u{2028}"
         );
     }
 
@@ -314,6 +318,28 @@ mod tests {
     }
 
     #[test]
+    fn every_code_of_the_design_has_its_help() {
+        for (codes, text) in [
+            (&[7000215][..], "its secret ID"),
+            (&[7000216, 7000218], "no credential"),
+            (&[7000222], "expired"),
+            (&[700016], "not in this tenant"),
+            (&[90002, 900023], "no such tenant"),
+            (&[700027], "not registered"),
+            (&[700024], "clock"),
+            (&[500011], "resource is not known"),
+            (&[1002012, 70011], "/.default"),
+            (&[65001], "consent"),
+            (&[53003], "Conditional Access"),
+        ] {
+            for code in codes {
+                let error = ServerError::from(answer("x", &[*code]));
+                assert!(error.help().unwrap().contains(text), "{code}");
+            }
+        }
+    }
+
+    #[test]
     fn what_time_can_cure_is_transient() {
         let with_status = |status: StatusCode, error: &str, codes: &[u64]| {
             let mut answer = answer(error, codes);
@@ -323,7 +349,10 @@ mod tests {
         let bad_request = StatusCode::BAD_REQUEST;
         assert!(!with_status(bad_request, "invalid_request", &[]));
         assert!(with_status(bad_request, "temporarily_unavailable", &[]));
-        assert!(with_status(bad_request, "invalid_grant", &[90033]));
+        for code in [90033, 90006, 90024, 90012, 50033] {
+            assert!(with_status(bad_request, "invalid_grant", &[7, code]));
+        }
+        assert!(!with_status(bad_request, "invalid_grant", &[7]));
         assert!(with_status(StatusCode::BAD_GATEWAY, "server_error", &[]));
     }
 

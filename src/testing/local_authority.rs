@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::routing::{get, post};
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, Response};
+use http::{HeaderMap, HeaderName, Response, StatusCode};
 use jsonwebtoken::jwk::JwkSet;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -32,7 +32,7 @@ use crate::error::{Error, Failure};
 /// It verifies for real: secrets in constant time; of an assertion the signature against the
 /// registered certificate, `aud`, `iss`, `sub`, `nbf` and `exp`. Refusals are Entra's: 90002
 /// (tenant), 700016 (application), 7000215 (secret), 7000216 (no credential), 700027, 700021,
-/// 700024 and 50027 (assertion), 1002012 (scope), 900144 and 70003 (form).
+/// 700024 and 50027 (assertion), 1002012 and 70011 (scope), 900144 and 70003 (form).
 pub struct LocalAuthority {
     shared: Arc<Shared>,
     /// Dropped with the authority, which ends the server.
@@ -169,7 +169,9 @@ async fn token(
 ) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let Ok(body) = axum::body::to_bytes(body, LARGEST_FORM).await else {
-        return Response::new(Body::empty());
+        let mut refused = Response::new(Body::empty());
+        *refused.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
+        return refused;
     };
     let request = RecordedRequest::new(parts.uri.path(), parts.headers, &body);
     let correlation_id = correlation_id(request.headers());

@@ -70,15 +70,7 @@ pub(super) fn answer(
         })?;
     let method = authenticate(request, application, directory, tenant, base)?;
     let scope = required(request, "scope")?;
-    let Some(resource) = scope.strip_suffix("/.default") else {
-        return Err(Refusal::bad_request(
-            "invalid_scope",
-            1002012,
-            format!(
-                "The provided value for scope {scope} is not valid. Client credential flows must have a scope value with /.default suffixed to the resource identifier (application ID URI)."
-            ),
-        ));
-    };
+    let resource = resource(scope)?;
 
     let now = unix_seconds(SystemTime::now());
     let tenant_id = directory.id.to_string();
@@ -147,6 +139,26 @@ fn authenticate(
             7000216,
             "'client_assertion', 'client_secret' or 'request' is required for the 'client_credentials' grant type.",
         )),
+    }
+}
+
+/// The resource whose `/.default` is asked for.
+fn resource(scope: &str) -> Result<&str, Refusal> {
+    let mut scopes = scope.split_ascii_whitespace();
+    let invalid = |code, text: &str| {
+        let text = format!("The provided value for scope {scope} is not valid. {text}");
+        Err(Refusal::bad_request("invalid_scope", code, text))
+    };
+    match scopes.next().map(|first| first.strip_suffix("/.default")) {
+        Some(Some("")) | None => invalid(70011, "It names no resource."),
+        Some(Some(_)) if scopes.next().is_some() => {
+            invalid(70011, "It asks for more than one resource's /.default.")
+        }
+        Some(Some(resource)) => Ok(resource),
+        Some(None) => invalid(
+            1002012,
+            "Client credential flows must have a scope value with /.default suffixed to the resource identifier (application ID URI).",
+        ),
     }
 }
 

@@ -49,13 +49,14 @@ impl Transport for ReqwestTransport {
             let mut response = sent.map_err(reqwest::Error::without_url)?;
             let mut body = BytesMut::new();
             // A longer body is cut where the parser knows it for too long; its status survives.
-            while body.len() <= LARGEST_BODY
-                && let Some(chunk) = response
-                    .chunk()
-                    .await
-                    .map_err(reqwest::Error::without_url)?
-            {
-                body.extend_from_slice(&chunk);
+            while body.len() <= LARGEST_BODY {
+                match response.chunk().await {
+                    Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                    Ok(None) => break,
+                    // What a refusal says in its status and headers counts, whatever its body.
+                    Err(_) if !response.status().is_success() => break,
+                    Err(error) => return Err(error.without_url().into()),
+                }
             }
             let mut answer = Response::new(body.freeze());
             *answer.status_mut() = response.status();

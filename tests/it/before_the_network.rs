@@ -293,12 +293,12 @@ fn a_certificate_that_cannot_be_used_is_refused() {
         (
             "1024 bits",
             format!("{small_certificate}{}", *small_key),
-            "has 1024 bits",
+            "under 2048 bits",
         ),
         (
             "a key of 1024 bits",
             format!("{certificate}{}", *small_key),
-            "is too small",
+            "under 2048 bits",
         ),
         (
             "cut off",
@@ -336,6 +336,8 @@ fn a_certificate_is_read_however_the_pem_is_laid_out() {
     let other = CertificateParams::default();
     let other_key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap();
     let other = other.self_signed(&other_key).unwrap().pem();
+    let ec = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+    let ec = CertificateParams::default().self_signed(&ec).unwrap().pem();
     let same = format!("{:?}", Certificate::from_pem(&*PEM).unwrap());
     for (name, pem) in [
         ("key first", format!("{key}{certificate}")),
@@ -344,6 +346,8 @@ fn a_certificate_is_read_however_the_pem_is_laid_out() {
             "text around",
             format!("Bag Attributes\n  x: y\n{certificate}\nKey:\n{key}\n"),
         ),
+        ("a byte order mark", format!("\u{feff}{}", *PEM)),
+        ("an EC certificate beside it", format!("{}{ec}", *PEM)),
         ("CRLF", PEM.replace('\n', "\r\n")),
         (
             "another certificate first",
@@ -352,6 +356,25 @@ fn a_certificate_is_read_however_the_pem_is_laid_out() {
     ] {
         let read = Certificate::from_pem(pem).unwrap();
         assert_eq!(format!("{read:?}"), same, "{name}");
+    }
+}
+
+/// A certificate renewed with the same key, and the old one still in the file.
+#[test]
+fn of_two_certificates_that_fit_the_later_one_is_taken() {
+    let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap();
+    let until = |year| {
+        let mut params = CertificateParams::default();
+        params.not_after = date_time_ymd(year, 1, 1);
+        params.self_signed(&key).unwrap().pem()
+    };
+    let (old, new) = (until(2020), until(3000));
+    for pem in [format!("{old}{new}"), format!("{new}{old}")] {
+        let certificate = Certificate::from_pem(format!("{pem}{}", key.serialize_pem())).unwrap();
+        assert!(
+            format!("{certificate:?}").contains("3000-01-01"),
+            "{certificate:?}"
+        );
     }
 }
 
@@ -382,15 +405,22 @@ async fn a_certificate_outside_its_validity_is_refused() {
         assert!(error.to_string().contains(text), "{error}");
     }
 
-    // And when it expires while the program runs.
+    // By the client's own clock, which a test may move; and when it expires while the program runs.
     let clock = confidential_client::testing::ManualClock::new();
     let builder = bare(&provider).tenant(TENANT).clock(clock.clone());
-    let client = builder
-        .certificate(valid((2020, 1, 1), (3000, 1, 1)))
-        .build()
-        .unwrap();
+    let certificate = valid((2020, 1, 1), (3000, 1, 1));
+    let client = builder.certificate(certificate.clone()).build().unwrap();
     clock.advance_wall(std::time::Duration::from_secs(1000 * 366 * 24 * 60 * 60));
     let error = client.acquire_token_for_client(SCOPE).await.unwrap_err();
     assert!(matches!(error, Error::Credential(_)), "{error:?}");
     assert_eq!(provider.requests(), 0);
+    let late = bare(&provider).tenant(TENANT).clock(clock);
+    assert!(late.certificate(certificate).build().is_err());
+}
+
+#[tokio::test]
+async fn a_tenant_named_twice_alike_is_one() {
+    let provider = Provider::open();
+    let authority = Authority::entra(Cloud::Public, TENANT.to_uppercase());
+    provider.builder().authority(authority).build().unwrap();
 }

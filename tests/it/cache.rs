@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use confidential_client::testing::ManualClock;
-use confidential_client::{TokenRequest, TokenSource};
+use confidential_client::{Clock, TokenRequest, TokenSource};
 use http::HeaderMap;
 
-use crate::support::{Provider, SCOPE, let_others_run, success};
+use crate::support::{Provider, SCOPE, let_others_run, poll_once, success};
 
 #[tokio::test]
 async fn the_second_call_is_served_from_memory() {
@@ -100,6 +100,21 @@ async fn an_expired_token_is_not_served() {
     let token = client.acquire_token_for_client(SCOPE).await.unwrap();
     assert_eq!(token.secret(), "token-2");
     assert_eq!(token.source(), TokenSource::IdentityProvider);
+}
+
+#[tokio::test]
+async fn a_token_lives_from_when_it_was_asked_for() {
+    let clock = ManualClock::new();
+    let provider = Provider::gated();
+    let client = provider.client_at(&clock);
+    let asked = clock.wall();
+    let mut caller = Box::pin(client.acquire_token_for_client(SCOPE));
+    assert!(poll_once(&mut caller).is_pending());
+    let_others_run().await;
+    clock.advance(Duration::from_secs(20));
+    provider.release();
+    let token = caller.await.unwrap();
+    assert_eq!(token.expires_on(), asked + Duration::from_secs(3599));
 }
 
 #[tokio::test]

@@ -353,7 +353,8 @@ fn a_renewal_that_went_down_with_its_runtime_is_replaced() {
 #[test]
 fn outside_a_runtime_a_hit_is_served_and_a_miss_says_what_is_missing() {
     let provider = Provider::open();
-    let client = provider.client();
+    let clock = ManualClock::new();
+    let client = provider.client_at(&clock);
     let mut caller = Box::pin(client.acquire_token_for_client(SCOPE));
     let std::task::Poll::Ready(Err(error)) = poll_once(&mut caller) else {
         panic!("it is known at once");
@@ -369,8 +370,12 @@ fn outside_a_runtime_a_hit_is_served_and_a_miss_says_what_is_missing() {
         .unwrap()
         .block_on(client.acquire_token_for_client(SCOPE))
         .unwrap();
-    let mut caller = Box::pin(client.acquire_token_for_client(SCOPE));
-    assert!(poll_once(&mut caller).is_ready());
+    for (age, name) in [(0, "fresh"), (3400, "due, and not renewed here")] {
+        clock.advance(Duration::from_secs(age));
+        let mut caller = Box::pin(client.acquire_token_for_client(SCOPE));
+        assert!(poll_once(&mut caller).is_ready(), "{name}");
+    }
+    assert_eq!(provider.requests(), 1);
 }
 
 #[tokio::test]

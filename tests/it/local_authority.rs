@@ -162,6 +162,14 @@ async fn it_checks_every_part_of_a_request() {
             &[id, secret, grant, ("scope", "User.Read")],
             (400, Some(1002012)),
         ),
+        (
+            &[id, secret, grant, ("scope", "/.default")],
+            (400, Some(70011)),
+        ),
+        (
+            &[id, secret, grant, ("scope", "a/.default b/.default")],
+            (400, Some(70011)),
+        ),
     ] {
         assert_eq!(post(TENANT, form).await, expected, "{form:?}");
     }
@@ -247,6 +255,18 @@ async fn it_checks_every_part_of_a_request() {
         ];
         assert_eq!(post("certified.example", &form).await, expected, "{name}");
     }
+    let sent = |kind: &'static str| {
+        [
+            id,
+            ("client_assertion_type", kind),
+            ("client_assertion", "a.b.c"),
+            grant,
+            scope,
+        ]
+    };
+    let other_type = sent("urn:ietf:params:oauth:client-assertion-type:saml2-bearer");
+    let refused = post("certified.example", &other_type).await;
+    assert_eq!(refused, (401, Some(7000216)));
     for garbage in ["", "a", "a.b", "a.b.c"] {
         let form = [
             id,
@@ -346,6 +366,7 @@ async fn it_is_gone_when_dropped() {
     let local = authority().await;
     let client = client_of(&local).client_secret(SECRET).build().unwrap();
     client.acquire_token_for_client(SCOPE).await.unwrap();
+    let url = local.base_url().to_owned();
     drop(local);
     // Its last connection may still be closing; a new scope makes a new request.
     let mut attempts = 0..;
@@ -356,6 +377,10 @@ async fn it_is_gone_when_dropped() {
         }
     };
     assert!(matches!(error, Error::Transport(_)), "{error:?}");
-    let source = std::error::Error::source(&error);
-    assert!(source.is_some(), "the cause is in the chain");
+    let source = std::error::Error::source(&error).expect("the cause is in the chain");
+    assert!(error.to_string().contains(&url), "{error}");
+    assert!(
+        !source.to_string().contains(&url),
+        "the URL is said once: {source}"
+    );
 }

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use confidential_client::testing::ManualClock;
-use confidential_client::{Error, TokenSource};
+use confidential_client::{Authority, Cloud, ConfidentialClient, Error, TokenRequest, TokenSource};
 use http::Response;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{Provider, SCOPE, let_others_run};
+use crate::support::{CLIENT_ID, Provider, SCOPE, SECRET, TENANT, let_others_run};
 
 /// failures.md F1, F3, M8 and M9.
 #[tokio::test]
@@ -57,6 +58,7 @@ async fn a_failure_is_remembered_for_a_moment_and_then_tried_again() {
         let error = client.acquire_token_for_client(SCOPE).await.unwrap_err();
         assert!(matches!(error, Error::Transport(_)), "{error:?}");
         assert!(error.is_transient());
+        assert!(error.correlation_id().is_some());
         let source = std::error::Error::source(&error).unwrap();
         assert_eq!(source.to_string(), "connection refused");
     }
@@ -80,6 +82,7 @@ async fn retry_after_is_heeded_whatever_the_body() {
         let error = client.acquire_token_for_client(SCOPE).await.unwrap_err();
         assert!(matches!(error, Error::Throttled(_)), "{error:?}");
         assert_eq!(error.retry_after(), Some(Duration::from_secs(60)));
+        assert!(error.correlation_id().is_some());
         clock.advance(Duration::from_secs(45));
         let error = client.acquire_token_for_client(SCOPE).await.unwrap_err();
         assert!(matches!(error, Error::Throttled(_)), "{error:?}");
@@ -119,9 +122,49 @@ async fn a_provider_that_never_answers_is_given_up() {
     let provider = Provider::gated();
     let client = provider.client();
     let started = tokio::time::Instant::now();
-    let error = client.acquire_token_for_client(SCOPE).await.unwrap_err();
+    let id = "a1a2a3a4-b1b2-c1c2-d1d2-e1e2e3e4e5e6";
+    let request = TokenRequest::new(SCOPE).correlation_id(id);
+    let error = client.acquire_token_for_client(request).await.unwrap_err();
     assert_eq!(started.elapsed().as_secs(), 30);
+    assert_eq!(error.correlation_id(), Some(id));
     assert!(matches!(error, Error::Transport(_)), "{error:?}");
     assert!(error.to_string().contains("within 30 s"), "{error}");
     assert_eq!(provider.requests(), 1);
+}
+
+/// A raw server, since a polite one does not stop in the middle of an answer.
+#[tokio::test]
+async fn a_refusal_counts_though_its_body_breaks_off_or_never_ends() {
+    let head = "HTTP/1.1 429 Too Many Requests\r\nretry-after: 60\r\n";
+    for (name, answer) in [
+        (
+            "broken off",
+            format!("{head}content-length: 100\r\n\r\n{{\"error\""),
+        ),
+        (
+            "3 MB",
+            format!(
+                "{head}content-length: 3000000\r\n\r\n{}",
+                "x".repeat(3_000_000)
+            ),
+        ),
+    ] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut request = [0; 4096];
+            let _ = socket.read(&mut request).await.unwrap();
+            // The client hangs up once it has read enough.
+            let _ = socket.write_all(answer.as_bytes()).await;
+        });
+        let client = ConfidentialClient::builder(CLIENT_ID)
+            .authority(Authority::entra(Cloud::Custom(base), TENANT))
+            .client_secret(SECRET)
+            .build()
+            .unwrap();
+        let error = client.acquire_token_for_client(SCOPE).await.unwrap_err();
+        assert!(matches!(error, Error::Throttled(_)), "{name}: {error:?}");
+        assert_eq!(error.retry_after(), Some(Duration::from_secs(60)), "{name}");
+    }
 }

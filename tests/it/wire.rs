@@ -188,6 +188,19 @@ async fn every_request_has_an_assertion_of_its_own() {
     assert_ne!(jti(&requests[0]), jti(&requests[1]));
 }
 
+/// `LocalAuthority` refuses an assertion whose audience is another tenant's token endpoint.
+#[tokio::test]
+async fn an_assertion_is_for_the_tenant_that_is_asked() {
+    let (local, certificate) = authority().await;
+    local.register(
+        "fabrikam.com",
+        Application::new(CLIENT_ID).certificate(&certificate),
+    );
+    let client = client_of(&local).certificate(certificate).build().unwrap();
+    let request = TokenRequest::new(SCOPE).tenant("fabrikam.com");
+    client.acquire_token_for_client(request).await.unwrap();
+}
+
 #[tokio::test]
 async fn the_callers_correlation_id_goes_out_and_comes_back() {
     let (local, _) = authority().await;
