@@ -150,7 +150,7 @@ fn check_client_id(client_id: &str) -> Result<(), Error> {
     }
     if client_id.trim() != client_id {
         return Err(Error::config(format!(
-            "the client id {client_id:?} begins or ends with white space"
+            "the client id {client_id:?} begins or ends with white space; trim what was read"
         )));
     }
     Ok(())

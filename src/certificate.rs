@@ -79,7 +79,7 @@ impl Certificate {
             .filter(|certificate| certificate.public_key() == key.public_key());
         let Some(leaf) = fitting.max_by_key(|certificate| certificate.not_after()) else {
             return Err(Error::credential(format!(
-                "the private key does not fit the certificate of '{}'; they were made for each other in pairs, so one of the two is another's",
+                "the private key does not fit the certificate of '{}'; use the key that this certificate was made for, or the certificate that was made for this key",
                 first.subject()
             )));
         };
@@ -143,7 +143,7 @@ fn read_pem(pem: &[u8]) -> Result<(Vec<Vec<u8>>, Option<PrivateKeyDer>), Error> 
     let contains = |text: &str| pem.windows(text.len()).any(|part| part == text.as_bytes());
     if contains("-----BEGIN ENCRYPTED PRIVATE KEY-----") || contains("Proc-Type: 4,ENCRYPTED") {
         return Err(Error::credential(
-            "the private key is encrypted, and a password cannot be given yet; decrypt it with 'openssl pkcs8 -in key.pem -out plain.pem' and protect the file instead",
+            "the private key is encrypted, and a password cannot be given yet; decrypt it with 'openssl pkey -in key.pem -out plain.pem', append the certificate to that file, and protect the file instead",
         ));
     }
     let mut certificates = Vec::new();

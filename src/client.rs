@@ -24,7 +24,7 @@ use crate::transport::Transport;
 /// Make one per process, with [`builder`](Self::builder), and share it: it is an `Arc` inside,
 /// cheap to clone, and holds the cache and the connections. Every method takes `&self`. Calls that
 /// may go to the network need a tokio runtime with time and I/O enabled, such as
-/// `#[tokio::main]`'s.
+/// `#[tokio::main]`'s; one without time panics, as tokio's own timers do.
 #[derive(Clone)]
 pub struct ConfidentialClient(Arc<Inner>);
 
@@ -65,8 +65,7 @@ impl ConfidentialClient {
     /// or its error. Dropping the returned future stops nothing for the others. A token that is
     /// due to be renewed is returned at once and renewed in the background; if that fails, it is
     /// served until it ends. After a failure, callers get that failure's error for a moment
-    /// without another request: a second or more for what time may cure, five or more for a
-    /// refusal, as long as `Retry-After` asks where it is sent.
+    /// without another request: see [`Error::retry_after`].
     ///
     /// # Errors
     ///

@@ -73,5 +73,11 @@ fn check_secret(secret: &str) -> Result<(), Error> {
             "the client secret begins or ends with white space; a file usually ends in a newline, so trim what was read from it",
         ));
     }
+    let invisible = |c: char| c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{feff}');
+    if secret.contains(invisible) {
+        return Err(Error::config(
+            "the client secret holds a character that cannot be seen, such as a line break or a byte order mark; copy it anew",
+        ));
+    }
     Ok(())
 }

@@ -56,8 +56,9 @@ fn parse_base(text: &str) -> Result<Url, Error> {
         ));
     }
     let refuse = |why: &str| {
+        let shown = text.split(['?', '#']).next().unwrap_or_default();
         Err(Error::config(format!(
-            "the authority {text:?} cannot be used: {why}"
+            "the authority {shown:?} cannot be used: {why}"
         )))
     };
     let url = match Url::parse(text) {
@@ -71,7 +72,7 @@ fn parse_base(text: &str) -> Result<Url, Error> {
         "https" => Ok(url),
         "http" if is_loopback(&url) => Ok(url),
         "http" => refuse(
-            "the credential would cross the network in the clear; use https (http is for loopback addresses such as 127.0.0.1)",
+            "the credential could cross the network in the clear; use https, or for this machine itself an address such as 127.0.0.1 instead of a name",
         ),
         _ => refuse("the scheme must be https"),
     }
@@ -135,7 +136,7 @@ mod tests {
             ("http://10.0.0.1", "in the clear"),
             ("ftp://login.example.org", "the scheme must be https"),
             ("login.example.org/tenant", "scheme, host and port alone"),
-            ("login.example.org?a=b", "scheme, host and port alone"),
+            ("login.example.org?a=hunter2", "scheme, host and port alone"),
             ("login.example.org#a", "scheme, host and port alone"),
             ("user:hunter2@login.example.org", "user name or password"),
             ("user@login.example.org", "user name or password"),

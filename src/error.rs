@@ -14,7 +14,12 @@ pub(crate) use server::{Answer, Escaped};
 ///
 /// Cheap to clone: everyone who waited for one token request gets the same error. Neither
 /// `Display` nor `Debug` shows a secret, a token or an assertion, and text that came from a server
-/// is shown with its control characters escaped.
+/// is shown with its control characters escaped. `Display` says what failed; why, such as
+/// "connection refused", may be in [`source()`](std::error::Error::source), so print the chain.
+///
+/// A daemon that goes on after an error waits for [`retry_after`](Self::retry_after): asking the
+/// client sooner costs nothing and brings the same error. One that gives up does so where
+/// [`is_transient`](Self::is_transient) is false: time alone will not cure that.
 ///
 /// ```
 /// use confidential_client::{ConfidentialClient, Error};
@@ -60,10 +65,12 @@ impl Error {
         }
     }
 
-    /// How long to wait from now: what the identity provider asked for, up to an hour with 429 and
-    /// five minutes otherwise; `None` where it did not ask.
+    /// For how long from now the client will answer with this error without asking the identity
+    /// provider again; `None` where no request was made.
     ///
-    /// An error that the client remembers from an earlier request tells for how long it will.
+    /// It is what the provider asked for with `Retry-After`, up to an hour with 429 and five
+    /// minutes otherwise. Where it asked for nothing it is a second or more for what time may
+    /// cure, up to about 37 s if that goes on, and from five to 60 seconds for the rest.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Server(server) => server.retry_after(),
@@ -106,6 +113,18 @@ impl Error {
                 .details()
                 .and_then(|details| details.0.correlation_id.as_deref()),
         }
+    }
+
+    /// The error and its causes on one line, for a log.
+    pub(crate) fn chain(&self) -> impl fmt::Display {
+        let mut text = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
     }
 
     /// The answer's OAuth error, be it a refusal or a request to wait.
@@ -163,13 +182,29 @@ pub struct ErrorDetails(Arc<Failure>);
 
 impl fmt::Display for ErrorDetails {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.message)
+        f.write_str(&self.0.message)?;
+        match self.0.retry_after {
+            // Rounded up: a wait of no seconds is none.
+            Some(wait) => write!(
+                f,
+                " (next attempt in {} s)",
+                wait.as_millis().div_ceil(1000)
+            ),
+            None => Ok(()),
+        }
     }
 }
 
 impl fmt::Debug for ErrorDetails {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        f.debug_struct("ErrorDetails")
+            .field("message", &self.0.message)
+            .field("status", &self.0.status)
+            .field("correlation_id", &self.0.correlation_id)
+            .field("retry_after", &self.0.retry_after)
+            .field("server", &self.0.server)
+            .field("source", &self.0.source)
+            .finish()
     }
 }
 
@@ -186,7 +221,7 @@ impl From<Failure> for ErrorDetails {
 }
 
 /// The parts of an [`ErrorDetails`], while it is put together.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Failure {
     message: String,
     status: Option<StatusCode>,
@@ -292,5 +327,8 @@ mod tests {
         let later = error.with_retry_after(Duration::from_secs(3));
         assert_eq!(later.retry_after(), Some(Duration::from_secs(3)));
         assert!(matches!(later, Error::Throttled(_)));
+        assert_eq!(later.to_string(), "wait (next attempt in 3 s)");
+        let moment = error.with_retry_after(Duration::from_millis(1));
+        assert_eq!(moment.to_string(), "wait (next attempt in 1 s)");
     }
 }

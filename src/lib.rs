@@ -47,6 +47,13 @@
 //! remembered for a moment, so that a daemon in a loop does not storm an identity provider that is
 //! down. The network is used by `acquire_token_for_client`, `token` and `authorize` alone.
 //!
+//! # Logging
+//!
+//! Events go to [`tracing`](https://docs.rs/tracing). A failed token request is a `WARN`, with the
+//! whole chain of causes, the correlation id and `still_served`: whether there is a token that
+//! callers are served meanwhile, as when a renewal fails in the background. Alarm on it. Requests
+//! and answers are `DEBUG`. No event carries a token, a secret, an assertion or a scope.
+//!
 //! # What it does not do
 //!
 //! It does not write tokens to disk or share them between processes, does not read what is in a

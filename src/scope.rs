@@ -71,10 +71,14 @@ impl Scopes {
         self.check()?;
         let mut first = None;
         for scope in self.iter() {
-            let resource = scope.strip_suffix("/.default").filter(|r| !r.is_empty());
-            let Some(resource) = resource else {
+            if scope == "/.default" {
+                return Err(Error::config(
+                    "the scope '/.default' names no resource; put an application ID URI before it, as in 'https://graph.microsoft.com/.default'",
+                ));
+            }
+            let Some(resource) = scope.strip_suffix("/.default") else {
                 return Err(Error::config(format!(
-                    "the scope '{scope}' does not end in '/.default'; an application gets the permissions declared in its registration, all at once, so ask for '{{application ID URI}}/.default'"
+                    "the scope '{scope}' does not end in '/.default' (in lower case); an application gets the permissions declared in its registration, all at once, so ask for '{{application ID URI}}/.default'"
                 )));
             };
             match first {
@@ -136,7 +140,7 @@ mod tests {
             (&[], Err("no scope")),
             (&[""], Err("no scope")),
             (&["  "], Err("no scope")),
-            (&["/.default"], Err("does not end in '/.default'")),
+            (&["/.default"], Err("names no resource")),
             (&["User.Read"], Err("does not end in '/.default'")),
             (
                 &["api://a/.default", "api://a/Files.Read"],

@@ -18,7 +18,11 @@ pub type TransportFuture<'a> = Pin<
 /// follow redirects, which would hand the credential to another host, and must not retry. It may
 /// set a time limit: the client sets one over the whole request, of 30 seconds.
 ///
-/// Closures that return a future are transports, which is how a test answers for itself:
+/// The request's body holds the credential, and `http`'s `Debug` prints it: never log a request,
+/// nor put one into an error.
+///
+/// Closures that return a future are transports, which is how a test answers for itself; errors of
+/// other types become the boxed one with `?` or `.into()`:
 ///
 /// ```
 /// use bytes::Bytes;
@@ -46,7 +50,7 @@ pub trait Transport: Send + Sync + 'static {
     /// # Errors
     ///
     /// Any error means that there was no answer, and becomes the source of
-    /// [`Error::Transport`](crate::Error::Transport). It must not contain the request's body.
+    /// [`Error::Transport`](crate::Error::Transport).
     fn send(&self, request: Request<Bytes>) -> TransportFuture<'_>;
 }
 

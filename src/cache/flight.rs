@@ -5,7 +5,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 
-use super::slot::{FLIGHT_LIMIT, OVERDUE, Slot};
+use super::slot::{Answer, FLIGHT_LIMIT, OVERDUE, Slot};
 use crate::error::{Error, Failure};
 use crate::time::{TimeSource, jitter};
 use crate::token::Issued;
@@ -95,11 +95,7 @@ impl Departure {
         let sender = self.sender;
         let fetch = fetch(self.deadline);
         let task = runtime.spawn(async move {
-            let outcome = fetch.await.map(Arc::new);
-            if let Err(error) = &outcome {
-                tracing::warn!(%error, "a token request failed");
-            }
-            seat.land(&outcome);
+            let outcome = seat.land(fetch.await.map(Arc::new));
             sender.send_replace(Some(outcome));
         });
         // Set once: a departure is launched once.
@@ -115,9 +111,18 @@ struct Seat {
 }
 
 impl Seat {
-    fn land(&self, outcome: &Outcome) {
+    fn land(&self, outcome: Outcome) -> Outcome {
         let now = self.clock.now();
-        self.slot.land(self.generation, outcome, &now, jitter());
+        let outcome = self.slot.land(self.generation, outcome, &now, jitter());
+        if let Err(error) = &outcome {
+            tracing::warn!(
+                error = %error.chain(),
+                correlation_id = error.correlation_id(),
+                still_served = !matches!(self.slot.get(&now), Answer::Wait),
+                "a token request failed"
+            );
+        }
+        outcome
     }
 }
 
@@ -125,7 +130,7 @@ impl Drop for Seat {
     fn drop(&mut self) {
         if std::thread::panicking() {
             // A failure like any other, remembered as one: the next caller would panic too.
-            self.land(&Err(panicked()));
+            let _ = self.land(Err(panicked()));
         } else {
             // Landed already, or dropped with its runtime, which says nothing about the next.
             self.slot.abandon(self.generation);
@@ -134,6 +139,6 @@ impl Drop for Seat {
 }
 
 fn panicked() -> Error {
-    let message = "the token request panicked, in its transport or credential";
+    let message = "the token request panicked: its transport has a bug, or the tokio runtime has no time and I/O enabled (see enable_all())";
     Error::Transport(Failure::new(message).into())
 }

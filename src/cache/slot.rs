@@ -122,27 +122,29 @@ impl<F: Clone> Slot<F> {
         state.start(now, launch);
     }
 
-    /// Takes what a flight brought. A token is stored if it outlives the one at hand; an error
-    /// never removes one. `jitter`, from 0 to 1, moves the end of the cool-down.
+    /// Takes what a flight brought, and gives back what its passengers are to be told: of an error,
+    /// also for how long it will be remembered. A token is stored if it outlives the one at hand;
+    /// an error never removes one. `jitter`, from 0 to 1, moves the end of the cool-down.
     pub(crate) fn land(
         &self,
         generation: u64,
-        outcome: &Result<Arc<Issued>, Error>,
+        outcome: Result<Arc<Issued>, Error>,
         now: &Now,
         jitter: f64,
-    ) {
+    ) -> Result<Arc<Issued>, Error> {
         let mut state = self.lock();
         let overtaken = generation != state.generation;
-        match outcome {
+        let told = match outcome {
             Ok(issued) => {
-                if !overtaken || self.is_outlived_by(issued) {
-                    self.current.store(Some(Arc::clone(issued)));
+                if !overtaken || self.is_outlived_by(&issued) {
+                    self.current.store(Some(Arc::clone(&issued)));
                     state.cool_down = None;
                     state.failures = 0;
                 }
+                Ok(issued)
             }
             // A flight that another has overtaken has no say in what is remembered.
-            Err(_) if overtaken => {}
+            Err(error) if overtaken => Err(error),
             Err(error) => {
                 // Failures of one kind add up: after an outage, a refusal is the first of its own.
                 let last = state.cool_down.as_ref();
@@ -150,13 +152,17 @@ impl<F: Clone> Slot<F> {
                     state.failures = 0;
                 }
                 state.failures = state.failures.saturating_add(1);
+                let length = cool_down(&error, state.failures, jitter);
+                let error = error.with_retry_after(length);
                 state.cool_down = Some(CoolDown {
                     error: error.clone(),
-                    over: now.plus(cool_down(error, state.failures, jitter)),
+                    over: now.plus(length),
                 });
+                Err(error)
             }
-        }
+        };
         state.end(generation);
+        told
     }
 
     /// Forgets a flight that will not land: it panicked, or went down with its runtime.
@@ -222,16 +228,16 @@ fn cool_down(error: &Error, failures: u32, jitter: f64) -> Duration {
     if let Some(asked) = error.retry_after() {
         return asked;
     }
-    let (first, longest) = if error.is_transient() {
-        (1, 30)
-    } else {
-        (5, 60)
+    let doubled = |first: u64, longest: u64| {
+        let factor = 2_u64.saturating_pow(failures.saturating_sub(1));
+        Duration::from_secs(first.saturating_mul(factor).min(longest))
     };
-    let doubled = 2_u64
-        .saturating_pow(failures.saturating_sub(1))
-        .saturating_mul(first);
-    // Up to a quarter less, so that a fleet that failed together does not come back together.
-    Duration::from_secs(doubled.min(longest)).mul_f64(1.0 - 0.25 * jitter.clamp(0.0, 1.0))
+    if error.is_transient() {
+        // Up to a quarter more, so that a fleet that failed together does not return together.
+        doubled(1, 30).mul_f64(1.0 + 0.25 * jitter.clamp(0.0, 1.0))
+    } else {
+        doubled(5, 60)
+    }
 }
 
 /// The limit on a whole flight, every attempt included: what it runs has to end by then.
@@ -268,8 +274,8 @@ mod tests {
             Ok(Arc::new(Issued::sample("t", name, seconds, self.now)))
         }
 
-        fn land(&self, generation: u64, outcome: &Result<Arc<Issued>, Error>) {
-            self.slot.land(generation, outcome, &self.now, 0.0);
+        fn land(&self, generation: u64, outcome: Result<Arc<Issued>, Error>) {
+            let _ = self.slot.land(generation, outcome, &self.now, 0.0);
         }
 
         /// What a caller meets, in a word and a number.
@@ -324,7 +330,7 @@ mod tests {
         let mut bench = Bench::new();
         assert_eq!(bench.get(), "wait");
         bench.join();
-        bench.land(1, &bench.token("a", 3600));
+        bench.land(1, bench.token("a", 3600));
         for (seconds, answer) in [
             (0, "fresh"),
             (3299, "fresh"),
@@ -341,7 +347,7 @@ mod tests {
     fn either_clock_ends_a_token() {
         let mut bench = Bench::new();
         bench.join();
-        bench.land(1, &bench.token("a", 3600));
+        bench.land(1, bench.token("a", 3600));
         bench.now.wall += Duration::from_secs(3590);
         assert_eq!(bench.get(), "wait", "the machine was suspended");
         bench.now.wall -= Duration::from_secs(7200);
@@ -356,7 +362,7 @@ mod tests {
         assert_eq!(bench.join(), "started 1");
         assert_eq!(bench.join(), "joined 1");
         assert!(!bench.renews());
-        bench.land(1, &bench.token("a", 3600));
+        bench.land(1, bench.token("a", 3600));
         assert_eq!(bench.join(), "served");
     }
 
@@ -364,12 +370,12 @@ mod tests {
     fn a_due_token_is_renewed_by_one_flight() {
         let mut bench = Bench::new();
         bench.join();
-        bench.land(1, &bench.token("a", 3600));
+        bench.land(1, bench.token("a", 3600));
         assert!(!bench.renews(), "it is fresh");
         bench.sleep(3300);
         assert!(bench.renews());
         assert!(!bench.renews(), "a flight is under way");
-        bench.land(2, &bench.token("b", 3600));
+        bench.land(2, bench.token("b", 3600));
         assert!(!bench.renews(), "another caller's flight has landed");
     }
 
@@ -378,10 +384,10 @@ mod tests {
     fn a_failure_never_removes_a_token_and_is_tried_again() {
         let mut bench = Bench::new();
         bench.join();
-        bench.land(1, &bench.token("a", 3600));
+        bench.land(1, bench.token("a", 3600));
         bench.sleep(3300);
         assert!(bench.renews());
-        bench.land(2, &no_answer());
+        bench.land(2, no_answer());
         assert_eq!(bench.get(), "stale");
         assert!(!bench.renews(), "cooling down");
         bench.sleep(1);
@@ -392,19 +398,30 @@ mod tests {
     fn a_failure_answers_for_those_who_come_in_the_next_moments() {
         let mut bench = Bench::new();
         bench.join();
-        bench.land(1, &no_answer());
+        bench.land(1, no_answer());
         assert_eq!(bench.join(), "refused for 1");
         bench.sleep(1);
         assert_eq!(bench.join(), "started 2");
-        bench.land(2, &no_answer());
+        bench.land(2, no_answer());
         assert_eq!(bench.join(), "refused for 2", "twice in a row");
         bench.sleep(2);
         assert_eq!(bench.join(), "started 3");
-        bench.land(3, &bench.token("a", 1));
+        bench.land(3, bench.token("a", 1));
         bench.sleep(1);
         assert_eq!(bench.join(), "started 4", "a success clears the memory");
-        bench.land(4, &no_answer());
+        bench.land(4, no_answer());
         assert_eq!(bench.join(), "refused for 1", "and the count");
+    }
+
+    #[test]
+    fn whoever_waited_is_told_for_how_long_the_failure_is_remembered() {
+        let bench = Bench::new();
+        bench.join();
+        let told = bench.slot.land(1, no_answer(), &bench.now, 0.0);
+        assert_eq!(
+            told.err().and_then(|error| error.retry_after()),
+            Some(Duration::from_secs(1))
+        );
     }
 
     #[test]
@@ -419,9 +436,15 @@ mod tests {
             ("transient, doubled", no_answer(), 4, 0.0, 8.0),
             ("transient, at its longest", no_answer(), 9, 0.0, 30.0),
             ("after years", no_answer(), u32::MAX, 0.0, 30.0),
-            ("jitter takes up to a quarter", no_answer(), 4, 1.0, 6.0),
+            ("jitter adds up to a quarter", no_answer(), 4, 1.0, 10.0),
             ("refused", Error::config("no"), 1, 0.0, 5.0),
-            ("refused, doubled", Error::config("no"), 2, 0.0, 10.0),
+            (
+                "refused, doubled, without jitter",
+                Error::config("no"),
+                2,
+                1.0,
+                10.0,
+            ),
             ("refused, at its longest", Error::config("no"), 9, 0.0, 60.0),
             ("Retry-After, to the letter", told_to_wait(), 9, 1.0, 7.0),
         ] {
@@ -454,10 +477,10 @@ mod tests {
         assert_eq!(bench.join(), "joined 1");
         bench.sleep(1);
         assert_eq!(bench.join(), "started 2");
-        bench.land(2, &bench.token("in time", 3600));
-        bench.land(1, &late);
+        bench.land(2, bench.token("in time", 3600));
+        bench.land(1, late);
         assert_eq!(bench.fresh(), "in time");
-        bench.land(1, &bench.token("later still", 7000));
+        bench.land(1, bench.token("later still", 7000));
         assert_eq!(bench.fresh(), "later still");
     }
 
@@ -474,15 +497,15 @@ mod tests {
         let mut bench = Bench::new();
         for generation in 1..=5 {
             bench.join();
-            bench.land(generation, &no_answer());
+            bench.land(generation, no_answer());
             bench.sleep(30);
         }
         bench.join();
-        bench.land(6, &Err(Error::config("refused")));
+        bench.land(6, Err(Error::config("refused")));
         assert_eq!(bench.join(), "refused for 5");
         bench.sleep(5);
         bench.join();
-        bench.land(7, &Err(Error::config("refused")));
+        bench.land(7, Err(Error::config("refused")));
         assert_eq!(bench.join(), "refused for 10");
     }
 
@@ -492,7 +515,7 @@ mod tests {
         bench.join();
         bench.sleep(31);
         assert_eq!(bench.join(), "started 2");
-        bench.land(1, &no_answer());
+        bench.land(1, no_answer());
         bench.slot.abandon(2);
         assert_eq!(bench.join(), "started 3");
     }
@@ -503,8 +526,8 @@ mod tests {
         bench.join();
         bench.sleep(31);
         assert_eq!(bench.join(), "started 2");
-        bench.land(2, &Err(Error::config("refused")));
-        bench.land(1, &bench.token("late", 1));
+        bench.land(2, Err(Error::config("refused")));
+        bench.land(1, bench.token("late", 1));
         bench.sleep(1);
         assert_eq!(bench.join(), "started 3");
     }
@@ -513,10 +536,10 @@ mod tests {
     fn a_token_shorter_than_the_one_at_hand_replaces_it_when_asked_for() {
         let mut bench = Bench::new();
         bench.join();
-        bench.land(1, &bench.token("long", 3600));
+        bench.land(1, bench.token("long", 3600));
         bench.sleep(3300);
         bench.renews();
-        bench.land(2, &bench.token("short", 200));
+        bench.land(2, bench.token("short", 200));
         assert_eq!(bench.fresh(), "short");
     }
 }

@@ -62,7 +62,8 @@ impl ServerError {
         self.0.timestamp.as_deref()
     }
 
-    /// How long the answer asked us to wait, from now; `None` where it did not ask.
+    /// For how long from now the client will not ask again; see
+    /// [`Error::retry_after`](crate::Error::retry_after).
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }

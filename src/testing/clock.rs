@@ -6,16 +6,40 @@ use crate::time::Clock;
 /// A clock that moves when a test says so; its clones move together.
 ///
 /// It starts at the present. Use it over an in-memory [`Transport`](crate::Transport): a
-/// [`LocalAuthority`](super::LocalAuthority) has the machine's own time.
+/// [`LocalAuthority`](super::LocalAuthority) has the machine's own time. It does not move tokio's
+/// timers. A renewal runs in a task of its own, which a test has to let run:
 ///
 /// ```
-/// use std::time::Duration;
-/// use confidential_client::{Clock, testing::ManualClock};
-///
+/// # use std::time::Duration;
+/// # use bytes::Bytes;
+/// # use confidential_client::ConfidentialClient;
+/// # use confidential_client::testing::ManualClock;
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let clock = ManualClock::new();
-/// let before = clock.wall();
-/// clock.advance(Duration::from_secs(3600));
-/// assert_eq!(clock.wall(), before + Duration::from_secs(3600));
+/// let client = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
+///     .tenant("contoso.onmicrosoft.com")
+///     .client_secret("s3cret")
+///     .clock(clock.clone())
+///     .transport(|_: http::Request<Bytes>| async {
+///         let body = r#"{"token_type":"Bearer","expires_in":3599,"access_token":"abc"}"#;
+///         Ok(http::Response::new(Bytes::from(body)))
+///     })
+///     .build()?;
+/// let first = client.acquire_token_for_client("api://a/.default").await?;
+///
+/// clock.advance(Duration::from_secs(3400)); // due, and good for three minutes more
+/// client.acquire_token_for_client("api://a/.default").await?; // the first, and renews it
+/// let renewed = loop {
+///     let token = client.acquire_token_for_client("api://a/.default").await?;
+///     if token.expires_on() > first.expires_on() {
+///         break token;
+///     }
+///     tokio::task::yield_now().await;
+/// };
+/// assert_eq!(renewed.expires_on(), first.expires_on() + Duration::from_secs(3400));
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Clone, Debug)]
 pub struct ManualClock(Arc<Mutex<Hands>>);

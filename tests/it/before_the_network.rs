@@ -72,6 +72,18 @@ async fn a_client_that_cannot_work_is_not_built() {
         ),
         (
             bare(&provider)
+                .tenant(TENANT)
+                .client_secret(format!("\u{feff}{SECRET}")),
+            "cannot be seen",
+        ),
+        (
+            bare(&provider)
+                .tenant(TENANT)
+                .client_secret(format!("{SECRET}\n{SECRET}")),
+            "cannot be seen",
+        ),
+        (
+            bare(&provider)
                 .tenant("contoso.com/../evil")
                 .client_secret(SECRET),
             "neither an id nor a domain",

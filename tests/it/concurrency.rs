@@ -307,7 +307,7 @@ async fn a_panicking_transport_is_an_error_for_everyone_and_not_tried_in_a_circl
     }
     assert_eq!(calls.load(Ordering::SeqCst), 1);
 
-    clock.advance(Duration::from_secs(1));
+    clock.advance(Duration::from_secs(2));
     client.acquire_token_for_client(SCOPE).await.unwrap();
     clock.advance(Duration::from_secs(3400));
     for _ in 0..10 {
@@ -315,7 +315,7 @@ async fn a_panicking_transport_is_an_error_for_everyone_and_not_tried_in_a_circl
         let_others_run().await;
     }
     assert_eq!(calls.load(Ordering::SeqCst), 3, "renewal panicked once");
-    clock.advance(Duration::from_secs(1));
+    clock.advance(Duration::from_secs(2));
     client.acquire_token_for_client(SCOPE).await.unwrap();
     let_others_run().await;
     assert_eq!(calls.load(Ordering::SeqCst), 4, "and is tried again");

@@ -99,6 +99,7 @@ async fn a_failed_request_is_logged_once_and_nothing_secret_is() {
         assert!(!text.contains(hidden), "{hidden} is in {text}");
     }
     assert_eq!(text.matches("a token request failed").count(), 1, "{text}");
+    assert!(text.contains("still_served=false"), "{text}");
     assert!(text.contains("AADSTS7000215"), "{text}");
     assert!(text.contains(error.correlation_id().unwrap()), "{text}");
 }

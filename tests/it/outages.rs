@@ -63,7 +63,8 @@ async fn a_failure_is_remembered_for_a_moment_and_then_tried_again() {
         assert_eq!(source.to_string(), "connection refused");
     }
     assert_eq!(provider.requests(), 1);
-    clock.advance(Duration::from_secs(1));
+    let error = client.acquire_token_for_client(SCOPE).await.unwrap_err();
+    clock.advance(error.retry_after().unwrap());
     client.acquire_token_for_client(SCOPE).await.unwrap();
     assert_eq!(provider.requests(), 2);
 }
