@@ -11,7 +11,7 @@ use crate::token::{Issued, Key, TokenSource};
 mod flight;
 mod slot;
 
-use flight::Flight;
+use flight::{Departure, Flight};
 use slot::Joined;
 pub(crate) use slot::{Answer, FLIGHT_LIMIT};
 
@@ -66,11 +66,7 @@ impl Cache {
         // A flight that brings nothing is replaced, once.
         for _ in 0..2 {
             let mut departure = None;
-            let joined = slot.join(&self.clock.now(), |generation, replaced| {
-                let (flight, announced) = Flight::announce(generation, replaced);
-                departure = Some(announced);
-                flight
-            });
+            let joined = slot.join(&self.clock.now(), announce(&mut departure));
             if let Some(departure) = departure {
                 departure.launch(&runtime, slot, &self.clock, &fetch);
             }
@@ -98,11 +94,7 @@ impl Cache {
             return;
         };
         let mut departure = None;
-        slot.renew(&self.clock.now(), |generation, replaced| {
-            let (flight, announced) = Flight::announce(generation, replaced);
-            departure = Some(announced);
-            flight
-        });
+        slot.renew(&self.clock.now(), announce(&mut departure));
         if let Some(departure) = departure {
             departure.launch(&runtime, slot, &self.clock, &fetch);
         }
@@ -116,6 +108,15 @@ impl Drop for Cache {
         for flight in slots.values().filter_map(|slot| slot.flight()) {
             flight.abort();
         }
+    }
+}
+
+/// Announces a flight to the slot, and leaves its departure to be launched.
+fn announce(departure: &mut Option<Departure>) -> impl FnOnce(u64, Option<Flight>) -> Flight {
+    |generation, replaced| {
+        let (flight, announced) = Flight::announce(generation, replaced);
+        *departure = Some(announced);
+        flight
     }
 }
 

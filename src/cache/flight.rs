@@ -73,8 +73,7 @@ impl Flight {
 }
 
 impl Departure {
-    /// Runs `fetch` on `runtime`, lands its outcome in the slot and then tells those who wait.
-    /// `fetch` is told by when it has to end.
+    /// Runs `fetch` on `runtime`, which is told by when it has to end, and lands its outcome.
     pub(super) fn launch<R>(
         self,
         runtime: &Handle,
@@ -91,12 +90,11 @@ impl Departure {
             slot: Arc::clone(slot),
             generation: self.generation,
             clock: clock.clone(),
+            sender: self.sender,
         };
-        let sender = self.sender;
         let fetch = fetch(self.deadline);
         let task = runtime.spawn(async move {
-            let outcome = seat.land(fetch.await.map(Arc::new));
-            sender.send_replace(Some(outcome));
+            seat.land(fetch.await.map(Arc::new));
         });
         // Set once: a departure is launched once.
         let _ = self.task.set(task.abort_handle());
@@ -108,10 +106,12 @@ struct Seat {
     slot: Arc<Slot<Flight>>,
     generation: u64,
     clock: TimeSource,
+    sender: watch::Sender<Option<Outcome>>,
 }
 
 impl Seat {
-    fn land(&self, outcome: Outcome) -> Outcome {
+    /// The slot first: whoever is told of the outcome finds it there.
+    fn land(&self, outcome: Outcome) {
         let now = self.clock.now();
         let outcome = self.slot.land(self.generation, outcome, &now, jitter());
         if let Err(error) = &outcome {
@@ -122,7 +122,7 @@ impl Seat {
                 "a token request failed"
             );
         }
-        outcome
+        self.sender.send_replace(Some(outcome));
     }
 }
 
@@ -130,7 +130,7 @@ impl Drop for Seat {
     fn drop(&mut self) {
         if std::thread::panicking() {
             // A failure like any other, remembered as one: the next caller would panic too.
-            let _ = self.land(Err(panicked()));
+            self.land(Err(panicked()));
         } else {
             // Landed already, or dropped with its runtime, which says nothing about the next.
             self.slot.abandon(self.generation);
