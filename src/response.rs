@@ -2,7 +2,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, DATE, RETRY_AFTER};
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -189,12 +189,9 @@ fn unreadable(response: &Response<Bytes>, asked: &Asked<'_>) -> String {
 }
 
 fn content_type(response: &Response<Bytes>) -> String {
-    match response
-        .headers()
-        .get(CONTENT_TYPE)
-        .map(|value| value.to_str())
-    {
-        Some(Ok(value)) => value.chars().take(EXCERPT).collect(),
+    match response.headers().get(CONTENT_TYPE).map(HeaderValue::to_str) {
+        // It may hold tabs.
+        Some(Ok(value)) => Escaped(value.get(..EXCERPT).unwrap_or(value)).to_string(),
         _ => "no content type".to_owned(),
     }
 }
@@ -592,6 +589,13 @@ mod tests {
         let body = br#"{"token_type":"Bearer","access_token":"a","expires_in":3599}"#;
         let token = answer_with_jitter(200, &[], body, 1.0).unwrap();
         assert_eq!(times(&token), (3599, 2999));
+    }
+
+    #[test]
+    fn a_content_type_is_shown_on_one_line() {
+        let headers = [("content-type", "text/html;\tx")];
+        let error = answer(400, &headers, b"").unwrap_err().to_string();
+        assert!(error.contains("text/html;\\tx"), "{error}");
     }
 
     #[test]
