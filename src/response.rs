@@ -2,7 +2,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, DATE, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -162,7 +162,7 @@ fn invalid_success(response: &Response<Bytes>, asked: &Asked<'_>, why: &str) -> 
         "the token endpoint's answer cannot be read: {why} (status {}, {} bytes, {})",
         status.as_u16(),
         response.body().len(),
-        content_type(response),
+        content_type(response, asked.proof),
     );
     Error::InvalidResponse(
         Failure::new(message)
@@ -178,7 +178,7 @@ fn unreadable(response: &Response<Bytes>, asked: &Asked<'_>) -> String {
         "the token endpoint answered {} without an OAuth error ({} bytes, {})",
         response.status().as_u16(),
         response.body().len(),
-        content_type(response),
+        content_type(response, asked.proof),
     );
     let excerpt = excerpt(response.body(), asked.proof);
     if !excerpt.is_empty() {
@@ -188,18 +188,17 @@ fn unreadable(response: &Response<Bytes>, asked: &Asked<'_>) -> String {
     message
 }
 
-fn content_type(response: &Response<Bytes>) -> String {
-    match response.headers().get(CONTENT_TYPE).map(HeaderValue::to_str) {
-        // It may hold tabs.
-        Some(Ok(value)) => Escaped(value.get(..EXCERPT).unwrap_or(value)).to_string(),
-        _ => "no content type".to_owned(),
+fn content_type(response: &Response<Bytes>, proof: &Proof) -> String {
+    match response.headers().get(CONTENT_TYPE) {
+        Some(value) => excerpt(value.as_bytes(), proof),
+        None => "no content type".to_owned(),
     }
 }
 
-/// The first characters of a body, on one line, without the credential we sent.
-fn excerpt(body: &[u8], proof: &Proof) -> String {
+/// The first characters of a server's text, on one line, without the credential we sent.
+fn excerpt(text: &[u8], proof: &Proof) -> String {
     // Masked before it is cut, so that no half of it is left at the end.
-    let text = presentable(&String::from_utf8_lossy(body), proof);
+    let text = presentable(&String::from_utf8_lossy(text), proof);
     let text: String = text.trim().chars().take(EXCERPT).collect();
     Escaped(&text).to_string()
 }
@@ -592,7 +591,10 @@ mod tests {
     }
 
     #[test]
-    fn a_content_type_is_shown_on_one_line() {
+    fn a_content_type_is_shown_on_one_line_and_without_the_credential() {
+        let headers = [("content-type", "x; hunter2 &")];
+        let error = answer(200, &headers, b"").unwrap_err().to_string();
+        assert!(error.contains("x; [redacted]"), "{error}");
         let headers = [("content-type", "text/html;\tx")];
         let error = answer(400, &headers, b"").unwrap_err().to_string();
         assert!(error.contains("text/html;\\tx"), "{error}");

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use uuid::Uuid;
 
@@ -12,8 +14,18 @@ pub struct Application {
     /// The service principal's id in its tenant.
     object_id: Uuid,
     secrets: Vec<Secret>,
+    expired_secrets: Vec<Secret>,
     certificates: Vec<Certificate>,
     roles: Vec<(String, String)>,
+    pub(super) tokens: Tokens,
+}
+
+/// How an application's tokens are issued.
+#[derive(Clone, Debug)]
+pub(super) struct Tokens {
+    pub(super) lifetime: Duration,
+    pub(super) refresh_in: Option<Duration>,
+    pub(super) numeric_strings: bool,
 }
 
 impl Application {
@@ -23,14 +35,26 @@ impl Application {
             client_id: client_id.into(),
             object_id: Uuid::new_v4(),
             secrets: Vec::new(),
+            expired_secrets: Vec::new(),
             certificates: Vec::new(),
             roles: Vec::new(),
+            tokens: Tokens {
+                lifetime: LIFETIME,
+                refresh_in: None,
+                numeric_strings: false,
+            },
         }
     }
 
     /// Accepts this secret, beside those given before.
     pub fn secret(mut self, secret: impl Into<Secret>) -> Self {
         self.secrets.push(secret.into());
+        self
+    }
+
+    /// Knows this secret as one that has expired: it is refused with 7000222 instead of 7000215.
+    pub fn expired_secret(mut self, secret: impl Into<Secret>) -> Self {
+        self.expired_secrets.push(secret.into());
         self
     }
 
@@ -48,6 +72,25 @@ impl Application {
         self
     }
 
+    /// How long its tokens live (whole seconds); 3,599 s where nothing is set, as Entra's do.
+    pub fn token_lifetime(mut self, lifetime: Duration) -> Self {
+        self.tokens.lifetime = lifetime;
+        self
+    }
+
+    /// Sends `refresh_in` with its tokens: from when on a client is to renew them (whole seconds).
+    pub fn refresh_in(mut self, refresh_in: Duration) -> Self {
+        self.tokens.refresh_in = Some(refresh_in);
+        self
+    }
+
+    /// Sends the times of its tokens as strings, as other versions of the endpoint do:
+    /// `"expires_in":"3599"`.
+    pub fn numeric_strings(mut self) -> Self {
+        self.tokens.numeric_strings = true;
+        self
+    }
+
     pub(super) fn client_id(&self) -> &str {
         &self.client_id
     }
@@ -56,12 +99,17 @@ impl Application {
         self.object_id
     }
 
-    /// Compares in constant time with every secret.
     pub(super) fn accepts_secret(&self, secret: &str) -> bool {
-        self.secrets.iter().fold(false, |found, known| {
-            let same = verify_slices_are_equal(known.expose().as_bytes(), secret.as_bytes());
-            found | same.is_ok()
-        })
+        is_among(secret, &self.secrets)
+    }
+
+    pub(super) fn knows_as_expired(&self, secret: &str) -> bool {
+        is_among(secret, &self.expired_secrets)
+    }
+
+    /// The resources that a role was granted for.
+    pub(super) fn resources(&self) -> impl Iterator<Item = &str> {
+        self.roles.iter().map(|(resource, _)| resource.as_str())
     }
 
     pub(super) fn certificate_with(&self, thumbprint_s256: &str) -> Option<&Certificate> {
@@ -80,3 +128,13 @@ impl Application {
             .collect()
     }
 }
+
+/// Compares in constant time, with every one.
+fn is_among(secret: &str, known: &[Secret]) -> bool {
+    known.iter().fold(false, |found, known| {
+        let same = verify_slices_are_equal(known.expose().as_bytes(), secret.as_bytes());
+        found | same.is_ok()
+    })
+}
+
+const LIFETIME: Duration = Duration::from_secs(3599);

@@ -1,4 +1,4 @@
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::signature::{
     RSA_PKCS1_2048_8192_SHA256, RSA_PSS_2048_8192_SHA256, UnparsedPublicKey,
@@ -9,18 +9,19 @@ use jsonwebtoken::{Algorithm, Header};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::answer::{Refusal, timestamp};
+use super::answer::timestamp;
 use super::application::Application;
-use crate::assertion::unix_seconds;
+use super::refusal::Refusal;
 
 #[derive(Deserialize)]
 struct Claims {
     aud: String,
     iss: String,
     sub: String,
+    // Numbers with a fraction are taken, and no `nbf` is, as Entra takes them.
     #[serde(default)]
-    nbf: u64,
-    exp: u64,
+    nbf: f64,
+    exp: f64,
 }
 
 /// Checks a client assertion as Entra does: the certificate by its thumbprint, the signature, and
@@ -42,7 +43,7 @@ pub(super) fn check(
 
     let thumbprint = header.x5t_s256.as_deref().unwrap_or_default();
     let Some(certificate) = application.certificate_with(thumbprint) else {
-        return Err(bad_key("The key was not found.", thumbprint));
+        return Err(Refusal::bad_key("The key was not found.", thumbprint));
     };
     let algorithm = match header.alg {
         Algorithm::PS256 => &RSA_PSS_2048_8192_SHA256,
@@ -52,7 +53,7 @@ pub(super) fn check(
     UnparsedPublicKey::new(algorithm, certificate.public_key())
         .verify(message.as_bytes(), &signature)
         .map_err(|_| {
-            bad_key(
+            Refusal::bad_key(
                 "The key was found, but the signature is not its.",
                 thumbprint,
             )
@@ -70,28 +71,22 @@ pub(super) fn check(
             "JWT token is invalid or malformed: its audience is not this token endpoint.",
         ));
     }
-    let now = unix_seconds(now);
-    if now.saturating_add(SKEW) < claims.nbf || now > claims.exp.saturating_add(SKEW) {
-        return Err(Refusal::invalid_client(
-            700024,
-            format!(
-                "Client assertion is not within its valid time range. Current time: {}, assertion valid from {}, expiry time of assertion {} (seconds since 1970).",
-                timestamp(),
-                claims.nbf,
-                claims.exp
-            ),
+    let seconds = now
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs_f64();
+    if seconds + SKEW < claims.nbf || seconds > claims.exp + SKEW {
+        let at = |seconds: f64| match Duration::try_from_secs_f64(seconds) {
+            Ok(since) => timestamp(SystemTime::UNIX_EPOCH + since),
+            Err(_) => "never".to_owned(),
+        };
+        return Err(Refusal::outside_its_time(
+            &timestamp(now),
+            &at(claims.nbf),
+            &at(claims.exp),
         ));
     }
     Ok(())
-}
-
-fn bad_key(reason: &str, thumbprint: &str) -> Refusal {
-    Refusal::invalid_client(
-        700027,
-        format!(
-            "The certificate with identifier used to sign the client assertion is not registered on application. [Reason - {reason}, Thumbprint of key used by client: '{thumbprint}']."
-        ),
-    )
 }
 
 fn decode<T: DeserializeOwned>(part: &str) -> Option<T> {
@@ -100,4 +95,4 @@ fn decode<T: DeserializeOwned>(part: &str) -> Option<T> {
 }
 
 /// How far the two clocks may be apart, in seconds.
-const SKEW: u64 = 5 * 60;
+const SKEW: f64 = 300.0;

@@ -1,4 +1,13 @@
-use rcgen::{CertificateParams, DnType, KeyPair, PKCS_RSA_SHA256, RsaKeySize};
+use std::sync::Arc;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PKCS_RSA_SHA256,
+    RsaKeySize,
+};
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
 
 use crate::error::{Error, Failure};
 
@@ -11,15 +20,60 @@ use crate::error::{Error, Failure};
 ///
 /// [`Error::Credential`] should the machine not come up with a key.
 pub fn self_signed_certificate(common_name: &str) -> Result<String, Error> {
-    let failed = |error: rcgen::Error| {
-        let failure = Failure::new("no certificate could be made for the test");
-        Error::Credential(failure.source(Box::new(error)).into())
-    };
     let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).map_err(failed)?;
-    let mut params = CertificateParams::default();
+    let params = named(CertificateParams::default(), common_name);
+    let certificate = params.self_signed(&key).map_err(failed)?;
+    Ok(format!("{}{}", certificate.pem(), key.serialize_pem()))
+}
+
+/// TLS for 127.0.0.1 and `localhost`, with a certificate by a CA made on the spot.
+pub(super) struct Tls {
+    pub(super) ca_pem: String,
+    pub(super) acceptor: TlsAcceptor,
+}
+
+impl Tls {
+    pub(super) fn generate() -> Result<Self, Error> {
+        let mut ca = named(CertificateParams::default(), "LocalAuthority CA");
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca_key = KeyPair::generate().map_err(failed)?;
+        let ca = CertifiedIssuer::self_signed(ca, ca_key).map_err(failed)?;
+
+        let names = ["127.0.0.1", "localhost"].map(str::to_owned);
+        let server = CertificateParams::new(names).map_err(failed)?;
+        let key = KeyPair::generate().map_err(failed)?;
+        let certificate = named(server, "LocalAuthority")
+            .signed_by(&key, &ca)
+            .map_err(failed)?;
+
+        // The provider is named: a process-wide default may be missing, or another's.
+        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(failed)?
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![certificate.der().clone()],
+                PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
+            )
+            .map_err(failed)?;
+        Ok(Self {
+            ca_pem: ca.as_ref().pem(),
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+        })
+    }
+}
+
+fn named(mut params: CertificateParams, common_name: &str) -> CertificateParams {
     params
         .distinguished_name
         .push(DnType::CommonName, common_name);
-    let certificate = params.self_signed(&key).map_err(failed)?;
-    Ok(format!("{}{}", certificate.pem(), key.serialize_pem()))
+    params
+}
+
+fn failed(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::Credential(
+        Failure::new("no certificate could be made for the test")
+            .source(Box::new(error))
+            .into(),
+    )
 }

@@ -1,13 +1,43 @@
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
 use http::header::RETRY_AFTER;
 use http::{HeaderName, HeaderValue, StatusCode};
 
 /// What a token request gets instead of its answer; see
-/// [`LocalAuthority::script`](super::LocalAuthority::script).
+/// [`LocalAuthority::script`](super::LocalAuthority::script) and
+/// [`begin_outage`](super::LocalAuthority::begin_outage).
+///
+/// ```
+/// use std::time::Duration;
+/// use confidential_client::testing::Fault;
+///
+/// let script = [
+///     Fault::status(429).retry_after(2),
+///     Fault::status(503).body("<html>Service Unavailable</html>"),
+///     Fault::aadsts(53003),
+///     Fault::delayed(Duration::from_millis(50)),
+///     Fault::dropped_in_body(),
+/// ];
+/// # let _ = script;
+/// ```
 #[derive(Clone, Debug)]
 pub struct Fault {
-    pub(super) status: StatusCode,
+    pub(super) kind: Kind,
+    pub(super) delay: Duration,
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
-    pub(super) body: Option<String>,
+    pub(super) body: Option<Bytes>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    Status(StatusCode),
+    Refusal(u64),
+    /// The request's own answer.
+    Answer,
+    Truncated,
+    Dropped,
+    DroppedInBody,
 }
 
 impl Fault {
@@ -26,16 +56,58 @@ impl Fault {
         let Ok(status) = StatusCode::from_u16(status) else {
             panic!("{status} is not an HTTP status");
         };
-        Self {
-            status,
-            headers: Vec::new(),
-            body: None,
-        }
+        Self::new(Kind::Status(status))
+    }
+
+    /// Entra's refusal with this AADSTS code, with the status, `error` and text that Entra sends
+    /// it with: 7000215, 7000222, 700016, 90002, 700027, 700024, 500011, 53003 (with `claims`),
+    /// 65001, 90033 and the others that the refusal's
+    /// [`help()`](crate::ServerError::help) knows. Other codes come as 400 `invalid_request`.
+    pub fn aadsts(code: u64) -> Self {
+        Self::new(Kind::Refusal(code))
+    }
+
+    /// The request's own answer, after this time.
+    pub fn delayed(by: Duration) -> Self {
+        Self::new(Kind::Answer).delay(by)
+    }
+
+    /// The request's own answer, of which the second half is missing: well-formed HTTP and broken
+    /// JSON.
+    pub fn truncated() -> Self {
+        Self::new(Kind::Truncated)
+    }
+
+    /// No answer: the connection is closed.
+    pub fn dropped() -> Self {
+        Self::new(Kind::Dropped)
+    }
+
+    /// The connection is closed half-way through the body of the request's own answer.
+    pub fn dropped_in_body() -> Self {
+        Self::new(Kind::DroppedInBody)
+    }
+
+    /// Waits this long before anything is sent.
+    pub fn delay(mut self, by: Duration) -> Self {
+        self.delay = by;
+        self
     }
 
     /// Sends `Retry-After` with this many seconds.
     pub fn retry_after(self, seconds: u64) -> Self {
         self.header(RETRY_AFTER, seconds.into())
+    }
+
+    /// Sends `Retry-After` as a date (UTC, whole seconds), its other form
+    /// ([RFC 9110 section 10.2.3]).
+    ///
+    /// [RFC 9110 section 10.2.3]: https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3
+    pub fn retry_after_date(self, date: SystemTime) -> Self {
+        match HeaderValue::try_from(httpdate::fmt_http_date(date)) {
+            Ok(value) => self.header(RETRY_AFTER, value),
+            Err(_) => self,
+        }
     }
 
     /// Sends this header, in place of the answer's own of that name.
@@ -44,9 +116,19 @@ impl Fault {
         self
     }
 
-    /// Sends this text as the body, as `text/html`.
-    pub fn body(mut self, body: impl Into<String>) -> Self {
-        self.body = Some(body.into());
+    /// Sends these bytes as the body, as `text/html` unless [`header`](Self::header) says
+    /// otherwise.
+    pub fn body(mut self, body: impl AsRef<[u8]>) -> Self {
+        self.body = Some(Bytes::copy_from_slice(body.as_ref()));
         self
+    }
+
+    fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            delay: Duration::ZERO,
+            headers: Vec::new(),
+            body: None,
+        }
     }
 }

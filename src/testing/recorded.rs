@@ -1,5 +1,7 @@
 use std::fmt;
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use http::HeaderMap;
 
 /// A token request as it came in over the wire, for a test to look at.
@@ -41,6 +43,23 @@ impl RecordedRequest {
     /// The form's fields, decoded, in the order they were sent.
     pub fn form(&self) -> &[(String, String)] {
         &self.form
+    }
+
+    /// The header of the client assertion, decoded: a JSON object as text. Its signature was
+    /// checked, if at all, by the authority's answer; here nothing is. `None` where the form holds
+    /// no JWT.
+    pub fn assertion_header(&self) -> Option<String> {
+        self.assertion_part(0)
+    }
+
+    /// The claims of the client assertion, decoded: a JSON object as text.
+    pub fn assertion_claims(&self) -> Option<String> {
+        self.assertion_part(1)
+    }
+
+    fn assertion_part(&self, index: usize) -> Option<String> {
+        let part = self.field("client_assertion")?.split('.').nth(index)?;
+        String::from_utf8(BASE64_URL_SAFE_NO_PAD.decode(part).ok()?).ok()
     }
 
     /// The first field of the form with this name.

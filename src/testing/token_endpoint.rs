@@ -1,37 +1,20 @@
+use std::borrow::Cow;
 use std::time::SystemTime;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use http::header::AUTHORIZATION;
 use serde_json::{Value, json};
+use url::form_urlencoded;
 use uuid::Uuid;
 
-use super::answer::Refusal;
-use super::application::Application;
+use super::application::{Application, Tokens};
 use super::assertion;
+use super::directory::Directory;
 use super::recorded::RecordedRequest;
+use super::refusal::Refusal;
 use super::signing_key::SigningKey;
 use crate::assertion::unix_seconds;
-
-/// A tenant: its domain or id as it was registered, its id, and its app registrations.
-pub(super) struct Directory {
-    pub(super) name: String,
-    pub(super) id: Uuid,
-    pub(super) applications: Vec<Application>,
-}
-
-impl Directory {
-    pub(super) fn new(name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            id: Uuid::try_parse(name).unwrap_or_else(|_| Uuid::new_v4()),
-            applications: Vec::new(),
-        }
-    }
-
-    /// A tenant answers to its domain and to its id.
-    pub(super) fn is(&self, tenant: &str) -> bool {
-        self.name.eq_ignore_ascii_case(tenant)
-            || Uuid::try_parse(tenant).is_ok_and(|id| id == self.id)
-    }
-}
 
 /// Decides a token request in `tenant`, in Entra's order: the tenant, the application, its
 /// credential, the scope.
@@ -42,13 +25,10 @@ pub(super) fn answer(
     key: &SigningKey,
     base: &str,
 ) -> Result<Value, Refusal> {
-    let directory = directories.iter().find(|directory| directory.is(tenant)).ok_or_else(|| {
-        Refusal::bad_request(
-            "invalid_request",
-            90002,
-            format!("Tenant '{tenant}' not found. Check to make sure you have the correct tenant ID and are signing into the correct cloud. Check with your subscription administrator, this may happen if there are no active subscriptions for the tenant."),
-        )
-    })?;
+    let mut directories = directories.iter();
+    let Some(directory) = directories.find(|directory| directory.is(tenant)) else {
+        return Err(Refusal::tenant_not_found("invalid_request", tenant));
+    };
     if required(request, "grant_type")? != "client_credentials" {
         return Err(Refusal::bad_request(
             "unsupported_grant_type",
@@ -56,48 +36,48 @@ pub(super) fn answer(
             "The app requested an unsupported grant type.",
         ));
     }
-    let client_id = required(request, "client_id")?;
-    let application = directory
-        .applications
-        .iter()
-        .find(|application| application.client_id() == client_id)
-        .ok_or_else(|| {
-            Refusal::bad_request(
-                "unauthorized_client",
-                700016,
-                format!("Application with identifier '{client_id}' was not found in the directory '{}'. This can happen if the application has not been installed by the administrator of the tenant or consented to by any user in the tenant. You may have sent your authentication request to the wrong tenant.", directory.name),
-            )
-        })?;
-    let method = authenticate(request, application, directory, tenant, base)?;
-    let scope = required(request, "scope")?;
-    let resource = resource(scope)?;
+    let basic = basic(request);
+    let client_id = match &basic {
+        Some((client_id, _)) => client_id.as_str(),
+        None => required(request, "client_id")?,
+    };
+    let Some(application) = directory.application(client_id) else {
+        return Err(Refusal::application_not_found(client_id, &directory.name));
+    };
+    let secret = match &basic {
+        Some((_, secret)) => Some(secret.as_str()),
+        None => request.field("client_secret"),
+    };
+    let method = match secret {
+        Some(secret) => check_secret(secret, application)?,
+        None => check_assertion(request, application, directory, tenant, base)?,
+    };
+    let resource = resource(required(request, "scope")?)?;
+    if !directory.knows(resource) {
+        return Err(Refusal::resource_not_found(resource, &directory.name));
+    }
 
     let now = unix_seconds(SystemTime::now());
-    let tenant_id = directory.id.to_string();
+    let lifetime = application.tokens.lifetime.as_secs();
     let object_id = application.object_id().to_string();
     let claims = json!({
         "aud": resource,
-        "iss": format!("{base}/{tenant_id}/v2.0"),
+        "iss": directory.issuer(base),
         "iat": now,
         "nbf": now,
-        "exp": now + LIFETIME,
+        "exp": now.saturating_add(lifetime),
         "azp": client_id,
         "azpacr": method,
         "idtyp": "app",
         "oid": object_id,
         "sub": object_id,
         "roles": application.roles_of(resource),
-        "tid": tenant_id,
+        "tid": directory.id.to_string(),
         "uti": Uuid::new_v4().simple().to_string(),
         "ver": "2.0",
     });
     match key.sign(&claims) {
-        Ok(token) => Ok(json!({
-            "token_type": "Bearer",
-            "expires_in": LIFETIME,
-            "ext_expires_in": LIFETIME,
-            "access_token": token,
-        })),
+        Ok(token) => Ok(success(token, &application.tokens)),
         Err(error) => Err(Refusal {
             status: http::StatusCode::INTERNAL_SERVER_ERROR,
             ..Refusal::bad_request("server_error", 90014, error.to_string())
@@ -105,60 +85,88 @@ pub(super) fn answer(
     }
 }
 
-/// Checks the credential; the result is the `azpacr` claim: 1 for a secret, 2 for a certificate.
-fn authenticate(
+fn success(token: String, tokens: &Tokens) -> Value {
+    let time = |seconds: u64| match tokens.numeric_strings {
+        true => Value::from(seconds.to_string()),
+        false => Value::from(seconds),
+    };
+    let lifetime = time(tokens.lifetime.as_secs());
+    let mut body = json!({
+        "token_type": "Bearer",
+        "expires_in": lifetime,
+        "ext_expires_in": lifetime,
+        "access_token": token,
+    });
+    if let (Some(members), Some(refresh_in)) = (body.as_object_mut(), tokens.refresh_in) {
+        members.insert("refresh_in".to_owned(), time(refresh_in.as_secs()));
+    }
+    body
+}
+
+/// The `azpacr` claim of a client with a secret.
+fn check_secret(secret: &str, application: &Application) -> Result<&'static str, Refusal> {
+    if application.accepts_secret(secret) {
+        Ok("1")
+    } else if application.knows_as_expired(secret) {
+        Err(Refusal::expired_secret(application.client_id()))
+    } else {
+        Err(Refusal::wrong_secret(application.client_id()))
+    }
+}
+
+/// The `azpacr` claim of a client with a certificate.
+fn check_assertion(
     request: &RecordedRequest,
     application: &Application,
     directory: &Directory,
     tenant: &str,
     base: &str,
 ) -> Result<&'static str, Refusal> {
-    let client_id = application.client_id();
-    if let Some(secret) = request.field("client_secret") {
-        if application.accepts_secret(secret) {
-            return Ok("1");
+    let jwt = match request.field("client_assertion_type") {
+        Some("urn:ietf:params:oauth:client-assertion-type:jwt-bearer") => {
+            request.field("client_assertion")
         }
-        return Err(Refusal::invalid_client(
-            7000215,
-            format!(
-                "Invalid client secret provided. Ensure the secret being sent in the request is the client secret value, not the client secret ID, for a secret added to app '{client_id}'."
-            ),
-        ));
-    }
-    match (
-        request.field("client_assertion_type"),
-        request.field("client_assertion"),
-    ) {
-        (Some("urn:ietf:params:oauth:client-assertion-type:jwt-bearer"), Some(jwt)) => {
-            let names = [tenant, &directory.name, &directory.id.to_string()];
-            let audiences = names.map(|name| format!("{base}/{name}/oauth2/v2.0/token"));
-            assertion::check(jwt, application, &audiences, SystemTime::now())?;
-            Ok("2")
-        }
-        _ => Err(Refusal::invalid_client(
-            7000216,
-            "'client_assertion', 'client_secret' or 'request' is required for the 'client_credentials' grant type.",
-        )),
-    }
+        _ => None,
+    };
+    let Some(jwt) = jwt else {
+        return Err(Refusal::no_credential());
+    };
+    let names = [tenant, &directory.name, &directory.id.to_string()];
+    let audiences = names.map(|name| format!("{base}/{name}/oauth2/v2.0/token"));
+    assertion::check(jwt, application, &audiences, SystemTime::now())?;
+    Ok("2")
 }
 
-/// The resource whose `/.default` is asked for.
-fn resource(scope: &str) -> Result<&str, Refusal> {
-    let mut scopes = scope.split_ascii_whitespace();
-    let invalid = |code, text: &str| {
-        let text = format!("The provided value for scope {scope} is not valid. {text}");
-        Err(Refusal::bad_request("invalid_scope", code, text))
+/// Client id and secret by `client_secret_basic` ([RFC 6749 section 2.3.1]): both are encoded as a
+/// form is, and then as Basic asks.
+///
+/// [RFC 6749 section 2.3.1]: https://www.rfc-editor.org/rfc/rfc6749#section-2.3.1
+fn basic(request: &RecordedRequest) -> Option<(String, String)> {
+    let value = request.header(AUTHORIZATION.as_str())?;
+    let decoded = BASE64_STANDARD.decode(value.strip_prefix("Basic ")?).ok()?;
+    let decoded = String::from_utf8(decoded).ok()?;
+    let (client_id, secret) = decoded.split_once(':')?;
+    let decode = |text: &str| {
+        let form = format!("={text}");
+        let mut pairs = form_urlencoded::parse(form.as_bytes());
+        pairs.next().map(|(_, value)| Cow::into_owned(value))
     };
+    Some((decode(client_id)?, decode(secret)?))
+}
+
+/// The resource whose `/.default` is asked for. The scopes of OpenID Connect are tolerated beside
+/// it, as Go's MSAL sends them.
+fn resource(scope: &str) -> Result<&str, Refusal> {
+    let reserved = |scope: &&str| !matches!(*scope, "openid" | "profile" | "offline_access");
+    let mut scopes = scope.split_ascii_whitespace().filter(reserved);
     match scopes.next().map(|first| first.strip_suffix("/.default")) {
-        Some(Some("")) | None => invalid(70011, "It names no resource."),
-        Some(Some(_)) if scopes.next().is_some() => {
-            invalid(70011, "It asks for more than one resource's /.default.")
-        }
+        Some(Some("")) | None => Err(Refusal::invalid_scope(scope, "It names no resource.")),
+        Some(Some(_)) if scopes.next().is_some() => Err(Refusal::invalid_scope(
+            scope,
+            "It asks for more than one resource's /.default.",
+        )),
         Some(Some(resource)) => Ok(resource),
-        Some(None) => invalid(
-            1002012,
-            "Client credential flows must have a scope value with /.default suffixed to the resource identifier (application ID URI).",
-        ),
+        Some(None) => Err(Refusal::not_default(scope)),
     }
 }
 
@@ -172,6 +180,3 @@ fn required<'a>(request: &'a RecordedRequest, name: &str) -> Result<&'a str, Ref
         )),
     }
 }
-
-/// Of a token, in seconds: what Entra gives.
-const LIFETIME: u64 = 3599;

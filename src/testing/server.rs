@@ -1,0 +1,204 @@
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Path, Query, Request, State};
+use axum::routing::{get, post};
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use jsonwebtoken::jwk::JwkSet;
+use serde_json::{Value, json};
+use tokio::time::sleep;
+use uuid::Uuid;
+
+use super::answer;
+use super::connection::Cut;
+use super::directory::Directory;
+use super::discovery;
+use super::fault::{Fault, Kind};
+use super::recorded::RecordedRequest;
+use super::refusal::Refusal;
+use super::signing_key::SigningKey;
+use super::token_endpoint;
+
+/// What the requests of a `LocalAuthority` are answered from.
+pub(super) struct Server {
+    pub(super) base: String,
+    /// The one that signs, and before it those that did.
+    pub(super) keys: Mutex<Vec<SigningKey>>,
+    pub(super) directories: Mutex<Vec<Directory>>,
+    pub(super) script: Mutex<VecDeque<Fault>>,
+    pub(super) outage: Mutex<Option<Fault>>,
+    pub(super) requests: Mutex<Vec<RecordedRequest>>,
+    refusals: AtomicUsize,
+}
+
+type Shared = State<Arc<Server>>;
+
+impl Server {
+    pub(super) fn new(base: String, key: SigningKey) -> Self {
+        Self {
+            base,
+            keys: Mutex::new(vec![key]),
+            directories: Mutex::default(),
+            script: Mutex::default(),
+            outage: Mutex::default(),
+            requests: Mutex::default(),
+            refusals: AtomicUsize::new(0),
+        }
+    }
+
+    pub(super) fn router(self: Arc<Self>) -> Router {
+        Router::new()
+            .route("/{tenant}/oauth2/v2.0/token", post(token))
+            .route("/{tenant}/discovery/v2.0/keys", get(keys))
+            .route(
+                "/{tenant}/v2.0/.well-known/openid-configuration",
+                get(openid_configuration),
+            )
+            .route("/common/discovery/instance", get(instance))
+            .with_state(self)
+    }
+
+    /// The published keys, as a JWK Set.
+    pub(super) fn jwks(&self) -> String {
+        let keys = lock(&self.keys).iter().map(SigningKey::to_jwk).collect();
+        json!(JwkSet { keys }).to_string()
+    }
+
+    /// The request's own answer.
+    fn answer(&self, request: &RecordedRequest, tenant: &str) -> Result<Value, Refusal> {
+        let keys = lock(&self.keys);
+        let directories = lock(&self.directories);
+        match keys.last() {
+            Some(key) => token_endpoint::answer(request, tenant, &directories, key, &self.base),
+            None => Err(Refusal::of_status(StatusCode::INTERNAL_SERVER_ERROR)),
+        }
+    }
+
+    fn respond(&self, answer: Result<Value, Refusal>, correlation_id: &str) -> Response<Bytes> {
+        match answer {
+            Ok(body) => answer::success(&body),
+            Err(refusal) => {
+                // Today's one line, then the older lines, and so on.
+                let lines = self.refusals.fetch_add(1, Ordering::Relaxed) % 2 == 1;
+                answer::refusal(refusal, correlation_id, lines)
+            }
+        }
+    }
+
+    /// What a script makes of the answer.
+    fn faulty(
+        &self,
+        fault: Fault,
+        request: &RecordedRequest,
+        tenant: &str,
+        cut: &Cut,
+        correlation_id: &str,
+    ) -> Response<Bytes> {
+        let field = |name: &str| request.field(name).unwrap_or_default().to_owned();
+        let answer = match fault.kind {
+            Kind::Status(status) => Err(Refusal::of_status(status)),
+            Kind::Refusal(code) => Err(Refusal::of_code(
+                code,
+                &field("client_id"),
+                tenant,
+                &field("scope"),
+            )),
+            _ => self.answer(request, tenant),
+        };
+        let mut response = self.respond(answer, correlation_id);
+        if let Some(body) = fault.body {
+            *response.body_mut() = body;
+            let html = HeaderValue::from_static("text/html; charset=utf-8");
+            response.headers_mut().insert(CONTENT_TYPE, html);
+        }
+        for (name, value) in fault.headers {
+            response.headers_mut().insert(name, value);
+        }
+        let half = response.body().len() / 2;
+        match fault.kind {
+            Kind::Truncated => response.body_mut().truncate(half),
+            Kind::Dropped => cut.here(),
+            Kind::DroppedInBody => cut.in_body(half),
+            _ => {}
+        }
+        response
+    }
+}
+
+async fn token(
+    State(server): Shared,
+    ConnectInfo(cut): ConnectInfo<Cut>,
+    Path(tenant): Path<String>,
+    request: Request,
+) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let Ok(body) = axum::body::to_bytes(body, LARGEST_FORM).await else {
+        let mut refused = Response::new(Body::empty());
+        *refused.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
+        return refused;
+    };
+    let request = RecordedRequest::new(parts.uri.path(), parts.headers, &body);
+    let correlation_id = correlation_id(request.headers());
+    lock(&server.requests).push(request.clone());
+    let scripted = lock(&server.script).pop_front();
+    let fault = scripted.or_else(|| lock(&server.outage).clone());
+    let response = match fault {
+        None => server.respond(server.answer(&request, &tenant), &correlation_id),
+        Some(fault) => {
+            sleep(fault.delay).await;
+            server.faulty(fault, &request, &tenant, &cut, &correlation_id)
+        }
+    };
+    response.map(Body::from)
+}
+
+async fn keys(State(server): Shared) -> Response<Body> {
+    let mut response = Response::new(Body::from(server.jwks()));
+    let json = HeaderValue::from_static("application/json; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, json);
+    response
+}
+
+async fn openid_configuration(
+    State(server): Shared,
+    Path(tenant): Path<String>,
+    headers: HeaderMap,
+) -> Response<Body> {
+    let directories = lock(&server.directories);
+    let answer = discovery::openid_configuration(&tenant, &directories, &server.base);
+    server
+        .respond(answer, &correlation_id(&headers))
+        .map(Body::from)
+}
+
+async fn instance(
+    State(server): Shared,
+    Query(query): Query<HashMap<String, String>>,
+    headers: HeaderMap,
+) -> Response<Body> {
+    let asked = query.get("authorization_endpoint").map(String::as_str);
+    let answer = discovery::instance(asked.unwrap_or_default(), &server.base);
+    server
+        .respond(answer, &correlation_id(&headers))
+        .map(Body::from)
+}
+
+/// The caller's, as Entra echoes it, else a new one.
+fn correlation_id(headers: &HeaderMap) -> String {
+    let asked = headers.get("client-request-id");
+    asked
+        .and_then(|id| Uuid::try_parse_ascii(id.as_bytes()).ok())
+        .unwrap_or_else(Uuid::new_v4)
+        .to_string()
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+const LARGEST_FORM: usize = 1024 * 1024;
