@@ -124,7 +124,8 @@ fn oauth_error(
     now: SystemTime,
     retry_after: Option<Duration>,
 ) -> Option<ServerError> {
-    let body = json_object(response.body())?;
+    // Of a wrong charset the part that can be read is better than nothing.
+    let body = json_object(String::from_utf8_lossy(response.body()).as_bytes())?;
     let text = |name: &str| match body.get(name)? {
         Value::String(text) => Some(presentable(text, asked.proof)),
         Value::Null => None,
@@ -541,9 +542,11 @@ mod tests {
             r#""error_codes":["7000215","x",null]"#,
             r#""error_codes":[7000215],"claims":{"a":1},"error_description":7"#,
             r#""error_codes":[7000215],"error_codes":[7000215]"#,
+            r#""error_codes":[7000215],"error_description":"Latin-1: ä""#,
         ] {
             let body = format!(r#"{{"error":"invalid_client",{odd}}}"#);
-            let error = answer(401, &[], body.as_bytes()).unwrap_err();
+            let body: Vec<u8> = body.chars().map(|c| c as u8).collect();
+            let error = answer(401, &[], &body).unwrap_err();
             assert!(error.is_credential_rejected(), "{error:?}");
             let Error::Server(server) = &error else {
                 panic!("{error:?}");

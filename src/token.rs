@@ -243,8 +243,11 @@ impl Lifetime {
             // without end.
             _ => lifetime.saturating_sub(FIVE_MINUTES).max(half),
         };
+        // Never more than half the way: a server that wants a token renewed after a minute must not
+        // have it renewed at once, and at once again.
         let jitter = FIVE_MINUTES
             .min(lifetime / 10)
+            .min(refresh / 2)
             .mul_f64(jitter.clamp(0.0, 1.0));
         let margin = Duration::from_secs(10).min(lifetime / 10);
         Self {
@@ -311,6 +314,14 @@ mod tests {
                 3590.0,
             ),
             ("jitter is at most a tenth", 600, None, 1.0, 240.0, 590.0),
+            (
+                "jitter is at most half the way",
+                3600,
+                Some(60),
+                1.0,
+                30.0,
+                3590.0,
+            ),
             ("jitter is a share", 3600, Some(1800), 0.5, 1650.0, 3590.0),
         ] {
             let made = Lifetime::new(

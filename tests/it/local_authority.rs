@@ -3,8 +3,8 @@
 
 use std::collections::HashSet;
 
-use confidential_client::testing::{Application, Fault, LocalAuthority, self_signed_certificate};
-use confidential_client::{Certificate, ConfidentialClient, Error, TokenRequest};
+use confidential_client::testing::{Application, LocalAuthority, self_signed_certificate};
+use confidential_client::{AccessToken, Certificate, ConfidentialClient, Error, TokenRequest};
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde_json::Value;
@@ -343,22 +343,52 @@ async fn its_tokens_have_the_claims_of_an_applications() {
         .expect("a tenant answers to its id");
 }
 
+/// Tokens of an older key are good until that key is retired.
 #[tokio::test]
-async fn a_script_replaces_the_next_answers() {
+async fn its_keys_roll_over() {
     let local = authority().await;
-    local.script([
-        Fault::status(503).retry_after(2),
-        Fault::status(500).body("<html>"),
-    ]);
-    let client = |_| client_of(&local).client_secret(SECRET).build().unwrap();
-    let first = client(1).acquire_token_for_client(SCOPE).await.unwrap_err();
-    assert!(matches!(first, Error::Throttled(_)), "{first:?}");
-    assert_eq!(first.retry_after().unwrap().as_secs(), 2);
-    let second = client(2).acquire_token_for_client(SCOPE).await.unwrap_err();
-    assert!(matches!(second, Error::InvalidResponse(_)), "{second:?}");
-    assert!(second.to_string().contains("<html>"));
-    client(3).acquire_token_for_client(SCOPE).await.unwrap();
-    assert_eq!(local.token_requests().len(), 3);
+    let token = async || {
+        let client = client_of(&local).client_secret(SECRET).build().unwrap();
+        client.acquire_token_for_client(SCOPE).await.unwrap()
+    };
+    let is_good = |token: &AccessToken| {
+        let keys: JwkSet = serde_json::from_str(&local.keys()).unwrap();
+        let id = decode_header(token.secret()).unwrap().kid.unwrap();
+        let mut validation = Validation::new(Algorithm::RS256);
+        validation.set_audience(&["https://graph.microsoft.com"]);
+        keys.find(&id).is_some_and(|key| {
+            let key = DecodingKey::from_jwk(key).unwrap();
+            decode::<Value>(token.secret(), &key, &validation).is_ok()
+        })
+    };
+    let first = token().await;
+    local.roll_key().unwrap();
+    let second = token().await;
+    assert!(is_good(&first) && is_good(&second));
+    local.retire_old_keys();
+    assert!(!is_good(&first) && is_good(&second));
+}
+
+/// `client_secret_basic`, which this client does not send and others do.
+#[tokio::test]
+async fn it_takes_a_secret_in_the_authorization_header() {
+    let local = authority().await;
+    local.register(TENANT, Application::new("a:b").secret("p%/ w+ü"));
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    for (user, password, status) in [
+        ("a%3Ab", "p%25%2F+w%2B%C3%BC", 200),
+        ("a%3Ab", "p%25%2F+w%2B", 401),
+        ("another", "p%25%2F+w%2B%C3%BC", 400),
+    ] {
+        let url = format!("{}/{TENANT}/oauth2/v2.0/token", local.base_url());
+        let form = format!("grant_type=client_credentials&scope={SCOPE}");
+        let sent = http.post(url).basic_auth(user, Some(password)).body(form);
+        assert_eq!(
+            sent.send().await.unwrap().status().as_u16(),
+            status,
+            "{user}"
+        );
+    }
 }
 
 #[tokio::test]

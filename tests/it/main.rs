@@ -12,6 +12,7 @@
 mod before_the_network;
 mod cache;
 mod concurrency;
+mod faults;
 mod independent;
 mod local_authority;
 mod logs;

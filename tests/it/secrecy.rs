@@ -46,6 +46,7 @@ async fn no_public_type_shows_a_secret() {
     let certificate = Certificate::from_pem(&*PEM).unwrap();
     let application = Application::new(CLIENT_ID)
         .secret(SECRET)
+        .expired_secret("0ld-s3cret-Value")
         .certificate(&certificate);
     local.register(TENANT, application.clone());
     let builder = || client_of(&local);
@@ -65,7 +66,12 @@ async fn no_public_type_shows_a_secret() {
         .lines()
         .filter(|line| line.len() == 64)
         .map(str::to_owned);
-    let mut hidden = vec![SECRET.to_owned(), token.secret().to_owned(), assertion];
+    let mut hidden = vec![
+        "0ld-s3cret-Value".to_owned(),
+        SECRET.to_owned(),
+        token.secret().to_owned(),
+        assertion,
+    ];
     hidden.extend(key_lines);
     let hidden = Hidden(hidden);
 
@@ -85,6 +91,7 @@ async fn no_public_type_shows_a_secret() {
     hidden.check_debug("header", &token.authorization_header());
     hidden.check_debug("TokenSource", &TokenSource::Cache);
     hidden.check_debug("LocalAuthority", &local);
+    hidden.check_debug("LocalAuthorityBuilder", &LocalAuthority::builder().tls());
     hidden.check_debug("Application", &application);
     hidden.check_debug("Fault", &Fault::status(500));
     hidden.check_debug("ManualClock", &ManualClock::new());

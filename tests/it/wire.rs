@@ -137,6 +137,11 @@ async fn a_request_with_a_certificate() {
     let [header, claims, signature] = assertion.split('.').collect::<Vec<_>>()[..] else {
         panic!("three parts");
     };
+    let recorded = [request.assertion_header(), request.assertion_claims()];
+    for (recorded, part) in recorded.into_iter().zip([header, claims]) {
+        let recorded: Value = serde_json::from_str(&recorded.unwrap()).unwrap();
+        assert_eq!(recorded, decode(part), "as the record decodes it");
+    }
     let der = CertificateDer::from_pem_slice(PEM.as_bytes()).unwrap();
     let x509 = x509_cert::Certificate::from_der(&der).unwrap();
     let thumbprint = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(&der));

@@ -1,0 +1,71 @@
+//! Serves a `LocalAuthority` on a given port, for programs in other languages and for curl:
+//!
+//! ```sh
+//! cargo run --example local_authority -- 8400
+//! ```
+//!
+//! and then, in another terminal:
+//!
+//! ```sh
+//! curl -d grant_type=client_credentials -d client_id=11111111-2222-3333-4444-555555555555 \
+//!      -d client_secret=s3cret -d scope=https://graph.microsoft.com/.default \
+//!      http://127.0.0.1:8400/contoso.onmicrosoft.com/oauth2/v2.0/token
+//! curl http://127.0.0.1:8400/contoso.onmicrosoft.com/discovery/v2.0/keys
+//! curl http://127.0.0.1:8400/contoso.onmicrosoft.com/v2.0/.well-known/openid-configuration
+//! ```
+//!
+//! With a folder as second argument it serves https, and writes into the folder the certificate of
+//! the CA to trust (`ca.pem`) and a certificate and key to sign in with (`daemon.pem`):
+//!
+//! ```sh
+//! cargo run --example local_authority -- 8400 /tmp/authority
+//! curl --cacert /tmp/authority/ca.pem https://127.0.0.1:8400/contoso.onmicrosoft.com/discovery/v2.0/keys
+//! ```
+#![allow(clippy::print_stdout, reason = "it reports to a reader")]
+
+use std::error::Error;
+use std::path::Path;
+
+use confidential_client::Certificate;
+use confidential_client::testing::{Application, LocalAuthority, self_signed_certificate};
+
+const TENANT: &str = "contoso.onmicrosoft.com";
+const CLIENT_ID: &str = "11111111-2222-3333-4444-555555555555";
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let port = arguments.next().unwrap_or_else(|| "8400".to_owned());
+    let folder = arguments.next();
+
+    let mut builder = LocalAuthority::builder().port(port.parse()?);
+    if folder.is_some() {
+        builder = builder.tls();
+    }
+    let local = builder.start().await?;
+
+    let pem = self_signed_certificate("daemon")?;
+    let certificate = Certificate::from_pem(&pem)?;
+    local.register(
+        TENANT,
+        Application::new(CLIENT_ID)
+            .secret("s3cret")
+            .certificate(&certificate)
+            .role("https://graph.microsoft.com", "User.Read.All"),
+    );
+    if let (Some(folder), Some(ca)) = (&folder, local.ca_pem()) {
+        let folder = Path::new(folder);
+        std::fs::create_dir_all(folder)?;
+        std::fs::write(folder.join("ca.pem"), ca)?;
+        std::fs::write(folder.join("daemon.pem"), &pem)?;
+        println!(
+            "{:<12} ca.pem, daemon.pem in {}",
+            "certificates",
+            folder.display()
+        );
+    }
+    println!("{:<12} {}/{TENANT}", "authority", local.base_url());
+    println!("{:<12} {CLIENT_ID}, secret s3cret", "application");
+    println!("{:<12} until it is stopped (Ctrl-C)", "serving");
+    std::future::pending().await
+}
