@@ -1,7 +1,7 @@
 use std::collections::VecDeque;
 use std::error::Error as StdError;
 use std::pin::Pin;
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, LazyLock, Mutex, Once};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -41,6 +41,7 @@ impl Provider {
 
     /// Answers from [`release`](Self::release) on.
     pub fn gated() -> Self {
+        log_to_the_file_of_the_gate();
         Self(Arc::new(State {
             requests: Mutex::default(),
             answers: Mutex::default(),
@@ -127,8 +128,24 @@ impl State {
     }
 }
 
+/// Writes all that is logged at TRACE to the file that the gate names, to be searched for secrets.
+fn log_to_the_file_of_the_gate() {
+    static STARTED: Once = Once::new();
+    STARTED.call_once(|| {
+        let Some(path) = std::env::var_os("CONFIDENTIAL_CLIENT_TEST_LOG") else {
+            return;
+        };
+        tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .with_writer(Mutex::new(std::fs::File::create(path).unwrap()))
+            .with_ansi(false)
+            .init();
+    });
+}
+
 /// The start of a client of a real authority.
 pub fn client_of(local: &LocalAuthority) -> ConfidentialClientBuilder {
+    log_to_the_file_of_the_gate();
     ConfidentialClient::builder(CLIENT_ID).authority(local.authority(TENANT))
 }
 
