@@ -57,6 +57,12 @@ fn success(
     let Some(body) = json_object(response.body()) else {
         return invalid("it is not a JSON object");
     };
+    // Some providers refuse with 200.
+    if !body.contains_key("access_token")
+        && let Some(server) = oauth_error(response, &asked, now.wall, None)
+    {
+        return Err(Error::Server(server));
+    }
     match body.get("token_type").and_then(Value::as_str) {
         Some(token_type) if token_type.eq_ignore_ascii_case("Bearer") => {}
         Some(_) => return invalid("its 'token_type' is not Bearer"),
@@ -150,6 +156,7 @@ fn oauth_error(
         correlation_id: correlation_id.or_else(|| Some(asked.correlation_id.to_owned())),
         trace_id: text("trace_id"),
         timestamp: text("timestamp"),
+        error_uri: text("error_uri"),
         retry_after,
         clock_skew: clock_skew(response.headers(), now),
     };
@@ -466,7 +473,7 @@ mod tests {
     fn a_refusal_is_read_whole() {
         let body = r#"{"error":"invalid_grant","error_description":"AADSTS53003: Blocked.\r\nTrace ID: x",
             "error_codes":[53003,"16000",null],"timestamp":"2026-11-21 03:00:00Z","trace_id":"trace",
-            "correlation_id":"0a1b2c3d-0000-4000-8000-000000000001","error_uri":"https://x","suberror":"message_only",
+            "correlation_id":"0a1b2c3d-0000-4000-8000-000000000001","error_uri":"https://x/53003","suberror":"message_only",
             "claims":"{\"access_token\":{}}"}"#;
         let error = answer(400, &[], body.as_bytes()).unwrap_err();
         let Error::Server(server) = &error else {
@@ -487,7 +494,19 @@ mod tests {
         );
         assert_eq!(server.trace_id(), Some("trace"));
         assert_eq!(server.timestamp(), Some("2026-11-21 03:00:00Z"));
+        assert_eq!(server.error_uri(), Some("https://x/53003"));
         assert!(server.help().unwrap().contains("Conditional Access"));
+    }
+
+    #[test]
+    fn a_refusal_with_status_200_is_a_refusal() {
+        let error = answer(200, &[], br#"{"error":"invalid_scope"}"#).unwrap_err();
+        assert!(matches!(&error, Error::Server(server) if server.error() == "invalid_scope"));
+        let both = br#"{"error":"","token_type":"Bearer","access_token":"a","expires_in":9}"#;
+        answer(200, &[], both).unwrap();
+        let neither = answer(200, &[], br#"{"error":"","id_token":"tokentok"}"#).unwrap_err();
+        assert!(neither.to_string().contains("no 'token_type'"), "{neither}");
+        assert!(!neither.to_string().contains("tokentok"), "{neither}");
     }
 
     #[test]

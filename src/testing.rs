@@ -5,6 +5,10 @@
 //! Microsoft Entra ID does, issues signed tokens, and refuses in Entra's words and codes, so that
 //! what a daemon does with a wrong secret can be tested with a wrong secret.
 //!
+//! What else can happen on a network is [scripted](LocalAuthority::script) with [`Fault`], and
+//! what came in is [recorded](LocalAuthority::token_requests). To move the time, use
+//! [`ManualClock`] over an in-memory [`Transport`](crate::Transport).
+//!
 //! ```
 //! use confidential_client::ConfidentialClient;
 //! use confidential_client::testing::{Application, LocalAuthority};

@@ -62,6 +62,13 @@ impl ServerError {
         self.0.timestamp.as_deref()
     }
 
+    /// The `error_uri` member: a page about the error ([RFC 6749 section 5.2]).
+    ///
+    /// [RFC 6749 section 5.2]: https://www.rfc-editor.org/rfc/rfc6749#section-5.2
+    pub fn error_uri(&self) -> Option<&str> {
+        self.0.error_uri.as_deref()
+    }
+
     /// For how long from now the client will not ask again; see
     /// [`Error::retry_after`](crate::Error::retry_after).
     pub fn retry_after(&self) -> Option<Duration> {
@@ -155,6 +162,7 @@ pub(crate) struct Answer {
     pub(crate) correlation_id: Option<String>,
     pub(crate) trace_id: Option<String>,
     pub(crate) timestamp: Option<String>,
+    pub(crate) error_uri: Option<String>,
     pub(crate) retry_after: Option<Duration>,
     /// What our clock and the answer's `Date` header disagree about, in words.
     pub(crate) clock_skew: Option<String>,
@@ -172,6 +180,7 @@ impl fmt::Debug for Answer {
             .field("correlation_id", &self.correlation_id)
             .field("trace_id", &self.trace_id)
             .field("timestamp", &self.timestamp)
+            .field("error_uri", &self.error_uri)
             .field("retry_after", &self.retry_after)
             .finish()
     }
@@ -263,6 +272,7 @@ mod tests {
             correlation_id: None,
             trace_id: None,
             timestamp: None,
+            error_uri: None,
             retry_after: None,
             clock_skew: None,
         }
