@@ -165,7 +165,7 @@ impl<F: Clone> Slot<F> {
         told
     }
 
-    /// Forgets a flight that will not land: it panicked, or went down with its runtime.
+    /// Forgets a flight that will not land: it went down with its runtime.
     pub(crate) fn abandon(&self, generation: u64) {
         self.lock().end(generation);
     }
