@@ -19,12 +19,15 @@ use key::{PrivateKey, PrivateKeyDer};
 /// A certificate with its private key, parsed and checked once. Cheap to clone; `Debug` shows
 /// neither key nor certificate, only subject, thumbprint and validity.
 ///
-/// ```no_run
+/// ```
 /// use confidential_client::{Certificate, ConfidentialClient};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// // Reads a file that this example does not have.
-/// let certificate = Certificate::from_pem(std::fs::read("daemon.pem")?)?;
+/// // In a daemon: std::fs::read("daemon.pem")?
+/// let pem = confidential_client::testing::self_signed_certificate("daemon")?;
+/// let certificate = Certificate::from_pem(pem)?;
+/// assert!(format!("{certificate:?}").contains("CN=daemon"));
+///
 /// let client = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
 ///     .tenant("contoso.onmicrosoft.com")
 ///     .certificate(certificate)

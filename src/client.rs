@@ -67,6 +67,33 @@ impl ConfidentialClient {
     /// served until it ends. After a failure, callers get that failure's error for a moment
     /// without another request: see [`Error::retry_after`].
     ///
+    /// ```
+    /// # use bytes::Bytes;
+    /// # use confidential_client::{ConfidentialClient, TokenRequest, TokenSource};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
+    /// #     .tenant("contoso.onmicrosoft.com")
+    /// #     .client_secret("s3cret")
+    /// #     .transport(|_: http::Request<Bytes>| async {
+    /// #         let body = r#"{"token_type":"Bearer","expires_in":3599,"access_token":"abc"}"#;
+    /// #         Ok(http::Response::new(Bytes::from(body)))
+    /// #     })
+    /// #     .build()?;
+    /// let graph = "https://graph.microsoft.com/.default";
+    /// let token = client.acquire_token_for_client(graph).await?;
+    /// assert_eq!(token.source(), TokenSource::IdentityProvider);
+    /// let token = client.acquire_token_for_client(graph).await?;
+    /// assert_eq!(token.source(), TokenSource::Cache);
+    ///
+    /// // In a customer's tenant: another token, kept beside the first.
+    /// let request = TokenRequest::new(graph).tenant("fabrikam.com");
+    /// let token = client.acquire_token_for_client(&request).await?;
+    /// assert_eq!(token.tenant_id(), Some("fabrikam.com"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// Before the network, [`Error::Config`]: a scope that is not one resource's `/.default`, a

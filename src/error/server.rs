@@ -12,6 +12,31 @@ use super::transient_status;
 /// changes codes and texts at any time. `Display` gives status, error, description and
 /// [`help`](Self::help) on one line.
 ///
+/// ```
+/// use confidential_client::{ConfidentialClient, Error};
+/// use confidential_client::testing::{Application, LocalAuthority};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let local = LocalAuthority::start().await?;
+/// local.register("contoso.com", Application::new("client").secret("s3cret"));
+/// let client = ConfidentialClient::builder("client")
+///     .authority(local.authority("contoso.com"))
+///     .client_secret("wrong")
+///     .build()?;
+/// match client.acquire_token_for_client("api://orders/.default").await {
+///     Err(Error::Server(server)) => {
+///         assert_eq!(server.status(), 401);
+///         assert_eq!(server.error(), "invalid_client");
+///         assert_eq!(server.error_codes(), [7000215]);
+///         assert!(server.help().unwrap().contains("not its secret ID"));
+///     }
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
 /// [RFC 6749 section 5.2]: https://www.rfc-editor.org/rfc/rfc6749#section-5.2
 #[derive(Clone)]
 pub struct ServerError(Arc<Answer>);

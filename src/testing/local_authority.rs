@@ -153,16 +153,23 @@ impl LocalAuthority {
 
     /// The certificate of the CA that a client has to trust, as PEM; `None` without TLS.
     ///
-    /// ```no_run
-    /// # use confidential_client::ConfidentialClientBuilder;
-    /// # use confidential_client::testing::LocalAuthority;
-    /// # // Needs a builder and the feature `reqwest`, which this example does not ask for.
-    /// # fn trust(local: LocalAuthority, builder: ConfidentialClientBuilder)
-    /// # -> Result<(), Box<dyn std::error::Error>> {
+    /// ```
+    /// use confidential_client::ConfidentialClient;
+    /// use confidential_client::testing::{Application, LocalAuthority};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let local = LocalAuthority::builder().tls().start().await?;
+    /// local.register("contoso.com", Application::new("client").secret("s3cret"));
+    ///
     /// let ca = local.ca_pem().expect("started with tls()");
     /// let ca = reqwest::Certificate::from_pem(ca.as_bytes())?;
-    /// # #[cfg(feature = "reqwest")]
-    /// let builder = builder.reqwest(reqwest::Client::builder().tls_certs_merge([ca]));
+    /// let client = ConfidentialClient::builder("client")
+    ///     .authority(local.authority("contoso.com"))
+    ///     .client_secret("s3cret")
+    ///     .reqwest(reqwest::Client::builder().tls_certs_merge([ca]))
+    ///     .build()?;
+    /// client.acquire_token_for_client("api://orders/.default").await?;
     /// # Ok(())
     /// # }
     /// ```

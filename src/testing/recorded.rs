@@ -7,6 +7,28 @@ use http::HeaderMap;
 /// A token request as it came in over the wire, for a test to look at.
 ///
 /// `Debug` hides the credential in it; [`field`](Self::field) does not.
+///
+/// ```
+/// # use confidential_client::{Certificate, ConfidentialClient};
+/// # use confidential_client::testing::{Application, LocalAuthority, self_signed_certificate};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let local = LocalAuthority::start().await?;
+/// # let certificate = Certificate::from_pem(self_signed_certificate("daemon")?)?;
+/// # local.register("contoso.com", Application::new("client").certificate(&certificate));
+/// # let client = ConfidentialClient::builder("client")
+/// #     .authority(local.authority("contoso.com"))
+/// #     .certificate(certificate)
+/// #     .build()?;
+/// client.acquire_token_for_client("api://orders/.default").await?;
+///
+/// let request = &local.token_requests()[0];
+/// assert_eq!(request.field("scope"), Some("api://orders/.default"));
+/// assert_eq!(request.header("x-client-sku"), Some("confidential-client.rs"));
+/// assert!(request.assertion_header().unwrap().contains(r#""alg":"PS256""#));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct RecordedRequest {
     path: String,
