@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::authority::{Authority, Cloud};
 use crate::certificate::Certificate;
 use crate::client::{ConfidentialClient, Services};
-use crate::credential::Credential;
+use crate::credential::{ClientAssertionProvider, Credential};
 use crate::endpoint::Endpoints;
 use crate::error::Error;
 use crate::secret::Secret;
@@ -66,6 +66,15 @@ impl ConfidentialClientBuilder {
     /// request carries an assertion signed with its key (PS256), and the key stays here.
     pub fn certificate(mut self, certificate: Certificate) -> Self {
         self.credentials.push(Credential::Certificate(certificate));
+        self
+    }
+
+    /// Proves the client's identity with assertions made elsewhere: by a workload's platform, as
+    /// [`FederatedTokenFile`](crate::FederatedTokenFile) reads them, by a signing service, or by
+    /// another application.
+    pub fn client_assertion(mut self, provider: impl ClientAssertionProvider) -> Self {
+        self.credentials
+            .push(Credential::Assertion(Arc::new(provider)));
         self
     }
 
@@ -182,7 +191,7 @@ fn one_credential(credentials: Vec<Credential>) -> Result<Credential, Error> {
             "{count} credentials; a client proves its identity with one, so leave the others out"
         ))),
         None => Err(Error::config(
-            "no credential; call client_secret(..) or certificate(..)",
+            "no credential; call client_secret(..), certificate(..) or client_assertion(..)",
         )),
     }
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::authority::Tenant;
 use crate::builder::ConfidentialClientBuilder;
 use crate::cache::{Answer, Cache, FLIGHT_LIMIT, Slot};
-use crate::credential::Credential;
+use crate::credential::{AssertionContext, Credential};
 use crate::endpoint::Endpoints;
 use crate::error::{Error, Failure};
 use crate::provider::TokenProvider;
@@ -209,10 +209,9 @@ impl Services {
     async fn request_token(&self, call: &Call, id: &str) -> Result<Issued, Error> {
         let endpoint = self.endpoints.token_endpoint(&call.tenant);
         let now = self.clock.now();
-        let proof = self
-            .credential
-            .prove(&self.client_id, endpoint.as_str(), now.wall)
-            .await?;
+        let tenant = call.tenant.as_str();
+        let context = AssertionContext::new(&self.client_id, tenant, endpoint.as_str(), id);
+        let proof = self.credential.prove(context, now.wall).await?;
         let request = TokenHttpRequest {
             endpoint: &endpoint,
             client_id: &self.client_id,
@@ -235,7 +234,7 @@ impl Services {
         // The clock was read before the request went out: a token lives from when it was issued.
         let asked = Asked {
             key: call.key.clone(),
-            tenant: call.tenant.as_str(),
+            tenant,
             scopes: call.request.requested_scopes().as_str(),
             correlation_id: id,
             proof: &proof,

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::assertion;
@@ -7,11 +8,18 @@ use crate::error::{Error, Failure};
 use crate::request::Proof;
 use crate::secret::Secret;
 
+mod assertion_provider;
+
+pub use assertion_provider::{
+    AssertionContext, ClientAssertionFuture, ClientAssertionProvider, FederatedTokenFile,
+};
+
 /// What the client proves its identity with.
 #[derive(Clone)]
 pub(crate) enum Credential {
     Secret(Secret),
     Certificate(Certificate),
+    Assertion(Arc<dyn ClientAssertionProvider>),
 }
 
 impl Credential {
@@ -20,35 +28,61 @@ impl Credential {
         match self {
             Self::Secret(secret) => check_secret(secret.expose()),
             Self::Certificate(certificate) => certificate.check_validity(now),
+            Self::Assertion(_) => Ok(()),
         }
     }
 
-    /// A proof for one request. Signing costs a fraction of a millisecond of computing, which is
-    /// done where it keeps no other task waiting.
+    /// A proof for one request.
     pub(crate) async fn prove(
         &self,
-        client_id: &str,
-        audience: &str,
+        context: AssertionContext,
         now: SystemTime,
     ) -> Result<Proof, Error> {
-        let certificate = match self {
-            Self::Secret(secret) => return Ok(Proof::Secret(secret.clone())),
-            Self::Certificate(certificate) => certificate.clone(),
-        };
-        certificate.check_validity(now)?;
-        let client_id = client_id.to_owned();
-        let audience = audience.to_owned();
-        let signing = tokio::task::spawn_blocking(move || {
-            assertion::client_assertion(&certificate, &client_id, &audience, now)
-        });
-        match signing.await {
-            Ok(assertion) => assertion.map(Proof::Assertion),
-            Err(error) => Err(Error::Credential(
-                Failure::new("the assertion could not be signed")
-                    .source(Box::new(error))
-                    .into(),
-            )),
+        match self {
+            Self::Secret(secret) => Ok(Proof::Secret(secret.clone())),
+            Self::Certificate(certificate) => sign(certificate.clone(), context, now).await,
+            Self::Assertion(provider) => provided(&**provider, context).await,
         }
+    }
+}
+
+/// Signing costs a fraction of a millisecond of computing, which is done where it keeps no other
+/// task waiting.
+async fn sign(
+    certificate: Certificate,
+    context: AssertionContext,
+    now: SystemTime,
+) -> Result<Proof, Error> {
+    certificate.check_validity(now)?;
+    let signing = tokio::task::spawn_blocking(move || {
+        let (client_id, audience) = (context.client_id(), context.token_endpoint());
+        assertion::client_assertion(&certificate, client_id, audience, now)
+    });
+    match signing.await {
+        Ok(assertion) => assertion.map(Proof::Assertion),
+        Err(error) => Err(Error::Credential(
+            Failure::new("the assertion could not be signed")
+                .source(Box::new(error))
+                .into(),
+        )),
+    }
+}
+
+async fn provided(
+    provider: &dyn ClientAssertionProvider,
+    context: AssertionContext,
+) -> Result<Proof, Error> {
+    match provider.client_assertion(context).await {
+        Ok(assertion) if assertion.trim().is_empty() => Err(Error::credential(format!(
+            "the {} is empty",
+            provider.describe()
+        ))),
+        Ok(assertion) => Ok(Proof::Assertion(Secret::from(assertion.trim()))),
+        Err(source) => Err(Error::Credential(
+            Failure::new("no client assertion could be had")
+                .source(source)
+                .into(),
+        )),
     }
 }
 
@@ -58,6 +92,7 @@ impl fmt::Debug for Credential {
         match self {
             Self::Secret(_) => f.write_str("client secret"),
             Self::Certificate(certificate) => certificate.fmt(f),
+            Self::Assertion(provider) => f.write_str(&provider.describe()),
         }
     }
 }

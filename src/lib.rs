@@ -92,6 +92,9 @@ pub use authority::{Authority, Cloud};
 pub use builder::ConfidentialClientBuilder;
 pub use certificate::Certificate;
 pub use client::ConfidentialClient;
+pub use credential::{
+    AssertionContext, ClientAssertionFuture, ClientAssertionProvider, FederatedTokenFile,
+};
 pub use error::{Error, ErrorDetails, ServerError};
 pub use provider::TokenProvider;
 pub use request::TokenRequest;

@@ -6,6 +6,7 @@ use http::header::AUTHORIZATION;
 
 use crate::cache::Slot;
 use crate::client::{Call, ConfidentialClient};
+use crate::credential::{AssertionContext, ClientAssertionFuture, ClientAssertionProvider};
 use crate::error::Error;
 use crate::token::AccessToken;
 
@@ -72,6 +73,18 @@ impl TokenProvider {
         let token = self.token().await?;
         headers.insert(AUTHORIZATION, token.authorization_header());
         Ok(())
+    }
+}
+
+/// An application that vouches for another: its token is the other's assertion. Its scope is
+/// `api://AzureADTokenExchange/.default`.
+impl ClientAssertionProvider for TokenProvider {
+    fn client_assertion(&self, _: AssertionContext) -> ClientAssertionFuture<'_> {
+        Box::pin(async { Ok(self.token().await?.secret().to_owned()) })
+    }
+
+    fn describe(&self) -> String {
+        "token of another application".to_owned()
     }
 }
 

@@ -9,6 +9,7 @@
     reason = "a test fails by panicking, and its modules are one binary"
 )]
 
+mod assertions;
 mod before_the_network;
 mod cache;
 mod concurrency;
