@@ -10,7 +10,7 @@ use std::error::Error as StdError;
 use std::time::Duration;
 
 use confidential_client::testing::{Application, Fault, LocalAuthority};
-use confidential_client::{ConfidentialClient, Error, TokenProvider};
+use confidential_client::{ConfidentialClient, TokenProvider};
 use http::HeaderMap;
 
 type Result<T> = std::result::Result<T, Box<dyn StdError>>;
@@ -31,8 +31,7 @@ async fn run(graph: &TokenProvider) -> Next {
     match graph.authorize(&mut headers).await {
         Ok(()) => Next::Done, // here it calls the API with these headers
         Err(error) if error.is_transient() => Next::Again(error.retry_after().unwrap_or_default()),
-        Err(Error::Server(server)) => Next::Alarm(server.help().unwrap_or("unknown").to_owned()),
-        Err(error) => Next::Alarm(error.to_string()),
+        Err(error) => Next::Alarm(error.to_string()), // it says what to do, too
     }
 }
 

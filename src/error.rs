@@ -302,6 +302,36 @@ mod tests {
     }
 
     #[test]
+    fn a_credential_is_rejected_by_invalid_client_alone() {
+        let rejected = |error: &str| {
+            let answer = Answer::new(StatusCode::UNAUTHORIZED, error.to_owned());
+            Error::Server(answer.into()).is_credential_rejected()
+        };
+        assert!(rejected("invalid_client"));
+        assert!(!rejected("unauthorized_client"));
+    }
+
+    #[test]
+    fn a_refusal_tells_what_is_left_of_the_wait_too() {
+        let answer = Answer::new(StatusCode::BAD_REQUEST, "invalid_scope".to_owned());
+        let later = Error::Server(answer.into()).with_retry_after(Duration::from_secs(3));
+        assert_eq!(later.retry_after(), Some(Duration::from_secs(3)));
+    }
+
+    #[test]
+    fn the_chain_goes_to_its_end() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("no route")]
+        struct NoRoute(#[source] std::io::Error);
+
+        let cause = NoRoute(std::io::Error::other("cable"));
+        let failure = Failure::new("no answer").source(Box::new(cause));
+        let error = Error::Transport(failure.into());
+        assert_eq!(error.chain().to_string(), "no answer: no route: cable");
+        assert!(format!("{error:?}").contains("cable"));
+    }
+
+    #[test]
     fn predicates_look_at_status_where_no_oauth_error_came() {
         let invalid = |status: u16| {
             let status = StatusCode::from_u16(status).unwrap();

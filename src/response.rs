@@ -59,7 +59,7 @@ fn success(
     };
     // Some providers refuse with 200.
     if !body.contains_key("access_token")
-        && let Some(server) = oauth_error(response, &asked, now.wall, None)
+        && let Some(server) = oauth_error(response, &asked, now.wall)
     {
         return Err(Error::Server(server));
     }
@@ -108,7 +108,7 @@ fn refusal(response: &Response<Bytes>, asked: &Asked<'_>, now: SystemTime) -> Er
     };
     let throttled = status == StatusCode::TOO_MANY_REQUESTS
         || status == StatusCode::SERVICE_UNAVAILABLE && retry_after.is_some();
-    match oauth_error(response, asked, now, retry_after) {
+    match oauth_error(response, asked, now) {
         Some(server) if throttled => {
             let message = format!("{TOLD_TO_WAIT}: {server}");
             Error::Throttled(failure(message).server(Some(server)).into())
@@ -128,15 +128,18 @@ fn oauth_error(
     response: &Response<Bytes>,
     asked: &Asked<'_>,
     now: SystemTime,
-    retry_after: Option<Duration>,
 ) -> Option<ServerError> {
     // Of a wrong charset the part that can be read is better than nothing.
     let body = json_object(String::from_utf8_lossy(response.body()).as_bytes())?;
-    let text = |name: &str| match body.get(name)? {
-        Value::String(text) => Some(presentable(text, asked.proof)),
-        Value::Null => None,
-        // What should be a string and is not is kept as the JSON it is.
-        other => Some(presentable(&other.to_string(), asked.proof)),
+    let text = |name: &str| {
+        let text = body.get(name)?.as_str()?;
+        Some(presentable(text, asked.proof))
+    };
+    // JSON to be passed on: whole or not at all, and not only as the string it should be.
+    let claims = match body.get("claims") {
+        Some(Value::String(claims)) => Some(claims.clone()),
+        Some(claims @ Value::Object(_)) => Some(claims.to_string()),
+        _ => None,
     };
     let error = text("error").filter(|error| !error.is_empty())?;
     let codes = match body.get("error_codes") {
@@ -146,20 +149,17 @@ fn oauth_error(
     };
     // A correlation id is a GUID; what is not is the server's joke on whoever reads the log.
     let correlation_id = text("correlation_id").filter(|id| Uuid::try_parse(id).is_ok());
-    let answer = Answer {
-        status: response.status(),
-        error,
-        error_description: text("error_description"),
-        error_codes: codes,
-        suberror: text("suberror"),
-        claims: text("claims"),
-        correlation_id: correlation_id.or_else(|| Some(asked.correlation_id.to_owned())),
-        trace_id: text("trace_id"),
-        timestamp: text("timestamp"),
-        error_uri: text("error_uri"),
-        retry_after,
-        clock_skew: clock_skew(response.headers(), now),
-    };
+    let mut answer = Answer::new(response.status(), error);
+    answer.error_description = text("error_description");
+    answer.error_codes = codes;
+    answer.suberror = text("suberror");
+    answer.claims = claims.filter(|claims| presentable(claims, asked.proof) == *claims);
+    answer.correlation_id = correlation_id.or_else(|| Some(asked.correlation_id.to_owned()));
+    answer.trace_id = text("trace_id");
+    answer.timestamp = text("timestamp");
+    answer.error_uri = text("error_uri");
+    answer.retry_after = retry_after(response, now);
+    answer.clock_skew = clock_skew(response.headers(), now);
     Some(answer.into())
 }
 
@@ -203,10 +203,13 @@ fn content_type(response: &Response<Bytes>, proof: &Proof) -> String {
     }
 }
 
-/// The first characters of a server's text, on one line, without the credential we sent.
+/// The first characters of a server's text, on one line, without the credential we sent, and
+/// nothing of it where it may hold a token.
 fn excerpt(text: &[u8], proof: &Proof) -> String {
-    // Masked before it is cut, so that no half of it is left at the end.
     let text = presentable(&String::from_utf8_lossy(text), proof);
+    if text.contains("_token\"") || text.contains("_token\\\"") || text.contains("eyJ") {
+        return "[withheld: it may hold a token]".to_owned();
+    }
     let text: String = text.trim().chars().take(EXCERPT).collect();
     Escaped(&text).to_string()
 }
@@ -221,6 +224,8 @@ fn retry_after(response: &Response<Bytes>, now: SystemTime) -> Option<Duration> 
         // More digits than a number holds are a long wait, and cut with the others.
         Duration::from_secs(value.parse().unwrap_or(u64::MAX))
     } else {
+        // A date is by the server's clock, which it may tell.
+        let now = date(response.headers()).unwrap_or(now);
         let until = httpdate::parse_http_date(value).ok()?;
         until.duration_since(now).ok()?
     };
@@ -233,7 +238,7 @@ fn retry_after(response: &Response<Bytes>, now: SystemTime) -> Option<Duration> 
 
 /// What our clock and the server's disagree about, if it is a minute or more.
 fn clock_skew(headers: &HeaderMap, now: SystemTime) -> Option<String> {
-    let server = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
+    let server = date(headers)?;
     let (skew, direction) = match now.duration_since(server) {
         Ok(ahead) => (ahead, "ahead of"),
         Err(behind) => (behind.duration(), "behind"),
@@ -244,6 +249,10 @@ fn clock_skew(headers: &HeaderMap, now: SystemTime) -> Option<String> {
             skew.as_secs()
         )
     })
+}
+
+fn date(headers: &HeaderMap) -> Option<SystemTime> {
+    httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()
 }
 
 fn json_object(body: &[u8]) -> Option<Map<String, Value>> {
@@ -382,6 +391,9 @@ mod tests {
             answer(200, &[], body.as_bytes()).unwrap().scopes(),
             "granted"
         );
+        let body = r#"{"token_type":"Bearer","access_token":"a","expires_in":" 9 ","scope":" "}"#;
+        let token = answer(200, &[], body.as_bytes()).unwrap();
+        assert_eq!(token.scopes(), "asked/.default");
     }
 
     #[test]
@@ -395,6 +407,10 @@ mod tests {
             (
                 r#"{"token_type":"Bearer","access_token":7,"expires_in":3599}"#,
                 "no 'access_token'",
+            ),
+            (
+                r#"{"token_type":"Bearer","access_token":"tokentok","expires_in":"inf"}"#,
+                "no 'expires_in'",
             ),
             (
                 r#"{"token_type":"Bearer","access_token":"tokentok","expires_in":"soon"}"#,
@@ -471,6 +487,10 @@ mod tests {
 
     #[test]
     fn a_body_beyond_the_limit_is_refused_and_its_status_kept() {
+        let token = br#"{"token_type":"Bearer","access_token":"a","expires_in":9}"#;
+        let mut largest = token.to_vec();
+        largest.resize(LARGEST_BODY, b' ');
+        answer(200, &[], &largest).unwrap();
         let body = vec![b' '; LARGEST_BODY + 1];
         let error = answer(200, &[], &body).unwrap_err();
         assert!(error.to_string().contains("too long"), "{error}");
@@ -580,9 +600,17 @@ mod tests {
             };
             assert_eq!(server.error_codes(), [7000215], "{odd}");
         }
-        let claims = br#"{"error":"invalid_grant","claims":{"a":1}}"#;
-        let error = answer(400, &[], claims).unwrap_err();
-        assert_eq!(error.claims_challenge(), Some(r#"{"a":1}"#));
+        let long = format!("\"{}\"", "x".repeat(5000));
+        for (claims, expected) in [
+            (r#"{"a":1}"#, Some(r#"{"a":1}"#)),
+            ("null", None),
+            (r#""you sent hunter2 &""#, None),
+            (&long, None),
+        ] {
+            let body = format!(r#"{{"error":"invalid_grant","claims":{claims}}}"#);
+            let error = answer(400, &[], body.as_bytes()).unwrap_err();
+            assert_eq!(error.claims_challenge(), expected);
+        }
     }
 
     #[test]
@@ -595,10 +623,20 @@ mod tests {
     #[test]
     fn a_refusal_that_repeats_the_secret_does_not_show_it() {
         for status in [400, 429] {
-            let body = br#"{"error":"hunter2 &","error_description":"you sent hunter2+%26"}"#;
-            let error = answer(status, &[], body).unwrap_err();
-            let text = format!("{error} {error:?}");
-            assert!(!text.contains("hunter2"), "{text}");
+            for member in [
+                "error_description",
+                "suberror",
+                "claims",
+                "correlation_id",
+                "trace_id",
+                "timestamp",
+                "error_uri",
+            ] {
+                let body = format!(r#"{{"error":"hunter2 &","{member}":"you sent hunter2+%26"}}"#);
+                let error = answer(status, &[], body.as_bytes()).unwrap_err();
+                let text = format!("{error} {error:?}");
+                assert!(!text.contains("hunter2"), "{text}");
+            }
         }
     }
 
@@ -641,6 +679,8 @@ mod tests {
             (503, &[], b"<html>", false),
             (503, &[], json, false),
             (400, &[("retry-after", "7")], json, false),
+            (500, &[("retry-after", "7")], json, false),
+            (200, &[("retry-after", "7")], json, false),
         ] {
             let error = answer(status, headers, body).unwrap_err();
             assert_eq!(matches!(error, Error::Throttled(_)), throttled, "{error:?}");
@@ -650,6 +690,7 @@ mod tests {
                 "{error:?}"
             );
             assert!(error.is_transient(), "{error:?}");
+            assert_eq!(error.correlation_id(), Some("our-id"));
             assert_eq!(error.status().unwrap(), status);
         }
         let json = br#"{"error":"temporarily_unavailable","claims":"{}"}"#;
@@ -683,6 +724,47 @@ mod tests {
                 .unwrap();
             let wait = retry_after(&response, now).map(|wait| wait.as_secs());
             assert_eq!(wait, expected, "{status} {value:?}");
+        }
+    }
+
+    #[test]
+    fn a_date_to_wait_for_is_by_the_servers_clock() {
+        let response = Response::builder()
+            .status(429)
+            .header(DATE, "Sat, 21 Nov 2026 03:00:00 GMT")
+            .header(RETRY_AFTER, "Sat, 21 Nov 2026 03:02:00 GMT")
+            .body(Bytes::new())
+            .unwrap();
+        let ahead = httpdate::parse_http_date("Sat, 21 Nov 2026 04:00:00 GMT").unwrap();
+        assert_eq!(
+            retry_after(&response, ahead),
+            Some(Duration::from_secs(120))
+        );
+    }
+
+    #[test]
+    fn an_excerpt_shows_no_token() {
+        for body in [
+            r#"{"data":{"access_token":"eyJhbGciOi"}}"#,
+            r#"{"data":"{\"id_token\":\"abc\"}"}"#,
+            "you got eyJhbGciOi",
+        ] {
+            let error = answer(502, &[], body.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains("[withheld: it may hold a token]"), "{error}");
+        }
+        let long = "x".repeat(300);
+        let error = answer(502, &[], long.as_bytes()).unwrap_err().to_string();
+        assert_eq!(error.matches("xx").count(), EXCERPT / 2);
+    }
+
+    #[test]
+    fn an_error_that_is_no_string_is_not_oauths() {
+        let nested = br#"{"error":{"code":0,"result":{"access_token":"tokentok"}}}"#;
+        for status in [200, 400] {
+            let error = answer(status, &[], nested).unwrap_err();
+            assert!(matches!(error, Error::InvalidResponse(_)), "{error:?}");
+            assert!(!format!("{error:?}").contains("tokentok"), "{error:?}");
+            assert_eq!(error.correlation_id(), Some("our-id"));
         }
     }
 

@@ -57,7 +57,7 @@ impl ServerError {
         self.0.error_description.as_deref()
     }
 
-    /// The AADSTS numbers, most telling first; empty where the provider is not Microsoft's.
+    /// The AADSTS numbers, in the server's order; empty where the provider is not Microsoft's.
     pub fn error_codes(&self) -> &[u64] {
         &self.0.error_codes
     }
@@ -193,6 +193,25 @@ pub(crate) struct Answer {
     pub(crate) clock_skew: Option<String>,
 }
 
+impl Answer {
+    pub(crate) fn new(status: StatusCode, error: String) -> Self {
+        Self {
+            status,
+            error,
+            error_description: None,
+            error_codes: Vec::new(),
+            suberror: None,
+            claims: None,
+            correlation_id: None,
+            trace_id: None,
+            timestamp: None,
+            error_uri: None,
+            retry_after: None,
+            clock_skew: None,
+        }
+    }
+}
+
 impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerError")
@@ -287,20 +306,9 @@ mod tests {
     use super::*;
 
     fn answer(error: &str, codes: &[u64]) -> Answer {
-        Answer {
-            status: StatusCode::UNAUTHORIZED,
-            error: error.to_owned(),
-            error_description: None,
-            error_codes: codes.to_vec(),
-            suberror: None,
-            claims: None,
-            correlation_id: None,
-            trace_id: None,
-            timestamp: None,
-            error_uri: None,
-            retry_after: None,
-            clock_skew: None,
-        }
+        let mut answer = Answer::new(StatusCode::UNAUTHORIZED, error.to_owned());
+        answer.error_codes = codes.to_vec();
+        answer
     }
 
     #[test]
@@ -316,11 +324,12 @@ mod tests {
     #[test]
     fn a_servers_text_cannot_move_the_cursor() {
         let mut answer = answer("\u{1b}[2Jinvalid", &[]);
-        answer.error_description = Some("a\u{202e}b\u{7}\tc\u{feff}\u{2028}".to_owned());
+        answer.error_description =
+            Some("a\u{202e}b\u{7}\tc\u{feff}\u{2028}\u{200b}\u{206f}\u{61c}".to_owned());
         let text = ServerError::from(answer).to_string();
         assert_eq!(
             text,
-            "the token endpoint answered 401 \\u{1b}[2Jinvalid: a\\u{202e}b\\u{7}\\tc\\u{feff}\\u{2028}"
+            "the token endpoint answered 401 \\u{1b}[2Jinvalid: a\\u{202e}b\\u{7}\\tc\\u{feff}\\u{2028}\\u{200b}\\u{206f}\\u{61c}"
         );
     }
 
@@ -343,6 +352,12 @@ mod tests {
         assert_eq!(
             ServerError::from(skewed.clone()).help(),
             Some("this machine's clock is 900 s ahead")
+        );
+        skewed.error_codes = vec![70002, 700024];
+        assert_eq!(
+            ServerError::from(skewed.clone()).help(),
+            Some("this machine's clock is 900 s ahead"),
+            "first or not"
         );
         skewed.error_codes = vec![7000215];
         assert!(
@@ -399,8 +414,17 @@ mod tests {
             answer.suberror = suberror.map(str::to_owned);
             ServerError::from(answer).needs_user_interaction()
         };
-        assert!(needs("interaction_required", None));
-        assert!(needs("invalid_grant", Some("consent_required")));
+        for error in ["interaction_required", "login_required", "consent_required"] {
+            assert!(needs(error, None), "{error}");
+        }
+        for suberror in [
+            "basic_action",
+            "additional_action",
+            "consent_required",
+            "user_password_expired",
+        ] {
+            assert!(needs("invalid_grant", Some(suberror)), "{suberror}");
+        }
         assert!(!needs("invalid_grant", None));
         assert!(!needs("invalid_grant", Some("client_mismatch")));
         assert!(!needs("invalid_client", None));

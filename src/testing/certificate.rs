@@ -1,13 +1,15 @@
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PKCS_RSA_SHA256,
-    RsaKeySize,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose, PKCS_RSA_SHA256, RsaKeySize, date_time_ymd,
 };
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
+use x509_cert::der::DateTime;
 
 use crate::error::{Error, Failure};
 
@@ -36,11 +38,15 @@ impl Tls {
     pub(super) fn generate() -> Result<Self, Error> {
         let mut ca = named(CertificateParams::default(), "LocalAuthority CA");
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let ca_key = KeyPair::generate().map_err(failed)?;
         let ca = CertifiedIssuer::self_signed(ca, ca_key).map_err(failed)?;
 
         let names = ["127.0.0.1", "localhost"].map(str::to_owned);
-        let server = CertificateParams::new(names).map_err(failed)?;
+        let mut server = CertificateParams::new(names).map_err(failed)?;
+        server.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        server.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate().map_err(failed)?;
         let certificate = named(server, "LocalAuthority")
             .signed_by(&key, &ca)
@@ -63,7 +69,17 @@ impl Tls {
     }
 }
 
+/// Valid from yesterday on and for a year: some verifiers refuse what is valid for longer.
 fn named(mut params: CertificateParams, common_name: &str) -> CertificateParams {
+    let date = |time| {
+        let date = DateTime::from_system_time(time).ok()?;
+        Some(date_time_ymd(date.year().into(), date.month(), date.day()))
+    };
+    let now = SystemTime::now();
+    if let (Some(yesterday), Some(next_year)) = (date(now - DAY), date(now + 365 * DAY)) {
+        params.not_before = yesterday;
+        params.not_after = next_year;
+    }
     params
         .distinguished_name
         .push(DnType::CommonName, common_name);
@@ -77,3 +93,5 @@ fn failed(error: impl std::error::Error + Send + Sync + 'static) -> Error {
             .into(),
     )
 }
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);

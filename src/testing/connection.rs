@@ -3,12 +3,14 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
 /// Accepts connections, with TLS or without, that can be cut on command.
@@ -27,24 +29,24 @@ impl Connections {
                     stream = listener.accept() => stream,
                     () = accepted.closed() => return,
                 };
-                let Ok((stream, peer)) = stream else { continue };
+                let Ok((stream, peer)) = stream else {
+                    // As when file descriptors have run out: they come back in time.
+                    sleep(Duration::from_millis(10)).await;
+                    continue;
+                };
                 let accepted = accepted.clone();
                 let tls = tls.clone();
                 // A task each: a slow handshake must not keep the others waiting.
                 tokio::spawn(async move {
-                    let stream: Box<dyn Stream> = match tls {
-                        None => Box::new(stream),
-                        Some(tls) => match tls.accept(stream).await {
-                            Ok(stream) => Box::new(stream),
-                            Err(error) => {
-                                tracing::debug!(%error, "no TLS with a client");
-                                return;
-                            }
-                        },
+                    let opened = tokio::select! {
+                        opened = open(stream, tls) => opened,
+                        () = accepted.closed() => return,
                     };
-                    let cut = Cut::default();
-                    // An error says that the server is gone.
-                    let _ = accepted.send((Connection { stream, cut }, peer)).await;
+                    if let Some(stream) = opened {
+                        let cut = Cut::default();
+                        // An error says that the server is gone.
+                        let _ = accepted.send((Connection { stream, cut }, peer)).await;
+                    }
                 });
             }
         });
@@ -65,6 +67,19 @@ impl Listener for Connections {
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
         Ok(self.address)
+    }
+}
+
+async fn open(stream: TcpStream, tls: Option<TlsAcceptor>) -> Option<Box<dyn Stream>> {
+    let Some(tls) = tls else {
+        return Some(Box::new(stream));
+    };
+    match tls.accept(stream).await {
+        Ok(stream) => Some(Box::new(stream)),
+        Err(error) => {
+            tracing::debug!(%error, "no TLS with a client");
+            None
+        }
     }
 }
 

@@ -35,7 +35,7 @@ impl Directory {
 
     pub(super) fn application(&self, client_id: &str) -> Option<&Application> {
         let mut applications = self.applications.iter();
-        applications.find(|application| application.client_id() == client_id)
+        applications.find(|application| application.client_id().eq_ignore_ascii_case(client_id))
     }
 
     pub(super) fn register_resource(&mut self, resource: &str) {

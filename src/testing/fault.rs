@@ -1,7 +1,7 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::RETRY_AFTER;
+use http::header::{CONTENT_LENGTH, RETRY_AFTER, TRANSFER_ENCODING};
 use http::{HeaderName, HeaderValue, StatusCode};
 
 /// What a token request gets instead of its answer; see
@@ -46,23 +46,23 @@ impl Fault {
     ///
     /// # Panics
     ///
-    /// If `status` is not a status: three digits from 100 on.
+    /// If `status` is not that of a final answer: three digits from 200 on.
     #[track_caller]
     #[expect(
         clippy::panic,
         reason = "a wrong number is a mistake in the test's own text"
     )]
     pub fn status(status: u16) -> Self {
-        let Ok(status) = StatusCode::from_u16(status) else {
-            panic!("{status} is not an HTTP status");
-        };
-        Self::new(Kind::Status(status))
+        match StatusCode::from_u16(status) {
+            Ok(status) if !status.is_informational() => Self::new(Kind::Status(status)),
+            _ => panic!("{status} is not the HTTP status of a final answer"),
+        }
     }
 
     /// Entra's refusal with this AADSTS code, with the status, `error` and text that Entra sends
-    /// it with: 7000215, 7000222, 700016, 90002, 700027, 700024, 500011, 53003 (with `claims`),
-    /// 65001, 90033 and the others that the refusal's
-    /// [`help()`](crate::ServerError::help) knows. Other codes come as 400 `invalid_request`.
+    /// it with: 7000215, 7000216, 7000218, 7000222, 700016, 90002, 700027, 700024, 70011, 1002012,
+    /// 500011, 50049, 65001, 53003 (with `claims`), 90033 and 90055. Other codes come as 400
+    /// `invalid_request`.
     pub fn aadsts(code: u64) -> Self {
         Self::new(Kind::Refusal(code))
     }
@@ -110,9 +110,12 @@ impl Fault {
         }
     }
 
-    /// Sends this header, in place of the answer's own of that name.
+    /// Sends this header, in place of the answer's own of that name. Those that frame the message,
+    /// `Content-Length` and `Transfer-Encoding`, are the server's to set.
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.push((name, value));
+        if name != CONTENT_LENGTH && name != TRANSFER_ENCODING {
+            self.headers.push((name, value));
+        }
         self
     }
 

@@ -1,5 +1,6 @@
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -52,7 +53,8 @@ pub struct LocalAuthorityBuilder {
 }
 
 impl LocalAuthorityBuilder {
-    /// Listens on this port; on a free one where none is set.
+    /// Listens on this port; on a free one where none is set. The port of an authority that was
+    /// dropped is free again once the runtime has run its tasks, not at once.
     pub fn port(mut self, port: u16) -> Self {
         self.port = port;
         self
@@ -215,23 +217,23 @@ impl LocalAuthority {
     /// What the next token requests get instead of their answers, one each, after what was
     /// scripted before.
     pub fn script(&self, faults: impl IntoIterator<Item = Fault>) {
-        lock(&self.server.script).extend(faults);
+        lock(&self.server.traffic).script.extend(faults);
     }
 
     /// What every token request gets from now on, once the script has ended, until
     /// [`end_outage`](Self::end_outage).
     pub fn begin_outage(&self, fault: Fault) {
-        *lock(&self.server.outage) = Some(fault);
+        lock(&self.server.traffic).outage = Some(fault);
     }
 
     /// Answers again.
     pub fn end_outage(&self) {
-        *lock(&self.server.outage) = None;
+        lock(&self.server.traffic).outage = None;
     }
 
     /// Every token request that came in, in order, those that got a fault among them.
     pub fn token_requests(&self) -> Vec<RecordedRequest> {
-        lock(&self.server.requests).clone()
+        lock(&self.server.traffic).requests.clone()
     }
 
     /// Changes a tenant, which is made if there is none of that name.
@@ -245,6 +247,12 @@ impl LocalAuthority {
                 directories.push(directory);
             }
         }
+    }
+}
+
+impl Drop for LocalAuthority {
+    fn drop(&mut self) {
+        self.server.is_gone.store(true, Ordering::Relaxed);
     }
 }
 

@@ -2,11 +2,12 @@ use std::fmt;
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue};
 
 /// A token request as it came in over the wire, for a test to look at.
 ///
-/// `Debug` hides the credential in it; [`field`](Self::field) does not.
+/// `Debug` hides what may be a credential; [`field`](Self::field) does not.
 ///
 /// ```
 /// # use confidential_client::{Certificate, ConfidentialClient};
@@ -38,10 +39,18 @@ pub struct RecordedRequest {
 
 impl RecordedRequest {
     pub(super) fn new(path: &str, headers: HeaderMap, body: &[u8]) -> Self {
+        // What does not say that it is a form is none.
+        let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+        let form = match kind {
+            Some(kind) if kind.starts_with(b"application/x-www-form-urlencoded") => {
+                url::form_urlencoded::parse(body).into_owned().collect()
+            }
+            _ => Vec::new(),
+        };
         Self {
             path: path.to_owned(),
             headers,
-            form: url::form_urlencoded::parse(body).into_owned().collect(),
+            form,
         }
     }
 
@@ -94,8 +103,13 @@ impl RecordedRequest {
 impl fmt::Debug for RecordedRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let form = self.form.iter().map(|(name, value)| match name.as_str() {
-            "client_secret" | "client_assertion" => (name.as_str(), "[redacted]"),
-            _ => (name.as_str(), value.as_str()),
+            "client_id"
+            | "scope"
+            | "grant_type"
+            | "client_assertion_type"
+            | "client_info"
+            | "claims" => (name.as_str(), value.as_str()),
+            _ => (name.as_str(), "[redacted]"),
         });
         f.debug_struct("RecordedRequest")
             .field("path", &self.path)

@@ -137,6 +137,10 @@ impl Refusal {
         match code {
             7000215 => Self::wrong_secret(client_id),
             7000216 => Self::no_credential(),
+            7000218 => Self::invalid_client(
+                7000218,
+                "The request body must contain the following parameter: 'client_assertion' or 'client_secret'.",
+            ),
             7000222 => Self::expired_secret(client_id),
             700016 => Self::application_not_found(client_id, tenant),
             90002 => Self::tenant_not_found("invalid_request", tenant),

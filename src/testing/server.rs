@@ -1,5 +1,5 @@
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
@@ -30,10 +30,17 @@ pub(super) struct Server {
     /// The one that signs, and before it those that did.
     pub(super) keys: Mutex<Vec<SigningKey>>,
     pub(super) directories: Mutex<Vec<Directory>>,
-    pub(super) script: Mutex<VecDeque<Fault>>,
-    pub(super) outage: Mutex<Option<Fault>>,
-    pub(super) requests: Mutex<Vec<RecordedRequest>>,
+    pub(super) traffic: Mutex<Traffic>,
     refusals: AtomicUsize,
+    pub(super) is_gone: AtomicBool,
+}
+
+/// Under one lock, so that the first request recorded is the one that the first fault befell.
+#[derive(Default)]
+pub(super) struct Traffic {
+    pub(super) script: VecDeque<Fault>,
+    pub(super) outage: Option<Fault>,
+    pub(super) requests: Vec<RecordedRequest>,
 }
 
 type Shared = State<Arc<Server>>;
@@ -44,10 +51,9 @@ impl Server {
             base,
             keys: Mutex::new(vec![key]),
             directories: Mutex::default(),
-            script: Mutex::default(),
-            outage: Mutex::default(),
-            requests: Mutex::default(),
+            traffic: Mutex::default(),
             refusals: AtomicUsize::new(0),
+            is_gone: AtomicBool::new(false),
         }
     }
 
@@ -144,9 +150,12 @@ async fn token(
     };
     let request = RecordedRequest::new(parts.uri.path(), parts.headers, &body);
     let correlation_id = correlation_id(request.headers());
-    lock(&server.requests).push(request.clone());
-    let scripted = lock(&server.script).pop_front();
-    let fault = scripted.or_else(|| lock(&server.outage).clone());
+    let fault = {
+        let mut traffic = lock(&server.traffic);
+        traffic.requests.push(request.clone());
+        let scripted = traffic.script.pop_front();
+        scripted.or_else(|| traffic.outage.clone())
+    };
     let response = match fault {
         None => server.respond(server.answer(&request, &tenant), &correlation_id),
         Some(fault) => {
@@ -154,6 +163,9 @@ async fn token(
             server.faulty(fault, &request, &tenant, &cut, &correlation_id)
         }
     };
+    if server.is_gone.load(Ordering::Relaxed) {
+        cut.here();
+    }
     response.map(Body::from)
 }
 

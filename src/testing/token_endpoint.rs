@@ -143,11 +143,13 @@ fn check_assertion(
 /// [RFC 6749 section 2.3.1]: https://www.rfc-editor.org/rfc/rfc6749#section-2.3.1
 fn basic(request: &RecordedRequest) -> Option<(String, String)> {
     let value = request.header(AUTHORIZATION.as_str())?;
-    let decoded = BASE64_STANDARD.decode(value.strip_prefix("Basic ")?).ok()?;
+    let (scheme, credentials) = value.split_once(' ')?;
+    let credentials = Some(credentials).filter(|_| scheme.eq_ignore_ascii_case("Basic"))?;
+    let decoded = BASE64_STANDARD.decode(credentials).ok()?;
     let decoded = String::from_utf8(decoded).ok()?;
     let (client_id, secret) = decoded.split_once(':')?;
     let decode = |text: &str| {
-        let form = format!("={text}");
+        let form = format!("={}", text.replace('&', "%26"));
         let mut pairs = form_urlencoded::parse(form.as_bytes());
         pairs.next().map(|(_, value)| Cow::into_owned(value))
     };

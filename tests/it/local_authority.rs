@@ -139,7 +139,16 @@ async fn it_checks_every_part_of_a_request() {
         body.extend_pairs(form);
         let url = format!("{}/{tenant}/oauth2/v2.0/token", local.base_url());
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        let sent = http.post(url).body(body.finish()).send().await.unwrap();
+        let sent = http
+            .post(url)
+            .header(
+                "content-type",
+                "application/x-www-form-urlencoded; charset=utf-8",
+            )
+            .body(body.finish())
+            .send()
+            .await
+            .unwrap();
         let status = sent.status().as_u16();
         let answer: Value = sent.json().await.unwrap();
         (status, answer["error_codes"][0].as_u64())
@@ -379,10 +388,16 @@ async fn it_takes_a_secret_in_the_authorization_header() {
         ("a%3Ab", "p%25%2F+w%2B%C3%BC", 200),
         ("a%3Ab", "p%25%2F+w%2B", 401),
         ("another", "p%25%2F+w%2B%C3%BC", 400),
+        ("a%3Ab", "p%25%2F+w%2B%C3%BC&more", 401),
+        ("A%3AB", "p%25%2F+w%2B%C3%BC", 200),
     ] {
         let url = format!("{}/{TENANT}/oauth2/v2.0/token", local.base_url());
         let form = format!("grant_type=client_credentials&scope={SCOPE}");
-        let sent = http.post(url).basic_auth(user, Some(password)).body(form);
+        let sent = http
+            .post(url)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .basic_auth(user, Some(password))
+            .body(form);
         assert_eq!(
             sent.send().await.unwrap().status().as_u16(),
             status,
