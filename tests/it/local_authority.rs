@@ -2,14 +2,15 @@
 //! verifier it does not share code with.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
-use confidential_client::testing::{Application, LocalAuthority, self_signed_certificate};
+use confidential_client::testing::{Application, Fault, LocalAuthority, self_signed_certificate};
 use confidential_client::{AccessToken, Certificate, ConfidentialClient, Error, TokenRequest};
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde_json::Value;
 
-use crate::support::{CLIENT_ID, PEM, SCOPE, SECRET, TENANT, client_of};
+use crate::support::{CLIENT_ID, PEM, SCOPE, SECRET, TENANT, client_of, poll_once};
 
 async fn authority() -> LocalAuthority {
     let local = LocalAuthority::start().await.unwrap();
@@ -404,6 +405,22 @@ async fn it_takes_a_secret_in_the_authorization_header() {
             "{user}"
         );
     }
+}
+
+/// An answer that was under way is not given after the end.
+#[tokio::test]
+async fn it_answers_nobody_after_it_was_dropped() {
+    let local = authority().await;
+    local.script([Fault::delayed(Duration::from_millis(200))]);
+    let client = client_of(&local).client_secret(SECRET).build().unwrap();
+    let mut caller = Box::pin(client.acquire_token_for_client(SCOPE));
+    assert!(poll_once(&mut caller).is_pending());
+    while local.token_requests().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    drop(local);
+    let error = caller.await.unwrap_err();
+    assert!(matches!(error, Error::Transport(_)), "{error:?}");
 }
 
 #[tokio::test]

@@ -95,6 +95,15 @@ async fn no_public_type_shows_a_secret() {
     hidden.check_debug("Application", &application);
     hidden.check_debug("Fault", &Fault::status(500));
     hidden.check_debug("ManualClock", &ManualClock::new());
+    // What this authority does not know of may be a credential elsewhere.
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let url = format!("{}/{TENANT}/oauth2/v2.0/token", local.base_url());
+    let form = format!("password={SECRET}&refresh_token={SECRET}&assertion={SECRET}");
+    let post = http
+        .post(url)
+        .header("content-type", "application/x-www-form-urlencoded");
+    post.body(form).send().await.unwrap();
+    assert_eq!(local.token_requests()[2].field("password"), Some(SECRET));
     for request in local.token_requests() {
         hidden.check_debug("RecordedRequest", &request);
     }
