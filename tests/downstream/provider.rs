@@ -1,7 +1,9 @@
 //! An identity provider in memory, for the crates beside it.
 
 use bytes::Bytes;
-use confidential_client::{AccessToken, ConfidentialClient, ConfidentialClientBuilder, Error};
+use confidential_client::{
+    AccessToken, Certificate, ConfidentialClient, ConfidentialClientBuilder, Error,
+};
 use http::{Request, Response};
 
 /// A builder whose token requests are answered here, if they carry this field.
@@ -33,4 +35,14 @@ pub fn acquire(client: &ConfidentialClient) -> Result<AccessToken, Error> {
 pub fn pem() -> Vec<u8> {
     let path = std::env::args().nth(1).expect("the path of a PEM");
     std::fs::read(path).expect("a PEM that can be read")
+}
+
+/// What most of the crates do.
+#[allow(dead_code, reason = "the crate without signing does another thing")]
+pub fn acquire_with_a_certificate() {
+    let certificate = Certificate::from_pem(pem()).expect("a certificate");
+    let builder = builder("client_assertion").certificate(certificate);
+    let client = builder.build().expect("a client");
+    let token = acquire(&client).expect("a token");
+    assert_eq!(token.secret(), "abc");
 }

@@ -1,13 +1,14 @@
 //! Many callers, one request: shown by counting requests, with every caller's progress in the
 //! test's hand.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use confidential_client::testing::{Application, LocalAuthority, ManualClock};
-use confidential_client::{ConfidentialClient, Error, TokenRequest, TokenSource};
+use confidential_client::{AccessToken, ConfidentialClient, Error, TokenRequest, TokenSource};
 use http::{Request, Response};
 use tokio::sync::Barrier;
 
@@ -17,17 +18,24 @@ use crate::support::{
 
 const CALLERS: usize = 1_000;
 
+/// Callers who have all found nothing in the cache, and wait.
+fn waiting(
+    client: &ConfidentialClient,
+) -> Vec<Pin<Box<impl Future<Output = Result<AccessToken, Error>>>>> {
+    let caller = |_| Box::pin(client.acquire_token_for_client(SCOPE));
+    let mut callers: Vec<_> = (0..CALLERS).map(caller).collect();
+    for caller in &mut callers {
+        assert!(poll_once(caller).is_pending());
+    }
+    callers
+}
+
 /// failures.md M1.
 #[tokio::test]
 async fn a_thousand_callers_and_one_request() {
     let provider = Provider::gated();
     let client = provider.client();
-    let mut callers: Vec<_> = (0..CALLERS)
-        .map(|_| Box::pin(client.acquire_token_for_client(SCOPE)))
-        .collect();
-    for caller in &mut callers {
-        assert!(poll_once(caller).is_pending());
-    }
+    let callers = waiting(&client);
     provider.release();
     for caller in callers {
         let token = caller.await.unwrap();
@@ -42,12 +50,7 @@ async fn a_thousand_callers_share_one_refusal() {
     let provider = Provider::gated();
     provider.answer(401, r#"{"error":"invalid_client","error_codes":[7000215]}"#);
     let client = provider.client();
-    let mut callers: Vec<_> = (0..CALLERS)
-        .map(|_| Box::pin(client.acquire_token_for_client(SCOPE)))
-        .collect();
-    for caller in &mut callers {
-        assert!(poll_once(caller).is_pending());
-    }
+    let callers = waiting(&client);
     provider.release();
     let mut ids = Vec::new();
     for caller in callers {

@@ -1,15 +1,10 @@
 #[path = "../../provider.rs"]
 mod provider;
 
-use confidential_client::Certificate;
 use jsonwebtoken::{EncodingKey, Header, encode};
 
 fn main() {
-    let certificate = Certificate::from_pem(provider::pem()).expect("a certificate");
-    let builder = provider::builder("client_assertion").certificate(certificate);
-    let client = builder.build().expect("a client");
-    let token = provider::acquire(&client).expect("a token");
-    assert_eq!(token.secret(), "abc");
+    provider::acquire_with_a_certificate();
 
     // The trap is there: should this stop to panic, the crate proves nothing any more.
     std::panic::set_hook(Box::new(|_| {}));
