@@ -1,3 +1,4 @@
+use crate::error::Escaped;
 use crate::request::Proof;
 
 /// Makes a server's text fit to be kept in an error: of bounded length, and without the credential
@@ -18,6 +19,17 @@ pub(super) fn presentable(text: &str, proof: &Proof) -> String {
         return WITHHELD.to_owned();
     }
     text.chars().take(LONGEST).collect()
+}
+
+/// The first characters of a server's text, on one line, without the credential we sent, and
+/// nothing of it where it may hold a token.
+pub(super) fn excerpt(text: &[u8], proof: &Proof) -> String {
+    let text = presentable(&String::from_utf8_lossy(text), proof);
+    if text.contains("_token\"") || text.contains("_token\\\"") || text.contains("eyJ") {
+        return "[withheld: it may hold a token]".to_owned();
+    }
+    let text: String = text.trim().chars().take(EXCERPT).collect();
+    Escaped(&text).to_string()
 }
 
 /// The letters and digits of a text that may be encoded. Percent-encoding, HTML and JSON write
@@ -64,6 +76,8 @@ fn pieces(own: &str) -> impl Iterator<Item = &str> {
 
 const MASK: &str = "[redacted]";
 const WITHHELD: &str = "[withheld: it repeats a part of the credential]";
+/// How many characters of a server's text an error repeats.
+pub(super) const EXCERPT: usize = 200;
 /// The longest text of a server that an error keeps, in characters.
 const LONGEST: usize = 4096;
 const PIECE: usize = 8;

@@ -1,0 +1,416 @@
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::header::{DATE, RETRY_AFTER};
+use http::{HeaderMap, Response, StatusCode};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::mask::{excerpt, presentable};
+use super::{Asked, content_type, json_object, number};
+use crate::error::{Answer, Error, Failure, ServerError};
+
+/// Reads a refusal leniently: whatever can be had from it helps.
+pub(super) fn refusal(response: &Response<Bytes>, asked: &Asked<'_>, now: SystemTime) -> Error {
+    let status = response.status();
+    let retry_after = retry_after(response, now);
+    let failure = |message: String| {
+        Failure::new(message)
+            .status(status)
+            .correlation_id(asked.correlation_id)
+            .retry_after(retry_after)
+    };
+    let throttled = status == StatusCode::TOO_MANY_REQUESTS
+        || status == StatusCode::SERVICE_UNAVAILABLE && retry_after.is_some();
+    match oauth_error(response, asked, now) {
+        Some(server) if throttled => {
+            let message = format!("{TOLD_TO_WAIT}: {server}");
+            Error::Throttled(failure(message).server(Some(server)).into())
+        }
+        Some(server) => Error::Server(server),
+        None if throttled => {
+            let status = status.as_u16();
+            let message = format!("{TOLD_TO_WAIT}: the token endpoint answered {status}");
+            Error::Throttled(failure(message).into())
+        }
+        None => Error::InvalidResponse(failure(unreadable(response, asked)).into()),
+    }
+}
+
+/// The OAuth error in a refusal, if there is one.
+pub(super) fn oauth_error(
+    response: &Response<Bytes>,
+    asked: &Asked<'_>,
+    now: SystemTime,
+) -> Option<ServerError> {
+    // Of a wrong charset the part that can be read is better than nothing.
+    let body = json_object(String::from_utf8_lossy(response.body()).as_bytes())?;
+    let text = |name: &str| {
+        let text = body.get(name)?.as_str()?;
+        Some(presentable(text, asked.proof))
+    };
+    // JSON to be passed on: whole or not at all, and not only as the string it should be.
+    let claims = match body.get("claims") {
+        Some(Value::String(claims)) => Some(claims.clone()),
+        Some(claims @ Value::Object(_)) => Some(claims.to_string()),
+        _ => None,
+    };
+    let error = text("error").filter(|error| !error.is_empty())?;
+    let codes = match body.get("error_codes") {
+        Some(Value::Array(codes)) => codes.iter().filter_map(number).collect(),
+        Some(code) => number(code).into_iter().collect(),
+        None => Vec::new(),
+    };
+    // A correlation id is a GUID; what is not is the server's joke on whoever reads the log.
+    let correlation_id = text("correlation_id").filter(|id| Uuid::try_parse(id).is_ok());
+    let mut answer = Answer::new(response.status(), error);
+    answer.error_description = text("error_description");
+    answer.error_codes = codes;
+    answer.suberror = text("suberror");
+    answer.claims = claims.filter(|claims| presentable(claims, asked.proof) == *claims);
+    answer.correlation_id = correlation_id.or_else(|| Some(asked.correlation_id.to_owned()));
+    answer.trace_id = text("trace_id");
+    answer.timestamp = text("timestamp");
+    answer.error_uri = text("error_uri");
+    answer.retry_after = retry_after(response, now);
+    answer.clock_skew = clock_skew(response.headers(), now);
+    Some(answer.into())
+}
+
+/// A refusal that is no OAuth error: an excerpt helps to see which gateway or proxy answered.
+fn unreadable(response: &Response<Bytes>, asked: &Asked<'_>) -> String {
+    let mut message = format!(
+        "the token endpoint answered {} without an OAuth error ({} bytes, {})",
+        response.status().as_u16(),
+        response.body().len(),
+        content_type(response, asked.proof),
+    );
+    let excerpt = excerpt(response.body(), asked.proof);
+    if !excerpt.is_empty() {
+        message.push_str(": ");
+        message.push_str(&excerpt);
+    }
+    message
+}
+
+/// `Retry-After` in seconds or as a date ([RFC 9110 section 10.2.3]), up to what we are willing to
+/// wait; a wait that is over already, or unreadable, is none.
+///
+/// [RFC 9110 section 10.2.3]: https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3
+fn retry_after(response: &Response<Bytes>, now: SystemTime) -> Option<Duration> {
+    let value = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let wait = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than a number holds are a long wait, and cut with the others.
+        Duration::from_secs(value.parse().unwrap_or(u64::MAX))
+    } else {
+        // A date is by the server's clock, which it may tell.
+        let now = date(response.headers()).unwrap_or(now);
+        let until = httpdate::parse_http_date(value).ok()?;
+        until.duration_since(now).ok()?
+    };
+    let longest = match response.status() {
+        StatusCode::TOO_MANY_REQUESTS => LONGEST_THROTTLING,
+        _ => LONGEST_WAIT,
+    };
+    (!wait.is_zero()).then_some(wait.min(longest))
+}
+
+/// What our clock and the server's disagree about, if it is a minute or more.
+fn clock_skew(headers: &HeaderMap, now: SystemTime) -> Option<String> {
+    let server = date(headers)?;
+    let (skew, direction) = match now.duration_since(server) {
+        Ok(ahead) => (ahead, "ahead of"),
+        Err(behind) => (behind.duration(), "behind"),
+    };
+    (skew >= Duration::from_secs(60)).then(|| {
+        format!(
+            "this machine's clock is {} s {direction} the identity provider's, so the assertion is outside its time range; correct the clock (NTP)",
+            skew.as_secs()
+        )
+    })
+}
+
+fn date(headers: &HeaderMap) -> Option<SystemTime> {
+    httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()
+}
+
+const TOLD_TO_WAIT: &str = "asked to wait before the next token request";
+/// The longest that we let ourselves be told to wait, by 429 and by anything else.
+const LONGEST_THROTTLING: Duration = Duration::from_secs(60 * 60);
+const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
+
+#[cfg(test)]
+mod tests {
+    use super::super::mask::EXCERPT;
+    use super::super::tests::answer;
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_read_whole() {
+        let body = r#"{"error":"invalid_grant","error_description":"AADSTS53003: Blocked.\r\nTrace ID: x",
+            "error_codes":[53003,"16000",null],"timestamp":"2026-11-21 03:00:00Z","trace_id":"trace",
+            "correlation_id":"0a1b2c3d-0000-4000-8000-000000000001","error_uri":"https://x/53003","suberror":"message_only",
+            "claims":"{\"access_token\":{}}"}"#;
+        let error = answer(400, &[], body.as_bytes()).unwrap_err();
+        let Error::Server(server) = &error else {
+            panic!("{error:?}");
+        };
+        assert_eq!(server.status(), 400);
+        assert_eq!(server.error(), "invalid_grant");
+        assert_eq!(
+            server.error_description(),
+            Some("AADSTS53003: Blocked.\r\nTrace ID: x")
+        );
+        assert_eq!(server.error_codes(), [53003, 16000]);
+        assert_eq!(server.suberror(), Some("message_only"));
+        assert_eq!(error.claims_challenge(), Some(r#"{"access_token":{}}"#));
+        assert_eq!(
+            error.correlation_id(),
+            Some("0a1b2c3d-0000-4000-8000-000000000001")
+        );
+        assert_eq!(server.trace_id(), Some("trace"));
+        assert_eq!(server.timestamp(), Some("2026-11-21 03:00:00Z"));
+        assert_eq!(server.error_uri(), Some("https://x/53003"));
+        assert!(server.help().unwrap().contains("Conditional Access"));
+    }
+
+    #[test]
+    fn a_refusal_with_status_200_is_a_refusal() {
+        let error = answer(200, &[], br#"{"error":"invalid_scope"}"#).unwrap_err();
+        assert!(matches!(&error, Error::Server(server) if server.error() == "invalid_scope"));
+        let both = br#"{"error":"x","token_type":"Bearer","access_token":"a","expires_in":9}"#;
+        answer(200, &[], both).unwrap();
+        let neither = answer(200, &[], br#"{"error":"","id_token":"tokentok"}"#).unwrap_err();
+        assert!(neither.to_string().contains("no 'token_type'"), "{neither}");
+        assert!(!neither.to_string().contains("tokentok"), "{neither}");
+    }
+
+    #[test]
+    fn a_refusal_with_an_error_and_nothing_else_is_enough() {
+        let error = answer(400, &[], br#"{"error":"invalid_scope"}"#).unwrap_err();
+        assert!(matches!(&error, Error::Server(server) if server.error() == "invalid_scope"));
+        assert_eq!(error.correlation_id(), Some("our-id"));
+    }
+
+    #[test]
+    fn a_refusal_without_an_oauth_error_keeps_its_status_and_shows_an_excerpt() {
+        for (status, body, shown) in [
+            (
+                503,
+                "<h2>Our services aren't available</h2>",
+                "<h2>Our services",
+            ),
+            (
+                404,
+                "",
+                "answered 404 without an OAuth error (0 bytes, no content type)",
+            ),
+            (400, r#"{"message":"no"}"#, r#"{"message":"no"}"#),
+            (400, r#"{"error":""}"#, r#"{"error":""}"#),
+            (302, "moved", "answered 302"),
+            (
+                400,
+                "you sent client_secret=hunter2 &, no",
+                "client_secret=[redacted], no",
+            ),
+            (
+                400,
+                "you sent client_secret=hunter2+%26.",
+                "client_secret=[redacted].",
+            ),
+            (400, "\u{1b}[31mred", "\\u{1b}[31mred"),
+        ] {
+            let error = answer(status, &[], body.as_bytes()).unwrap_err();
+            assert!(matches!(error, Error::InvalidResponse(_)), "{error:?}");
+            assert_eq!(error.status().unwrap(), status);
+            assert!(error.to_string().contains(shown), "{body}: {error}");
+        }
+        let long = format!("{}hunter2 &", "x".repeat(EXCERPT - 3));
+        let error = answer(400, &[], long.as_bytes()).unwrap_err();
+        assert!(!error.to_string().contains("hun"), "{error}");
+    }
+
+    #[test]
+    fn an_odd_member_does_not_hide_the_error() {
+        for odd in [
+            r#""error_codes":7000215"#,
+            r#""error_codes":["7000215","x",null]"#,
+            r#""error_codes":[7000215],"claims":{"a":1},"error_description":7"#,
+            r#""error_codes":[7000215],"error_codes":[7000215]"#,
+            r#""error_codes":[7000215],"error_description":"Latin-1: ä""#,
+        ] {
+            let body = format!(r#"{{"error":"invalid_client",{odd}}}"#);
+            let body: Vec<u8> = body.chars().map(|c| c as u8).collect();
+            let error = answer(401, &[], &body).unwrap_err();
+            assert!(error.is_credential_rejected(), "{error:?}");
+            let Error::Server(server) = &error else {
+                panic!("{error:?}");
+            };
+            assert_eq!(server.error_codes(), [7000215], "{odd}");
+        }
+        let long = format!("\"{}\"", "x".repeat(5000));
+        for (claims, expected) in [
+            (r#"{"a":1}"#, Some(r#"{"a":1}"#)),
+            ("null", None),
+            (r#""you sent hunter2 &""#, None),
+            (&long, None),
+        ] {
+            let body = format!(r#"{{"error":"invalid_grant","claims":{claims}}}"#);
+            let error = answer(400, &[], body.as_bytes()).unwrap_err();
+            assert_eq!(error.claims_challenge(), expected);
+        }
+    }
+
+    #[test]
+    fn a_correlation_id_that_is_no_guid_is_not_repeated() {
+        let body = br#"{"error":"x","correlation_id":"\nFAKE LOG LINE"}"#;
+        let error = answer(400, &[], body).unwrap_err();
+        assert_eq!(error.correlation_id(), Some("our-id"));
+    }
+
+    #[test]
+    fn a_refusal_that_repeats_the_secret_does_not_show_it() {
+        for status in [400, 429] {
+            for member in [
+                "error_description",
+                "suberror",
+                "claims",
+                "correlation_id",
+                "trace_id",
+                "timestamp",
+                "error_uri",
+            ] {
+                let body = format!(r#"{{"error":"hunter2 &","{member}":"you sent hunter2+%26"}}"#);
+                let error = answer(status, &[], body.as_bytes()).unwrap_err();
+                let text = format!("{error} {error:?}");
+                assert!(!text.contains("hunter2"), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_wrong_is_told_from_the_date_header() {
+        let body = br#"{"error":"invalid_client","error_codes":[700024]}"#;
+        let headers = [("date", "Sat, 21 Nov 2020 03:00:00 GMT")];
+        let error = answer(401, &headers, body).unwrap_err();
+        assert!(
+            error.to_string().contains("s ahead of the identity"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn to_be_told_to_wait_is_throttling_whatever_the_body() {
+        let json = br#"{"error":"temporarily_unavailable","error_codes":[90055]}"#;
+        for (status, headers, body, throttled) in [
+            (429, &[][..], &b""[..], true),
+            (429, &[("retry-after", "7")], b"Too Many Requests", true),
+            (429, &[("retry-after", "7")], json, true),
+            (503, &[("retry-after", "7")], b"<html>", true),
+            (503, &[], b"<html>", false),
+            (503, &[], json, false),
+            (400, &[("retry-after", "7")], json, false),
+            (500, &[("retry-after", "7")], json, false),
+            (200, &[("retry-after", "7")], json, false),
+        ] {
+            let error = answer(status, headers, body).unwrap_err();
+            assert_eq!(matches!(error, Error::Throttled(_)), throttled, "{error:?}");
+            assert_eq!(
+                error.retry_after().is_some(),
+                !headers.is_empty(),
+                "{error:?}"
+            );
+            assert!(error.is_transient(), "{error:?}");
+            assert_eq!(error.correlation_id(), Some("our-id"));
+            assert_eq!(error.status().unwrap(), status);
+        }
+        let json = br#"{"error":"temporarily_unavailable","claims":"{}"}"#;
+        let error = answer(429, &[], json).unwrap_err();
+        assert!(error.to_string().contains("temporarily_unavailable"));
+        assert_eq!(error.claims_challenge(), Some("{}"));
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = httpdate::parse_http_date("Sat, 21 Nov 2026 03:00:00 GMT").unwrap();
+        for (status, value, expected) in [
+            (429, "7", Some(7)),
+            (429, " 7 ", Some(7)),
+            (429, "Sat, 21 Nov 2026 03:02:00 GMT", Some(120)),
+            (429, "Sat, 21 Nov 2026 02:00:00 GMT", None),
+            (429, "0", None),
+            (429, "-1", None),
+            (429, "soon", None),
+            (429, "", None),
+            (429, "86400", Some(3600)),
+            (429, "99999999999999999999999", Some(3600)),
+            (429, "Sat, 21 Nov 2026 09:00:00 GMT", Some(3600)),
+            (503, "86400", Some(300)),
+            (400, "86400", Some(300)),
+        ] {
+            let response = Response::builder()
+                .status(status)
+                .header(RETRY_AFTER, value)
+                .body(Bytes::new())
+                .unwrap();
+            let wait = retry_after(&response, now).map(|wait| wait.as_secs());
+            assert_eq!(wait, expected, "{status} {value:?}");
+        }
+    }
+
+    #[test]
+    fn a_date_to_wait_for_is_by_the_servers_clock() {
+        let response = Response::builder()
+            .status(429)
+            .header(DATE, "Sat, 21 Nov 2026 03:00:00 GMT")
+            .header(RETRY_AFTER, "Sat, 21 Nov 2026 03:02:00 GMT")
+            .body(Bytes::new())
+            .unwrap();
+        let ahead = httpdate::parse_http_date("Sat, 21 Nov 2026 04:00:00 GMT").unwrap();
+        assert_eq!(
+            retry_after(&response, ahead),
+            Some(Duration::from_secs(120))
+        );
+    }
+
+    #[test]
+    fn an_excerpt_shows_no_token() {
+        for body in [
+            r#"{"data":{"access_token":"eyJhbGciOi"}}"#,
+            r#"{"data":"{\"id_token\":\"abc\"}"}"#,
+            "you got eyJhbGciOi",
+        ] {
+            let error = answer(502, &[], body.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains("[withheld: it may hold a token]"), "{error}");
+        }
+        let long = "x".repeat(300);
+        let error = answer(502, &[], long.as_bytes()).unwrap_err().to_string();
+        assert_eq!(error.matches("xx").count(), EXCERPT / 2);
+    }
+
+    #[test]
+    fn an_error_that_is_no_string_is_not_oauths() {
+        let nested = br#"{"error":{"code":0,"result":{"access_token":"tokentok"}}}"#;
+        for status in [200, 400] {
+            let error = answer(status, &[], nested).unwrap_err();
+            assert!(matches!(error, Error::InvalidResponse(_)), "{error:?}");
+            assert!(!format!("{error:?}").contains("tokentok"), "{error:?}");
+            assert_eq!(error.correlation_id(), Some("our-id"));
+        }
+    }
+
+    #[test]
+    fn the_date_header_tells_how_far_the_clocks_are_apart() {
+        let now = httpdate::parse_http_date("Sat, 21 Nov 2026 03:00:00 GMT").unwrap();
+        let skew = |date: &str| {
+            clock_skew(&HeaderMap::from_iter([(DATE, date.parse().unwrap())]), now)
+                .map(|text| text.split(" the identity").next().unwrap().to_owned())
+        };
+        let behind = skew("Sat, 21 Nov 2026 03:15:00 GMT").unwrap();
+        assert_eq!(behind, "this machine's clock is 900 s behind");
+        let ahead = skew("Sat, 21 Nov 2026 02:59:00 GMT").unwrap();
+        assert_eq!(ahead, "this machine's clock is 60 s ahead of");
+        assert_eq!(skew("Sat, 21 Nov 2026 03:00:59 GMT"), None);
+        assert_eq!(skew("yesterday"), None);
+    }
+}
