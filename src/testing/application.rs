@@ -1,3 +1,4 @@
+use std::borrow::Borrow;
 use std::time::Duration;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -60,8 +61,8 @@ impl Application {
 
     /// Accepts assertions signed with this certificate's key, beside those given before. Its
     /// private key is not looked at.
-    pub fn certificate(mut self, certificate: &Certificate) -> Self {
-        self.certificates.push(certificate.clone());
+    pub fn certificate(mut self, certificate: impl Borrow<Certificate>) -> Self {
+        self.certificates.push(certificate.borrow().clone());
         self
     }
 
