@@ -147,13 +147,16 @@ pub(crate) const LARGEST_BODY: usize = 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::sync::{Arc, LazyLock};
     use std::time::SystemTime;
 
     use super::*;
     use crate::secret::Secret;
     use crate::time::TimeSource;
     use crate::token::{AccessToken, TokenSource};
+
+    /// When every answer of these tests comes.
+    static NOW: LazyLock<Now> = LazyLock::new(|| TimeSource::System.now());
 
     pub(super) fn answer(
         status: u16,
@@ -174,7 +177,7 @@ mod tests {
             response = response.header(*name, *value);
         }
         let response = response.body(Bytes::copy_from_slice(body)).unwrap();
-        let now = TimeSource::System.now();
+        let now = *NOW;
         let key = Issued::sample("t", "x", 1, now).key().clone();
         let asked = Asked {
             key: key.clone(),
@@ -189,10 +192,7 @@ mod tests {
 
     /// Seconds until the token ends and until it is renewed.
     fn times(token: &AccessToken) -> (u64, u64) {
-        let left = |time: SystemTime| {
-            let left = time.duration_since(SystemTime::now()).unwrap_or_default();
-            (left.as_secs_f64() + 0.5) as u64
-        };
+        let left = |time: SystemTime| time.duration_since(NOW.wall).unwrap().as_secs();
         (left(token.expires_on()), left(token.refresh_on()))
     }
 

@@ -277,18 +277,20 @@ async fn tokens_are_issued_as_the_application_was_told() {
         ),
     ] {
         local.register(TENANT, application);
+        let client = client(&local);
         let asked = SystemTime::now();
-        let token = client(&local)
-            .acquire_token_for_client(SCOPE)
-            .await
-            .unwrap();
+        let token = client.acquire_token_for_client(SCOPE).await.unwrap();
         let lives = token.expires_on().duration_since(asked).unwrap().as_secs();
-        assert_eq!(lives, lifetime);
+        // What the machine took to ask comes on top.
+        assert!(
+            (lifetime..lifetime + 10).contains(&lives),
+            "{lifetime}: {lives}"
+        );
         // The jitter is at most five minutes, or a tenth of the lifetime.
         let due = token.refresh_on().duration_since(asked).unwrap().as_secs();
         let jitter = (lifetime / 10).min(300);
         assert!(
-            (refresh - jitter..=refresh).contains(&due),
+            (refresh - jitter..refresh + 10).contains(&due),
             "{refresh}: {due}"
         );
     }
