@@ -78,7 +78,8 @@ pub(crate) fn unix_seconds(time: SystemTime) -> u64 {
         .as_secs()
 }
 
-fn failed(source: impl std::error::Error + Send + Sync + 'static) -> Error {
+/// The error of an assertion that was to be signed and was not.
+pub(crate) fn failed(source: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::Credential(
         Failure::new("the assertion could not be signed")
             .source(Box::new(source))

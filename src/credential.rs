@@ -60,11 +60,7 @@ async fn sign(
     });
     match signing.await {
         Ok(assertion) => assertion.map(Proof::Assertion),
-        Err(error) => Err(Error::Credential(
-            Failure::new("the assertion could not be signed")
-                .source(Box::new(error))
-                .into(),
-        )),
+        Err(error) => Err(assertion::failed(error)),
     }
 }
 

@@ -124,10 +124,16 @@ impl Application {
     pub(super) fn roles_of(&self, resource: &str) -> Vec<&str> {
         self.roles
             .iter()
-            .filter(|(of, _)| of.trim_end_matches('/') == resource.trim_end_matches('/'))
+            .filter(|(of, _)| is_same_resource(of, resource))
             .map(|(_, role)| role.as_str())
             .collect()
     }
+}
+
+/// A slash at the end makes no other resource: `//.default` is asked for where an application ID
+/// URI ends in one.
+pub(super) fn is_same_resource(one: &str, other: &str) -> bool {
+    one.trim_end_matches('/') == other.trim_end_matches('/')
 }
 
 /// Compares in constant time, with every one.

@@ -1,6 +1,6 @@
 use uuid::Uuid;
 
-use super::application::Application;
+use super::application::{Application, is_same_resource};
 
 /// A tenant: its domain or id as it was registered, its id, its app registrations and resources.
 pub(super) struct Directory {
@@ -45,8 +45,7 @@ impl Directory {
     pub(super) fn knows(&self, resource: &str) -> bool {
         let granted = self.applications.iter().flat_map(Application::resources);
         let mut known = self.resources.iter().map(String::as_str).chain(granted);
-        self.resources.is_empty()
-            || known.any(|known| known.trim_end_matches('/') == resource.trim_end_matches('/'))
+        self.resources.is_empty() || known.any(|known| is_same_resource(known, resource))
     }
 
     pub(super) fn issuer(&self, base: &str) -> String {

@@ -124,14 +124,6 @@ impl Refusal {
         Self::bad_request("invalid_instance", 50049, "Unknown or invalid instance.")
     }
 
-    /// 503 or 400 `temporarily_unavailable`: what time will cure.
-    fn transient(status: StatusCode, code: u64, text: &str) -> Self {
-        Self {
-            status,
-            ..Self::bad_request("temporarily_unavailable", code, text)
-        }
-    }
-
     /// The refusal that a code stands for, for a script.
     pub(super) fn of_code(code: u64, client_id: &str, tenant: &str, scope: &str) -> Self {
         match code {
@@ -171,16 +163,8 @@ impl Refusal {
                     "Access has been blocked by Conditional Access policies. The access policy does not allow token issuance.",
                 )
             },
-            90033 => Self::transient(
-                StatusCode::SERVICE_UNAVAILABLE,
-                90033,
-                "A transient error has occurred. Please try again.",
-            ),
-            90055 => Self::transient(
-                StatusCode::TOO_MANY_REQUESTS,
-                90055,
-                "TenantThrottlingError - There are too many incoming requests.",
-            ),
+            90033 => Self::of_status(StatusCode::SERVICE_UNAVAILABLE),
+            90055 => Self::of_status(StatusCode::TOO_MANY_REQUESTS),
             code => Self::bad_request("invalid_request", code, "The request is not valid."),
         }
     }
