@@ -17,34 +17,101 @@ use crate::error::Error;
 ///     "https://login.microsoftonline.us/contoso.onmicrosoft.us"
 /// );
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Authority {
-    cloud: Cloud,
-    tenant: String,
+    pub(crate) kind: Kind,
+    pub(crate) token_endpoint: Option<String>,
+    pub(crate) client_assertion_audience: Option<String>,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Entra { cloud: Cloud, tenant: String },
+    Oidc { issuer: String },
 }
 
 impl Authority {
     /// Microsoft Entra ID in `cloud`; `tenant` is the directory's id (a GUID) or one of its
     /// domains.
     pub fn entra(cloud: Cloud, tenant: impl Into<String>) -> Self {
-        Self {
+        Self::of(Kind::Entra {
             cloud,
             tenant: tenant.into(),
+        })
+    }
+
+    /// Another OpenID provider, by its issuer: an https URL. It has no tenants, takes any scope or
+    /// none, and P-256 certificates beside RSA ones.
+    ///
+    /// Its [`token_endpoint`](Self::token_endpoint) has to be given: it is not looked up yet.
+    ///
+    /// ```
+    /// use confidential_client::{Authority, ConfidentialClient};
+    ///
+    /// # fn main() -> Result<(), confidential_client::Error> {
+    /// let client = ConfidentialClient::builder("daemon")
+    ///     .authority(
+    ///         Authority::oidc("https://id.example.org")
+    ///             .token_endpoint("https://id.example.org/oauth/token"),
+    ///     )
+    ///     .client_secret("the secret's value")
+    ///     .build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn oidc(issuer: impl Into<String>) -> Self {
+        Self::of(Kind::Oidc {
+            issuer: issuer.into(),
+        })
+    }
+
+    fn of(kind: Kind) -> Self {
+        Self {
+            kind,
+            token_endpoint: None,
+            client_assertion_audience: None,
         }
     }
 
-    pub(crate) fn cloud(&self) -> &Cloud {
-        &self.cloud
+    /// Where an OpenID provider takes token requests: an https URL, or http to a loopback address.
+    #[must_use]
+    pub fn token_endpoint(mut self, url: impl Into<String>) -> Self {
+        self.token_endpoint = Some(url.into());
+        self
     }
 
-    pub(crate) fn tenant(&self) -> &str {
-        &self.tenant
+    /// What an OpenID provider takes as the `aud` of a client assertion, where that is not its
+    /// issuer: some take their token endpoint alone.
+    ///
+    /// The issuer is the default because a provider that could name another's endpoint as its own
+    /// would otherwise be sent an assertion that is good there.
+    #[must_use]
+    pub fn client_assertion_audience(mut self, audience: impl Into<String>) -> Self {
+        self.client_assertion_audience = Some(audience.into());
+        self
+    }
+
+    pub(crate) fn tenant(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Entra { tenant, .. } => Some(tenant),
+            Kind::Oidc { .. } => None,
+        }
     }
 }
 
+/// Without a user name or password that somebody may have put before the host.
 impl fmt::Display for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", shown(&self.cloud.base()), self.tenant)
+        match &self.kind {
+            Kind::Entra { cloud, tenant } => write!(f, "{}/{tenant}", shown(&cloud.base())),
+            Kind::Oidc { issuer } => f.write_str(shown(issuer)),
+        }
+    }
+}
+
+impl fmt::Debug for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Authority").field(&self.to_string()).finish()
     }
 }
 

@@ -1,17 +1,20 @@
 use std::fmt;
 use std::sync::Arc;
 
-use uuid::Uuid;
-
 use crate::authority::{Authority, Cloud};
 use crate::certificate::Certificate;
 use crate::client::{ConfidentialClient, Services};
-use crate::credential::{ClientAssertionProvider, Credential};
+use crate::credential::{
+    ClientAssertionProvider, CredentialHolder, CredentialSource, Given, Rotating, Takes,
+};
 use crate::endpoint::Endpoints;
 use crate::error::Error;
+use crate::request::TokenEndpointAuthMethod;
 use crate::secret::Secret;
 use crate::time::{Clock, TimeSource};
 use crate::transport::Transport;
+
+mod environment;
 
 /// Collects what a [`ConfidentialClient`] needs: a tenant or an authority, and one credential.
 ///
@@ -21,7 +24,8 @@ pub struct ConfidentialClientBuilder {
     client_id: String,
     tenant: Option<String>,
     authority: Option<Authority>,
-    credentials: Vec<Credential>,
+    credentials: Vec<Given>,
+    auth_method: Option<TokenEndpointAuthMethod>,
     transport: Option<Arc<dyn Transport>>,
     #[cfg(feature = "reqwest")]
     reqwest: Option<reqwest::ClientBuilder>,
@@ -35,6 +39,7 @@ impl ConfidentialClientBuilder {
             tenant: None,
             authority: None,
             credentials: Vec::new(),
+            auth_method: None,
             transport: None,
             #[cfg(feature = "reqwest")]
             reqwest: None,
@@ -58,14 +63,37 @@ impl ConfidentialClientBuilder {
     /// Proves the client's identity with a secret: its *value*, shown once when it is created, not
     /// its id.
     pub fn client_secret(mut self, secret: impl Into<Secret>) -> Self {
-        self.credentials.push(Credential::Secret(secret.into()));
+        self.credentials.push(Given::Secret(secret.into()));
+        self
+    }
+
+    /// The same with a secret that may be replaced while the program runs: read from a file by
+    /// [`SecretFile`](crate::SecretFile), or fetched from a vault by a closure.
+    pub fn client_secret_source(mut self, source: impl CredentialSource<Secret>) -> Self {
+        let source = Rotating::new(source);
+        self.credentials.push(Given::SecretSource(source));
+        self
+    }
+
+    /// How the secret goes to the token endpoint: in the form, unless set. Microsoft Entra ID takes
+    /// both ways.
+    pub fn token_endpoint_auth_method(mut self, method: TokenEndpointAuthMethod) -> Self {
+        self.auth_method = Some(method);
         self
     }
 
     /// Proves the client's identity with a certificate registered with the application: each token
-    /// request carries an assertion signed with its key (PS256), and the key stays here.
+    /// request carries an assertion signed with its key, and the key stays where it is.
     pub fn certificate(mut self, certificate: Certificate) -> Self {
-        self.credentials.push(Credential::Certificate(certificate));
+        self.credentials.push(Given::Certificate(certificate));
+        self
+    }
+
+    /// The same with a certificate that may be replaced while the program runs: read from a file by
+    /// [`CertificateFile`](crate::CertificateFile), or fetched from a vault by a closure.
+    pub fn certificate_source(mut self, source: impl CredentialSource<Certificate>) -> Self {
+        let source = Rotating::new(source);
+        self.credentials.push(Given::CertificateSource(source));
         self
     }
 
@@ -73,8 +101,7 @@ impl ConfidentialClientBuilder {
     /// [`FederatedTokenFile`](crate::FederatedTokenFile) reads them, by a signing service, or by
     /// another application.
     pub fn client_assertion(mut self, provider: impl ClientAssertionProvider) -> Self {
-        self.credentials
-            .push(Credential::Assertion(Arc::new(provider)));
+        self.credentials.push(Given::Assertion(Arc::new(provider)));
         self
     }
 
@@ -114,15 +141,18 @@ impl ConfidentialClientBuilder {
         check_client_id(&self.client_id)?;
         let authority = authority(self.tenant, self.authority)?;
         let endpoints = Endpoints::of(&authority)?;
-        let credential = one_credential(self.credentials)?;
-        credential.check(self.clock.now().wall)?;
-        if let Credential::Secret(secret) = &credential
-            && Uuid::try_parse(secret.expose()).is_ok()
+        let given = one_credential(self.credentials)?;
+        if self.auth_method.is_some() && !matches!(given, Given::Secret(_) | Given::SecretSource(_))
         {
-            tracing::warn!(
-                "the client secret looks like a GUID: it is probably the secret's id; use its value, shown once when it is created"
-            );
+            return Err(Error::config(
+                "token_endpoint_auth_method(..) says how a secret is sent, and the credential is none; leave it out",
+            ));
         }
+        let takes = Takes {
+            elliptic_curves: !endpoints.is_entra(),
+            secrets_have_ids: endpoints.is_entra(),
+        };
+        let credential = CredentialHolder::new(given, takes, self.clock.now().wall)?;
         let transport = match self.transport {
             #[cfg(feature = "reqwest")]
             Some(_) if self.reqwest.is_some() => {
@@ -144,6 +174,7 @@ impl ConfidentialClientBuilder {
             client_id: self.client_id,
             endpoints,
             credential,
+            auth_method: self.auth_method.unwrap_or_default(),
             transport,
             clock: self.clock,
         }
@@ -172,17 +203,20 @@ fn authority(tenant: Option<String>, authority: Option<Authority>) -> Result<Aut
             "no tenant; call tenant(..) with the directory's id or domain, or authority(..)",
         )),
         (Some(tenant), None) => Ok(Authority::entra(Cloud::Public, tenant)),
-        (Some(tenant), Some(authority)) if !tenant.eq_ignore_ascii_case(authority.tenant()) => {
-            Err(Error::config(format!(
-                "two tenants, {tenant:?} by tenant(..) and {:?} by authority(..); name one",
-                authority.tenant()
-            )))
-        }
-        (_, Some(authority)) => Ok(authority),
+        (Some(tenant), Some(authority)) => match authority.tenant() {
+            Some(named) if tenant.eq_ignore_ascii_case(named) => Ok(authority),
+            Some(named) => Err(Error::config(format!(
+                "two tenants, {tenant:?} by tenant(..) and {named:?} by authority(..); name one"
+            ))),
+            None => Err(Error::config(format!(
+                "the tenant {tenant:?} cannot be asked: the authority '{authority}' has no tenants"
+            ))),
+        },
+        (None, Some(authority)) => Ok(authority),
     }
 }
 
-fn one_credential(credentials: Vec<Credential>) -> Result<Credential, Error> {
+fn one_credential(credentials: Vec<Given>) -> Result<Given, Error> {
     let count = credentials.len();
     let mut credentials = credentials.into_iter();
     match credentials.next() {

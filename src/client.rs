@@ -8,11 +8,12 @@ use uuid::Uuid;
 use crate::authority::Tenant;
 use crate::builder::ConfidentialClientBuilder;
 use crate::cache::{Answer, Cache, FLIGHT_LIMIT, Slot};
-use crate::credential::{AssertionContext, Credential};
+use crate::certificate::Certificate;
+use crate::credential::{AssertionContext, Credential, CredentialHolder};
 use crate::endpoint::Endpoints;
 use crate::error::{Error, Failure};
 use crate::provider::TokenProvider;
-use crate::request::{TokenHttpRequest, TokenRequest};
+use crate::request::{TokenEndpointAuthMethod, TokenHttpRequest, TokenRequest};
 use crate::response::{self, Asked};
 use crate::time::{TimeSource, jitter};
 use crate::token::{AccessToken, Issued, Key, Kind, TokenSource};
@@ -37,7 +38,8 @@ struct Inner {
 pub(crate) struct Services {
     pub(crate) client_id: String,
     pub(crate) endpoints: Endpoints,
-    pub(crate) credential: Credential,
+    pub(crate) credential: CredentialHolder,
+    pub(crate) auth_method: TokenEndpointAuthMethod,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) clock: TimeSource,
 }
@@ -46,7 +48,7 @@ pub(crate) struct Services {
 #[derive(Clone)]
 pub(crate) struct Call {
     key: Key,
-    tenant: Tenant,
+    tenant: Option<Tenant>,
     request: TokenRequest,
     correlation_id: Option<Uuid>,
 }
@@ -55,6 +57,32 @@ impl ConfidentialClient {
     /// Starts a client for the application (client) id of the registration, usually a GUID.
     pub fn builder(client_id: impl Into<String>) -> ConfidentialClientBuilder {
         ConfidentialClientBuilder::new(client_id.into())
+    }
+
+    /// Makes a client from the environment variables that Azure's SDKs and workload identity use.
+    ///
+    /// | variable | what it holds |
+    /// |---|---|
+    /// | `AZURE_TENANT_ID` | the tenant's id or one of its domains |
+    /// | `AZURE_CLIENT_ID` | the application (client) id |
+    /// | `AZURE_CLIENT_SECRET` | a client secret |
+    /// | `AZURE_CLIENT_CERTIFICATE_PATH` | or the path of a certificate with its private key: PEM, or with the feature `pkcs12` PKCS#12 |
+    /// | `AZURE_CLIENT_CERTIFICATE_PASSWORD` | that file's password, if it has one |
+    /// | `AZURE_FEDERATED_TOKEN_FILE` | or the path of a file with a client assertion, as Kubernetes mounts it |
+    /// | `AZURE_AUTHORITY_HOST` | another cloud, such as `https://login.microsoftonline.us/`; always https |
+    ///
+    /// One of the three credentials is needed, and one only; an empty variable counts as unset. The
+    /// certificate is read now, so that a file that cannot be used is found at the start, and read
+    /// again when it has been replaced. For anything more, such as a transport, begin with
+    /// [`ConfidentialClientBuilder::from_env`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`], naming each variable that is missing or contradicts another, and never
+    /// showing a value; [`Error::Credential`] for a certificate file that cannot be used; and what
+    /// [`build`](ConfidentialClientBuilder::build) finds.
+    pub fn from_env() -> Result<Self, Error> {
+        ConfidentialClientBuilder::from_env()?.build()
     }
 
     /// Gets a token for the application itself, by the client-credentials grant
@@ -130,17 +158,37 @@ impl ConfidentialClient {
         Ok(TokenProvider::new(self.clone(), slot, call))
     }
 
+    /// The certificate that the client proves its identity with, for a health check: the one it was
+    /// built with, or the one its source gave last. `None` before the source was first asked, and
+    /// for a client with another credential. Does no I/O.
+    pub fn certificate(&self) -> Option<Certificate> {
+        self.0.services.credential.certificate()
+    }
+
     /// Checks everything that can be known before the network.
     fn check_for_application(&self, request: TokenRequest) -> Result<Call, Error> {
+        let endpoints = &self.0.services.endpoints;
         let scopes = request.requested_scopes();
-        scopes.check_for_application()?;
-        let tenant = match request.requested_tenant()? {
-            Some(tenant) => tenant.clone(),
-            None => self.0.services.endpoints.tenant().clone(),
+        let tenant = match (request.requested_tenant()?, endpoints.tenant()) {
+            (Some(tenant), Some(_)) | (None, Some(tenant)) => {
+                tenant.check_for_application()?;
+                scopes.check_for_application()?;
+                Some(tenant.clone())
+            }
+            (None, None) => {
+                scopes.check_characters()?;
+                None
+            }
+            (Some(tenant), None) => {
+                return Err(Error::config(format!(
+                    "the tenant '{}' cannot be asked: the authority '{endpoints}' has no tenants",
+                    tenant.as_str()
+                )));
+            }
         };
-        tenant.check_for_application()?;
+        let folded = tenant.as_ref().map(Tenant::folded);
         let key = Key {
-            tenant: Arc::clone(tenant.folded()),
+            tenant: folded.map(Arc::clone).unwrap_or_default(),
             scopes: scopes.set().clone(),
             kind: Kind::Application,
         };
@@ -205,19 +253,45 @@ impl ConfidentialClient {
 }
 
 impl Services {
-    /// One token request, from credential to parsed answer.
+    /// A token by the credential of now; by the next one, should it be refused and replaced.
     async fn request_token(&self, call: &Call, id: &str) -> Result<Issued, Error> {
-        let endpoint = self.endpoints.token_endpoint(&call.tenant);
+        let credential = self.credential.current(self.clock.now().wall).await?;
+        let refusal = match self.ask(call, id, &credential).await {
+            Err(error) if credential.is_refused_by(&error) => error,
+            answer => return answer,
+        };
         let now = self.clock.now();
-        let tenant = call.tenant.as_str();
-        let context = AssertionContext::new(&self.client_id, tenant, endpoint.as_str(), id);
-        let proof = self.credential.prove(context, now.wall).await?;
+        let Some(other) = self.credential.other_than(&credential, now.wall).await else {
+            return Err(refusal);
+        };
+        tracing::info!(
+            correlation_id = id,
+            "the identity provider refused the credential; the request is repeated with the one that has replaced it"
+        );
+        self.ask(call, id, &other).await
+    }
+
+    /// One token request, from proof to parsed answer.
+    async fn ask(&self, call: &Call, id: &str, credential: &Credential) -> Result<Issued, Error> {
+        let endpoint = self.endpoints.token_endpoint(call.tenant.as_ref());
+        let now = self.clock.now();
+        let tenant = call.tenant.as_ref().map(Tenant::as_str);
+        let context = AssertionContext {
+            client_id: self.client_id.clone(),
+            tenant_id: tenant.map(str::to_owned),
+            token_endpoint: endpoint.to_string(),
+            audience: self.endpoints.audience(&endpoint).to_owned(),
+            correlation_id: id.to_owned(),
+        };
+        let basic = self.auth_method == TokenEndpointAuthMethod::ClientSecretBasic;
+        let proof = credential.prove(context, now.wall, basic).await?;
         let request = TokenHttpRequest {
             endpoint: &endpoint,
             client_id: &self.client_id,
             proof: &proof,
             scopes: call.request.requested_scopes().as_str(),
             correlation_id: id,
+            is_entra: self.endpoints.is_entra(),
         }
         .to_http()?;
         tracing::debug!(correlation_id = id, "token request");

@@ -2,80 +2,158 @@ use std::fmt;
 
 use url::{Host, Url};
 
-use crate::authority::{Authority, Tenant};
+use crate::authority::{Authority, Kind, Tenant};
 use crate::error::Error;
 
 /// The checked endpoints of an authority: whoever holds one never asks whether it is https.
 #[derive(Clone, Debug)]
-pub(crate) struct Endpoints {
-    base: Url,
-    tenant: Tenant,
+pub(crate) enum Endpoints {
+    Entra {
+        base: Url,
+        tenant: Tenant,
+    },
+    Oidc {
+        issuer: Url,
+        token_endpoint: Url,
+        audience: String,
+    },
 }
 
 impl Endpoints {
     pub(crate) fn of(authority: &Authority) -> Result<Self, Error> {
-        let tenant = Tenant::parse(authority.tenant())?;
-        let base = parse_base(&authority.cloud().base())?;
-        Ok(Self { base, tenant })
+        match &authority.kind {
+            Kind::Entra { cloud, tenant } => {
+                if authority.token_endpoint.is_some()
+                    || authority.client_assertion_audience.is_some()
+                {
+                    return Err(Error::config(
+                        "the token endpoint and the assertion's audience of a Microsoft Entra ID authority follow from its tenant; leave them out",
+                    ));
+                }
+                let tenant = Tenant::parse(tenant)?;
+                let base = parse("the authority", &cloud.base())?;
+                if base.path() != "/" || base.query().is_some() {
+                    return Err(refusal(
+                        "the authority",
+                        &cloud.base(),
+                        "give scheme, host and port alone; the tenant is its own argument",
+                    ));
+                }
+                Ok(Self::Entra { base, tenant })
+            }
+            Kind::Oidc { issuer } => {
+                let url = parse("the issuer", issuer)?;
+                if url.query().is_some() {
+                    return Err(refusal("the issuer", issuer, "an issuer has no query"));
+                }
+                let Some(token_endpoint) = &authority.token_endpoint else {
+                    return Err(Error::config(format!(
+                        "the issuer '{url}' has no token endpoint; call Authority::token_endpoint(..), since it is not looked up yet"
+                    )));
+                };
+                let audience = authority.client_assertion_audience.as_ref();
+                Ok(Self::Oidc {
+                    issuer: url,
+                    token_endpoint: parse("the token endpoint", token_endpoint)?,
+                    // As it was written: an issuer is compared letter by letter.
+                    audience: audience.unwrap_or(issuer).clone(),
+                })
+            }
+        }
     }
 
-    /// The tenant of requests that name none.
-    pub(crate) fn tenant(&self) -> &Tenant {
-        &self.tenant
+    /// The tenant of requests that name none; an OpenID provider has none.
+    pub(crate) fn tenant(&self) -> Option<&Tenant> {
+        match self {
+            Self::Entra { tenant, .. } => Some(tenant),
+            Self::Oidc { .. } => None,
+        }
     }
 
-    pub(crate) fn token_endpoint(&self, tenant: &Tenant) -> Url {
-        let mut url = self.base.clone();
-        url.set_path(&format!("{}/oauth2/v2.0/token", tenant.as_str()));
-        url
+    pub(crate) fn token_endpoint(&self, tenant: Option<&Tenant>) -> Url {
+        match self {
+            Self::Entra { base, tenant: own } => {
+                let mut url = base.clone();
+                let tenant = tenant.unwrap_or(own);
+                url.set_path(&format!("{}/oauth2/v2.0/token", tenant.as_str()));
+                url
+            }
+            Self::Oidc { token_endpoint, .. } => token_endpoint.clone(),
+        }
+    }
+
+    /// The `aud` of an assertion for this token endpoint. An OpenID provider's endpoint may be
+    /// somebody else's choice, so there it is its issuer.
+    pub(crate) fn audience<'a>(&'a self, token_endpoint: &'a Url) -> &'a str {
+        match self {
+            Self::Entra { .. } => token_endpoint.as_str(),
+            Self::Oidc { audience, .. } => audience,
+        }
+    }
+
+    pub(crate) fn is_entra(&self) -> bool {
+        matches!(self, Self::Entra { .. })
+    }
+
+    /// Where the credential is sent.
+    #[cfg(feature = "reqwest")]
+    fn target(&self) -> &Url {
+        match self {
+            Self::Entra { base, .. } => base,
+            Self::Oidc { token_endpoint, .. } => token_endpoint,
+        }
     }
 
     #[cfg(feature = "reqwest")]
     pub(crate) fn is_https(&self) -> bool {
-        self.base.scheme() == "https"
+        self.target().scheme() == "https"
     }
 
     /// Whether it is this machine itself, by a literal address: never behind a proxy.
     #[cfg(feature = "reqwest")]
     pub(crate) fn is_loopback(&self) -> bool {
-        is_loopback(&self.base)
+        is_loopback(self.target())
     }
 }
 
 impl fmt::Display for Endpoints {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.base, self.tenant.as_str())
+        match self {
+            Self::Entra { base, tenant } => write!(f, "{base}{}", tenant.as_str()),
+            Self::Oidc { issuer, .. } => issuer.fmt(f),
+        }
     }
 }
 
-fn parse_base(text: &str) -> Result<Url, Error> {
+/// Parses a URL that a credential may be sent to.
+fn parse(what: &str, text: &str) -> Result<Url, Error> {
     if text.contains('@') {
         // The text is not repeated: it may hold a password.
-        return Err(Error::config(
-            "the authority cannot be used: it holds an '@', as of a user name or password; give scheme, host and port alone",
-        ));
+        return Err(Error::config(format!(
+            "{what} cannot be used: it holds an '@', as of a user name or password; give scheme, host and port alone"
+        )));
     }
-    let refuse = |why: &str| {
-        let shown = text.split(['?', '#']).next().unwrap_or_default();
-        Err(Error::config(format!(
-            "the authority {shown:?} cannot be used: {why}"
-        )))
-    };
-    let url = match Url::parse(text) {
-        Ok(url) => url,
-        Err(error) => return refuse(&format!("{error}")),
-    };
-    if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
-        return refuse("give scheme, host and port alone; the tenant is its own argument");
-    }
+    let url = Url::parse(text).map_err(|error| refusal(what, text, &error.to_string()))?;
     match url.scheme() {
+        _ if url.fragment().is_some() => Err(refusal(
+            what,
+            text,
+            "it has a fragment; give scheme, host and port alone",
+        )),
         "https" => Ok(url),
         "http" if is_loopback(&url) => Ok(url),
-        "http" => refuse(
+        "http" => Err(refusal(
+            what,
+            text,
             "the credential could cross the network in the clear; use https, or for this machine itself an address such as 127.0.0.1 instead of a name",
-        ),
-        _ => refuse("the scheme must be https"),
+        )),
+        _ => Err(refusal(what, text, "the scheme must be https")),
     }
+}
+
+fn refusal(what: &str, text: &str, why: &str) -> Error {
+    let shown = text.split(['?', '#']).next().unwrap_or_default();
+    Error::config(format!("{what} {shown:?} cannot be used: {why}"))
 }
 
 /// Only a literal address counts: `localhost` is whatever a resolver says.
@@ -117,7 +195,9 @@ mod tests {
             ),
         ] {
             let endpoints = Endpoints::of(&Authority::entra(cloud, "contoso.com")).unwrap();
-            assert_eq!(endpoints.token_endpoint(endpoints.tenant()).as_str(), url);
+            let endpoint = endpoints.token_endpoint(None);
+            assert_eq!(endpoint.as_str(), url);
+            assert_eq!(endpoints.audience(&endpoint), url);
         }
     }
 

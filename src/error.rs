@@ -156,6 +156,20 @@ impl Error {
         Self::Credential(Failure::new(message).into())
     }
 
+    /// The same error, found in `what`.
+    pub(crate) fn about(self, what: &str) -> Self {
+        let tell = |details: ErrorDetails| {
+            let mut failure = Failure::clone(&details.0);
+            failure.message = format!("the {what} cannot be used: {}", failure.message);
+            failure.into()
+        };
+        match self {
+            Self::Config(details) => Self::Config(tell(details)),
+            Self::Credential(details) => Self::Credential(tell(details)),
+            other => other,
+        }
+    }
+
     /// The same error, as it is told to someone who comes `remaining` before the wait is over.
     pub(crate) fn with_retry_after(&self, remaining: Duration) -> Self {
         let wait = |details: &ErrorDetails| {

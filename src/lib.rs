@@ -90,14 +90,15 @@ pub mod testing;
 
 pub use authority::{Authority, Cloud};
 pub use builder::ConfidentialClientBuilder;
-pub use certificate::Certificate;
+pub use certificate::{Certificate, Signer, SignerFuture, SigningAlgorithm};
 pub use client::ConfidentialClient;
 pub use credential::{
-    AssertionContext, ClientAssertionFuture, ClientAssertionProvider, FederatedTokenFile,
+    AssertionContext, CertificateFile, ClientAssertionFuture, ClientAssertionProvider,
+    CredentialFuture, CredentialSource, FederatedTokenFile, SecretFile,
 };
 pub use error::{Error, ErrorDetails, ServerError};
 pub use provider::TokenProvider;
-pub use request::TokenRequest;
+pub use request::{TokenEndpointAuthMethod, TokenRequest};
 pub use secret::Secret;
 pub use time::Clock;
 pub use token::{AccessToken, TokenSource};

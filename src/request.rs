@@ -1,11 +1,14 @@
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method};
 use url::Url;
-use url::form_urlencoded::Serializer;
+use url::form_urlencoded::{Serializer, byte_serialize};
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use crate::authority::Tenant;
 use crate::error::Error;
@@ -115,11 +118,53 @@ impl From<&TokenRequest> for TokenRequest {
     }
 }
 
+/// How a client secret goes to the token endpoint, by its name in [RFC 7591 section 2].
+///
+/// [RFC 7591 section 2]: https://www.rfc-editor.org/rfc/rfc7591#section-2
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TokenEndpointAuthMethod {
+    /// In the form, as MSAL sends it.
+    #[default]
+    ClientSecretPost,
+    /// In the `Authorization` header, client id and secret each percent-encoded first
+    /// ([RFC 6749 section 2.3.1](https://www.rfc-editor.org/rfc/rfc6749#section-2.3.1)).
+    ClientSecretBasic,
+}
+
 /// How the client proves who it is, ready to be sent.
 pub(crate) enum Proof {
+    /// A secret in the form.
     Secret(Secret),
+    /// A secret, and the credentials that stand in the `Authorization` header for it.
+    Basic { secret: Secret, credentials: Secret },
     /// A signed JWT ([RFC 7523 section 2.2](https://www.rfc-editor.org/rfc/rfc7523#section-2.2)).
     Assertion(Secret),
+}
+
+impl Proof {
+    /// By `client_secret_basic`: client id and secret encoded as a form is, and then in base64.
+    pub(crate) fn basic(client_id: &str, secret: Secret) -> Self {
+        let encoded = |text: &str| -> String { byte_serialize(text.as_bytes()).collect() };
+        let encoded_secret = Zeroizing::new(encoded(secret.expose()));
+        let both = Zeroizing::new(format!("{}:{}", encoded(client_id), *encoded_secret));
+        Self::Basic {
+            secret,
+            credentials: BASE64_STANDARD.encode(both.as_bytes()).into(),
+        }
+    }
+
+    /// What nobody else may read, in each of its forms.
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        let (first, second) = match self {
+            Self::Secret(secret) | Self::Assertion(secret) => (secret, None),
+            Self::Basic {
+                secret,
+                credentials,
+            } => (credentials, Some(secret)),
+        };
+        [first].into_iter().chain(second)
+    }
 }
 
 /// A client-credentials grant ([RFC 6749 section 4.4.2]), as it goes to the token endpoint.
@@ -131,11 +176,12 @@ pub(crate) struct TokenHttpRequest<'a> {
     pub(crate) proof: &'a Proof,
     pub(crate) scopes: &'a str,
     pub(crate) correlation_id: &'a str,
+    pub(crate) is_entra: bool,
 }
 
 impl TokenHttpRequest<'_> {
     pub(crate) fn to_http(&self) -> Result<http::Request<Bytes>, Error> {
-        http::Request::builder()
+        let mut request = http::Request::builder()
             .method(Method::POST)
             .uri(self.endpoint.as_str())
             .header(CONTENT_TYPE, FORM)
@@ -156,27 +202,46 @@ impl TokenHttpRequest<'_> {
                 HeaderValue::from_static("retry-after, h429"),
             )
             .body(self.form().into())
-            .map_err(|error| Error::config(format!("the token request cannot be built: {error}")))
+            .map_err(not_built)?;
+        if let Proof::Basic { credentials, .. } = self.proof {
+            let value = Zeroizing::new(format!("Basic {}", credentials.expose()));
+            let mut value = HeaderValue::from_str(&value).map_err(not_built)?;
+            value.set_sensitive(true);
+            request.headers_mut().insert(AUTHORIZATION, value);
+        }
+        Ok(request)
     }
 
     /// The body, in the order MSAL sends it.
     fn form(&self) -> String {
         let mut form = Serializer::new(String::new());
-        form.append_pair("client_id", self.client_id);
         match self.proof {
+            // Who and how is then said once, in the header.
+            Proof::Basic { .. } => {}
             Proof::Secret(secret) => {
+                form.append_pair("client_id", self.client_id);
                 form.append_pair("client_secret", secret.expose());
             }
             Proof::Assertion(assertion) => {
+                form.append_pair("client_id", self.client_id);
                 form.append_pair("client_assertion_type", JWT_BEARER);
                 form.append_pair("client_assertion", assertion.expose());
             }
         }
-        form.append_pair("scope", self.scopes);
+        if !self.scopes.is_empty() {
+            form.append_pair("scope", self.scopes);
+        }
         form.append_pair("grant_type", "client_credentials");
-        form.append_pair("client_info", "2");
+        if self.is_entra {
+            form.append_pair("client_info", "2");
+        }
         form.finish()
     }
+}
+
+fn not_built(error: impl Into<http::Error>) -> Error {
+    let error = error.into();
+    Error::config(format!("the token request cannot be built: {error}"))
 }
 
 /// The name this library goes by at the identity provider.
@@ -196,6 +261,7 @@ mod tests {
             proof: &proof,
             scopes: "api://a/.default",
             correlation_id: "id",
+            is_entra: true,
         };
         let body = request.to_http().unwrap().into_body();
         String::from_utf8(body.to_vec()).unwrap()

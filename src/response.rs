@@ -19,7 +19,7 @@ use refusal::{oauth_error, refusal};
 /// What a token response is read against: the request it answers.
 pub(crate) struct Asked<'a> {
     pub(crate) key: Key,
-    pub(crate) tenant: &'a str,
+    pub(crate) tenant: Option<&'a str>,
     pub(crate) scopes: &'a str,
     pub(crate) correlation_id: &'a str,
     pub(crate) proof: &'a Proof,
@@ -89,7 +89,7 @@ fn success(
         token,
         lifetime,
         scopes,
-        Some(asked.tenant),
+        asked.tenant,
         asked.correlation_id,
     ) {
         Some(issued) => Ok(issued),
@@ -181,7 +181,7 @@ mod tests {
         let key = Issued::sample("t", "x", 1, now).key().clone();
         let asked = Asked {
             key: key.clone(),
-            tenant: "t",
+            tenant: Some("t"),
             scopes: "asked/.default",
             correlation_id: "our-id",
             proof: &Proof::Secret(Secret::from("hunter2 &")),

@@ -51,12 +51,7 @@ impl Scopes {
     }
 
     /// Checks what every provider asks of a scope.
-    pub(crate) fn check(&self) -> Result<(), Error> {
-        if self.wire.is_empty() {
-            return Err(Error::config(
-                "no scope; ask for '{application ID URI}/.default', for Microsoft Graph 'https://graph.microsoft.com/.default'",
-            ));
-        }
+    pub(crate) fn check_characters(&self) -> Result<(), Error> {
         match self.iter().find(|scope| !scope.bytes().all(is_scope_char)) {
             Some(scope) => Err(Error::config(format!(
                 "the scope {scope:?} holds a character that no scope may hold (RFC 6749 section 3.3)"
@@ -68,7 +63,12 @@ impl Scopes {
     /// Checks Entra's rule for application access: permissions are declared at registration, so
     /// the one thing to ask for is a resource's `/.default`.
     pub(crate) fn check_for_application(&self) -> Result<(), Error> {
-        self.check()?;
+        if self.wire.is_empty() {
+            return Err(Error::config(
+                "no scope; ask for '{application ID URI}/.default', for Microsoft Graph 'https://graph.microsoft.com/.default'",
+            ));
+        }
+        self.check_characters()?;
         let mut first = None;
         for scope in self.iter() {
             if scope == "/.default" {

@@ -1,127 +1,127 @@
-use std::sync::Arc;
-
-use jsonwebtoken::crypto::JwtSigner;
+use rustls_pki_types::PrivateKeyDer as Kind;
 use zeroize::Zeroizing;
 
+use super::SigningAlgorithm;
 use crate::error::Error;
+
+#[cfg(feature = "aws-lc-rs")]
+pub(crate) mod aws_lc;
+#[cfg(all(feature = "rust-crypto", not(feature = "aws-lc-rs")))]
+mod rust_crypto;
+
+#[cfg(feature = "aws-lc-rs")]
+use aws_lc as backend;
+#[cfg(all(feature = "rust-crypto", not(feature = "aws-lc-rs")))]
+use rust_crypto as backend;
 
 /// A private key as it stands in a file; wiped when dropped.
 #[cfg_attr(
-    not(feature = "aws-lc-rs"),
+    not(any(feature = "aws-lc-rs", feature = "rust-crypto")),
     expect(dead_code, reason = "no signing backend reads it")
 )]
 pub(crate) enum PrivateKeyDer {
     Pkcs8(Zeroizing<Vec<u8>>),
     Pkcs1(Zeroizing<Vec<u8>>),
+    Sec1(Zeroizing<Vec<u8>>),
 }
+
+impl PrivateKeyDer {
+    /// Tells the format by how the DER begins.
+    pub(super) fn detect(der: &[u8]) -> Option<Self> {
+        let bytes = Zeroizing::new(der.to_vec());
+        match Kind::try_from(der) {
+            Ok(Kind::Pkcs8(_)) => Some(Self::Pkcs8(bytes)),
+            Ok(Kind::Pkcs1(_)) => Some(Self::Pkcs1(bytes)),
+            Ok(Kind::Sec1(_)) => Some(Self::Sec1(bytes)),
+            _ => None,
+        }
+    }
+}
+
+/// A signature that could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("the private key does not sign with {0}")]
+pub(crate) struct SigningFailed(SigningAlgorithm);
 
 /// A private key, parsed once: parsing costs half as much as a signature.
-pub(crate) struct PrivateKey {
-    signer: Arc<dyn JwtSigner + Send + Sync>,
-    public_key: Vec<u8>,
+#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+pub(crate) struct PrivateKey(backend::KeyPair);
+
+#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+impl PrivateKey {
+    pub(super) fn parse(der: &PrivateKeyDer) -> Result<Self, Error> {
+        backend::KeyPair::parse(der).map(Self)
+    }
+
+    /// The public half as a certificate holds it: PKCS#1 DER, or a point uncompressed.
+    pub(super) fn public_key(&self) -> &[u8] {
+        self.0.public_key()
+    }
+
+    pub(crate) fn sign(
+        &self,
+        algorithm: SigningAlgorithm,
+        message: &[u8],
+    ) -> Result<Vec<u8>, SigningFailed> {
+        let signature = self.0.sign(algorithm, message);
+        signature.ok_or(SigningFailed(algorithm))
+    }
 }
 
+/// Without a backend there is no private key.
+#[cfg(not(any(feature = "aws-lc-rs", feature = "rust-crypto")))]
+pub(crate) enum PrivateKey {}
+
+#[cfg(not(any(feature = "aws-lc-rs", feature = "rust-crypto")))]
 impl PrivateKey {
-    pub(crate) fn signer(&self) -> Arc<dyn JwtSigner + Send + Sync> {
-        Arc::clone(&self.signer)
-    }
-
-    /// The public half as PKCS#1 DER, to be compared with a certificate's.
-    pub(crate) fn public_key(&self) -> &[u8] {
-        &self.public_key
-    }
-
-    #[cfg(feature = "aws-lc-rs")]
-    pub(crate) fn parse(der: &PrivateKeyDer) -> Result<Self, Error> {
-        let (signer, public_key) = aws_lc::RsaSigner::parse(der)?;
-        Ok(Self {
-            signer: Arc::new(signer),
-            public_key,
-        })
-    }
-
-    #[cfg(not(feature = "aws-lc-rs"))]
-    pub(crate) fn parse(_: &PrivateKeyDer) -> Result<Self, Error> {
+    pub(super) fn parse(_: &PrivateKeyDer) -> Result<Self, Error> {
         Err(Error::config(
-            "no signing backend is compiled in; enable the feature 'aws-lc-rs' of confidential-client to use a certificate",
+            "no signing backend is compiled in; enable the feature 'aws-lc-rs' or 'rust-crypto' of confidential-client to use a private key",
         ))
     }
+
+    pub(super) fn public_key(&self) -> &[u8] {
+        match *self {}
+    }
+
+    pub(crate) fn sign(&self, _: SigningAlgorithm, _: &[u8]) -> Result<Vec<u8>, SigningFailed> {
+        match *self {}
+    }
 }
 
-/// Signing with aws-lc-rs, which the default TLS brings along anyway.
-#[cfg(feature = "aws-lc-rs")]
-pub(crate) mod aws_lc {
-    use aws_lc_rs::rand::SystemRandom;
-    use aws_lc_rs::signature::{KeyPair, RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaKeyPair};
-    use jsonwebtoken::Algorithm;
-    use jsonwebtoken::crypto::JwtSigner;
-    use jsonwebtoken::signature;
-
-    use super::PrivateKeyDer;
-    use crate::error::Error;
-
-    pub(crate) struct RsaSigner {
-        pair: RsaKeyPair,
-        algorithm: Algorithm,
+/// Whether `signature` is `public_key`'s, as far as a backend is there to tell.
+pub(crate) fn verify(
+    public_key: &[u8],
+    algorithm: SigningAlgorithm,
+    message: &[u8],
+    signature: &[u8],
+) -> bool {
+    #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+    return backend::verify(public_key, algorithm, message, signature);
+    #[cfg(not(any(feature = "aws-lc-rs", feature = "rust-crypto")))]
+    {
+        let _ = (public_key, algorithm, message, signature);
+        true
     }
+}
 
-    impl RsaSigner {
-        /// A PS256 signer and its public key.
-        pub(super) fn parse(der: &PrivateKeyDer) -> Result<(Self, Vec<u8>), Error> {
-            let pair = match der {
-                PrivateKeyDer::Pkcs8(der) => RsaKeyPair::from_pkcs8(der),
-                PrivateKeyDer::Pkcs1(der) => RsaKeyPair::from_der(der),
-            };
-            let pair = pair.map_err(|rejected| match rejected.description_() {
-                "TooSmall" => Error::credential(
-                    "the RSA key has under 2048 bits, which is not safe; make a new key and certificate and register it with the application",
-                ),
-                "WrongAlgorithm" => crate::certificate::not_rsa(),
-                _ => Error::credential(
-                    "the private key cannot be read: it is not a PKCS#8 or PKCS#1 RSA key",
-                ),
-            })?;
-            let public_key = pair.public_key().as_ref().to_vec();
-            let algorithm = Algorithm::PS256;
-            Ok((Self { pair, algorithm }, public_key))
-        }
+#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+fn unsupported() -> Error {
+    Error::credential(
+        "the private key is neither an RSA key of 2048 bits or more nor a P-256 key; Microsoft Entra ID takes RSA alone",
+    )
+}
 
-        /// A fresh RS256 signer, for a test's identity provider.
-        #[cfg(feature = "testing")]
-        pub(crate) fn generate() -> Result<Self, aws_lc_rs::error::Unspecified> {
-            Ok(Self {
-                pair: RsaKeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048)?,
-                algorithm: Algorithm::RS256,
-            })
-        }
+#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+fn too_small() -> Error {
+    Error::credential(
+        "the RSA key has under 2048 bits, which is not safe; make a new key and certificate and register it with the application",
+    )
+}
 
-        #[cfg(feature = "testing")]
-        pub(crate) fn public_key(&self) -> &aws_lc_rs::rsa::PublicKey {
-            self.pair.public_key()
-        }
-    }
-
-    impl signature::Signer<Vec<u8>> for RsaSigner {
-        fn try_sign(&self, message: &[u8]) -> Result<Vec<u8>, signature::Error> {
-            let mut signature = vec![0; self.pair.public_modulus_len()];
-            let random = SystemRandom::new();
-            match self.algorithm {
-                Algorithm::RS256 => {
-                    self.pair
-                        .sign(&RSA_PKCS1_SHA256, &random, message, &mut signature)
-                }
-                _ => self
-                    .pair
-                    .sign(&RSA_PSS_SHA256, &random, message, &mut signature),
-            }
-            .map_err(|_| signature::Error::new())?;
-            Ok(signature)
-        }
-    }
-
-    impl JwtSigner for RsaSigner {
-        fn algorithm(&self) -> Algorithm {
-            self.algorithm
-        }
-    }
+#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+fn unreadable() -> Error {
+    Error::credential(
+        "the private key cannot be read: it is not a PKCS#8, PKCS#1 or SEC 1 key, or its numbers do not belong together",
+    )
 }

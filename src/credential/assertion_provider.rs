@@ -1,6 +1,4 @@
 use std::error::Error as StdError;
-use std::fmt;
-use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
 /// What a [`ClientAssertionProvider`] returns: the assertion, or why there is none.
@@ -11,7 +9,7 @@ pub type ClientAssertionFuture<'a> =
 /// service, or another application that vouches for this one ([RFC 7523 section 2.2]).
 ///
 /// Asked for every token request, and never cached here: what it returns must be good now. Closures
-/// that return a future are providers, and so are [`FederatedTokenFile`] and
+/// that return a future are providers, and so are [`FederatedTokenFile`](crate::FederatedTokenFile) and
 /// [`TokenProvider`](crate::TokenProvider): the token of one application as the assertion of
 /// another, for the scope `api://AzureADTokenExchange/.default`.
 ///
@@ -26,7 +24,7 @@ pub type ClientAssertionFuture<'a> =
 ///     .tenant("contoso.onmicrosoft.com")
 ///     .client_assertion(|context: AssertionContext| async move {
 ///         // A signing service is asked here.
-///         Ok(format!("an assertion for {}", context.token_endpoint()))
+///         Ok(format!("an assertion for {}", context.audience()))
 ///     })
 /// #   .transport(|request: Request<Bytes>| async move {
 /// #       let form = String::from_utf8(request.into_body().to_vec())?;
@@ -69,38 +67,31 @@ where
 /// The token request that an assertion is for.
 #[derive(Clone, Debug)]
 pub struct AssertionContext {
-    client_id: String,
-    tenant_id: String,
-    token_endpoint: String,
-    correlation_id: String,
+    pub(crate) client_id: String,
+    pub(crate) tenant_id: Option<String>,
+    pub(crate) token_endpoint: String,
+    pub(crate) audience: String,
+    pub(crate) correlation_id: String,
 }
 
 impl AssertionContext {
-    pub(crate) fn new(
-        client_id: &str,
-        tenant_id: &str,
-        token_endpoint: &str,
-        correlation_id: &str,
-    ) -> Self {
-        Self {
-            client_id: client_id.to_owned(),
-            tenant_id: tenant_id.to_owned(),
-            token_endpoint: token_endpoint.to_owned(),
-            correlation_id: correlation_id.to_owned(),
-        }
-    }
-
     /// The application's client id: the assertion's `iss` and `sub`, where it is self-issued.
     pub fn client_id(&self) -> &str {
         &self.client_id
     }
 
-    /// The tenant that is asked, by its id or a domain.
-    pub fn tenant_id(&self) -> &str {
-        &self.tenant_id
+    /// The tenant that is asked, by its id or a domain; `None` where the provider has none.
+    pub fn tenant_id(&self) -> Option<&str> {
+        self.tenant_id.as_deref()
     }
 
-    /// The URL that the assertion is sent to: its `aud`, where it is self-issued.
+    /// The assertion's `aud`, where it is self-issued: the token endpoint for Microsoft Entra ID,
+    /// another provider's issuer.
+    pub fn audience(&self) -> &str {
+        &self.audience
+    }
+
+    /// The URL that the assertion is sent to.
     pub fn token_endpoint(&self) -> &str {
         &self.token_endpoint
     }
@@ -109,60 +100,4 @@ impl AssertionContext {
     pub fn correlation_id(&self) -> &str {
         &self.correlation_id
     }
-}
-
-/// A file that holds an assertion and is kept fresh by somebody else, as Kubernetes does for
-/// workload identity. It is read anew for every token request.
-///
-/// ```
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use confidential_client::{ConfidentialClient, FederatedTokenFile};
-///
-/// let client = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
-///     .tenant("contoso.onmicrosoft.com")
-///     .client_assertion(FederatedTokenFile::new("/var/run/secrets/azure/tokens/azure-identity-token"))
-///     .build()?; // does not read the file yet
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug)]
-pub struct FederatedTokenFile {
-    path: PathBuf,
-}
-
-impl FederatedTokenFile {
-    /// A file by its path, which need not exist yet.
-    pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into() }
-    }
-}
-
-impl ClientAssertionProvider for FederatedTokenFile {
-    fn client_assertion(&self, _: AssertionContext) -> ClientAssertionFuture<'_> {
-        let path = self.path.clone();
-        Box::pin(async move {
-            let read = tokio::task::spawn_blocking(move || match std::fs::read_to_string(&path) {
-                // A file usually ends in a newline.
-                Ok(assertion) => Ok(assertion.trim().to_owned()),
-                Err(source) => Err(Unreadable { path, source }),
-            });
-            Ok(read.await??)
-        })
-    }
-
-    fn describe(&self) -> String {
-        format!("federated token file {}", shown(&self.path))
-    }
-}
-
-/// The federated token file cannot be read.
-#[derive(Debug, thiserror::Error)]
-#[error("the federated token file {} cannot be read", shown(.path))]
-struct Unreadable {
-    path: PathBuf,
-    source: std::io::Error,
-}
-
-fn shown(path: &Path) -> impl fmt::Display {
-    path.display().to_string()
 }

@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+
 use crate::error::Escaped;
 use crate::request::Proof;
 
@@ -7,18 +9,26 @@ use crate::request::Proof;
 /// What stands there as we sent it is masked. A text that then still holds it otherwise encoded, or
 /// a piece of it, is withheld altogether.
 pub(super) fn presentable(text: &str, proof: &Proof) -> String {
-    let (Proof::Secret(own) | Proof::Assertion(own)) = proof;
-    let own = own.expose();
+    let mut text = Cow::Borrowed(text);
+    for own in proof.secrets() {
+        match masked(&text, own.expose()) {
+            Some(masked) => text = masked.into(),
+            None => return WITHHELD.to_owned(),
+        }
+    }
+    text.chars().take(LONGEST).collect()
+}
+
+/// The text without the credential; none where a piece of it would be left.
+fn masked(text: &str, own: &str) -> Option<String> {
     let encoded: String = url::form_urlencoded::byte_serialize(own.as_bytes()).collect();
     // Masked before it is cut, so that no head of it is left at the end.
     let text: String = text.chars().take(LONGEST + encoded.len()).collect();
     let text = text.replace(own, MASK).replace(&encoded, MASK);
     let letters: String = own.chars().filter(char::is_ascii_alphanumeric).collect();
     let repeats = letters.len() >= SHORTEST && letters_of_encoded(&text).contains(&letters);
-    if repeats || pieces(own).any(|piece| text.contains(piece)) {
-        return WITHHELD.to_owned();
-    }
-    text.chars().take(LONGEST).collect()
+    let repeats = repeats || pieces(own).any(|piece| text.contains(piece));
+    (!repeats).then_some(text)
 }
 
 /// The first characters of a server's text, on one line, without the credential we sent, and

@@ -2,6 +2,9 @@ use std::borrow::Borrow;
 use std::time::Duration;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use jsonwebtoken::Header;
 use uuid::Uuid;
 
 use crate::certificate::Certificate;
@@ -113,12 +116,18 @@ impl Application {
         self.roles.iter().map(|(resource, _)| resource.as_str())
     }
 
-    pub(super) fn certificate_with(&self, thumbprint_s256: &str) -> Option<&Certificate> {
+    /// The certificate of either thumbprint, as an assertion's header names it.
+    pub(super) fn certificate_with(&self, header: &Header) -> Option<&Certificate> {
         // Entra also takes base64url with padding.
-        let thumbprint = thumbprint_s256.trim_end_matches('=');
-        self.certificates
-            .iter()
-            .find(|certificate| certificate.thumbprint_s256() == thumbprint)
+        let decode = |thumbprint: &Option<String>| {
+            let thumbprint = thumbprint.as_deref()?.trim_end_matches('=');
+            BASE64_URL_SAFE_NO_PAD.decode(thumbprint).ok()
+        };
+        let (sha256, sha1) = (decode(&header.x5t_s256), decode(&header.x5t));
+        self.certificates.iter().find(|certificate| match &sha256 {
+            Some(sha256) => certificate.sha256() == sha256,
+            None => sha1.as_deref() == Some(certificate.sha1()),
+        })
     }
 
     pub(super) fn roles_of(&self, resource: &str) -> Vec<&str> {

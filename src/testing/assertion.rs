@@ -41,8 +41,9 @@ pub(super) fn check(
         .decode(signature)
         .map_err(|_| malformed())?;
 
-    let thumbprint = header.x5t_s256.as_deref().unwrap_or_default();
-    let Some(certificate) = application.certificate_with(thumbprint) else {
+    let thumbprint = header.x5t_s256.as_deref().or(header.x5t.as_deref());
+    let thumbprint = thumbprint.unwrap_or_default();
+    let Some(certificate) = application.certificate_with(&header) else {
         return Err(Refusal::bad_key("The key was not found.", thumbprint));
     };
     let algorithm = match header.alg {
@@ -59,6 +60,9 @@ pub(super) fn check(
             )
         })?;
 
+    if certificate.check_validity(now).is_err() {
+        return Err(Refusal::certificate_outside_its_validity());
+    }
     if claims.iss != application.client_id() || claims.sub != application.client_id() {
         return Err(Refusal::invalid_client(
             700021,

@@ -86,6 +86,13 @@ impl Refusal {
         )
     }
 
+    pub(super) fn certificate_outside_its_validity() -> Self {
+        Self::invalid_client(
+            1000502,
+            "The provided certificate is not within its specified validity period.",
+        )
+    }
+
     pub(super) fn outside_its_time(now: &str, nbf: &str, exp: &str) -> Self {
         Self::invalid_client(
             700024,
@@ -138,6 +145,12 @@ impl Refusal {
             90002 => Self::tenant_not_found("invalid_request", tenant),
             700027 => Self::bad_key("The key was not found.", "0"),
             700024 => Self::outside_its_time("now", "an hour ago", "half an hour ago"),
+            1000502 => Self::certificate_outside_its_validity(),
+            7000214 | 7000277 => Self::invalid_client(
+                code,
+                "The certificate used to sign the assertion is revoked.",
+            ),
+            7000274 => Self::invalid_client(code, "The assertion has an invalid signature."),
             1002012 => Self::not_default(scope),
             70011 => Self::invalid_scope(scope, "The scope is not valid."),
             500011 => Self::resource_not_found(scope, tenant),

@@ -1,26 +1,26 @@
-use aws_lc_rs::rsa::PublicKey;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::{KeySize, PublicKey};
+use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use jsonwebtoken::crypto::JwtSigner;
-use jsonwebtoken::{Header, jwk};
+use jsonwebtoken::{Algorithm, Header, jwk};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::assertion::sign_compact;
-use crate::certificate::key::aws_lc::RsaSigner;
+use crate::assertion::{Unsigned, failed};
 use crate::error::{Error, Failure};
 
 /// The key an authority signs its tokens with.
 pub(super) struct SigningKey {
-    signer: RsaSigner,
+    pair: RsaKeyPair,
     id: String,
 }
 
 impl SigningKey {
     pub(super) fn generate() -> Result<Self, Error> {
-        match RsaSigner::generate() {
-            Ok(signer) => Ok(Self {
-                signer,
+        match RsaKeyPair::generate(KeySize::Rsa2048) {
+            Ok(pair) => Ok(Self {
+                pair,
                 id: Uuid::new_v4().simple().to_string(),
             }),
             Err(error) => Err(Error::Credential(
@@ -32,14 +32,24 @@ impl SigningKey {
     }
 
     pub(super) fn sign(&self, claims: &Value) -> Result<String, Error> {
-        let mut header = Header::new(self.signer.algorithm());
+        let mut header = Header::new(Algorithm::RS256);
         header.kid = Some(self.id.clone());
-        sign_compact(&header, claims, &self.signer)
+        let unsigned = Unsigned::new(&header, claims)?;
+        let mut signature = vec![0; self.pair.public_modulus_len()];
+        self.pair
+            .sign(
+                &RSA_PKCS1_SHA256,
+                &SystemRandom::new(),
+                unsigned.message(),
+                &mut signature,
+            )
+            .map_err(failed)?;
+        Ok(unsigned.signed(&signature))
     }
 
     /// The public half, as it is published.
     pub(super) fn to_jwk(&self) -> jwk::Jwk {
-        let public: &PublicKey = self.signer.public_key();
+        let public: &PublicKey = self.pair.public_key();
         let encode = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
         jwk::Jwk {
             common: jwk::CommonParameters {

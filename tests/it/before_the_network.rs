@@ -6,7 +6,7 @@ use confidential_client::{
 };
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, date_time_ymd};
 use rsa::pkcs1::EncodeRsaPrivateKey;
-use rsa::pkcs8::{DecodePrivateKey, EncodePrivateKey, LineEnding};
+use rsa::pkcs8::{DecodePrivateKey, LineEnding};
 
 use crate::support::{CLIENT_ID, PEM, Provider, SCOPE, SECRET, TENANT};
 
@@ -213,131 +213,6 @@ async fn a_bad_request_loses_nothing_that_is_cached() {
         .unwrap_err();
     client.acquire_token_for_client(SCOPE).await.unwrap();
     assert_eq!(provider.requests(), 1);
-}
-
-/// A key that no serious library will make.
-struct SmallKey(rsa::RsaPrivateKey, Vec<u8>);
-
-impl SmallKey {
-    fn generate() -> Self {
-        let key = rsa::RsaPrivateKey::new(&mut rsa::rand_core::OsRng, 1024).unwrap();
-        let public = rsa::pkcs1::EncodeRsaPublicKey::to_pkcs1_der(&key.to_public_key()).unwrap();
-        Self(key, public.as_bytes().to_vec())
-    }
-}
-
-impl rcgen::PublicKeyData for SmallKey {
-    fn der_bytes(&self) -> &[u8] {
-        &self.1
-    }
-
-    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
-        &PKCS_RSA_SHA256
-    }
-}
-
-impl rcgen::SigningKey for SmallKey {
-    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
-        let key = rsa::pkcs1v15::SigningKey::<rsa::sha2::Sha256>::new(self.0.clone());
-        Ok(rsa::signature::SignatureEncoding::to_vec(
-            &rsa::signature::Signer::sign(&key, message),
-        ))
-    }
-}
-
-#[test]
-fn a_certificate_that_cannot_be_used_is_refused() {
-    let (certificate, key) = PEM.split_at(PEM.find("-----BEGIN PRIVATE").unwrap());
-    let stranger = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap();
-    let ec = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
-    let ec_certificate = CertificateParams::default().self_signed(&ec).unwrap().pem();
-    let small_key = SmallKey::generate();
-    let small_certificate = CertificateParams::default()
-        .self_signed(&small_key)
-        .unwrap()
-        .pem();
-    let small_key = small_key.0.to_pkcs8_pem(LineEnding::LF).unwrap();
-    for (name, pem, text) in [
-        ("empty", String::new(), "no certificate"),
-        ("garbage", "secret?".to_owned(), "no certificate"),
-        ("no key", certificate.to_owned(), "no private key"),
-        ("no certificate", key.to_owned(), "no certificate"),
-        (
-            "a stranger's key",
-            format!("{certificate}{}", stranger.serialize_pem()),
-            "does not fit the certificate of 'CN=daemon'",
-        ),
-        (
-            "two keys",
-            format!("{certificate}{key}{key}"),
-            "two private keys",
-        ),
-        (
-            "encrypted PKCS#8",
-            format!(
-                "{certificate}{}",
-                key.replace("PRIVATE", "ENCRYPTED PRIVATE")
-            ),
-            "is encrypted",
-        ),
-        (
-            "encrypted PKCS#1",
-            format!("{certificate}-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n"),
-            "is encrypted",
-        ),
-        (
-            "EC",
-            format!("{ec_certificate}{}", ec.serialize_pem()),
-            "not an RSA key",
-        ),
-        (
-            "EC key in SEC 1",
-            format!(
-                "{certificate}-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n"
-            ),
-            "not an RSA key",
-        ),
-        (
-            "EC key of an RSA certificate",
-            format!("{certificate}{}", ec.serialize_pem()),
-            "not an RSA key",
-        ),
-        (
-            "1024 bits",
-            format!("{small_certificate}{}", *small_key),
-            "under 2048 bits",
-        ),
-        (
-            "a key of 1024 bits",
-            format!("{certificate}{}", *small_key),
-            "under 2048 bits",
-        ),
-        (
-            "cut off",
-            PEM[..PEM.len() - 40].to_owned(),
-            "no matching '-----END'",
-        ),
-        ("not base64", PEM.replacen("MII", "M!I", 1), "not base64"),
-        (
-            "not a certificate",
-            format!("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n{key}"),
-            "a certificate in the PEM cannot be read",
-        ),
-        (
-            "not a key",
-            format!("{certificate}-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"),
-            "the private key cannot be read",
-        ),
-    ] {
-        let error = Certificate::from_pem(pem).unwrap_err();
-        assert!(matches!(error, Error::Credential(_)), "{name}: {error:?}");
-        assert!(error.to_string().contains(text), "{name}: {error}");
-        let line = key.lines().nth(5).unwrap();
-        assert!(
-            !format!("{error}{error:?}").contains(line),
-            "{name}: {error:?}"
-        );
-    }
 }
 
 #[test]

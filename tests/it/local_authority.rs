@@ -4,6 +4,8 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use confidential_client::testing::{Application, Fault, LocalAuthority, self_signed_certificate};
 use confidential_client::{AccessToken, Certificate, ConfidentialClient, Error, TokenRequest};
 use jsonwebtoken::jwk::JwkSet;
@@ -297,14 +299,12 @@ async fn it_checks_every_part_of_a_request() {
 }
 
 fn thumbprint() -> String {
-    let text = format!("{:?}", Certificate::from_pem(&*PEM).unwrap());
-    text.split("thumbprint_s256: \"")
-        .nth(1)
-        .unwrap()
-        .split('"')
-        .next()
-        .unwrap()
-        .to_owned()
+    let hexadecimal = Certificate::from_pem(&*PEM).unwrap().thumbprint_sha256();
+    let bytes = (0..hexadecimal.len()).step_by(2);
+    let bytes: Result<Vec<u8>, _> = bytes
+        .map(|at| u8::from_str_radix(&hexadecimal[at..at + 2], 16))
+        .collect();
+    BASE64_URL_SAFE_NO_PAD.encode(bytes.unwrap())
 }
 
 #[tokio::test]

@@ -4,10 +4,13 @@ use std::pin::Pin;
 use std::sync::{Arc, LazyLock, Mutex, Once};
 use std::task::{Context, Poll, Waker};
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use confidential_client::testing::{LocalAuthority, ManualClock, self_signed_certificate};
 use confidential_client::{ConfidentialClient, ConfidentialClientBuilder};
 use http::{Request, Response};
+use serde_json::Value;
 use tokio::sync::Semaphore;
 
 pub const CLIENT_ID: &str = "11111111-2222-3333-4444-555555555555";
@@ -147,6 +150,21 @@ fn log_to_the_file_of_the_gate() {
 pub fn client_of(local: &LocalAuthority) -> ConfidentialClientBuilder {
     log_to_the_file_of_the_gate();
     ConfidentialClient::builder(CLIENT_ID).authority(local.authority(TENANT))
+}
+
+/// The header of a JWT.
+pub fn header_of(jwt: &str) -> Value {
+    part(jwt, 0)
+}
+
+/// The claims of a JWT.
+pub fn claims_of(jwt: &str) -> Value {
+    part(jwt, 1)
+}
+
+fn part(jwt: &str, number: usize) -> Value {
+    let part = jwt.split('.').nth(number).unwrap();
+    serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
 }
 
 pub fn success(token: &str, expires_in: u64) -> Response<Bytes> {

@@ -1,0 +1,260 @@
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use super::ConfidentialClientBuilder;
+use crate::authority::{Authority, Cloud};
+use crate::credential::{CertificateFile, FederatedTokenFile};
+use crate::error::Error;
+
+impl ConfidentialClientBuilder {
+    /// Begins with what the environment says: see
+    /// [`ConfidentialClient::from_env`](crate::ConfidentialClient::from_env). Reads the certificate
+    /// file, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// As `ConfidentialClient::from_env`.
+    pub fn from_env() -> Result<Self, Error> {
+        Self::from_variables(|name| std::env::var_os(name))
+    }
+
+    fn from_variables(read: impl Fn(&str) -> Option<OsString>) -> Result<Self, Error> {
+        let Variables {
+            tenant,
+            client_id,
+            authority_host,
+            credential,
+        } = Variables::read(read)?;
+        let cloud = match authority_host {
+            Some(host) => Cloud::Custom(checked_host(host)?),
+            None => Cloud::Public,
+        };
+        let builder = Self::new(client_id).authority(Authority::entra(cloud, tenant));
+        Ok(match credential {
+            Credential::Secret(secret) => builder.client_secret(secret),
+            Credential::Certificate { path, password } => {
+                let mut file = CertificateFile::new(path);
+                if let Some(password) = password {
+                    file = file.password(password);
+                }
+                file.read()?;
+                builder.certificate_source(file)
+            }
+            Credential::FederatedToken(path) => {
+                builder.client_assertion(FederatedTokenFile::new(path))
+            }
+        })
+    }
+}
+
+/// The environment, once it names one of each.
+struct Variables {
+    tenant: String,
+    client_id: String,
+    authority_host: Option<String>,
+    credential: Credential,
+}
+
+enum Credential {
+    Secret(String),
+    Certificate {
+        path: PathBuf,
+        password: Option<String>,
+    },
+    FederatedToken(PathBuf),
+}
+
+impl Variables {
+    fn read(read: impl Fn(&str) -> Option<OsString>) -> Result<Self, Error> {
+        // Empty counts as unset: Kubernetes and shells cannot tell them apart.
+        let value = |name: &str| read(name).filter(|value| !value.is_empty());
+        let text = |name: &str| match value(name).map(OsString::into_string) {
+            Some(Ok(text)) => Ok(Some(text)),
+            Some(Err(_)) => Err(Error::config(format!("{name} is not UTF-8"))),
+            None => Ok(None),
+        };
+        let (tenant, client_id) = (text(TENANT)?, text(CLIENT_ID)?);
+        let secret = text(SECRET)?;
+        let certificate = value(CERTIFICATE).map(PathBuf::from);
+        let password = text(PASSWORD)?;
+        let token_file = value(TOKEN_FILE).map(PathBuf::from);
+
+        let given = [
+            (SECRET, secret.is_some()),
+            (CERTIFICATE, certificate.is_some()),
+            (TOKEN_FILE, token_file.is_some()),
+        ];
+        let given: Vec<&str> = given
+            .iter()
+            .filter(|(_, is)| *is)
+            .map(|(name, _)| *name)
+            .collect();
+        let mut missing = Vec::new();
+        missing.extend(tenant.is_none().then_some(TENANT));
+        missing.extend(client_id.is_none().then_some(CLIENT_ID));
+        let one_of = format!("one of {SECRET}, {CERTIFICATE} and {TOKEN_FILE}");
+        missing.extend(given.is_empty().then_some(one_of.as_str()));
+        let mut wrong = Vec::new();
+        if !missing.is_empty() {
+            wrong.push(format!("set {}", missing.join(", ")));
+        }
+        if given.len() > 1 {
+            wrong.push(format!("unset all but one of {}", given.join(" and ")));
+        }
+        if password.is_some() && certificate.is_none() {
+            wrong.push(format!(
+                "unset {PASSWORD}, or set {CERTIFICATE}, which it belongs to"
+            ));
+        }
+        let credential = match (secret, certificate, token_file) {
+            (Some(secret), None, None) => Some(Credential::Secret(secret)),
+            (None, Some(path), None) => Some(Credential::Certificate { path, password }),
+            (None, None, Some(path)) => Some(Credential::FederatedToken(path)),
+            _ => None,
+        };
+        match (tenant, client_id, credential) {
+            (Some(tenant), Some(client_id), Some(credential)) if wrong.is_empty() => Ok(Self {
+                tenant,
+                client_id,
+                authority_host: text(AUTHORITY_HOST)?,
+                credential,
+            }),
+            _ => Err(Error::config(format!(
+                "the environment names no client: {}",
+                wrong.join("; ")
+            ))),
+        }
+    }
+}
+
+/// Where the credential goes must not be decided by whoever can set a variable to http.
+fn checked_host(host: String) -> Result<String, Error> {
+    let scheme = host.split_once("://").map(|(scheme, _)| scheme);
+    match scheme {
+        None | Some("https") => Ok(host),
+        Some(_) => Err(Error::config(format!(
+            "{AUTHORITY_HOST} must be an https URL, such as https://login.microsoftonline.us/"
+        ))),
+    }
+}
+
+const TENANT: &str = "AZURE_TENANT_ID";
+const CLIENT_ID: &str = "AZURE_CLIENT_ID";
+const SECRET: &str = "AZURE_CLIENT_SECRET";
+const CERTIFICATE: &str = "AZURE_CLIENT_CERTIFICATE_PATH";
+const PASSWORD: &str = "AZURE_CLIENT_CERTIFICATE_PASSWORD";
+const TOKEN_FILE: &str = "AZURE_FEDERATED_TOKEN_FILE";
+const AUTHORITY_HOST: &str = "AZURE_AUTHORITY_HOST";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::ConfidentialClient;
+    use crate::transport::TransportFuture;
+
+    fn client(variables: &[(&str, &str)]) -> Result<ConfidentialClient, Error> {
+        let read = |name: &str| {
+            let found = variables.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| OsString::from(value))
+        };
+        let unused = |_: http::Request<bytes::Bytes>| -> TransportFuture<'static> {
+            Box::pin(async { Err("not used".into()) })
+        };
+        ConfidentialClientBuilder::from_variables(read)?
+            .transport(unused)
+            .build()
+    }
+
+    const WHO: [(&str, &str); 2] = [(TENANT, "contoso.com"), (CLIENT_ID, "client")];
+
+    fn with<'a>(more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+        WHO.iter().chain(more).copied().collect()
+    }
+
+    #[test]
+    fn the_kind_of_credential_shows_and_its_value_does_not() {
+        for (variables, shown) in [
+            (with(&[(SECRET, "hunter2")]), "client secret"),
+            (
+                with(&[(TOKEN_FILE, "/run/token"), (SECRET, ""), (PASSWORD, "")]),
+                "federated token file /run/token",
+            ),
+            (
+                with(&[
+                    (SECRET, "hunter2"),
+                    (AUTHORITY_HOST, "https://login.microsoftonline.us/"),
+                ]),
+                "https://login.microsoftonline.us/contoso.com",
+            ),
+            (
+                with(&[
+                    (SECRET, "hunter2"),
+                    (AUTHORITY_HOST, "login.microsoftonline.us"),
+                ]),
+                "https://login.microsoftonline.us/contoso.com",
+            ),
+            (
+                with(&[(SECRET, "hunter2"), (AUTHORITY_HOST, "")]),
+                "https://login.microsoftonline.com/contoso.com",
+            ),
+        ] {
+            let debug = format!("{:?}", client(&variables).unwrap());
+            assert!(debug.contains(shown), "{debug}");
+            assert!(!debug.contains("hunter2"), "{debug}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_or_contradictory_is_named() {
+        let credentials = "set one of AZURE_CLIENT_SECRET, AZURE_CLIENT_CERTIFICATE_PATH and AZURE_FEDERATED_TOKEN_FILE";
+        for (variables, text) in [
+            (vec![], "set AZURE_TENANT_ID, AZURE_CLIENT_ID, one of"),
+            (with(&[]), credentials),
+            (with(&[(SECRET, "")]), credentials),
+            (
+                vec![(CLIENT_ID, "client"), (SECRET, "hunter2")],
+                ": set AZURE_TENANT_ID",
+            ),
+            (
+                with(&[
+                    (SECRET, "hunter2"),
+                    (CERTIFICATE, "/hunter2"),
+                    (TOKEN_FILE, "/hunter2"),
+                ]),
+                "unset all but one of AZURE_CLIENT_SECRET and AZURE_CLIENT_CERTIFICATE_PATH and AZURE_FEDERATED_TOKEN_FILE",
+            ),
+            (
+                with(&[(SECRET, "hunter2"), (PASSWORD, "hunter2")]),
+                "unset AZURE_CLIENT_CERTIFICATE_PASSWORD",
+            ),
+            (
+                with(&[
+                    (SECRET, "hunter2"),
+                    (AUTHORITY_HOST, "http://127.0.0.1:1/hunter2"),
+                ]),
+                "AZURE_AUTHORITY_HOST must be an https URL",
+            ),
+            (
+                with(&[(SECRET, "hunter2\n")]),
+                "the client secret begins or ends with white space",
+            ),
+        ] {
+            let error = client(&variables).unwrap_err();
+            assert!(matches!(error, Error::Config(_)), "{error:?}");
+            let shown = format!("{error} {error:?}");
+            assert!(shown.contains(text), "{text}: {shown}");
+            assert!(!shown.contains("hunter2"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_file_is_read_at_once() {
+        let error = client(&with(&[(CERTIFICATE, "/nowhere/daemon.pem")])).unwrap_err();
+        assert!(matches!(error, Error::Credential(_)), "{error:?}");
+        let text = error.to_string();
+        assert!(
+            text.contains("certificate file /nowhere/daemon.pem cannot be read"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,81 @@
+//! Signing with aws-lc-rs, which the default TLS brings along anyway.
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _,
+    RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RSA_PSS_2048_8192_SHA256, RSA_PSS_SHA256,
+    RsaKeyPair, UnparsedPublicKey, VerificationAlgorithm,
+};
+
+use super::super::SigningAlgorithm;
+use super::{PrivateKeyDer, too_small, unreadable, unsupported};
+use crate::error::Error;
+
+pub(crate) enum KeyPair {
+    Rsa(RsaKeyPair),
+    P256(EcdsaKeyPair),
+}
+
+impl KeyPair {
+    pub(super) fn parse(der: &PrivateKeyDer) -> Result<Self, Error> {
+        let rsa = match der {
+            PrivateKeyDer::Pkcs8(der) => RsaKeyPair::from_pkcs8(der),
+            PrivateKeyDer::Pkcs1(der) => RsaKeyPair::from_der(der),
+            PrivateKeyDer::Sec1(der) => return Self::p256(der),
+        };
+        match (rsa, der) {
+            (Ok(pair), _) => Ok(Self::Rsa(pair)),
+            (Err(rejected), PrivateKeyDer::Pkcs8(der)) => match rejected.description_() {
+                "TooSmall" => Err(too_small()),
+                "WrongAlgorithm" => Self::p256(der),
+                _ => Err(unreadable()),
+            },
+            (Err(rejected), _) if rejected.description_() == "TooSmall" => Err(too_small()),
+            (Err(_), _) => Err(unreadable()),
+        }
+    }
+
+    fn p256(der: &[u8]) -> Result<Self, Error> {
+        let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
+        let pair = EcdsaKeyPair::from_private_key_der(algorithm, der);
+        pair.map(Self::P256).map_err(|_| unsupported())
+    }
+
+    pub(super) fn public_key(&self) -> &[u8] {
+        match self {
+            Self::Rsa(pair) => pair.public_key().as_ref(),
+            Self::P256(pair) => pair.public_key().as_ref(),
+        }
+    }
+
+    pub(super) fn sign(&self, algorithm: SigningAlgorithm, message: &[u8]) -> Option<Vec<u8>> {
+        let random = SystemRandom::new();
+        let (pair, encoding) = match (self, algorithm) {
+            (Self::Rsa(pair), SigningAlgorithm::PS256) => (pair, &RSA_PSS_SHA256),
+            (Self::Rsa(pair), SigningAlgorithm::RS256) => (pair, &RSA_PKCS1_SHA256),
+            (Self::P256(pair), SigningAlgorithm::ES256) => {
+                let signature = pair.sign(&random, message).ok()?;
+                return Some(signature.as_ref().to_vec());
+            }
+            _ => return None,
+        };
+        let mut signature = vec![0; pair.public_modulus_len()];
+        pair.sign(encoding, &random, message, &mut signature).ok()?;
+        Some(signature)
+    }
+}
+
+pub(crate) fn verify(
+    public_key: &[u8],
+    algorithm: SigningAlgorithm,
+    message: &[u8],
+    signature: &[u8],
+) -> bool {
+    let algorithm: &'static dyn VerificationAlgorithm = match algorithm {
+        SigningAlgorithm::PS256 => &RSA_PSS_2048_8192_SHA256,
+        SigningAlgorithm::RS256 => &RSA_PKCS1_2048_8192_SHA256,
+        SigningAlgorithm::ES256 => &ECDSA_P256_SHA256_FIXED,
+    };
+    let key = UnparsedPublicKey::new(algorithm, public_key);
+    key.verify(message, signature).is_ok()
+}

@@ -1,0 +1,126 @@
+//! Signing without C. RSA is blinded, which is what there is against the timing of RUSTSEC-2023-0071.
+
+use p256::ecdsa::signature::Verifier as _;
+use p256::elliptic_curve::sec1::ToEncodedPoint as _;
+use p256::pkcs8::DecodePrivateKey as _;
+use rsa::pkcs1::{DecodeRsaPrivateKey as _, DecodeRsaPublicKey as _, EncodeRsaPublicKey as _};
+use rsa::rand_core::OsRng;
+use rsa::sha2::Sha256;
+use rsa::signature::{RandomizedSigner, SignatureEncoding, Signer};
+use rsa::traits::PublicKeyParts as _;
+use rsa::{RsaPrivateKey, RsaPublicKey, pkcs1v15, pss};
+
+use super::super::SigningAlgorithm;
+use super::{PrivateKeyDer, too_small, unreadable, unsupported};
+use crate::error::Error;
+
+pub(crate) struct KeyPair {
+    key: Key,
+    public_key: Vec<u8>,
+}
+
+enum Key {
+    Rsa(Box<RsaKeys>),
+    P256(p256::ecdsa::SigningKey),
+}
+
+struct RsaKeys {
+    pss: pss::BlindedSigningKey<Sha256>,
+    pkcs1: pkcs1v15::SigningKey<Sha256>,
+}
+
+impl KeyPair {
+    pub(super) fn parse(der: &PrivateKeyDer) -> Result<Self, Error> {
+        let key = match der {
+            PrivateKeyDer::Pkcs8(der) => match p256::SecretKey::from_pkcs8_der(der) {
+                Ok(key) => return Ok(Self::p256(key)),
+                Err(_) => RsaPrivateKey::from_pkcs8_der(der).map_err(not_rsa)?,
+            },
+            PrivateKeyDer::Pkcs1(der) => {
+                RsaPrivateKey::from_pkcs1_der(der).map_err(|_| unreadable())?
+            }
+            PrivateKeyDer::Sec1(der) => {
+                let key = p256::SecretKey::from_sec1_der(der);
+                return key.map(Self::p256).map_err(|_| unsupported());
+            }
+        };
+        if key.n().bits() < 2048 {
+            return Err(too_small());
+        }
+        key.validate().map_err(|_| unreadable())?;
+        let public_key = key.to_public_key().to_pkcs1_der();
+        Ok(Self {
+            public_key: public_key.map_err(|_| unreadable())?.into_vec(),
+            key: Key::Rsa(Box::new(RsaKeys {
+                pss: pss::BlindedSigningKey::new(key.clone()),
+                pkcs1: pkcs1v15::SigningKey::new(key),
+            })),
+        })
+    }
+
+    fn p256(key: p256::SecretKey) -> Self {
+        let public_key = key.public_key().to_encoded_point(false);
+        Self {
+            public_key: public_key.as_bytes().to_vec(),
+            key: Key::P256(key.into()),
+        }
+    }
+
+    pub(super) fn public_key(&self) -> &[u8] {
+        &self.public_key
+    }
+
+    pub(super) fn sign(&self, algorithm: SigningAlgorithm, message: &[u8]) -> Option<Vec<u8>> {
+        match (&self.key, algorithm) {
+            (Key::Rsa(keys), SigningAlgorithm::PS256) => {
+                let signature = keys.pss.try_sign_with_rng(&mut OsRng, message).ok()?;
+                Some(signature.to_vec())
+            }
+            (Key::Rsa(keys), SigningAlgorithm::RS256) => {
+                let signature = keys.pkcs1.try_sign_with_rng(&mut OsRng, message).ok()?;
+                Some(signature.to_vec())
+            }
+            (Key::P256(key), SigningAlgorithm::ES256) => {
+                let signature: p256::ecdsa::Signature = key.try_sign(message).ok()?;
+                Some(signature.to_vec())
+            }
+            _ => None,
+        }
+    }
+}
+
+fn not_rsa(error: rsa::pkcs8::Error) -> Error {
+    match error {
+        rsa::pkcs8::Error::PublicKey(rsa::pkcs8::spki::Error::OidUnknown { .. }) => unsupported(),
+        _ => unreadable(),
+    }
+}
+
+pub(crate) fn verify(
+    public_key: &[u8],
+    algorithm: SigningAlgorithm,
+    message: &[u8],
+    signature: &[u8],
+) -> bool {
+    let rsa = || RsaPublicKey::from_pkcs1_der(public_key).ok();
+    let verified = match algorithm {
+        SigningAlgorithm::PS256 => rsa().and_then(|key| {
+            let signature = pss::Signature::try_from(signature).ok()?;
+            let key = pss::VerifyingKey::<Sha256>::new(key);
+            key.verify(message, &signature).ok()
+        }),
+        SigningAlgorithm::RS256 => rsa().and_then(|key| {
+            let signature = pkcs1v15::Signature::try_from(signature).ok()?;
+            let key = pkcs1v15::VerifyingKey::<Sha256>::new(key);
+            key.verify(message, &signature).ok()
+        }),
+        SigningAlgorithm::ES256 => {
+            let key = p256::ecdsa::VerifyingKey::from_sec1_bytes(public_key).ok();
+            key.and_then(|key| {
+                let signature = p256::ecdsa::Signature::from_slice(signature).ok()?;
+                key.verify(message, &signature).ok()
+            })
+        }
+    };
+    verified.is_some()
+}

@@ -1,0 +1,188 @@
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use rustls_pki_types::pem::{self, PemObject, SectionKind};
+use zeroize::Zeroizing;
+
+use super::key::PrivateKeyDer;
+use crate::error::Error;
+
+/// What a PEM text holds that a client assertion needs.
+pub(super) struct Pem {
+    pub(super) certificates: Vec<Vec<u8>>,
+    pub(super) key: PemKey,
+}
+
+pub(super) enum PemKey {
+    None,
+    Plain(PrivateKeyDer),
+    /// `EncryptedPrivateKeyInfo` ([RFC 5958 section 3](https://www.rfc-editor.org/rfc/rfc5958#section-3)).
+    Encrypted(Vec<u8>),
+}
+
+/// Reads certificates and at most one private key; text around them is skipped.
+pub(super) fn read(text: &[u8]) -> Result<Pem, Error> {
+    // Windows' editors put a byte order mark before the first line.
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    let holds = Labels(text);
+    if !holds.any() {
+        return Err(not_pem(text));
+    }
+    if holds.text("Proc-Type: 4,ENCRYPTED") {
+        return Err(Error::credential(
+            "the private key is encrypted in OpenSSL's old form ('Proc-Type: 4,ENCRYPTED'); write it anew with 'openssl pkcs8 -topk8 -in key.pem -out new.pem'",
+        ));
+    }
+    // The library skips what it has no name for, and the DER inside is told by its label alone.
+    let encrypted = holds.label("ENCRYPTED PRIVATE KEY");
+    let relabelled;
+    let text = if encrypted {
+        relabelled = Zeroizing::new(relabel(text));
+        &*relabelled
+    } else {
+        text
+    };
+    let mut certificates = Vec::new();
+    let mut keys = Vec::new();
+    for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(text) {
+        let (kind, der) = section.map_err(|error| unreadable(error, &holds))?;
+        match kind {
+            SectionKind::Certificate => certificates.push(der),
+            SectionKind::PrivateKey if encrypted => keys.push(PemKey::Encrypted(der)),
+            SectionKind::PrivateKey => {
+                keys.push(PemKey::Plain(PrivateKeyDer::Pkcs8(Zeroizing::new(der))));
+            }
+            SectionKind::RsaPrivateKey => {
+                keys.push(PemKey::Plain(PrivateKeyDer::Pkcs1(Zeroizing::new(der))));
+            }
+            SectionKind::EcPrivateKey => {
+                keys.push(PemKey::Plain(PrivateKeyDer::Sec1(Zeroizing::new(der))));
+            }
+            _ => {}
+        }
+    }
+    if keys.len() > 1 {
+        return Err(Error::credential(
+            "the PEM holds two private keys; leave the one that fits the certificate",
+        ));
+    }
+    let key = keys.pop().unwrap_or(PemKey::None);
+    holds.check(&certificates, &key)?;
+    Ok(Pem { certificates, key })
+}
+
+/// The text of a PEM, asked for what stands in it.
+struct Labels<'a>(&'a [u8]);
+
+impl Labels<'_> {
+    fn any(&self) -> bool {
+        self.text("-----BEGIN ")
+    }
+
+    fn label(&self, label: &str) -> bool {
+        self.text(&format!("-----BEGIN {label}-----"))
+    }
+
+    fn text(&self, text: &str) -> bool {
+        self.0
+            .windows(text.len())
+            .any(|part| part == text.as_bytes())
+    }
+
+    /// Says what stands in the place of what is missing.
+    fn check(&self, certificates: &[Vec<u8>], key: &PemKey) -> Result<(), Error> {
+        if certificates.is_empty() && self.label("PKCS7") {
+            return Err(Error::credential(
+                "the PEM holds its certificates as PKCS#7; write them out with 'openssl pkcs7 -print_certs -in chain.p7b'",
+            ));
+        }
+        let request = ["CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"];
+        if certificates.is_empty() && request.iter().any(|label| self.label(label)) {
+            return Err(Error::credential(
+                "the PEM holds a certificate request (CSR) and no certificate; use the certificate that was issued for it",
+            ));
+        }
+        if !matches!(key, PemKey::None) {
+            return Ok(());
+        }
+        if self.label("OPENSSH PRIVATE KEY") {
+            return Err(Error::credential(
+                "the private key is in OpenSSH's format; write it anew with 'ssh-keygen -p -m PKCS8 -f key.pem'",
+            ));
+        }
+        if ["PUBLIC KEY", "RSA PUBLIC KEY"]
+            .iter()
+            .any(|label| self.label(label))
+        {
+            return Err(Error::credential(
+                "the PEM holds a public key where the private key is needed ('-----BEGIN PRIVATE KEY-----')",
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn relabel(text: &[u8]) -> Vec<u8> {
+    const LONG: &[u8] = b"ENCRYPTED PRIVATE KEY-----";
+    const SKIPPED: usize = b"ENCRYPTED ".len();
+    let mut relabelled = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((first, after)) = rest.split_first() {
+        if rest.starts_with(LONG) {
+            rest = rest.get(SKIPPED..).unwrap_or_default();
+        } else {
+            relabelled.push(*first);
+            rest = after;
+        }
+    }
+    relabelled
+}
+
+/// Says what a text without any `-----BEGIN` is, as far as that can be told.
+fn not_pem(text: &[u8]) -> Error {
+    let trimmed = text.trim_ascii();
+    if trimmed.is_empty() {
+        return Error::credential("the PEM is empty; was its file or variable written?");
+    }
+    if text.contains(&0) && !text.starts_with(SEQUENCE) {
+        return Error::credential(
+            "the PEM is not in UTF-8, it seems to be UTF-16, as Windows' PowerShell writes files; save it as UTF-8",
+        );
+    }
+    if text.starts_with(SEQUENCE) {
+        return Error::credential(
+            "this is a binary file and not PEM: for PKCS#12 ('.pfx', '.p12') use from_pkcs12 (feature 'pkcs12'), for DER from_der",
+        );
+    }
+    let base64: Vec<u8> = trimmed
+        .iter()
+        .copied()
+        .filter(|byte| !byte.is_ascii_whitespace())
+        .collect();
+    if let Ok(decoded) = BASE64_STANDARD.decode(Zeroizing::new(base64))
+        && Zeroizing::new(decoded).starts_with(SEQUENCE)
+    {
+        return Error::credential(
+            "this is the base64 of a binary file and not PEM, as key vaults hand out PKCS#12; decode it first and use from_pkcs12 (feature 'pkcs12')",
+        );
+    }
+    Error::credential(
+        "this is no PEM: there is no '-----BEGIN CERTIFICATE-----' in it, and nothing else that could be told",
+    )
+}
+
+/// The library's error is not passed on: it may quote a line of the private key.
+fn unreadable(error: pem::Error, holds: &Labels<'_>) -> Error {
+    let why = match error {
+        pem::Error::MissingSectionEnd { .. } if !holds.text("-----END ") => {
+            "a '-----BEGIN' line has no matching '-----END'; was the file cut off?"
+        }
+        pem::Error::Base64Decode(_) => "the text between BEGIN and END is not base64",
+        _ => {
+            "the lines '-----BEGIN' and '-----END' do not match; was the file cut off, or are its line breaks missing or written as '\\n'?"
+        }
+    };
+    Error::credential(format!("the PEM cannot be read: {why}"))
+}
+
+/// How the DER of everything here begins.
+const SEQUENCE: &[u8] = b"\x30";

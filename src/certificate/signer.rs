@@ -1,0 +1,73 @@
+use std::error::Error as StdError;
+use std::fmt;
+use std::pin::Pin;
+
+use jsonwebtoken::Algorithm;
+
+/// What a [`Signer`] returns: the signature, or why there is none.
+pub type SignerFuture<'a> =
+    Pin<Box<dyn Future<Output = Result<Vec<u8>, Box<dyn StdError + Send + Sync>>> + Send + 'a>>;
+
+/// A private key that never leaves where it is: an HSM, a TPM, a key vault. It signs for a
+/// [`Certificate::from_signer`](crate::Certificate::from_signer).
+///
+/// Asked once for every token request that goes out, with no more than that request's share of
+/// time. Closures that take algorithm and message and return a future are signers.
+///
+/// Azure Key Vault's *sign* operation takes the SHA-256 digest of the message and the algorithm by
+/// the same name; what it returns has to be decoded from base64url.
+pub trait Signer: Send + Sync + 'static {
+    /// Signs `message` (the message itself, not its digest).
+    ///
+    /// The signature has the form of [RFC 7518 section 3]: for ES256 the two numbers side by side,
+    /// 64 bytes, and not their DER.
+    ///
+    /// # Errors
+    ///
+    /// Any error becomes the source of [`Error::Credential`](crate::Error::Credential).
+    ///
+    /// [RFC 7518 section 3]: https://www.rfc-editor.org/rfc/rfc7518#section-3
+    fn sign(&self, algorithm: SigningAlgorithm, message: Vec<u8>) -> SignerFuture<'_>;
+}
+
+impl<F, R> Signer for F
+where
+    F: Fn(SigningAlgorithm, Vec<u8>) -> R + Send + Sync + 'static,
+    R: Future<Output = Result<Vec<u8>, Box<dyn StdError + Send + Sync>>> + Send + 'static,
+{
+    fn sign(&self, algorithm: SigningAlgorithm, message: Vec<u8>) -> SignerFuture<'_> {
+        Box::pin(self(algorithm, message))
+    }
+}
+
+/// How an assertion is signed, by its name in [RFC 7518 section 3.1].
+///
+/// [RFC 7518 section 3.1]: https://www.rfc-editor.org/rfc/rfc7518#section-3.1
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SigningAlgorithm {
+    /// RSASSA-PSS with SHA-256: the default with an RSA key, and what Microsoft Entra ID advises.
+    PS256,
+    /// RSASSA-PKCS1-v1_5 with SHA-256: what AD FS takes. The assertion then names the certificate
+    /// by `x5t`, its SHA-1 thumbprint, too.
+    RS256,
+    /// ECDSA with P-256 and SHA-256: the default with a P-256 key. Microsoft Entra ID does not
+    /// take it.
+    ES256,
+}
+
+impl SigningAlgorithm {
+    pub(crate) fn jwa(self) -> Algorithm {
+        match self {
+            Self::PS256 => Algorithm::PS256,
+            Self::RS256 => Algorithm::RS256,
+            Self::ES256 => Algorithm::ES256,
+        }
+    }
+}
+
+impl fmt::Display for SigningAlgorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}

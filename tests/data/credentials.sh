@@ -1,0 +1,98 @@
+#!/usr/bin/env bash
+# Writes into the folder $1 a certificate of each kind of key in every format that an administrator
+# may have in hand, by openssl. The tests run it; nothing it writes is kept.
+set -euo pipefail
+cd "$1"
+exec 2>openssl.log
+
+# The chain: a root, an intermediate, and below it every leaf.
+openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj "/CN=root" -keyout root.key -out root.pem
+openssl req -newkey rsa:2048 -nodes -subj "/CN=intermediate" -keyout intermediate.key -out intermediate.csr
+printf 'basicConstraints=critical,CA:TRUE\nkeyUsage=keyCertSign\n' >ca.ext
+openssl x509 -req -in intermediate.csr -CA root.pem -CAkey root.key -CAcreateserial -days 30 \
+    -extfile ca.ext -out intermediate.pem
+cat intermediate.pem root.pem >cas.pem
+
+formats() {
+    key=$1
+    case $key in
+    rsa*) openssl genpkey -algorithm RSA -pkeyopt "rsa_keygen_bits:${key#rsa}" -out $key.key ;;
+    p256) openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out $key.key ;;
+    esac
+    openssl req -new -key $key.key -subj "/O=Contoso, Ltd./CN=$key" -out $key.csr
+    openssl x509 -req -in $key.csr -CA intermediate.pem -CAkey intermediate.key \
+        -set_serial "0x$(openssl rand -hex 8)" -days 30 -out $key.crt
+    openssl x509 -in $key.crt -noout -pubkey >$key.pub
+    openssl x509 -in $key.crt -noout -fingerprint -sha1 | sed 's/.*=//; s/://g' >$key.sha1
+    openssl x509 -in $key.crt -noout -fingerprint -sha256 | sed 's/.*=//; s/://g' >$key.sha256
+    # What x5c is to hold, a line each.
+    for certificate in $key.crt intermediate.pem root.pem; do
+        openssl x509 -in $certificate -outform DER | openssl base64 -A
+        echo
+    done >$key.x5c
+
+    # PEM, not encrypted; the key as PKCS#8 and in its own old format.
+    openssl pkey -in $key.key -traditional -out $key.old
+    cat $key.crt $key.key >$key.pkcs8.pem
+    cat $key.key $key.crt >$key.key-first.pem
+    cat $key.crt $key.old >$key.traditional.pem
+    cat root.pem $key.old intermediate.pem $key.crt >$key.scrambled.pem
+    sed 's/$/\r/' $key.pkcs8.pem >$key.crlf.pem
+
+    # DER.
+    openssl x509 -in $key.crt -outform DER -out $key.crt.der
+    openssl pkcs8 -topk8 -nocrypt -in $key.key -outform DER -out $key.pkcs8.der
+    openssl pkey -in $key.key -traditional -outform DER -out $key.traditional.der
+
+    # Encrypted PKCS#8: as OpenSSL 3 writes it, with scrypt, as OpenSSL 1.0 did, with 3DES.
+    encrypted() {
+        openssl pkcs8 -topk8 -in $key.key -passout pass:hunter2 "${@:2}" | cat $key.crt - >"$key.$1.pem"
+    }
+    encrypted encrypted
+    encrypted scrypt -scrypt
+    encrypted hmac-sha1 -v2 aes-256-cbc -v2prf hmacWithSHA1
+    encrypted 3des -v2 des3
+
+    # PKCS#12: as OpenSSL 3 and Windows 10 write it, as older Windows and key vaults do, as
+    # OpenSSL 1 did, and other things people have.
+    pkcs12() {
+        openssl pkcs12 -export -in $key.crt -inkey $key.key -certfile cas.pem \
+            -passout "pass:$2" "${@:3}" -out "$key.$1.p12"
+    }
+    pkcs12 modern hunter2
+    pkcs12 windows hunter2 -keypbe AES-256-CBC -certpbe AES-256-CBC -macalg SHA256 -iter 2000 \
+        -CSP "Microsoft Enhanced RSA and AES Cryptographic Provider" -name "{31D5B2B6}"
+    pkcs12 sha1-3des hunter2 -keypbe PBE-SHA1-3DES -certpbe PBE-SHA1-3DES -macalg SHA1
+    pkcs12 legacy hunter2 -legacy
+    pkcs12 no-mac hunter2 -nomac
+    pkcs12 no-password ""
+    pkcs12 unicode 'pässwörd✓'
+    pkcs12 sha512 hunter2 -macalg SHA512 -iter 100000
+    pkcs12 plain-certificates hunter2 -certpbe NONE
+
+    # PKCS#12 turned into PEM, with the text that openssl puts around it.
+    openssl pkcs12 -in $key.modern.p12 -passin pass:hunter2 -nodes -out $key.bag-attributes.pem
+    openssl pkcs12 -in $key.modern.p12 -passin pass:hunter2 -passout pass:hunter2 -out $key.bag-encrypted.pem
+}
+jobs=()
+for key in rsa4096 rsa3072 rsa2048 p256; do
+    (formats $key) &
+    jobs+=($!)
+done
+for job in "${jobs[@]}"; do
+    wait "$job"
+done
+
+# What cannot be used.
+openssl pkcs8 -topk8 -in rsa2048.key -passout pass:hunter2 -v1 PBE-SHA1-3DES -out pbes1.key
+openssl pkcs12 -export -nokeys -in rsa2048.crt -passout pass:hunter2 -out no-key.p12
+openssl pkcs12 -export -nocerts -inkey rsa2048.key -passout pass:hunter2 -out no-certificate.p12
+openssl crl2pkcs7 -nocrl -certfile rsa2048.crt -out chain.p7b
+openssl rsa -in rsa2048.key -aes128 -traditional -passout pass:hunter2 -out old-encrypted.key
+openssl genpkey -algorithm ED25519 -out ed25519.key
+openssl req -x509 -key ed25519.key -days 30 -subj "/CN=ed25519" -out ed25519.crt
+openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-384 -out p384.key
+openssl req -x509 -key p384.key -days 30 -subj "/CN=p384" -out p384.crt
+openssl req -x509 -newkey rsa:1024 -nodes -days 30 -subj "/CN=rsa1024" -keyout rsa1024.key -out rsa1024.crt
+openssl genpkey -algorithm RSA-PSS -pkeyopt rsa_keygen_bits:2048 -out pss.key
+openssl req -x509 -key pss.key -days 30 -subj "/CN=pss" -out pss.crt
