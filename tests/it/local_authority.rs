@@ -6,13 +6,17 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use confidential_client::testing::{Application, Fault, LocalAuthority, self_signed_certificate};
-use confidential_client::{AccessToken, Certificate, ConfidentialClient, Error, TokenRequest};
+use confidential_client::testing::{
+    Application, Fault, LocalAuthority, ManualClock, self_signed_certificate,
+};
+use confidential_client::{
+    AccessToken, Certificate, ConfidentialClient, Error, SigningAlgorithm, TokenRequest,
+};
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde_json::Value;
 
-use crate::support::{CLIENT_ID, PEM, SCOPE, SECRET, TENANT, client_of, poll_once};
+use crate::support::{CLIENT_ID, PEM, SCOPE, SECRET, TENANT, client_of, header_of, poll_once};
 
 async fn authority() -> LocalAuthority {
     let local = LocalAuthority::start().await.unwrap();
@@ -305,6 +309,52 @@ fn thumbprint() -> String {
         .map(|at| u8::from_str_radix(&hexadecimal[at..at + 2], 16))
         .collect();
     BASE64_URL_SAFE_NO_PAD.encode(bytes.unwrap())
+}
+
+#[tokio::test]
+async fn it_knows_a_certificate_by_either_thumbprint() {
+    let local = LocalAuthority::start().await.unwrap();
+    let certificate = Certificate::from_pem(&*PEM).unwrap();
+    local.register(
+        TENANT,
+        Application::new(CLIENT_ID).certificate(&certificate),
+    );
+    for certificate in [
+        certificate.clone(),
+        certificate.clone().with_algorithm(SigningAlgorithm::RS256),
+        certificate.with_x5c(),
+    ] {
+        let client = client_of(&local).certificate(certificate).build().unwrap();
+        client.acquire_token_for_client(SCOPE).await.unwrap();
+    }
+    let requests = local.token_requests();
+    let header = |request: usize| header_of(requests[request].field("client_assertion").unwrap());
+    assert_eq!(header(1)["alg"], "RS256");
+    assert!(header(1)["x5t"].is_string() && header(0)["x5t"].is_null());
+    assert_eq!(header(2)["x5c"].as_array().map(Vec::len), Some(1));
+}
+
+#[tokio::test]
+async fn it_refuses_a_registered_certificate_that_has_expired() {
+    let local = LocalAuthority::start().await.unwrap();
+    let key = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
+    let (key, mut params) = (key.unwrap(), rcgen::CertificateParams::default());
+    params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    let expired = params.self_signed(&key).unwrap().pem();
+    let expired = Certificate::from_pem_pair(expired, key.serialize_pem()).unwrap();
+    local.register(TENANT, Application::new(CLIENT_ID).certificate(&expired));
+    // A client whose clock went back to when the certificate was valid.
+    let clock = ManualClock::new();
+    clock.turn_wall_back(Duration::from_secs(8 * 365 * 24 * 60 * 60));
+    let client = client_of(&local)
+        .certificate(expired)
+        .clock(clock)
+        .build()
+        .unwrap();
+    match client.acquire_token_for_client(SCOPE).await {
+        Err(Error::Server(server)) => assert_eq!(server.error_codes(), [1000502]),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[tokio::test]

@@ -2,9 +2,10 @@
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use confidential_client::Certificate;
-use confidential_client::testing::{Application, LocalAuthority};
+use confidential_client::testing::{Application, LocalAuthority, ManualClock};
+use confidential_client::{Certificate, ConfidentialClient, ConfidentialClientBuilder, SecretFile};
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::support::{CLIENT_ID, PEM, Provider, SCOPE, SECRET, TENANT, client_of};
@@ -51,7 +52,7 @@ fn a_secret_that_looks_like_its_id_is_warned_about() {
         let log = Log::default();
         let _guard = log.start();
         let provider = Provider::open();
-        let builder = confidential_client::ConfidentialClient::builder(CLIENT_ID).tenant(TENANT);
+        let builder = ConfidentialClient::builder(CLIENT_ID).tenant(TENANT);
         builder
             .client_secret(secret)
             .transport(provider.transport())
@@ -102,4 +103,107 @@ async fn a_failed_request_is_logged_once_and_nothing_secret_is() {
     assert!(text.contains("still_served=false"), "{text}");
     assert!(text.contains("AADSTS7000215"), "{text}");
     assert!(text.contains(error.correlation_id().unwrap()), "{text}");
+}
+
+/// Once a day from 30 days on; by a certificate that was there at the start and by one that came.
+#[tokio::test]
+async fn a_certificate_that_ends_soon_is_warned_about_once_a_day() {
+    let certificate = Certificate::from_pem(&*PEM).unwrap();
+    let day = Duration::from_secs(24 * 60 * 60);
+    let of_source = certificate.clone();
+    for (name, with) in [
+        (
+            "fixed",
+            Box::new(move |builder: ConfidentialClientBuilder| {
+                builder.certificate(certificate.clone())
+            }) as Box<dyn Fn(_) -> _>,
+        ),
+        (
+            "source",
+            Box::new(move |builder: ConfidentialClientBuilder| {
+                let certificate = of_source.clone();
+                builder.certificate_source(move || {
+                    let certificate = certificate.clone();
+                    async move { Ok(certificate) }
+                })
+            }),
+        ),
+    ] {
+        let log = Log::default();
+        let _guard = log.start();
+        let provider = Provider::open();
+        let clock = ManualClock::new();
+        let builder = ConfidentialClient::builder(CLIENT_ID)
+            .tenant(TENANT)
+            .clock(clock.clone())
+            .transport(provider.transport());
+        let client = with(builder).build().unwrap();
+        let left = u32::try_from(
+            client
+                .certificate()
+                .map_or(364, |certificate| certificate.days_left()),
+        )
+        .unwrap();
+        let mut request = 0;
+        let mut warned_after = async |days: u32| {
+            clock.advance_wall(days * day);
+            request += 1;
+            let scope = format!("api://{request}/.default");
+            client.acquire_token_for_client(scope).await.unwrap();
+            log.text()
+                .matches("the client certificate ends soon")
+                .count()
+        };
+        assert_eq!(warned_after(left - 30).await, 0, "{name}: 30 days");
+        assert_eq!(warned_after(1).await, 1, "{name}: 29 days");
+        assert_eq!(warned_after(0).await, 1, "{name}: the same day");
+        assert_eq!(warned_after(1).await, 2, "{name}: 28 days");
+        assert!(log.text().contains("days_left=28"), "{}", log.text());
+    }
+}
+
+#[tokio::test]
+async fn a_source_that_fails_is_warned_about_and_what_comes_from_it_is_told() {
+    let log = Log::default();
+    let _guard = log.start();
+    let path = std::env::temp_dir().join(uuid::Uuid::new_v4().to_string());
+    std::fs::write(&path, "first-s3cret").unwrap();
+    let provider = Provider::open();
+    let client = ConfidentialClient::builder(CLIENT_ID)
+        .tenant(TENANT)
+        .client_secret_source(SecretFile::new(&path))
+        .transport(provider.transport())
+        .build()
+        .unwrap();
+    client
+        .acquire_token_for_client("api://1/.default")
+        .await
+        .unwrap();
+    client
+        .acquire_token_for_client("api://2/.default")
+        .await
+        .unwrap();
+    assert_eq!(log.text().matches("a new credential is used").count(), 1);
+    std::fs::remove_file(&path).unwrap();
+    client
+        .acquire_token_for_client("api://3/.default")
+        .await
+        .unwrap();
+    let text = log.text();
+    assert!(text.contains("the last good one is used"), "{text}");
+    assert!(text.contains("cannot be read: No such file"), "{text}");
+    assert!(!text.contains("first-s3cret"), "{text}");
+}
+
+#[test]
+fn a_password_for_a_key_that_is_not_encrypted_is_warned_about() {
+    let log = Log::default();
+    let _guard = log.start();
+    Certificate::from_encrypted_pem(&*PEM, "hunter2").unwrap();
+    let text = log.text();
+    assert!(
+        text.contains("for a private key that is not encrypted"),
+        "{text}"
+    );
+    assert!(!text.contains("hunter2"), "{text}");
 }

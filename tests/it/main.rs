@@ -18,6 +18,7 @@ mod faults;
 mod independent;
 mod local_authority;
 mod logs;
+mod openid_provider;
 mod outages;
 mod rotation;
 mod secrecy;

@@ -6,7 +6,8 @@ use confidential_client::testing::{
     Application, Fault, LocalAuthority, ManualClock, self_signed_certificate,
 };
 use confidential_client::{
-    Authority, Certificate, Cloud, ConfidentialClient, Error, Secret, TokenRequest, TokenSource,
+    Authority, Certificate, CertificateFile, Cloud, ConfidentialClient, Error, Secret, SecretFile,
+    SigningAlgorithm, TokenEndpointAuthMethod, TokenRequest, TokenSource,
 };
 
 use crate::support::{CLIENT_ID, PEM, Provider, SCOPE, SECRET, TENANT, client_of, success};
@@ -83,6 +84,16 @@ async fn no_public_type_shows_a_secret() {
         "builder",
         &builder().client_secret(SECRET).certificate(certificate),
     );
+    let file = CertificateFile::new("/daemon.pem").password(SECRET);
+    hidden.check_debug("CertificateFile", &file);
+    hidden.check_debug("SecretFile", &SecretFile::new("/secret"));
+    hidden.check_debug("SigningAlgorithm", &SigningAlgorithm::PS256);
+    let method = TokenEndpointAuthMethod::ClientSecretBasic;
+    hidden.check_debug("TokenEndpointAuthMethod", &method);
+    let sources = builder()
+        .client_secret_source(|| async { Ok(Secret::from(SECRET)) })
+        .certificate_source(file);
+    hidden.check_debug("sources", &sources);
     hidden.check_debug("client", &by_secret);
     hidden.check_debug("client", &by_certificate);
     hidden.check_debug("TokenRequest", &TokenRequest::new(SCOPE));

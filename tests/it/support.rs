@@ -87,6 +87,13 @@ impl Provider {
             .map(|(_, value)| value.into_owned())
     }
 
+    pub fn header(&self, request: usize, name: &str) -> Option<http::HeaderValue> {
+        self.0.requests.lock().unwrap()[request]
+            .headers()
+            .get(name)
+            .cloned()
+    }
+
     pub fn uri(&self, request: usize) -> String {
         self.0.requests.lock().unwrap()[request].uri().to_string()
     }

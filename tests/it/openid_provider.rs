@@ -1,0 +1,207 @@
+//! An OpenID provider other than Entra, by its issuer and its token endpoint.
+
+use confidential_client::{
+    Authority, Certificate, ConfidentialClient, ConfidentialClientBuilder, Error,
+    TokenEndpointAuthMethod, TokenRequest,
+};
+
+use crate::support::{PEM, Provider, SECRET, TENANT, claims_of};
+
+const ISSUER: &str = "https://id.example.org/realms/daemons";
+const TOKEN_ENDPOINT: &str = "https://id.example.org/token?version=2";
+
+fn authority() -> Authority {
+    Authority::oidc(ISSUER).token_endpoint(TOKEN_ENDPOINT)
+}
+
+fn builder(provider: &Provider, authority: Authority) -> ConfidentialClientBuilder {
+    ConfidentialClient::builder("daemon")
+        .authority(authority)
+        .transport(provider.transport())
+}
+
+#[tokio::test]
+async fn it_takes_any_scope_or_none() {
+    let provider = Provider::open();
+    let client = builder(&provider, authority())
+        .client_secret(SECRET)
+        .build()
+        .unwrap();
+    assert!(format!("{client:?}").contains(ISSUER), "{client:?}");
+    for (request, scope, expected) in [
+        (
+            0,
+            "orders.read orders.write",
+            Some("orders.read orders.write"),
+        ),
+        (1, "", None),
+    ] {
+        let token = client.acquire_token_for_client(scope).await.unwrap();
+        assert_eq!(token.tenant_id(), None);
+        assert_eq!(provider.uri(request), TOKEN_ENDPOINT);
+        assert_eq!(provider.field(request, "scope").as_deref(), expected);
+        assert_eq!(provider.field(request, "client_secret").unwrap(), SECRET);
+        assert_eq!(
+            provider.field(request, "client_info"),
+            None,
+            "that is Entra's"
+        );
+        client.acquire_token_for_client(scope).await.unwrap();
+    }
+    assert_eq!(provider.requests(), 2, "each was cached");
+    let error = client.acquire_token_for_client("a\"b").await.unwrap_err();
+    assert!(error.to_string().contains("no scope may hold"), "{error}");
+}
+
+/// Its endpoint may be an attacker's choice, so an assertion is for its issuer.
+#[tokio::test]
+async fn an_assertion_is_for_the_issuer_unless_another_audience_is_named() {
+    for (authority, audience) in [
+        (authority(), ISSUER),
+        (
+            authority().client_assertion_audience(TOKEN_ENDPOINT),
+            TOKEN_ENDPOINT,
+        ),
+    ] {
+        let provider = Provider::open();
+        let client = builder(&provider, authority)
+            .certificate(Certificate::from_pem(&*PEM).unwrap())
+            .build()
+            .unwrap();
+        client.acquire_token_for_client("").await.unwrap();
+        let claims = claims_of(&provider.field(0, "client_assertion").unwrap());
+        assert_eq!(claims["aud"], audience);
+        assert_eq!(
+            (&claims["iss"], &claims["sub"]),
+            (&"daemon".into(), &"daemon".into())
+        );
+    }
+
+    let provider = Provider::open();
+    let client = builder(&provider, authority())
+        .client_assertion(
+            |context: confidential_client::AssertionContext| async move {
+                assert_eq!(context.tenant_id(), None);
+                Ok(format!(
+                    "{} at {}",
+                    context.audience(),
+                    context.token_endpoint()
+                ))
+            },
+        )
+        .build()
+        .unwrap();
+    client.acquire_token_for_client("").await.unwrap();
+    let sent = provider.field(0, "client_assertion").unwrap();
+    assert_eq!(sent, format!("{ISSUER} at {TOKEN_ENDPOINT}"));
+}
+
+/// RFC 6749 section 2.3.1: each is encoded as a form is, and then both in base64.
+#[tokio::test]
+async fn a_secret_goes_into_the_authorization_header_when_told_so() {
+    let provider = Provider::open();
+    let client = ConfidentialClient::builder("dae:mon ä")
+        .authority(authority())
+        .client_secret("s3cret:+%/ß")
+        .token_endpoint_auth_method(TokenEndpointAuthMethod::ClientSecretBasic)
+        .transport(provider.transport())
+        .build()
+        .unwrap();
+    client.acquire_token_for_client("a").await.unwrap();
+    // By Python: base64.b64encode(b':'.join(quote_plus(s).encode() for s in (id, secret)))
+    let expected = "Basic ZGFlJTNBbW9uKyVDMyVBNDpzM2NyZXQlM0ElMkIlMjUlMkYlQzMlOUY=";
+    let header = provider.header(0, "authorization").unwrap();
+    assert_eq!(header, expected);
+    assert!(header.is_sensitive());
+    assert_eq!(provider.field(0, "client_id"), None);
+    assert_eq!(provider.field(0, "client_secret"), None);
+    assert_eq!(
+        provider.field(0, "grant_type").unwrap(),
+        "client_credentials"
+    );
+
+    let echo = provider.header(0, "authorization").unwrap();
+    let echo = echo.to_str().unwrap().to_owned();
+    for description in [
+        echo.as_str(),
+        "you sent s3cret:+%/ß",
+        "and s3cret%3A%2B%25%2F%C3%9F",
+    ] {
+        let body =
+            serde_json::json!({"error": "invalid_request", "error_description": description});
+        provider.answer(400, &body.to_string());
+        let scope = format!("scope-{}", provider.requests());
+        let error = client.acquire_token_for_client(scope).await.unwrap_err();
+        let shown = format!("{error} {error:?}");
+        assert!(
+            !shown.contains("ZGFlJTNB") && !shown.contains("s3cret"),
+            "{shown}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_it_does_not_have_cannot_be_asked_for() {
+    let provider = Provider::open();
+    let client = builder(&provider, authority())
+        .client_secret(SECRET)
+        .build()
+        .unwrap();
+    let request = TokenRequest::new("a").tenant(TENANT);
+    let error = client.acquire_token_for_client(request).await.unwrap_err();
+    assert!(matches!(error, Error::Config(_)), "{error:?}");
+    assert!(error.to_string().contains("has no tenants"), "{error}");
+
+    let by = |authority: Authority| builder(&provider, authority).client_secret(SECRET);
+    let at = |url: &str| Authority::oidc(ISSUER).token_endpoint(url);
+    let issued_by = |issuer: &str| Authority::oidc(issuer).token_endpoint(TOKEN_ENDPOINT);
+    for (builder, text) in [
+        (by(authority()).tenant(TENANT), "has no tenants"),
+        (by(Authority::oidc(ISSUER)), "has no token endpoint"),
+        (by(at("http://id.example.org/token")), "in the clear"),
+        (
+            by(at("https://id.example.org/token#a")),
+            "it has a fragment",
+        ),
+        (
+            by(at("https://u:hunter2@id.example.org/token")),
+            "user name or password",
+        ),
+        (by(at("")), "the token endpoint \"\" cannot be used"),
+        (
+            by(issued_by("http://id.example.org")),
+            "the issuer \"http://id.example.org\" cannot be used",
+        ),
+        (
+            by(issued_by("https://id.example.org?a=hunter2")),
+            "an issuer has no query",
+        ),
+        (by(issued_by("id.example.org")), "the issuer"),
+        (
+            by(Authority::entra(confidential_client::Cloud::Public, TENANT)
+                .token_endpoint(TOKEN_ENDPOINT)),
+            "follow from its tenant",
+        ),
+        (
+            by(Authority::entra(confidential_client::Cloud::Public, TENANT)
+                .client_assertion_audience(ISSUER)),
+            "follow from its tenant",
+        ),
+        (
+            builder(&provider, authority())
+                .certificate(Certificate::from_pem(&*PEM).unwrap())
+                .token_endpoint_auth_method(TokenEndpointAuthMethod::ClientSecretPost),
+            "says how a secret is sent",
+        ),
+    ] {
+        let error = builder.build().unwrap_err();
+        assert!(matches!(error, Error::Config(_)), "{error:?}");
+        assert!(error.to_string().contains(text), "{text}: {error}");
+        assert!(
+            !format!("{error}{error:?}").contains("hunter2"),
+            "{error:?}"
+        );
+    }
+    assert_eq!(provider.requests(), 0);
+    by(at("http://127.0.0.1:1/token")).build().unwrap();
+}
