@@ -5,10 +5,10 @@
 //! ```
 //!
 //! By default identity provider and web API run inside this program, on loopback, and it shows a
-//! certificate, a secret and a wrong secret. With `AZURE_TENANT_ID`, `AZURE_CLIENT_ID` and either
-//! `AZURE_CLIENT_SECRET` or `AZURE_CLIENT_CERTIFICATE_PATH` (certificate and private key in one
-//! PEM) in the environment, it asks Microsoft Entra ID and calls Microsoft Graph instead; the
-//! application needs the permission `User.Read.All`.
+//! certificate, a secret and a wrong secret. With `AZURE_TENANT_ID`, `AZURE_CLIENT_ID` and a
+//! credential in the environment, as `ConfidentialClient::from_env` reads it, it asks Microsoft
+//! Entra ID and calls Microsoft Graph instead; the application needs the permission
+//! `User.Read.All`.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -30,10 +30,10 @@ const SCOPE: &str = "https://graph.microsoft.com/.default";
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let ran = match Settings::from_env() {
-        Ok(Some(settings)) => on_entra(settings).await,
-        Ok(None) => on_this_machine().await,
-        Err(error) => Err(error),
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let ran = match is_set("AZURE_TENANT_ID") || is_set("AZURE_CLIENT_ID") {
+        true => on_entra().await,
+        false => on_this_machine().await,
     };
     match ran {
         Ok(()) => ExitCode::SUCCESS,
@@ -117,15 +117,8 @@ async fn on_this_machine() -> Result<()> {
 }
 
 /// The same against Microsoft Entra ID and Microsoft Graph.
-async fn on_entra(settings: Settings) -> Result<()> {
-    let builder = ConfidentialClient::builder(settings.client_id).tenant(settings.tenant);
-    let client = match settings.credential {
-        Credential::Secret(secret) => builder.client_secret(secret),
-        Credential::CertificatePath(path) => {
-            builder.certificate(Certificate::from_pem(std::fs::read(path)?)?)
-        }
-    }
-    .build()?;
+async fn on_entra() -> Result<()> {
+    let client = ConfidentialClient::from_env()?;
     println!("with {client:?}");
     let users = format!("{GRAPH}/v1.0/users?$top=3&$select=displayName");
     call_twice(&client, &reqwest::Client::new(), &users).await
@@ -172,47 +165,6 @@ fn names(answer: &serde_json::Value) -> String {
             .and_then(|message| message.as_str())
             .unwrap_or("no users")
             .to_owned(),
-    }
-}
-
-/// What the environment asks for.
-struct Settings {
-    tenant: String,
-    client_id: String,
-    credential: Credential,
-}
-
-enum Credential {
-    Secret(String),
-    CertificatePath(String),
-}
-
-impl Settings {
-    /// `None` where the environment names no tenant and no client.
-    fn from_env() -> Result<Option<Self>> {
-        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let (tenant, client_id) = match (variable("AZURE_TENANT_ID"), variable("AZURE_CLIENT_ID")) {
-            (Some(tenant), Some(client_id)) => (tenant, client_id),
-            (None, None) => return Ok(None),
-            _ => return Err("set both AZURE_TENANT_ID and AZURE_CLIENT_ID, or neither".into()),
-        };
-        let credential = match (
-            variable("AZURE_CLIENT_SECRET"),
-            variable("AZURE_CLIENT_CERTIFICATE_PATH"),
-        ) {
-            (Some(secret), None) => Credential::Secret(secret),
-            (None, Some(path)) => Credential::CertificatePath(path),
-            _ => {
-                return Err(
-                    "set one of AZURE_CLIENT_SECRET and AZURE_CLIENT_CERTIFICATE_PATH".into(),
-                );
-            }
-        };
-        Ok(Some(Self {
-            tenant,
-            client_id,
-            credential,
-        }))
     }
 }
 

@@ -136,7 +136,8 @@ impl ConfidentialClientBuilder {
     /// tenant that is neither id nor domain; an authority that is not https (loopback addresses
     /// excepted); no credential, or two; an empty secret, or one with white space around it; no
     /// transport, or https without TLS compiled in. [`Error::Credential`]: a certificate outside
-    /// its validity.
+    /// its validity, with an algorithm that does not go with its key, or with a P-256 key for
+    /// Microsoft Entra ID. What a source has is not looked at yet.
     pub fn build(self) -> Result<ConfidentialClient, Error> {
         check_client_id(&self.client_id)?;
         let authority = authority(self.tenant, self.authority)?;

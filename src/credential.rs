@@ -6,19 +6,18 @@ use std::time::SystemTime;
 
 use uuid::Uuid;
 
-use crate::assertion::{self, Unsigned};
-use crate::certificate::{Certificate, SigningKey, key};
+use crate::certificate::Certificate;
 use crate::error::{Error, Failure};
-use crate::request::Proof;
 use crate::secret::Secret;
 
 mod assertion_provider;
 mod file;
+mod proof;
 mod source;
 
 pub use assertion_provider::{AssertionContext, ClientAssertionFuture, ClientAssertionProvider};
 pub use file::{CertificateFile, FederatedTokenFile, SecretFile};
-use source::Distinct;
+pub(crate) use proof::Credential;
 pub(crate) use source::Rotating;
 pub use source::{CredentialFuture, CredentialSource};
 
@@ -29,14 +28,6 @@ pub(crate) enum Given {
     Assertion(Arc<dyn ClientAssertionProvider>),
     SecretSource(Rotating<Secret>),
     CertificateSource(Rotating<Certificate>),
-}
-
-/// What it proves its identity with in one request.
-#[derive(Clone)]
-pub(crate) enum Credential {
-    Secret(Secret),
-    Certificate(Certificate),
-    Assertion(Arc<dyn ClientAssertionProvider>),
 }
 
 /// Holds what was given, and has it fetched again where it can change.
@@ -65,7 +56,10 @@ impl CredentialHolder {
             days_warned_of: AtomicI64::new(WARNED_OF_NONE),
         };
         match &holder.given {
-            Given::Secret(secret) => holder.check_secret(secret)?,
+            Given::Secret(secret) => {
+                check_secret(secret)?;
+                holder.warn_of_an_id(secret);
+            }
             Given::Certificate(certificate) => {
                 holder.check_certificate(certificate, now)?;
                 holder.warn_of_its_end(certificate, now);
@@ -86,12 +80,12 @@ impl CredentialHolder {
             }
             Given::Assertion(provider) => Credential::Assertion(Arc::clone(provider)),
             Given::SecretSource(source) => {
-                let check = |secret: &Secret| self.check_secret(secret);
-                Credential::Secret(source.current(check).await?)
+                let welcome = |secret: &Secret| self.warn_of_an_id(secret);
+                Credential::Secret(source.current(check_secret, welcome).await?)
             }
             Given::CertificateSource(source) => {
                 let check = |certificate: &Certificate| self.check_certificate(certificate, now);
-                Credential::Certificate(source.current(check).await?)
+                Credential::Certificate(source.current(check, |_| {}).await?)
             }
         };
         if let Credential::Certificate(certificate) = &credential {
@@ -136,31 +130,12 @@ impl CredentialHolder {
         certificate.check_validity(now)
     }
 
-    fn check_secret(&self, secret: &Secret) -> Result<(), Error> {
-        let text = secret.expose();
-        if text.trim().is_empty() {
-            return Err(Error::config(
-                "the client secret is empty; was its environment variable or file set?",
-            ));
-        }
-        if text.trim() != text {
-            return Err(Error::config(
-                "the client secret begins or ends with white space; a file usually ends in a newline, so trim what was read from it",
-            ));
-        }
-        let invisible =
-            |c: char| c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{feff}');
-        if text.contains(invisible) {
-            return Err(Error::config(
-                "the client secret holds a character that cannot be seen, such as a line break or a byte order mark; copy it anew",
-            ));
-        }
-        if self.takes.secrets_have_ids && Uuid::try_parse(text).is_ok() {
+    fn warn_of_an_id(&self, secret: &Secret) {
+        if self.takes.secrets_have_ids && Uuid::try_parse(secret.expose()).is_ok() {
             tracing::warn!(
                 "the client secret looks like a GUID: it is probably the secret's id; use its value, shown once when it is created"
             );
         }
-        Ok(())
     }
 
     /// Once a day from 30 days on.
@@ -177,117 +152,32 @@ impl CredentialHolder {
     }
 }
 
-impl Credential {
-    /// A proof for one request.
-    pub(crate) async fn prove(
-        &self,
-        context: AssertionContext,
-        now: SystemTime,
-        basic: bool,
-    ) -> Result<Proof, Error> {
-        match self {
-            Self::Secret(secret) if basic => Ok(Proof::basic(context.client_id(), secret.clone())),
-            Self::Secret(secret) => Ok(Proof::Secret(secret.clone())),
-            Self::Certificate(certificate) => sign(certificate, &context, now).await,
-            Self::Assertion(provider) => provided(&**provider, context).await,
-        }
+fn check_secret(secret: &Secret) -> Result<(), Error> {
+    let text = secret.expose();
+    if text.trim().is_empty() {
+        return Err(Error::config(
+            "the client secret is empty; was its environment variable or file set?",
+        ));
     }
-
-    /// Whether a refusal is about this credential, so that another could be accepted. Providers
-    /// other than Entra have no codes.
-    pub(crate) fn is_refused_by(&self, error: &Error) -> bool {
-        let Error::Server(server) = error else {
-            return false;
-        };
-        let codes = server.error_codes();
-        let own = match self {
-            Self::Secret(_) => REFUSED_SECRETS,
-            Self::Certificate(_) => REFUSED_CERTIFICATES,
-            Self::Assertion(_) => return false,
-        };
-        match codes.is_empty() {
-            true => error.is_credential_rejected(),
-            false => codes.iter().any(|code| own.contains(code)),
-        }
+    if text.trim() != text {
+        return Err(Error::config(
+            "the client secret begins or ends with white space; a file usually ends in a newline, so trim what was read from it",
+        ));
     }
-
-    fn is_same(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Secret(one), Self::Secret(other)) => one.is(other),
-            (Self::Certificate(one), Self::Certificate(other)) => one.is(other),
-            _ => false,
-        }
+    let invisible = |c: char| c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{feff}');
+    if text.contains(invisible) {
+        return Err(Error::config(
+            "the client secret holds a character that cannot be seen, such as a line break or a byte order mark; copy it anew",
+        ));
     }
+    Ok(())
 }
 
-/// A key that is here takes a fraction of a millisecond of computing, which is done where it keeps
-/// no other task waiting.
-async fn sign(
-    certificate: &Certificate,
-    context: &AssertionContext,
-    now: SystemTime,
-) -> Result<Proof, Error> {
-    let (client_id, audience) = (context.client_id(), context.audience());
-    let unsigned = assertion::client_assertion(certificate, client_id, audience, now)?;
-    let assertion = match certificate.key() {
-        SigningKey::Here(key) => {
-            let (key, algorithm) = (Arc::clone(key), certificate.algorithm());
-            let signing = tokio::task::spawn_blocking(move || {
-                let signature = key.sign(algorithm, unsigned.message());
-                signature.map(|signature| unsigned.signed(&signature))
-            });
-            signing
-                .await
-                .map_err(assertion::failed)?
-                .map_err(assertion::failed)?
-        }
-        SigningKey::Elsewhere(signer) => {
-            let message = unsigned.message().to_vec();
-            let signature = signer.sign(certificate.algorithm(), message).await;
-            let signature = signature.map_err(assertion::failed)?;
-            check_signature(certificate, &unsigned, &signature)?;
-            unsigned.signed(&signature)
-        }
-    };
-    Ok(Proof::Assertion(Secret::from(assertion)))
-}
-
-/// A signature made elsewhere may be another key's, or have another form.
-fn check_signature(
-    certificate: &Certificate,
-    unsigned: &Unsigned,
-    signature: &[u8],
-) -> Result<(), Error> {
-    let (public_key, algorithm) = (certificate.public_key(), certificate.algorithm());
-    if key::verify(public_key, algorithm, unsigned.message(), signature) {
-        return Ok(());
-    }
-    Err(Error::credential(format!(
-        "the signer's signature of {} bytes does not fit the certificate of '{}'; does it sign with that certificate's key, by {algorithm}, the message and not its digest, and give the signature as RFC 7518 writes it, neither base64 nor DER?",
-        signature.len(),
-        certificate.subject()
-    )))
-}
-
-async fn provided(
-    provider: &dyn ClientAssertionProvider,
-    context: AssertionContext,
-) -> Result<Proof, Error> {
-    match provider.client_assertion(context).await {
-        Ok(assertion) if assertion.trim().is_empty() => Err(Error::credential(format!(
-            "the {} is empty",
-            provider.describe()
-        ))),
-        Ok(assertion) => Ok(Proof::Assertion(Secret::from(assertion.trim()))),
-        Err(source) => Err(source_failed("no client assertion could be had", source)),
-    }
-}
-
-/// The error of someone who was asked; one of ours says it all.
+/// The error of someone who was asked; one of ours about a credential says it all.
 fn source_failed(message: &str, source: Box<dyn StdError + Send + Sync>) -> Error {
-    match source.downcast::<Error>() {
-        Ok(error) => *error,
-        Err(source) => Error::Credential(Failure::new(message).source(source).into()),
+    match source.downcast_ref::<Error>() {
+        Some(error @ (Error::Credential(_) | Error::Config(_))) => error.clone(),
+        _ => Error::Credential(Failure::new(message).source(source).into()),
     }
 }
 
@@ -310,11 +200,6 @@ impl fmt::Debug for CredentialHolder {
     }
 }
 
-/// The codes on which a certificate is asked for anew: key not found or signature invalid,
-/// assertion outside its time, certificate revoked, outside its validity.
-const REFUSED_CERTIFICATES: &[u64] = &[700027, 700024, 7000214, 1000502, 7000274, 7000277];
-/// Secret wrong, secret expired.
-const REFUSED_SECRETS: &[u64] = &[7000215, 7000222];
 /// In days.
 const WARNED_FROM: i64 = 30;
 const WARNED_OF_NONE: i64 = i64::MAX;

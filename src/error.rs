@@ -55,13 +55,20 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether time alone may cure it: no answer, throttling, 408, 5xx, or an `error` that says so.
+    /// Whether time alone may cure it: no answer, throttling, 408, 5xx, or an `error` that says so;
+    /// for a credential, whether that is why another application could not vouch for this one.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Transport(_) | Self::Throttled(_) => true,
             Self::Server(server) => server.is_transient(),
             Self::InvalidResponse(details) => details.0.status.is_some_and(transient_status),
-            Self::Config(_) | Self::Credential(_) => false,
+            // As where another application vouches for this one, and had no answer itself.
+            Self::Credential(details) => {
+                let source = details.0.source.as_deref();
+                let error = source.and_then(|source| source.downcast_ref::<Self>());
+                error.is_some_and(Self::is_transient)
+            }
+            Self::Config(_) => false,
         }
     }
 

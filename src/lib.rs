@@ -33,7 +33,11 @@
 //! - [`TokenProvider`]: one request bound to its place in the cache, the fastest path.
 //! - [`TokenRequest`]: a scope and, for a daemon that serves many customers, a tenant.
 //! - [`Certificate`] and [`Secret`]: what the application proves its identity with. A certificate
-//!   is better: its key never leaves the machine.
+//!   is better: its key never leaves the machine, or even the vault it is in ([`Signer`]).
+//! - [`CertificateFile`], [`SecretFile`] and [`CredentialSource`]: the same from where it is replaced
+//!   while the program runs. [`ConfidentialClient::from_env`] reads its path from the environment.
+//! - [`ClientAssertionProvider`]: neither; somebody else vouches for the application, as Kubernetes
+//!   does by a [`FederatedTokenFile`].
 //! - [`Error`]: says who must act, and whether time may cure it.
 //! - [`testing`]: an identity provider for tests, which needs no account.
 //!
@@ -52,7 +56,8 @@
 //! Events go to [`tracing`](https://docs.rs/tracing). A failed token request is a `WARN`, with the
 //! whole chain of causes, the correlation id and `still_served`: whether there is a token that
 //! callers are served meanwhile, as when a renewal fails in the background. Alarm on it. Requests
-//! and answers are `DEBUG`. No event carries a token, a secret, an assertion or a scope.
+//! and answers are `DEBUG`. A certificate with less than 30 days left is a `WARN` once a day, a source
+//! without a credential that can be used one at every token request. No event carries a token, a secret, an assertion or a scope.
 //!
 //! # What it does not do
 //!

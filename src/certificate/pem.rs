@@ -3,6 +3,7 @@ use base64::prelude::BASE64_STANDARD;
 use rustls_pki_types::pem::{self, PemObject, SectionKind};
 use zeroize::Zeroizing;
 
+use super::formats::is_der;
 use super::key::PrivateKeyDer;
 use crate::error::Error;
 
@@ -10,10 +11,13 @@ use crate::error::Error;
 pub(super) struct Pem {
     pub(super) certificates: Vec<Vec<u8>>,
     pub(super) key: PemKey,
+    /// What to say should the certificate be missing.
+    pub(super) no_certificate: &'static str,
 }
 
 pub(super) enum PemKey {
-    None,
+    /// And what to say of it.
+    None(&'static str),
     Plain(PrivateKeyDer),
     /// `EncryptedPrivateKeyInfo` ([RFC 5958 section 3](https://www.rfc-editor.org/rfc/rfc5958#section-3)).
     Encrypted(Vec<u8>),
@@ -65,9 +69,11 @@ pub(super) fn read(text: &[u8]) -> Result<Pem, Error> {
             "the PEM holds two private keys; leave the one that fits the certificate",
         ));
     }
-    let key = keys.pop().unwrap_or(PemKey::None);
-    holds.check(&certificates, &key)?;
-    Ok(Pem { certificates, key })
+    Ok(Pem {
+        certificates,
+        key: keys.pop().unwrap_or(PemKey::None(holds.instead_of_a_key())),
+        no_certificate: holds.instead_of_a_certificate(),
+    })
 }
 
 /// The text of a PEM, asked for what stands in it.
@@ -88,36 +94,24 @@ impl Labels<'_> {
             .any(|part| part == text.as_bytes())
     }
 
-    /// Says what stands in the place of what is missing.
-    fn check(&self, certificates: &[Vec<u8>], key: &PemKey) -> Result<(), Error> {
-        if certificates.is_empty() && self.label("PKCS7") {
-            return Err(Error::credential(
-                "the PEM holds its certificates as PKCS#7; write them out with 'openssl pkcs7 -print_certs -in chain.p7b'",
-            ));
+    fn instead_of_a_certificate(&self) -> &'static str {
+        if self.label("PKCS7") {
+            "the PEM holds its certificates as PKCS#7; write them out with 'openssl pkcs7 -print_certs -in chain.p7b'"
+        } else if self.label("CERTIFICATE REQUEST") || self.label("NEW CERTIFICATE REQUEST") {
+            "the PEM holds a certificate request (CSR) and no certificate; use the certificate that was issued for it"
+        } else {
+            "the PEM holds no certificate ('-----BEGIN CERTIFICATE-----'); give certificate and private key together"
         }
-        let request = ["CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"];
-        if certificates.is_empty() && request.iter().any(|label| self.label(label)) {
-            return Err(Error::credential(
-                "the PEM holds a certificate request (CSR) and no certificate; use the certificate that was issued for it",
-            ));
-        }
-        if !matches!(key, PemKey::None) {
-            return Ok(());
-        }
+    }
+
+    fn instead_of_a_key(&self) -> &'static str {
         if self.label("OPENSSH PRIVATE KEY") {
-            return Err(Error::credential(
-                "the private key is in OpenSSH's format; write it anew with 'ssh-keygen -p -m PKCS8 -f key.pem'",
-            ));
+            "the private key is in OpenSSH's format; write it anew with 'ssh-keygen -p -m PKCS8 -f key.pem'"
+        } else if self.label("PUBLIC KEY") || self.label("RSA PUBLIC KEY") {
+            "the PEM holds a public key where the private key is needed ('-----BEGIN PRIVATE KEY-----')"
+        } else {
+            "the PEM holds no private key ('-----BEGIN PRIVATE KEY-----'); give certificate and private key together"
         }
-        if ["PUBLIC KEY", "RSA PUBLIC KEY"]
-            .iter()
-            .any(|label| self.label(label))
-        {
-            return Err(Error::credential(
-                "the PEM holds a public key where the private key is needed ('-----BEGIN PRIVATE KEY-----')",
-            ));
-        }
-        Ok(())
     }
 }
 
@@ -143,12 +137,12 @@ fn not_pem(text: &[u8]) -> Error {
     if trimmed.is_empty() {
         return Error::credential("the PEM is empty; was its file or variable written?");
     }
-    if text.contains(&0) && !text.starts_with(SEQUENCE) {
+    if text.contains(&0) && !is_der(text) {
         return Error::credential(
             "the PEM is not in UTF-8, it seems to be UTF-16, as Windows' PowerShell writes files; save it as UTF-8",
         );
     }
-    if text.starts_with(SEQUENCE) {
+    if is_der(text) {
         return Error::credential(
             "this is a binary file and not PEM: for PKCS#12 ('.pfx', '.p12') use from_pkcs12 (feature 'pkcs12'), for DER from_der",
         );
@@ -159,7 +153,7 @@ fn not_pem(text: &[u8]) -> Error {
         .filter(|byte| !byte.is_ascii_whitespace())
         .collect();
     if let Ok(decoded) = BASE64_STANDARD.decode(Zeroizing::new(base64))
-        && Zeroizing::new(decoded).starts_with(SEQUENCE)
+        && is_der(&Zeroizing::new(decoded))
     {
         return Error::credential(
             "this is the base64 of a binary file and not PEM, as key vaults hand out PKCS#12; decode it first and use from_pkcs12 (feature 'pkcs12')",
@@ -183,6 +177,3 @@ fn unreadable(error: pem::Error, holds: &Labels<'_>) -> Error {
     };
     Error::credential(format!("the PEM cannot be read: {why}"))
 }
-
-/// How the DER of everything here begins.
-const SEQUENCE: &[u8] = b"\x30";

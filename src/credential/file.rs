@@ -1,3 +1,5 @@
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -246,8 +248,14 @@ fn text(path: &Path, what: &str) -> Result<Secret, Error> {
 }
 
 fn read(path: &Path, what: &str) -> Result<Zeroizing<Vec<u8>>, Error> {
-    match std::fs::read(path) {
-        Ok(content) => Ok(Zeroizing::new(content)),
+    let mut content = Zeroizing::new(Vec::new());
+    let read = File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut content));
+    match read {
+        Ok(length) if length as u64 > LARGEST => Err(Error::credential(format!(
+            "the {} has more than {LARGEST} bytes, so it is another file",
+            named(what, path)
+        ))),
+        Ok(_) => Ok(content),
         Err(source) => Err(Error::Credential(
             Failure::new(format!("the {} cannot be read", named(what, path)))
                 .source(Box::new(source))
@@ -259,3 +267,6 @@ fn read(path: &Path, what: &str) -> Result<Zeroizing<Vec<u8>>, Error> {
 fn named(what: &str, path: &Path) -> String {
     format!("{what} {}", path.display())
 }
+
+/// No credential is as large, in bytes.
+const LARGEST: u64 = 1_000_000;

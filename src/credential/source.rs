@@ -116,15 +116,20 @@ impl<T: Clone + Distinct + 'static> Rotating<T> {
         last.as_ref().map(|last| last.credential.clone())
     }
 
-    /// The source's credential if `check` finds it good, else the last good one.
+    /// The source's credential if `check` finds it good, else the last good one; `welcome` is shown
+    /// each that is new.
     pub(crate) async fn current(
         &self,
         check: impl Fn(&T) -> Result<(), Error>,
+        welcome: impl Fn(&T),
     ) -> Result<T, Error> {
         let asked = self.asked.fetch_add(1, Ordering::Relaxed);
         let error = match self.load(&check).await {
             Ok(new) => {
-                self.keep(&new, asked);
+                if self.keep(&new, asked) {
+                    tracing::info!(source = self.describe(), "a new credential is used");
+                    welcome(&new);
+                }
                 return Ok(new);
             }
             Err(error) => error,
@@ -161,20 +166,20 @@ impl<T: Clone + Distinct + 'static> Rotating<T> {
         Ok(new)
     }
 
-    /// Keeps the answer to the latest question: one that was asked earlier may answer later.
-    fn keep(&self, new: &T, asked: u64) {
+    /// Keeps the answer to the latest question, since one that was asked earlier may answer later,
+    /// and tells whether it is a new one.
+    fn keep(&self, credential: &T, asked: u64) -> bool {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let known = last.as_ref();
         if known.is_some_and(|last| last.asked > asked) {
-            return;
+            return false;
         }
-        if !known.is_some_and(|last| last.credential.is(new)) {
-            tracing::info!(source = self.describe(), "a new credential is used");
-        }
+        let is_known = known.is_some_and(|last| last.credential.is(credential));
         *last = Some(Last {
             asked,
-            credential: new.clone(),
+            credential: credential.clone(),
         });
+        !is_known
     }
 }
 

@@ -148,6 +148,24 @@ async fn one_application_vouches_for_another() {
 }
 
 #[tokio::test]
+async fn an_outage_of_the_one_that_vouches_is_an_outage() {
+    for (status, transient) in [(503, true), (401, false)] {
+        let vouching = Provider::open();
+        vouching.answer(status, r#"{"error":"invalid_client"}"#);
+        let vouching = vouching.client();
+        let scope = "api://AzureADTokenExchange/.default";
+        let provider = Provider::open();
+        let client = client(&provider, vouching.token_provider(scope).unwrap());
+        let error = client.acquire_token_for_client(SCOPE).await.unwrap_err();
+        assert!(matches!(error, Error::Credential(_)), "{error:?}");
+        assert_eq!(error.is_transient(), transient);
+        let source = error.source().unwrap().downcast_ref::<Error>().unwrap();
+        assert_eq!(source.status().unwrap(), status);
+        assert_eq!(provider.requests(), 0);
+    }
+}
+
+#[tokio::test]
 async fn two_kinds_of_credential_are_refused() {
     let certificate = Certificate::from_pem(&*PEM).unwrap();
     let builder = ConfidentialClient::builder(CLIENT_ID)

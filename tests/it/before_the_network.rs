@@ -233,6 +233,10 @@ fn a_certificate_is_read_however_the_pem_is_laid_out() {
             "text around",
             format!("Bag Attributes\n  x: y\n{certificate}\nKey:\n{key}\n"),
         ),
+        (
+            "a text that begins as DER does",
+            format!("0 s:CN=daemon\n{certificate}{key}"),
+        ),
         ("a byte order mark", format!("\u{feff}{}", *PEM)),
         ("an EC certificate beside it", format!("{}{ec}", *PEM)),
         ("CRLF", PEM.replace('\n', "\r\n")),

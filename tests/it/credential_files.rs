@@ -665,6 +665,11 @@ async fn a_signer_signs_and_the_key_stays_where_it_is() {
             FOLDER.read(&format!("{key}.crt")),
             FOLDER.read(&format!("{key}.crt.der")),
             [FOLDER.read("cas.pem"), FOLDER.read(&format!("{key}.crt"))].concat(),
+            [
+                FOLDER.read(&format!("{key}.crt")),
+                FOLDER.read(&format!("{key}.pub")),
+            ]
+            .concat(),
         ] {
             let certificate = Certificate::from_signer(chain, Vault::of(key)).unwrap();
             assert_eq!(

@@ -421,7 +421,7 @@ async fn a_source_that_never_had_a_credential_is_the_callers_error() {
             key.serialize_pem()
         )
     };
-    let rows: [(Write<'_>, &str); 5] = [
+    let rows: [(Write<'_>, &str); 6] = [
         (Box::new(|_| {}), "daemon.pem cannot be read"),
         (
             Box::new(|path| replace(path, "")),
@@ -430,6 +430,10 @@ async fn a_source_that_never_had_a_credential_is_the_callers_error() {
         (
             Box::new(|path| replace(path, key_alone)),
             "cannot be used: the PEM holds no certificate",
+        ),
+        (
+            Box::new(|path| replace(path, vec![b'-'; 1_000_001])),
+            "daemon.pem has more than 1000000 bytes",
         ),
         (
             Box::new(|path| replace(path, b"\x30\x82\x01\x01garbage")),

@@ -1,0 +1,131 @@
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::assertion_provider::{AssertionContext, ClientAssertionProvider};
+use super::source::Distinct;
+use super::source_failed;
+use crate::assertion::{self, Unsigned};
+use crate::certificate::{Certificate, SigningKey, key};
+use crate::error::Error;
+use crate::request::Proof;
+use crate::secret::Secret;
+
+/// What it proves its identity with in one request.
+#[derive(Clone)]
+pub(crate) enum Credential {
+    Secret(Secret),
+    Certificate(Certificate),
+    Assertion(Arc<dyn ClientAssertionProvider>),
+}
+
+impl Credential {
+    /// A proof for one request.
+    pub(crate) async fn prove(
+        &self,
+        context: AssertionContext,
+        now: SystemTime,
+        basic: bool,
+    ) -> Result<Proof, Error> {
+        match self {
+            Self::Secret(secret) if basic => Ok(Proof::basic(context.client_id(), secret.clone())),
+            Self::Secret(secret) => Ok(Proof::Secret(secret.clone())),
+            Self::Certificate(certificate) => sign(certificate, &context, now).await,
+            Self::Assertion(provider) => provided(&**provider, context).await,
+        }
+    }
+
+    /// Whether a refusal is about this credential, so that another could be accepted. Providers
+    /// other than Entra have no codes.
+    pub(crate) fn is_refused_by(&self, error: &Error) -> bool {
+        let Error::Server(server) = error else {
+            return false;
+        };
+        let codes = server.error_codes();
+        let own = match self {
+            Self::Secret(_) => REFUSED_SECRETS,
+            Self::Certificate(_) => REFUSED_CERTIFICATES,
+            Self::Assertion(_) => return false,
+        };
+        match codes.is_empty() {
+            true => error.is_credential_rejected(),
+            false => codes.iter().any(|code| own.contains(code)),
+        }
+    }
+
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Secret(one), Self::Secret(other)) => one.is(other),
+            (Self::Certificate(one), Self::Certificate(other)) => one.is(other),
+            _ => false,
+        }
+    }
+}
+
+/// A key that is here takes a fraction of a millisecond of computing, which is done where it keeps
+/// no other task waiting.
+async fn sign(
+    certificate: &Certificate,
+    context: &AssertionContext,
+    now: SystemTime,
+) -> Result<Proof, Error> {
+    let (client_id, audience) = (context.client_id(), context.audience());
+    let unsigned = assertion::client_assertion(certificate, client_id, audience, now)?;
+    let assertion = match certificate.key() {
+        SigningKey::Here(key) => {
+            let (key, algorithm) = (Arc::clone(key), certificate.algorithm());
+            let signing = tokio::task::spawn_blocking(move || {
+                let signature = key.sign(algorithm, unsigned.message());
+                signature.map(|signature| unsigned.signed(&signature))
+            });
+            signing
+                .await
+                .map_err(assertion::failed)?
+                .map_err(assertion::failed)?
+        }
+        SigningKey::Elsewhere(signer) => {
+            let message = unsigned.message().to_vec();
+            let signature = signer.sign(certificate.algorithm(), message).await;
+            let signature = signature.map_err(assertion::failed)?;
+            check_signature(certificate, &unsigned, &signature)?;
+            unsigned.signed(&signature)
+        }
+    };
+    Ok(Proof::Assertion(Secret::from(assertion)))
+}
+
+/// A signature made elsewhere may be another key's, or have another form.
+fn check_signature(
+    certificate: &Certificate,
+    unsigned: &Unsigned,
+    signature: &[u8],
+) -> Result<(), Error> {
+    let (public_key, algorithm) = (certificate.public_key(), certificate.algorithm());
+    if key::verify(public_key, algorithm, unsigned.message(), signature) {
+        return Ok(());
+    }
+    Err(Error::credential(format!(
+        "the signer's signature of {} bytes does not fit the certificate of '{}'; does it sign with that certificate's key, by {algorithm}, the message and not its digest, and give the signature as RFC 7518 writes it, neither base64 nor DER?",
+        signature.len(),
+        certificate.subject()
+    )))
+}
+
+async fn provided(
+    provider: &dyn ClientAssertionProvider,
+    context: AssertionContext,
+) -> Result<Proof, Error> {
+    match provider.client_assertion(context).await {
+        Ok(assertion) if assertion.trim().is_empty() => Err(Error::credential(format!(
+            "the {} is empty",
+            provider.describe()
+        ))),
+        Ok(assertion) => Ok(Proof::Assertion(Secret::from(assertion.trim()))),
+        Err(source) => Err(source_failed("no client assertion could be had", source)),
+    }
+}
+
+/// The codes on which a certificate is asked for anew: key not found or signature invalid,
+/// assertion outside its time, certificate revoked, outside its validity.
+const REFUSED_CERTIFICATES: &[u64] = &[700027, 700024, 7000214, 1000502, 7000274, 7000277];
+/// Secret wrong, secret expired.
+const REFUSED_SECRETS: &[u64] = &[7000215, 7000222];
