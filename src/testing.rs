@@ -43,6 +43,7 @@ mod connection;
 mod directory;
 mod discovery;
 mod fault;
+mod federated;
 mod local_authority;
 mod recorded;
 mod refusal;

@@ -7,6 +7,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jsonwebtoken::Header;
 use uuid::Uuid;
 
+use super::federated::FederatedCredential;
 use crate::certificate::Certificate;
 use crate::secret::Secret;
 
@@ -20,6 +21,7 @@ pub struct Application {
     secrets: Vec<Secret>,
     expired_secrets: Vec<Secret>,
     certificates: Vec<Certificate>,
+    federated_credentials: Vec<FederatedCredential>,
     roles: Vec<(String, String)>,
     pub(super) tokens: Tokens,
 }
@@ -41,6 +43,7 @@ impl Application {
             secrets: Vec::new(),
             expired_secrets: Vec::new(),
             certificates: Vec::new(),
+            federated_credentials: Vec::new(),
             roles: Vec::new(),
             tokens: Tokens {
                 lifetime: LIFETIME,
@@ -66,6 +69,56 @@ impl Application {
     /// private key is not looked at.
     pub fn certificate(mut self, certificate: impl Borrow<Certificate>) -> Self {
         self.certificates.push(certificate.borrow().clone());
+        self
+    }
+
+    /// Accepts, in the place of a secret or a certificate, a token that somebody else was issued: by
+    /// this [`LocalAuthority`](super::LocalAuthority), in any of its tenants.
+    ///
+    /// The token's `iss` is the tenant's [`issuer`](super::LocalAuthority::issuer), its `sub` the
+    /// [`subject`](Self::subject) of the application that it was issued to, its `aud` the resource
+    /// that was asked for, `api://AzureADTokenExchange` with Entra.
+    ///
+    /// ```
+    /// use confidential_client::ConfidentialClient;
+    /// use confidential_client::testing::{Application, LocalAuthority};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let local = LocalAuthority::start().await?;
+    /// let platform = Application::new("platform").secret("s3cret");
+    /// let subject = platform.subject();
+    /// local.register("platform.example", platform);
+    /// let issuer = local.issuer("platform.example").expect("just registered");
+    /// let daemon = Application::new("daemon");
+    /// local.register(
+    ///     "contoso.com",
+    ///     daemon.federated_credential(issuer, subject, "api://AzureADTokenExchange"),
+    /// );
+    ///
+    /// let platform = ConfidentialClient::builder("platform")
+    ///     .authority(local.authority("platform.example"))
+    ///     .client_secret("s3cret")
+    ///     .build()?;
+    /// let daemon = ConfidentialClient::builder("daemon")
+    ///     .authority(local.authority("contoso.com"))
+    ///     .client_assertion(platform.token_provider("api://AzureADTokenExchange/.default")?)
+    ///     .build()?;
+    /// daemon.acquire_token_for_client("https://graph.microsoft.com/.default").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn federated_credential(
+        mut self,
+        issuer: impl Into<String>,
+        subject: impl Into<String>,
+        audience: impl Into<String>,
+    ) -> Self {
+        self.federated_credentials.push(FederatedCredential {
+            issuer: issuer.into(),
+            subject: subject.into(),
+            audience: audience.into(),
+        });
         self
     }
 
@@ -95,12 +148,14 @@ impl Application {
         self
     }
 
-    pub(super) fn client_id(&self) -> &str {
-        &self.client_id
+    /// The `sub` and `oid` of its tokens: the object id of its service principal, new for each
+    /// registration.
+    pub fn subject(&self) -> String {
+        self.object_id.to_string()
     }
 
-    pub(super) fn object_id(&self) -> Uuid {
-        self.object_id
+    pub(super) fn client_id(&self) -> &str {
+        &self.client_id
     }
 
     pub(super) fn accepts_secret(&self, secret: &str) -> bool {
@@ -128,6 +183,10 @@ impl Application {
             Some(sha256) => certificate.sha256() == sha256,
             None => sha1.as_deref() == Some(certificate.sha1()),
         })
+    }
+
+    pub(super) fn federated_credentials(&self) -> &[FederatedCredential] {
+        &self.federated_credentials
     }
 
     pub(super) fn roles_of(&self, resource: &str) -> Vec<&str> {

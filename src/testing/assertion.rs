@@ -13,46 +13,88 @@ use super::answer::timestamp;
 use super::application::Application;
 use super::refusal::Refusal;
 
+/// A client assertion, taken apart.
+pub(super) struct Assertion<'a> {
+    pub(super) header: Header,
+    pub(super) claims: Claims,
+    /// What is signed.
+    pub(super) message: &'a str,
+    pub(super) signature: Vec<u8>,
+}
+
 #[derive(Deserialize)]
-struct Claims {
-    aud: String,
-    iss: String,
-    sub: String,
+pub(super) struct Claims {
+    pub(super) aud: String,
+    pub(super) iss: String,
+    pub(super) sub: String,
     // Numbers with a fraction are taken, and no `nbf` is, as Entra takes them.
     #[serde(default)]
     nbf: f64,
     exp: f64,
 }
 
-/// Checks a client assertion as Entra does: the certificate by its thumbprint, the signature, and
-/// who it is from, for whom, and when. `audiences` are the spellings of the token endpoint.
+impl<'a> Assertion<'a> {
+    pub(super) fn parse(jwt: &'a str) -> Result<Self, Refusal> {
+        let malformed = || Refusal::malformed_assertion("");
+        let (message, signature) = jwt.rsplit_once('.').ok_or_else(malformed)?;
+        let (header, claims) = message.split_once('.').ok_or_else(malformed)?;
+        let signature = BASE64_URL_SAFE_NO_PAD.decode(signature);
+        Ok(Self {
+            header: decode(header).ok_or_else(malformed)?,
+            claims: decode(claims).ok_or_else(malformed)?,
+            message,
+            signature: signature.map_err(|_| malformed())?,
+        })
+    }
+
+    /// The thumbprint of the certificate whose key signed it; a token of somebody else has none.
+    pub(super) fn thumbprint(&self) -> Option<&str> {
+        let Header { x5t_s256, x5t, .. } = &self.header;
+        x5t_s256.as_deref().or(x5t.as_deref())
+    }
+
+    pub(super) fn check_time(&self, now: SystemTime) -> Result<(), Refusal> {
+        let seconds = now
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs_f64();
+        let Claims { nbf, exp, .. } = self.claims;
+        if seconds + SKEW >= nbf && seconds <= exp + SKEW {
+            return Ok(());
+        }
+        let at = |seconds: f64| match Duration::try_from_secs_f64(seconds) {
+            Ok(since) => timestamp(SystemTime::UNIX_EPOCH + since),
+            Err(_) => "never".to_owned(),
+        };
+        Err(Refusal::outside_its_time(
+            &timestamp(now),
+            &at(nbf),
+            &at(exp),
+        ))
+    }
+}
+
+/// Checks an assertion that the application signed itself, as Entra does: the certificate by its
+/// thumbprint, the signature, and who it is from, for whom, and when. `audiences` are the spellings
+/// of the token endpoint.
 pub(super) fn check(
-    assertion: &str,
+    assertion: &Assertion<'_>,
     application: &Application,
     audiences: &[String],
     now: SystemTime,
 ) -> Result<(), Refusal> {
-    let malformed = || Refusal::invalid_client(50027, "JWT token is invalid or malformed.");
-    let (message, signature) = assertion.rsplit_once('.').ok_or_else(malformed)?;
-    let (header, claims) = message.split_once('.').ok_or_else(malformed)?;
-    let header: Header = decode(header).ok_or_else(malformed)?;
-    let claims: Claims = decode(claims).ok_or_else(malformed)?;
-    let signature = BASE64_URL_SAFE_NO_PAD
-        .decode(signature)
-        .map_err(|_| malformed())?;
-
-    let thumbprint = header.x5t_s256.as_deref().or(header.x5t.as_deref());
-    let thumbprint = thumbprint.unwrap_or_default();
-    let Some(certificate) = application.certificate_with(&header) else {
+    let Assertion { header, claims, .. } = assertion;
+    let thumbprint = assertion.thumbprint().unwrap_or_default();
+    let Some(certificate) = application.certificate_with(header) else {
         return Err(Refusal::bad_key("The key was not found.", thumbprint));
     };
     let algorithm = match header.alg {
         Algorithm::PS256 => &RSA_PSS_2048_8192_SHA256,
         Algorithm::RS256 => &RSA_PKCS1_2048_8192_SHA256,
-        _ => return Err(malformed()),
+        _ => return Err(Refusal::malformed_assertion("")),
     };
     UnparsedPublicKey::new(algorithm, certificate.public_key())
-        .verify(message.as_bytes(), &signature)
+        .verify(assertion.message.as_bytes(), &assertion.signature)
         .map_err(|_| {
             Refusal::bad_key(
                 "The key was found, but the signature is not its.",
@@ -70,27 +112,11 @@ pub(super) fn check(
         ));
     }
     if !audiences.contains(&claims.aud) {
-        return Err(Refusal::invalid_client(
-            50027,
-            "JWT token is invalid or malformed: its audience is not this token endpoint.",
+        return Err(Refusal::malformed_assertion(
+            ": its audience is not this token endpoint",
         ));
     }
-    let seconds = now
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs_f64();
-    if seconds + SKEW < claims.nbf || seconds > claims.exp + SKEW {
-        let at = |seconds: f64| match Duration::try_from_secs_f64(seconds) {
-            Ok(since) => timestamp(SystemTime::UNIX_EPOCH + since),
-            Err(_) => "never".to_owned(),
-        };
-        return Err(Refusal::outside_its_time(
-            &timestamp(now),
-            &at(claims.nbf),
-            &at(claims.exp),
-        ));
-    }
-    Ok(())
+    assertion.check_time(now)
 }
 
 fn decode<T: DeserializeOwned>(part: &str) -> Option<T> {

@@ -60,9 +60,9 @@ impl Fault {
     }
 
     /// Entra's refusal with this AADSTS code, with the status, `error` and text that Entra sends
-    /// it with: 7000215, 7000216, 7000218, 7000222, 700016, 90002, 700027, 700024, 70011, 1002012,
-    /// 500011, 50049, 65001, 53003 (with `claims`), 90033 and 90055. Other codes come as 400
-    /// `invalid_request`.
+    /// it with: 7000215, 7000216, 7000218, 7000222, 700016, 90002, 700027, 700024, 700211, 700212,
+    /// 700213, 70011, 1002012, 500011, 50049, 65001, 53003 (with `claims`), 90033 and 90055. Other
+    /// codes come as 400 `invalid_request`.
     pub fn aadsts(code: u64) -> Self {
         Self::new(Kind::Refusal(code))
     }

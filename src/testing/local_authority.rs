@@ -30,10 +30,13 @@ use crate::error::{Error, Failure};
 /// | `/common/discovery/instance` | which hosts are one cloud |
 ///
 /// It verifies for real: secrets in constant time; of an assertion the signature against the
-/// registered certificate, `aud`, `iss`, `sub`, `nbf` and `exp`. Refusals are Entra's, in body,
+/// registered certificate, `aud`, `iss`, `sub`, `nbf` and `exp`; of a token that vouches for an
+/// application the same against its
+/// [federated credentials](Application::federated_credential). Refusals are Entra's, in body,
 /// status and headers: 90002 (tenant), 700016 (application), 7000215 and 7000222 (secret), 7000216
-/// (no credential), 700027, 700021, 700024 and 50027 (assertion), 1002012 and 70011 (scope),
-/// 500011 (resource), 900144 and 70003 (form), 50049 (instance); others, and whatever else can
+/// (no credential), 700027, 700021, 700024 and 50027 (assertion), 700211, 700212, 700213 and
+/// 7000274 (federated credential), 1002012 and 70011 (scope), 500011 (resource), 900144 and 70003
+/// (form), 50049 (instance); others, and whatever else can
 /// happen on a network, by [`script`](Self::script). The text of one refusal is a single line, as
 /// Entra writes it today, that of the next is broken into lines, as it was until 2023: nobody
 /// should depend on either.

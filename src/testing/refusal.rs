@@ -86,6 +86,24 @@ impl Refusal {
         )
     }
 
+    pub(super) fn malformed_assertion(why: &str) -> Self {
+        Self::invalid_client(50027, format!("JWT token is invalid or malformed{why}."))
+    }
+
+    pub(super) fn bad_signature() -> Self {
+        Self::invalid_client(7000274, "The assertion has an invalid signature.")
+    }
+
+    /// `what` of a token issued elsewhere is that of no federated credential.
+    pub(super) fn no_federated_identity(code: u64, what: &str, presented: &str) -> Self {
+        Self::invalid_client(
+            code,
+            format!(
+                "No matching federated identity record found for presented assertion {what} '{presented}'. Check your federated identity credential Subject, Audience and Issuer against the presented assertion."
+            ),
+        )
+    }
+
     pub(super) fn certificate_outside_its_validity() -> Self {
         Self::invalid_client(
             1000502,
@@ -150,7 +168,10 @@ impl Refusal {
                 code,
                 "The certificate used to sign the assertion is revoked.",
             ),
-            7000274 => Self::invalid_client(code, "The assertion has an invalid signature."),
+            7000274 => Self::bad_signature(),
+            700211 => Self::no_federated_identity(code, "issuer", "another"),
+            700212 => Self::no_federated_identity(code, "audience", "another"),
+            700213 => Self::no_federated_identity(code, "subject", "another"),
             1002012 => Self::not_default(scope),
             70011 => Self::invalid_scope(scope, "The scope is not valid."),
             500011 => Self::resource_not_found(scope, tenant),

@@ -79,10 +79,7 @@ impl Server {
     fn answer(&self, request: &RecordedRequest, tenant: &str) -> Result<Value, Refusal> {
         let keys = lock(&self.keys);
         let directories = lock(&self.directories);
-        match keys.last() {
-            Some(key) => token_endpoint::answer(request, tenant, &directories, key, &self.base),
-            None => Err(Refusal::of_status(StatusCode::INTERNAL_SERVER_ERROR)),
-        }
+        token_endpoint::answer(request, tenant, &directories, &keys, &self.base)
     }
 
     fn respond(&self, answer: Result<Value, Refusal>, correlation_id: &str) -> Response<Bytes> {

@@ -1,6 +1,8 @@
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeySize, PublicKey};
-use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair};
+use aws_lc_rs::signature::{
+    KeyPair as _, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair, UnparsedPublicKey,
+};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, Header, jwk};
@@ -45,6 +47,13 @@ impl SigningKey {
             )
             .map_err(failed)?;
         Ok(unsigned.signed(&signature))
+    }
+
+    /// Whether a token of this `kid` has this key's signature.
+    pub(super) fn verifies(&self, kid: Option<&str>, message: &str, signature: &[u8]) -> bool {
+        let public = self.pair.public_key().as_ref();
+        let public = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, public);
+        kid == Some(&self.id) && public.verify(message.as_bytes(), signature).is_ok()
     }
 
     /// The public half, as it is published.

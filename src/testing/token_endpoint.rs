@@ -3,14 +3,16 @@ use std::time::SystemTime;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use http::StatusCode;
 use http::header::AUTHORIZATION;
 use serde_json::{Value, json};
 use url::form_urlencoded;
 use uuid::Uuid;
 
 use super::application::{Application, Tokens};
-use super::assertion;
+use super::assertion::{self, Assertion};
 use super::directory::Directory;
+use super::federated;
 use super::recorded::RecordedRequest;
 use super::refusal::Refusal;
 use super::signing_key::SigningKey;
@@ -22,7 +24,7 @@ pub(super) fn answer(
     request: &RecordedRequest,
     tenant: &str,
     directories: &[Directory],
-    key: &SigningKey,
+    keys: &[SigningKey],
     base: &str,
 ) -> Result<Value, Refusal> {
     let mut directories = directories.iter();
@@ -50,7 +52,11 @@ pub(super) fn answer(
     };
     let method = match secret {
         Some(secret) => check_secret(secret, application)?,
-        None => check_assertion(request, application, directory, tenant, base)?,
+        None => {
+            let names = [tenant, &directory.name, &directory.id.to_string()];
+            let audiences = names.map(|name| format!("{base}/{name}/oauth2/v2.0/token"));
+            check_assertion(request, application, &audiences, keys)?
+        }
     };
     let resource = resource(required(request, "scope")?)?;
     if !directory.knows(resource) {
@@ -59,7 +65,7 @@ pub(super) fn answer(
 
     let now = unix_seconds(SystemTime::now());
     let lifetime = application.tokens.lifetime.as_secs();
-    let object_id = application.object_id().to_string();
+    let object_id = application.subject();
     let claims = json!({
         "aud": resource,
         "iss": directory.issuer(base),
@@ -76,10 +82,13 @@ pub(super) fn answer(
         "uti": Uuid::new_v4().simple().to_string(),
         "ver": "2.0",
     });
+    let Some(key) = keys.last() else {
+        return Err(Refusal::of_status(StatusCode::INTERNAL_SERVER_ERROR));
+    };
     match key.sign(&claims) {
         Ok(token) => Ok(success(token, &application.tokens)),
         Err(error) => Err(Refusal {
-            status: http::StatusCode::INTERNAL_SERVER_ERROR,
+            status: StatusCode::INTERNAL_SERVER_ERROR,
             ..Refusal::bad_request("server_error", 90014, error.to_string())
         }),
     }
@@ -114,13 +123,12 @@ fn check_secret(secret: &str, application: &Application) -> Result<&'static str,
     }
 }
 
-/// The `azpacr` claim of a client with a certificate.
+/// The `azpacr` claim of a client with an assertion, be it its own or one that vouches for it.
 fn check_assertion(
     request: &RecordedRequest,
     application: &Application,
-    directory: &Directory,
-    tenant: &str,
-    base: &str,
+    audiences: &[String],
+    keys: &[SigningKey],
 ) -> Result<&'static str, Refusal> {
     let jwt = match request.field("client_assertion_type") {
         Some("urn:ietf:params:oauth:client-assertion-type:jwt-bearer") => {
@@ -131,9 +139,13 @@ fn check_assertion(
     let Some(jwt) = jwt else {
         return Err(Refusal::no_credential());
     };
-    let names = [tenant, &directory.name, &directory.id.to_string()];
-    let audiences = names.map(|name| format!("{base}/{name}/oauth2/v2.0/token"));
-    assertion::check(jwt, application, &audiences, SystemTime::now())?;
+    let assertion = Assertion::parse(jwt)?;
+    let is_own = assertion.claims.iss == application.client_id();
+    let now = SystemTime::now();
+    match is_own || assertion.thumbprint().is_some() {
+        true => assertion::check(&assertion, application, audiences, now)?,
+        false => federated::check(&assertion, application, keys, now)?,
+    }
     Ok("2")
 }
 

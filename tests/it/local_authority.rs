@@ -302,6 +302,93 @@ async fn it_checks_every_part_of_a_request() {
     }
 }
 
+/// One row for each decision about a token that vouches for an application.
+#[tokio::test]
+async fn it_checks_a_token_that_vouches_for_an_application() {
+    const EXCHANGE: &str = "api://AzureADTokenExchange";
+    let local = LocalAuthority::start().await.unwrap();
+    let platform = Application::new("platform").secret(SECRET);
+    let subject = platform.subject();
+    local.register("platform.example", platform);
+    let issuer = local.issuer("platform.example").unwrap();
+
+    let platform = ConfidentialClient::builder("platform")
+        .authority(local.authority("platform.example"))
+        .client_secret(SECRET)
+        .build()
+        .unwrap();
+    let exchange = format!("{EXCHANGE}/.default");
+    let token = platform.acquire_token_for_client(exchange).await.unwrap();
+    let good = token.secret().to_owned();
+    let (message, signature) = good.rsplit_once('.').unwrap();
+    let other_signature = match signature.strip_prefix('A') {
+        Some(rest) => format!("{message}.B{rest}"),
+        None => format!("{message}.A{}", &signature[1..]),
+    };
+    let (header, claims) = message.split_once('.').unwrap();
+    let other_claims = BASE64_URL_SAFE_NO_PAD.decode(claims).unwrap();
+    let other_claims = String::from_utf8(other_claims).unwrap();
+    let other_claims = BASE64_URL_SAFE_NO_PAD.encode(other_claims.replace("platform", "another"));
+    let other_claims = format!("{header}.{other_claims}.{signature}");
+
+    let refused = async |accepts: &[(&str, &str, &str)], token: &str| {
+        let mut daemon = Application::new(CLIENT_ID);
+        for (issuer, subject, audience) in accepts {
+            daemon = daemon.federated_credential(*issuer, *subject, *audience);
+        }
+        local.register(TENANT, daemon);
+        let token = token.to_owned();
+        let client = client_of(&local)
+            .client_assertion(move |_| std::future::ready(Ok(token.clone())))
+            .build()
+            .unwrap();
+        match client.acquire_token_for_client(SCOPE).await {
+            Ok(_) => None,
+            Err(Error::Server(server)) => {
+                assert_eq!(server.status(), 401);
+                assert_eq!(server.error(), "invalid_client");
+                Some(server.error_codes()[0])
+            }
+            Err(other) => panic!("{other:?}"),
+        }
+    };
+    let (issuer, subject) = (issuer.as_str(), subject.as_str());
+    let matching = (issuer, subject, EXCHANGE);
+    let elsewhere = ("https://elsewhere", subject, EXCHANGE);
+    let somebody = (issuer, "somebody", EXCHANGE);
+    let something = (issuer, subject, "api://something");
+    for (name, accepts, token, code) in [
+        ("good", &[matching][..], good.as_str(), None),
+        (
+            "one of them",
+            &[elsewhere, somebody, something, matching],
+            &good,
+            None,
+        ),
+        ("none", &[], &good, Some(700211)),
+        ("issuer", &[elsewhere], &good, Some(700211)),
+        ("subject", &[somebody], &good, Some(700213)),
+        (
+            "its case",
+            &[(issuer, &subject.to_uppercase(), EXCHANGE)],
+            &good,
+            Some(700213),
+        ),
+        ("audience", &[something], &good, Some(700212)),
+        ("parts of two", &[somebody, something], &good, Some(700212)),
+        ("signature", &[matching], &other_signature, Some(7000274)),
+        ("claims", &[matching], &other_claims, Some(7000274)),
+        ("no token", &[matching], "a.b.c", Some(50027)),
+    ] {
+        assert_eq!(refused(accepts, token).await, code, "{name}");
+    }
+
+    local.roll_key().unwrap();
+    assert_eq!(refused(&[matching], &good).await, None);
+    local.retire_old_keys();
+    assert_eq!(refused(&[matching], &good).await, Some(7000274));
+}
+
 fn thumbprint() -> String {
     let hexadecimal = Certificate::from_pem(&*PEM).unwrap().thumbprint_sha256();
     let bytes = (0..hexadecimal.len()).step_by(2);
