@@ -58,12 +58,13 @@ impl Signer for VaultSigner {
             let request = request.json(&json!({ "alg": algorithm.to_string(), "value": digest }));
             let answer = request.timeout(DEADLINE).send().await?;
             let status = answer.status();
-            let body: Value = answer.json().await.unwrap_or_default();
             if !status.is_success() {
+                let body: Value = answer.json().await.unwrap_or_default();
                 let why = body.pointer("/error/message").and_then(Value::as_str);
                 let why = why.unwrap_or("it does not say why");
                 return Err(format!("the vault answered {status}: {why}").into());
             }
+            let body: Value = answer.json().await?;
             let signature = body.get("value").and_then(Value::as_str);
             let signature = signature.ok_or("the vault's answer holds no signature")?;
             Ok(BASE64_URL_SAFE_NO_PAD.decode(signature)?)
@@ -93,8 +94,10 @@ async fn on_azure(tenant: String, client_id: String) -> Result<()> {
         .tenant(tenant)
         .certificate(Certificate::from_signer(pem, signer)?)
         .build()?;
-    acquire(&client, GRAPH).await;
-    Ok(())
+    match acquire(&client, GRAPH).await {
+        true => Ok(()),
+        false => Err("there is no token".into()),
+    }
 }
 
 async fn on_this_machine() -> Result<()> {
@@ -141,9 +144,10 @@ async fn on_this_machine() -> Result<()> {
     Ok(())
 }
 
-/// Gets a token, or says why there is none.
-async fn acquire(client: &ConfidentialClient, scope: &str) {
-    match client.acquire_token_for_client(scope).await {
+/// Whether there is a token; says why, if there is none.
+async fn acquire(client: &ConfidentialClient, scope: &str) -> bool {
+    let acquired = client.acquire_token_for_client(scope).await;
+    match &acquired {
         Ok(token) => println!("{:<18} {scope}, from {:?}", "token", token.source()),
         Err(error) => {
             println!("{:<18} {scope}", "no token");
@@ -155,6 +159,7 @@ async fn acquire(client: &ConfidentialClient, scope: &str) {
             }
         }
     }
+    acquired.is_ok()
 }
 
 /// A vault with one key, which answers as Azure Key Vault does.
