@@ -177,7 +177,10 @@ fn check_secret(secret: &Secret) -> Result<(), Error> {
 fn source_failed(message: &str, source: Box<dyn StdError + Send + Sync>) -> Error {
     match source.downcast_ref::<Error>() {
         Some(error @ (Error::Credential(_) | Error::Config(_))) => error.clone(),
-        _ => Error::Credential(Failure::new(message).source(source).into()),
+        _ => {
+            let failure = Failure::new(message).source(source);
+            Error::Credential(failure.made_elsewhere().into())
+        }
     }
 }
 

@@ -55,8 +55,11 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether time alone may cure it: no answer, throttling, 408, 5xx, or an `error` that says so;
-    /// for a credential, whether that is why another application could not vouch for this one.
+    /// Whether time alone may cure it: no answer, throttling, 408, 5xx, or an `error` that says so.
+    ///
+    /// A closure, a vault or another application that was asked for a credential, a signature or an
+    /// assertion and failed is taken for one that may be back soon, unless its error is one of these
+    /// that says otherwise.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Transport(_) | Self::Throttled(_) => true,
@@ -66,7 +69,7 @@ impl Error {
             Self::Credential(details) => {
                 let source = details.0.source.as_deref();
                 let error = source.and_then(|source| source.downcast_ref::<Self>());
-                error.is_some_and(Self::is_transient)
+                error.map_or(details.0.made_elsewhere, Self::is_transient)
             }
             Self::Config(_) => false,
         }
@@ -123,7 +126,15 @@ impl Error {
     }
 
     /// The error and its causes on one line, for a log.
-    pub(crate) fn chain(&self) -> impl fmt::Display {
+    ///
+    /// ```
+    /// use confidential_client::SecretFile;
+    ///
+    /// let error = SecretFile::new("/nowhere/secret").read().unwrap_err();
+    /// let text = error.chain().to_string();
+    /// assert!(text.starts_with("the secret file /nowhere/secret cannot be read: No such file"));
+    /// ```
+    pub fn chain(&self) -> impl fmt::Display + use<> {
         let mut text = self.to_string();
         let mut cause = self.source();
         while let Some(error) = cause {
@@ -248,6 +259,8 @@ pub(crate) struct Failure {
     status: Option<StatusCode>,
     correlation_id: Option<String>,
     retry_after: Option<Duration>,
+    /// By somebody of whom nothing is known.
+    made_elsewhere: bool,
     server: Option<ServerError>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
@@ -259,6 +272,7 @@ impl Failure {
             status: None,
             correlation_id: None,
             retry_after: None,
+            made_elsewhere: false,
             server: None,
             source: None,
         }
@@ -276,6 +290,11 @@ impl Failure {
 
     pub(crate) fn retry_after(mut self, retry_after: Option<Duration>) -> Self {
         self.retry_after = retry_after;
+        self
+    }
+
+    pub(crate) fn made_elsewhere(mut self) -> Self {
+        self.made_elsewhere = true;
         self
     }
 

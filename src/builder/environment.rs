@@ -89,14 +89,17 @@ impl Variables {
             .filter(|(_, is)| *is)
             .map(|(name, _)| *name)
             .collect();
-        let mut missing = Vec::new();
-        missing.extend(tenant.is_none().then_some(TENANT));
-        missing.extend(client_id.is_none().then_some(CLIENT_ID));
-        let one_of = format!("one of {SECRET}, {CERTIFICATE} and {TOKEN_FILE}");
-        missing.extend(given.is_empty().then_some(one_of.as_str()));
         let mut wrong = Vec::new();
-        if !missing.is_empty() {
-            wrong.push(format!("set {}", missing.join(", ")));
+        if tenant.is_none() {
+            wrong.push(format!("set {TENANT}"));
+        }
+        if client_id.is_none() {
+            wrong.push(format!("set {CLIENT_ID}"));
+        }
+        if given.is_empty() {
+            wrong.push(format!(
+                "set one of {SECRET}, {CERTIFICATE} and {TOKEN_FILE}"
+            ));
         }
         if given.len() > 1 {
             wrong.push(format!("unset all but one of {}", given.join(" and ")));
@@ -208,7 +211,10 @@ mod tests {
     fn what_is_missing_or_contradictory_is_named() {
         let credentials = "set one of AZURE_CLIENT_SECRET, AZURE_CLIENT_CERTIFICATE_PATH and AZURE_FEDERATED_TOKEN_FILE";
         for (variables, text) in [
-            (vec![], "set AZURE_TENANT_ID, AZURE_CLIENT_ID, one of"),
+            (
+                vec![],
+                "set AZURE_TENANT_ID; set AZURE_CLIENT_ID; set one of",
+            ),
             (with(&[]), credentials),
             (with(&[(SECRET, "")]), credentials),
             (

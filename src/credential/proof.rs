@@ -85,7 +85,8 @@ async fn sign(
         SigningKey::Elsewhere(signer) => {
             let message = unsigned.message().to_vec();
             let signature = signer.sign(certificate.algorithm(), message).await;
-            let signature = signature.map_err(assertion::failed)?;
+            let signature = signature
+                .map_err(|source| source_failed("the assertion could not be signed", source))?;
             check_signature(certificate, &unsigned, &signature)?;
             unsigned.signed(&signature)
         }

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::source_failed;
 use crate::certificate::Certificate;
-use crate::error::Error;
+use crate::error::{Error, Failure};
 use crate::secret::Secret;
 
 /// What a [`CredentialSource`] returns: the credential, or why there is none.
@@ -157,9 +157,9 @@ impl<T: Clone + Distinct + 'static> Rotating<T> {
             }
             Err(_) => {
                 let seconds = LIMIT.as_secs();
-                return Err(Error::credential(format!(
-                    "the {describe} gave no credential within {seconds} s"
-                )));
+                let message = format!("the {describe} gave no credential within {seconds} s");
+                let failure = Failure::new(message).made_elsewhere();
+                return Err(Error::Credential(failure.into()));
             }
         };
         check(&new)?;

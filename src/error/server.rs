@@ -285,6 +285,18 @@ fn help(code: u64) -> Option<&'static str> {
         700024 => {
             "the assertion is outside its time range; check this machine's clock (NTP) and time zone"
         }
+        7000214 | 7000277 => {
+            "the certificate is revoked; register a new one with the application and deploy it"
+        }
+        1000502 => {
+            "the certificate is outside its validity; register a new one with the application and deploy it"
+        }
+        7000274 => {
+            "the assertion's signature is not the registered certificate's; use the certificate's own private key"
+        }
+        70021 | 700211 | 700212 | 700213 | 7002137 | 7002138 => {
+            "no federated credential of the application fits the assertion; compare issuer, subject and audience, letter by letter, with the assertion's iss, sub and aud"
+        }
         500011 => {
             "the resource is not known in this tenant; check the scope's application ID URI and that its service principal exists here"
         }
@@ -378,6 +390,11 @@ mod tests {
             (&[90002, 900023], "no such tenant"),
             (&[700027], "not registered"),
             (&[700024], "clock"),
+            (&[7000214, 7000277], "revoked"),
+            (&[1000502], "outside its validity"),
+            (&[7000274], "own private key"),
+            (&[70021, 700211, 700212, 700213], "federated credential"),
+            (&[7002137, 7002138], "federated credential"),
             (&[500011], "resource is not known"),
             (&[1002012, 70011], "/.default"),
             (&[65001], "consent"),

@@ -85,6 +85,7 @@ async fn a_failure_and_an_empty_assertion_are_the_credentials() {
             assert!(matches!(error, Error::Credential(_)), "{error:?}");
             assert!(error.to_string().contains(text), "{error}");
             assert_eq!(error.source().is_some(), has_source);
+            assert_eq!(error.is_transient(), has_source);
         }
         assert_eq!(*asked.lock().unwrap(), 1);
         assert_eq!(provider.requests(), 0);

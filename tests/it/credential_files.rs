@@ -723,4 +723,5 @@ async fn a_signer_that_fails_is_the_credentials_error() {
     );
     let source = std::error::Error::source(&error).unwrap();
     assert_eq!(source.to_string(), "the vault is sealed");
+    assert!(error.is_transient(), "it may be opened soon");
 }

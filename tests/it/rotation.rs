@@ -475,6 +475,7 @@ async fn a_source_that_never_had_a_credential_is_the_callers_error() {
     );
     let source = std::error::Error::source(&error).unwrap();
     assert_eq!(source.to_string(), "the vault is sealed");
+    assert!(error.is_transient(), "it may be opened soon");
 }
 
 /// What is tried again at the next token request, and until then the last good one is used.
