@@ -30,7 +30,7 @@ pub use signer::{Signer, SignerFuture, SigningAlgorithm};
 ///
 /// Several certificates may be given in any order: the one that fits the key is put first, behind
 /// it those that lead to its root, and others are left out. Of several that fit, the one that is
-/// valid the longest is taken. Whether it is valid today is checked by
+/// valid the longest is taken, of those that are valid today if there are any. That it is valid is checked by
 /// [`build()`](crate::ConfidentialClientBuilder::build) and before each request.
 ///
 /// ```

@@ -244,7 +244,7 @@ impl ConfidentialClient {
         let call = call.clone();
         async move {
             let id = call.correlation_id.unwrap_or_else(Uuid::new_v4).to_string();
-            match timeout_at(deadline, services.request_token(&call, &id)).await {
+            match timeout_at(deadline, services.request_token(&call, &id, deadline)).await {
                 Ok(result) => result,
                 Err(_) => Err(too_late(&id)),
             }
@@ -254,21 +254,45 @@ impl ConfidentialClient {
 
 impl Services {
     /// A token by the credential of now; by the next one, should it be refused and replaced.
-    async fn request_token(&self, call: &Call, id: &str) -> Result<Issued, Error> {
+    async fn request_token(
+        &self,
+        call: &Call,
+        id: &str,
+        deadline: Instant,
+    ) -> Result<Issued, Error> {
         let credential = self.credential.current(self.clock.now().wall).await?;
         let refusal = match self.ask(call, id, &credential).await {
+            Ok(issued) => {
+                self.credential.accepted(&credential);
+                return Ok(issued);
+            }
             Err(error) if credential.is_refused_by(&error) => error,
-            answer => return answer,
+            Err(error) => return Err(error),
         };
+        // A refusal says more than that there was no time left to look for another credential.
+        match timeout_at(deadline, self.ask_with_another(call, id, &credential)).await {
+            Ok(Some(answer)) => answer,
+            Ok(None) | Err(_) => Err(refusal),
+        }
+    }
+
+    async fn ask_with_another(
+        &self,
+        call: &Call,
+        id: &str,
+        refused: &Credential,
+    ) -> Option<Result<Issued, Error>> {
         let now = self.clock.now();
-        let Some(other) = self.credential.other_than(&credential, now.wall).await else {
-            return Err(refusal);
-        };
-        tracing::info!(
+        let other = self.credential.other_than(refused, now.wall).await?;
+        tracing::warn!(
             correlation_id = id,
-            "the identity provider refused the credential; the request is repeated with the one that has replaced it"
+            "the identity provider refused the credential; the request is repeated with another"
         );
-        self.ask(call, id, &other).await
+        let answer = self.ask(call, id, &other).await;
+        if answer.is_ok() {
+            self.credential.accepted(&other);
+        }
+        Some(answer)
     }
 
     /// One token request, from proof to parsed answer.
@@ -354,8 +378,11 @@ fn no_answer(
     correlation_id: &str,
     source: Box<dyn std::error::Error + Send + Sync>,
 ) -> Error {
+    // Without the query, which may hold a key.
+    let shown = endpoint.to_string();
+    let shown = shown.split('?').next().unwrap_or_default();
     Error::Transport(
-        Failure::new(format!("no answer from the token endpoint {endpoint}"))
+        Failure::new(format!("no answer from the token endpoint {shown}"))
             .correlation_id(correlation_id)
             .source(source)
             .into(),

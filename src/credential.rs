@@ -1,4 +1,3 @@
-use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -7,10 +6,11 @@ use std::time::SystemTime;
 use uuid::Uuid;
 
 use crate::certificate::Certificate;
-use crate::error::{Error, Failure};
+use crate::error::Error;
 use crate::secret::Secret;
 
 mod assertion_provider;
+mod callback;
 mod file;
 mod proof;
 mod source;
@@ -94,20 +94,35 @@ impl CredentialHolder {
         Ok(credential)
     }
 
-    /// What the source has instead of a credential that was refused, if it has another.
+    /// What to try instead of a credential that was refused: what the source has by now, or the one
+    /// that was accepted before, since a new one may be deployed before it is registered.
     pub(crate) async fn other_than(
         &self,
         refused: &Credential,
         now: SystemTime,
     ) -> Option<Credential> {
-        if !matches!(
-            self.given,
-            Given::SecretSource(_) | Given::CertificateSource(_)
-        ) {
-            return None;
+        let accepted = match &self.given {
+            Given::SecretSource(source) => source.accepted().map(Credential::Secret),
+            Given::CertificateSource(source) => source
+                .accepted()
+                .filter(|accepted| self.check_certificate(accepted, now).is_ok())
+                .map(Credential::Certificate),
+            Given::Secret(_) | Given::Certificate(_) | Given::Assertion(_) => return None,
+        };
+        let newest = self.current(now).await.ok();
+        let mut others = newest.into_iter().chain(accepted);
+        others.find(|other| !other.is_same(refused))
+    }
+
+    /// Remembers a credential that the identity provider accepted.
+    pub(crate) fn accepted(&self, credential: &Credential) {
+        match (&self.given, credential) {
+            (Given::SecretSource(source), Credential::Secret(secret)) => source.accept(secret),
+            (Given::CertificateSource(source), Credential::Certificate(certificate)) => {
+                source.accept(certificate);
+            }
+            _ => {}
         }
-        let other = self.current(now).await.ok();
-        other.filter(|other| !other.is_same(refused))
     }
 
     /// The certificate that was last used, or is to be.
@@ -152,7 +167,7 @@ impl CredentialHolder {
     }
 }
 
-fn check_secret(secret: &Secret) -> Result<(), Error> {
+pub(crate) fn check_secret(secret: &Secret) -> Result<(), Error> {
     let text = secret.expose();
     if text.trim().is_empty() {
         return Err(Error::config(
@@ -171,17 +186,6 @@ fn check_secret(secret: &Secret) -> Result<(), Error> {
         ));
     }
     Ok(())
-}
-
-/// The error of someone who was asked; one of ours about a credential says it all.
-fn source_failed(message: &str, source: Box<dyn StdError + Send + Sync>) -> Error {
-    match source.downcast_ref::<Error>() {
-        Some(error @ (Error::Credential(_) | Error::Config(_))) => error.clone(),
-        _ => {
-            let failure = Failure::new(message).source(source);
-            Error::Credential(failure.made_elsewhere().into())
-        }
-    }
 }
 
 /// Which kind it is, and nothing else.

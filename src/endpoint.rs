@@ -133,6 +133,13 @@ fn parse(what: &str, text: &str) -> Result<Url, Error> {
             "{what} cannot be used: it holds an '@', as of a user name or password; give scheme, host and port alone"
         )));
     }
+    if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err(refusal(
+            what,
+            text,
+            "it holds white space or a line break; trim what was read",
+        ));
+    }
     let url = Url::parse(text).map_err(|error| refusal(what, text, &error.to_string()))?;
     match url.scheme() {
         _ if url.fragment().is_some() => Err(refusal(
@@ -225,7 +232,8 @@ mod tests {
                 "user name or password",
             ),
             ("", "empty host"),
-            ("a b", "invalid"),
+            ("a b", "white space"),
+            ("login.example.org\n", "white space"),
         ] {
             let error = endpoints(host).unwrap_err().to_string();
             assert!(error.contains(text), "{host}: {error}");

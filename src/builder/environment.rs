@@ -2,8 +2,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::ConfidentialClientBuilder;
-use crate::authority::{Authority, Cloud};
-use crate::credential::{CertificateFile, FederatedTokenFile};
+use crate::authority::{Authority, Cloud, Tenant};
+use crate::credential::{CertificateFile, FederatedTokenFile, check_secret};
+use crate::endpoint::Endpoints;
 use crate::error::Error;
 
 impl ConfidentialClientBuilder {
@@ -25,11 +26,8 @@ impl ConfidentialClientBuilder {
             authority_host,
             credential,
         } = Variables::read(read)?;
-        let cloud = match authority_host {
-            Some(host) => Cloud::Custom(checked_host(host)?),
-            None => Cloud::Public,
-        };
-        let builder = Self::new(client_id).authority(Authority::entra(cloud, tenant));
+        let authority = Authority::entra(cloud(authority_host), tenant);
+        let builder = Self::new(client_id).authority(authority);
         Ok(match credential {
             Credential::Secret(secret) => builder.client_secret(secret),
             Credential::Certificate { path, password } => {
@@ -74,7 +72,7 @@ impl Variables {
             None => Ok(None),
         };
         let (tenant, client_id) = (text(TENANT)?, text(CLIENT_ID)?);
-        let secret = text(SECRET)?;
+        let (authority_host, secret) = (text(AUTHORITY_HOST)?, text(SECRET)?);
         let certificate = value(CERTIFICATE).map(PathBuf::from);
         let password = text(PASSWORD)?;
         let token_file = value(TOKEN_FILE).map(PathBuf::from);
@@ -90,11 +88,31 @@ impl Variables {
             .map(|(name, _)| *name)
             .collect();
         let mut wrong = Vec::new();
-        if tenant.is_none() {
-            wrong.push(format!("set {TENANT}"));
+        match &tenant {
+            None => wrong.push(format!("set {TENANT}")),
+            Some(tenant) if Tenant::parse(tenant).is_err() => wrong.push(format!(
+                "set {TENANT} to the directory's GUID or a domain such as 'contoso.onmicrosoft.com'"
+            )),
+            Some(_) => {}
         }
-        if client_id.is_none() {
-            wrong.push(format!("set {CLIENT_ID}"));
+        match &client_id {
+            None => wrong.push(format!("set {CLIENT_ID}")),
+            Some(id) if id.contains(char::is_whitespace) => {
+                wrong.push(format!("set {CLIENT_ID} without the white space in it"));
+            }
+            Some(_) => {}
+        }
+        let at_host = Authority::entra(cloud(authority_host.clone()), "common");
+        let is_http = authority_host
+            .as_ref()
+            .is_some_and(|host| host.starts_with("http://"));
+        if is_http || Endpoints::of(&at_host).is_err() {
+            wrong.push(format!(
+                "set {AUTHORITY_HOST} to scheme and host alone, such as https://login.microsoftonline.us/, or unset it"
+            ));
+        }
+        if let Some(Err(error)) = secret.as_deref().map(|secret| check_secret(&secret.into())) {
+            wrong.push(format!("set {SECRET} otherwise: {error}"));
         }
         if given.is_empty() {
             wrong.push(format!(
@@ -119,7 +137,7 @@ impl Variables {
             (Some(tenant), Some(client_id), Some(credential)) if wrong.is_empty() => Ok(Self {
                 tenant,
                 client_id,
-                authority_host: text(AUTHORITY_HOST)?,
+                authority_host,
                 credential,
             }),
             _ => Err(Error::config(format!(
@@ -130,15 +148,8 @@ impl Variables {
     }
 }
 
-/// Where the credential goes must not be decided by whoever can set a variable to http.
-fn checked_host(host: String) -> Result<String, Error> {
-    let scheme = host.split_once("://").map(|(scheme, _)| scheme);
-    match scheme {
-        None | Some("https") => Ok(host),
-        Some(_) => Err(Error::config(format!(
-            "{AUTHORITY_HOST} must be an https URL, such as https://login.microsoftonline.us/"
-        ))),
-    }
+fn cloud(authority_host: Option<String>) -> Cloud {
+    authority_host.map_or(Cloud::Public, Cloud::Custom)
 }
 
 const TENANT: &str = "AZURE_TENANT_ID";
@@ -238,11 +249,41 @@ mod tests {
                     (SECRET, "hunter2"),
                     (AUTHORITY_HOST, "http://127.0.0.1:1/hunter2"),
                 ]),
-                "AZURE_AUTHORITY_HOST must be an https URL",
+                "set AZURE_AUTHORITY_HOST to scheme and host alone",
             ),
             (
                 with(&[(SECRET, "hunter2\n")]),
-                "the client secret begins or ends with white space",
+                "set AZURE_CLIENT_SECRET otherwise: the client secret begins or ends with white space",
+            ),
+            (
+                vec![(TENANT, "hunter2/"), (CLIENT_ID, "client"), (SECRET, "x")],
+                "set AZURE_TENANT_ID to the directory's GUID",
+            ),
+            (
+                vec![
+                    (TENANT, "contoso.com"),
+                    (CLIENT_ID, "hunter2 "),
+                    (SECRET, "x"),
+                ],
+                "set AZURE_CLIENT_ID without the white space",
+            ),
+            (
+                with(&[(SECRET, "x"), (AUTHORITY_HOST, "http://127.0.0.1")]),
+                "set AZURE_AUTHORITY_HOST to scheme and host alone",
+            ),
+            (
+                with(&[
+                    (SECRET, "x"),
+                    (AUTHORITY_HOST, "https://u:hunter2@login.example.org"),
+                ]),
+                "set AZURE_AUTHORITY_HOST to scheme and host alone",
+            ),
+            (
+                vec![
+                    (AUTHORITY_HOST, "https://login.example.org/hunter2"),
+                    (TENANT, ""),
+                ],
+                "set AZURE_TENANT_ID; set AZURE_CLIENT_ID; set AZURE_AUTHORITY_HOST to",
             ),
         ] {
             let error = client(&variables).unwrap_err();

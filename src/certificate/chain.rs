@@ -101,7 +101,8 @@ impl X509 {
             self.parsed.tbs_certificate(),
             other.parsed.tbs_certificate(),
         );
-        if self.der == other.der || issuer.subject() != subject.issuer() {
+        let is_self_signed = subject.issuer() == subject.subject();
+        if is_self_signed || issuer.subject() != subject.issuer() {
             return false;
         }
         let own = issuer
@@ -138,19 +139,29 @@ fn modulus_bits(public_key: &[u8]) -> Option<usize> {
 
 /// Puts the certificates that lead from the one for `public_key` to its root in this order, and
 /// leaves out the others. Of several for the key, as after a renewal, the one that is valid the
-/// longest is taken.
-pub(super) fn leading_from(public_key: &[u8], certificates: Vec<X509>) -> Option<Vec<X509>> {
+/// longest is taken, of those that are valid `now` if there are any.
+pub(super) fn leading_from(
+    public_key: &[u8],
+    certificates: Vec<X509>,
+    now: SystemTime,
+) -> Option<Vec<X509>> {
     let fitting = certificates
         .iter()
         .enumerate()
         .filter(|(_, certificate)| certificate.public_key() == public_key);
-    let (leaf, _) = fitting.max_by_key(|(_, certificate)| certificate.not_after())?;
+    let (leaf, _) = fitting.max_by_key(|(_, certificate)| {
+        let is_valid = certificate.not_before() <= now && now <= certificate.not_after();
+        (is_valid, certificate.not_after())
+    })?;
     Some(from_leaf(leaf, certificates))
 }
 
 /// The same where the key is not at hand: the leaf is the certificate that issued none of the
 /// others.
-pub(super) fn leading_from_leaf(certificates: Vec<X509>) -> Result<Vec<X509>, Error> {
+pub(super) fn leading_from_leaf(
+    certificates: Vec<X509>,
+    now: SystemTime,
+) -> Result<Vec<X509>, Error> {
     let is_leaf = |certificate: &&X509| !certificates.iter().any(|other| certificate.issued(other));
     let leaves: Vec<&X509> = certificates.iter().filter(is_leaf).collect();
     let Some(first) = leaves.first() else {
@@ -178,7 +189,7 @@ pub(super) fn leading_from_leaf(certificates: Vec<X509>) -> Result<Vec<X509>, Er
     }
     let public_key = first.public_key().to_vec();
     // There is one: the first.
-    Ok(leading_from(&public_key, certificates).unwrap_or_default())
+    Ok(leading_from(&public_key, certificates, now).unwrap_or_default())
 }
 
 fn from_leaf(leaf: usize, mut certificates: Vec<X509>) -> Vec<X509> {

@@ -11,6 +11,7 @@ use super::signer::Signer;
 use super::{Certificate, SigningKey, protected};
 use crate::error::Error;
 use crate::secret::Secret;
+use crate::time::TimeSource;
 
 impl Certificate {
     /// Reads a certificate and its private key (PKCS#8, PKCS#1 or SEC 1, not encrypted) from one
@@ -112,7 +113,7 @@ impl Certificate {
     /// Takes a certificate whose private key stays where it is: the signer is asked for every
     /// signature. `chain` is PEM with the certificate and, in any order, those that lead to its
     /// root; or one certificate's DER. Of several, the one that issued none of the others is the
-    /// certificate; a private key beside it is not read.
+    /// certificate; a private key beside it is not used.
     ///
     /// That the key fits the certificate shows with the first token request: a signature that does
     /// not verify is not sent.
@@ -135,13 +136,14 @@ impl Certificate {
     /// [`Error::Credential`]: no certificate, or several that issued none of the others; a key that
     /// is neither RSA of 2048 bits or more nor P-256.
     pub fn from_signer(chain: impl AsRef<[u8]>, signer: impl Signer) -> Result<Self, Error> {
+        let now = TimeSource::System.now().wall;
         let chain = chain.as_ref();
         let certificates = if is_der(chain) {
             vec![chain.to_vec()]
         } else {
             pem::read(chain)?.certificates
         };
-        let chain = chain::leading_from_leaf(parsed(certificates)?)?;
+        let chain = chain::leading_from_leaf(parsed(certificates)?, now)?;
         Self::new(chain, SigningKey::Elsewhere(Arc::new(signer)))
     }
 
@@ -204,6 +206,7 @@ impl Certificate {
     }
 
     fn with_key(certificates: Vec<Vec<u8>>, key: &PrivateKeyDer) -> Result<Self, Error> {
+        let now = TimeSource::System.now().wall;
         let key = PrivateKey::parse(key)?;
         let certificates = parsed(certificates)?;
         let Some(first) = certificates.first().map(X509::subject) else {
@@ -211,7 +214,7 @@ impl Certificate {
                 "no certificate was given; give the one that was made for the key",
             ));
         };
-        let Some(chain) = chain::leading_from(key.public_key(), certificates) else {
+        let Some(chain) = chain::leading_from(key.public_key(), certificates, now) else {
             return Err(Error::credential(format!(
                 "the private key does not fit the certificate of '{first}'; use the key that this certificate was made for, or the certificate that was made for this key"
             )));

@@ -38,16 +38,10 @@ pub(super) fn read(text: &[u8]) -> Result<Pem, Error> {
     }
     // The library skips what it has no name for, and the DER inside is told by its label alone.
     let encrypted = holds.label("ENCRYPTED PRIVATE KEY");
-    let relabelled;
-    let text = if encrypted {
-        relabelled = Zeroizing::new(relabel(text));
-        &*relabelled
-    } else {
-        text
-    };
+    let plain = Zeroizing::new(relabelled(&unindented(text)));
     let mut certificates = Vec::new();
     let mut keys = Vec::new();
-    for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(text) {
+    for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(&plain) {
         let (kind, der) = section.map_err(|error| unreadable(error, &holds))?;
         match kind {
             SectionKind::Certificate => certificates.push(der),
@@ -64,14 +58,16 @@ pub(super) fn read(text: &[u8]) -> Result<Pem, Error> {
             _ => {}
         }
     }
-    if keys.len() > 1 {
-        return Err(Error::credential(
-            "the PEM holds two private keys; leave the one that fits the certificate",
-        ));
-    }
+    let key = match (keys.pop(), keys.is_empty()) {
+        (Some(key), true) => key,
+        (Some(_), false) => {
+            PemKey::None("the PEM holds two private keys; leave the one that fits the certificate")
+        }
+        (None, _) => PemKey::None(holds.instead_of_a_key()),
+    };
     Ok(Pem {
         certificates,
-        key: keys.pop().unwrap_or(PemKey::None(holds.instead_of_a_key())),
+        key,
         no_certificate: holds.instead_of_a_certificate(),
     })
 }
@@ -115,7 +111,15 @@ impl Labels<'_> {
     }
 }
 
-fn relabel(text: &[u8]) -> Vec<u8> {
+/// Without what stands before each line where a PEM was pasted into YAML or a script.
+fn unindented(text: &[u8]) -> Zeroizing<Vec<u8>> {
+    let lines = text.split_inclusive(|byte| *byte == b'\n');
+    let lines: Vec<&[u8]> = lines.map(<[u8]>::trim_ascii_start).collect();
+    // A line of white space alone is nothing now, and not needed.
+    Zeroizing::new(lines.concat())
+}
+
+fn relabelled(text: &[u8]) -> Vec<u8> {
     const LONG: &[u8] = b"ENCRYPTED PRIVATE KEY-----";
     const SKIPPED: usize = b"ENCRYPTED ".len();
     let mut relabelled = Vec::with_capacity(text.len());

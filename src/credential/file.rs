@@ -114,26 +114,37 @@ impl CertificateFile {
         digest.update(private_key.as_deref().map_or(&[][..], Vec::as_slice));
         let digest: [u8; 32] = digest.finalize().into();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(parsed) = last.as_ref().filter(|parsed| parsed.from == digest) {
-            return Ok(parsed.certificate.clone());
-        }
+        let certificate = match last.as_ref().filter(|parsed| parsed.from == digest) {
+            Some(parsed) => parsed.certificate.clone(),
+            None => {
+                let certificate = self.parse(&content, private_key.as_deref())?;
+                *last = Some(Parsed {
+                    from: digest,
+                    certificate: certificate.clone(),
+                });
+                certificate
+            }
+        };
+        Ok(self.configured(certificate))
+    }
+
+    fn parse(&self, content: &[u8], private_key: Option<&Vec<u8>>) -> Result<Certificate, Error> {
         let password = self.password.as_ref();
-        let mut certificate = match private_key {
-            Some(key) => Certificate::from_file_pair(&content, &key, password),
-            None => Certificate::from_file(&content, password),
+        match private_key {
+            Some(key) => Certificate::from_file_pair(content, key, password),
+            None => Certificate::from_file(content, password),
         }
-        .map_err(|error| error.about(&named("certificate file", &self.path)))?;
+        .map_err(|error| error.about(&self.describe()))
+    }
+
+    fn configured(&self, mut certificate: Certificate) -> Certificate {
         if let Some(algorithm) = self.algorithm {
             certificate = certificate.with_algorithm(algorithm);
         }
         if self.x5c {
             certificate = certificate.with_x5c();
         }
-        *last = Some(Parsed {
-            from: digest,
-            certificate: certificate.clone(),
-        });
-        Ok(certificate)
+        certificate
     }
 }
 
@@ -248,6 +259,13 @@ fn text(path: &Path, what: &str) -> Result<Secret, Error> {
 }
 
 fn read(path: &Path, what: &str) -> Result<Zeroizing<Vec<u8>>, Error> {
+    // Before it is opened: a pipe would keep whoever opens it waiting.
+    if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        return Err(Error::credential(format!(
+            "the {} is no regular file",
+            named(what, path)
+        )));
+    }
     let mut content = Zeroizing::new(Vec::new());
     let read = File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut content));
     match read {

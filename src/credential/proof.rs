@@ -2,8 +2,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::assertion_provider::{AssertionContext, ClientAssertionProvider};
+use super::callback;
 use super::source::Distinct;
-use super::source_failed;
 use crate::assertion::{self, Unsigned};
 use crate::certificate::{Certificate, SigningKey, key};
 use crate::error::Error;
@@ -30,7 +30,7 @@ impl Credential {
             Self::Secret(secret) if basic => Ok(Proof::basic(context.client_id(), secret.clone())),
             Self::Secret(secret) => Ok(Proof::Secret(secret.clone())),
             Self::Certificate(certificate) => sign(certificate, &context, now).await,
-            Self::Assertion(provider) => provided(&**provider, context).await,
+            Self::Assertion(provider) => provided(provider, context).await,
         }
     }
 
@@ -83,10 +83,10 @@ async fn sign(
                 .map_err(assertion::failed)?
         }
         SigningKey::Elsewhere(signer) => {
+            let (signer, algorithm) = (Arc::clone(signer), certificate.algorithm());
             let message = unsigned.message().to_vec();
-            let signature = signer.sign(certificate.algorithm(), message).await;
-            let signature = signature
-                .map_err(|source| source_failed("the assertion could not be signed", source))?;
+            let signing = async move { signer.sign(algorithm, message).await };
+            let signature = callback::ask("the assertion could not be signed", signing).await?;
             check_signature(certificate, &unsigned, &signature)?;
             unsigned.signed(&signature)
         }
@@ -112,16 +112,18 @@ fn check_signature(
 }
 
 async fn provided(
-    provider: &dyn ClientAssertionProvider,
+    provider: &Arc<dyn ClientAssertionProvider>,
     context: AssertionContext,
 ) -> Result<Proof, Error> {
-    match provider.client_assertion(context).await {
-        Ok(assertion) if assertion.trim().is_empty() => Err(Error::credential(format!(
+    let asked = Arc::clone(provider);
+    let providing = async move { asked.client_assertion(context).await };
+    let assertion = callback::ask("no client assertion could be had", providing).await?;
+    match assertion.trim() {
+        "" => Err(Error::credential(format!(
             "the {} is empty",
             provider.describe()
         ))),
-        Ok(assertion) => Ok(Proof::Assertion(Secret::from(assertion.trim()))),
-        Err(source) => Err(source_failed("no client assertion could be had", source)),
+        assertion => Ok(Proof::Assertion(Secret::from(assertion))),
     }
 }
 

@@ -2,13 +2,10 @@ use std::error::Error as StdError;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use tokio::time::timeout;
-
-use super::source_failed;
+use super::callback;
 use crate::certificate::Certificate;
-use crate::error::{Error, Failure};
+use crate::error::Error;
 use crate::secret::Secret;
 
 /// What a [`CredentialSource`] returns: the credential, or why there is none.
@@ -23,7 +20,8 @@ pub type CredentialFuture<'a, T> =
 /// token in memory. Should it fail, give something that cannot be used, or take more than ten
 /// seconds, the last good credential is used, with a warning in the log, and it is asked again at
 /// the next token request. When the identity provider refuses the credential, it is asked at once,
-/// and the request is repeated once if there is another by now.
+/// and the request is repeated once if there is another by now, or with the one that was accepted
+/// before: a new certificate may be deployed before it is registered everywhere.
 ///
 /// Closures that return a future are sources, and so are [`CertificateFile`](crate::CertificateFile)
 /// and [`SecretFile`](crate::SecretFile).
@@ -91,6 +89,7 @@ pub(crate) struct Rotating<T: 'static> {
     /// Counts the times it was asked.
     asked: AtomicU64,
     last: Mutex<Option<Last<T>>>,
+    accepted: Mutex<Option<T>>,
 }
 
 struct Last<T> {
@@ -98,12 +97,13 @@ struct Last<T> {
     credential: T,
 }
 
-impl<T: Clone + Distinct + 'static> Rotating<T> {
+impl<T: Clone + Distinct + Send + 'static> Rotating<T> {
     pub(crate) fn new(source: impl CredentialSource<T>) -> Self {
         Self {
             source: Arc::new(source),
             asked: AtomicU64::new(0),
             last: Mutex::new(None),
+            accepted: Mutex::new(None),
         }
     }
 
@@ -125,13 +125,15 @@ impl<T: Clone + Distinct + 'static> Rotating<T> {
     ) -> Result<T, Error> {
         let asked = self.asked.fetch_add(1, Ordering::Relaxed);
         let error = match self.load(&check).await {
-            Ok(new) => {
-                if self.keep(&new, asked) {
+            Ok(new) => match self.keep(&new, asked) {
+                Kept::Outdated(newer) => return Ok(newer),
+                Kept::Known => return Ok(new),
+                Kept::New => {
                     tracing::info!(source = self.describe(), "a new credential is used");
                     welcome(&new);
+                    return Ok(new);
                 }
-                return Ok(new);
-            }
+            },
             Err(error) => error,
         };
         let last = self.last().filter(|last| check(last).is_ok());
@@ -146,42 +148,53 @@ impl<T: Clone + Distinct + 'static> Rotating<T> {
     }
 
     async fn load(&self, check: impl Fn(&T) -> Result<(), Error>) -> Result<T, Error> {
-        let describe = self.describe();
-        let new = match timeout(LIMIT, self.source.credential()).await {
-            Ok(Ok(new)) => new,
-            Ok(Err(source)) => {
-                return Err(source_failed(
-                    &format!("the {describe} gave no credential"),
-                    source,
-                ));
-            }
-            Err(_) => {
-                let seconds = LIMIT.as_secs();
-                let message = format!("the {describe} gave no credential within {seconds} s");
-                let failure = Failure::new(message).made_elsewhere();
-                return Err(Error::Credential(failure.into()));
-            }
-        };
-        check(&new)?;
-        Ok(new)
+        let (source, describe) = (Arc::clone(&self.source), self.describe());
+        let asking = async move { source.credential().await };
+        let new = callback::ask(&format!("the {describe} gave no credential"), asking).await?;
+        match check(&new) {
+            Ok(()) => Ok(new),
+            Err(error) => Err(Error::credential(format!(
+                "the credential of the {describe} cannot be used: {error}"
+            ))),
+        }
     }
 
-    /// Keeps the answer to the latest question, since one that was asked earlier may answer later,
-    /// and tells whether it is a new one.
-    fn keep(&self, credential: &T, asked: u64) -> bool {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = last.as_ref();
-        if known.is_some_and(|last| last.asked > asked) {
-            return false;
+    /// The last that the identity provider accepted.
+    pub(super) fn accepted(&self) -> Option<T> {
+        let accepted = self.accepted.lock();
+        accepted.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn accept(&self, credential: &T) {
+        let mut accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
+        if !accepted.as_ref().is_some_and(|known| known.is(credential)) {
+            *accepted = Some(credential.clone());
         }
-        let is_known = known.is_some_and(|last| last.credential.is(credential));
+    }
+
+    /// Keeps the answer to the latest question: one that was asked earlier may answer later.
+    fn keep(&self, credential: &T, asked: u64) -> Kept<T> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_known = match &*last {
+            Some(last) if last.asked > asked => return Kept::Outdated(last.credential.clone()),
+            Some(last) => last.credential.is(credential),
+            None => false,
+        };
         *last = Some(Last {
             asked,
             credential: credential.clone(),
         });
-        !is_known
+        match is_known {
+            true => Kept::Known,
+            false => Kept::New,
+        }
     }
 }
 
-/// How long a source may take: a third of what a token request has in all.
-const LIMIT: Duration = Duration::from_secs(10);
+/// What became of an answer.
+enum Kept<T> {
+    New,
+    Known,
+    /// There is a newer one.
+    Outdated(T),
+}
