@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Writes into the folder $1 the seeds of the targets that read private keys, a folder for each. They
+# are made anew each time, since no private key is kept in the repository.
+set -euo pipefail
+mkdir -p "$1"/{credentials,pem,der,pkcs12}
+seeds=$(realpath "$1")
+bash "$(dirname "$0")/../data/credentials.sh" "$seeds/credentials"
+cd "$seeds/credentials"
+
+# The larger keys are of no other kind, only slower to read.
+cp {rsa2048,p256}.{pkcs8,key-first,traditional,scrambled,crlf,bag-attributes}.pem "$seeds/pem"
+cp chain.p7b rsa2048.csr "$seeds/pem"
+for key in rsa1024 p384 pss ed25519; do
+    cat $key.crt $key.key >"$seeds/pem/$key"
+done
+for key in pbes1 old-encrypted; do
+    cat rsa2048.crt $key.key >"$seeds/pem/$key"
+done
+
+cp {rsa2048,p256}.*.p12 no-*.p12 "$seeds/pkcs12"
+# They ask for 100000 rounds, and all that grows out of them would.
+rm "$seeds"/pkcs12/*.sha512.p12
+for key in rsa2048 p256; do
+    # What is changed behind a MAC or encrypted is refused before it is read.
+    openssl pkcs12 -export -in $key.crt -inkey $key.key -nomac -keypbe NONE -certpbe NONE \
+        -passout pass: -out "$seeds/pkcs12/$key.plain"
+    openssl pkcs12 -export -in $key.crt -inkey $key.key -nomac -iter 1 -certpbe NONE \
+        -passout pass:hunter2 -out "$seeds/pkcs12/$key.key-encrypted"
+    openssl pkcs12 -export -in $key.crt -inkey $key.key -iter 1 \
+        -passout pass:hunter2 -out "$seeds/pkcs12/$key.fast"
+done
+
+# The length of the certificate in two bytes, the certificate, the key: as the target splits them.
+der() {
+    openssl x509 -in "$2" -outform DER -out certificate.der
+    python3 -c '
+import sys
+certificate, key = (open(path, "rb").read() for path in ("certificate.der", "key.der"))
+sys.stdout.buffer.write(len(certificate).to_bytes(2, "big") + certificate + key)
+' >"$seeds/der/$1"
+}
+for key in rsa2048 p256 rsa1024 p384 pss ed25519; do
+    openssl pkcs8 -topk8 -nocrypt -in $key.key -outform DER -out key.der
+    der $key.pkcs8 $key.crt
+done
+for key in rsa2048 p256; do
+    cp $key.traditional.der key.der
+    der $key.traditional $key.crt
+    # As few rounds as there can be: a second is for many inputs.
+    encrypted() {
+        openssl pkcs8 -topk8 -in $key.key -passout pass:hunter2 "${@:2}" -out key.pem
+        cat $key.crt key.pem >"$seeds/pem/$key.$1"
+        sed '/-----/d' key.pem | base64 -d >key.der
+        der "$key.$1" $key.crt
+    }
+    encrypted encrypted -iter 1
+    encrypted scrypt -scrypt -scrypt_N 16 -scrypt_r 1 -scrypt_p 1
+    encrypted hmac-sha1 -iter 1 -v2 aes-256-cbc -v2prf hmacWithSHA1
+    encrypted 3des -iter 1 -v2 des3
+done
+rm -r "$seeds/credentials"
