@@ -34,6 +34,7 @@ mod reading {
     use p12_keystore::Pkcs12Archive;
     use p12_keystore::error::Error as Pkcs12Error;
     use pkcs8::EncryptedPrivateKeyInfoRef;
+    use pkcs8::der::{Reader, SliceReader};
     use pkcs8::pkcs5::{self, EncryptionScheme, pbes2};
     use zeroize::Zeroizing;
 
@@ -74,12 +75,7 @@ mod reading {
         };
         let bearable = match &parameters.kdf {
             pbes2::Kdf::Pbkdf2(pbkdf2) => pbkdf2.iteration_count <= MOST_ITERATIONS,
-            pbes2::Kdf::Scrypt(scrypt) => {
-                let memory = 128_u64
-                    .saturating_mul(scrypt.cost_parameter)
-                    .saturating_mul(scrypt.block_size.into());
-                memory <= MOST_MEMORY && scrypt.parallelization <= 16
-            }
+            pbes2::Kdf::Scrypt(scrypt) => is_bearable(scrypt),
             _ => false,
         };
         match bearable {
@@ -88,8 +84,32 @@ mod reading {
         }
     }
 
+    fn is_bearable(scrypt: &pbes2::ScryptParams) -> bool {
+        let work = 128_u64
+            .saturating_mul(scrypt.cost_parameter)
+            .saturating_mul(scrypt.block_size.into())
+            .saturating_mul(scrypt.parallelization.into());
+        // The library panics where N is 0.
+        scrypt.cost_parameter > 0 && work <= MOST_MEMORY
+    }
+
+    /// Whether scrypt is asked for in a way that the library, which looks for itself, lets pass.
+    /// What is itself encrypted is not seen.
+    fn asks_too_much(pfx: &[u8]) -> bool {
+        let scrypt = pbes2::SCRYPT_OID.as_bytes();
+        pfx.windows(scrypt.len())
+            .enumerate()
+            .filter(|(_, part)| *part == scrypt)
+            .filter_map(|(at, _)| pfx.get(at + scrypt.len()..))
+            .filter_map(|behind| SliceReader::new(behind).ok()?.decode().ok())
+            .any(|scrypt| !is_bearable(&scrypt))
+    }
+
     /// Reads a PKCS#12 archive ([RFC 7292](https://www.rfc-editor.org/rfc/rfc7292)).
     pub(in super::super) fn pkcs12(pfx: &[u8], password: &str) -> Result<Contents, Error> {
+        if asks_too_much(pfx) {
+            return Err(other_encryption("the PKCS#12 file"));
+        }
         let archive = Pkcs12Archive::from_pkcs12(pfx, password).map_err(|error| match error {
             Pkcs12Error::MacError(_) | Pkcs12Error::UnpadError | Pkcs12Error::Pkcs5Error(_) => {
                 wrong_password("the PKCS#12 file")
@@ -137,5 +157,109 @@ mod reading {
 
     /// Ten times what OpenSSL and Windows write at their most careful.
     const MOST_ITERATIONS: u32 = 10_000_000;
+    /// Of scrypt the memory, as often as it is gone through.
     const MOST_MEMORY: u64 = 1 << 30;
+
+    #[cfg(test)]
+    mod tests {
+        use pkcs8::der::asn1::{AnyRef, OctetStringRef};
+        use pkcs8::der::oid::ObjectIdentifier;
+        use pkcs8::der::{Encode, Tag, TagNumber};
+
+        use super::*;
+
+        #[test]
+        fn scrypt_without_a_cost_is_refused() {
+            let scheme = scrypt(0, 8, 1);
+            refuses_the_encryption(private_key(&encrypted_key(&scheme), "hunter2").err());
+            refuses_the_encryption(pkcs12(&pfx(&scheme), "hunter2").err());
+        }
+
+        #[test]
+        fn scrypt_that_would_take_minutes_is_refused() {
+            let scheme = scrypt(1 << 20, 8, 16);
+            refuses_the_encryption(private_key(&encrypted_key(&scheme), "hunter2").err());
+            refuses_the_encryption(pkcs12(&pfx(&scheme), "hunter2").err());
+        }
+
+        #[test]
+        fn scrypt_within_bounds_is_computed() {
+            for scheme in [scrypt(1 << 14, 8, 1), scrypt(1 << 10, 8, 16)] {
+                let read = private_key(&encrypted_key(&scheme), "hunter2").err();
+                assert!(shown(read).contains("the password is wrong"));
+                let read = pkcs12(&pfx(&scheme), "hunter2").err();
+                assert!(shown(read).contains("the password is wrong"));
+            }
+        }
+
+        fn refuses_the_encryption(error: Option<Error>) {
+            let shown = shown(error);
+            assert!(
+                shown.contains("encrypted in a way that is not read here"),
+                "{shown}"
+            );
+        }
+
+        fn shown(error: Option<Error>) -> String {
+            error.unwrap().to_string()
+        }
+
+        fn scrypt(n: u64, r: u16, p: u16) -> EncryptionScheme {
+            let scrypt = pbes2::ScryptParams {
+                salt: b"salt".as_slice().try_into().unwrap(),
+                cost_parameter: n,
+                block_size: r,
+                parallelization: p,
+                key_length: None,
+            };
+            EncryptionScheme::Pbes2(pbes2::Parameters {
+                kdf: scrypt.into(),
+                encryption: pbes2::EncryptionScheme::Aes256Cbc { iv: [0; 16] },
+            })
+        }
+
+        fn encrypted_key(scheme: &EncryptionScheme) -> Vec<u8> {
+            let info = EncryptedPrivateKeyInfoRef {
+                encryption_algorithm: scheme.clone(),
+                encrypted_data: OctetStringRef::new(&[0; 32]).unwrap(),
+            };
+            info.to_der().unwrap()
+        }
+
+        /// A PKCS#12 archive without MAC, of one `EncryptedData`.
+        fn pfx(scheme: &EncryptionScheme) -> Vec<u8> {
+            let data = ObjectIdentifier::new_unwrap("1.2.840.113549.1.7.1");
+            let encrypted_data = ObjectIdentifier::new_unwrap("1.2.840.113549.1.7.6");
+            let number = |number| tagged(Tag::Integer, &[&[number]]);
+            let content = |constructed, content: &[u8]| {
+                let number = TagNumber(0);
+                let tag = Tag::ContextSpecific {
+                    constructed,
+                    number,
+                };
+                tagged(tag, &[content])
+            };
+            let encrypted = sequence(&[
+                &data.to_der().unwrap(),
+                &scheme.to_der().unwrap(),
+                &content(false, &[0; 32]),
+            ]);
+            let safe = sequence(&[
+                &encrypted_data.to_der().unwrap(),
+                &content(true, &sequence(&[&number(0), &encrypted])),
+            ]);
+            let safes = tagged(Tag::OctetString, &[&sequence(&[&safe])]);
+            let safes = sequence(&[&data.to_der().unwrap(), &content(true, &safes)]);
+            sequence(&[&number(3), &safes])
+        }
+
+        fn sequence(parts: &[&[u8]]) -> Vec<u8> {
+            tagged(Tag::Sequence, parts)
+        }
+
+        fn tagged(tag: Tag, parts: &[&[u8]]) -> Vec<u8> {
+            let content = parts.concat();
+            AnyRef::new(tag, &content).unwrap().to_der().unwrap()
+        }
+    }
 }
