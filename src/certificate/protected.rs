@@ -155,8 +155,8 @@ mod reading {
         ))
     }
 
-    /// Ten times what OpenSSL and Windows write at their most careful.
-    const MOST_ITERATIONS: u32 = 10_000_000;
+    /// As many as the library reads of a PKCS#12 file; by default OpenSSL and Windows write 2000.
+    const MOST_ITERATIONS: u32 = 1_000_000;
     /// Of scrypt the memory, as often as it is gone through.
     const MOST_MEMORY: u64 = 1 << 30;
 
@@ -178,6 +178,13 @@ mod reading {
         #[test]
         fn scrypt_that_would_take_minutes_is_refused() {
             let scheme = scrypt(1 << 20, 8, 16);
+            refuses_the_encryption(private_key(&encrypted_key(&scheme), "hunter2").err());
+            refuses_the_encryption(pkcs12(&pfx(&scheme), "hunter2").err());
+        }
+
+        #[test]
+        fn more_rounds_than_a_pkcs12_file_may_ask_for_are_refused() {
+            let scheme = pbkdf2(1_000_001);
             refuses_the_encryption(private_key(&encrypted_key(&scheme), "hunter2").err());
             refuses_the_encryption(pkcs12(&pfx(&scheme), "hunter2").err());
         }
@@ -212,10 +219,17 @@ mod reading {
                 parallelization: p,
                 key_length: None,
             };
-            EncryptionScheme::Pbes2(pbes2::Parameters {
-                kdf: scrypt.into(),
-                encryption: pbes2::EncryptionScheme::Aes256Cbc { iv: [0; 16] },
-            })
+            pbes2(scrypt.into())
+        }
+
+        fn pbkdf2(iterations: u32) -> EncryptionScheme {
+            let pbkdf2 = pbes2::Pbkdf2Params::hmac_sha256(iterations, b"salt");
+            pbes2(pbkdf2.unwrap().into())
+        }
+
+        fn pbes2(kdf: pbes2::Kdf) -> EncryptionScheme {
+            let encryption = pbes2::EncryptionScheme::Aes256Cbc { iv: [0; 16] };
+            EncryptionScheme::Pbes2(pbes2::Parameters { kdf, encryption })
         }
 
         fn encrypted_key(scheme: &EncryptionScheme) -> Vec<u8> {
