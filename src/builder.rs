@@ -5,7 +5,7 @@ use crate::authority::{Authority, Cloud};
 use crate::certificate::Certificate;
 use crate::client::{ConfidentialClient, Services};
 use crate::credential::{
-    ClientAssertionProvider, CredentialHolder, CredentialSource, Given, Rotating, Takes,
+    ClientAssertionProvider, CredentialHolder, CredentialSource, Given, Rotating,
 };
 use crate::endpoint::Endpoints;
 use crate::error::Error;
@@ -149,11 +149,7 @@ impl ConfidentialClientBuilder {
                 "token_endpoint_auth_method(..) says how a secret is sent, and the credential is none; leave it out",
             ));
         }
-        let takes = Takes {
-            elliptic_curves: !endpoints.is_entra(),
-            secrets_have_ids: endpoints.is_entra(),
-        };
-        let credential = CredentialHolder::new(given, takes, self.clock.now().wall)?;
+        let credential = CredentialHolder::new(given, endpoints.is_entra(), self.clock.now().wall)?;
         let transport = match self.transport {
             #[cfg(feature = "reqwest")]
             Some(_) if self.reqwest.is_some() => {

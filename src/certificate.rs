@@ -137,7 +137,7 @@ impl Certificate {
     }
 
     /// How many whole days it is still valid by the machine's clock; negative once it has expired.
-    /// The client warns in its log from 30 days on.
+    /// The client warns in its log with less than 30 left.
     pub fn days_left(&self) -> i64 {
         self.days_left_at(TimeSource::System.now().wall)
     }
@@ -290,3 +290,26 @@ fn shown(time: SystemTime) -> String {
 }
 
 const DAY: u64 = 24 * 60 * 60;
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_are_whole_and_below_zero_from_the_end_on() {
+        let pem = crate::testing::self_signed_certificate("daemon").unwrap();
+        let certificate = Certificate::from_pem(pem).unwrap();
+        let end = certificate.not_after();
+        let second = Duration::from_secs(1);
+        let day = Duration::from_secs(DAY);
+        for (now, days) in [
+            (end - day, 1),
+            (end - day + second, 0),
+            (end - second, 0),
+            (end + second, -1),
+            (end + day, -2),
+        ] {
+            assert_eq!(certificate.days_left_at(now), days);
+        }
+    }
+}

@@ -126,8 +126,9 @@ impl ConfidentialClient {
     ///
     /// Before the network, [`Error::Config`]: a scope that is not one resource's `/.default`, a
     /// tenant that is not one organisation's, a correlation id that is no GUID, no tokio runtime;
-    /// and [`Error::Credential`], a certificate outside its validity. After it, whatever the
-    /// provider answered: see [`Error`].
+    /// and [`Error::Credential`], a certificate outside its validity, a source, signer or assertion
+    /// provider that failed or took more than ten seconds. After it, whatever the provider
+    /// answered: see [`Error`].
     ///
     /// [RFC 6749 section 4.4]: https://www.rfc-editor.org/rfc/rfc6749#section-4.4
     pub async fn acquire_token_for_client(

@@ -33,26 +33,18 @@ pub(crate) enum Given {
 /// Holds what was given, and has it fetched again where it can change.
 pub(crate) struct CredentialHolder {
     given: Given,
-    takes: Takes,
+    /// Entra takes RSA alone, and its secrets have ids that look like GUIDs.
+    is_entra: bool,
     /// The days that were left when the log last warned of a certificate's end.
     days_warned_of: AtomicI64,
 }
 
-/// What an identity provider takes.
-#[derive(Clone, Copy)]
-pub(crate) struct Takes {
-    /// Certificates with a key on an elliptic curve.
-    pub(crate) elliptic_curves: bool,
-    /// Secrets that look like a GUID are probably their ids.
-    pub(crate) secrets_have_ids: bool,
-}
-
 impl CredentialHolder {
     /// Checks what can be known before the network and without I/O.
-    pub(crate) fn new(given: Given, takes: Takes, now: SystemTime) -> Result<Self, Error> {
+    pub(crate) fn new(given: Given, is_entra: bool, now: SystemTime) -> Result<Self, Error> {
         let holder = Self {
             given,
-            takes,
+            is_entra,
             days_warned_of: AtomicI64::new(WARNED_OF_NONE),
         };
         match &holder.given {
@@ -109,8 +101,11 @@ impl CredentialHolder {
                 .map(Credential::Certificate),
             Given::Secret(_) | Given::Certificate(_) | Given::Assertion(_) => return None,
         };
-        let newest = self.current(now).await.ok();
-        let mut others = newest.into_iter().chain(accepted);
+        let newest = self.current(now).await;
+        let newest = newest.inspect_err(|error| {
+            tracing::warn!(error = %error.chain(), "no credential could be had in place of a refused one");
+        });
+        let mut others = newest.ok().into_iter().chain(accepted);
         others.find(|other| !other.is_same(refused))
     }
 
@@ -135,7 +130,7 @@ impl CredentialHolder {
     }
 
     fn check_certificate(&self, certificate: &Certificate, now: SystemTime) -> Result<(), Error> {
-        if !self.takes.elliptic_curves && !certificate.is_rsa() {
+        if self.is_entra && !certificate.is_rsa() {
             return Err(Error::credential(format!(
                 "the certificate of '{}' has a P-256 key, and Microsoft Entra ID takes RSA alone for client assertions; use a certificate with an RSA key of 2048 bits or more",
                 certificate.subject()
@@ -146,14 +141,14 @@ impl CredentialHolder {
     }
 
     fn warn_of_an_id(&self, secret: &Secret) {
-        if self.takes.secrets_have_ids && Uuid::try_parse(secret.expose()).is_ok() {
+        if self.is_entra && Uuid::try_parse(secret.expose()).is_ok() {
             tracing::warn!(
                 "the client secret looks like a GUID: it is probably the secret's id; use its value, shown once when it is created"
             );
         }
     }
 
-    /// Once a day from 30 days on.
+    /// Once a day, with less than 30 days left.
     fn warn_of_its_end(&self, certificate: &Certificate, now: SystemTime) {
         let days = certificate.days_left_at(now);
         if days < WARNED_FROM && self.days_warned_of.swap(days, Ordering::Relaxed) != days {

@@ -130,7 +130,7 @@ fn parse(what: &str, text: &str) -> Result<Url, Error> {
     if text.contains('@') {
         // The text is not repeated: it may hold a password.
         return Err(Error::config(format!(
-            "{what} cannot be used: it holds an '@', as of a user name or password; give scheme, host and port alone"
+            "{what} cannot be used: it holds an '@', as of a user name or password; leave that out"
         )));
     }
     if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
@@ -142,11 +142,9 @@ fn parse(what: &str, text: &str) -> Result<Url, Error> {
     }
     let url = Url::parse(text).map_err(|error| refusal(what, text, &error.to_string()))?;
     match url.scheme() {
-        _ if url.fragment().is_some() => Err(refusal(
-            what,
-            text,
-            "it has a fragment; give scheme, host and port alone",
-        )),
+        _ if url.fragment().is_some() => {
+            Err(refusal(what, text, "it has a fragment; leave that out"))
+        }
         "https" => Ok(url),
         "http" if is_loopback(&url) => Ok(url),
         "http" => Err(refusal(
@@ -224,7 +222,7 @@ mod tests {
             ("ftp://login.example.org", "the scheme must be https"),
             ("login.example.org/tenant", "scheme, host and port alone"),
             ("login.example.org?a=hunter2", "scheme, host and port alone"),
-            ("login.example.org#a", "scheme, host and port alone"),
+            ("login.example.org#a", "it has a fragment"),
             ("user:hunter2@login.example.org", "user name or password"),
             ("user@login.example.org", "user name or password"),
             (

@@ -138,7 +138,7 @@ impl Certificate {
     pub fn from_signer(chain: impl AsRef<[u8]>, signer: impl Signer) -> Result<Self, Error> {
         let now = TimeSource::System.now().wall;
         let chain = chain.as_ref();
-        let certificates = if is_der(chain) {
+        let certificates = if pem::is_der(chain) {
             vec![chain.to_vec()]
         } else {
             pem::read(chain)?.certificates
@@ -149,7 +149,11 @@ impl Certificate {
 
     /// Reads a file by what it holds.
     pub(crate) fn from_file(content: &[u8], password: Option<&Secret>) -> Result<Self, Error> {
-        if is_der(content) {
+        if pem::is_der(content) && X509::parse(content.to_vec()).is_ok() {
+            Err(Error::credential(
+                "it holds one certificate in DER and no private key; give both, as PEM or PKCS#12",
+            ))
+        } else if pem::is_der(content) {
             Self::from_pkcs12_with(content, password.map_or("", Secret::expose))
         } else {
             Self::from_pem_with(content, password)
@@ -234,10 +238,4 @@ fn joined(certificates: &[u8], private_key: &[u8]) -> Zeroizing<Vec<u8>> {
 
 fn parsed(certificates: Vec<Vec<u8>>) -> Result<Vec<X509>, Error> {
     certificates.into_iter().map(X509::parse).collect()
-}
-
-/// Whether something longer than 127 bytes begins as DER does: a file of text may begin with the
-/// same `0`.
-pub(super) fn is_der(content: &[u8]) -> bool {
-    matches!(content, [0x30, 0x80..=0x84, ..])
 }

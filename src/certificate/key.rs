@@ -119,6 +119,13 @@ fn too_small() -> Error {
     )
 }
 
+#[cfg(feature = "aws-lc-rs")]
+fn too_large() -> Error {
+    Error::credential(
+        "the RSA key has over 8192 bits, which is more than is read here; make one of 2048, 3072 or 4096 bits",
+    )
+}
+
 #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
 fn unreadable() -> Error {
     Error::credential(

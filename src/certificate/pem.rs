@@ -3,7 +3,6 @@ use base64::prelude::BASE64_STANDARD;
 use rustls_pki_types::pem::{self, PemObject, SectionKind};
 use zeroize::Zeroizing;
 
-use super::formats::is_der;
 use super::key::PrivateKeyDer;
 use crate::error::Error;
 
@@ -180,4 +179,10 @@ fn unreadable(error: pem::Error, holds: &Labels<'_>) -> Error {
         }
     };
     Error::credential(format!("the PEM cannot be read: {why}"))
+}
+
+/// Whether something longer than 127 bytes begins as DER does: a file of text may begin with the
+/// same `0`.
+pub(super) fn is_der(content: &[u8]) -> bool {
+    matches!(content, [0x30, 0x80..=0x84, ..])
 }

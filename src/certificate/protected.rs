@@ -158,15 +158,36 @@ mod reading {
     /// As many as the library reads of a PKCS#12 file; by default OpenSSL and Windows write 2000.
     const MOST_ITERATIONS: u32 = 1_000_000;
     /// Of scrypt the memory, as often as it is gone through.
-    const MOST_MEMORY: u64 = 1 << 30;
+    const MOST_MEMORY: u64 = 1 << 28;
 
     #[cfg(test)]
     mod tests {
+        use p12_keystore::{KeyStore, KeyStoreEntry, PrivateKeyChain};
         use pkcs8::der::asn1::{AnyRef, OctetStringRef};
         use pkcs8::der::oid::ObjectIdentifier;
         use pkcs8::der::{Encode, Tag, TagNumber};
 
+        use rustls_pki_types::pem::PemObject;
+
         use super::*;
+
+        #[test]
+        fn two_keys_in_one_archive_are_refused() {
+            let mut store = KeyStore::new();
+            for name in ["one", "two"] {
+                let pem = crate::testing::self_signed_certificate(name).unwrap();
+                let der = <rustls_pki_types::PrivatePkcs8KeyDer<'_> as PemObject>::from_pem_slice(
+                    pem.as_bytes(),
+                );
+                let der = der.unwrap();
+                let key = p12_keystore::PrivateKey::from_der(der.secret_pkcs8_der()).unwrap();
+                let chain = PrivateKeyChain::new(name, key, []);
+                store.add_entry(name, KeyStoreEntry::PrivateKeyChain(chain));
+            }
+            let pfx = store.writer("hunter2").write().unwrap();
+            let error = pkcs12(&pfx, "hunter2").err();
+            assert!(shown(error).contains("two private keys"));
+        }
 
         #[test]
         fn scrypt_without_a_cost_is_refused() {

@@ -72,6 +72,7 @@ impl CertificateFile {
     #[must_use]
     pub fn private_key(mut self, path: impl Into<PathBuf>) -> Self {
         self.private_key = Some(path.into());
+        self.last = Arc::default();
         self
     }
 
@@ -80,6 +81,7 @@ impl CertificateFile {
     #[must_use]
     pub fn password(mut self, password: impl Into<Secret>) -> Self {
         self.password = Some(password.into());
+        self.last = Arc::default();
         self
     }
 
@@ -260,13 +262,19 @@ fn text(path: &Path, what: &str) -> Result<Secret, Error> {
 
 fn read(path: &Path, what: &str) -> Result<Zeroizing<Vec<u8>>, Error> {
     // Before it is opened: a pipe would keep whoever opens it waiting.
-    if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+    let metadata = std::fs::metadata(path).ok();
+    if metadata
+        .as_ref()
+        .is_some_and(|metadata| !metadata.is_file())
+    {
         return Err(Error::credential(format!(
             "the {} is no regular file",
             named(what, path)
         )));
     }
-    let mut content = Zeroizing::new(Vec::new());
+    // With room for all of it: what a vector grows out of is not wiped.
+    let length = metadata.map_or(0, |metadata| metadata.len().min(LARGEST));
+    let mut content = Zeroizing::new(Vec::with_capacity(length as usize + 64));
     let read = File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut content));
     match read {
         Ok(length) if length as u64 > LARGEST => Err(Error::credential(format!(

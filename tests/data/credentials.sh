@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Writes into the folder $1 a certificate of each kind of key in every format that an administrator
-# may have in hand, by openssl. The tests run it; nothing it writes is kept.
+# may have in hand, by openssl. The tests run it, into a folder below target/.
 set -euo pipefail
 cd "$1"
 exec 2>openssl.log

@@ -1,14 +1,20 @@
 //! What is refused before the network, each with its message, and with no request made.
 
+use base64::Engine;
 use confidential_client::{
     Authority, Certificate, Cloud, ConfidentialClient, ConfidentialClientBuilder, Error,
-    TokenRequest,
+    SigningAlgorithm, TokenRequest,
 };
-use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
+    PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize, date_time_ymd,
+};
 use rsa::pkcs1::EncodeRsaPrivateKey;
 use rsa::pkcs8::{DecodePrivateKey, LineEnding};
 
-use crate::support::{CLIENT_ID, PEM, Provider, SCOPE, SECRET, TENANT};
+use crate::support::{CLIENT_ID, PEM, Provider, SCOPE, SECRET, TENANT, header_of, in_memory};
+
+type Boxed = Box<dyn std::error::Error + Send + Sync>;
 
 fn bare(provider: &Provider) -> ConfidentialClientBuilder {
     ConfidentialClient::builder(CLIENT_ID).transport(provider.transport())
@@ -221,7 +227,7 @@ fn a_certificate_is_read_however_the_pem_is_laid_out() {
     let pkcs1 = rsa::RsaPrivateKey::from_pkcs8_pem(key).unwrap();
     let pkcs1 = pkcs1.to_pkcs1_pem(LineEnding::LF).unwrap();
     let other = CertificateParams::default();
-    let other_key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap();
+    let other_key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
     let other = other.self_signed(&other_key).unwrap().pem();
     let ec = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
     let ec = CertificateParams::default().self_signed(&ec).unwrap().pem();
@@ -253,7 +259,7 @@ fn a_certificate_is_read_however_the_pem_is_laid_out() {
 /// A certificate renewed with the same key, and the old one still in the file.
 #[test]
 fn of_two_certificates_that_fit_the_later_one_is_taken() {
-    let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap();
+    let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
     let until = |year| {
         let mut params = CertificateParams::default();
         params.not_after = date_time_ymd(year, 1, 1);
@@ -273,7 +279,7 @@ fn of_two_certificates_that_fit_the_later_one_is_taken() {
 async fn a_certificate_outside_its_validity_is_refused() {
     let provider = Provider::open();
     let valid = |from: (i32, u8, u8), to: (i32, u8, u8)| {
-        let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap();
+        let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
         let mut params = CertificateParams::default();
         params.not_before = date_time_ymd(from.0, from.1, from.2);
         params.not_after = date_time_ymd(to.0, to.1, to.2);
@@ -314,4 +320,115 @@ async fn a_tenant_named_twice_alike_is_one() {
     let provider = Provider::open();
     let authority = Authority::entra(Cloud::Public, TENANT.to_uppercase());
     provider.builder().authority(authority).build().unwrap();
+}
+
+fn key() -> KeyPair {
+    KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap()
+}
+
+fn named(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params
+}
+
+#[tokio::test]
+async fn a_self_signed_certificate_ends_its_chain() {
+    let (old, new) = (key(), key());
+    let old = named("daemon").self_signed(&old).unwrap().pem();
+    let renewed = named("daemon").self_signed(&new).unwrap().pem();
+    let bundle = format!("{renewed}{old}{}", new.serialize_pem());
+    let certificate = Certificate::from_pem(bundle).unwrap().with_x5c();
+    let provider = Provider::open();
+    let client = in_memory(&provider)
+        .certificate(certificate)
+        .build()
+        .unwrap();
+    client.acquire_token_for_client(SCOPE).await.unwrap();
+    let header = header_of(&provider.field(0, "client_assertion").unwrap());
+    assert_eq!(
+        header["x5c"].as_array().unwrap().len(),
+        1,
+        "the old one issued nothing"
+    );
+}
+
+#[test]
+fn a_renewed_self_signed_certificate_of_the_vaults_key_is_no_loop() {
+    let key = key();
+    let old = named("daemon").self_signed(&key).unwrap().pem();
+    let mut params = named("daemon");
+    params.not_after = date_time_ymd(4097, 1, 1);
+    let renewed = params.self_signed(&key).unwrap().pem();
+    let signer = |_: SigningAlgorithm, _: Vec<u8>| async { Err::<Vec<u8>, Boxed>("sealed".into()) };
+    Certificate::from_signer(format!("{old}{renewed}"), signer).unwrap();
+}
+
+#[test]
+fn a_certificate_that_is_valid_today_is_preferred_to_tomorrows() {
+    let key = key();
+    let mut today = named("today");
+    today.not_before = date_time_ymd(2020, 1, 1);
+    today.not_after = date_time_ymd(2090, 1, 1);
+    let mut later = named("later");
+    later.not_before = date_time_ymd(2080, 1, 1);
+    later.not_after = date_time_ymd(2100, 1, 1);
+    let pem = format!(
+        "{}{}{}",
+        today.self_signed(&key).unwrap().pem(),
+        later.self_signed(&key).unwrap().pem(),
+        key.serialize_pem()
+    );
+    let certificate = Certificate::from_pem(pem).unwrap();
+    in_memory(&Provider::open())
+        .certificate(certificate)
+        .build()
+        .unwrap();
+}
+
+#[test]
+fn an_indented_pem_is_read() {
+    let indented: String = PEM.lines().map(|line| format!("    {line}\n")).collect();
+    Certificate::from_pem(indented).unwrap();
+}
+
+#[test]
+fn private_keys_beside_a_signers_certificate_are_not_used() {
+    let signer = || |_: SigningAlgorithm, _: Vec<u8>| async { Err::<Vec<u8>, Boxed>("no".into()) };
+    let certificate = &PEM[..PEM.find("-----BEGIN PRIVATE").unwrap()];
+    let private_key = &PEM[PEM.find("-----BEGIN PRIVATE").unwrap()..];
+    let two_keys = format!("{certificate}{private_key}{private_key}");
+    Certificate::from_signer(two_keys, signer()).unwrap();
+}
+
+/// Two CAs of one name, as after a CA was given a new key: the issuer is told by its key.
+#[tokio::test]
+async fn of_two_issuers_of_one_name_the_one_whose_key_signed_is_sent_along() {
+    let ca = || {
+        let mut params = named("ca");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.use_authority_key_identifier_extension = true;
+        CertifiedIssuer::self_signed(params, key()).unwrap()
+    };
+    let (other, issuer) = (ca(), ca());
+    let leaf_key = key();
+    let mut leaf = named("daemon");
+    leaf.use_authority_key_identifier_extension = true;
+    let leaf = leaf.signed_by(&leaf_key, &issuer).unwrap();
+    for cas in [[&other, &issuer], [&issuer, &other]] {
+        let cas = cas.map(|ca| ca.as_ref().pem()).concat();
+        let pem = format!("{cas}{}{}", leaf.pem(), leaf_key.serialize_pem());
+        let certificate = Certificate::from_pem(pem).unwrap().with_x5c();
+        let provider = Provider::open();
+        let client = in_memory(&provider)
+            .certificate(certificate)
+            .build()
+            .unwrap();
+        client.acquire_token_for_client(SCOPE).await.unwrap();
+        let header = header_of(&provider.field(0, "client_assertion").unwrap());
+        let base64 = base64::prelude::BASE64_STANDARD;
+        let expected = [leaf.der(), issuer.as_ref().der()].map(|der| base64.encode(der));
+        assert_eq!(header["x5c"], serde_json::json!(expected));
+    }
 }

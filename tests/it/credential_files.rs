@@ -18,9 +18,9 @@ use http::{Request, Response};
 use serde_json::Value;
 
 /// What `tests/data/credentials.sh` wrote, made once for all tests.
-struct Folder(PathBuf);
+pub struct Folder(PathBuf);
 
-static FOLDER: LazyLock<Folder> = LazyLock::new(|| {
+pub static FOLDER: LazyLock<Folder> = LazyLock::new(|| {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let script = root
         .ancestors()
@@ -39,7 +39,7 @@ static FOLDER: LazyLock<Folder> = LazyLock::new(|| {
 });
 
 impl Folder {
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
@@ -57,7 +57,7 @@ impl Folder {
 
 const KEYS: [&str; 4] = ["rsa2048", "rsa3072", "rsa4096", "p256"];
 const ISSUER: &str = "https://id.example.org";
-const PASSWORD: &str = "hunter2";
+pub const PASSWORD: &str = "hunter2";
 
 /// How a file of the matrix is read.
 type Read = fn(key: &str, format: &str) -> Result<Certificate, Error>;

@@ -1,56 +1,21 @@
 //! What a subscriber sees: enough to notice trouble by, and nothing secret.
 
-use std::io::Write;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use confidential_client::testing::{Application, LocalAuthority, ManualClock};
-use confidential_client::{Certificate, ConfidentialClient, ConfidentialClientBuilder, SecretFile};
-use tracing_subscriber::fmt::MakeWriter;
+use confidential_client::{
+    Certificate, CertificateFile, ConfidentialClient, ConfidentialClientBuilder, SecretFile,
+};
 
-use crate::support::{CLIENT_ID, PEM, Provider, SCOPE, SECRET, TENANT, client_of};
-
-/// Everything that is logged at TRACE in this thread, as text.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn start(&self) -> tracing::subscriber::DefaultGuard {
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::TRACE)
-            .with_writer(self.clone())
-            .finish();
-        tracing::subscriber::set_default(subscriber)
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-}
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl MakeWriter<'_> for Log {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
-}
+use crate::log::Log;
+use crate::support::{
+    CLIENT_ID, PEM, Provider, SCOPE, SECRET, TENANT, client_of, in_memory, scope,
+};
 
 #[test]
 fn a_secret_that_looks_like_its_id_is_warned_about() {
     let warned = |secret: &str| {
-        let log = Log::default();
-        let _guard = log.start();
+        let log = Log::start();
         let provider = Provider::open();
         let builder = ConfidentialClient::builder(CLIENT_ID).tenant(TENANT);
         builder
@@ -68,8 +33,7 @@ fn a_secret_that_looks_like_its_id_is_warned_about() {
 
 #[tokio::test]
 async fn a_failed_request_is_logged_once_and_nothing_secret_is() {
-    let log = Log::default();
-    let _guard = log.start();
+    let log = Log::start();
     let local = LocalAuthority::start().await.unwrap();
     let certificate = Certificate::from_pem(&*PEM).unwrap();
     let application = Application::new(CLIENT_ID)
@@ -129,8 +93,7 @@ async fn a_certificate_that_ends_soon_is_warned_about_once_a_day() {
             }),
         ),
     ] {
-        let log = Log::default();
-        let _guard = log.start();
+        let log = Log::start();
         let provider = Provider::open();
         let clock = ManualClock::new();
         let builder = ConfidentialClient::builder(CLIENT_ID)
@@ -164,8 +127,7 @@ async fn a_certificate_that_ends_soon_is_warned_about_once_a_day() {
 
 #[tokio::test]
 async fn a_source_that_fails_is_warned_about_and_what_comes_from_it_is_told() {
-    let log = Log::default();
-    let _guard = log.start();
+    let log = Log::start();
     let path = std::env::temp_dir().join(uuid::Uuid::new_v4().to_string());
     std::fs::write(&path, "first-s3cret").unwrap();
     let provider = Provider::open();
@@ -184,6 +146,7 @@ async fn a_source_that_fails_is_warned_about_and_what_comes_from_it_is_told() {
         .await
         .unwrap();
     assert_eq!(log.text().matches("a new credential is used").count(), 1);
+    assert!(!log.text().contains("probably the secret's id"));
     std::fs::remove_file(&path).unwrap();
     client
         .acquire_token_for_client("api://3/.default")
@@ -197,8 +160,7 @@ async fn a_source_that_fails_is_warned_about_and_what_comes_from_it_is_told() {
 
 #[test]
 fn a_password_for_a_key_that_is_not_encrypted_is_warned_about() {
-    let log = Log::default();
-    let _guard = log.start();
+    let log = Log::start();
     Certificate::from_encrypted_pem(&*PEM, "hunter2").unwrap();
     let text = log.text();
     assert!(
@@ -206,4 +168,34 @@ fn a_password_for_a_key_that_is_not_encrypted_is_warned_about() {
         "{text}"
     );
     assert!(!text.contains("hunter2"), "{text}");
+}
+
+#[tokio::test]
+async fn an_id_in_the_place_of_a_secret_is_warned_about_once_it_comes() {
+    let log = Log::start();
+    let provider = Provider::open();
+    let id = "b9d4b5ec-5c2e-4ef5-9c3b-0a6d1f8f7a21";
+    let client = in_memory(&provider)
+        .client_secret_source(move || async move { Ok(id.into()) })
+        .build()
+        .unwrap();
+    for number in 0..3 {
+        let scope = scope(number);
+        client.acquire_token_for_client(scope).await.unwrap();
+    }
+    assert_eq!(log.text().matches("probably the secret's id").count(), 1);
+}
+
+/// Its content is parsed when it has changed.
+#[test]
+fn a_file_that_has_not_changed_is_not_parsed_again() {
+    let log = Log::start();
+    let path = std::env::temp_dir().join(uuid::Uuid::new_v4().to_string());
+    std::fs::write(&path, &*PEM).unwrap();
+    let file = CertificateFile::new(&path).password("hunter2");
+    for _ in 0..3 {
+        file.read().unwrap();
+    }
+    std::fs::remove_file(path).unwrap();
+    assert_eq!(log.text().matches("is not encrypted").count(), 1);
 }

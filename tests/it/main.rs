@@ -12,11 +12,14 @@
 mod assertions;
 mod before_the_network;
 mod cache;
+mod callbacks;
 mod concurrency;
 mod credential_files;
+mod environment;
 mod faults;
 mod independent;
 mod local_authority;
+mod log;
 mod logs;
 mod openid_provider;
 mod outages;

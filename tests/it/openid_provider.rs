@@ -178,6 +178,10 @@ async fn what_it_does_not_have_cannot_be_asked_for() {
         ),
         (by(issued_by("id.example.org")), "the issuer"),
         (
+            by(issued_by("https://id.example.org\n")),
+            "white space or a line break",
+        ),
+        (
             by(Authority::entra(confidential_client::Cloud::Public, TENANT)
                 .token_endpoint(TOKEN_ENDPOINT)),
             "follow from its tenant",
@@ -204,4 +208,21 @@ async fn what_it_does_not_have_cannot_be_asked_for() {
     }
     assert_eq!(provider.requests(), 0);
     by(at("http://127.0.0.1:1/token")).build().unwrap();
+}
+
+#[tokio::test]
+async fn the_query_of_a_token_endpoint_is_not_in_an_error() {
+    let provider = Provider::open();
+    provider.fail("connection refused");
+    let client = ConfidentialClient::builder("daemon")
+        .authority(
+            Authority::oidc("https://id.example.org")
+                .token_endpoint("https://id.example.org/token?code=hunter2"),
+        )
+        .client_secret("s3cret")
+        .transport(provider.transport())
+        .build()
+        .unwrap();
+    let error = client.acquire_token_for_client("").await.unwrap_err();
+    assert!(!format!("{error}{error:?}").contains("hunter2"), "{error}");
 }

@@ -11,14 +11,15 @@ use confidential_client::testing::{
     Application, LocalAuthority, ManualClock, self_signed_certificate,
 };
 use confidential_client::{
-    Certificate, CertificateFile, ConfidentialClient, ConfidentialClientBuilder, Error, Secret,
-    SecretFile, TokenSource,
+    Certificate, CertificateFile, ConfidentialClientBuilder, Error, Secret, SecretFile,
+    SigningAlgorithm, TokenSource,
 };
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::support::{
-    CLIENT_ID, PEM, Provider, SCOPE, SECRET, TENANT, claims_of, client_of, header_of,
+    CLIENT_ID, PEM, Provider, SCOPE, SECRET, TENANT, claims_of, client_of, header_of, in_memory,
+    let_others_run, scope,
 };
 
 /// A folder of one test's own.
@@ -47,16 +48,6 @@ fn replace(path: &Path, content: impl AsRef<[u8]>) {
     let beside = path.with_extension("new");
     std::fs::write(&beside, content).unwrap();
     std::fs::rename(beside, path).unwrap();
-}
-
-fn in_memory(provider: &Provider) -> ConfidentialClientBuilder {
-    ConfidentialClient::builder(CLIENT_ID)
-        .tenant(TENANT)
-        .transport(provider.transport())
-}
-
-fn scope(number: usize) -> String {
-    format!("api://{number}/.default")
 }
 
 /// Which certificate a request was signed with, by what its assertion's header says.
@@ -343,6 +334,19 @@ async fn a_request_is_not_repeated_where_that_would_change_nothing() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_is_sent_along_by_now_is_another_credential() {
+    let old = Certificate::from_pem(&*PEM).unwrap();
+    let with_chain = old.clone().with_x5c();
+    let (provider, token) = refused_with(700027, |builder| {
+        builder.certificate_source(first_then(old.clone(), with_chain.clone()))
+    })
+    .await;
+    token.unwrap();
+    let sent = provider.field(1, "client_assertion").unwrap();
+    assert!(header_of(&sent)["x5c"].is_array());
+}
+
+#[tokio::test]
 async fn a_second_refusal_is_the_callers() {
     let provider = Provider::open();
     for code in [7000222, 7000215] {
@@ -579,4 +583,146 @@ async fn a_source_is_asked_for_token_requests_alone() {
         client.acquire_token_for_client(scope(1)).await.unwrap();
     }
     assert_eq!(*asked.lock().unwrap(), 2);
+}
+
+#[test]
+fn what_is_set_on_a_certificate_file_after_it_was_read_counts() {
+    let folder = Folder::new();
+    let path = folder.path("daemon.pem");
+    replace(&path, &*PEM);
+    let file = CertificateFile::new(&path);
+    file.read().unwrap();
+    let file = file.with_x5c().with_algorithm(SigningAlgorithm::RS256);
+    let certificate = file.read().unwrap();
+    assert_eq!(certificate.algorithm(), SigningAlgorithm::RS256);
+    assert!(format!("{certificate:?}").contains("x5c: true"));
+
+    let plain = CertificateFile::new(&path);
+    plain.read().unwrap();
+    let stranger = folder.path("stranger.key");
+    replace(&stranger, self_signed_certificate("stranger").unwrap());
+    plain.clone().private_key(stranger).read().unwrap_err();
+    plain.read().unwrap();
+}
+
+#[test]
+fn a_key_file_that_is_replaced_alone_is_noticed() {
+    let folder = Folder::new();
+    let (certificate, key) = PEM.split_at(PEM.find("-----BEGIN PRIVATE").unwrap());
+    replace(&folder.path("tls.crt"), certificate);
+    replace(&folder.path("tls.key"), format!("\u{feff}{key}"));
+    let file = CertificateFile::new(folder.path("tls.crt")).private_key(folder.path("tls.key"));
+    file.read().unwrap();
+    let other = self_signed_certificate("other").unwrap();
+    replace(
+        &folder.path("tls.key"),
+        &other[other.find("-----BEGIN PRIVATE").unwrap()..],
+    );
+    let error = file.read().unwrap_err().to_string();
+    assert!(error.contains("does not fit the certificate"), "{error}");
+}
+
+#[test]
+fn what_a_file_is_shows_in_its_content() {
+    let folder = Folder::new();
+    let path = folder.path("daemon.pem");
+    // As DER does, this begins with 0x30.
+    replace(&path, format!("0 s:CN=daemon\n{}", *PEM));
+    CertificateFile::new(&path).read().unwrap();
+    let der = rustls_pki_types::pem::PemObject::from_pem_slice(PEM.as_bytes()).unwrap();
+    let der: rustls_pki_types::CertificateDer<'_> = der;
+    replace(&path, der);
+    let error = CertificateFile::new(&path).read().unwrap_err().to_string();
+    assert!(
+        error.contains("one certificate in DER and no private key"),
+        "{error}"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_is_no_file() {
+    let folder = Folder::new();
+    let path = folder.path("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&path).status();
+    assert!(made.unwrap().success());
+    let error = SecretFile::new(path).read().unwrap_err().to_string();
+    assert!(error.contains("is no regular file"), "{error}");
+}
+
+#[tokio::test]
+async fn a_new_credential_that_is_refused_does_not_cost_the_one_that_was_accepted() {
+    let provider = Provider::open();
+    let asked = AtomicUsize::new(0);
+    let renewed = Certificate::from_pem(self_signed_certificate("renewed").unwrap()).unwrap();
+    let client = in_memory(&provider)
+        .certificate_source(move || {
+            let now = match asked.fetch_add(1, Ordering::Relaxed) {
+                0 => Certificate::from_pem(&*PEM).unwrap(),
+                _ => renewed.clone(),
+            };
+            async move { Ok(now) }
+        })
+        .build()
+        .unwrap();
+    client.acquire_token_for_client(scope(0)).await.unwrap();
+    for request in [1, 3] {
+        provider.answer(401, r#"{"error":"invalid_client","error_codes":[700027]}"#);
+        client
+            .acquire_token_for_client(scope(request))
+            .await
+            .unwrap();
+        let sent = |request| signed_with(&provider.field(request, "client_assertion").unwrap());
+        assert_ne!(sent(request), sent(0), "first the new one");
+        assert_eq!(sent(request + 1), sent(0), "then the one that was accepted");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_older_than_what_is_known_is_not_used() {
+    let provider = Provider::open();
+    let asked = AtomicUsize::new(0);
+    let gate = Arc::new(Semaphore::new(0));
+    let held = Arc::clone(&gate);
+    let client = in_memory(&provider)
+        .client_secret_source(move || {
+            let number = asked.fetch_add(1, Ordering::Relaxed);
+            let held = Arc::clone(&held);
+            async move {
+                if number == 0 {
+                    let _ = held.acquire().await;
+                    return Ok(Secret::from("old-s3cret"));
+                }
+                Ok(Secret::from("new-s3cret"))
+            }
+        })
+        .build()
+        .unwrap();
+    let slow = tokio::spawn({
+        let client = client.clone();
+        async move { client.acquire_token_for_client(scope(0)).await }
+    });
+    let_others_run().await;
+    client.acquire_token_for_client(scope(1)).await.unwrap();
+    gate.close();
+    slow.await.unwrap().unwrap();
+    assert_eq!(provider.field(1, "client_secret").unwrap(), "new-s3cret");
+}
+
+#[tokio::test]
+async fn an_unusable_secret_is_its_holders_and_its_file_is_named() {
+    let folder = Folder::new();
+    let path = folder.path("client-secret");
+    replace(&path, "two\nlines");
+    let provider = Provider::open();
+    let client = in_memory(&provider)
+        .client_secret_source(SecretFile::new(&path))
+        .build()
+        .unwrap();
+    let error = client.acquire_token_for_client(SCOPE).await.unwrap_err();
+    assert!(
+        error.to_string().contains(path.to_str().unwrap()),
+        "{error}"
+    );
+    assert!(matches!(error, Error::Credential(_)), "{error:?}");
 }

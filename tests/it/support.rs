@@ -1,7 +1,7 @@
 use std::collections::VecDeque;
 use std::error::Error as StdError;
 use std::pin::Pin;
-use std::sync::{Arc, LazyLock, Mutex, Once};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use base64::Engine;
@@ -12,6 +12,8 @@ use confidential_client::{ConfidentialClient, ConfidentialClientBuilder};
 use http::{Request, Response};
 use serde_json::Value;
 use tokio::sync::Semaphore;
+
+use crate::log;
 
 pub const CLIENT_ID: &str = "11111111-2222-3333-4444-555555555555";
 pub const TENANT: &str = "contoso.onmicrosoft.com";
@@ -44,7 +46,7 @@ impl Provider {
 
     /// Answers from [`release`](Self::release) on.
     pub fn gated() -> Self {
-        log_to_the_file_of_the_gate();
+        log::start();
         Self(Arc::new(State {
             requests: Mutex::default(),
             answers: Mutex::default(),
@@ -138,25 +140,22 @@ impl State {
     }
 }
 
-/// Writes all that is logged at TRACE to the file that the gate names, to be searched for secrets.
-fn log_to_the_file_of_the_gate() {
-    static STARTED: Once = Once::new();
-    STARTED.call_once(|| {
-        let Some(path) = std::env::var_os("CONFIDENTIAL_CLIENT_TEST_LOG") else {
-            return;
-        };
-        tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::TRACE)
-            .with_writer(Mutex::new(std::fs::File::create(path).unwrap()))
-            .with_ansi(false)
-            .init();
-    });
-}
-
 /// The start of a client of a real authority.
 pub fn client_of(local: &LocalAuthority) -> ConfidentialClientBuilder {
-    log_to_the_file_of_the_gate();
+    log::start();
     ConfidentialClient::builder(CLIENT_ID).authority(local.authority(TENANT))
+}
+
+/// The start of a client of a provider in memory, which has no credential yet.
+pub fn in_memory(provider: &Provider) -> ConfidentialClientBuilder {
+    ConfidentialClient::builder(CLIENT_ID)
+        .tenant(TENANT)
+        .transport(provider.transport())
+}
+
+/// A scope for which there is no token yet.
+pub fn scope(number: usize) -> String {
+    format!("api://{number}/.default")
 }
 
 /// The header of a JWT.

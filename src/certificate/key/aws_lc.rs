@@ -8,7 +8,7 @@ use aws_lc_rs::signature::{
 };
 
 use super::super::SigningAlgorithm;
-use super::{PrivateKeyDer, too_small, unreadable, unsupported};
+use super::{PrivateKeyDer, too_large, too_small, unreadable, unsupported};
 use crate::error::Error;
 
 pub(crate) enum KeyPair {
@@ -27,10 +27,12 @@ impl KeyPair {
             (Ok(pair), _) => Ok(Self::Rsa(pair)),
             (Err(rejected), PrivateKeyDer::Pkcs8(der)) => match rejected.description_() {
                 "TooSmall" => Err(too_small()),
+                "TooLarge" => Err(too_large()),
                 "WrongAlgorithm" => Self::p256(der),
                 _ => Err(unreadable()),
             },
             (Err(rejected), _) if rejected.description_() == "TooSmall" => Err(too_small()),
+            (Err(rejected), _) if rejected.description_() == "TooLarge" => Err(too_large()),
             (Err(_), _) => Err(unreadable()),
         }
     }

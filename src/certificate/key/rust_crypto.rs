@@ -3,12 +3,13 @@
 use p256::ecdsa::signature::Verifier as _;
 use p256::elliptic_curve::sec1::ToEncodedPoint as _;
 use p256::pkcs8::DecodePrivateKey as _;
-use rsa::pkcs1::{DecodeRsaPrivateKey as _, DecodeRsaPublicKey as _, EncodeRsaPublicKey as _};
+use rsa::pkcs1::der::Decode as _;
+use rsa::pkcs1::{DecodeRsaPrivateKey as _, EncodeRsaPublicKey as _};
 use rsa::rand_core::OsRng;
 use rsa::sha2::Sha256;
 use rsa::signature::{RandomizedSigner, SignatureEncoding, Signer};
 use rsa::traits::PublicKeyParts as _;
-use rsa::{RsaPrivateKey, RsaPublicKey, pkcs1v15, pss};
+use rsa::{BigUint, RsaPrivateKey, RsaPublicKey, pkcs1v15, pss};
 
 use super::super::SigningAlgorithm;
 use super::{PrivateKeyDer, too_small, unreadable, unsupported};
@@ -102,7 +103,12 @@ pub(crate) fn verify(
     message: &[u8],
     signature: &[u8],
 ) -> bool {
-    let rsa = || RsaPublicKey::from_pkcs1_der(public_key).ok();
+    let rsa = || {
+        let key = rsa::pkcs1::RsaPublicKey::from_der(public_key).ok()?;
+        let number = |bytes| BigUint::from_bytes_be(bytes);
+        let (n, e) = (key.modulus.as_bytes(), key.public_exponent.as_bytes());
+        RsaPublicKey::new_with_max_size(number(n), number(e), LARGEST).ok()
+    };
     let verified = match algorithm {
         SigningAlgorithm::PS256 => rsa().and_then(|key| {
             let signature = pss::Signature::try_from(signature).ok()?;
@@ -124,3 +130,6 @@ pub(crate) fn verify(
     };
     verified.is_some()
 }
+
+/// As many bits as the other backend takes.
+const LARGEST: usize = 8192;

@@ -1,0 +1,61 @@
+//! What is logged at TRACE: in the file that the gate names, to be searched for secrets, and in the
+//! hands of a test that asks for what its own thread logs.
+//!
+//! There is one subscriber for the whole program: `tracing` remembers for each place in the code
+//! whether anybody listens, and a subscriber of one thread that comes and goes is missed at times.
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::io::Write;
+use std::sync::{Mutex, Once};
+
+static FILE: Mutex<Option<File>> = Mutex::new(None);
+
+thread_local! {
+    static OF_THIS_THREAD: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Begins to listen.
+pub fn start() {
+    static STARTED: Once = Once::new();
+    STARTED.call_once(|| {
+        if let Some(path) = std::env::var_os("CONFIDENTIAL_CLIENT_TEST_LOG") {
+            *FILE.lock().unwrap() = Some(File::create(path).unwrap());
+        }
+        tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .with_writer(|| Writer)
+            .with_ansi(false)
+            .init();
+    });
+}
+
+/// What this thread logs from now on.
+pub struct Log(usize);
+
+impl Log {
+    pub fn start() -> Self {
+        start();
+        Self(OF_THIS_THREAD.with_borrow(Vec::len))
+    }
+
+    pub fn text(&self) -> String {
+        OF_THIS_THREAD.with_borrow(|log| String::from_utf8(log[self.0..].to_vec()).unwrap())
+    }
+}
+
+struct Writer;
+
+impl Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        OF_THIS_THREAD.with_borrow_mut(|log| log.extend(bytes));
+        if let Some(file) = &mut *FILE.lock().unwrap() {
+            file.write_all(bytes)?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
