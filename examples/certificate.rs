@@ -8,15 +8,10 @@
 //! renewed while the daemon runs. With `AZURE_TENANT_ID`, `AZURE_CLIENT_ID` and
 //! `AZURE_CLIENT_CERTIFICATE_PATH` (certificate and private key in one PEM, or PKCS#12) in the
 //! environment, it asks Microsoft Entra ID for one token with that certificate.
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "it reports to a reader"
-)]
+#![allow(clippy::print_stdout, reason = "it reports to a reader")]
 
 use std::error::Error;
 use std::path::Path;
-use std::process::ExitCode;
 
 use confidential_client::testing::{Application, LocalAuthority, self_signed_certificate};
 use confidential_client::{Certificate, CertificateFile, ConfidentialClient};
@@ -27,23 +22,11 @@ const GRAPH: &str = "https://graph.microsoft.com/.default";
 const STORAGE: &str = "https://storage.azure.com/.default";
 
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn main() -> Result<()> {
     let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    let ran = match is_set("AZURE_TENANT_ID") || is_set("AZURE_CLIENT_ID") {
+    match is_set("AZURE_TENANT_ID") || is_set("AZURE_CLIENT_ID") {
         true => on_entra().await,
         false => on_this_machine().await,
-    };
-    match ran {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{:<18} {error}", "failed");
-            let mut cause = error.source();
-            while let Some(error) = cause {
-                eprintln!("{:<18} {error}", "because");
-                cause = error.source();
-            }
-            ExitCode::FAILURE
-        }
     }
 }
 

@@ -10,15 +10,10 @@
 //! and `AZURE_FEDERATED_TOKEN_FILE` in the environment, as workload identity sets them, it asks
 //! Microsoft Entra ID; with `VOUCHED_CLIENT_ID`, too, for the application of that id, which has the
 //! first as its federated credential.
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "it reports to a reader"
-)]
+#![allow(clippy::print_stdout, reason = "it reports to a reader")]
 
 use std::error::Error;
 use std::path::Path;
-use std::process::ExitCode;
 
 use confidential_client::testing::{Application, LocalAuthority};
 use confidential_client::{ConfidentialClient, FederatedTokenFile};
@@ -38,23 +33,11 @@ const EXCHANGE: &str = "api://AzureADTokenExchange";
 const EXCHANGE_SCOPE: &str = "api://AzureADTokenExchange/.default";
 
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn main() -> Result<()> {
     let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    let ran = match is_set("AZURE_TENANT_ID") || is_set("AZURE_CLIENT_ID") {
+    match is_set("AZURE_TENANT_ID") || is_set("AZURE_CLIENT_ID") {
         true => on_entra().await,
         false => on_this_machine().await,
-    };
-    match ran {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{:<18} {error}", "failed");
-            let mut cause = error.source();
-            while let Some(error) = cause {
-                eprintln!("{:<18} {error}", "because");
-                cause = error.source();
-            }
-            ExitCode::FAILURE
-        }
     }
 }
 
