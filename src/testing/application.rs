@@ -7,7 +7,6 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jsonwebtoken::Header;
 use uuid::Uuid;
 
-use super::federated::FederatedCredential;
 use crate::certificate::Certificate;
 use crate::secret::Secret;
 
@@ -24,6 +23,14 @@ pub struct Application {
     federated_credentials: Vec<FederatedCredential>,
     roles: Vec<(String, String)>,
     pub(super) tokens: Tokens,
+}
+
+/// Whose tokens are taken in the place of an application's own assertions.
+#[derive(Clone, Debug)]
+pub(super) struct FederatedCredential {
+    pub(super) issuer: String,
+    pub(super) subject: String,
+    pub(super) audience: String,
 }
 
 /// How an application's tokens are issued.

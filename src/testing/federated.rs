@@ -5,14 +5,6 @@ use super::assertion::Assertion;
 use super::refusal::Refusal;
 use super::signing_key::SigningKey;
 
-/// Whose tokens are taken in the place of an application's own assertions.
-#[derive(Clone, Debug)]
-pub(super) struct FederatedCredential {
-    pub(super) issuer: String,
-    pub(super) subject: String,
-    pub(super) audience: String,
-}
-
 /// Checks a token that vouches for `application`: it was issued here, under one of `keys`, and is
 /// what one of the federated credentials asks for.
 pub(super) fn check(

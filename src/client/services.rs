@@ -1,0 +1,130 @@
+use std::sync::Arc;
+
+use http::Uri;
+use tokio::time::{Instant, timeout_at};
+
+use super::Call;
+use crate::authority::Tenant;
+use crate::credential::{AssertionContext, Credential, CredentialHolder};
+use crate::endpoint::Endpoints;
+use crate::error::{Error, Failure};
+use crate::request::{TokenEndpointAuthMethod, TokenHttpRequest};
+use crate::response::{self, Asked};
+use crate::time::{TimeSource, jitter};
+use crate::token::Issued;
+use crate::transport::Transport;
+
+/// What a flight takes along. It never holds the client, whose end ends the flight.
+pub(crate) struct Services {
+    pub(crate) client_id: String,
+    pub(crate) endpoints: Endpoints,
+    pub(crate) credential: CredentialHolder,
+    pub(crate) auth_method: TokenEndpointAuthMethod,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) clock: TimeSource,
+}
+
+impl Services {
+    /// A token by the credential of now; by the next one, should it be refused and replaced.
+    pub(super) async fn request_token(
+        &self,
+        call: &Call,
+        id: &str,
+        deadline: Instant,
+    ) -> Result<Issued, Error> {
+        let credential = self.credential.current(self.clock.now().wall).await?;
+        let refusal = match self.ask(call, id, &credential).await {
+            Ok(issued) => {
+                self.credential.accepted(&credential);
+                return Ok(issued);
+            }
+            Err(error) if credential.is_refused_by(&error) => error,
+            Err(error) => return Err(error),
+        };
+        // A refusal says more than that there was no time left to look for another credential.
+        match timeout_at(deadline, self.ask_with_another(call, id, &credential)).await {
+            Ok(Some(answer)) => answer,
+            Ok(None) | Err(_) => Err(refusal),
+        }
+    }
+
+    async fn ask_with_another(
+        &self,
+        call: &Call,
+        id: &str,
+        refused: &Credential,
+    ) -> Option<Result<Issued, Error>> {
+        let now = self.clock.now();
+        let other = self.credential.other_than(refused, now.wall).await?;
+        tracing::warn!(
+            correlation_id = id,
+            "the identity provider refused the credential; the request is repeated with another"
+        );
+        let answer = self.ask(call, id, &other).await;
+        if answer.is_ok() {
+            self.credential.accepted(&other);
+        }
+        Some(answer)
+    }
+
+    /// One token request, from proof to parsed answer.
+    async fn ask(&self, call: &Call, id: &str, credential: &Credential) -> Result<Issued, Error> {
+        let endpoint = self.endpoints.token_endpoint(call.tenant.as_ref());
+        let now = self.clock.now();
+        let tenant = call.tenant.as_ref().map(Tenant::as_str);
+        let context = AssertionContext {
+            client_id: self.client_id.clone(),
+            tenant_id: tenant.map(str::to_owned),
+            token_endpoint: endpoint.to_string(),
+            audience: self.endpoints.audience(&endpoint).to_owned(),
+            correlation_id: id.to_owned(),
+        };
+        let basic = self.auth_method == TokenEndpointAuthMethod::ClientSecretBasic;
+        let proof = credential.prove(context, now.wall, basic).await?;
+        let request = TokenHttpRequest {
+            endpoint: &endpoint,
+            client_id: &self.client_id,
+            proof: &proof,
+            scopes: call.request.requested_scopes().as_str(),
+            correlation_id: id,
+            is_entra: self.endpoints.is_entra(),
+        }
+        .to_http()?;
+        tracing::debug!(correlation_id = id, "token request");
+        let uri = request.uri().clone();
+        let response = match self.transport.send(request).await {
+            Ok(response) => response,
+            Err(source) => return Err(no_answer(&uri, id, source)),
+        };
+        tracing::debug!(
+            correlation_id = id,
+            status = response.status().as_u16(),
+            "token response"
+        );
+        // The clock was read before the request went out: a token lives from when it was issued.
+        let asked = Asked {
+            key: call.key.clone(),
+            tenant,
+            scopes: call.request.requested_scopes().as_str(),
+            correlation_id: id,
+            proof: &proof,
+        };
+        response::parse(&response, asked, now, jitter())
+    }
+}
+
+fn no_answer(
+    endpoint: &Uri,
+    correlation_id: &str,
+    source: Box<dyn std::error::Error + Send + Sync>,
+) -> Error {
+    // Without the query, which may hold a key.
+    let shown = endpoint.to_string();
+    let shown = shown.split('?').next().unwrap_or_default();
+    Error::Transport(
+        Failure::new(format!("no answer from the token endpoint {shown}"))
+            .correlation_id(correlation_id)
+            .source(source)
+            .into(),
+    )
+}
