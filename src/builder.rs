@@ -2,6 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::authority::{Authority, Cloud};
+use crate::cache::CacheOptions;
 use crate::certificate::Certificate;
 use crate::client::{ConfidentialClient, Services};
 use crate::credential::{
@@ -26,6 +27,7 @@ pub struct ConfidentialClientBuilder {
     authority: Option<Authority>,
     credentials: Vec<Given>,
     auth_method: Option<TokenEndpointAuthMethod>,
+    cache: CacheOptions,
     transport: Option<Arc<dyn Transport>>,
     #[cfg(feature = "reqwest")]
     reqwest: Option<reqwest::ClientBuilder>,
@@ -40,6 +42,7 @@ impl ConfidentialClientBuilder {
             authority: None,
             credentials: Vec::new(),
             auth_method: None,
+            cache: CacheOptions::default(),
             transport: None,
             #[cfg(feature = "reqwest")]
             reqwest: None,
@@ -105,6 +108,12 @@ impl ConfidentialClientBuilder {
         self
     }
 
+    /// Sets how many tokens are kept in memory.
+    pub fn cache(mut self, options: CacheOptions) -> Self {
+        self.cache = options;
+        self
+    }
+
     /// Sends token requests by this transport instead of reqwest.
     pub fn transport(mut self, transport: impl Transport) -> Self {
         self.transport = Some(Arc::new(transport));
@@ -142,6 +151,11 @@ impl ConfidentialClientBuilder {
         check_client_id(&self.client_id)?;
         let authority = authority(self.tenant, self.authority)?;
         let endpoints = Endpoints::of(&authority)?;
+        if self.cache.max_entries() == 0 {
+            return Err(Error::config(
+                "a cache of no entries keeps no token, and every call would be a token request; allow at least one",
+            ));
+        }
         let given = one_credential(self.credentials)?;
         if self.auth_method.is_some() && !matches!(given, Given::Secret(_) | Given::SecretSource(_))
         {
@@ -167,15 +181,15 @@ impl ConfidentialClientBuilder {
                 ));
             }
         };
-        Ok(Services {
+        let services = Services {
             client_id: self.client_id,
             endpoints,
             credential,
             auth_method: self.auth_method.unwrap_or_default(),
             transport,
             clock: self.clock,
-        }
-        .into())
+        };
+        Ok(ConfidentialClient::new(&self.cache, services))
     }
 }
 

@@ -1,4 +1,3 @@
-use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::runtime::Handle;
@@ -8,9 +7,11 @@ use crate::error::{Error, Failure};
 use crate::time::TimeSource;
 use crate::token::{Issued, Key, TokenSource};
 
+mod entries;
 mod flight;
 mod slot;
 
+use entries::Entries;
 use flight::{Departure, Flight};
 use slot::Joined;
 pub(crate) use slot::{Answer, FLIGHT_LIMIT};
@@ -18,17 +19,60 @@ pub(crate) use slot::{Answer, FLIGHT_LIMIT};
 /// The place of one key, with its flight.
 pub(crate) type Slot = slot::Slot<Flight>;
 
+/// How a client keeps its tokens: see
+/// [`ConfidentialClientBuilder::cache`](crate::ConfidentialClientBuilder::cache).
+///
+/// ```
+/// use confidential_client::CacheOptions;
+///
+/// let options = CacheOptions::default();
+/// assert_eq!(options.max_entries(), 10_000);
+/// let options = options.with_max_entries(100_000);
+/// # let _ = options;
+/// ```
+#[derive(Clone, Debug)]
+pub struct CacheOptions {
+    max_entries: usize,
+}
+
+impl CacheOptions {
+    /// Keeps at most this many tokens; 10,000 unless set, some 30 MB of Entra's. A token is one for
+    /// a tenant and scope.
+    ///
+    /// Whoever comes beyond them takes the place of a token that has ended, or else of one that has
+    /// not been asked for lately; it is fetched anew when it is. What a
+    /// [`TokenProvider`](crate::TokenProvider) is bound to is kept beside them.
+    #[must_use]
+    pub fn with_max_entries(mut self, max_entries: usize) -> Self {
+        self.max_entries = max_entries;
+        self
+    }
+
+    /// How many tokens are kept at most.
+    pub fn max_entries(&self) -> usize {
+        self.max_entries
+    }
+}
+
+impl Default for CacheOptions {
+    fn default() -> Self {
+        Self {
+            max_entries: 10_000,
+        }
+    }
+}
+
 /// The tokens of one client: a slot for each key, and for each slot at most one flight.
 ///
 /// The cache runs a future that it is handed, and knows neither networks nor credentials.
 pub(crate) struct Cache {
-    slots: RwLock<HashMap<Key, Arc<Slot>>>,
+    slots: RwLock<Entries<Flight>>,
     clock: TimeSource,
 }
 
 impl Cache {
-    pub(crate) fn new(clock: TimeSource) -> Self {
-        let slots = RwLock::default();
+    pub(crate) fn new(options: &CacheOptions, clock: TimeSource) -> Self {
+        let slots = RwLock::new(Entries::new(options.max_entries));
         Self { slots, clock }
     }
 
@@ -36,15 +80,24 @@ impl Cache {
     pub(crate) fn slot(&self, key: &Key) -> Arc<Slot> {
         let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(slot) = slots.get(key) {
-            return Arc::clone(slot);
+            return slot;
         }
         drop(slots);
+        let now = self.clock.now();
         let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
-        // Another caller may have made the slot while this one waited for the lock.
-        let slot = slots
-            .entry(key.clone())
-            .or_insert_with(|| Arc::new(Slot::new()));
-        Arc::clone(slot)
+        slots.get_or_insert(key, &now)
+    }
+
+    /// How many slots there are, with a token or without.
+    pub(crate) fn len(&self) -> usize {
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        slots.len()
+    }
+
+    /// Forgets every token and every failure.
+    pub(crate) fn clear(&self) {
+        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+        slots.clear();
     }
 
     /// Waits for a token where the slot has none: joins the flight, or sends one off with `fetch`,
@@ -105,7 +158,7 @@ impl Cache {
 impl Drop for Cache {
     fn drop(&mut self) {
         let slots = self.slots.get_mut().unwrap_or_else(PoisonError::into_inner);
-        for flight in slots.values().filter_map(|slot| slot.flight()) {
+        for flight in slots.slots().filter_map(|slot| slot.flight()) {
             flight.abort();
         }
     }

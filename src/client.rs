@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::authority::Tenant;
 use crate::builder::ConfidentialClientBuilder;
-use crate::cache::{Answer, Cache, FLIGHT_LIMIT, Slot};
+use crate::cache::{Answer, Cache, CacheOptions, FLIGHT_LIMIT, Slot};
 use crate::certificate::Certificate;
 use crate::error::{Error, Failure};
 use crate::provider::TokenProvider;
@@ -154,6 +154,23 @@ impl ConfidentialClient {
         self.0.services.credential.certificate()
     }
 
+    /// How many tenants and scopes are in memory, with a token or with the memory of a failure.
+    pub fn len(&self) -> usize {
+        self.0.cache.len()
+    }
+
+    /// Whether nothing is in memory.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Forgets every token and every failure, `Retry-After` included: the next call for each asks
+    /// the identity provider. Tokens that were handed out stay good. A request under way goes on,
+    /// and what it brings is kept.
+    pub fn clear(&self) {
+        self.0.cache.clear();
+    }
+
     /// Checks everything that can be known before the network.
     fn check_for_application(&self, request: TokenRequest) -> Result<Call, Error> {
         let endpoints = &self.0.services.endpoints;
@@ -257,10 +274,10 @@ impl fmt::Debug for ConfidentialClient {
     }
 }
 
-impl From<Services> for ConfidentialClient {
-    fn from(services: Services) -> Self {
+impl ConfidentialClient {
+    pub(crate) fn new(options: &CacheOptions, services: Services) -> Self {
         Self(Arc::new(Inner {
-            cache: Cache::new(services.clock.clone()),
+            cache: Cache::new(options, services.clock.clone()),
             services: Arc::new(services),
         }))
     }

@@ -62,8 +62,7 @@
 //! # What it does not do
 //!
 //! It does not write tokens to disk or share them between processes, does not read what is in a
-//! token (that is the API's), and signs in no users. There is no bound on the size of the cache
-//! yet: it grows by an entry for each tenant and scope asked for.
+//! token (that is the API's), and signs in no users.
 #![cfg_attr(not(feature = "testing"), doc = "")]
 #![cfg_attr(
     not(feature = "testing"),
@@ -95,6 +94,7 @@ pub mod testing;
 
 pub use authority::{Authority, Cloud};
 pub use builder::ConfidentialClientBuilder;
+pub use cache::CacheOptions;
 pub use certificate::{Certificate, Signer, SignerFuture, SigningAlgorithm};
 pub use client::ConfidentialClient;
 pub use credential::{

@@ -17,6 +17,7 @@ use crate::token::Issued;
 /// | [`renew`](Self::renew) | a token is due: starts a flight, if there is none |
 /// | [`land`](Self::land) | a flight brought a token or an error |
 /// | [`abandon`](Self::abandon) | a flight brought nothing and never will |
+/// | [`clear`](Self::clear) | everything is forgotten but a flight |
 pub(crate) struct Slot<F> {
     /// Read without the lock, and never cleared by a failure.
     current: ArcSwapOption<Issued>,
@@ -168,6 +169,19 @@ impl<F: Clone> Slot<F> {
     /// Forgets a flight that will not land: it went down with its runtime.
     pub(crate) fn abandon(&self, generation: u64) {
         self.lock().end(generation);
+    }
+
+    /// Whether there is neither a token to serve nor a failure to remember.
+    pub(crate) fn is_idle(&self, now: &Now) -> bool {
+        matches!(self.get(now), Answer::Wait) && self.lock().cooling(now).is_none()
+    }
+
+    /// Forgets the token and the last failure; a flight under way goes on.
+    pub(crate) fn clear(&self) {
+        let mut state = self.lock();
+        state.cool_down = None;
+        state.failures = 0;
+        self.current.store(None);
     }
 
     /// The flight under way, if any.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use confidential_client::testing::ManualClock;
-use confidential_client::{Clock, TokenRequest, TokenSource};
+use confidential_client::{CacheOptions, Clock, TokenRequest, TokenSource};
 use http::HeaderMap;
 
 use crate::support::{Provider, SCOPE, let_others_run, poll_once, success};
@@ -205,4 +205,77 @@ async fn authorize_sets_the_header_or_leaves_it() {
     assert_eq!(headers.get_all("authorization").iter().count(), 1);
     assert_eq!(headers["authorization"], "Bearer token-2");
     assert!(headers["authorization"].is_sensitive());
+}
+
+/// failures.md M3: a stated bound holds however many tenants come, and what is in use stays.
+#[tokio::test]
+async fn the_number_of_tokens_is_bounded() {
+    let provider = Provider::open();
+    let options = CacheOptions::default().with_max_entries(100);
+    let client = provider.builder().cache(options).build().unwrap();
+    let at = |tenant: &str| TokenRequest::new(SCOPE).tenant(tenant);
+    let bound = client.token_provider(at("bound.example")).unwrap();
+    bound.token().await.unwrap();
+    for number in 0..5_000 {
+        let tenant = format!("tenant-{number}.example");
+        client.acquire_token_for_client(at(&tenant)).await.unwrap();
+        // In use all the time.
+        client
+            .acquire_token_for_client(at("used.example"))
+            .await
+            .unwrap();
+        assert!(client.len() <= 101, "{}", client.len());
+    }
+    assert_eq!(provider.requests(), 5_002);
+    assert!(bound.cached().is_some());
+    client
+        .acquire_token_for_client(at("tenant-4999.example"))
+        .await
+        .unwrap();
+    client
+        .acquire_token_for_client(at("bound.example"))
+        .await
+        .unwrap();
+    assert_eq!(provider.requests(), 5_002);
+    client
+        .acquire_token_for_client(at("tenant-0.example"))
+        .await
+        .unwrap();
+    assert_eq!(
+        provider.requests(),
+        5_003,
+        "it was forgotten, and is fetched anew"
+    );
+}
+
+#[tokio::test]
+async fn a_cleared_cache_asks_again_whatever_it_remembered() {
+    let provider = Provider::open();
+    let client = provider.client();
+    let bound = client.token_provider(SCOPE).unwrap();
+    bound.token().await.unwrap();
+    provider.answer(429, "");
+    let other = "api://other/.default";
+    client.acquire_token_for_client(other).await.unwrap_err();
+    client.acquire_token_for_client(other).await.unwrap_err();
+    assert_eq!((provider.requests(), client.len()), (2, 2));
+
+    client.clear();
+    assert!(bound.cached().is_none());
+    client.acquire_token_for_client(other).await.unwrap();
+    bound.token().await.unwrap();
+    client.acquire_token_for_client(SCOPE).await.unwrap();
+    assert_eq!(
+        provider.requests(),
+        4,
+        "and the provider's place is still the client's"
+    );
+}
+
+#[test]
+fn a_cache_of_nothing_is_refused() {
+    let options = CacheOptions::default().with_max_entries(0);
+    let builder = Provider::open().builder().cache(options);
+    let error = builder.build().unwrap_err();
+    assert!(error.to_string().contains("allow at least one"), "{error}");
 }

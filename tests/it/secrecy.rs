@@ -6,8 +6,8 @@ use confidential_client::testing::{
     Application, Fault, LocalAuthority, ManualClock, self_signed_certificate,
 };
 use confidential_client::{
-    Authority, Certificate, CertificateFile, Cloud, ConfidentialClient, Error, Secret, SecretFile,
-    SigningAlgorithm, TokenEndpointAuthMethod, TokenRequest, TokenSource,
+    Authority, CacheOptions, Certificate, CertificateFile, Cloud, ConfidentialClient, Error,
+    Secret, SecretFile, SigningAlgorithm, TokenEndpointAuthMethod, TokenRequest, TokenSource,
 };
 
 use crate::support::{CLIENT_ID, PEM, Provider, SCOPE, SECRET, TENANT, client_of, success};
@@ -87,6 +87,7 @@ async fn no_public_type_shows_a_secret() {
     let file = CertificateFile::new("/daemon.pem").password(SECRET);
     hidden.check_debug("CertificateFile", &file);
     hidden.check_debug("SecretFile", &SecretFile::new("/secret"));
+    hidden.check_debug("CacheOptions", &CacheOptions::default());
     hidden.check_debug("SigningAlgorithm", &SigningAlgorithm::PS256);
     let method = TokenEndpointAuthMethod::ClientSecretBasic;
     hidden.check_debug("TokenEndpointAuthMethod", &method);
