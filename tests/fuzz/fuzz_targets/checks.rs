@@ -48,7 +48,9 @@ fn check_error(error: &Error, private: &[Vec<u8>]) {
         assert!(!has_control(&text), "{text:?}");
         for run in text.as_bytes().windows(20) {
             let holds = |private: &Vec<u8>| private.windows(run.len()).any(|part| part == run);
-            let leaks = run.iter().all(is_base64) && private.iter().any(holds);
+            // A name that is no text is shown in hexadecimal, which the fuzzer copies into keys.
+            let is_name = run.iter().all(u8::is_ascii_hexdigit);
+            let leaks = !is_name && run.iter().all(is_base64) && private.iter().any(holds);
             assert!(!leaks, "{text}");
         }
     }
