@@ -35,9 +35,8 @@ pub(super) fn read(text: &[u8]) -> Result<Pem, Error> {
             "the private key is encrypted in OpenSSL's old form ('Proc-Type: 4,ENCRYPTED'); write it anew with 'openssl pkcs8 -topk8 -in key.pem -out new.pem'",
         ));
     }
-    // The library skips what it has no name for, and the DER inside is told by its label alone.
     let encrypted = holds.label("ENCRYPTED PRIVATE KEY");
-    let plain = Zeroizing::new(relabelled(&unindented(text)));
+    let plain = plain(text);
     let mut certificates = Vec::new();
     let mut keys = Vec::new();
     for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(&plain) {
@@ -110,28 +109,25 @@ impl Labels<'_> {
     }
 }
 
-/// Without what stands before each line where a PEM was pasted into YAML or a script.
-fn unindented(text: &[u8]) -> Zeroizing<Vec<u8>> {
-    let lines = text.split_inclusive(|byte| *byte == b'\n');
-    let lines: Vec<&[u8]> = lines.map(<[u8]>::trim_ascii_start).collect();
-    // A line of white space alone is nothing now, and not needed.
-    Zeroizing::new(lines.concat())
-}
-
-fn relabelled(text: &[u8]) -> Vec<u8> {
-    const LONG: &[u8] = b"ENCRYPTED PRIVATE KEY-----";
-    const SKIPPED: usize = b"ENCRYPTED ".len();
-    let mut relabelled = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((first, after)) = rest.split_first() {
-        if rest.starts_with(LONG) {
-            rest = rest.get(SKIPPED..).unwrap_or_default();
-        } else {
-            relabelled.push(*first);
-            rest = after;
+/// A text that the library reads: without what stands before each line where a PEM was pasted into
+/// YAML or a script, and an encrypted key under the label of a plain one, since it skips what it has
+/// no name for.
+fn plain(text: &[u8]) -> Zeroizing<Vec<u8>> {
+    let mut plain = Zeroizing::new(Vec::with_capacity(text.len()));
+    for line in text.split_inclusive(|byte| *byte == b'\n') {
+        // A line of white space alone is nothing now, and not needed.
+        let mut rest = line.trim_ascii_start();
+        for boundary in [&b"-----BEGIN "[..], b"-----END "] {
+            let label = rest.strip_prefix(boundary);
+            let label = label.and_then(|label| label.strip_prefix(b"ENCRYPTED "));
+            if let Some(label) = label.filter(|label| label.starts_with(b"PRIVATE KEY-----")) {
+                plain.extend_from_slice(boundary);
+                rest = label;
+            }
         }
+        plain.extend_from_slice(rest);
     }
-    relabelled
+    plain
 }
 
 /// Says what a text without any `-----BEGIN` is, as far as that can be told.

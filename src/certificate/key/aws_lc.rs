@@ -67,6 +67,7 @@ impl KeyPair {
     }
 }
 
+/// Whether `signature` is `public_key`'s.
 pub(crate) fn verify(
     public_key: &[u8],
     algorithm: SigningAlgorithm,

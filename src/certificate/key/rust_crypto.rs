@@ -97,6 +97,7 @@ fn not_rsa(error: rsa::pkcs8::Error) -> Error {
     }
 }
 
+/// Whether `signature` is `public_key`'s.
 pub(crate) fn verify(
     public_key: &[u8],
     algorithm: SigningAlgorithm,
