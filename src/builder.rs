@@ -108,7 +108,7 @@ impl ConfidentialClientBuilder {
         self
     }
 
-    /// Sets how many tokens are kept in memory.
+    /// Sets how many tokens are kept in memory, and how many are fetched at once.
     pub fn cache(mut self, options: CacheOptions) -> Self {
         self.cache = options;
         self
@@ -154,6 +154,11 @@ impl ConfidentialClientBuilder {
         if self.cache.max_entries() == 0 {
             return Err(Error::config(
                 "a cache of no entries keeps no token, and every call would be a token request; allow at least one",
+            ));
+        }
+        if self.cache.max_concurrent_requests() == Some(0) {
+            return Err(Error::config(
+                "with no token request at a time there is never a token; allow at least one, or leave max_concurrent_requests out",
             ));
         }
         let given = one_credential(self.credentials)?;

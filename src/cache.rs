@@ -7,85 +7,65 @@ use crate::error::{Error, Failure};
 use crate::time::TimeSource;
 use crate::token::{Issued, Key, TokenSource};
 
+mod cool_down;
+mod demands;
 mod entries;
 mod flight;
+mod gate;
+mod limit;
+mod options;
+mod ration;
 mod slot;
+mod stats;
+mod sync;
 
+pub(crate) use demands::{Demands, Special};
 use entries::Entries;
-use flight::{Departure, Flight};
-use slot::Joined;
+use flight::{Departure, Flight, Tower};
+use limit::{Limit, Place};
+pub use options::CacheOptions;
 pub(crate) use slot::{Answer, FLIGHT_LIMIT};
+use slot::{Invalidated, Joined};
+pub use stats::CacheStats;
 
 /// The place of one key, with its flight.
 pub(crate) type Slot = slot::Slot<Flight>;
-
-/// How a client keeps its tokens: see
-/// [`ConfidentialClientBuilder::cache`](crate::ConfidentialClientBuilder::cache).
-///
-/// ```
-/// use confidential_client::CacheOptions;
-///
-/// let options = CacheOptions::default();
-/// assert_eq!(options.max_entries(), 10_000);
-/// let options = options.with_max_entries(100_000);
-/// # let _ = options;
-/// ```
-#[derive(Clone, Debug)]
-pub struct CacheOptions {
-    max_entries: usize,
-}
-
-impl CacheOptions {
-    /// Keeps at most this many tokens; 10,000 unless set, some 30 MB of Entra's. A token is one for
-    /// a tenant and scope.
-    ///
-    /// Whoever comes beyond them takes the place of a token that has ended, or else of one that has
-    /// not been asked for lately; it is fetched anew when it is. What a
-    /// [`TokenProvider`](crate::TokenProvider) is bound to is kept beside them.
-    #[must_use]
-    pub fn with_max_entries(mut self, max_entries: usize) -> Self {
-        self.max_entries = max_entries;
-        self
-    }
-
-    /// How many tokens are kept at most.
-    pub fn max_entries(&self) -> usize {
-        self.max_entries
-    }
-}
-
-impl Default for CacheOptions {
-    fn default() -> Self {
-        Self {
-            max_entries: 10_000,
-        }
-    }
-}
 
 /// The tokens of one client: a slot for each key, and for each slot at most one flight.
 ///
 /// The cache runs a future that it is handed, and knows neither networks nor credentials.
 pub(crate) struct Cache {
     slots: RwLock<Entries<Flight>>,
-    clock: TimeSource,
+    limit: Limit,
+    tower: Arc<Tower>,
 }
 
 impl Cache {
     pub(crate) fn new(options: &CacheOptions, clock: TimeSource) -> Self {
-        let slots = RwLock::new(Entries::new(options.max_entries));
-        Self { slots, clock }
+        Self {
+            slots: RwLock::new(Entries::new(options.max_entries())),
+            limit: Limit::new(options.max_concurrent_requests()),
+            tower: Arc::new(Tower::new(clock)),
+        }
     }
 
     /// The slot of `key`, made if there is none. The lock is held for the look-up alone.
     pub(crate) fn slot(&self, key: &Key) -> Arc<Slot> {
-        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(slot) = slots.get(key) {
-            return slot;
+        match self.existing(key) {
+            Some(slot) => slot,
+            None => {
+                let now = self.tower.clock.now();
+                let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+                let (slot, evicted) = slots.get_or_insert(key, &now);
+                self.tower.counters.evictions.add(evicted);
+                slot
+            }
         }
-        drop(slots);
-        let now = self.clock.now();
-        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
-        slots.get_or_insert(key, &now)
+    }
+
+    fn existing(&self, key: &Key) -> Option<Arc<Slot>> {
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        slots.get(key)
     }
 
     /// How many slots there are, with a token or without.
@@ -94,14 +74,32 @@ impl Cache {
         slots.len()
     }
 
+    pub(crate) fn stats(&self) -> CacheStats {
+        self.tower.counters.read()
+    }
+
     /// Forgets every token and every failure.
     pub(crate) fn clear(&self) {
         let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
         slots.clear();
+        self.tower.gate.open();
     }
 
-    /// Waits for a token where the slot has none: joins the flight, or sends one off with `fetch`,
-    /// which is told by when it has to end.
+    /// Removes a token that an API did not take, if it is still the one that is kept.
+    pub(crate) fn invalidate(&self, rejected: &Issued) {
+        let Some(slot) = self.existing(rejected.key()) else {
+            return;
+        };
+        if slot.invalidate(rejected, &self.tower.clock.now()) == Invalidated::TooSoon {
+            tracing::warn!(
+                correlation_id = rejected.correlation_id(),
+                "a token that an API rejected is kept: it came by a renewal after a rejection, a moment ago"
+            );
+        }
+    }
+
+    /// Waits for a token where the slot has none to serve at once: joins the flight, or sends one
+    /// off with `fetch`, which is told by when it has to end.
     ///
     /// # Errors
     ///
@@ -110,31 +108,73 @@ impl Cache {
     pub(crate) async fn wait<R>(
         &self,
         slot: &Arc<Slot>,
+        demands: &Demands,
+        fetch: impl Fn(Instant) -> R,
+    ) -> Result<(Arc<Issued>, TokenSource), Error>
+    where
+        R: Future<Output = Result<Issued, Error>> + Send + 'static,
+    {
+        self.tower.counters.misses.add(1);
+        let error = match self.arrive(slot, demands, fetch).await {
+            Ok(arrived) => return Ok(arrived),
+            Err(error) => error,
+        };
+        if demands.are_wishes() {
+            // A token that is still good is never withheld.
+            let now = self.tower.clock.now();
+            if let Answer::Fresh(issued) | Answer::Stale(issued) = slot.get(&now, &Demands::NONE) {
+                tracing::warn!(
+                    error = %error.chain(),
+                    correlation_id = error.correlation_id(),
+                    "a newer token was asked for and there is none; the one at hand is served"
+                );
+                return Ok((issued, TokenSource::Cache));
+            }
+        }
+        Err(error)
+    }
+
+    async fn arrive<R>(
+        &self,
+        slot: &Arc<Slot>,
+        demands: &Demands,
         fetch: impl Fn(Instant) -> R,
     ) -> Result<(Arc<Issued>, TokenSource), Error>
     where
         R: Future<Output = Result<Issued, Error>> + Send + 'static,
     {
         let runtime = Handle::try_current().map_err(|_| outside_a_runtime())?;
+        let mut place = self.limit.try_place();
         // A flight that brings nothing is replaced, once.
-        for _ in 0..2 {
+        let mut lost_before = false;
+        loop {
             let mut departure = None;
-            let joined = slot.join(&self.clock.now(), announce(&mut departure));
+            let launch = place.take().map(|place| announce(place, &mut departure));
+            let now = self.tower.clock.now();
+            let joined = slot.join(&now, demands, &self.tower.gate, launch);
             if let Some(departure) = departure {
-                departure.launch(&runtime, slot, &self.clock, &fetch);
+                self.tower.launch(departure, &runtime, slot, &fetch);
             }
             match joined {
                 Joined::Served(issued) => return Ok((issued, TokenSource::Cache)),
                 Joined::Refused(error) => return Err(error),
+                Joined::Full => place = Some(self.limit.place().await),
                 Joined::Aboard { generation, flight } => match flight.outcome().await {
-                    Some(outcome) => {
-                        return outcome.map(|issued| (issued, TokenSource::IdentityProvider));
+                    Some(Ok(issued)) => return Ok((issued, TokenSource::IdentityProvider)),
+                    Some(Err(error)) => return Err(error),
+                    None if lost_before => return Err(lost()),
+                    None => {
+                        lost_before = true;
+                        self.tower.abandon(slot, generation);
                     }
-                    None => slot.abandon(generation),
                 },
+                Joined::Behind { generation, flight } => {
+                    if flight.outcome().await.is_none() {
+                        self.tower.abandon(slot, generation);
+                    }
+                }
             }
         }
-        Err(lost())
     }
 
     /// Sends a flight off to renew a token that is due; nobody waits for it.
@@ -146,10 +186,15 @@ impl Cache {
             tracing::debug!("a token is due and cannot be renewed outside a tokio runtime");
             return;
         };
+        let Some(place) = self.limit.try_place() else {
+            return;
+        };
         let mut departure = None;
-        slot.renew(&self.clock.now(), announce(&mut departure));
+        let launch = announce(place, &mut departure);
+        slot.renew(&self.tower.clock.now(), &self.tower.gate, launch);
         if let Some(departure) = departure {
-            departure.launch(&runtime, slot, &self.clock, &fetch);
+            self.tower.counters.renewals.add(1);
+            self.tower.launch(departure, &runtime, slot, &fetch);
         }
     }
 }
@@ -165,9 +210,12 @@ impl Drop for Cache {
 }
 
 /// Announces a flight to the slot, and leaves its departure to be launched.
-fn announce(departure: &mut Option<Departure>) -> impl FnOnce(u64, Option<Flight>) -> Flight {
+fn announce(
+    place: Place,
+    departure: &mut Option<Departure>,
+) -> impl FnOnce(u64, Option<Flight>) -> Flight {
     |generation, replaced| {
-        let (flight, announced) = Flight::announce(generation, replaced);
+        let (flight, announced) = Flight::announce(generation, replaced, place);
         *departure = Some(announced);
         flight
     }

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::authority::Tenant;
 use crate::builder::ConfidentialClientBuilder;
-use crate::cache::{Answer, Cache, CacheOptions, FLIGHT_LIMIT, Slot};
+use crate::cache::{Answer, Cache, CacheOptions, CacheStats, Demands, FLIGHT_LIMIT, Slot, Special};
 use crate::certificate::Certificate;
 use crate::error::{Error, Failure};
 use crate::provider::TokenProvider;
@@ -39,6 +39,7 @@ pub(crate) struct Call {
     tenant: Option<Tenant>,
     request: TokenRequest,
     correlation_id: Option<Uuid>,
+    demands: Demands,
 }
 
 impl ConfidentialClient {
@@ -135,16 +136,22 @@ impl ConfidentialClient {
     ///
     /// [`Error::Config`] for a request that
     /// [`acquire_token_for_client`](Self::acquire_token_for_client) would refuse, and for one with
-    /// a correlation id, which belongs to a single call.
+    /// a correlation id, claims, a rejected token or a forced refresh, which belong to a single call.
     pub fn token_provider(&self, request: impl Into<TokenRequest>) -> Result<TokenProvider, Error> {
         let call = self.check_for_application(request.into())?;
-        if call.correlation_id.is_some() {
-            return Err(Error::config(
-                "a token provider serves many calls, and a correlation id belongs to one; leave it out",
-            ));
-        }
+        call.check_for_provider()?;
         let slot = self.0.cache.slot(&call.key);
         Ok(TokenProvider::new(self.clone(), slot, call))
+    }
+
+    /// Forgets a token that an API did not take, so that the next call asks for another: after a 401
+    /// whose challenge has no claims. Does no I/O.
+    ///
+    /// A token that has been renewed since is left alone, so a thousand callers may report the same
+    /// one. Within 30 seconds of the last renewal for such a reason the token is kept, so that an API
+    /// that takes no token at all does not cause a storm at the identity provider.
+    pub fn invalidate(&self, token: &AccessToken) {
+        self.0.cache.invalidate(token.issued());
     }
 
     /// The certificate that the client proves its identity with, for a health check: the one it was
@@ -169,6 +176,11 @@ impl ConfidentialClient {
     /// and what it brings is kept.
     pub fn clear(&self) {
         self.0.cache.clear();
+    }
+
+    /// What the client has done since it was made, for a dashboard. Does no I/O.
+    pub fn stats(&self) -> CacheStats {
+        self.0.cache.stats()
     }
 
     /// Checks everything that can be known before the network.
@@ -199,6 +211,7 @@ impl ConfidentialClient {
             kind: Kind::Application,
         };
         Ok(Call {
+            demands: demands(&request, &key)?,
             key,
             tenant,
             correlation_id: request.requested_correlation_id()?,
@@ -209,12 +222,12 @@ impl ConfidentialClient {
     /// A token from the slot, or through it from the identity provider. A hit neither waits nor
     /// allocates; the rest is boxed, to keep the future small.
     pub(crate) async fn token(&self, slot: &Arc<Slot>, call: &Call) -> Result<AccessToken, Error> {
-        match slot.get(&self.0.services.clock.now()) {
+        match slot.get(&self.0.services.clock.now(), &call.demands) {
             Answer::Fresh(issued) => hand_out(issued, call, TokenSource::Cache),
             Answer::Stale(issued) => {
-                self.0
-                    .cache
-                    .renew(slot, |deadline| self.fetch(call, deadline));
+                self.0.cache.renew(slot, |deadline| {
+                    self.fetch(&call.without_demands(), deadline)
+                });
                 hand_out(issued, call, TokenSource::Cache)
             }
             Answer::Wait => Box::pin(self.wait(slot, call)).await,
@@ -223,7 +236,7 @@ impl ConfidentialClient {
 
     /// The slot's token, if it is good; a pure read.
     pub(crate) fn cached(&self, slot: &Slot, call: &Call) -> Option<AccessToken> {
-        match slot.get(&self.0.services.clock.now()) {
+        match slot.get(&self.0.services.clock.now(), &call.demands) {
             Answer::Fresh(issued) | Answer::Stale(issued) => {
                 hand_out(issued, call, TokenSource::Cache).ok()
             }
@@ -235,7 +248,7 @@ impl ConfidentialClient {
         let (issued, source) = self
             .0
             .cache
-            .wait(slot, |deadline| self.fetch(call, deadline))
+            .wait(slot, &call.demands, |deadline| self.fetch(call, deadline))
             .await?;
         hand_out(issued, call, source)
     }
@@ -255,6 +268,29 @@ impl ConfidentialClient {
                 Err(_) => Err(too_late(&id)),
             }
         }
+    }
+}
+
+impl Call {
+    /// The same for a renewal, which nobody waits for.
+    fn without_demands(&self) -> Self {
+        Self {
+            demands: Demands::NONE,
+            ..self.clone()
+        }
+    }
+
+    fn check_for_provider(&self) -> Result<(), Error> {
+        let belongs_to_one = match () {
+            () if self.correlation_id.is_some() => "a correlation id",
+            () if self.demands.claims().is_some() => "claims",
+            () if self.request.rejected().is_some() => "a rejected token",
+            () if self.request.is_forced() => "a forced refresh",
+            () => return Ok(()),
+        };
+        Err(Error::config(format!(
+            "a token provider serves many calls, and {belongs_to_one} belongs to one; use acquire_token_for_client(..) for it"
+        )))
     }
 }
 
@@ -281,6 +317,21 @@ impl ConfidentialClient {
             services: Arc::new(services),
         }))
     }
+}
+
+fn demands(request: &TokenRequest, key: &Key) -> Result<Demands, Error> {
+    let rejected = request.rejected().map(AccessToken::issued);
+    if rejected.is_some_and(|rejected| rejected.key() != key) {
+        return Err(Error::config(
+            "the rejected token is for another tenant or scope than the request; give the one that this request brought",
+        ));
+    }
+    Ok(Demands::new(Special {
+        claims: request.requested_claims()?,
+        rejected: rejected.cloned(),
+        force_refresh: request.is_forced(),
+        min_remaining: request.wanted_remaining(),
+    }))
 }
 
 fn hand_out(issued: Arc<Issued>, call: &Call, source: TokenSource) -> Result<AccessToken, Error> {

@@ -94,7 +94,7 @@ pub mod testing;
 
 pub use authority::{Authority, Cloud};
 pub use builder::ConfidentialClientBuilder;
-pub use cache::CacheOptions;
+pub use cache::{CacheOptions, CacheStats};
 pub use certificate::{Certificate, Signer, SignerFuture, SigningAlgorithm};
 pub use client::ConfidentialClient;
 pub use credential::{

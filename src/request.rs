@@ -1,10 +1,12 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method};
+use serde_json::Value;
 use url::Url;
 use url::form_urlencoded::{Serializer, byte_serialize};
 use uuid::Uuid;
@@ -14,6 +16,7 @@ use crate::authority::Tenant;
 use crate::error::Error;
 use crate::scope::Scopes;
 use crate::secret::Secret;
+use crate::token::AccessToken;
 
 /// What to get a token for: a scope, and optionally a tenant other than the client's own.
 ///
@@ -35,6 +38,10 @@ struct Parts {
     scopes: Scopes,
     tenant: Option<Result<Tenant, Error>>,
     correlation_id: Option<Result<Uuid, Error>>,
+    claims: Option<Result<Arc<str>, Error>>,
+    rejected: Option<AccessToken>,
+    force_refresh: bool,
+    min_remaining: Duration,
 }
 
 impl TokenRequest {
@@ -77,6 +84,49 @@ impl TokenRequest {
         self.with(|parts| parts.correlation_id = Some(id))
     }
 
+    /// Passes on the claims that an API's challenge asked for, as JSON: a token from memory does not
+    /// do, and one is asked for with them ([OpenID Connect Core section 5.5]).
+    ///
+    /// Give the token that the API turned down, too, with [`rejected_token`](Self::rejected_token).
+    /// However many callers come with the same claims, there is one request; other claims wait for
+    /// its end. In 30 seconds the same claims bring one token, and different claims two: beyond that
+    /// the token in memory is returned, so that an API that takes no token does not cause a storm.
+    ///
+    /// [OpenID Connect Core section 5.5]: https://openid.net/specs/openid-connect-core-1_0.html#ClaimsParameter
+    pub fn claims(self, json: impl Into<String>) -> Self {
+        let claims = check_claims(json.into());
+        self.with(|parts| parts.claims = Some(claims))
+    }
+
+    /// Asks for another token than this one, which an API did not take.
+    ///
+    /// If memory holds another by now, that is returned; so a thousand callers whose token was
+    /// revoked make one request. A second renewal for this reason, or by
+    /// [`invalidate`](crate::ConfidentialClient::invalidate), within 30 seconds is not made, and the
+    /// token in memory returned: compare it with the one that was turned down before using it again.
+    pub fn rejected_token(self, token: &AccessToken) -> Self {
+        self.with(|parts| parts.rejected = Some(token.clone()))
+    }
+
+    /// Asks the identity provider even if there is a good token in memory, as when the application
+    /// was given another permission. A request under way is joined.
+    ///
+    /// If that fails and the token in memory is still good, it is returned with a warning in the
+    /// log: [`source`](AccessToken::source) tells. The wait after a failure is not cut short.
+    pub fn force_refresh(self) -> Self {
+        self.with(|parts| parts.force_refresh = true)
+    }
+
+    /// Asks for a token that is good for this long at least, as before a long upload: one with less
+    /// left is renewed first, and not in the background.
+    ///
+    /// A token that has just been issued is returned even if it is shorter; it is then not renewed
+    /// for this reason in the first half of its life. If renewing fails and the token in memory is
+    /// still good, it is returned with a warning in the log.
+    pub fn min_remaining(self, min_remaining: Duration) -> Self {
+        self.with(|parts| parts.min_remaining = min_remaining)
+    }
+
     fn with(mut self, change: impl FnOnce(&mut Parts)) -> Self {
         change(Arc::make_mut(&mut self.0));
         self
@@ -97,6 +147,31 @@ impl TokenRequest {
 
     pub(crate) fn requested_correlation_id(&self) -> Result<Option<Uuid>, Error> {
         self.0.correlation_id.clone().transpose()
+    }
+
+    pub(crate) fn requested_claims(&self) -> Result<Option<Arc<str>>, Error> {
+        self.0.claims.clone().transpose()
+    }
+
+    pub(crate) fn rejected(&self) -> Option<&AccessToken> {
+        self.0.rejected.as_ref()
+    }
+
+    pub(crate) fn is_forced(&self) -> bool {
+        self.0.force_refresh
+    }
+
+    pub(crate) fn wanted_remaining(&self) -> Duration {
+        self.0.min_remaining
+    }
+}
+
+fn check_claims(json: String) -> Result<Arc<str>, Error> {
+    match serde_json::from_str::<serde_json::Map<String, Value>>(&json) {
+        Ok(_) => Ok(json.into()),
+        Err(_) => Err(Error::config(
+            "the claims are not a JSON object; a challenge's claims are in base64, so decode them first",
+        )),
     }
 }
 
@@ -175,6 +250,7 @@ pub(crate) struct TokenHttpRequest<'a> {
     pub(crate) client_id: &'a str,
     pub(crate) proof: &'a Proof,
     pub(crate) scopes: &'a str,
+    pub(crate) claims: Option<&'a str>,
     pub(crate) correlation_id: &'a str,
     pub(crate) is_entra: bool,
 }
@@ -231,6 +307,9 @@ impl TokenHttpRequest<'_> {
         if !self.scopes.is_empty() {
             form.append_pair("scope", self.scopes);
         }
+        if let Some(claims) = self.claims {
+            form.append_pair("claims", claims);
+        }
         form.append_pair("grant_type", "client_credentials");
         if self.is_entra {
             form.append_pair("client_info", "2");
@@ -260,6 +339,7 @@ mod tests {
             client_id: "client",
             proof: &proof,
             scopes: "api://a/.default",
+            claims: None,
             correlation_id: "id",
             is_entra: true,
         };

@@ -46,6 +46,10 @@ impl AccessToken {
         (issued.key == *key).then_some(Self { issued, source })
     }
 
+    pub(crate) fn issued(&self) -> &Arc<Issued> {
+        &self.issued
+    }
+
     /// The token itself, as it goes behind `Bearer `. Do not log it, and do not parse it: it is
     /// meant for the API alone.
     pub fn secret(&self) -> &str {
@@ -102,7 +106,7 @@ impl AccessToken {
     /// The correlation id of the token request that brought the token. It is the request's, not
     /// the call's: everyone served from the cache sees the same.
     pub fn correlation_id(&self) -> &str {
-        &self.issued.correlation_id
+        self.issued.correlation_id()
     }
 }
 
@@ -186,12 +190,23 @@ impl Issued {
     }
 }
 
-#[cfg(test)]
 impl Issued {
     pub(crate) fn key(&self) -> &Key {
         &self.key
     }
 
+    pub(crate) fn correlation_id(&self) -> &str {
+        &self.correlation_id
+    }
+
+    /// Whether it is the same token, be it by another response.
+    pub(crate) fn is_same_token(&self, other: &Self) -> bool {
+        self.credentials == other.credentials
+    }
+}
+
+#[cfg(test)]
+impl Issued {
     pub(crate) fn text(&self) -> &str {
         self.credentials.trim_start_matches(SCHEME)
     }
@@ -224,6 +239,8 @@ pub(crate) struct Lifetime {
     pub(crate) refresh: Deadline,
     /// From here on it is not served.
     pub(crate) unusable: Deadline,
+    /// For how long it is served in all.
+    pub(crate) whole: Duration,
 }
 
 impl Lifetime {
@@ -250,10 +267,12 @@ impl Lifetime {
             .min(refresh / 2)
             .mul_f64(jitter.clamp(0.0, 1.0));
         let margin = Duration::from_secs(10).min(lifetime / 10);
+        let whole = lifetime.saturating_sub(margin);
         Self {
             expires_on: now.plus(lifetime).wall,
             refresh: now.plus(refresh.saturating_sub(jitter)),
-            unusable: now.plus(lifetime.saturating_sub(margin)),
+            unusable: now.plus(whole),
+            whole,
         }
     }
 }

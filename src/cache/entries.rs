@@ -42,16 +42,15 @@ impl<F: Clone> Entries<F> {
         Some(Arc::clone(&entry.slot))
     }
 
-    /// The slot of `key`, made if there is none.
-    pub(super) fn get_or_insert(&mut self, key: &Key, now: &Now) -> Arc<Slot<F>> {
+    /// The slot of `key`, made if there is none, and how many others had to go for it.
+    pub(super) fn get_or_insert(&mut self, key: &Key, now: &Now) -> (Arc<Slot<F>>, u64) {
         // Another caller may have made the slot while this one waited for the lock.
         if let Some(slot) = self.get(key) {
-            return slot;
+            return (slot, 0);
         }
-        while self.slots.len() >= self.max {
-            if !self.evict(now) {
-                break;
-            }
+        let mut evicted = 0;
+        while self.slots.len() >= self.max && self.evict(now) {
+            evicted += 1;
         }
         let slot = Arc::new(Slot::new());
         let entry = Entry {
@@ -60,7 +59,7 @@ impl<F: Clone> Entries<F> {
         };
         self.slots.insert(key.clone(), entry);
         self.queue.push_back(key.clone());
-        slot
+        (slot, evicted)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -130,6 +129,8 @@ const LOOKED_AT: usize = 64;
 mod tests {
     use std::time::Duration;
 
+    use super::super::demands::Demands;
+    use super::super::gate::Gate;
     use super::*;
     use crate::time::TimeSource;
     use crate::token::Issued;
@@ -149,8 +150,13 @@ mod tests {
 
         fn insert(&mut self, tenant: &str, seconds: u64) -> Arc<Slot<u64>> {
             let issued = Arc::new(Issued::sample(tenant, "t", seconds, self.now));
-            let slot = self.entries.get_or_insert(issued.key(), &self.now);
-            slot.join(&self.now, |generation, _| generation);
+            let (slot, _) = self.entries.get_or_insert(issued.key(), &self.now);
+            slot.join(
+                &self.now,
+                &Demands::NONE,
+                &Gate::new(),
+                Some(|generation, _| generation),
+            );
             let _ = slot.land(1, Ok(issued), &self.now, 0.0);
             slot
         }
@@ -213,8 +219,13 @@ mod tests {
     fn what_cools_down_does_not_go_first() {
         let mut bench = Bench::new(2);
         let key = Issued::sample("a", "t", 1, bench.now).key().clone();
-        let slot = bench.entries.get_or_insert(&key, &bench.now);
-        slot.join(&bench.now, |generation, _| generation);
+        let (slot, _) = bench.entries.get_or_insert(&key, &bench.now);
+        slot.join(
+            &bench.now,
+            &Demands::NONE,
+            &Gate::new(),
+            Some(|generation, _| generation),
+        );
         let refusal = crate::error::Error::credential("no");
         let _ = slot.land(1, Err(refusal), &bench.now, 0.0);
         drop(slot);

@@ -5,9 +5,13 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 
+use super::demands::Demands;
+use super::gate::Gate;
+use super::limit::Place;
 use super::slot::{Answer, FLIGHT_LIMIT, OVERDUE, Slot};
+use super::stats::Counters;
 use crate::error::{Error, Failure};
-use crate::time::{TimeSource, jitter};
+use crate::time::{Now, TimeSource, jitter};
 use crate::token::Issued;
 
 /// What a flight brings: the same for everyone who waits.
@@ -32,11 +36,16 @@ pub(super) struct Departure {
     generation: u64,
     replaced: Option<Flight>,
     deadline: Instant,
+    place: Place,
 }
 
 impl Flight {
     /// `replaced` is the overdue flight in whose place it comes, which ends when it departs.
-    pub(super) fn announce(generation: u64, replaced: Option<Self>) -> (Self, Departure) {
+    pub(super) fn announce(
+        generation: u64,
+        replaced: Option<Self>,
+        place: Place,
+    ) -> (Self, Departure) {
         let (sender, outcome) = watch::channel(None);
         let task = Arc::new(OnceLock::new());
         let now = Instant::now();
@@ -51,6 +60,7 @@ impl Flight {
             generation,
             replaced,
             deadline: now + FLIGHT_LIMIT,
+            place,
         };
         (flight, departure)
     }
@@ -72,57 +82,108 @@ impl Flight {
     }
 }
 
-impl Departure {
+/// What all flights of a client have in common. It outlives the client as long as one is under way.
+pub(super) struct Tower {
+    pub(super) clock: TimeSource,
+    pub(super) gate: Gate,
+    pub(super) counters: Counters,
+}
+
+impl Tower {
+    pub(super) fn new(clock: TimeSource) -> Self {
+        Self {
+            clock,
+            gate: Gate::new(),
+            counters: Counters::default(),
+        }
+    }
+
     /// Runs `fetch` on `runtime`, which is told by when it has to end, and lands its outcome.
     pub(super) fn launch<R>(
-        self,
+        self: &Arc<Self>,
+        departure: Departure,
         runtime: &Handle,
         slot: &Arc<Slot<Flight>>,
-        clock: &TimeSource,
         fetch: impl FnOnce(Instant) -> R,
     ) where
         R: Future<Output = Result<Issued, Error>> + Send + 'static,
     {
-        if let Some(replaced) = self.replaced {
+        let Departure {
+            sender,
+            task,
+            generation,
+            replaced,
+            deadline,
+            place,
+        } = departure;
+        if let Some(replaced) = replaced {
             replaced.abort();
         }
+        self.counters.requests.add(1);
         let seat = Seat {
+            tower: Arc::clone(self),
             slot: Arc::clone(slot),
-            generation: self.generation,
-            clock: clock.clone(),
-            sender: self.sender,
+            generation,
+            sender,
+            _place: place,
         };
-        let fetch = fetch(self.deadline);
-        let task = runtime.spawn(async move {
+        let fetch = fetch(deadline);
+        let spawned = runtime.spawn(async move {
             seat.land(fetch.await.map(Arc::new));
         });
         // Set once: a departure is launched once.
-        let _ = self.task.set(task.abort_handle());
+        let _ = task.set(spawned.abort_handle());
+    }
+
+    /// Forgets a flight that will not land.
+    pub(super) fn abandon(&self, slot: &Slot<Flight>, generation: u64) {
+        self.gate.abandon(slot.flight_id(generation));
+        slot.abandon(generation);
     }
 }
 
 /// A flight's place in its slot, given up however the flight ends.
 struct Seat {
+    tower: Arc<Tower>,
     slot: Arc<Slot<Flight>>,
     generation: u64,
-    clock: TimeSource,
     sender: watch::Sender<Option<Outcome>>,
+    _place: Place,
 }
 
 impl Seat {
-    /// The slot first: whoever is told of the outcome finds it there.
+    /// The gate and the slot first: whoever is told of the outcome finds it there.
     fn land(&self, outcome: Outcome) {
-        let now = self.clock.now();
+        let now = self.tower.clock.now();
+        let flight = self.slot.flight_id(self.generation);
+        let closes = self.tower.gate.report(flight, &outcome, &now, jitter());
         let outcome = self.slot.land(self.generation, outcome, &now, jitter());
         if let Err(error) = &outcome {
+            self.tower.counters.failed(error);
+            self.warn(error, &now);
+        }
+        if closes {
             tracing::warn!(
-                error = %error.chain(),
-                correlation_id = error.correlation_id(),
-                still_served = !matches!(self.slot.get(&now), Answer::Wait),
-                "a token request failed"
+                "the authority's host is taken to be down: one token request at a time tries it, until it answers"
             );
         }
         self.sender.send_replace(Some(outcome));
+    }
+
+    fn warn(&self, error: &Error, now: &Now) {
+        let left = match self.slot.get(now, &Demands::NONE) {
+            Answer::Fresh(issued) | Answer::Stale(issued) => {
+                Some(issued.lifetime.unusable.remaining(now).as_secs())
+            }
+            Answer::Wait => None,
+        };
+        tracing::warn!(
+            error = %error.chain(),
+            correlation_id = error.correlation_id(),
+            still_served = left.is_some(),
+            still_served_s = left,
+            "a token request failed"
+        );
     }
 }
 
@@ -133,7 +194,7 @@ impl Drop for Seat {
             self.land(Err(panicked()));
         } else {
             // Landed already, or dropped with its runtime, which says nothing about the next.
-            self.slot.abandon(self.generation);
+            self.tower.abandon(&self.slot, self.generation);
         }
     }
 }

@@ -1,14 +1,17 @@
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwapOption;
-
+use super::cool_down::CoolDown;
+use super::demands::Demands;
+use super::gate::{FlightId, Gate};
+use super::ration::Ration;
+use super::sync::{Current, Mutex, MutexGuard, PoisonError};
 use crate::error::Error;
-use crate::time::{Deadline, Now};
+use crate::time::Now;
 use crate::token::Issued;
 
 /// The place of one key: its token, the one flight that may be fetching another, and the memory of
-/// the last failure. `F` is a handle on a flight; nothing here knows what one is.
+/// what went wrong. `F` is a handle on a flight; nothing here knows what one is.
 ///
 /// | | what it does |
 /// |---|---|
@@ -17,10 +20,11 @@ use crate::token::Issued;
 /// | [`renew`](Self::renew) | a token is due: starts a flight, if there is none |
 /// | [`land`](Self::land) | a flight brought a token or an error |
 /// | [`abandon`](Self::abandon) | a flight brought nothing and never will |
+/// | [`invalidate`](Self::invalidate) | an API did not take the token |
 /// | [`clear`](Self::clear) | everything is forgotten but a flight |
 pub(crate) struct Slot<F> {
     /// Read without the lock, and never cleared by a failure.
-    current: ArcSwapOption<Issued>,
+    current: Current<Issued>,
     state: Mutex<State<F>>,
 }
 
@@ -28,8 +32,10 @@ struct State<F> {
     flight: Option<Running<F>>,
     /// How many flights have started: the number of the latest.
     generation: u64,
-    cool_down: Option<CoolDown>,
-    failures: u32,
+    cool_down: CoolDown,
+    ration: Ration,
+    /// What the current token was asked for with.
+    claims: Option<Arc<str>>,
 }
 
 struct Running<F> {
@@ -38,12 +44,8 @@ struct Running<F> {
     /// Past it the flight is taken for lost, and another may start. Monotonic alone: the flight's
     /// own timer is, and a step of the wall clock loses no flight.
     overdue: Instant,
-}
-
-/// For how long the last failure is everybody's answer.
-struct CoolDown {
-    error: Error,
-    over: Deadline,
+    claims: Option<Arc<str>>,
+    after_rejection: bool,
 }
 
 /// What a slot has for a caller.
@@ -59,26 +61,38 @@ pub(crate) enum Answer {
 pub(crate) enum Joined<F> {
     Served(Arc<Issued>),
     Refused(Error),
-    Aboard { generation: u64, flight: F },
+    /// A flight would have to be started, and the caller may not.
+    Full,
+    Aboard {
+        generation: u64,
+        flight: F,
+    },
+    /// The flight under way is for other claims; its end is to be waited for.
+    Behind {
+        generation: u64,
+        flight: F,
+    },
 }
 
 impl<F: Clone> Slot<F> {
     pub(crate) fn new() -> Self {
         Self {
-            current: ArcSwapOption::empty(),
+            current: Current::default(),
             state: Mutex::new(State {
                 flight: None,
                 generation: 0,
-                cool_down: None,
-                failures: 0,
+                cool_down: CoolDown::default(),
+                ration: Ration::default(),
+                claims: None,
             }),
         }
     }
 
     /// The one decision of the fast path.
-    pub(crate) fn get(&self, now: &Now) -> Answer {
+    pub(crate) fn get(&self, now: &Now, demands: &Demands) -> Answer {
         match &*self.current.load() {
             Some(issued) if issued.lifetime.unusable.reached(now) => Answer::Wait,
+            Some(issued) if !demands.are_met_by(issued, now) => Answer::Wait,
             Some(issued) if issued.lifetime.refresh.reached(now) => {
                 Answer::Stale(Arc::clone(issued))
             }
@@ -88,39 +102,64 @@ impl<F: Clone> Slot<F> {
     }
 
     /// Joins the running flight; where there is none, starts what `launch` announces, unless the
-    /// last failure still answers for it. `launch` is given the flight's generation and the overdue
-    /// flight that it replaces, if any.
-    pub(crate) fn join(&self, now: &Now, launch: impl FnOnce(u64, Option<F>) -> F) -> Joined<F> {
+    /// last failure still answers for it, or the gate is closed. `launch` is given the flight's
+    /// generation and the overdue flight that it replaces, if any.
+    pub(crate) fn join(
+        &self,
+        now: &Now,
+        demands: &Demands,
+        gate: &Gate,
+        launch: Option<impl FnOnce(u64, Option<F>) -> F>,
+    ) -> Joined<F> {
         let mut state = self.lock();
+        let current = self.usable(now);
         // Another caller's flight may have stored a token while this one waited for the lock.
-        if let Answer::Fresh(issued) | Answer::Stale(issued) = self.get(now) {
-            return Joined::Served(issued);
+        if let Some(issued) = &current
+            && demands.are_met_after_all(issued, state.claims.as_deref(), now)
+        {
+            return Joined::Served(Arc::clone(issued));
         }
         if let Some(running) = state.running(now) {
-            return Joined::Aboard {
-                generation: running.generation,
-                flight: running.handle.clone(),
+            let (generation, flight) = (running.generation, running.handle.clone());
+            return if demands.are_met_by_flight(running.claims.as_deref()) {
+                Joined::Aboard { generation, flight }
+            } else {
+                Joined::Behind { generation, flight }
             };
         }
-        if let Some(CoolDown { error, over }) = state.cooling(now) {
-            return Joined::Refused(error.with_retry_after(over.remaining(now)));
+        if let (Some(issued), true) = (current, demands.are_of_a_rejection())
+            && !state.ration.allows(demands.claims(), now)
+        {
+            return Joined::Served(issued);
         }
-        let (generation, flight) = state.start(now, launch);
+        if let Some(error) = state.cool_down.answer(now) {
+            return Joined::Refused(error);
+        }
+        let Some(launch) = launch else {
+            return Joined::Full;
+        };
+        if let Err(error) = gate.pass(self.flight_id(state.next()), now) {
+            return Joined::Refused(error);
+        }
+        let (generation, flight) = state.start(now, demands, launch);
         Joined::Aboard { generation, flight }
     }
 
     /// Starts a flight as [`join`](Self::join) does, to renew a token that is due, unless one is
     /// under way, has just landed or has just failed.
-    pub(crate) fn renew(&self, now: &Now, launch: impl FnOnce(u64, Option<F>) -> F) {
+    pub(crate) fn renew(&self, now: &Now, gate: &Gate, launch: impl FnOnce(u64, Option<F>) -> F) {
         let mut state = self.lock();
         // Another caller's flight may have stored a token while this one waited for the lock.
-        if let Answer::Fresh(_) = self.get(now) {
+        if let Answer::Fresh(_) = self.get(now, &Demands::NONE) {
             return;
         }
-        if state.running(now).is_some() || state.cooling(now).is_some() {
+        if state.running(now).is_some()
+            || state.cool_down.answer(now).is_some()
+            || gate.pass(self.flight_id(state.next()), now).is_err()
+        {
             return;
         }
-        state.start(now, launch);
+        state.start(now, &Demands::NONE, launch);
     }
 
     /// Takes what a flight brought, and gives back what its passengers are to be told: of an error,
@@ -135,35 +174,27 @@ impl<F: Clone> Slot<F> {
     ) -> Result<Arc<Issued>, Error> {
         let mut state = self.lock();
         let overtaken = generation != state.generation;
-        let told = match outcome {
+        let ended = state.end(generation);
+        match outcome {
             Ok(issued) => {
                 if !overtaken || self.is_outlived_by(&issued) {
                     self.current.store(Some(Arc::clone(&issued)));
-                    state.cool_down = None;
-                    state.failures = 0;
+                    state.cool_down = CoolDown::default();
+                    let (claims, after_rejection) = match ended {
+                        Some(running) => (running.claims, running.after_rejection),
+                        None => (None, false),
+                    };
+                    if after_rejection {
+                        state.ration.spend(claims.clone(), now);
+                    }
+                    state.claims = claims;
                 }
                 Ok(issued)
             }
             // A flight that another has overtaken has no say in what is remembered.
             Err(error) if overtaken => Err(error),
-            Err(error) => {
-                // Failures of one kind add up: after an outage, a refusal is the first of its own.
-                let last = state.cool_down.as_ref();
-                if last.is_some_and(|last| last.error.is_transient() != error.is_transient()) {
-                    state.failures = 0;
-                }
-                state.failures = state.failures.saturating_add(1);
-                let length = cool_down(&error, state.failures, jitter);
-                let error = error.with_retry_after(length);
-                state.cool_down = Some(CoolDown {
-                    error: error.clone(),
-                    over: now.plus(length),
-                });
-                Err(error)
-            }
-        };
-        state.end(generation);
-        told
+            Err(error) => Err(state.cool_down.begin(error, now, jitter)),
+        }
     }
 
     /// Forgets a flight that will not land: it went down with its runtime.
@@ -171,16 +202,31 @@ impl<F: Clone> Slot<F> {
         self.lock().end(generation);
     }
 
+    /// Removes the token if it is still this one, unless that has just been done.
+    pub(crate) fn invalidate(&self, rejected: &Issued, now: &Now) -> Invalidated {
+        let mut state = self.lock();
+        match &*self.current.load() {
+            Some(issued) if issued.is_same_token(rejected) => {}
+            _ => return Invalidated::Replaced,
+        }
+        if !state.ration.allows(None, now) {
+            return Invalidated::TooSoon;
+        }
+        state.ration.spend(None, now);
+        self.current.store(None);
+        Invalidated::Removed
+    }
+
     /// Whether there is neither a token to serve nor a failure to remember.
     pub(crate) fn is_idle(&self, now: &Now) -> bool {
-        matches!(self.get(now), Answer::Wait) && self.lock().cooling(now).is_none()
+        self.usable(now).is_none() && self.lock().cool_down.answer(now).is_none()
     }
 
     /// Forgets the token and the last failure; a flight under way goes on.
     pub(crate) fn clear(&self) {
         let mut state = self.lock();
-        state.cool_down = None;
-        state.failures = 0;
+        state.cool_down = CoolDown::default();
+        state.ration = Ration::default();
         self.current.store(None);
     }
 
@@ -188,6 +234,20 @@ impl<F: Clone> Slot<F> {
     pub(crate) fn flight(&self) -> Option<F> {
         let state = self.lock();
         state.flight.as_ref().map(|running| running.handle.clone())
+    }
+
+    pub(super) fn flight_id(&self, generation: u64) -> FlightId {
+        FlightId {
+            slot: std::ptr::from_ref(self).addr(),
+            generation,
+        }
+    }
+
+    fn usable(&self, now: &Now) -> Option<Arc<Issued>> {
+        match self.get(now, &Demands::NONE) {
+            Answer::Fresh(issued) | Answer::Stale(issued) => Some(issued),
+            Answer::Wait => None,
+        }
     }
 
     fn is_outlived_by(&self, issued: &Issued) -> bool {
@@ -210,48 +270,45 @@ impl<F: Clone> State<F> {
             .filter(|running| now.monotonic < running.overdue)
     }
 
-    /// The last failure, as long as it answers for the next attempt.
-    fn cooling(&self, now: &Now) -> Option<&CoolDown> {
-        self.cool_down
-            .as_ref()
-            .filter(|last| !last.over.reached(now))
+    /// The generation of the next flight.
+    fn next(&self) -> u64 {
+        self.generation.wrapping_add(1)
     }
 
-    fn start(&mut self, now: &Now, launch: impl FnOnce(u64, Option<F>) -> F) -> (u64, F) {
-        self.generation = self.generation.wrapping_add(1);
+    fn start(
+        &mut self,
+        now: &Now,
+        demands: &Demands,
+        launch: impl FnOnce(u64, Option<F>) -> F,
+    ) -> (u64, F) {
+        self.generation = self.next();
         let replaced = self.flight.take().map(|running| running.handle);
         let handle = launch(self.generation, replaced);
         self.flight = Some(Running {
             generation: self.generation,
             handle: handle.clone(),
             overdue: now.monotonic + OVERDUE,
+            claims: demands.claims().cloned(),
+            after_rejection: demands.are_of_a_rejection(),
         });
         (self.generation, handle)
     }
 
-    fn end(&mut self, generation: u64) {
+    fn end(&mut self, generation: u64) -> Option<Running<F>> {
         // By generation: what ends may have been replaced.
         self.flight
-            .take_if(|running| running.generation == generation);
+            .take_if(|running| running.generation == generation)
     }
 }
 
-/// How long a failure answers for further attempts. What the server asked for counts; without it,
-/// attempts thin out: from one second to 30 for what time may cure, from five to 60 for a refusal.
-fn cool_down(error: &Error, failures: u32, jitter: f64) -> Duration {
-    if let Some(asked) = error.retry_after() {
-        return asked;
-    }
-    let doubled = |first: u64, longest: u64| {
-        let factor = 2_u64.saturating_pow(failures.saturating_sub(1));
-        Duration::from_secs(first.saturating_mul(factor).min(longest))
-    };
-    if error.is_transient() {
-        // Up to a quarter more, so that a fleet that failed together does not return together.
-        doubled(1, 30).mul_f64(1.0 + 0.25 * jitter.clamp(0.0, 1.0))
-    } else {
-        doubled(5, 60)
-    }
+/// What became of a token that an API did not take.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Invalidated {
+    Removed,
+    /// There is another by now, or none.
+    Replaced,
+    /// The last renewal for such a reason was a moment ago.
+    TooSoon,
 }
 
 /// The limit on a whole flight, every attempt included: what it runs has to end by then.
@@ -261,6 +318,7 @@ pub(crate) const OVERDUE: Duration = Duration::from_secs(31);
 
 #[cfg(test)]
 mod tests {
+    use super::super::demands::Special;
     use super::*;
     use crate::error::Failure;
     use crate::time::TimeSource;
@@ -268,6 +326,7 @@ mod tests {
     /// A slot whose flights are their own numbers, at a time that only the test moves.
     struct Bench {
         slot: Slot<u64>,
+        gate: Gate,
         now: Now,
     }
 
@@ -275,6 +334,7 @@ mod tests {
         fn new() -> Self {
             Self {
                 slot: Slot::new(),
+                gate: Gate::new(),
                 now: TimeSource::System.now(),
             }
         }
@@ -294,13 +354,23 @@ mod tests {
 
         /// What a caller meets, in a word and a number.
         fn join(&self) -> String {
+            self.join_with(Special::default())
+        }
+
+        fn join_with(&self, special: Special) -> String {
             let mut started = false;
-            let joined = self.slot.join(&self.now, |generation, _| {
+            let demands = Demands::new(special);
+            let launch = |generation, _| {
                 started = true;
                 generation
-            });
+            };
+            let joined = self
+                .slot
+                .join(&self.now, &demands, &self.gate, Some(launch));
             match joined {
-                Joined::Served(_) => "served".to_owned(),
+                Joined::Served(issued) => format!("served {}", issued.text()),
+                Joined::Full => unreachable!("it may start"),
+                Joined::Behind { flight, .. } => format!("behind {flight}"),
                 Joined::Refused(error) => {
                     format!("refused for {}", error.retry_after().unwrap().as_secs())
                 }
@@ -311,7 +381,7 @@ mod tests {
 
         fn renews(&self) -> bool {
             let mut started = false;
-            self.slot.renew(&self.now, |generation, _| {
+            self.slot.renew(&self.now, &self.gate, |generation, _| {
                 started = true;
                 generation
             });
@@ -320,14 +390,14 @@ mod tests {
 
         /// Which token is there.
         fn fresh(&self) -> String {
-            match self.slot.get(&self.now) {
+            match self.slot.get(&self.now, &Demands::NONE) {
                 Answer::Fresh(issued) => issued.text().to_owned(),
                 _ => "none".to_owned(),
             }
         }
 
         fn get(&self) -> &'static str {
-            match self.slot.get(&self.now) {
+            match self.slot.get(&self.now, &Demands::NONE) {
                 Answer::Fresh(_) => "fresh",
                 Answer::Stale(_) => "stale",
                 Answer::Wait => "wait",
@@ -377,7 +447,7 @@ mod tests {
         assert_eq!(bench.join(), "joined 1");
         assert!(!bench.renews());
         bench.land(1, bench.token("a", 3600));
-        assert_eq!(bench.join(), "served");
+        assert_eq!(bench.join(), "served a");
     }
 
     #[test]
@@ -436,35 +506,6 @@ mod tests {
             told.err().and_then(|error| error.retry_after()),
             Some(Duration::from_secs(1))
         );
-    }
-
-    #[test]
-    fn a_cool_down_has_the_length_that_its_cause_asks_for() {
-        let no_answer = || Error::Transport(Failure::new("no answer").into());
-        let told_to_wait = || {
-            let failure = Failure::new("wait").retry_after(Some(Duration::from_secs(7)));
-            Error::Throttled(failure.into())
-        };
-        for (name, error, failures, jitter, seconds) in [
-            ("transient", no_answer(), 1, 0.0, 1.0),
-            ("transient, doubled", no_answer(), 4, 0.0, 8.0),
-            ("transient, at its longest", no_answer(), 9, 0.0, 30.0),
-            ("after years", no_answer(), u32::MAX, 0.0, 30.0),
-            ("jitter adds up to a quarter", no_answer(), 4, 1.0, 10.0),
-            ("refused", Error::config("no"), 1, 0.0, 5.0),
-            (
-                "refused, doubled, without jitter",
-                Error::config("no"),
-                2,
-                1.0,
-                10.0,
-            ),
-            ("refused, at its longest", Error::config("no"), 9, 0.0, 60.0),
-            ("Retry-After, to the letter", told_to_wait(), 9, 1.0, 7.0),
-        ] {
-            let length = cool_down(&error, failures, jitter).as_secs_f64();
-            assert_eq!(length, seconds, "{name}");
-        }
     }
 
     #[test]
@@ -555,5 +596,227 @@ mod tests {
         bench.renews();
         bench.land(2, bench.token("short", 200));
         assert_eq!(bench.fresh(), "short");
+    }
+
+    /// What an API says about a token.
+    fn rejected(token: &Result<Arc<Issued>, Error>, claims: Option<&str>) -> Special {
+        Special {
+            claims: claims.map(Arc::from),
+            rejected: token.as_ref().ok().cloned(),
+            ..Special::default()
+        }
+    }
+
+    fn with_claims(claims: &str) -> Special {
+        rejected(&no_answer(), Some(claims))
+    }
+
+    fn forced() -> Special {
+        Special {
+            force_refresh: true,
+            ..Special::default()
+        }
+    }
+
+    fn lasting(seconds: u64) -> Special {
+        Special {
+            min_remaining: Duration::from_secs(seconds),
+            ..Special::default()
+        }
+    }
+
+    /// A slot with a token of an hour.
+    fn with_a_token() -> (Bench, Result<Arc<Issued>, Error>) {
+        let bench = Bench::new();
+        bench.join();
+        let token = bench.token("a", 3600);
+        bench.land(1, token.clone());
+        (bench, token)
+    }
+
+    /// failures.md M20.
+    #[test]
+    fn one_rejected_token_is_renewed_by_one_flight() {
+        let (bench, a) = with_a_token();
+        assert_eq!(bench.join_with(rejected(&a, None)), "started 2");
+        assert_eq!(bench.join_with(rejected(&a, None)), "joined 2");
+        assert_eq!(bench.fresh(), "a", "for those who know nothing of it");
+        bench.land(2, bench.token("b", 3600));
+        assert_eq!(bench.join_with(rejected(&a, None)), "served b");
+    }
+
+    #[test]
+    fn a_rejected_token_that_comes_again_is_the_same_token() {
+        let (mut bench, a) = with_a_token();
+        bench.join_with(rejected(&a, None));
+        bench.land(2, bench.token("a", 3600));
+        bench.sleep(30);
+        assert_eq!(bench.join_with(rejected(&a, None)), "started 3");
+    }
+
+    #[test]
+    fn claims_go_with_a_flight_of_their_own_and_others_wait_for_its_end() {
+        let (bench, a) = with_a_token();
+        assert_eq!(bench.join_with(rejected(&a, Some("1"))), "started 2");
+        assert_eq!(bench.join_with(rejected(&a, Some("1"))), "joined 2");
+        assert_eq!(bench.join_with(with_claims("1")), "joined 2");
+        assert_eq!(bench.join_with(rejected(&a, Some("2"))), "behind 2");
+        assert_eq!(bench.join_with(forced()), "joined 2");
+        bench.land(2, bench.token("b", 3600));
+        assert_eq!(bench.join_with(rejected(&a, Some("1"))), "served b");
+        assert_eq!(
+            bench.join_with(rejected(&a, Some("2"))),
+            "started 3",
+            "b came by other claims"
+        );
+        assert_eq!(bench.join_with(with_claims("1")), "behind 3");
+    }
+
+    #[test]
+    fn a_plain_renewal_serves_no_claims_but_replaces_a_rejected_token() {
+        let (mut bench, a) = with_a_token();
+        bench.sleep(3300);
+        assert!(bench.renews());
+        assert_eq!(bench.join_with(rejected(&a, Some("1"))), "behind 2");
+        assert_eq!(bench.join_with(with_claims("1")), "behind 2");
+        bench.land(2, bench.token("b", 3600));
+        assert_eq!(bench.join_with(rejected(&a, Some("1"))), "served b");
+        assert_eq!(bench.join_with(with_claims("1")), "started 3");
+    }
+
+    #[test]
+    fn an_api_that_takes_no_token_brings_a_renewal_in_30_seconds() {
+        let (mut bench, a) = with_a_token();
+        bench.join_with(rejected(&a, None));
+        let b = bench.token("b", 3600);
+        bench.land(2, b.clone());
+        assert_eq!(bench.join_with(rejected(&b, None)), "served b", "again");
+        bench.sleep(29);
+        assert_eq!(bench.join_with(rejected(&b, None)), "served b");
+        bench.sleep(1);
+        assert_eq!(bench.join_with(rejected(&b, None)), "started 3");
+    }
+
+    #[test]
+    fn different_claims_bring_two_renewals_in_30_seconds() {
+        let (bench, _) = with_a_token();
+        for (generation, claims) in [(2, "1"), (3, "2")] {
+            bench.join_with(with_claims(claims));
+            bench.land(generation, bench.token(claims, 3600));
+        }
+        for claims in ["1", "2", "3"] {
+            assert_eq!(bench.join_with(with_claims(claims)), "served 2");
+        }
+    }
+
+    /// The ration is of tokens; attempts that fail are thinned out by the cool-down.
+    #[test]
+    fn a_renewal_that_fails_takes_nothing_off_the_ration() {
+        let (mut bench, a) = with_a_token();
+        bench.join_with(rejected(&a, None));
+        bench.land(2, no_answer());
+        assert_eq!(bench.join_with(rejected(&a, None)), "refused for 1");
+        bench.sleep(1);
+        assert_eq!(bench.join_with(rejected(&a, None)), "started 3");
+    }
+
+    #[test]
+    fn with_no_token_at_hand_nothing_is_rationed() {
+        let bench = Bench::new();
+        for (generation, seconds) in [(1, 3600), (2, 3600)] {
+            assert_eq!(
+                bench.join_with(with_claims("1")),
+                format!("started {generation}")
+            );
+            bench.land(generation, bench.token("a", seconds));
+            assert_eq!(bench.join_with(with_claims("1")), "served a");
+            bench.slot.current.store(None);
+        }
+    }
+
+    /// failures.md F13.
+    #[test]
+    fn a_token_that_was_renewed_since_is_not_invalidated() {
+        let (mut bench, a) = with_a_token();
+        let a = a.unwrap();
+        assert_eq!(bench.slot.invalidate(&a, &bench.now), Invalidated::Removed);
+        assert_eq!(bench.slot.invalidate(&a, &bench.now), Invalidated::Replaced);
+        assert_eq!(bench.join(), "started 2");
+        let b = bench.token("b", 3600).unwrap();
+        bench.land(2, Ok(Arc::clone(&b)));
+        assert_eq!(bench.slot.invalidate(&a, &bench.now), Invalidated::Replaced);
+        assert_eq!(bench.slot.invalidate(&b, &bench.now), Invalidated::TooSoon);
+        assert_eq!(bench.fresh(), "b");
+        bench.sleep(30);
+        assert_eq!(bench.slot.invalidate(&b, &bench.now), Invalidated::Removed);
+    }
+
+    #[test]
+    fn a_forced_refresh_joins_a_flight_and_heeds_a_failure() {
+        let (mut bench, _) = with_a_token();
+        assert_eq!(bench.join_with(forced()), "started 2");
+        assert_eq!(bench.join_with(forced()), "joined 2");
+        bench.land(2, no_answer());
+        assert_eq!(bench.join_with(forced()), "refused for 1");
+        bench.sleep(1);
+        assert_eq!(bench.join_with(forced()), "started 3");
+        bench.land(3, bench.token("b", 3600));
+        assert_eq!(bench.join_with(forced()), "started 4", "it is not rationed");
+    }
+
+    #[test]
+    fn a_token_with_less_left_than_asked_for_is_renewed_first() {
+        let (mut bench, _) = with_a_token();
+        assert_eq!(bench.join_with(lasting(600)), "served a");
+        bench.sleep(2990);
+        assert_eq!(bench.join_with(lasting(600)), "served a");
+        bench.sleep(1);
+        assert_eq!(bench.join_with(lasting(600)), "started 2");
+        assert_eq!(bench.fresh(), "a", "others are served");
+    }
+
+    #[test]
+    fn a_token_that_is_short_by_nature_is_not_renewed_before_half_its_life() {
+        let (mut bench, _) = with_a_token();
+        assert_eq!(bench.join_with(lasting(7200)), "served a");
+        bench.sleep(1794);
+        assert_eq!(bench.join_with(lasting(7200)), "served a");
+        bench.sleep(1);
+        assert_eq!(bench.join_with(lasting(7200)), "started 2");
+    }
+
+    #[test]
+    fn who_may_not_start_a_flight_may_join_one() {
+        let (mut bench, _) = with_a_token();
+        bench.sleep(3600);
+        let join = |bench: &Bench| {
+            let launch = None::<fn(u64, Option<u64>) -> u64>;
+            bench
+                .slot
+                .join(&bench.now, &Demands::NONE, &bench.gate, launch)
+        };
+        assert!(matches!(join(&bench), Joined::Full));
+        bench.join();
+        assert!(matches!(join(&bench), Joined::Aboard { .. }));
+        bench.land(2, no_answer());
+        assert!(matches!(join(&bench), Joined::Refused(_)));
+    }
+
+    #[test]
+    fn a_slot_behind_a_closed_gate_serves_what_it_has() {
+        let (mut bench, _) = with_a_token();
+        bench.sleep(3300);
+        for slot in 1..=3 {
+            let flight = FlightId {
+                slot,
+                generation: 1,
+            };
+            bench.gate.report(flight, &no_answer(), &bench.now, 0.0);
+        }
+        assert_eq!(bench.join_with(forced()), "refused for 1");
+        assert!(!bench.renews());
+        assert_eq!(bench.get(), "stale");
+        bench.sleep(1);
+        assert!(bench.renews(), "as the probe");
     }
 }

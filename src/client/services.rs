@@ -86,6 +86,7 @@ impl Services {
             client_id: &self.client_id,
             proof: &proof,
             scopes: call.request.requested_scopes().as_str(),
+            claims: call.demands.claims().map(AsRef::as_ref),
             correlation_id: id,
             is_entra: self.endpoints.is_entra(),
         }

@@ -1,5 +1,7 @@
 //! What is refused before the network, each with its message, and with no request made.
 
+use std::time::Duration;
+
 use base64::Engine;
 use confidential_client::{
     Authority, Certificate, Cloud, ConfidentialClient, ConfidentialClientBuilder, Error,
@@ -200,12 +202,49 @@ async fn a_client_at_common_needs_a_tenant_for_each_request() {
 }
 
 #[tokio::test]
-async fn a_provider_takes_no_correlation_id() {
+async fn a_provider_takes_nothing_that_belongs_to_one_call() {
+    let client = Provider::open().client();
+    let token = client.acquire_token_for_client(SCOPE).await.unwrap();
+    let request = || TokenRequest::new(SCOPE);
+    let id = "a1a2a3a4-b1b2-c1c2-d1d2-e1e2e3e4e5e6";
+    for (what, request) in [
+        ("a correlation id", request().correlation_id(id)),
+        ("claims", request().claims("{}")),
+        ("a rejected token", request().rejected_token(&token)),
+        ("a forced refresh", request().force_refresh()),
+    ] {
+        let error = client.token_provider(request).unwrap_err();
+        assert!(matches!(error, Error::Config(_)), "{error:?}");
+        let expected = format!(
+            "a token provider serves many calls, and {what} belongs to one; use acquire_token_for_client(..) for it"
+        );
+        assert_eq!(error.to_string(), expected);
+    }
+    let lasting = request().min_remaining(Duration::from_secs(600));
+    client.token_provider(lasting).unwrap();
+}
+
+#[tokio::test]
+async fn a_request_that_cannot_be_meant_is_refused_and_loses_nothing() {
     let provider = Provider::open();
-    let request = TokenRequest::new(SCOPE).correlation_id("a1a2a3a4-b1b2-c1c2-d1d2-e1e2e3e4e5e6");
-    let error = provider.client().token_provider(request).unwrap_err();
-    assert!(matches!(error, Error::Config(_)), "{error:?}");
-    assert!(error.to_string().contains("leave it out"), "{error}");
+    let client = provider.client();
+    let token = client.acquire_token_for_client(SCOPE).await.unwrap();
+    let request = || TokenRequest::new(SCOPE);
+    for (request, expected) in [
+        (request().claims(""), "the claims are not a JSON object"),
+        (request().claims("[]"), "the claims are not a JSON object"),
+        (request().claims("eyJhIjoxfQ=="), "decode them first"),
+        (
+            request().tenant("fabrikam.com").rejected_token(&token),
+            "the rejected token is for another tenant or scope",
+        ),
+    ] {
+        let error = client.acquire_token_for_client(request).await.unwrap_err();
+        assert!(matches!(error, Error::Config(_)), "{error:?}");
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+    client.acquire_token_for_client(SCOPE).await.unwrap();
+    assert_eq!(provider.requests(), 1);
 }
 
 #[tokio::test]

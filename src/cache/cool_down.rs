@@ -1,0 +1,92 @@
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::time::{Deadline, Now};
+
+/// The memory of the last failure, and for how long it is everybody's answer.
+#[derive(Default)]
+pub(super) struct CoolDown {
+    last: Option<(Error, Deadline)>,
+    failures: u32,
+}
+
+impl CoolDown {
+    /// The last failure, as long as it answers for the next attempt.
+    pub(super) fn answer(&self, now: &Now) -> Option<Error> {
+        let (error, over) = self.last.as_ref()?;
+        (!over.reached(now)).then(|| error.with_retry_after(over.remaining(now)))
+    }
+
+    /// Remembers a failure, and gives it back with for how long. `jitter` is from 0 to 1.
+    pub(super) fn begin(&mut self, error: Error, now: &Now, jitter: f64) -> Error {
+        // Failures of one kind add up: after an outage, a refusal is the first of its own.
+        let last = self.last.as_ref();
+        if last.is_some_and(|(last, _)| last.is_transient() != error.is_transient()) {
+            self.failures = 0;
+        }
+        self.failures = self.failures.saturating_add(1);
+        let length = length(&error, self.failures, jitter);
+        let error = error.with_retry_after(length);
+        self.last = Some((error.clone(), now.plus(length)));
+        error
+    }
+}
+
+/// How long a failure answers for further attempts. What the server asked for counts; without it,
+/// attempts thin out: from one second to 30 for what time may cure, from five to 60 for a refusal.
+fn length(error: &Error, failures: u32, jitter: f64) -> Duration {
+    if let Some(asked) = error.retry_after() {
+        return asked;
+    }
+    if error.is_transient() {
+        transient(failures, jitter)
+    } else {
+        doubled(5, 60, failures)
+    }
+}
+
+/// Up to a quarter more than doubling, so that a fleet that failed together does not return
+/// together.
+pub(super) fn transient(failures: u32, jitter: f64) -> Duration {
+    doubled(1, 30, failures).mul_f64(1.0 + 0.25 * jitter.clamp(0.0, 1.0))
+}
+
+fn doubled(first: u64, longest: u64, failures: u32) -> Duration {
+    let factor = 2_u64.saturating_pow(failures.saturating_sub(1));
+    Duration::from_secs(first.saturating_mul(factor).min(longest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Failure;
+
+    #[test]
+    fn it_has_the_length_that_its_cause_asks_for() {
+        let no_answer = || Error::Transport(Failure::new("no answer").into());
+        let told_to_wait = || {
+            let failure = Failure::new("wait").retry_after(Some(Duration::from_secs(7)));
+            Error::Throttled(failure.into())
+        };
+        for (name, error, failures, jitter, seconds) in [
+            ("transient", no_answer(), 1, 0.0, 1.0),
+            ("transient, doubled", no_answer(), 4, 0.0, 8.0),
+            ("transient, at its longest", no_answer(), 9, 0.0, 30.0),
+            ("after years", no_answer(), u32::MAX, 0.0, 30.0),
+            ("jitter adds up to a quarter", no_answer(), 4, 1.0, 10.0),
+            ("refused", Error::config("no"), 1, 0.0, 5.0),
+            (
+                "refused, doubled, without jitter",
+                Error::config("no"),
+                2,
+                1.0,
+                10.0,
+            ),
+            ("refused, at its longest", Error::config("no"), 9, 0.0, 60.0),
+            ("Retry-After, to the letter", told_to_wait(), 9, 1.0, 7.0),
+        ] {
+            let length = length(&error, failures, jitter).as_secs_f64();
+            assert_eq!(length, seconds, "{name}");
+        }
+    }
+}

@@ -1,0 +1,62 @@
+/// How a client keeps its tokens: see
+/// [`ConfidentialClientBuilder::cache`](crate::ConfidentialClientBuilder::cache).
+///
+/// ```
+/// use confidential_client::CacheOptions;
+///
+/// let options = CacheOptions::default();
+/// assert_eq!(options.max_entries(), 10_000);
+/// // A service for a hundred thousand customers, who may all come at once.
+/// let options = options.with_max_entries(100_000).with_max_concurrent_requests(64);
+/// # let _ = options;
+/// ```
+#[derive(Clone, Debug)]
+pub struct CacheOptions {
+    max_entries: usize,
+    max_concurrent_requests: Option<usize>,
+}
+
+impl CacheOptions {
+    /// Keeps at most this many tokens; 10,000 unless set, some 20 MB of Entra's. A token is one for
+    /// a tenant and scope.
+    ///
+    /// Whoever comes beyond them takes the place of a token that has ended, or else of one that has
+    /// not been asked for lately; it is fetched anew when it is. What a
+    /// [`TokenProvider`](crate::TokenProvider) is bound to is kept beside them.
+    #[must_use]
+    pub fn with_max_entries(mut self, max_entries: usize) -> Self {
+        self.max_entries = max_entries;
+        self
+    }
+
+    /// Makes at most this many token requests at once; any number unless set.
+    ///
+    /// Calls that find nothing in memory wait for their turn, however long that takes: the limit of
+    /// 30 seconds is each request's own, so bound a call with a timeout of yours if it must not
+    /// wait. Calls for a token that is being fetched share it and do not wait for a turn. A token
+    /// that is due is renewed at a later call where there is no room.
+    #[must_use]
+    pub fn with_max_concurrent_requests(mut self, requests: usize) -> Self {
+        self.max_concurrent_requests = Some(requests);
+        self
+    }
+
+    /// How many tokens are kept at most.
+    pub fn max_entries(&self) -> usize {
+        self.max_entries
+    }
+
+    /// How many token requests are made at once, at most; `None` for any number.
+    pub fn max_concurrent_requests(&self) -> Option<usize> {
+        self.max_concurrent_requests
+    }
+}
+
+impl Default for CacheOptions {
+    fn default() -> Self {
+        Self {
+            max_entries: 10_000,
+            max_concurrent_requests: None,
+        }
+    }
+}
