@@ -122,7 +122,9 @@ impl ConfidentialClientBuilder {
 
     /// Configures the HTTP client that sends token requests: a proxy, a private CA, a local
     /// address. Redirects are switched off and time limits set on top (5 s to connect, 15 s for a
-    /// request), and a loopback authority is never asked through a proxy.
+    /// request), and a loopback authority is never asked through a proxy. Connections are kept for
+    /// the next request on a multi-threaded tokio runtime alone: on a current-thread runtime nobody
+    /// drives them between two `block_on`s.
     #[cfg(feature = "reqwest")]
     #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
     pub fn reqwest(mut self, builder: reqwest::ClientBuilder) -> Self {

@@ -1,8 +1,10 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response};
 use reqwest::redirect::Policy;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::error::{Error, Failure};
 use crate::response::LARGEST_BODY;
@@ -45,7 +47,11 @@ impl ReqwestTransport {
 impl Transport for ReqwestTransport {
     fn send(&self, request: Request<Bytes>) -> TransportFuture<'_> {
         Box::pin(async move {
-            let sent = self.0.execute(request.try_into()?).await;
+            let mut request = reqwest::Request::try_from(request)?;
+            if stands_still() {
+                request.headers_mut().insert(CONNECTION, CLOSE);
+            }
+            let sent = self.0.execute(request).await;
             let mut response = sent.map_err(reqwest::Error::without_url)?;
             let mut body = BytesMut::new();
             // A longer body is cut where the parser knows it for too long; its status survives.
@@ -66,5 +72,13 @@ impl Transport for ReqwestTransport {
     }
 }
 
+/// Whether the runtime does nothing between two `block_on`s, for its connections neither. A request
+/// from another runtime that took such a connection from the pool would hang on it.
+fn stands_still() -> bool {
+    let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
+    matches!(flavor, Ok(RuntimeFlavor::CurrentThread))
+}
+
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);

@@ -231,60 +231,6 @@ async fn dropping_the_last_handle_ends_the_flight() {
     assert_eq!(ended.load(Ordering::SeqCst), 1);
 }
 
-#[test]
-fn a_flight_that_went_down_with_its_runtime_is_replaced() {
-    let provider = Provider::gated();
-    let client = provider.client();
-    let runtime = || {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap()
-    };
-    let (first, second) = (runtime(), runtime());
-    first.block_on(async {
-        let mut caller = Box::pin(client.acquire_token_for_client(SCOPE));
-        assert!(poll_once(&mut caller).is_pending());
-        let_others_run().await;
-    });
-    assert_eq!(provider.requests(), 1);
-    let token = second.block_on(async {
-        let mut waiter = Box::pin(client.acquire_token_for_client(SCOPE));
-        assert!(poll_once(&mut waiter).is_pending());
-        let_others_run().await;
-        assert_eq!(provider.requests(), 1, "it joined");
-        first.shutdown_background();
-        provider.release();
-        waiter.await
-    });
-    assert_eq!(token.unwrap().secret(), "token-2");
-    assert_eq!(provider.requests(), 2);
-}
-
-/// The flight's runtime is there and never driven again; the waiter has a timer of its own (in
-/// tokio's paused time, over an in-memory transport).
-#[test]
-fn a_flight_on_a_stalled_runtime_is_given_up_and_replaced() {
-    let provider = Provider::gated();
-    let client = provider.client();
-    let runtime = |paused| {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .start_paused(paused)
-            .build()
-            .unwrap()
-    };
-    let (stalled, second) = (runtime(false), runtime(true));
-    stalled.block_on(async {
-        let mut caller = Box::pin(client.acquire_token_for_client(SCOPE));
-        assert!(poll_once(&mut caller).is_pending());
-        let_others_run().await;
-    });
-    provider.release();
-    let token = second.block_on(client.acquire_token_for_client(SCOPE));
-    assert_eq!(token.unwrap().secret(), "token-2");
-}
-
 #[tokio::test]
 async fn a_panicking_transport_is_an_error_for_everyone_and_not_tried_in_a_circle() {
     let calls = Arc::new(AtomicUsize::new(0));
@@ -322,63 +268,6 @@ async fn a_panicking_transport_is_an_error_for_everyone_and_not_tried_in_a_circl
     client.acquire_token_for_client(SCOPE).await.unwrap();
     let_others_run().await;
     assert_eq!(calls.load(Ordering::SeqCst), 4, "and is tried again");
-}
-
-/// A renewal for which nobody waits goes down with its runtime: the next call starts another.
-#[test]
-fn a_renewal_that_went_down_with_its_runtime_is_replaced() {
-    let provider = Provider::gated();
-    let clock = ManualClock::new();
-    let client = provider.client_at(&clock);
-    let runtime = || {
-        let mut builder = tokio::runtime::Builder::new_current_thread();
-        builder.enable_all().build().unwrap()
-    };
-    let first = runtime();
-    first.block_on(async {
-        let mut caller = Box::pin(client.acquire_token_for_client(SCOPE));
-        assert!(poll_once(&mut caller).is_pending());
-        provider.release();
-        caller.await.unwrap();
-        clock.advance(Duration::from_secs(3400));
-        // The task is spawned and never polled.
-        assert!(poll_once(&mut Box::pin(client.acquire_token_for_client(SCOPE))).is_ready());
-    });
-    drop(first);
-    runtime().block_on(async {
-        client.acquire_token_for_client(SCOPE).await.unwrap();
-        let_others_run().await;
-        let token = client.acquire_token_for_client(SCOPE).await.unwrap();
-        assert_eq!(token.secret(), "token-2");
-    });
-}
-
-#[test]
-fn outside_a_runtime_a_hit_is_served_and_a_miss_says_what_is_missing() {
-    let provider = Provider::open();
-    let clock = ManualClock::new();
-    let client = provider.client_at(&clock);
-    let mut caller = Box::pin(client.acquire_token_for_client(SCOPE));
-    let std::task::Poll::Ready(Err(error)) = poll_once(&mut caller) else {
-        panic!("it is known at once");
-    };
-    assert!(matches!(error, Error::Config(_)), "{error:?}");
-    assert!(error.to_string().contains("no tokio runtime"), "{error}");
-    assert_eq!(provider.requests(), 0);
-
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    runtime
-        .unwrap()
-        .block_on(client.acquire_token_for_client(SCOPE))
-        .unwrap();
-    for (age, name) in [(0, "fresh"), (3400, "due, and not renewed here")] {
-        clock.advance(Duration::from_secs(age));
-        let mut caller = Box::pin(client.acquire_token_for_client(SCOPE));
-        assert!(poll_once(&mut caller).is_ready(), "{name}");
-    }
-    assert_eq!(provider.requests(), 1);
 }
 
 #[tokio::test]

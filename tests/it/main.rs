@@ -24,6 +24,8 @@ mod logs;
 mod openid_provider;
 mod outages;
 mod rotation;
+mod runtimes;
 mod secrecy;
 mod support;
+mod week;
 mod wire;

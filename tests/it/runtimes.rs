@@ -1,0 +1,187 @@
+//! Programs with more than one tokio runtime, or with none.
+
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use confidential_client::testing::{Application, LocalAuthority, ManualClock};
+use confidential_client::{ConfidentialClient, Error, TokenSource};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::support::{
+    CLIENT_ID, Provider, SCOPE, SECRET, TENANT, client_of, let_others_run, poll_once, scope,
+};
+
+fn runtime() -> Runtime {
+    let mut builder = Builder::new_current_thread();
+    builder.enable_all().build().unwrap()
+}
+
+/// An authority that is served whatever becomes of the test's own runtimes, and a client of it.
+fn served() -> (Runtime, LocalAuthority, ConfidentialClient) {
+    let server = Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let local = server.block_on(LocalAuthority::start()).unwrap();
+    let application = Application::new(CLIENT_ID).secret(SECRET);
+    let application = (0..50).fold(application, |application, number| {
+        application.role(format!("api://{number}"), "Run")
+    });
+    local.register(TENANT, application);
+    let client = client_of(&local).client_secret(SECRET).build().unwrap();
+    (server, local, client)
+}
+
+/// A synchronous program: a runtime for each job, whose connections go with it.
+#[test]
+fn a_runtime_for_each_job() {
+    let (_server, local, client) = served();
+    for job in 0..20 {
+        let token = runtime().block_on(client.acquire_token_for_client(scope(job)));
+        assert_eq!(token.unwrap().source(), TokenSource::IdentityProvider);
+        let token = runtime().block_on(client.acquire_token_for_client(scope(job)));
+        assert_eq!(token.unwrap().source(), TokenSource::Cache);
+    }
+    assert_eq!(local.token_requests().len(), 20);
+}
+
+/// The same with runtimes that have threads of their own.
+#[test]
+fn a_runtime_with_threads_for_each_job() {
+    let (_server, local, client) = served();
+    for job in 0..20 {
+        let mut builder = Builder::new_multi_thread();
+        let runtime = builder.worker_threads(2).enable_all().build().unwrap();
+        let (client, scope) = (client.clone(), scope(job));
+        let task =
+            runtime.spawn(async move { client.acquire_token_for_client(scope).await.unwrap() });
+        runtime.block_on(task).unwrap();
+        runtime.shutdown_background();
+    }
+    assert_eq!(local.token_requests().len(), 20);
+}
+
+/// Each thread has a runtime that stands still between its jobs, and whose connections nobody
+/// drives meanwhile: another thread's request must not wait for one.
+#[test]
+fn a_runtime_for_each_thread() {
+    let (_server, local, client) = served();
+    let threads: Vec<_> = (0..4)
+        .map(|_| {
+            let client = client.clone();
+            let (jobs, todo) = mpsc::channel::<usize>();
+            let (done, outcomes) = mpsc::channel();
+            thread::spawn(move || {
+                let runtime = runtime();
+                for job in todo {
+                    let token = runtime.block_on(client.acquire_token_for_client(scope(job)));
+                    done.send(token).unwrap();
+                }
+            });
+            (jobs, outcomes)
+        })
+        .collect();
+    for job in 0..20 {
+        let (jobs, outcomes) = &threads[job % 4];
+        jobs.send(job).unwrap();
+        outcomes.recv().unwrap().unwrap();
+    }
+    assert_eq!(local.token_requests().len(), 20);
+}
+
+#[test]
+fn a_flight_that_went_down_with_its_runtime_is_replaced() {
+    let provider = Provider::gated();
+    let client = provider.client();
+    let (first, second) = (runtime(), runtime());
+    first.block_on(async {
+        let mut caller = Box::pin(client.acquire_token_for_client(SCOPE));
+        assert!(poll_once(&mut caller).is_pending());
+        let_others_run().await;
+    });
+    assert_eq!(provider.requests(), 1);
+    let token = second.block_on(async {
+        let mut waiter = Box::pin(client.acquire_token_for_client(SCOPE));
+        assert!(poll_once(&mut waiter).is_pending());
+        let_others_run().await;
+        assert_eq!(provider.requests(), 1, "it joined");
+        first.shutdown_background();
+        provider.release();
+        waiter.await
+    });
+    assert_eq!(token.unwrap().secret(), "token-2");
+    assert_eq!(provider.requests(), 2);
+}
+
+/// The flight's runtime is there and never driven again; the waiter has a timer of its own (in
+/// tokio's paused time, over an in-memory transport).
+#[test]
+fn a_flight_on_a_stalled_runtime_is_given_up_and_replaced() {
+    let provider = Provider::gated();
+    let client = provider.client();
+    let paused = Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    let stalled = runtime();
+    stalled.block_on(async {
+        let mut caller = Box::pin(client.acquire_token_for_client(SCOPE));
+        assert!(poll_once(&mut caller).is_pending());
+        let_others_run().await;
+    });
+    provider.release();
+    let token = paused.block_on(client.acquire_token_for_client(SCOPE));
+    assert_eq!(token.unwrap().secret(), "token-2");
+}
+
+/// A renewal for which nobody waits goes down with its runtime: the next call starts another.
+#[test]
+fn a_renewal_that_went_down_with_its_runtime_is_replaced() {
+    let provider = Provider::gated();
+    let clock = ManualClock::new();
+    let client = provider.client_at(&clock);
+    let first = runtime();
+    first.block_on(async {
+        let mut caller = Box::pin(client.acquire_token_for_client(SCOPE));
+        assert!(poll_once(&mut caller).is_pending());
+        provider.release();
+        caller.await.unwrap();
+        clock.advance(Duration::from_secs(3400));
+        // The task is spawned and never polled.
+        assert!(poll_once(&mut Box::pin(client.acquire_token_for_client(SCOPE))).is_ready());
+    });
+    drop(first);
+    runtime().block_on(async {
+        client.acquire_token_for_client(SCOPE).await.unwrap();
+        let_others_run().await;
+        let token = client.acquire_token_for_client(SCOPE).await.unwrap();
+        assert_eq!(token.secret(), "token-2");
+    });
+}
+
+#[test]
+fn outside_a_runtime_a_hit_is_served_and_a_miss_says_what_is_missing() {
+    let provider = Provider::open();
+    let clock = ManualClock::new();
+    let client = provider.client_at(&clock);
+    let mut caller = Box::pin(client.acquire_token_for_client(SCOPE));
+    let std::task::Poll::Ready(Err(error)) = poll_once(&mut caller) else {
+        panic!("it is known at once");
+    };
+    assert!(matches!(error, Error::Config(_)), "{error:?}");
+    assert!(error.to_string().contains("no tokio runtime"), "{error}");
+    assert_eq!(provider.requests(), 0);
+
+    runtime()
+        .block_on(client.acquire_token_for_client(SCOPE))
+        .unwrap();
+    for (age, name) in [(0, "fresh"), (3400, "due, and not renewed here")] {
+        clock.advance(Duration::from_secs(age));
+        let mut caller = Box::pin(client.acquire_token_for_client(SCOPE));
+        assert!(poll_once(&mut caller).is_ready(), "{name}");
+    }
+    assert_eq!(provider.requests(), 1);
+}
