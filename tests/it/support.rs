@@ -31,7 +31,7 @@ pub struct Provider(Arc<State>);
 struct State {
     requests: Mutex<Vec<Request<Bytes>>>,
     answers: Mutex<VecDeque<Answer>>,
-    gate: Semaphore,
+    gate: Mutex<Arc<Semaphore>>,
 }
 
 type Answer = Result<Response<Bytes>, Box<dyn StdError + Send + Sync>>;
@@ -50,12 +50,17 @@ impl Provider {
         Self(Arc::new(State {
             requests: Mutex::default(),
             answers: Mutex::default(),
-            gate: Semaphore::new(0),
+            gate: Mutex::new(closed()),
         }))
     }
 
     pub fn release(&self) {
-        self.0.gate.close();
+        self.0.gate.lock().unwrap().close();
+    }
+
+    /// Answers no more, until the next [`release`](Self::release).
+    pub fn hold(&self) {
+        *self.0.gate.lock().unwrap() = closed();
     }
 
     /// The answer to a request that has none yet.
@@ -87,6 +92,11 @@ impl Provider {
         let mut form = url::form_urlencoded::parse(requests[request].body());
         form.find(|(key, _)| key == name)
             .map(|(_, value)| value.into_owned())
+    }
+
+    pub fn body(&self, request: usize) -> String {
+        let requests = self.0.requests.lock().unwrap();
+        String::from_utf8(requests[request].body().to_vec()).unwrap()
     }
 
     pub fn header(&self, request: usize, name: &str) -> Option<http::HeaderValue> {
@@ -126,6 +136,11 @@ impl Provider {
     }
 }
 
+/// Lets everybody wait, until it is closed.
+fn closed() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(0))
+}
+
 impl State {
     async fn send(&self, request: Request<Bytes>) -> Answer {
         let number = {
@@ -134,7 +149,8 @@ impl State {
             requests.len()
         };
         // Closed is open: nobody gets a permit, everybody goes on.
-        let _ = self.gate.acquire().await;
+        let gate = Arc::clone(&self.gate.lock().unwrap());
+        let _ = gate.acquire().await;
         let scripted = self.answers.lock().unwrap().pop_front();
         scripted.unwrap_or_else(|| Ok(success(&format!("token-{number}"), 3599)))
     }

@@ -1,0 +1,277 @@
+//! How many token requests there are at once, and what is counted.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use confidential_client::testing::ManualClock;
+use confidential_client::{CacheOptions, ConfidentialClient, Error, TokenRequest, TokenSource};
+use http::Request;
+use tokio::runtime::Builder;
+
+use crate::support::{
+    CLIENT_ID, Provider, SCOPE, SECRET, TENANT, let_others_run, poll_once, success,
+};
+
+fn at(tenant: usize) -> TokenRequest {
+    TokenRequest::new(SCOPE).tenant(format!("tenant-{tenant}.example"))
+}
+
+fn limited(provider: &Provider, at_once: usize) -> ConfidentialClient {
+    let options = CacheOptions::default().with_max_concurrent_requests(at_once);
+    provider.builder().cache(options).build().unwrap()
+}
+
+#[tokio::test]
+async fn no_more_requests_are_under_way_than_allowed() {
+    let (under_way, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (counted, peak) = (Arc::clone(&under_way), Arc::clone(&most));
+    let options = CacheOptions::default().with_max_concurrent_requests(3);
+    let client = ConfidentialClient::builder(CLIENT_ID)
+        .tenant(TENANT)
+        .client_secret(SECRET)
+        .cache(options)
+        .transport(move |_: Request<Bytes>| {
+            let (counted, peak) = (Arc::clone(&counted), Arc::clone(&peak));
+            async move {
+                peak.fetch_max(counted.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                let_others_run().await;
+                counted.fetch_sub(1, Ordering::SeqCst);
+                Ok(success("token", 3599))
+            }
+        })
+        .build()
+        .unwrap();
+    let tasks: Vec<_> = (0..200)
+        .map(|caller| {
+            let client = client.clone();
+            // Ten callers for each tenant.
+            tokio::spawn(async move { client.acquire_token_for_client(at(caller % 20)).await })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap().unwrap();
+    }
+    assert_eq!(most.load(Ordering::SeqCst), 3);
+    assert_eq!(client.stats().requests, 20);
+}
+
+#[tokio::test]
+async fn who_joins_a_request_waits_for_no_turn_and_who_is_dropped_takes_none() {
+    let provider = Provider::gated();
+    let client = limited(&provider, 1);
+    let caller = |tenant| Box::pin(client.acquire_token_for_client(at(tenant)));
+    let mut callers = [caller(1), caller(2), caller(1), caller(3)];
+    for caller in &mut callers {
+        assert!(poll_once(caller).is_pending());
+    }
+    let [first, dropped, joined, last] = callers;
+    let_others_run().await;
+    assert_eq!(provider.requests(), 1);
+    drop(dropped);
+    provider.release();
+    assert_eq!(first.await.unwrap().secret(), "token-1");
+    assert_eq!(joined.await.unwrap().secret(), "token-1");
+    assert_eq!(last.await.unwrap().secret(), "token-2");
+}
+
+#[tokio::test]
+async fn a_failed_request_gives_its_place_back() {
+    let provider = Provider::open();
+    let client = limited(&provider, 1);
+    for tenant in 0..2 {
+        provider.answer(400, r#"{"error":"invalid_scope"}"#);
+        client
+            .acquire_token_for_client(at(tenant))
+            .await
+            .unwrap_err();
+    }
+    client.acquire_token_for_client(at(2)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_renewal_without_room_is_left_for_later() {
+    let clock = ManualClock::new();
+    let provider = Provider::open();
+    let options = CacheOptions::default().with_max_concurrent_requests(1);
+    let builder = provider.builder().cache(options).clock(clock.clone());
+    let client = builder.build().unwrap();
+    client.acquire_token_for_client(at(1)).await.unwrap();
+    clock.advance(Duration::from_secs(3400));
+    provider.hold();
+    let mut other = Box::pin(client.acquire_token_for_client(at(2)));
+    assert!(poll_once(&mut other).is_pending());
+    for _ in 0..10 {
+        let token = client.acquire_token_for_client(at(1)).await.unwrap();
+        assert_eq!(token.secret(), "token-1");
+        let_others_run().await;
+    }
+    assert_eq!(provider.requests(), 2);
+    provider.release();
+    other.await.unwrap();
+    client.acquire_token_for_client(at(1)).await.unwrap();
+    let_others_run().await;
+    assert_eq!(provider.requests(), 3);
+}
+
+/// A request on a runtime that nobody drives any more does not keep its place for ever (in tokio's
+/// paused time, over an in-memory transport).
+#[test]
+fn a_place_on_a_stalled_runtime_is_taken_back() {
+    let provider = Provider::gated();
+    let client = limited(&provider, 1);
+    let runtime = |paused| {
+        let mut builder = Builder::new_current_thread();
+        builder.enable_all().start_paused(paused).build().unwrap()
+    };
+    let (stalled, second) = (runtime(false), runtime(true));
+    stalled.block_on(async {
+        let mut caller = Box::pin(client.acquire_token_for_client(at(1)));
+        assert!(poll_once(&mut caller).is_pending());
+        let_others_run().await;
+    });
+    provider.release();
+    second.block_on(async {
+        for tenant in 2..5 {
+            client.acquire_token_for_client(at(tenant)).await.unwrap();
+        }
+    });
+    stalled.block_on(let_others_run());
+    second.block_on(async {
+        // The place that came back late was not given twice.
+        provider.hold();
+        let mut callers =
+            [6, 7].map(|tenant| Box::pin(client.acquire_token_for_client(at(tenant))));
+        for caller in &mut callers {
+            assert!(poll_once(caller).is_pending());
+        }
+        let before = provider.requests();
+        let_others_run().await;
+        assert_eq!(provider.requests(), before + 1);
+    });
+}
+
+#[test]
+fn a_limit_of_nothing_is_refused() {
+    let options = CacheOptions::default().with_max_concurrent_requests(0);
+    let error = Provider::open().builder().cache(options).build();
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("allow at least one"), "{error}");
+}
+
+/// A host that is down is asked by one at a time, whoever comes.
+#[tokio::test]
+async fn a_host_that_is_down_is_left_alone() {
+    let clock = ManualClock::new();
+    let provider = Provider::open();
+    let client = provider.client_at(&clock);
+    client.acquire_token_for_client(at(0)).await.unwrap();
+    clock.advance(Duration::from_secs(3400));
+    for _ in 0..4 {
+        provider.answer(503, "");
+    }
+    for tenant in 1..1_000 {
+        let error = client
+            .acquire_token_for_client(at(tenant))
+            .await
+            .unwrap_err();
+        assert_eq!(error.status().unwrap(), 503);
+        assert!(error.retry_after().unwrap() <= Duration::from_secs(2));
+        let token = client.acquire_token_for_client(at(0)).await.unwrap();
+        assert_eq!(token.source(), TokenSource::Cache);
+        let_others_run().await;
+    }
+    assert_eq!(provider.requests(), 1 + 3);
+
+    // The probe fails, the next succeeds and opens the way for all.
+    clock.advance(Duration::from_secs(2));
+    client.acquire_token_for_client(at(1)).await.unwrap_err();
+    client.acquire_token_for_client(at(2)).await.unwrap_err();
+    assert_eq!(provider.requests(), 1 + 4);
+    clock.advance(Duration::from_secs(3));
+    for tenant in (0..1_000).rev() {
+        client.acquire_token_for_client(at(tenant)).await.unwrap();
+    }
+    let_others_run().await;
+    assert_eq!(provider.requests(), 1 + 4 + 1_000);
+}
+
+#[tokio::test]
+async fn clearing_opens_the_way_to_the_host() {
+    let provider = Provider::open();
+    let client = provider.client();
+    for tenant in 0..3 {
+        provider.fail("connection refused");
+        client
+            .acquire_token_for_client(at(tenant))
+            .await
+            .unwrap_err();
+    }
+    let error = client.acquire_token_for_client(at(4)).await.unwrap_err();
+    assert!(matches!(error, Error::Transport(_)), "{error:?}");
+    client.clear();
+    client.acquire_token_for_client(at(4)).await.unwrap();
+}
+
+/// What says nothing about the host does not close the way to it.
+#[tokio::test]
+async fn refusals_and_throttling_are_each_slots_own() {
+    let provider = Provider::open();
+    let client = provider.client();
+    for tenant in 0..20 {
+        match tenant % 2 {
+            0 => provider.answer(429, ""),
+            _ => provider.answer(400, r#"{"error":"unauthorized_client"}"#),
+        }
+        client
+            .acquire_token_for_client(at(tenant))
+            .await
+            .unwrap_err();
+    }
+    assert_eq!(provider.requests(), 20);
+}
+
+#[tokio::test]
+async fn everything_but_a_hit_is_counted() {
+    let clock = ManualClock::new();
+    let provider = Provider::open();
+    let options = CacheOptions::default().with_max_entries(2);
+    let builder = provider.builder().cache(options).clock(clock.clone());
+    let client = builder.build().unwrap();
+    for tenant in [1, 1, 2, 3] {
+        client.acquire_token_for_client(at(tenant)).await.unwrap();
+    }
+    provider.answer(401, r#"{"error":"invalid_client"}"#);
+    provider.answer(429, "");
+    provider.answer(200, "<html>");
+    provider.fail("connection refused");
+    for tenant in [4, 5, 6, 7, 7] {
+        client
+            .acquire_token_for_client(at(tenant))
+            .await
+            .unwrap_err();
+    }
+    let token = client.acquire_token_for_client(at(8)).await.unwrap();
+    clock.advance(Duration::from_secs(3400));
+    client.acquire_token_for_client(at(8)).await.unwrap();
+    let_others_run().await;
+    client.invalidate(&token);
+    client.acquire_token_for_client(at(8)).await.unwrap();
+
+    let stats = client.stats();
+    assert_eq!(stats.misses, 3 + 5 + 1);
+    assert_eq!(stats.requests, 3 + 4 + 1 + 1);
+    assert_eq!(stats.requests, provider.requests() as u64);
+    assert_eq!(stats.renewals, 1);
+    assert_eq!(stats.evictions, 1 + 4 + 1);
+    let errors = [
+        stats.config_errors,
+        stats.credential_errors,
+        stats.transport_errors,
+        stats.server_errors,
+        stats.throttled_errors,
+        stats.invalid_response_errors,
+    ];
+    assert_eq!(errors, [0, 0, 1, 1, 1, 1]);
+}

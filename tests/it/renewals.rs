@@ -1,0 +1,254 @@
+//! Renewals that a caller asks for, because an API turned a token down or for reasons of its own.
+
+use std::time::Duration;
+
+use confidential_client::testing::ManualClock;
+use confidential_client::{AccessToken, ConfidentialClient, Error, TokenRequest, TokenSource};
+
+use crate::support::{Provider, SCOPE, let_others_run, poll_once};
+
+const CLAIMS: &str = r#"{"access_token":{"nbf":{"essential":true,"value":"1604106651"}}}"#;
+const OTHER_CLAIMS: &str = r#"{"access_token":{"acrs":{"essential":true,"value":"c1"}}}"#;
+
+fn request() -> TokenRequest {
+    TokenRequest::new(SCOPE)
+}
+
+async fn acquire(client: &ConfidentialClient, request: TokenRequest) -> Result<String, Error> {
+    let token = client.acquire_token_for_client(request).await?;
+    Ok(token.secret().to_owned())
+}
+
+/// Callers who have all been turned down with `token-1`, and then have the answer they are given.
+async fn turned_down(
+    provider: &Provider,
+    client: &ConfidentialClient,
+    request: impl Fn(usize, &AccessToken) -> TokenRequest,
+) -> Vec<String> {
+    let token = client.acquire_token_for_client(SCOPE).await.unwrap();
+    provider.hold();
+    let mut callers: Vec<_> = (0..1_000)
+        .map(|number| Box::pin(client.acquire_token_for_client(request(number, &token))))
+        .collect();
+    for caller in &mut callers {
+        assert!(poll_once(caller).is_pending());
+    }
+    provider.release();
+    let mut secrets = Vec::new();
+    for caller in callers {
+        secrets.push(caller.await.unwrap().secret().to_owned());
+    }
+    secrets
+}
+
+/// failures.md M20.
+#[tokio::test]
+async fn one_revocation_is_one_request_however_many_callers() {
+    let provider = Provider::open();
+    let client = provider.client();
+    let secrets = turned_down(&provider, &client, |_, token| {
+        request().claims(CLAIMS).rejected_token(token)
+    })
+    .await;
+    assert!(secrets.iter().all(|secret| secret == "token-2"));
+    assert_eq!(provider.requests(), 2);
+    assert_eq!(provider.field(0, "claims"), None);
+    assert_eq!(provider.field(1, "claims").as_deref(), Some(CLAIMS));
+    let body = provider.body(1);
+    let (scope, claims) = (
+        body.find("&scope=").unwrap(),
+        body.find("&claims=").unwrap(),
+    );
+    assert!(scope < claims && claims < body.find("&grant_type=").unwrap());
+}
+
+#[tokio::test]
+async fn two_different_challenges_are_two_requests() {
+    let provider = Provider::open();
+    let client = provider.client();
+    let secrets = turned_down(&provider, &client, |number, token| {
+        let claims = [CLAIMS, OTHER_CLAIMS][number % 2];
+        request().claims(claims).rejected_token(token)
+    })
+    .await;
+    for (number, secret) in secrets.iter().enumerate() {
+        assert_eq!(secret, ["token-2", "token-3"][number % 2]);
+    }
+    assert_eq!(provider.requests(), 3);
+    assert_eq!(provider.field(2, "claims").as_deref(), Some(OTHER_CLAIMS));
+}
+
+#[tokio::test]
+async fn a_token_that_was_turned_down_is_renewed_once() {
+    let provider = Provider::open();
+    let client = provider.client();
+    let secrets = turned_down(&provider, &client, |_, token| {
+        request().rejected_token(token)
+    })
+    .await;
+    assert!(secrets.iter().all(|secret| secret == "token-2"));
+    assert_eq!(provider.requests(), 2);
+}
+
+/// An API that takes no token at all.
+#[tokio::test]
+async fn an_api_that_turns_everything_down_is_no_storm() {
+    let clock = ManualClock::new();
+    let provider = Provider::open();
+    let client = provider.client_at(&clock);
+    let mut token = client.acquire_token_for_client(SCOPE).await.unwrap();
+    for round in 0..600 {
+        let again = match round % 3 {
+            0 => request().rejected_token(&token),
+            1 => request().rejected_token(&token).claims(CLAIMS),
+            _ => {
+                client.invalidate(&token);
+                request()
+            }
+        };
+        token = client.acquire_token_for_client(again).await.unwrap();
+        clock.advance(Duration::from_secs(1));
+    }
+    let requests = provider.requests();
+    assert!((20..=42).contains(&requests), "{requests} in ten minutes");
+}
+
+/// failures.md F13.
+#[tokio::test]
+async fn a_thousand_reports_of_one_token_are_one_renewal() {
+    let provider = Provider::open();
+    let client = provider.client();
+    let bound = client.token_provider(SCOPE).unwrap();
+    let first = bound.token().await.unwrap();
+    for _ in 0..1_000 {
+        client.invalidate(&first);
+        assert_ne!(bound.token().await.unwrap().secret(), first.secret());
+    }
+    assert_eq!(provider.requests(), 2);
+}
+
+#[tokio::test]
+async fn an_invalidated_token_is_gone_from_memory_alone() {
+    let provider = Provider::open();
+    let client = provider.client();
+    let other = request().tenant("fabrikam.com");
+    let token = client.acquire_token_for_client(SCOPE).await.unwrap();
+    client.acquire_token_for_client(&other).await.unwrap();
+    client.invalidate(&token);
+    assert!(client.token_provider(SCOPE).unwrap().cached().is_none());
+    assert!(client.token_provider(&other).unwrap().cached().is_some());
+    assert_eq!(token.secret(), "token-1");
+
+    // Of a client that never had it.
+    provider.client().invalidate(&token);
+}
+
+#[tokio::test]
+async fn a_rejected_token_is_not_served_when_its_renewal_fails() {
+    let clock = ManualClock::new();
+    let provider = Provider::open();
+    let client = provider.client_at(&clock);
+    let token = client.acquire_token_for_client(SCOPE).await.unwrap();
+    for again in [
+        request().rejected_token(&token),
+        request().claims(CLAIMS),
+        request().claims(CLAIMS).rejected_token(&token),
+    ] {
+        provider.fail("connection refused");
+        for _ in 0..3 {
+            let error = acquire(&client, again.clone()).await.unwrap_err();
+            assert!(matches!(error, Error::Transport(_)), "{error:?}");
+        }
+        assert_eq!(acquire(&client, request()).await.unwrap(), "token-1");
+        clock.advance(Duration::from_secs(30));
+    }
+    assert_eq!(provider.requests(), 4);
+}
+
+#[tokio::test]
+async fn a_forced_refresh_asks_and_keeps_what_there_is_if_that_fails() {
+    let clock = ManualClock::new();
+    let provider = Provider::open();
+    let client = provider.client_at(&clock);
+    acquire(&client, request()).await.unwrap();
+    let forced = || client.acquire_token_for_client(request().force_refresh());
+    let token = forced().await.unwrap();
+    assert_eq!(token.secret(), "token-2");
+    assert_eq!(token.source(), TokenSource::IdentityProvider);
+
+    provider.answer_with(
+        http::Response::builder()
+            .status(429)
+            .header("retry-after", 60)
+            .body("".into())
+            .unwrap(),
+    );
+    for _ in 0..60 {
+        let token = forced().await.unwrap();
+        assert_eq!(
+            (token.secret(), token.source()),
+            ("token-2", TokenSource::Cache)
+        );
+        clock.advance(Duration::from_secs(1));
+    }
+    assert_eq!(provider.requests(), 3, "Retry-After is heeded");
+    assert_eq!(forced().await.unwrap().secret(), "token-4");
+
+    clock.advance(Duration::from_secs(3600));
+    provider.fail("connection refused");
+    forced().await.unwrap_err();
+}
+
+#[tokio::test]
+async fn a_forced_refresh_joins_a_renewal_under_way() {
+    let clock = ManualClock::new();
+    let provider = Provider::open();
+    let client = provider.client_at(&clock);
+    acquire(&client, request()).await.unwrap();
+    provider.hold();
+    clock.advance(Duration::from_secs(3400));
+    acquire(&client, request()).await.unwrap();
+    let mut forced = Box::pin(acquire(&client, request().force_refresh()));
+    assert!(poll_once(&mut forced).is_pending());
+    provider.release();
+    assert_eq!(forced.await.unwrap(), "token-2");
+    assert_eq!(provider.requests(), 2);
+}
+
+#[tokio::test]
+async fn a_token_with_too_little_left_is_renewed_first() {
+    let clock = ManualClock::new();
+    let provider = Provider::open();
+    let client = provider.client_at(&clock);
+    let lasting = request().min_remaining(Duration::from_secs(1800));
+    let bound = client.token_provider(&lasting).unwrap();
+    assert_eq!(bound.token().await.unwrap().secret(), "token-1");
+    clock.advance(Duration::from_secs(1700));
+    assert_eq!(bound.token().await.unwrap().secret(), "token-1");
+    clock.advance(Duration::from_secs(100));
+    assert!(bound.cached().is_none());
+    assert_eq!(acquire(&client, request()).await.unwrap(), "token-1");
+
+    provider.fail("connection refused");
+    let token = bound.token().await.unwrap();
+    assert_eq!(
+        (token.secret(), token.source()),
+        ("token-1", TokenSource::Cache)
+    );
+    clock.advance(Duration::from_secs(2));
+    assert_eq!(bound.token().await.unwrap().secret(), "token-3");
+}
+
+#[tokio::test]
+async fn a_token_that_is_always_too_short_is_not_renewed_in_a_circle() {
+    let clock = ManualClock::new();
+    let provider = Provider::open();
+    let client = provider.client_at(&clock);
+    let lasting = request().min_remaining(Duration::from_secs(7200));
+    for _ in 0..3600 {
+        client.acquire_token_for_client(&lasting).await.unwrap();
+        let_others_run().await;
+        clock.advance(Duration::from_secs(1));
+    }
+    assert_eq!(provider.requests(), 3, "at half the life of each");
+}
