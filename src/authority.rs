@@ -177,13 +177,23 @@ impl Tenant {
                 "the tenant {tenant:?} is neither an id nor a domain; use the directory's GUID or a domain such as 'contoso.onmicrosoft.com'"
             )));
         }
+        let as_asked = Arc::<str>::from(tenant);
+        let folded = tenant.to_ascii_lowercase();
         Ok(Self {
-            as_asked: tenant.into(),
-            folded: tenant.to_ascii_lowercase().into(),
+            folded: if folded == tenant {
+                Arc::clone(&as_asked)
+            } else {
+                folded.into()
+            },
+            as_asked,
         })
     }
 
     pub(crate) fn as_str(&self) -> &str {
+        &self.as_asked
+    }
+
+    pub(crate) fn as_asked(&self) -> &Arc<str> {
         &self.as_asked
     }
 

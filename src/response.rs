@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,8 +20,8 @@ use refusal::{oauth_error, refusal};
 /// What a token response is read against: the request it answers.
 pub(crate) struct Asked<'a> {
     pub(crate) key: Key,
-    pub(crate) tenant: Option<&'a str>,
-    pub(crate) scopes: &'a str,
+    pub(crate) tenant: Option<&'a Arc<str>>,
+    pub(crate) scopes: &'a Arc<str>,
     pub(crate) correlation_id: &'a str,
     pub(crate) proof: &'a Proof,
 }
@@ -80,8 +81,8 @@ fn success(
     };
     let refresh_in = body.get("refresh_in").and_then(number);
     let scopes = match body.get("scope").and_then(Value::as_str) {
-        Some(granted) if !granted.trim().is_empty() => granted,
-        _ => asked.scopes,
+        Some(granted) if !granted.trim().is_empty() && granted != &**asked.scopes => granted.into(),
+        _ => Arc::clone(asked.scopes),
     };
     let lifetime = Lifetime::new(expires_in, refresh_in.map(Duration::from_secs), now, jitter);
     match Issued::new(
@@ -89,7 +90,7 @@ fn success(
         token,
         lifetime,
         scopes,
-        asked.tenant,
+        asked.tenant.cloned(),
         asked.correlation_id,
     ) {
         Some(issued) => Ok(issued),
@@ -181,8 +182,8 @@ mod tests {
         let key = Issued::sample("t", "x", 1, now).key().clone();
         let asked = Asked {
             key: key.clone(),
-            tenant: Some("t"),
-            scopes: "asked/.default",
+            tenant: Some(&"t".into()),
+            scopes: &"asked/.default".into(),
             correlation_id: "our-id",
             proof: &Proof::Secret(Secret::from("hunter2 &")),
         };

@@ -11,7 +11,7 @@ use crate::error::Error;
 /// [RFC 6749 section 3.3]: https://www.rfc-editor.org/rfc/rfc6749#section-3.3
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Scopes {
-    wire: String,
+    wire: Arc<str>,
     set: ScopeSet,
 }
 
@@ -23,22 +23,30 @@ pub(crate) struct ScopeSet(Arc<str>);
 impl Scopes {
     /// Adds a scope, or several with spaces between them; one that is there already stays once.
     pub(crate) fn add(&mut self, scopes: &str) {
+        let mut all: Vec<&str> = self.iter().collect();
         for scope in scopes.split_ascii_whitespace() {
-            if self.iter().any(|known| known == scope) {
-                continue;
+            if !all.contains(&scope) {
+                all.push(scope);
             }
-            if !self.wire.is_empty() {
-                self.wire.push(' ');
-            }
-            self.wire.push_str(scope);
         }
-        let mut sorted: Vec<&str> = self.iter().collect();
-        sorted.sort_unstable();
-        self.set = ScopeSet(sorted.join(" ").into());
+        let wire = Arc::<str>::from(all.join(" "));
+        all.sort_unstable();
+        let sorted = all.join(" ");
+        // One text for both, as there mostly is one scope.
+        self.set = ScopeSet(if *sorted == *wire {
+            Arc::clone(&wire)
+        } else {
+            sorted.into()
+        });
+        self.wire = wire;
     }
 
     /// What goes over the wire: the caller's order.
     pub(crate) fn as_str(&self) -> &str {
+        &self.wire
+    }
+
+    pub(crate) fn wire(&self) -> &Arc<str> {
         &self.wire
     }
 

@@ -159,8 +159,8 @@ pub(crate) struct Issued {
     credentials: Arc<str>,
     authorization: HeaderValue,
     pub(crate) lifetime: Lifetime,
-    scopes: Box<str>,
-    tenant: Option<Box<str>>,
+    scopes: Arc<str>,
+    tenant: Option<Arc<str>>,
     correlation_id: Box<str>,
 }
 
@@ -170,8 +170,8 @@ impl Issued {
         key: Key,
         token: &str,
         lifetime: Lifetime,
-        scopes: &str,
-        tenant: Option<&str>,
+        scopes: Arc<str>,
+        tenant: Option<Arc<str>>,
         correlation_id: &str,
     ) -> Option<Self> {
         let credentials: Arc<str> = format!("{SCHEME}{token}").into();
@@ -183,8 +183,8 @@ impl Issued {
             credentials,
             authorization,
             lifetime,
-            scopes: scopes.into(),
-            tenant: tenant.map(Into::into),
+            scopes,
+            tenant,
             correlation_id: correlation_id.into(),
         })
     }
@@ -213,13 +213,14 @@ impl Issued {
 
     /// A token for `tenant` that lives `seconds` from `now`.
     pub(crate) fn sample(tenant: &str, token: &str, seconds: u64, now: Now) -> Self {
+        let tenant = Arc::<str>::from(tenant);
         let key = Key {
-            tenant: tenant.into(),
+            tenant: Arc::clone(&tenant),
             scopes: ScopeSet::default(),
             kind: Kind::Application,
         };
         let lifetime = Lifetime::new(Duration::from_secs(seconds), None, now, 0.0);
-        Self::new(key, token, lifetime, "s", Some(tenant), "c").expect("a plain token")
+        Self::new(key, token, lifetime, "s".into(), Some(tenant), "c").expect("a plain token")
     }
 }
 
@@ -404,6 +405,6 @@ mod tests {
     fn a_token_that_cannot_be_a_header_value_is_no_token() {
         let now = TimeSource::System.now();
         let sample = Issued::sample("t", "a", 60, now);
-        assert!(Issued::new(sample.key, "a\nb", sample.lifetime, "s", None, "c").is_none());
+        assert!(Issued::new(sample.key, "a\nb", sample.lifetime, "s".into(), None, "c").is_none());
     }
 }

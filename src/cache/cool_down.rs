@@ -3,31 +3,45 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::time::{Deadline, Now};
 
-/// The memory of the last failure, and for how long it is everybody's answer.
+/// The memory of the last failure, and for how long it is everybody's answer. Small where there was
+/// none.
 #[derive(Default)]
-pub(super) struct CoolDown {
-    last: Option<(Error, Deadline)>,
+pub(super) struct CoolDown(Option<Box<Last>>);
+
+struct Last {
+    error: Error,
+    over: Deadline,
+    /// How many of the kind there were in a row.
     failures: u32,
 }
 
 impl CoolDown {
+    pub(super) fn is_over(&self, now: &Now) -> bool {
+        self.0.as_ref().is_none_or(|last| last.over.reached(now))
+    }
+
     /// The last failure, as long as it answers for the next attempt.
     pub(super) fn answer(&self, now: &Now) -> Option<Error> {
-        let (error, over) = self.last.as_ref()?;
-        (!over.reached(now)).then(|| error.with_retry_after(over.remaining(now)))
+        let last = self.0.as_ref().filter(|last| !last.over.reached(now))?;
+        Some(last.error.with_retry_after(last.over.remaining(now)))
     }
 
     /// Remembers a failure, and gives it back with for how long. `jitter` is from 0 to 1.
     pub(super) fn begin(&mut self, error: Error, now: &Now, jitter: f64) -> Error {
         // Failures of one kind add up: after an outage, a refusal is the first of its own.
-        let last = self.last.as_ref();
-        if last.is_some_and(|(last, _)| last.is_transient() != error.is_transient()) {
-            self.failures = 0;
-        }
-        self.failures = self.failures.saturating_add(1);
-        let length = length(&error, self.failures, jitter);
+        let failures = match &self.0 {
+            Some(last) if last.error.is_transient() == error.is_transient() => {
+                last.failures.saturating_add(1)
+            }
+            _ => 1,
+        };
+        let length = length(&error, failures, jitter);
         let error = error.with_retry_after(length);
-        self.last = Some((error.clone(), now.plus(length)));
+        self.0 = Some(Box::new(Last {
+            error: error.clone(),
+            over: now.plus(length),
+            failures,
+        }));
         error
     }
 }

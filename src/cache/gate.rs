@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::cool_down::transient;
 use super::slot::OVERDUE;
@@ -58,19 +58,15 @@ impl Gate {
         let Some(down) = &mut state.down else {
             return Ok(());
         };
-        let probe = down.probe.as_ref();
-        let wait = if probe.is_some_and(|probe| now.monotonic < probe.overdue) {
-            transient(1, 0.0)
-        } else if down.next_probe.reached(now) {
-            down.probe = Some(Probe {
-                flight,
-                overdue: now.monotonic + OVERDUE,
-            });
-            return Ok(());
-        } else {
-            down.next_probe.remaining(now)
-        };
-        Err(down.error.with_retry_after(wait))
+        let passed = down.pass(flight, now);
+        passed.map_err(|wait| down.error.with_retry_after(wait))
+    }
+
+    /// Whether a flight that nobody waits for may go.
+    pub(super) fn lets_through(&self, flight: FlightId, now: &Now) -> bool {
+        let mut state = self.lock();
+        let down = state.down.as_mut();
+        down.is_none_or(|down| down.pass(flight, now).is_ok())
     }
 
     /// Learns from what a flight brought; whether the host is from now on taken to be down.
@@ -105,6 +101,26 @@ impl Gate {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing panics while it is held; were it so, every field is still whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Down {
+    /// # Errors
+    ///
+    /// For how long to wait.
+    fn pass(&mut self, flight: FlightId, now: &Now) -> Result<(), Duration> {
+        let probe = self.probe.as_ref();
+        if probe.is_some_and(|probe| now.monotonic < probe.overdue) {
+            return Err(transient(1, 0.0));
+        }
+        if !self.next_probe.reached(now) {
+            return Err(self.next_probe.remaining(now));
+        }
+        self.probe = Some(Probe {
+            flight,
+            overdue: now.monotonic + OVERDUE,
+        });
+        Ok(())
     }
 }
 
@@ -169,8 +185,6 @@ const IN_A_ROW: usize = 3;
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use http::StatusCode;
 
     use super::*;

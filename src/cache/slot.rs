@@ -29,7 +29,8 @@ pub(crate) struct Slot<F> {
 }
 
 struct State<F> {
-    flight: Option<Running<F>>,
+    /// Boxed, as most slots have none most of the time.
+    flight: Option<Box<Running<F>>>,
     /// How many flights have started: the number of the latest.
     generation: u64,
     cool_down: CoolDown,
@@ -153,13 +154,12 @@ impl<F: Clone> Slot<F> {
         if let Answer::Fresh(_) = self.get(now, &Demands::NONE) {
             return;
         }
-        if state.running(now).is_some()
-            || state.cool_down.answer(now).is_some()
-            || gate.pass(self.flight_id(state.next()), now).is_err()
+        if state.running(now).is_none()
+            && state.cool_down.is_over(now)
+            && gate.lets_through(self.flight_id(state.next()), now)
         {
-            return;
+            state.start(now, &Demands::NONE, launch);
         }
-        state.start(now, &Demands::NONE, launch);
     }
 
     /// Takes what a flight brought, and gives back what its passengers are to be told: of an error,
@@ -219,7 +219,7 @@ impl<F: Clone> Slot<F> {
 
     /// Whether there is neither a token to serve nor a failure to remember.
     pub(crate) fn is_idle(&self, now: &Now) -> bool {
-        self.usable(now).is_none() && self.lock().cool_down.answer(now).is_none()
+        self.usable(now).is_none() && self.lock().cool_down.is_over(now)
     }
 
     /// Forgets the token and the last failure; a flight under way goes on.
@@ -266,7 +266,7 @@ impl<F: Clone> Slot<F> {
 impl<F: Clone> State<F> {
     fn running(&self, now: &Now) -> Option<&Running<F>> {
         self.flight
-            .as_ref()
+            .as_deref()
             .filter(|running| now.monotonic < running.overdue)
     }
 
@@ -284,17 +284,17 @@ impl<F: Clone> State<F> {
         self.generation = self.next();
         let replaced = self.flight.take().map(|running| running.handle);
         let handle = launch(self.generation, replaced);
-        self.flight = Some(Running {
+        self.flight = Some(Box::new(Running {
             generation: self.generation,
             handle: handle.clone(),
             overdue: now.monotonic + OVERDUE,
             claims: demands.claims().cloned(),
             after_rejection: demands.are_of_a_rejection(),
-        });
+        }));
         (self.generation, handle)
     }
 
-    fn end(&mut self, generation: u64) -> Option<Running<F>> {
+    fn end(&mut self, generation: u64) -> Option<Box<Running<F>>> {
         // By generation: what ends may have been replaced.
         self.flight
             .take_if(|running| running.generation == generation)

@@ -105,8 +105,8 @@ impl Services {
         // The clock was read before the request went out: a token lives from when it was issued.
         let asked = Asked {
             key: call.key.clone(),
-            tenant,
-            scopes: call.request.requested_scopes().as_str(),
+            tenant: call.tenant.as_ref().map(Tenant::as_asked),
+            scopes: call.request.requested_scopes().wire(),
             correlation_id: id,
             proof: &proof,
         };

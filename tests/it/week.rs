@@ -135,6 +135,7 @@ fn a_week_of_weather() -> Vec<(Range<u64>, Weather)> {
 /// No caller sees an error as long as there is a token that is good; nobody is asked more often
 /// than it takes; and nobody comes in herds.
 #[tokio::test]
+#[expect(clippy::print_stdout, reason = "its figures are worth reading")]
 async fn a_week_of_bad_minutes() {
     let clock = ManualClock::new();
     let provider = Arc::new(Provider {
