@@ -15,6 +15,7 @@ use crate::token::{AccessToken, Issued, Key, Kind, TokenSource};
 
 mod services;
 
+use services::Errand;
 pub(crate) use services::Services;
 
 /// A confidential client: an application that can keep a credential, and proves its identity with
@@ -225,9 +226,8 @@ impl ConfidentialClient {
         match slot.get(&self.0.services.clock.now(), &call.demands) {
             Answer::Fresh(issued) => hand_out(issued, call, TokenSource::Cache),
             Answer::Stale(issued) => {
-                self.0.cache.renew(slot, |deadline| {
-                    self.fetch(&call.without_demands(), deadline)
-                });
+                let renewal = |deadline| self.fetch(slot, call, &Demands::NONE, deadline);
+                self.0.cache.renew(slot, renewal);
                 hand_out(issued, call, TokenSource::Cache)
             }
             Answer::Wait => Box::pin(self.wait(slot, call)).await,
@@ -245,41 +245,39 @@ impl ConfidentialClient {
     }
 
     async fn wait(&self, slot: &Arc<Slot>, call: &Call) -> Result<AccessToken, Error> {
-        let (issued, source) = self
-            .0
-            .cache
-            .wait(slot, &call.demands, |deadline| self.fetch(call, deadline))
-            .await?;
+        let demands = &call.demands;
+        let fetch = |deadline| self.fetch(slot, call, demands, deadline);
+        let (issued, source) = self.0.cache.wait(slot, demands, fetch).await?;
         hand_out(issued, call, source)
     }
 
-    /// The future of a flight.
+    /// The future of a flight. A renewal, which nobody waits for, goes without what the caller
+    /// demands.
     fn fetch(
         &self,
+        slot: &Slot,
         call: &Call,
+        demands: &Demands,
         deadline: Instant,
     ) -> impl Future<Output = Result<Issued, Error>> + use<> {
         let services = Arc::clone(&self.0.services);
-        let call = call.clone();
+        let errand = Errand {
+            key: Arc::clone(slot.key()),
+            tenant: call.tenant.clone(),
+            scopes: Arc::clone(call.request.requested_scopes().wire()),
+            claims: demands.claims().cloned(),
+            correlation_id: call.correlation_id.unwrap_or_else(Uuid::new_v4).to_string(),
+        };
         async move {
-            let id = call.correlation_id.unwrap_or_else(Uuid::new_v4).to_string();
-            match timeout_at(deadline, services.request_token(&call, &id, deadline)).await {
+            match timeout_at(deadline, services.request_token(&errand, deadline)).await {
                 Ok(result) => result,
-                Err(_) => Err(too_late(&id)),
+                Err(_) => Err(too_late(&errand.correlation_id)),
             }
         }
     }
 }
 
 impl Call {
-    /// The same for a renewal, which nobody waits for.
-    fn without_demands(&self) -> Self {
-        Self {
-            demands: Demands::NONE,
-            ..self.clone()
-        }
-    }
-
     fn check_for_provider(&self) -> Result<(), Error> {
         let belongs_to_one = match () {
             () if self.correlation_id.is_some() => "a correlation id",

@@ -367,9 +367,9 @@ mod tests {
     fn a_request_is_a_value_that_changes_for_nobody_else() {
         let first = TokenRequest::new("a");
         let second = first.clone().scopes(["b"]).tenant("t");
-        assert_eq!(first.requested_scopes().as_str(), "a");
+        assert_eq!(&**first.requested_scopes().wire(), "a");
         assert!(first.requested_tenant().unwrap().is_none());
-        assert_eq!(second.requested_scopes().as_str(), "a b");
+        assert_eq!(&**second.requested_scopes().wire(), "a b");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use refusal::{oauth_error, refusal};
 
 /// What a token response is read against: the request it answers.
 pub(crate) struct Asked<'a> {
-    pub(crate) key: Key,
+    pub(crate) key: &'a Arc<Key>,
     pub(crate) tenant: Option<&'a Arc<str>>,
     pub(crate) scopes: &'a Arc<str>,
     pub(crate) correlation_id: &'a str,
@@ -86,7 +86,7 @@ fn success(
     };
     let lifetime = Lifetime::new(expires_in, refresh_in.map(Duration::from_secs), now, jitter);
     match Issued::new(
-        asked.key.clone(),
+        Arc::clone(asked.key),
         token,
         lifetime,
         scopes,
@@ -179,9 +179,9 @@ mod tests {
         }
         let response = response.body(Bytes::copy_from_slice(body)).unwrap();
         let now = *NOW;
-        let key = Issued::sample("t", "x", 1, now).key().clone();
+        let key = Key::sample("t");
         let asked = Asked {
-            key: key.clone(),
+            key: &key,
             tenant: Some(&"t".into()),
             scopes: &"asked/.default".into(),
             correlation_id: "our-id",

@@ -20,6 +20,12 @@ pub(crate) struct Scopes {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct ScopeSet(Arc<str>);
 
+impl ScopeSet {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 impl Scopes {
     /// Adds a scope, or several with spaces between them; one that is there already stays once.
     pub(crate) fn add(&mut self, scopes: &str) {
@@ -42,10 +48,6 @@ impl Scopes {
     }
 
     /// What goes over the wire: the caller's order.
-    pub(crate) fn as_str(&self) -> &str {
-        &self.wire
-    }
-
     pub(crate) fn wire(&self) -> &Arc<str> {
         &self.wire
     }
@@ -135,7 +137,7 @@ mod tests {
 
     #[test]
     fn the_wire_keeps_the_callers_order() {
-        assert_eq!(scopes(&["b", "a", "b c"]).as_str(), "b a c");
+        assert_eq!(&**scopes(&["b", "a", "b c"]).wire(), "b a c");
     }
 
     #[test]

@@ -93,8 +93,8 @@ impl Special {
     /// Whether enough is left of it; or, where it never had as much, the first half of its life is
     /// not over: the next would be no longer.
     fn lasts(&self, issued: &Issued, now: &Now) -> bool {
-        let left = issued.lifetime.unusable.remaining(now);
-        let whole = issued.lifetime.whole;
+        let left = issued.lifetime.remaining(now);
+        let whole = issued.lifetime.whole();
         left >= self.min_remaining || (whole < self.min_remaining && left > whole / 2)
     }
 }

@@ -173,7 +173,7 @@ impl Seat {
     fn warn(&self, error: &Error, now: &Now) {
         let left = match self.slot.get(now, &Demands::NONE) {
             Answer::Fresh(issued) | Answer::Stale(issued) => {
-                Some(issued.lifetime.unusable.remaining(now).as_secs())
+                Some(issued.lifetime.remaining(now).as_secs())
             }
             Answer::Wait => None,
         };

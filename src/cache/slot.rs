@@ -8,7 +8,7 @@ use super::ration::Ration;
 use super::sync::{Current, Mutex, MutexGuard, PoisonError};
 use crate::error::Error;
 use crate::time::Now;
-use crate::token::Issued;
+use crate::token::{Issued, Key, Stage};
 
 /// The place of one key: its token, the one flight that may be fetching another, and the memory of
 /// what went wrong. `F` is a handle on a flight; nothing here knows what one is.
@@ -23,6 +23,7 @@ use crate::token::Issued;
 /// | [`invalidate`](Self::invalidate) | an API did not take the token |
 /// | [`clear`](Self::clear) | everything is forgotten but a flight |
 pub(crate) struct Slot<F> {
+    key: Arc<Key>,
     /// Read without the lock, and never cleared by a failure.
     current: Current<Issued>,
     state: Mutex<State<F>>,
@@ -76,8 +77,9 @@ pub(crate) enum Joined<F> {
 }
 
 impl<F: Clone> Slot<F> {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(key: Arc<Key>) -> Self {
         Self {
+            key,
             current: Current::default(),
             state: Mutex::new(State {
                 flight: None,
@@ -89,16 +91,21 @@ impl<F: Clone> Slot<F> {
         }
     }
 
+    pub(crate) fn key(&self) -> &Arc<Key> {
+        &self.key
+    }
+
     /// The one decision of the fast path.
     pub(crate) fn get(&self, now: &Now, demands: &Demands) -> Answer {
-        match &*self.current.load() {
-            Some(issued) if issued.lifetime.unusable.reached(now) => Answer::Wait,
-            Some(issued) if !demands.are_met_by(issued, now) => Answer::Wait,
-            Some(issued) if issued.lifetime.refresh.reached(now) => {
-                Answer::Stale(Arc::clone(issued))
-            }
-            Some(issued) => Answer::Fresh(Arc::clone(issued)),
-            None => Answer::Wait,
+        let current = self.current.load();
+        let Some(issued) = &*current else {
+            return Answer::Wait;
+        };
+        match issued.lifetime.stage(now) {
+            Stage::Ended => Answer::Wait,
+            _ if !demands.are_met_by(issued, now) => Answer::Wait,
+            Stage::Due => Answer::Stale(Arc::clone(issued)),
+            Stage::Fresh => Answer::Fresh(Arc::clone(issued)),
         }
     }
 
@@ -252,7 +259,7 @@ impl<F: Clone> Slot<F> {
 
     fn is_outlived_by(&self, issued: &Issued) -> bool {
         match &*self.current.load() {
-            Some(current) => issued.lifetime.unusable.wall > current.lifetime.unusable.wall,
+            Some(current) => issued.lifetime.expires_on() > current.lifetime.expires_on(),
             None => true,
         }
     }
@@ -333,7 +340,7 @@ mod tests {
     impl Bench {
         fn new() -> Self {
             Self {
-                slot: Slot::new(),
+                slot: Slot::new(Key::sample("t")),
                 gate: Gate::new(),
                 now: TimeSource::System.now(),
             }
@@ -368,7 +375,7 @@ mod tests {
                 .slot
                 .join(&self.now, &demands, &self.gate, Some(launch));
             match joined {
-                Joined::Served(issued) => format!("served {}", issued.text()),
+                Joined::Served(issued) => format!("served {}", issued.secret()),
                 Joined::Full => unreachable!("it may start"),
                 Joined::Behind { flight, .. } => format!("behind {flight}"),
                 Joined::Refused(error) => {
@@ -391,7 +398,7 @@ mod tests {
         /// Which token is there.
         fn fresh(&self) -> String {
             match self.slot.get(&self.now, &Demands::NONE) {
-                Answer::Fresh(issued) => issued.text().to_owned(),
+                Answer::Fresh(issued) => issued.secret().to_owned(),
                 _ => "none".to_owned(),
             }
         }

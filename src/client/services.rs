@@ -3,7 +3,6 @@ use std::sync::Arc;
 use http::Uri;
 use tokio::time::{Instant, timeout_at};
 
-use super::Call;
 use crate::authority::Tenant;
 use crate::credential::{AssertionContext, Credential, CredentialHolder};
 use crate::endpoint::Endpoints;
@@ -11,7 +10,7 @@ use crate::error::{Error, Failure};
 use crate::request::{TokenEndpointAuthMethod, TokenHttpRequest};
 use crate::response::{self, Asked};
 use crate::time::{TimeSource, jitter};
-use crate::token::Issued;
+use crate::token::{Issued, Key};
 use crate::transport::Transport;
 
 /// What a flight takes along. It never holds the client, whose end ends the flight.
@@ -24,16 +23,24 @@ pub(crate) struct Services {
     pub(crate) clock: TimeSource,
 }
 
+/// One token request: for what, and what the request is known by.
+pub(super) struct Errand {
+    pub(super) key: Arc<Key>,
+    pub(super) tenant: Option<Tenant>,
+    pub(super) scopes: Arc<str>,
+    pub(super) claims: Option<Arc<str>>,
+    pub(super) correlation_id: String,
+}
+
 impl Services {
     /// A token by the credential of now; by the next one, should it be refused and replaced.
     pub(super) async fn request_token(
         &self,
-        call: &Call,
-        id: &str,
+        errand: &Errand,
         deadline: Instant,
     ) -> Result<Issued, Error> {
         let credential = self.credential.current(self.clock.now().wall).await?;
-        let refusal = match self.ask(call, id, &credential).await {
+        let refusal = match self.ask(errand, &credential).await {
             Ok(issued) => {
                 self.credential.accepted(&credential);
                 return Ok(issued);
@@ -42,7 +49,7 @@ impl Services {
             Err(error) => return Err(error),
         };
         // A refusal says more than that there was no time left to look for another credential.
-        match timeout_at(deadline, self.ask_with_another(call, id, &credential)).await {
+        match timeout_at(deadline, self.ask_with_another(errand, &credential)).await {
             Ok(Some(answer)) => answer,
             Ok(None) | Err(_) => Err(refusal),
         }
@@ -50,17 +57,16 @@ impl Services {
 
     async fn ask_with_another(
         &self,
-        call: &Call,
-        id: &str,
+        errand: &Errand,
         refused: &Credential,
     ) -> Option<Result<Issued, Error>> {
         let now = self.clock.now();
         let other = self.credential.other_than(refused, now.wall).await?;
         tracing::warn!(
-            correlation_id = id,
+            correlation_id = errand.correlation_id,
             "the identity provider refused the credential; the request is repeated with another"
         );
-        let answer = self.ask(call, id, &other).await;
+        let answer = self.ask(errand, &other).await;
         if answer.is_ok() {
             self.credential.accepted(&other);
         }
@@ -68,13 +74,14 @@ impl Services {
     }
 
     /// One token request, from proof to parsed answer.
-    async fn ask(&self, call: &Call, id: &str, credential: &Credential) -> Result<Issued, Error> {
-        let endpoint = self.endpoints.token_endpoint(call.tenant.as_ref());
+    async fn ask(&self, errand: &Errand, credential: &Credential) -> Result<Issued, Error> {
+        let id = errand.correlation_id.as_str();
+        let endpoint = self.endpoints.token_endpoint(errand.tenant.as_ref());
         let now = self.clock.now();
-        let tenant = call.tenant.as_ref().map(Tenant::as_str);
+        let tenant = errand.tenant.as_ref().map(Tenant::as_asked);
         let context = AssertionContext {
             client_id: self.client_id.clone(),
-            tenant_id: tenant.map(str::to_owned),
+            tenant_id: tenant.map(ToString::to_string),
             token_endpoint: endpoint.to_string(),
             audience: self.endpoints.audience(&endpoint).to_owned(),
             correlation_id: id.to_owned(),
@@ -85,8 +92,8 @@ impl Services {
             endpoint: &endpoint,
             client_id: &self.client_id,
             proof: &proof,
-            scopes: call.request.requested_scopes().as_str(),
-            claims: call.demands.claims().map(AsRef::as_ref),
+            scopes: &errand.scopes,
+            claims: errand.claims.as_deref(),
             correlation_id: id,
             is_entra: self.endpoints.is_entra(),
         }
@@ -104,9 +111,9 @@ impl Services {
         );
         // The clock was read before the request went out: a token lives from when it was issued.
         let asked = Asked {
-            key: call.key.clone(),
-            tenant: call.tenant.as_ref().map(Tenant::as_asked),
-            scopes: call.request.requested_scopes().wire(),
+            key: &errand.key,
+            tenant,
+            scopes: &errand.scopes,
             correlation_id: id,
             proof: &proof,
         };

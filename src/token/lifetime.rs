@@ -1,0 +1,227 @@
+use std::time::{Duration, SystemTime};
+
+use crate::time::Now;
+
+/// The moments in a token's life, in milliseconds from when it was issued: they are read at every
+/// hit, and kept for every token.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lifetime {
+    issued: Now,
+    expires: u64,
+    /// From here on it is renewed ahead.
+    refresh: u64,
+    /// From here on it is not served.
+    unusable: u64,
+}
+
+/// How far a token's life has gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Fresh,
+    /// Good, and to be renewed.
+    Due,
+    Ended,
+}
+
+impl Lifetime {
+    /// `jitter`, from 0 to 1, is drawn once, by the caller.
+    pub(crate) fn new(
+        lifetime: Duration,
+        refresh_in: Option<Duration>,
+        now: Now,
+        jitter: f64,
+    ) -> Self {
+        let lifetime = lifetime.min(LONGEST);
+        let half = lifetime / 2;
+        let refresh = match refresh_in {
+            Some(refresh_in) if !refresh_in.is_zero() && refresh_in < lifetime => refresh_in,
+            _ if lifetime >= LONG => half,
+            // Never before half the lifetime: a token shorter than the margin would be renewed
+            // without end.
+            _ => lifetime.saturating_sub(FIVE_MINUTES).max(half),
+        };
+        // Never more than half the way: a server that wants a token renewed after a minute must not
+        // have it renewed at once, and at once again.
+        let jitter = FIVE_MINUTES
+            .min(lifetime / 10)
+            .min(refresh / 2)
+            .mul_f64(jitter.clamp(0.0, 1.0));
+        let margin = Duration::from_secs(10).min(lifetime / 10);
+        Self {
+            issued: now,
+            expires: millis(lifetime),
+            refresh: millis(refresh.saturating_sub(jitter)),
+            unusable: millis(lifetime.saturating_sub(margin)),
+        }
+    }
+
+    pub(crate) fn stage(&self, now: &Now) -> Stage {
+        match millis(self.age(now)) {
+            age if age >= self.unusable => Stage::Ended,
+            age if age >= self.refresh => Stage::Due,
+            _ => Stage::Fresh,
+        }
+    }
+
+    /// For how long it is still served.
+    pub(crate) fn remaining(&self, now: &Now) -> Duration {
+        self.whole().saturating_sub(self.age(now))
+    }
+
+    /// For how long it is served in all.
+    pub(crate) fn whole(&self) -> Duration {
+        Duration::from_millis(self.unusable)
+    }
+
+    /// By the clock that says more: each can be wrong alone.
+    fn age(&self, now: &Now) -> Duration {
+        let wall = now.wall.duration_since(self.issued.wall);
+        let monotonic = now
+            .monotonic
+            .saturating_duration_since(self.issued.monotonic);
+        monotonic.max(wall.unwrap_or_default())
+    }
+
+    pub(crate) fn expires_on(&self) -> SystemTime {
+        self.at(self.expires)
+    }
+
+    pub(crate) fn refresh_on(&self) -> SystemTime {
+        self.at(self.refresh)
+    }
+
+    fn at(&self, age: u64) -> SystemTime {
+        self.issued.plus(Duration::from_millis(age)).wall
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+const FIVE_MINUTES: Duration = Duration::from_secs(5 * 60);
+const LONG: Duration = Duration::from_secs(2 * 60 * 60);
+/// A lifetime beyond this is a server's mistake; no entry is kept for ever.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::TimeSource;
+
+    #[test]
+    fn the_thresholds_follow_from_the_lifetime() {
+        let now = TimeSource::System.now();
+        // lifetime, refresh_in, jitter => refresh, unusable (seconds)
+        for (name, lifetime, refresh_in, jitter, refresh, unusable) in [
+            (
+                "an hour: five minutes before the end",
+                3600,
+                None,
+                0.0,
+                3300.0,
+                3590.0,
+            ),
+            ("just under two hours", 7199, None, 0.0, 6899.0, 7189.0),
+            ("two hours: half", 7200, None, 0.0, 3600.0, 7190.0),
+            ("a day: half", 86_400, None, 0.0, 43_200.0, 86_390.0),
+            ("eight minutes: half", 480, None, 0.0, 240.0, 470.0),
+            (
+                "one minute: half, margin a tenth",
+                60,
+                None,
+                0.0,
+                30.0,
+                54.0,
+            ),
+            ("one second", 1, None, 0.0, 0.5, 0.9),
+            ("the server's word", 3600, Some(1800), 0.0, 1800.0, 3590.0),
+            (
+                "refresh_in not below the lifetime",
+                3600,
+                Some(3600),
+                0.0,
+                3300.0,
+                3590.0,
+            ),
+            ("refresh_in of zero", 3600, Some(0), 0.0, 3300.0, 3590.0),
+            (
+                "jitter is at most five minutes",
+                3600,
+                None,
+                1.0,
+                3000.0,
+                3590.0,
+            ),
+            ("jitter is at most a tenth", 600, None, 1.0, 240.0, 590.0),
+            (
+                "jitter is at most half the way",
+                3600,
+                Some(60),
+                1.0,
+                30.0,
+                3590.0,
+            ),
+            ("jitter is a share", 3600, Some(1800), 0.5, 1650.0, 3590.0),
+        ] {
+            let made = Lifetime::new(
+                Duration::from_secs(lifetime),
+                refresh_in.map(Duration::from_secs),
+                now,
+                jitter,
+            );
+            let from_now = |seconds: f64| now.wall + Duration::from_secs_f64(seconds);
+            assert_eq!(made.refresh_on(), from_now(refresh), "{name}");
+            assert_eq!(made.whole().as_secs_f64(), unusable, "{name}");
+            assert_eq!(made.expires_on(), from_now(lifetime as f64), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_lifetime_beyond_reason_is_cut_and_never_endless() {
+        let now = TimeSource::System.now();
+        let made = Lifetime::new(Duration::MAX, None, now, 0.0);
+        assert_eq!(made.expires_on(), now.wall + LONGEST);
+    }
+
+    #[test]
+    fn either_clock_moves_a_life_on() {
+        let start = TimeSource::System.now();
+        let made = Lifetime::new(Duration::from_secs(3600), None, start, 0.0);
+        let at = |wall: i64, monotonic| {
+            let wall_step = Duration::from_secs(wall.unsigned_abs());
+            Now {
+                wall: if wall < 0 {
+                    start.wall - wall_step
+                } else {
+                    start.wall + wall_step
+                },
+                monotonic: start.monotonic + Duration::from_secs(monotonic),
+            }
+        };
+        for (name, now, stage, left) in [
+            ("young", at(3299, 3299), Stage::Fresh, 291),
+            ("due", at(3300, 3300), Stage::Due, 290),
+            ("in its last second", at(3589, 3589), Stage::Due, 1),
+            ("ended", at(3590, 3590), Stage::Ended, 0),
+            (
+                "wall alone: the machine was suspended",
+                at(3590, 5),
+                Stage::Ended,
+                0,
+            ),
+            ("wall alone, due", at(3300, 5), Stage::Due, 290),
+            (
+                "monotonic alone: the wall clock was set back",
+                at(-7200, 3590),
+                Stage::Ended,
+                0,
+            ),
+            ("monotonic alone, due", at(5, 3300), Stage::Due, 290),
+            ("long ago", at(1_000_000, 1_000_000), Stage::Ended, 0),
+        ] {
+            assert_eq!(made.stage(&now), stage, "{name}");
+            assert_eq!(made.remaining(&now).as_secs(), left, "{name}");
+        }
+    }
+}
