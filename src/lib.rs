@@ -47,16 +47,30 @@
 //! wait, as a task of its own on the caller's tokio runtime; they share its token or its error.
 //! A token that is due is renewed by such a task too: in a synchronous program that enters a
 //! runtime for one call at a time, that task gets no time to run, and the token is renewed when it
-//! has ended, while the caller waits. A failure never removes a token that is still valid, and is
-//! remembered for a moment, so that a daemon in a loop does not storm an identity provider that is
-//! down. The network is used by `acquire_token_for_client`, `token` and `authorize` alone.
+//! has ended, while the caller waits. The network is used by `acquire_token_for_client`, `warm_up`,
+//! `token` and `authorize` alone.
+//!
+//! A token is due when the provider says so (`refresh_in`), else at half its life if that is two
+//! hours or more, else five minutes before its end, and up to five minutes earlier by chance, so that
+//! a fleet does not renew in step. It is served until ten seconds before its end; tokens of a few
+//! minutes have margins in proportion. Two clocks are read, and a token has ended as soon as either
+//! says so: one stops while a machine sleeps, the other is set by operators.
+//!
+//! A failure never removes a token that is still valid, and is remembered for a moment, so that a
+//! daemon in a loop does not storm an identity provider that is down: for as long as its
+//! `Retry-After` says, else from one second to about half a minute, or up to one minute for a
+//! refusal. After three tenants or scopes in a row got no answer, or a 5xx, the others wait too, and
+//! one request at a time tries whether the provider is back.
 //!
 //! # Logging
 //!
-//! Events go to [`tracing`](https://docs.rs/tracing). A failed token request is a `WARN`, with the
-//! whole chain of causes, the correlation id and `still_served`: whether there is a token that
-//! callers are served meanwhile, as when a renewal fails in the background. Alarm on it. Requests
-//! and answers are `DEBUG`. A certificate with less than 30 days left is a `WARN` once a day, a source
+//! Events go to [`tracing`](https://docs.rs/tracing). A failed token request is a `WARN`, `a token
+//! request failed`, with the whole chain of causes, the correlation id, `still_served` and
+//! `still_served_s`: whether there is a token that callers are served meanwhile, as when a renewal
+//! fails in the background, and for how many seconds more. Alarm on it: what begins with hundreds of
+//! seconds left ends in callers' errors. Two more `WARN`s say when the provider is taken to be down,
+//! and when a caller who asked for another token is served the one at hand. Requests and answers are
+//! `DEBUG`. [`ConfidentialClient::stats`] has the same in numbers. A certificate with less than 30 days left is a `WARN` once a day, a source
 //! without a credential that can be used one at every token request. No event carries a token, a secret, an assertion or a scope.
 //!
 //! # What it does not do

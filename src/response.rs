@@ -263,6 +263,7 @@ mod tests {
         assert_eq!(token.scopes(), "asked/.default");
     }
 
+    /// failures.md F5 (no expiry) and M13 (no token).
     #[test]
     fn a_success_that_is_none_is_an_invalid_response() {
         let mut taken = Vec::new();

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::error::Error;
 
@@ -13,6 +13,8 @@ use crate::error::Error;
 pub(crate) struct Scopes {
     wire: Arc<str>,
     set: ScopeSet,
+    /// Whether an application may ask for them: looked at once, and asked at every call.
+    for_application: OnceLock<Result<(), Error>>,
 }
 
 /// Scopes sorted and without duplicates, separated by single spaces. A scope holds no space, so
@@ -45,6 +47,7 @@ impl Scopes {
             sorted.into()
         });
         self.wire = wire;
+        self.for_application = OnceLock::new();
     }
 
     /// What goes over the wire: the caller's order.
@@ -73,6 +76,13 @@ impl Scopes {
     /// Checks Entra's rule for application access: permissions are declared at registration, so
     /// the one thing to ask for is a resource's `/.default`.
     pub(crate) fn check_for_application(&self) -> Result<(), Error> {
+        let checked = self
+            .for_application
+            .get_or_init(|| self.look_for_application());
+        checked.clone()
+    }
+
+    fn look_for_application(&self) -> Result<(), Error> {
         if self.wire.is_empty() {
             return Err(Error::config(
                 "no scope; ask for '{application ID URI}/.default', for Microsoft Graph 'https://graph.microsoft.com/.default'",

@@ -22,6 +22,7 @@ fn bare(provider: &Provider) -> ConfidentialClientBuilder {
     ConfidentialClient::builder(CLIENT_ID).transport(provider.transport())
 }
 
+/// failures.md M12 (two credentials), among others.
 #[tokio::test]
 async fn a_client_that_cannot_work_is_not_built() {
     let provider = Provider::open();

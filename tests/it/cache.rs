@@ -21,6 +21,7 @@ async fn the_second_call_is_served_from_memory() {
     assert_eq!(provider.requests(), 1);
 }
 
+/// failures.md M14.
 #[tokio::test]
 async fn requests_share_a_token_exactly_if_they_ask_for_the_same() {
     let provider = Provider::open();
@@ -207,7 +208,7 @@ async fn authorize_sets_the_header_or_leaves_it() {
     assert!(headers["authorization"].is_sensitive());
 }
 
-/// failures.md M3: a stated bound holds however many tenants come, and what is in use stays.
+/// failures.md F9 and M3: a stated bound holds however many tenants come, and what is in use stays.
 #[tokio::test]
 async fn the_number_of_tokens_is_bounded() {
     let provider = Provider::open();

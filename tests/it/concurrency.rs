@@ -45,6 +45,24 @@ async fn a_thousand_callers_and_one_request() {
     assert_eq!(provider.requests(), 1);
 }
 
+/// failures.md F8: they all find that the token has just ended.
+#[tokio::test]
+async fn a_thousand_callers_at_the_end_of_a_token_and_one_request() {
+    let clock = ManualClock::new();
+    let provider = Provider::open();
+    let client = provider.client_at(&clock);
+    client.acquire_token_for_client(SCOPE).await.unwrap();
+    clock.advance(Duration::from_secs(3589));
+    provider.hold();
+    let callers = waiting(&client);
+    let_others_run().await;
+    provider.release();
+    for caller in callers {
+        assert_eq!(caller.await.unwrap().secret(), "token-2");
+    }
+    assert_eq!(provider.requests(), 2);
+}
+
 #[tokio::test]
 async fn a_thousand_callers_share_one_refusal() {
     let provider = Provider::gated();
