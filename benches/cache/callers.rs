@@ -1,0 +1,95 @@
+//! Many callers at once where there is no token: how many requests they make.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use confidential_client::ConfidentialClient;
+use confidential_client::testing::ManualClock;
+use http::{Request, Response, StatusCode};
+use tokio::sync::Barrier;
+
+use crate::setup::{self, Result, SCOPE};
+use crate::table::{Table, verdict};
+
+pub(crate) fn report(callers: usize) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_time()
+        .build()?;
+    println!("{callers} callers at once, on two threads.\n");
+    let mut table = Table::new(["where", "requests", "goal", "verdict"]);
+    for (name, before) in [
+        ("nothing is there", Before::Nothing),
+        ("the token has expired", Before::Expired),
+        ("the provider answers 503", Before::Failing),
+    ] {
+        let requests = runtime.block_on(requests(callers, before))?;
+        table.row([
+            name.to_owned(),
+            requests.to_string(),
+            "1".to_owned(),
+            verdict(requests == 1),
+        ]);
+    }
+    table.print();
+    Ok(())
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Before {
+    Nothing,
+    Expired,
+    Failing,
+}
+
+async fn requests(callers: usize, before: Before) -> Result<usize> {
+    let requests = Arc::new(AtomicUsize::new(0));
+    let clock = ManualClock::new();
+    let client = client(&requests, &clock, before)?;
+    if before == Before::Expired {
+        client.acquire_token_for_client(SCOPE).await?;
+        clock.advance(Duration::from_secs(3600));
+        requests.store(0, Ordering::Relaxed);
+    }
+    let barrier = Arc::new(Barrier::new(callers));
+    let waiting: Vec<_> = (0..callers)
+        .map(|_| {
+            let (client, barrier) = (client.clone(), Arc::clone(&barrier));
+            tokio::spawn(async move {
+                barrier.wait().await;
+                client.acquire_token_for_client(SCOPE).await.is_ok()
+            })
+        })
+        .collect();
+    for caller in waiting {
+        if caller.await? == (before == Before::Failing) {
+            return Err("a caller got what the provider did not answer".into());
+        }
+    }
+    Ok(requests.load(Ordering::Relaxed))
+}
+
+/// A client of a provider that takes a while, and is counted.
+fn client(
+    requests: &Arc<AtomicUsize>,
+    clock: &ManualClock,
+    before: Before,
+) -> Result<ConfidentialClient> {
+    let requests = Arc::clone(requests);
+    let client = setup::bare_builder()
+        .clock(clock.clone())
+        .transport(move |_: Request<bytes::Bytes>| {
+            requests.fetch_add(1, Ordering::Relaxed);
+            async move {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                let mut response = Response::new(setup::answer(0));
+                if before == Before::Failing {
+                    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+                }
+                Ok(response)
+            }
+        })
+        .build()?;
+    Ok(client)
+}

@@ -1,0 +1,180 @@
+//! A hit by each of its ways, one after the other on one thread.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use bytes::Bytes;
+use confidential_client::{ConfidentialClient, TokenProvider, TokenRequest};
+use http::{HeaderMap, Request, Response};
+use tokio::runtime::Runtime;
+
+use crate::rounds::Rounds;
+use crate::setup::{self, Result, SCOPE};
+use crate::table::{Table, verdict};
+
+pub(crate) struct Hits<'a> {
+    runtime: &'a Runtime,
+    client: ConfidentialClient,
+    provider: TokenProvider,
+    request: TokenRequest,
+    /// Another client, one of whose keys is always being fetched.
+    hanging: ConfidentialClient,
+    beside_it: TokenProvider,
+}
+
+impl<'a> Hits<'a> {
+    pub(crate) fn new(runtime: &'a Runtime) -> Result<Self> {
+        let client = setup::builder().build()?;
+        let request = TokenRequest::new(SCOPE);
+        let provider = client.token_provider(&request)?;
+        let hanging = setup::bare_builder()
+            .transport(|request: Request<Bytes>| async move {
+                if request.uri().path().contains("hangs") {
+                    std::future::pending::<()>().await;
+                }
+                Ok(Response::new(setup::answer(0)))
+            })
+            .build()?;
+        let beside_it = hanging.token_provider(&request)?;
+        runtime.block_on(async {
+            provider.token().await?;
+            beside_it.token().await
+        })?;
+        Ok(Self {
+            runtime,
+            client,
+            provider,
+            request,
+            hanging,
+            beside_it,
+        })
+    }
+
+    pub(crate) fn round(&self, rounds: &mut Rounds) -> Result<()> {
+        let Self {
+            runtime, provider, ..
+        } = self;
+        rounds.add(CACHED, |calls| {
+            let started = Instant::now();
+            for _ in 0..calls {
+                black_box(black_box(provider).cached());
+            }
+            Ok(started.elapsed())
+        })?;
+        rounds.add(TOKEN, |calls| {
+            runtime.block_on(async {
+                let started = Instant::now();
+                for _ in 0..calls {
+                    black_box(black_box(provider).token().await?);
+                }
+                Ok(started.elapsed())
+            })
+        })?;
+        rounds.add(AUTHORIZE, |calls| {
+            let mut headers = HeaderMap::with_capacity(8);
+            runtime.block_on(async {
+                let started = Instant::now();
+                for _ in 0..calls {
+                    black_box(provider)
+                        .authorize(black_box(&mut headers))
+                        .await?;
+                }
+                Ok(started.elapsed())
+            })
+        })?;
+        rounds.add(REQUEST, |calls| {
+            runtime.block_on(async {
+                let started = Instant::now();
+                for _ in 0..calls {
+                    let request = black_box(&self.request);
+                    black_box(self.client.acquire_token_for_client(request).await?);
+                }
+                Ok(started.elapsed())
+            })
+        })?;
+        rounds.add(TEXT, |calls| {
+            runtime.block_on(async {
+                let started = Instant::now();
+                for _ in 0..calls {
+                    let scope = black_box(SCOPE);
+                    black_box(self.client.acquire_token_for_client(scope).await?);
+                }
+                Ok(started.elapsed())
+            })
+        })?;
+        self.beside_a_fetch_that_hangs(rounds)
+    }
+
+    fn beside_a_fetch_that_hangs(&self, rounds: &mut Rounds) -> Result<()> {
+        self.runtime.block_on(async {
+            // A tenant of its own each time: a fetch ends after half a minute.
+            let tenant = format!("hangs{}.example.org", self.hanging.len());
+            let request = TokenRequest::new(SCOPE).tenant(tenant);
+            let client = self.hanging.clone();
+            let waiting =
+                tokio::spawn(async move { client.acquire_token_for_client(&request).await });
+            tokio::task::yield_now().await;
+            tokio::task::yield_now().await;
+            let started = Instant::now();
+            for _ in 0..rounds.calls() {
+                black_box(black_box(&self.beside_it).token().await?);
+            }
+            rounds.record(PROVIDER_BESIDE, started.elapsed());
+            let started = Instant::now();
+            for _ in 0..rounds.calls() {
+                let request = black_box(&self.request);
+                black_box(self.hanging.acquire_token_for_client(request).await?);
+            }
+            rounds.record(REQUEST_BESIDE, started.elapsed());
+            if waiting.is_finished() {
+                return Err("the fetch that was to hang has ended".into());
+            }
+            waiting.abort();
+            Ok(())
+        })
+    }
+}
+
+pub(crate) fn report(rounds: &Rounds) -> Result<()> {
+    let ns = |name| rounds.ns(name);
+    let floor = ns("one clock read")? + ns("`ArcSwap` load")? + ns("`Arc` clone")?;
+    let header = ns("`HeaderValue` clone and insert")?;
+    let rows = [
+        (CACHED, "one clock read + load + clone", floor, Some(1.5)),
+        (TOKEN, "`cached()`", ns(CACHED)?, Some(1.25)),
+        (
+            AUTHORIZE,
+            "`token()` + header clone and insert",
+            ns(TOKEN)? + header,
+            Some(1.5),
+        ),
+        (REQUEST, "`provider.token()`", ns(TOKEN)?, Some(3.0)),
+        (TEXT, "`provider.token()`", ns(TOKEN)?, None),
+        // As a hit alone, but for what two equal measurements differ by.
+        (PROVIDER_BESIDE, "alone", ns(TOKEN)?, Some(1.05)),
+        (REQUEST_BESIDE, "alone", ns(REQUEST)?, Some(1.05)),
+    ];
+    let mut table = Table::new(["hit", "ns", "beside", "ns", "ratio", "goal", "verdict"]);
+    for (name, beside, base, goal) in rows {
+        let ratio = ns(name)? / base;
+        table.row([
+            name.to_owned(),
+            format!("{:.1}", ns(name)?),
+            beside.to_owned(),
+            format!("{base:.1}"),
+            format!("{ratio:.2}"),
+            goal.map_or_else(|| "none".to_owned(), |goal| format!("at most {goal}")),
+            goal.map_or_else(String::new, |goal| verdict(ratio <= goal)),
+        ]);
+    }
+    table.print();
+    Ok(())
+}
+
+const CACHED: &str = "`provider.cached()`";
+const TOKEN: &str = "`provider.token().await`";
+const AUTHORIZE: &str = "`provider.authorize(&mut headers).await`";
+const REQUEST: &str = "`client.acquire_token_for_client(&request).await`";
+const TEXT: &str = "`client.acquire_token_for_client(\"https://..\").await`";
+const PROVIDER_BESIDE: &str = "`provider.token().await` while another key's fetch hangs";
+const REQUEST_BESIDE: &str = "by `&request` while another key's fetch hangs";

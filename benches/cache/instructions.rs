@@ -1,0 +1,125 @@
+//! The instructions of a hit, as callgrind counts them: those of a run with many hits less those
+//! of one with few. The kernel's are not among them, so a clock read counts as next to nothing.
+
+use std::hint::black_box;
+use std::process::Command;
+
+use http::HeaderMap;
+
+use crate::keyed::shuffle;
+use crate::setup::{self, Result, SCOPE};
+use crate::table::{Table, verdict};
+
+/// Runs this program under callgrind for each row.
+pub(crate) fn report() -> Result<()> {
+    if Command::new("valgrind").arg("--version").output().is_err() {
+        println!("valgrind is not installed, so no instructions are counted");
+        return Ok(());
+    }
+    let mut table = Table::new(["hit", "instructions", "beside", "ratio", "goal", "verdict"]);
+    for (name, what) in [
+        ("`provider.cached()`", "cached"),
+        ("`provider.token().await`", "token"),
+        ("`provider.authorize(&mut headers).await`", "authorize"),
+    ] {
+        let counted = instructions_of(what)?;
+        let empty = String::new;
+        table.row([
+            name.to_owned(),
+            format!("{counted:.0}"),
+            empty(),
+            empty(),
+            empty(),
+            empty(),
+        ]);
+    }
+    let one = instructions_of("1")?;
+    let many = instructions_of("100000")?;
+    for (name, counted, goal) in [
+        ("by `&request`, the only one", one, None),
+        ("by `&request`, among 100,000", many, Some(1.05)),
+    ] {
+        let ratio = counted / one;
+        table.row([
+            name.to_owned(),
+            format!("{counted:.0}"),
+            "the only one".to_owned(),
+            format!("{ratio:.3}"),
+            goal.map_or_else(String::new, |goal| format!("at most {goal}")),
+            goal.map_or_else(String::new, |goal| verdict(ratio <= goal)),
+        ]);
+    }
+    table.print();
+    Ok(())
+}
+
+fn instructions_of(what: &str) -> Result<f64> {
+    let few = counted(what, FEW)?;
+    let many = counted(what, FEW + MORE)?;
+    Ok((many - few) / f64::from(MORE))
+}
+
+fn counted(what: &str, calls: u32) -> Result<f64> {
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg(std::env::current_exe()?)
+        .args(["--hits", what, &calls.to_string()])
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let collected = said
+        .lines()
+        .find_map(|line| line.split_once("Collected : "));
+    let (_, collected) = collected.ok_or_else(|| format!("callgrind failed: {said}"))?;
+    Ok(collected.trim().parse()?)
+}
+
+/// What callgrind runs.
+pub(crate) fn run(what: &str, calls: u32) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()?;
+    let client = setup::builder().build()?;
+    runtime.block_on(async {
+        let entries = what.parse().unwrap_or(0);
+        let mut requests: Vec<_> = (0..entries).map(setup::request).collect();
+        for request in &requests {
+            // Makes the entry. Under callgrind, 100,000 tokens would take minutes.
+            client.token_provider(request)?;
+        }
+        shuffle(&mut requests);
+        requests.truncate(WITH_TOKEN);
+        for request in &requests {
+            client.acquire_token_for_client(request).await?;
+        }
+        let provider = client.token_provider(SCOPE)?;
+        provider.token().await?;
+        match what {
+            "cached" => {
+                for _ in 0..calls {
+                    black_box(black_box(&provider).cached());
+                }
+            }
+            "token" => {
+                for _ in 0..calls {
+                    black_box(black_box(&provider).token().await?);
+                }
+            }
+            "authorize" => {
+                let mut headers = HeaderMap::with_capacity(8);
+                for _ in 0..calls {
+                    black_box(&provider).authorize(&mut headers).await?;
+                }
+            }
+            _ => {
+                for request in requests.iter().cycle().take(calls as usize) {
+                    black_box(client.acquire_token_for_client(request).await?);
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+const FEW: u32 = 1_000;
+const MORE: u32 = 50_000;
+const WITH_TOKEN: usize = 1_000;

@@ -1,0 +1,42 @@
+//! An identity provider in memory that answers at once, and what is asked of it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use confidential_client::{
+    CacheOptions, ConfidentialClient, ConfidentialClientBuilder, TokenRequest,
+};
+use http::{Request, Response};
+
+pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+pub(crate) fn builder() -> ConfidentialClientBuilder {
+    let issued = AtomicU64::new(0);
+    bare_builder().transport(move |_: Request<Bytes>| {
+        let body = answer(issued.fetch_add(1, Ordering::Relaxed));
+        async { Ok(Response::new(body)) }
+    })
+}
+
+/// Without a transport.
+pub(crate) fn bare_builder() -> ConfidentialClientBuilder {
+    ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
+        .tenant("contoso.onmicrosoft.com")
+        .client_secret("s3cret")
+        .cache(CacheOptions::default().with_max_entries(200_000))
+}
+
+/// A token as long as Entra's are, and different from every other.
+pub(crate) fn answer(number: u64) -> Bytes {
+    let token = format!("{number:0>TOKEN_BYTES$}");
+    let body = format!(r#"{{"token_type":"Bearer","expires_in":3599,"access_token":"{token}"}}"#);
+    Bytes::from(body)
+}
+
+/// One customer's tenant of many.
+pub(crate) fn request(tenant: usize) -> TokenRequest {
+    TokenRequest::new(SCOPE).tenant(format!("t{tenant}.example.org"))
+}
+
+pub(crate) const SCOPE: &str = "https://graph.microsoft.com/.default";
+pub(crate) const TOKEN_BYTES: usize = 1_492;

@@ -1,0 +1,138 @@
+//! Hits by two threads at once.
+
+use std::hint::black_box;
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use confidential_client::{ConfidentialClient, TokenProvider, TokenRequest};
+use tokio::runtime::Runtime;
+
+use crate::rounds::Rounds;
+use crate::setup::{self, Result};
+use crate::table::{Table, verdict};
+
+pub(crate) struct Threads {
+    client: ConfidentialClient,
+    requests: [TokenRequest; 2],
+    providers: [TokenProvider; 2],
+}
+
+impl Threads {
+    pub(crate) fn new(runtime: &Runtime) -> Result<Self> {
+        let client = setup::builder().build()?;
+        let requests = [setup::request(0), setup::request(1)];
+        let [first, second] = &requests;
+        let providers = [
+            client.token_provider(first)?,
+            client.token_provider(second)?,
+        ];
+        runtime.block_on(async {
+            for provider in &providers {
+                provider.token().await?;
+            }
+            Result::Ok(())
+        })?;
+        Ok(Self {
+            client,
+            requests,
+            providers,
+        })
+    }
+
+    pub(crate) fn round(&self, rounds: &mut Rounds) -> Result<()> {
+        let clocks = || {
+            black_box((std::time::SystemTime::now(), Instant::now()));
+        };
+        let [first, second] = self.providers.each_ref().map(|provider| {
+            move || {
+                black_box(black_box(provider).cached());
+            }
+        });
+        let [by_first, by_second] = self.requests.each_ref().map(|request| {
+            move || {
+                let hit = self.client.acquire_token_for_client(black_box(request));
+                black_box(at_once(hit));
+            }
+        });
+        rounds.add(CLOCKS[0], |calls| together(calls, &[&clocks]))?;
+        rounds.add(CLOCKS[1], |calls| together(calls, &[&clocks, &clocks]))?;
+        rounds.add(ONE, |calls| together(calls, &[&first]))?;
+        rounds.add(APART, |calls| together(calls, &[&first, &second]))?;
+        rounds.add(SHARED, |calls| together(calls, &[&first, &first]))?;
+        rounds.add(ONE_BY_REQUEST, |calls| together(calls, &[&by_first]))?;
+        rounds.add(BY_REQUEST, |calls| {
+            together(calls, &[&by_first, &by_second])
+        })
+    }
+}
+
+/// How long the threads take together, each of which does one of the things that often.
+fn together(calls: u32, each: &[&(dyn Fn() + Sync)]) -> Result<Duration> {
+    let ready = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = each
+            .iter()
+            .map(|hit| {
+                let ready = &ready;
+                scope.spawn(move || {
+                    ready.fetch_add(1, Ordering::AcqRel);
+                    while ready.load(Ordering::Acquire) < each.len() {
+                        std::hint::spin_loop();
+                    }
+                    let started = Instant::now();
+                    for _ in 0..calls {
+                        hit();
+                    }
+                    (started, Instant::now())
+                })
+            })
+            .collect();
+        let mut first = None;
+        let mut last = None;
+        for thread in threads {
+            let (started, ended) = thread.join().map_err(|_| "a thread panicked")?;
+            first = first.min(Some(started)).or(Some(started));
+            last = last.max(Some(ended));
+        }
+        let took = first.zip(last).map(|(first, last)| last - first);
+        took.ok_or_else(|| "no thread".into())
+    })
+}
+
+/// What a future brings that has nothing to wait for.
+fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
+    }
+}
+
+pub(crate) fn report(rounds: &Rounds) -> Result<()> {
+    println!("Two threads at once: how many times the hits of one.\n");
+    let mut table = Table::new(["two threads", "ratio", "goal", "verdict"]);
+    for (name, one, goal) in [
+        (CLOCKS[1], CLOCKS[0], None),
+        (APART, ONE, Some(1.6)),
+        (SHARED, ONE, None),
+        (BY_REQUEST, ONE_BY_REQUEST, None),
+    ] {
+        let times = 2.0 * rounds.ns(one)? / rounds.ns(name)?;
+        table.row([
+            name.to_owned(),
+            format!("{times:.2}"),
+            goal.map_or_else(String::new, |goal| format!("at least {goal}")),
+            goal.map_or_else(String::new, |goal| verdict(times >= goal)),
+        ]);
+    }
+    table.print();
+    Ok(())
+}
+
+const CLOCKS: [&str; 2] = ["two clock reads, one thread", "reading two clocks, no more"];
+const ONE: &str = "one thread";
+const APART: &str = "`cached()` of two providers";
+const SHARED: &str = "`cached()` of one provider: they share its count of references";
+const ONE_BY_REQUEST: &str = "one thread by request";
+const BY_REQUEST: &str = "by two `&request`s of one client: they share the lock of the map";

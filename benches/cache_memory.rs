@@ -1,0 +1,196 @@
+//! What the tokens in memory take, and what a hit allocates:
+//!
+//! ```sh
+//! cargo bench --bench cache_memory
+//! ```
+//!
+//! A program of its own, since its allocator counts: what is timed has the system's. See
+//! `README.md`.
+#![allow(clippy::print_stdout, reason = "it reports to a reader")]
+
+use std::alloc::System;
+use std::hint::black_box;
+
+use confidential_client::{CacheOptions, TokenRequest};
+use http::HeaderMap;
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use tokio::runtime::Runtime;
+
+use crate::setup::{Result, SCOPE, TOKEN_BYTES};
+use crate::table::{Table, verdict};
+
+#[path = "cache/setup.rs"]
+mod setup;
+#[path = "cache/table.rs"]
+mod table;
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+fn main() -> Result<()> {
+    // `cargo test --all-targets` runs it too, and is not interested in figures.
+    let is_trial = std::env::args().all(|argument| argument != "--bench");
+    let [calls, entries, tenants] = match is_trial {
+        true => [10, 100, 1_000],
+        false => [10_000, 10_000, 1_000_000],
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()?;
+    hits(calls, &runtime)?;
+    entry(entries, &runtime)?;
+    bound(entries, tenants, &runtime)
+}
+
+/// Counts what each way to a hit allocates.
+fn hits(calls: usize, runtime: &Runtime) -> Result<()> {
+    let client = setup::builder().build()?;
+    let request = TokenRequest::new(SCOPE);
+    let of_tenant = setup::request(0);
+    let provider = client.token_provider(&request)?;
+    let mut headers = HeaderMap::with_capacity(8);
+    let mut table = Table::new(["hit", "allocations", "bytes", "goal", "verdict"]);
+    let mut row = |name: &str, goal: Option<f64>, region: &Region<'_, System>| {
+        let change = region.change();
+        let each = (change.allocations + change.reallocations) as f64 / calls as f64;
+        table.row([
+            name.to_owned(),
+            each.to_string(),
+            (change.bytes_allocated / calls).to_string(),
+            goal.map_or_else(String::new, |goal| goal.to_string()),
+            goal.map_or_else(String::new, |goal| verdict(each <= goal)),
+        ]);
+    };
+    runtime.block_on(async {
+        provider.token().await?;
+        client.acquire_token_for_client(&of_tenant).await?;
+        provider.authorize(&mut headers).await?;
+
+        let region = Region::new(ALLOCATOR);
+        for _ in 0..calls {
+            black_box(provider.cached());
+        }
+        row("`provider.cached()`", Some(0.0), &region);
+        let region = Region::new(ALLOCATOR);
+        for _ in 0..calls {
+            black_box(provider.token().await?);
+        }
+        row("`provider.token().await`", Some(0.0), &region);
+        let region = Region::new(ALLOCATOR);
+        for _ in 0..calls {
+            provider.authorize(&mut headers).await?;
+        }
+        row(
+            "`provider.authorize(&mut headers).await`",
+            Some(0.0),
+            &region,
+        );
+        let region = Region::new(ALLOCATOR);
+        for _ in 0..calls {
+            black_box(client.acquire_token_for_client(&request).await?);
+        }
+        row("by `&request`", Some(0.0), &region);
+        let region = Region::new(ALLOCATOR);
+        for _ in 0..calls {
+            black_box(client.acquire_token_for_client(&of_tenant).await?);
+        }
+        row("by `&request` in another tenant", Some(0.0), &region);
+        let region = Region::new(ALLOCATOR);
+        for _ in 0..calls {
+            black_box(client.acquire_token_for_client(SCOPE).await?);
+        }
+        row("by `&str`", None, &region);
+        Result::Ok(())
+    })?;
+    table.print();
+    Ok(())
+}
+
+/// What one token takes beside its own bytes.
+fn entry(entries: usize, runtime: &Runtime) -> Result<()> {
+    let client = setup::builder().build()?;
+    let region = Region::new(ALLOCATOR);
+    let resident = resident();
+    runtime.block_on(async {
+        for tenant in 0..entries {
+            client
+                .acquire_token_for_client(setup::request(tenant))
+                .await?;
+        }
+        Result::Ok(())
+    })?;
+    let beside = live(&region) as f64 / entries as f64 - TOKEN_BYTES as f64;
+    let resident = self::resident().saturating_sub(resident) as f64 / entries as f64;
+    let mut table = Table::new(["memory of an entry", "bytes", "goal", "verdict"]);
+    table.row([
+        format!("live heap beside the token's {TOKEN_BYTES}, of {entries}"),
+        format!("{beside:.0}"),
+        "at most 400".to_owned(),
+        verdict(beside <= 400.0),
+    ]);
+    table.row([
+        "resident, the token's included".to_owned(),
+        format!("{resident:.0}"),
+        String::new(),
+        String::new(),
+    ]);
+    table.print();
+    Ok(())
+}
+
+/// Far more tenants than the cache may keep.
+fn bound(max: usize, tenants: usize, runtime: &Runtime) -> Result<()> {
+    let region = Region::new(ALLOCATOR);
+    let client = setup::builder()
+        .cache(CacheOptions::default().with_max_entries(max))
+        .build()?;
+    let mut table = Table::new([
+        "a cache bounded",
+        "entries",
+        "live heap, MB",
+        "resident, MB",
+    ]);
+    let mut row = |when: String| {
+        table.row([
+            when,
+            client.len().to_string(),
+            format!("{:.1}", live(&region) as f64 / 1e6),
+            format!("{:.1}", resident() as f64 / 1e6),
+        ]);
+    };
+    let fill = async |from: usize, to: usize| {
+        for tenant in from..to {
+            let request = setup::request(tenant);
+            client.acquire_token_for_client(request).await?;
+            if client.len() > max {
+                return Err("the bound was exceeded".into());
+            }
+        }
+        Result::Ok(())
+    };
+    row("empty".to_owned());
+    runtime.block_on(fill(0, max))?;
+    row(format!("after {max} tenants"));
+    runtime.block_on(fill(max, tenants))?;
+    row(format!("after {tenants} tenants, never above"));
+    client.clear();
+    row("after `clear()`".to_owned());
+    table.print();
+    Ok(())
+}
+
+/// What was allocated in the region and is still in use.
+fn live(region: &Region<'_, System>) -> usize {
+    let change = region.change();
+    change
+        .bytes_allocated
+        .saturating_sub(change.bytes_deallocated)
+}
+
+/// What the process takes of the machine's memory, as Linux counts it; none elsewhere.
+fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
+    1024 * kilobytes.unwrap_or(0)
+}
