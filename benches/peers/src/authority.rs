@@ -1,0 +1,100 @@
+//! An identity provider on loopback in a process of its own, so that what it computes is nobody's.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use confidential_client::testing::{Application, LocalAuthority};
+
+use crate::{CLIENT_ID, Result, SECRET, TENANT};
+
+pub struct Authority {
+    process: Child,
+    pub base_url: String,
+}
+
+impl Authority {
+    /// Starts this program once more, to serve as these arguments say.
+    pub fn start(how: &[&str]) -> Result<Self> {
+        let mut process = Command::new(std::env::current_exe()?)
+            .args(how)
+            .stdout(Stdio::piped())
+            .stdin(Stdio::piped())
+            .spawn()?;
+        let said = process.stdout.take().ok_or("no output")?;
+        let mut base_url = String::new();
+        BufReader::new(said).read_line(&mut base_url)?;
+        Ok(Self {
+            process,
+            base_url: base_url.trim().to_owned(),
+        })
+    }
+}
+
+impl Drop for Authority {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Answers every request at once with a token of its own, as long as Entra's, over kept
+/// connections.
+pub fn serve_at_once() -> Result<()> {
+    let listener = TcpListener::bind(("127.0.0.1", 0))?;
+    println!("http://{}", listener.local_addr()?);
+    for stream in listener.incoming() {
+        let stream = stream?;
+        std::thread::spawn(move || answer(stream));
+    }
+    Ok(())
+}
+
+fn answer(mut stream: TcpStream) -> Result<()> {
+    stream.set_nodelay(true)?;
+    let mut reader = BufReader::new(stream.try_clone()?);
+    loop {
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            if reader.read_line(&mut line)? == 0 {
+                return Ok(());
+            }
+            let line = line.trim_end().to_ascii_lowercase();
+            if let Some(value) = line.strip_prefix("content-length:") {
+                length = value.trim().parse()?;
+            }
+            if line.is_empty() {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body)?;
+        let token = format!("{:0>1492}", ISSUED.fetch_add(1, Ordering::Relaxed));
+        let body = format!(
+            r#"{{"token_type":"Bearer","expires_in":3599,"ext_expires_in":3599,"access_token":"{token}"}}"#
+        );
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all((head + &body).as_bytes())?;
+    }
+}
+
+/// The crate's own authority, with TLS; its CA goes into the file.
+pub fn serve_with_tls(ca: &str) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let local = LocalAuthority::builder().tls().start().await?;
+        local.register(TENANT, Application::new(CLIENT_ID).secret(SECRET));
+        std::fs::write(ca, local.ca_pem().ok_or("no CA")?)?;
+        println!("{}", local.base_url());
+        std::future::pending().await
+    })
+}
+
+static ISSUED: AtomicU64 = AtomicU64::new(0);

@@ -1,0 +1,82 @@
+//! The three libraries, each asking the same authority.
+
+use std::sync::Arc;
+
+use azure_core::cloud::CustomConfiguration;
+use azure_core::credentials::{Secret, TokenCredential};
+use azure_core::http::{AsyncRawResponse, ClientOptions, HttpClient, Request, Transport};
+use azure_identity::{ClientSecretCredential, ClientSecretCredentialOptions};
+use confidential_client::{
+    Authority, CacheOptions, Cloud, ConfidentialClient, ConfidentialClientBuilder,
+};
+use oauth2::basic::{BasicClient, BasicTokenResponse};
+use oauth2::{AuthType, ClientId, ClientSecret, EndpointNotSet, EndpointSet, Scope, TokenUrl};
+
+use crate::{CLIENT_ID, Result, SECRET, TENANT};
+
+/// Ours.
+pub fn ours(base_url: &str) -> ConfidentialClientBuilder {
+    ConfidentialClient::builder(CLIENT_ID)
+        .authority(Authority::entra(Cloud::Custom(base_url.to_owned()), TENANT))
+        .cache(CacheOptions::default().with_max_entries(200_000))
+}
+
+pub fn azure_identity(base_url: &str) -> Result<Arc<dyn TokenCredential>> {
+    let mut cloud = CustomConfiguration::default();
+    cloud.authority_host = base_url.replace("http://", "https://");
+    let transport = Transport::new(Arc::new(Plain(reqwest::Client::new())));
+    let client_options = ClientOptions {
+        transport: Some(transport),
+        cloud: Some(Arc::new(cloud.into())),
+        ..ClientOptions::default()
+    };
+    Ok(ClientSecretCredential::new(
+        TENANT,
+        CLIENT_ID.to_owned(),
+        Secret::new(SECRET),
+        Some(ClientSecretCredentialOptions { client_options }),
+    )?)
+}
+
+/// `azure_identity` takes an https authority alone: its requests go to the same one without TLS.
+#[derive(Debug)]
+struct Plain(reqwest::Client);
+
+#[async_trait::async_trait]
+impl HttpClient for Plain {
+    async fn execute_request(&self, request: &Request) -> azure_core::Result<AsyncRawResponse> {
+        let mut request = request.clone();
+        let plain = request.url().as_str().replacen("https://", "http://", 1);
+        *request.url_mut() = plain.parse()?;
+        self.0.execute_request(&request).await
+    }
+}
+
+/// The `oauth2` crate, which has no cache.
+pub struct OAuth2 {
+    client:
+        BasicClient<EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointSet>,
+    http: oauth2::reqwest::Client,
+}
+
+impl OAuth2 {
+    pub fn new(base_url: &str) -> Result<Self> {
+        let endpoint = format!("{base_url}/{TENANT}/oauth2/v2.0/token");
+        Ok(Self {
+            client: BasicClient::new(ClientId::new(CLIENT_ID.to_owned()))
+                .set_client_secret(ClientSecret::new(SECRET.to_owned()))
+                .set_token_uri(TokenUrl::new(endpoint)?)
+                .set_auth_type(AuthType::RequestBody),
+            http: oauth2::reqwest::Client::builder()
+                .redirect(oauth2::reqwest::redirect::Policy::none())
+                .no_proxy()
+                .build()?,
+        })
+    }
+
+    pub async fn acquire(&self, scope: String) -> Result<BasicTokenResponse> {
+        let request = self.client.exchange_client_credentials();
+        let request = request.add_scope(Scope::new(scope));
+        Ok(request.request_async(&self.http).await?)
+    }
+}

@@ -1,0 +1,59 @@
+//! This crate beside `azure_identity` and `oauth2`, in one process, against one authority on
+//! loopback:
+//!
+//! ```sh
+//! cargo run --release --manifest-path benches/peers/Cargo.toml
+//! ```
+//!
+//! See `../README.md`.
+
+mod authority;
+mod clients;
+mod cold;
+mod first_token;
+mod hits;
+
+use authority::Authority;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
+        ["serve"] => return authority::serve_at_once(),
+        ["serve-tls", ca] => return authority::serve_with_tls(ca),
+        ["first-token", programs @ ..] => return first_token::report(programs),
+        _ => {}
+    }
+    let authority = Authority::start(&["serve"])?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        cold::report(&authority.base_url).await?;
+        hits::report(&authority.base_url).await
+    })
+}
+
+/// The same order every time.
+fn shuffle<T>(items: &mut [T]) {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    for end in (1..items.len()).rev() {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        items.swap(end, (state % (end as u64 + 1)) as usize);
+    }
+}
+
+fn verdict(met: bool) -> &'static str {
+    match met {
+        true => "met",
+        false => "**missed**",
+    }
+}
+
+const TENANT: &str = "contoso.onmicrosoft.com";
+const CLIENT_ID: &str = "11111111-2222-3333-4444-555555555555";
+const SECRET: &str = "s3cret";
