@@ -36,12 +36,19 @@ pub struct TokenRequest(Arc<Parts>);
 #[derive(Clone, Debug, Default)]
 struct Parts {
     scopes: Scopes,
-    tenant: Option<Result<Tenant, Error>>,
+    tenant: Option<Result<Tenant, NoTenant>>,
     correlation_id: Option<Result<Uuid, Error>>,
     claims: Option<Result<Arc<str>, Error>>,
     rejected: Option<AccessToken>,
     force_refresh: bool,
     min_remaining: Duration,
+}
+
+/// What was given for a tenant and is none, with what is wrong with it.
+#[derive(Clone, Debug)]
+struct NoTenant {
+    text: String,
+    error: Error,
 }
 
 impl TokenRequest {
@@ -68,7 +75,8 @@ impl TokenRequest {
     /// Each tenant has its own token in the cache. An id and a domain of the same tenant are two
     /// tenants to the cache, since nobody looks up which belong together.
     pub fn tenant(self, tenant: impl Into<String>) -> Self {
-        let tenant = Tenant::parse(&tenant.into());
+        let text = tenant.into();
+        let tenant = Tenant::parse(&text).map_err(|error| NoTenant { text, error });
         self.with(|parts| parts.tenant = Some(tenant))
     }
 
@@ -125,6 +133,14 @@ impl TokenRequest {
     /// still good, it is returned with a warning in the log.
     pub fn min_remaining(self, min_remaining: Duration) -> Self {
         self.with(|parts| parts.min_remaining = min_remaining)
+
+    /// The tenant as it was given to [`tenant`](Self::tenant), be it one or not; `None` where the
+    /// client's own is asked.
+    pub fn tenant_id(&self) -> Option<&str> {
+        match self.0.tenant.as_ref()? {
+            Ok(tenant) => Some(tenant.as_str()),
+            Err(wrong) => Some(&wrong.text),
+        }
     }
 
     fn with(mut self, change: impl FnOnce(&mut Parts)) -> Self {
@@ -137,12 +153,8 @@ impl TokenRequest {
     }
 
     pub(crate) fn requested_tenant(&self) -> Result<Option<&Tenant>, Error> {
-        self.0
-            .tenant
-            .as_ref()
-            .map(Result::as_ref)
-            .transpose()
-            .map_err(Error::clone)
+        let tenant = self.0.tenant.as_ref().map(Result::as_ref).transpose();
+        tenant.map_err(|wrong| wrong.error.clone())
     }
 
     pub(crate) fn requested_correlation_id(&self) -> Result<Option<Uuid>, Error> {
@@ -370,6 +382,16 @@ mod tests {
         assert_eq!(&**first.requested_scopes().wire(), "a");
         assert!(first.requested_tenant().unwrap().is_none());
         assert_eq!(&**second.requested_scopes().wire(), "a b");
+
+        assert_eq!((first.tenant_id(), second.tenant_id()), (None, Some("t")));
+        assert_eq!(second.requested_scopes().as_str(), "a b");
+    }
+
+    #[test]
+    fn what_is_no_tenant_is_known_as_it_was_given() {
+        let request = TokenRequest::new("s").tenant("Fabrikam Inc.");
+        assert_eq!(request.tenant_id(), Some("Fabrikam Inc."));
+        assert!(request.requested_tenant().is_err());
     }
 
     #[test]
