@@ -12,6 +12,7 @@ use crate::error::{Error, Failure};
 use crate::provider::TokenProvider;
 use crate::request::TokenRequest;
 use crate::token::{AccessToken, Issued, Key, Kind, TokenSource};
+use crate::warm_up::WarmUp;
 
 mod services;
 
@@ -153,6 +154,60 @@ impl ConfidentialClient {
     /// that takes no token at all does not cause a storm at the identity provider.
     pub fn invalidate(&self, token: &AccessToken) {
         self.0.cache.invalidate(token.issued());
+    }
+
+    /// Gets the tokens of many requests into the cache, a bounded number at a time, and reports each
+    /// outcome as it comes: for the start of a daemon that works in thousands of tenants. Asks for
+    /// nothing until [`WarmUp::next`] is called.
+    ///
+    /// Each request is served as by [`acquire_token_for_client`](Self::acquire_token_for_client):
+    /// from memory where there is a good token, and with one token request for all that ask for
+    /// the same. One that is wrong or refused is an outcome like any other, and the rest go on.
+    /// None is tried again, so that an identity provider that is down gets one request for each
+    /// tenant, [`max_concurrent`](WarmUp::max_concurrent) at a time, and none for those whose
+    /// failure is remembered. It does not stop by itself: one tenant's failure says little about
+    /// the next. A daemon that takes it to be down stops by dropping the [`WarmUp`], and asks for
+    /// what is missing when it is needed.
+    ///
+    /// Have room for all of them in the cache, 10,000 unless
+    /// [set](crate::CacheOptions::with_max_entries): beyond it the last push out the first.
+    ///
+    /// ```
+    /// # use bytes::Bytes;
+    /// # use confidential_client::{ConfidentialClient, TokenRequest};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
+    /// #     .tenant("contoso.onmicrosoft.com")
+    /// #     .client_secret("s3cret")
+    /// #     .transport(|_: http::Request<Bytes>| async {
+    /// #         let body = r#"{"token_type":"Bearer","expires_in":3599,"access_token":"abc"}"#;
+    /// #         Ok(http::Response::new(Bytes::from(body)))
+    /// #     })
+    /// #     .build()?;
+    /// let customers = ["fabrikam.com", "common", "adatum.com"];
+    /// let graph = TokenRequest::new("https://graph.microsoft.com/.default");
+    /// let requests = customers.map(|tenant| graph.clone().tenant(tenant));
+    ///
+    /// let mut failed = Vec::new();
+    /// let mut warm_up = client.warm_up(requests).max_concurrent(8);
+    /// while let Some((request, result)) = warm_up.next().await {
+    ///     if let Err(error) = result {
+    ///         failed.push((request, error));
+    ///     }
+    /// }
+    ///
+    /// // Two tokens are in the cache, and the third customer has no tenant of its own.
+    /// assert_eq!(client.len(), 2);
+    /// let (request, error) = &failed[0];
+    /// assert_eq!(request.tenant_id(), Some("common"));
+    /// assert!(error.to_string().contains("an application has no token in 'common'"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn warm_up<R: Into<TokenRequest>>(&self, requests: impl IntoIterator<Item = R>) -> WarmUp {
+        let requests = requests.into_iter().map(Into::into).collect();
+        WarmUp::new(self.clone(), requests)
     }
 
     /// The certificate that the client proves its identity with, for a health check: the one it was

@@ -32,6 +32,7 @@
 //!   end, and renews it in the background before that.
 //! - [`TokenProvider`]: one request bound to its place in the cache, the fastest path.
 //! - [`TokenRequest`]: a scope and, for a daemon that serves many customers, a tenant.
+//! - [`WarmUp`]: many tokens at the start, for that daemon.
 //! - [`Certificate`] and [`Secret`]: what the application proves its identity with. A certificate
 //!   is better: its key never leaves the machine, or even the vault it is in ([`Signer`]).
 //! - [`CertificateFile`], [`SecretFile`] and [`CredentialSource`]: the same from where it is replaced
@@ -47,8 +48,8 @@
 //! wait, as a task of its own on the caller's tokio runtime; they share its token or its error.
 //! A token that is due is renewed by such a task too: in a synchronous program that enters a
 //! runtime for one call at a time, that task gets no time to run, and the token is renewed when it
-//! has ended, while the caller waits. The network is used by `acquire_token_for_client`, `warm_up`,
-//! `token` and `authorize` alone.
+//! has ended, while the caller waits. The network is used by `acquire_token_for_client`, `token`,
+//! `authorize` and `WarmUp::next` alone.
 //!
 //! A token is due when the provider says so (`refresh_in`), else at half its life if that is two
 //! hours or more, else five minutes before its end, and up to five minutes earlier by chance, so that
@@ -101,6 +102,7 @@ mod secret;
 mod time;
 mod token;
 mod transport;
+mod warm_up;
 
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
@@ -122,6 +124,7 @@ pub use secret::Secret;
 pub use time::Clock;
 pub use token::{AccessToken, TokenSource};
 pub use transport::{Transport, TransportFuture};
+pub use warm_up::WarmUp;
 
 /// Compiles the examples of the README.
 #[cfg(doctest)]

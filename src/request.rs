@@ -133,6 +133,7 @@ impl TokenRequest {
     /// still good, it is returned with a warning in the log.
     pub fn min_remaining(self, min_remaining: Duration) -> Self {
         self.with(|parts| parts.min_remaining = min_remaining)
+    }
 
     /// The tenant as it was given to [`tenant`](Self::tenant), be it one or not; `None` where the
     /// client's own is asked.

@@ -29,5 +29,6 @@ mod rotation;
 mod runtimes;
 mod secrecy;
 mod support;
+mod warm_up;
 mod week;
 mod wire;

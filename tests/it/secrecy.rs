@@ -99,6 +99,7 @@ async fn no_public_type_shows_a_secret() {
     hidden.check_debug("client", &by_certificate);
     hidden.check_debug("TokenRequest", &TokenRequest::new(SCOPE));
     hidden.check_debug("TokenProvider", &provider);
+    hidden.check_debug("WarmUp", &by_secret.warm_up([SCOPE]));
     hidden.check_debug("AccessToken", &token);
     hidden.check_debug("header", &token.authorization_header());
     hidden.check_debug("TokenSource", &TokenSource::Cache);
