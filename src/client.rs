@@ -163,11 +163,10 @@ impl ConfidentialClient {
     /// Each request is served as by [`acquire_token_for_client`](Self::acquire_token_for_client):
     /// from memory where there is a good token, and with one token request for all that ask for
     /// the same. One that is wrong or refused is an outcome like any other, and the rest go on.
-    /// None is tried again, so that an identity provider that is down gets one request for each
-    /// tenant, [`max_concurrent`](WarmUp::max_concurrent) at a time, and none for those whose
-    /// failure is remembered. It does not stop by itself: one tenant's failure says little about
-    /// the next. A daemon that takes it to be down stops by dropping the [`WarmUp`], and asks for
-    /// what is missing when it is needed.
+    /// None is tried again. While the identity provider is down, those whose turn comes fail at once
+    /// without a request of their own: a daemon that finds the first to be
+    /// [transient](crate::Error::is_transient) failures may drop the [`WarmUp`] and ask for what is
+    /// missing when it is needed.
     ///
     /// Have room for all of them in the cache, 10,000 unless
     /// [set](crate::CacheOptions::with_max_entries): beyond it the last push out the first.
@@ -290,6 +289,7 @@ impl ConfidentialClient {
     }
 
     /// The slot's token, if it is good; a pure read.
+    #[inline]
     pub(crate) fn cached(&self, slot: &Slot, call: &Call) -> Option<AccessToken> {
         match slot.get(&self.0.services.clock.now(), &call.demands) {
             Answer::Fresh(issued) | Answer::Stale(issued) => {
@@ -387,6 +387,7 @@ fn demands(request: &TokenRequest, key: &Key) -> Result<Demands, Error> {
     }))
 }
 
+#[inline]
 fn hand_out(issued: Arc<Issued>, call: &Call, source: TokenSource) -> Result<AccessToken, Error> {
     AccessToken::hand_out(issued, &call.key, source).ok_or_else(|| {
         let message = "the cache held a token for another request; it was not handed out, please report this as a bug";

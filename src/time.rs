@@ -47,6 +47,13 @@ pub(crate) struct Deadline {
 }
 
 impl Deadline {
+    /// The moment `duration` after this one.
+    pub(crate) fn later(self, duration: Duration) -> Self {
+        let Self { wall, monotonic } = self;
+        Now { wall, monotonic }.plus(duration)
+    }
+
+    #[inline]
     pub(crate) fn reached(&self, now: &Now) -> bool {
         now.monotonic >= self.monotonic || now.wall >= self.wall
     }
@@ -68,6 +75,7 @@ pub(crate) enum TimeSource {
 }
 
 impl TimeSource {
+    #[inline]
     pub(crate) fn now(&self) -> Now {
         match self {
             Self::System => Now {

@@ -49,6 +49,7 @@ pub struct AccessToken {
 impl AccessToken {
     /// `None` if the token was issued for something else than `key`: a token of the wrong tenant
     /// is never handed out, whatever went wrong before.
+    #[inline]
     pub(crate) fn hand_out(issued: Arc<Issued>, key: &Key, source: TokenSource) -> Option<Self> {
         (*issued.key == *key).then_some(Self { issued, source })
     }

@@ -1,11 +1,9 @@
-use std::collections::HashMap;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
 use std::vec;
 
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 
 use crate::client::ConfidentialClient;
 use crate::error::Error;
@@ -24,36 +22,21 @@ pub struct WarmUp {
     client: ConfidentialClient,
     to_come: vec::IntoIter<TokenRequest>,
     max_concurrent: usize,
-    under_way: HashMap<u64, UnderWay>,
-    /// How many have been started: the number of the latest.
-    started: u64,
-    /// The numbers of those that were woken and have to be polled.
-    woken: UnboundedReceiver<u64>,
-    wake: UnboundedSender<u64>,
+    /// Requests to the network are tasks of their own. What waits for them is polled by whoever calls
+    /// `next`, and behaves as any other call of the client would there, outside a runtime too.
+    under_way: FuturesUnordered<UnderWay>,
 }
 
-/// What has been asked for and not yet reported.
-///
-/// Requests to the network are tasks of their own, whichever task waits for them. These are
-/// therefore polled by whoever calls `next`, and behave as any other call of the client would
-/// there, outside a runtime too.
-struct UnderWay {
-    request: TokenRequest,
-    token: Pin<Box<dyn Future<Output = Result<AccessToken, Error>> + Send + Sync>>,
-    waker: Waker,
-}
+type UnderWay = Pin<Box<dyn Future<Output = Outcome> + Send + Sync>>;
+type Outcome = (TokenRequest, Result<AccessToken, Error>);
 
 impl WarmUp {
     pub(crate) fn new(client: ConfidentialClient, requests: Vec<TokenRequest>) -> Self {
-        let (wake, woken) = unbounded_channel();
         Self {
             client,
             to_come: requests.into_iter(),
             max_concurrent: MAX_CONCURRENT,
-            under_way: HashMap::new(),
-            started: 0,
-            woken,
-            wake,
+            under_way: FuturesUnordered::new(),
         }
     }
 
@@ -86,49 +69,13 @@ impl WarmUp {
         while self.under_way.len() < self.max_concurrent
             && let Some(request) = self.to_come.next()
         {
-            let number = self.start(request);
-            if let Some(outcome) = self.poll(number) {
-                return Some(outcome);
-            }
+            let client = self.client.clone();
+            self.under_way.push(Box::pin(async move {
+                let result = client.acquire_token_for_client(&request).await;
+                (request, result)
+            }));
         }
-        while !self.under_way.is_empty() {
-            // The one await: whatever was ready before it has been reported.
-            let number = self.woken.recv().await?;
-            if let Some(outcome) = self.poll(number) {
-                return Some(outcome);
-            }
-        }
-        None
-    }
-
-    fn start(&mut self, request: TokenRequest) -> u64 {
-        self.started += 1;
-        let (client, asked) = (self.client.clone(), request.clone());
-        let alarm = Alarm {
-            number: self.started,
-            wake: self.wake.clone(),
-        };
-        let under_way = UnderWay {
-            request,
-            token: Box::pin(async move { client.acquire_token_for_client(asked).await }),
-            waker: Arc::new(alarm).into(),
-        };
-        self.under_way.insert(self.started, under_way);
-        self.started
-    }
-
-    /// Takes one as far as it gets; its outcome, if that is to the end.
-    fn poll(&mut self, number: u64) -> Option<(TokenRequest, Result<AccessToken, Error>)> {
-        // It may have been woken twice, and have ended.
-        let mut under_way = self.under_way.remove(&number)?;
-        let mut context = Context::from_waker(&under_way.waker);
-        match under_way.token.as_mut().poll(&mut context) {
-            Poll::Ready(result) => Some((under_way.request, result)),
-            Poll::Pending => {
-                self.under_way.insert(number, under_way);
-                None
-            }
-        }
+        self.under_way.next().await
     }
 }
 
@@ -139,19 +86,6 @@ impl fmt::Debug for WarmUp {
             .field("max_concurrent", &self.max_concurrent)
             .field("remaining", &self.remaining())
             .finish_non_exhaustive()
-    }
-}
-
-/// Says which of many was woken, so that the others need not be polled with it.
-struct Alarm {
-    number: u64,
-    wake: UnboundedSender<u64>,
-}
-
-impl Wake for Alarm {
-    fn wake(self: Arc<Self>) {
-        // Nobody hears it once the `WarmUp` is dropped.
-        let _ = self.wake.send(self.number);
     }
 }
 

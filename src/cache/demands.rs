@@ -52,6 +52,7 @@ impl Demands {
 
     /// Whether a good token can be served at a glance. With claims, the [slot](super::slot) has
     /// more to say.
+    #[inline]
     pub(super) fn are_met_by(&self, issued: &Arc<Issued>, now: &Now) -> bool {
         let Some(special) = &self.0 else { return true };
         special.claims.is_none() && special.accepts(issued, now)

@@ -96,6 +96,7 @@ impl<F: Clone> Slot<F> {
     }
 
     /// The one decision of the fast path.
+    #[inline]
     pub(crate) fn get(&self, now: &Now, demands: &Demands) -> Answer {
         let current = self.current.load();
         let Some(issued) = &*current else {

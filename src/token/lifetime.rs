@@ -1,17 +1,18 @@
 use std::time::{Duration, SystemTime};
 
-use crate::time::Now;
+use crate::time::{Deadline, Now};
 
-/// The moments in a token's life, in milliseconds from when it was issued: they are read at every
-/// hit, and kept for every token.
+/// The moments in a token's life. At a hit the one is read from which it is to be renewed; the others
+/// are kept as milliseconds from there, to be small.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lifetime {
-    issued: Now,
-    expires: u64,
     /// From here on it is renewed ahead.
-    refresh: u64,
+    refresh: Deadline,
     /// From here on it is not served.
     unusable: u64,
+    expires: u64,
+    /// For how long it is served in all.
+    whole: u64,
 }
 
 /// How far a token's life has gone.
@@ -47,51 +48,48 @@ impl Lifetime {
             .min(refresh / 2)
             .mul_f64(jitter.clamp(0.0, 1.0));
         let margin = Duration::from_secs(10).min(lifetime / 10);
+        let refresh = refresh.saturating_sub(jitter);
+        let whole = lifetime.saturating_sub(margin);
         Self {
-            issued: now,
-            expires: millis(lifetime),
-            refresh: millis(refresh.saturating_sub(jitter)),
-            unusable: millis(lifetime.saturating_sub(margin)),
+            refresh: now.plus(refresh),
+            unusable: millis(whole.saturating_sub(refresh)),
+            expires: millis(lifetime.saturating_sub(refresh)),
+            whole: millis(whole),
         }
     }
 
+    #[inline]
     pub(crate) fn stage(&self, now: &Now) -> Stage {
-        match millis(self.age(now)) {
-            age if age >= self.unusable => Stage::Ended,
-            age if age >= self.refresh => Stage::Due,
-            _ => Stage::Fresh,
+        if !self.refresh.reached(now) {
+            Stage::Fresh
+        } else if !self.end().reached(now) {
+            Stage::Due
+        } else {
+            Stage::Ended
         }
     }
 
     /// For how long it is still served.
     pub(crate) fn remaining(&self, now: &Now) -> Duration {
-        self.whole().saturating_sub(self.age(now))
+        self.end().remaining(now)
     }
 
     /// For how long it is served in all.
     pub(crate) fn whole(&self) -> Duration {
-        Duration::from_millis(self.unusable)
-    }
-
-    /// By the clock that says more: each can be wrong alone.
-    fn age(&self, now: &Now) -> Duration {
-        let wall = now.wall.duration_since(self.issued.wall);
-        let monotonic = now
-            .monotonic
-            .saturating_duration_since(self.issued.monotonic);
-        monotonic.max(wall.unwrap_or_default())
+        Duration::from_millis(self.whole)
     }
 
     pub(crate) fn expires_on(&self) -> SystemTime {
-        self.at(self.expires)
+        self.refresh.later(Duration::from_millis(self.expires)).wall
     }
 
     pub(crate) fn refresh_on(&self) -> SystemTime {
-        self.at(self.refresh)
+        self.refresh.wall
     }
 
-    fn at(&self, age: u64) -> SystemTime {
-        self.issued.plus(Duration::from_millis(age)).wall
+    /// From then on it is not served.
+    fn end(&self) -> Deadline {
+        self.refresh.later(Duration::from_millis(self.unusable))
     }
 }
 

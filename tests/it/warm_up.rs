@@ -272,7 +272,7 @@ async fn what_is_in_the_cache_is_reported_from_it() {
 }
 
 #[tokio::test]
-async fn an_identity_provider_that_is_down_gets_one_request_for_each() {
+async fn an_identity_provider_that_is_down_is_left_alone() {
     let provider = Provider::open();
     for _ in 0..50 {
         provider.answer(503, "");
@@ -284,7 +284,11 @@ async fn an_identity_provider_that_is_down_gets_one_request_for_each() {
         for (_, result) in outcomes {
             assert!(result.unwrap_err().is_transient(), "{pass}");
         }
-        assert_eq!(provider.requests(), 50, "{pass}");
+        assert_eq!(
+            provider.requests(),
+            32,
+            "{pass}: those under way when the first failed"
+        );
     }
 }
 
