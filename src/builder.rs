@@ -122,9 +122,9 @@ impl ConfidentialClientBuilder {
 
     /// Configures the HTTP client that sends token requests: a proxy, a private CA, a local
     /// address. Redirects are switched off and time limits set on top (5 s to connect, 15 s for a
-    /// request), and a loopback authority is never asked through a proxy. Connections are kept for
-    /// the next request on a multi-threaded tokio runtime alone: on a current-thread runtime nobody
-    /// drives them between two `block_on`s.
+    /// request), and a loopback authority is never asked through a proxy. On a current-thread tokio
+    /// runtime its connections are not kept for the next request, since nobody drives them between
+    /// two `block_on`s; without this call they are, for requests of the same thread.
     #[cfg(feature = "reqwest")]
     #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
     pub fn reqwest(mut self, builder: reqwest::ClientBuilder) -> Self {
@@ -260,7 +260,6 @@ fn default_transport(
             "the authority is https and no TLS is compiled in; enable the feature 'rustls' or 'native-tls' of confidential-client",
         ));
     }
-    let builder = builder.unwrap_or_else(ReqwestTransport::default_builder);
     Ok(Arc::new(ReqwestTransport::new(
         builder,
         endpoints.is_loopback(),

@@ -38,7 +38,6 @@ struct Inner {
 #[derive(Clone)]
 pub(crate) struct Call {
     key: Key,
-    tenant: Option<Tenant>,
     request: TokenRequest,
     correlation_id: Option<Uuid>,
     demands: Demands,
@@ -240,26 +239,16 @@ impl ConfidentialClient {
 
     /// Checks everything that can be known before the network.
     fn check_for_application(&self, request: TokenRequest) -> Result<Call, Error> {
-        let endpoints = &self.0.services.endpoints;
         let scopes = request.requested_scopes();
-        let tenant = match (request.requested_tenant()?, endpoints.tenant()) {
-            (Some(tenant), Some(_)) | (None, Some(tenant)) => {
+        let tenant = self.tenant(&request)?;
+        match tenant {
+            Some(tenant) => {
                 tenant.check_for_application()?;
                 scopes.check_for_application()?;
-                Some(tenant.clone())
             }
-            (None, None) => {
-                scopes.check_characters()?;
-                None
-            }
-            (Some(tenant), None) => {
-                return Err(Error::config(format!(
-                    "the tenant '{}' cannot be asked: the authority '{endpoints}' has no tenants",
-                    tenant.as_str()
-                )));
-            }
-        };
-        let folded = tenant.as_ref().map(Tenant::folded);
+            None => scopes.check_characters()?,
+        }
+        let folded = tenant.map(Tenant::folded);
         let key = Key {
             tenant: folded.map(Arc::clone).unwrap_or_default(),
             scopes: scopes.set().clone(),
@@ -268,10 +257,22 @@ impl ConfidentialClient {
         Ok(Call {
             demands: demands(&request, &key)?,
             key,
-            tenant,
             correlation_id: request.requested_correlation_id()?,
             request,
         })
+    }
+
+    /// The tenant that is asked: the request's or else the client's own, where there are tenants.
+    fn tenant<'a>(&'a self, request: &'a TokenRequest) -> Result<Option<&'a Tenant>, Error> {
+        let endpoints = &self.0.services.endpoints;
+        match (request.requested_tenant()?, endpoints.tenant()) {
+            (Some(tenant), Some(_)) => Ok(Some(tenant)),
+            (None, own) => Ok(own),
+            (Some(tenant), None) => Err(Error::config(format!(
+                "the tenant '{}' cannot be asked: the authority '{endpoints}' has no tenants",
+                tenant.as_str()
+            ))),
+        }
     }
 
     /// A token from the slot, or through it from the identity provider. A hit neither waits nor
@@ -318,7 +319,8 @@ impl ConfidentialClient {
         let services = Arc::clone(&self.0.services);
         let errand = Errand {
             key: Arc::clone(slot.key()),
-            tenant: call.tenant.clone(),
+            // Checked when the call was made.
+            tenant: self.tenant(&call.request).ok().flatten().cloned(),
             scopes: Arc::clone(call.request.requested_scopes().wire()),
             claims: demands.claims().cloned(),
             correlation_id: call.correlation_id.unwrap_or_else(Uuid::new_v4).to_string(),

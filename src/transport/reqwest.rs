@@ -1,3 +1,5 @@
+use std::sync::{Mutex, PoisonError};
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -10,48 +12,101 @@ use crate::error::{Error, Failure};
 use crate::response::LARGEST_BODY;
 use crate::transport::{Transport, TransportFuture};
 
-/// The default transport: one reqwest client with its pool of connections.
-pub(crate) struct ReqwestTransport(reqwest::Client);
+/// The default transport.
+pub(crate) struct ReqwestTransport(Clients);
+
+/// A current-thread runtime stands still between two `block_on`s, and with it the connections it
+/// opened: a request from elsewhere that took one of them from the pool would hang.
+enum Clients {
+    /// The caller's, of which there is one: it keeps no connection where a runtime may stand still.
+    Given(reqwest::Client),
+    /// Our own, made anew for another thread's current-thread runtime.
+    Own {
+        loopback: bool,
+        /// With where it is used, once it is.
+        latest: Mutex<(Option<Home>, reqwest::Client)>,
+    },
+}
+
+/// Where requests are sent from: the thread of a current-thread runtime, or none in particular.
+type Home = Option<ThreadId>;
 
 impl ReqwestTransport {
-    /// On top of what the caller configured: no redirects, since a 307 would send the credential
-    /// on, and time limits.
-    pub(crate) fn new(builder: reqwest::ClientBuilder, loopback: bool) -> Result<Self, Error> {
-        let mut builder = builder
-            .redirect(Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(ATTEMPT_TIMEOUT);
-        if loopback {
-            builder = builder.no_proxy();
-        }
-        match builder.build() {
-            Ok(client) => Ok(Self(client)),
-            Err(error) => Err(Error::Config(
-                Failure::new("the HTTP client cannot be built")
-                    .source(Box::new(error.without_url()))
-                    .into(),
-            )),
-        }
+    /// On top of what the caller configured, if anything: no redirects, since a 307 would send the
+    /// credential on, and time limits.
+    pub(crate) fn new(
+        builder: Option<reqwest::ClientBuilder>,
+        loopback: bool,
+    ) -> Result<Self, Error> {
+        let clients = match builder {
+            Some(builder) => client(builder, loopback).map(Clients::Given),
+            None => client(default_builder(), loopback).map(|client| Clients::Own {
+                loopback,
+                latest: Mutex::new((None, client)),
+            }),
+        };
+        clients.map(Self).map_err(|error| {
+            let failure = Failure::new("the HTTP client cannot be built");
+            Error::Config(failure.source(Box::new(error)).into())
+        })
     }
+}
 
-    /// A builder with the TLS this crate was compiled with. Without naming it, reqwest would
-    /// change to another that some other crate of the program switched on.
-    pub(crate) fn default_builder() -> reqwest::ClientBuilder {
-        let builder = reqwest::Client::builder();
-        #[cfg(feature = "rustls")]
-        let builder = builder.tls_backend_rustls();
-        builder
+impl Clients {
+    /// The client for a request from here, and whether its connection has to be closed behind it.
+    fn client(&self) -> Result<(reqwest::Client, bool), reqwest::Error> {
+        let home = home();
+        match self {
+            Self::Given(client) => Ok((client.clone(), home.is_some())),
+            Self::Own { loopback, latest } => {
+                let mut latest = latest.lock().unwrap_or_else(PoisonError::into_inner);
+                if latest.0.is_some_and(|used| used != home) {
+                    latest.1 = client(default_builder(), *loopback)?;
+                }
+                latest.0 = Some(home);
+                Ok((latest.1.clone(), false))
+            }
+        }
     }
+}
+
+fn home() -> Home {
+    let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
+    matches!(flavor, Ok(RuntimeFlavor::CurrentThread)).then(|| thread::current().id())
+}
+
+fn client(
+    builder: reqwest::ClientBuilder,
+    loopback: bool,
+) -> Result<reqwest::Client, reqwest::Error> {
+    let mut builder = builder
+        .redirect(Policy::none())
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(ATTEMPT_TIMEOUT);
+    if loopback {
+        builder = builder.no_proxy();
+    }
+    builder.build().map_err(reqwest::Error::without_url)
+}
+
+/// A builder with the TLS this crate was compiled with. Without naming it, reqwest would change to
+/// another that some other crate of the program switched on.
+fn default_builder() -> reqwest::ClientBuilder {
+    let builder = reqwest::Client::builder();
+    #[cfg(feature = "rustls")]
+    let builder = builder.tls_backend_rustls();
+    builder
 }
 
 impl Transport for ReqwestTransport {
     fn send(&self, request: Request<Bytes>) -> TransportFuture<'_> {
         Box::pin(async move {
             let mut request = reqwest::Request::try_from(request)?;
-            if stands_still() {
+            let (client, close) = self.0.client()?;
+            if close {
                 request.headers_mut().insert(CONNECTION, CLOSE);
             }
-            let sent = self.0.execute(request).await;
+            let sent = client.execute(request).await;
             let mut response = sent.map_err(reqwest::Error::without_url)?;
             let mut body = BytesMut::new();
             // A longer body is cut where the parser knows it for too long; its status survives.
@@ -70,13 +125,6 @@ impl Transport for ReqwestTransport {
             Ok(answer)
         })
     }
-}
-
-/// Whether the runtime does nothing between two `block_on`s, for its connections neither. A request
-/// from another runtime that took such a connection from the pool would hang on it.
-fn stands_still() -> bool {
-    let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
-    matches!(flavor, Ok(RuntimeFlavor::CurrentThread))
 }
 
 const CLOSE: HeaderValue = HeaderValue::from_static("close");

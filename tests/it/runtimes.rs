@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use confidential_client::testing::{Application, LocalAuthority, ManualClock};
-use confidential_client::{ConfidentialClient, Error, TokenSource};
+use confidential_client::{ConfidentialClient, ConfidentialClientBuilder, Error, TokenSource};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::support::{
@@ -18,7 +18,7 @@ fn runtime() -> Runtime {
 }
 
 /// An authority that is served whatever becomes of the test's own runtimes, and a client of it.
-fn served() -> (Runtime, LocalAuthority, ConfidentialClient) {
+fn served() -> (Runtime, LocalAuthority, ConfidentialClientBuilder) {
     let server = Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -30,14 +30,15 @@ fn served() -> (Runtime, LocalAuthority, ConfidentialClient) {
         application.role(format!("api://{number}"), "Run")
     });
     local.register(TENANT, application);
-    let client = client_of(&local).client_secret(SECRET).build().unwrap();
-    (server, local, client)
+    let builder = client_of(&local).client_secret(SECRET);
+    (server, local, builder)
 }
 
 /// A synchronous program: a runtime for each job, whose connections go with it.
 #[test]
 fn a_runtime_for_each_job() {
-    let (_server, local, client) = served();
+    let (_server, local, builder) = served();
+    let client = builder.build().unwrap();
     for job in 0..20 {
         let token = runtime().block_on(client.acquire_token_for_client(scope(job)));
         assert_eq!(token.unwrap().source(), TokenSource::IdentityProvider);
@@ -50,7 +51,8 @@ fn a_runtime_for_each_job() {
 /// The same with runtimes that have threads of their own.
 #[test]
 fn a_runtime_with_threads_for_each_job() {
-    let (_server, local, client) = served();
+    let (_server, local, builder) = served();
+    let client = builder.build().unwrap();
     for job in 0..20 {
         let mut builder = Builder::new_multi_thread();
         let runtime = builder.worker_threads(2).enable_all().build().unwrap();
@@ -67,7 +69,18 @@ fn a_runtime_with_threads_for_each_job() {
 /// drives meanwhile: another thread's request must not wait for one.
 #[test]
 fn a_runtime_for_each_thread() {
-    let (_server, local, client) = served();
+    let (_server, local, builder) = served();
+    in_four_threads(&local, &builder.build().unwrap());
+}
+
+#[test]
+fn a_runtime_for_each_thread_and_a_client_of_the_callers() {
+    let (_server, local, builder) = served();
+    let builder = builder.reqwest(reqwest::Client::builder());
+    in_four_threads(&local, &builder.build().unwrap());
+}
+
+fn in_four_threads(local: &LocalAuthority, client: &ConfidentialClient) {
     let threads: Vec<_> = (0..4)
         .map(|_| {
             let client = client.clone();

@@ -37,8 +37,6 @@ fn assert_headers(request: &RecordedRequest, correlation_id: &str) {
     let expected = [
         "accept",
         "client-request-id",
-        // On a current-thread runtime.
-        "connection",
         "content-length",
         "content-type",
         "host",
