@@ -334,7 +334,8 @@ impl Place {
     fn issued(&self, number: u64, at: u64, seconds: u64) -> Issued {
         let lifetime = Lifetime::new(Duration::from_secs(seconds), None, now(at), 0.0);
         let number = number.to_string();
-        Issued::new(typed(self.key), &number, lifetime, "s", None, &number).unwrap()
+        let key = Arc::new(typed(self.key));
+        Issued::new(key, &number, lifetime, "s".into(), None, &number).unwrap()
     }
 }
 
