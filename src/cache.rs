@@ -14,7 +14,7 @@ mod flight;
 mod gate;
 mod limit;
 mod options;
-mod ration;
+mod rejections;
 mod slot;
 mod stats;
 mod sync;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 use super::cool_down::CoolDown;
 use super::demands::Demands;
 use super::gate::{FlightId, Gate};
-use super::ration::Ration;
+use super::rejections::Rejections;
 use super::sync::{Current, Mutex, MutexGuard, PoisonError};
 use crate::error::Error;
 use crate::time::Now;
@@ -35,9 +35,7 @@ struct State<F> {
     /// How many flights have started: the number of the latest.
     generation: u64,
     cool_down: CoolDown,
-    ration: Ration,
-    /// What the current token was asked for with.
-    claims: Option<Arc<str>>,
+    rejections: Rejections,
 }
 
 struct Running<F> {
@@ -85,8 +83,7 @@ impl<F: Clone> Slot<F> {
                 flight: None,
                 generation: 0,
                 cool_down: CoolDown::default(),
-                ration: Ration::default(),
-                claims: None,
+                rejections: Rejections::default(),
             }),
         }
     }
@@ -124,7 +121,7 @@ impl<F: Clone> Slot<F> {
         let current = self.usable(now);
         // Another caller's flight may have stored a token while this one waited for the lock.
         if let Some(issued) = &current
-            && demands.are_met_after_all(issued, state.claims.as_deref(), now)
+            && demands.are_met_after_all(issued, state.rejections.came_by(), now)
         {
             return Joined::Served(Arc::clone(issued));
         }
@@ -137,7 +134,7 @@ impl<F: Clone> Slot<F> {
             };
         }
         if let (Some(issued), true) = (current, demands.are_of_a_rejection())
-            && !state.ration.allows(demands.claims(), now)
+            && !state.rejections.allow(demands.claims(), now)
         {
             return Joined::Served(issued);
         }
@@ -193,9 +190,9 @@ impl<F: Clone> Slot<F> {
                         None => (None, false),
                     };
                     if after_rejection {
-                        state.ration.spend(claims.clone(), now);
+                        state.rejections.renewed(claims.clone(), now);
                     }
-                    state.claims = claims;
+                    state.rejections.comes_by(claims);
                 }
                 Ok(issued)
             }
@@ -217,10 +214,10 @@ impl<F: Clone> Slot<F> {
             Some(issued) if issued.is_same_token(rejected) => {}
             _ => return Invalidated::Replaced,
         }
-        if !state.ration.allows(None, now) {
+        if !state.rejections.allow(None, now) {
             return Invalidated::TooSoon;
         }
-        state.ration.spend(None, now);
+        state.rejections.renewed(None, now);
         self.current.store(None);
         Invalidated::Removed
     }
@@ -234,7 +231,7 @@ impl<F: Clone> Slot<F> {
     pub(crate) fn clear(&self) {
         let mut state = self.lock();
         state.cool_down = CoolDown::default();
-        state.ration = Ration::default();
+        state.rejections = Rejections::default();
         self.current.store(None);
     }
 

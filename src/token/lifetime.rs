@@ -10,9 +10,10 @@ pub(crate) struct Lifetime {
     refresh: Deadline,
     /// From here on it is not served.
     unusable: u64,
-    expires: u64,
-    /// For how long it is served in all.
-    whole: u64,
+    /// From when it is not served to its end.
+    margin: u32,
+    /// For how long it is served in all; 49 days stand for anything longer.
+    whole: u32,
 }
 
 /// How far a token's life has gone.
@@ -53,8 +54,8 @@ impl Lifetime {
         Self {
             refresh: now.plus(refresh),
             unusable: millis(whole.saturating_sub(refresh)),
-            expires: millis(lifetime.saturating_sub(refresh)),
-            whole: millis(whole),
+            margin: u32::try_from(millis(margin)).unwrap_or(u32::MAX),
+            whole: u32::try_from(millis(whole)).unwrap_or(u32::MAX),
         }
     }
 
@@ -76,11 +77,12 @@ impl Lifetime {
 
     /// For how long it is served in all.
     pub(crate) fn whole(&self) -> Duration {
-        Duration::from_millis(self.whole)
+        Duration::from_millis(self.whole.into())
     }
 
     pub(crate) fn expires_on(&self) -> SystemTime {
-        self.refresh.later(Duration::from_millis(self.expires)).wall
+        let margin = Duration::from_millis(self.margin.into());
+        self.end().later(margin).wall
     }
 
     pub(crate) fn refresh_on(&self) -> SystemTime {

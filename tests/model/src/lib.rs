@@ -20,7 +20,7 @@ mod library {
         mod demands;
         mod entries;
         mod gate;
-        mod ration;
+        mod rejections;
         mod slot;
         #[path = "../../tests/model/src/sync.rs"]
         mod sync;
