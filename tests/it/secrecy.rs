@@ -76,6 +76,9 @@ async fn no_public_type_shows_a_secret() {
     hidden.extend(key_lines);
     let hidden = Hidden(hidden);
 
+    let demanding = TokenRequest::new(SCOPE).claims("{}").rejected_token(&token);
+    hidden.check_debug("TokenRequest", &demanding);
+    hidden.check_debug("CacheStats", &by_secret.stats());
     hidden.check_debug("Secret", &Secret::from(SECRET));
     hidden.check_debug("Certificate", &certificate);
     hidden.check_debug("Authority", &local.authority(TENANT));
