@@ -37,7 +37,6 @@ struct Inner {
 /// A request that has been checked against this client.
 #[derive(Clone)]
 pub(crate) struct Call {
-    key: Key,
     request: TokenRequest,
     correlation_id: Option<Uuid>,
     demands: Demands,
@@ -125,8 +124,8 @@ impl ConfidentialClient {
         &self,
         request: impl Into<TokenRequest>,
     ) -> Result<AccessToken, Error> {
-        let call = self.check_for_application(request.into())?;
-        let slot = self.0.cache.slot(&call.key);
+        let (key, call) = self.check_for_application(request.into())?;
+        let slot = self.0.cache.slot(&key);
         self.token(&slot, &call).await
     }
 
@@ -139,9 +138,9 @@ impl ConfidentialClient {
     /// [`acquire_token_for_client`](Self::acquire_token_for_client) would refuse, and for one with
     /// a correlation id, claims, a rejected token or a forced refresh, which belong to a single call.
     pub fn token_provider(&self, request: impl Into<TokenRequest>) -> Result<TokenProvider, Error> {
-        let call = self.check_for_application(request.into())?;
+        let (key, call) = self.check_for_application(request.into())?;
         call.check_for_provider()?;
-        let slot = self.0.cache.slot(&call.key);
+        let slot = self.0.cache.slot(&key);
         Ok(TokenProvider::new(self.clone(), slot, call))
     }
 
@@ -237,8 +236,8 @@ impl ConfidentialClient {
         self.0.cache.stats()
     }
 
-    /// Checks everything that can be known before the network.
-    fn check_for_application(&self, request: TokenRequest) -> Result<Call, Error> {
+    /// Checks everything that can be known before the network, and says where the cache has it.
+    fn check_for_application(&self, request: TokenRequest) -> Result<(Key, Call), Error> {
         let scopes = request.requested_scopes();
         let tenant = self.tenant(&request)?;
         match tenant {
@@ -254,12 +253,12 @@ impl ConfidentialClient {
             scopes: scopes.set().clone(),
             kind: Kind::Application,
         };
-        Ok(Call {
+        let call = Call {
             demands: demands(&request, &key)?,
-            key,
             correlation_id: request.requested_correlation_id()?,
             request,
-        })
+        };
+        Ok((key, call))
     }
 
     /// The tenant that is asked: the request's or else the client's own, where there are tenants.
@@ -279,11 +278,11 @@ impl ConfidentialClient {
     /// allocates; the rest is boxed, to keep the future small.
     pub(crate) async fn token(&self, slot: &Arc<Slot>, call: &Call) -> Result<AccessToken, Error> {
         match slot.get(&self.0.services.clock.now(), &call.demands) {
-            Answer::Fresh(issued) => hand_out(issued, call, TokenSource::Cache),
+            Answer::Fresh(issued) => hand_out(issued, slot, TokenSource::Cache),
             Answer::Stale(issued) => {
                 let renewal = |deadline| self.fetch(slot, call, &Demands::NONE, deadline);
                 self.0.cache.renew(slot, renewal);
-                hand_out(issued, call, TokenSource::Cache)
+                hand_out(issued, slot, TokenSource::Cache)
             }
             Answer::Wait => Box::pin(self.wait(slot, call)).await,
         }
@@ -294,7 +293,7 @@ impl ConfidentialClient {
     pub(crate) fn cached(&self, slot: &Slot, call: &Call) -> Option<AccessToken> {
         match slot.get(&self.0.services.clock.now(), &call.demands) {
             Answer::Fresh(issued) | Answer::Stale(issued) => {
-                hand_out(issued, call, TokenSource::Cache).ok()
+                hand_out(issued, slot, TokenSource::Cache).ok()
             }
             Answer::Wait => None,
         }
@@ -304,7 +303,7 @@ impl ConfidentialClient {
         let demands = &call.demands;
         let fetch = |deadline| self.fetch(slot, call, demands, deadline);
         let (issued, source) = self.0.cache.wait(slot, demands, fetch).await?;
-        hand_out(issued, call, source)
+        hand_out(issued, slot, source)
     }
 
     /// The future of a flight. A renewal, which nobody waits for, goes without what the caller
@@ -390,8 +389,8 @@ fn demands(request: &TokenRequest, key: &Key) -> Result<Demands, Error> {
 }
 
 #[inline]
-fn hand_out(issued: Arc<Issued>, call: &Call, source: TokenSource) -> Result<AccessToken, Error> {
-    AccessToken::hand_out(issued, &call.key, source).ok_or_else(|| {
+fn hand_out(issued: Arc<Issued>, slot: &Slot, source: TokenSource) -> Result<AccessToken, Error> {
+    AccessToken::hand_out(issued, slot.key(), source).ok_or_else(|| {
         let message = "the cache held a token for another request; it was not handed out, please report this as a bug";
         Error::InvalidResponse(Failure::new(message).into())
     })

@@ -50,8 +50,14 @@ impl AccessToken {
     /// `None` if the token was issued for something else than `key`: a token of the wrong tenant
     /// is never handed out, whatever went wrong before.
     #[inline]
-    pub(crate) fn hand_out(issued: Arc<Issued>, key: &Key, source: TokenSource) -> Option<Self> {
-        (*issued.key == *key).then_some(Self { issued, source })
+    pub(crate) fn hand_out(
+        issued: Arc<Issued>,
+        key: &Arc<Key>,
+        source: TokenSource,
+    ) -> Option<Self> {
+        // Nearly always the very same, which saves a look at either.
+        let same = Arc::ptr_eq(&issued.key, key) || issued.key == *key;
+        same.then_some(Self { issued, source })
     }
 
     pub(crate) fn issued(&self) -> &Arc<Issued> {

@@ -156,8 +156,9 @@ impl Seat {
     fn land(&self, outcome: Outcome) {
         let now = self.tower.clock.now();
         let flight = self.slot.flight_id(self.generation);
-        let closes = self.tower.gate.report(flight, &outcome, &now, jitter());
-        let outcome = self.slot.land(self.generation, outcome, &now, jitter());
+        let jitter = if outcome.is_err() { jitter() } else { 0.0 };
+        let closes = self.tower.gate.report(flight, &outcome, &now, jitter);
+        let outcome = self.slot.land(self.generation, outcome, &now, jitter);
         if let Err(error) = &outcome {
             self.tower.counters.failed(error);
             self.warn(error, &now);
