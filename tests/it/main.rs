@@ -25,6 +25,7 @@ mod logs;
 mod openid_provider;
 mod outages;
 mod renewals;
+mod properties;
 mod rotation;
 mod runtimes;
 mod secrecy;

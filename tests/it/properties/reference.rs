@@ -1,0 +1,429 @@
+//! What the documentation promises to callers who come one after the other, once more and as
+//! simply as can be. It knows nothing of locks, flights or queues.
+//!
+//! What the library draws at random is learned from what it shows, and has to be in its range.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use confidential_client::TokenSource;
+
+use super::call::{Answer, Ask, Kind, Seen};
+use super::time::{Now, Until};
+
+pub struct Reference {
+    places: BTreeMap<usize, Place>,
+    host: Host,
+    requests: usize,
+    len: usize,
+    max_entries: usize,
+    /// A key that somebody has a provider of.
+    held: Option<usize>,
+}
+
+/// One key's.
+#[derive(Default)]
+struct Place {
+    /// Others came, and it may have had to go.
+    perhaps_evicted: bool,
+    token: Option<Token>,
+    failure: Option<Failure>,
+    failures: u32,
+    /// The renewals by rejection of late, each with its claims.
+    renewals: Vec<(Option<&'static str>, Until)>,
+}
+
+#[derive(Clone, Copy)]
+struct Token {
+    number: usize,
+    claims: Option<&'static str>,
+    issued: Now,
+    lifetime: Duration,
+    refresh_in: Option<Duration>,
+}
+
+/// What is remembered, and for how long at least and at most.
+#[derive(Clone, Copy)]
+struct Failure {
+    kind: Kind,
+    over: [Until; 2],
+}
+
+/// What all keys know of the authority's host.
+#[derive(Default)]
+struct Host {
+    /// Who failed in a row.
+    failed: BTreeSet<usize>,
+    down: Option<Failure>,
+    probes: u32,
+}
+
+impl Reference {
+    pub fn new(max_entries: usize, held: Option<usize>) -> Self {
+        Self {
+            places: held
+                .map(|key| (key, Place::default()))
+                .into_iter()
+                .collect(),
+            host: Host::default(),
+            requests: 0,
+            len: usize::from(held.is_some()),
+            max_entries,
+            held,
+        }
+    }
+
+    /// How many requests there have been.
+    pub fn requests(&self) -> usize {
+        self.requests
+    }
+
+    /// How many keys are in memory.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn acquire(&mut self, key: usize, ask: Ask, answer: Answer, seen: &Seen, now: Now) {
+        self.enter(key, seen.evicted, now);
+        let remembered = self.remembered(key, now);
+        let place = self.places.get_mut(&key).unwrap();
+        let good = place.token.filter(|token| token.is_good(now));
+
+        // A good token that will do is returned at once, and renewed behind once it is due.
+        if let Some(token) = good
+            && ask.is_met_by(&token, now)
+        {
+            let refresh_on = seen.is_of_memory(token.number).refresh_on;
+            token.check_refresh_on(refresh_on);
+            // A call with claims does not.
+            let due = ask.claims.is_none() && token.is_due(refresh_on, now);
+            match seen.requests {
+                0 => assert!(!due || remembered.any(), "it is due and was not renewed"),
+                1 => {
+                    assert!(due && !remembered.surely, "it was renewed too soon");
+                    self.land(key, Ask::default(), answer, now);
+                }
+                _ => panic!("too many requests"),
+            }
+            return;
+        }
+
+        // An API that takes no token does not cause a storm.
+        if let Some(token) = good
+            && ask.is_of_a_rejection()
+            && !place.allows_a_renewal(ask.claims, now)
+        {
+            seen.is_of_memory(token.number);
+            assert_eq!(seen.requests, 0, "renewals by rejection are rationed");
+            return;
+        }
+
+        // The provider is asked, unless the last failure still answers.
+        let failures = match seen.requests {
+            0 => {
+                assert!(remembered.any(), "nobody was asked");
+                remembered.failures
+            }
+            1 => {
+                assert!(!remembered.surely, "too soon after a failure");
+                self.land(key, ask, answer, now);
+                match self.places[&key].failure {
+                    Some(failure) => vec![failure],
+                    None => {
+                        let token = self.places[&key].token.unwrap();
+                        let told = seen.told.as_ref().unwrap();
+                        assert_eq!(told.number, token.number);
+                        assert_eq!(told.source, TokenSource::IdentityProvider);
+                        token.check_refresh_on(told.refresh_on);
+                        return;
+                    }
+                }
+            }
+            _ => panic!("too many requests"),
+        };
+
+        // A token that is still good is never withheld from who has no quarrel with it.
+        if let Some(token) = good
+            && !ask.is_of_a_rejection()
+        {
+            seen.is_of_memory(token.number);
+        } else {
+            let error = seen.told.as_ref().unwrap_err();
+            let mut expected = failures.iter().filter(|failure| failure.kind == error.kind);
+            let wait = error.retry_after.unwrap();
+            assert!(
+                expected.any(|failure| failure.is_over_after(wait, now)),
+                "another error"
+            );
+        }
+    }
+
+    /// `TokenProvider::cached`, by a provider made for it.
+    pub fn cached(&mut self, key: usize, evicted: u64, now: Now) -> Option<usize> {
+        self.enter(key, evicted, now);
+        let token = self.places[&key].token;
+        token
+            .filter(|token| token.is_good(now))
+            .map(|token| token.number)
+    }
+
+    /// Compare and clear, once in a while.
+    pub fn invalidate(&mut self, key: usize, number: usize, now: Now) {
+        if let Some(place) = self.places.get_mut(&key)
+            && place.token.is_some_and(|token| token.number == number)
+            && place.allows_a_renewal(None, now)
+        {
+            place.renewals.push((None, now.plus(RATION)));
+            place.token = None;
+        }
+    }
+
+    /// Everything is forgotten; what somebody holds stays, empty.
+    pub fn clear(&mut self) {
+        *self = Self {
+            requests: self.requests,
+            ..Self::new(self.max_entries, self.held)
+        };
+    }
+
+    /// What the request brought, to those who come next.
+    fn land(&mut self, key: usize, ask: Ask, answer: Answer, now: Now) {
+        self.requests += 1;
+        self.host.learn(key, answer, now);
+        let place = self.places.get_mut(&key).unwrap();
+        match answer {
+            Answer::Token {
+                lifetime,
+                refresh_in,
+            } => {
+                place.token = Some(Token {
+                    number: self.requests,
+                    claims: ask.claims,
+                    issued: now,
+                    lifetime,
+                    refresh_in,
+                });
+                place.failure = None;
+                place.failures = 0;
+                if ask.is_of_a_rejection() {
+                    place.renewals.push((ask.claims, now.plus(RATION)));
+                }
+            }
+            failed => place.fail(failed, now),
+        }
+    }
+
+    /// What answers instead of the provider.
+    fn remembered(&self, key: usize, now: Now) -> Remembered {
+        let own = self.places[&key].failure;
+        let mut remembered = Remembered {
+            failures: Vec::new(),
+            surely: false,
+        };
+        for failure in own.into_iter().chain(self.host.down) {
+            if !remembered.surely && !failure.is_surely_over(now) {
+                remembered.surely = failure.surely_lasts(now);
+                remembered.failures.push(failure);
+            }
+        }
+        remembered
+    }
+
+    /// Makes a place for the key where it has none; another's may have to go.
+    fn enter(&mut self, key: usize, evicted: u64, now: Now) {
+        let full = self.len >= self.max_entries;
+        let stayed = match self.places.get(&key) {
+            Some(place) if place.perhaps_evicted => evicted == 0,
+            Some(_) => true,
+            None => false,
+        };
+        assert_eq!(evicted, u64::from(!stayed && full), "evictions");
+        if stayed {
+            self.places.get_mut(&key).unwrap().perhaps_evicted = false;
+            return;
+        }
+        self.places.remove(&key);
+        if full {
+            self.evict(now);
+        } else {
+            self.len += 1;
+        }
+        self.places.insert(key, Place::default());
+    }
+
+    /// One that has nothing to serve goes before one that has; which of several, is not promised.
+    fn evict(&mut self, now: Now) {
+        let others = self
+            .places
+            .iter()
+            .filter(|(key, _)| Some(**key) != self.held);
+        let others: Vec<(usize, &Place)> = others.map(|(key, place)| (*key, place)).collect();
+        let sure = others
+            .iter()
+            .any(|(_, place)| !place.perhaps_evicted && place.is_surely_idle(now));
+        let candidates: Vec<usize> = others
+            .iter()
+            .filter(|(_, place)| !sure || !place.surely_serves(now))
+            .map(|(key, _)| *key)
+            .collect();
+        if let [gone] = candidates[..] {
+            self.places.remove(&gone);
+        } else {
+            for key in candidates {
+                self.places.get_mut(&key).unwrap().perhaps_evicted = true;
+            }
+        }
+    }
+}
+
+impl Place {
+    fn fail(&mut self, answer: Answer, now: Now) {
+        let last = self.failure.map(|failure| failure.kind.is_transient());
+        if last.is_some_and(|last| last != answer.kind().is_transient()) {
+            self.failures = 0;
+        }
+        self.failures += 1;
+        self.failure = Some(Failure::new(answer, self.failures, now));
+    }
+
+    /// One in 30 seconds for the same claims or for none, and two altogether.
+    fn allows_a_renewal(&mut self, claims: Option<&str>, now: Now) -> bool {
+        self.renewals.retain(|(_, over)| !over.is_reached(now));
+        self.renewals.len() < 2 && self.renewals.iter().all(|(others, _)| *others != claims)
+    }
+
+    fn surely_serves(&self, now: Now) -> bool {
+        self.token.is_some_and(|token| token.is_good(now))
+            || self
+                .failure
+                .is_some_and(|failure| failure.surely_lasts(now))
+    }
+
+    fn is_surely_idle(&self, now: Now) -> bool {
+        !self.token.is_some_and(|token| token.is_good(now))
+            && self
+                .failure
+                .is_none_or(|failure| failure.is_surely_over(now))
+    }
+}
+
+impl Host {
+    /// Three keys in a row without an answer, or with a 5xx, and it is down; then a probe now and
+    /// then. Any answer brings it back.
+    fn learn(&mut self, key: usize, answer: Answer, now: Now) {
+        if !matches!(answer, Answer::Silence | Answer::Broken) {
+            *self = Self::default();
+            return;
+        }
+        self.failed.insert(key);
+        if self.down.is_some() || self.failed.len() == 3 {
+            self.probes += 1;
+            self.down = Some(Failure::new(answer, self.probes, now));
+        }
+    }
+}
+
+impl Token {
+    /// It is not served in its last ten seconds, or in its last tenth.
+    fn whole(&self) -> Duration {
+        self.lifetime - (self.lifetime / 10).min(Duration::from_secs(10))
+    }
+
+    fn is_good(&self, now: Now) -> bool {
+        !self.issued.plus(self.whole()).is_reached(now)
+    }
+
+    fn is_due(&self, refresh_on: Duration, now: Now) -> bool {
+        let after = refresh_on - self.issued.wall;
+        self.issued.plus(after).is_reached(now)
+    }
+
+    /// What the server asked for; else half the lifetime from two hours up; else five minutes
+    /// before the end, but not before half the lifetime; then up to five minutes earlier, or a
+    /// tenth of the lifetime.
+    fn check_refresh_on(&self, refresh_on: Duration) {
+        let latest = match self.refresh_in {
+            Some(refresh_in) if refresh_in < self.lifetime => refresh_in,
+            _ if self.lifetime >= 2 * HOUR => self.lifetime / 2,
+            _ => self
+                .lifetime
+                .saturating_sub(5 * MINUTE)
+                .max(self.lifetime / 2),
+        };
+        let jitter = (5 * MINUTE).min(self.lifetime / 10);
+        let after = refresh_on - self.issued.wall;
+        assert!(
+            (latest.saturating_sub(jitter)..=latest).contains(&after),
+            "refresh_on"
+        );
+    }
+}
+
+impl Ask {
+    /// Whether a good token will do.
+    fn is_met_by(&self, token: &Token, now: Now) -> bool {
+        let left = token.issued.plus(token.whole()).left(now);
+        let short_by_nature = token.whole() < self.min_remaining && left > token.whole() / 2;
+        let comes_by_the_claims = match self.claims {
+            None => true,
+            // Or by a renewal for no reason, after the one that was turned down.
+            Some(_) => {
+                self.rejected.is_some() && (token.claims.is_none() || token.claims == self.claims)
+            }
+        };
+        !self.force_refresh
+            && self.rejected != Some(token.number)
+            && comes_by_the_claims
+            && (left >= self.min_remaining || short_by_nature)
+    }
+}
+
+impl Failure {
+    /// What the server asked for, up to an hour; a second doubling to 30, and up to a quarter more;
+    /// five seconds doubling to 60 for a refusal.
+    fn new(answer: Answer, in_a_row: u32, now: Now) -> Self {
+        let doubled = |first: u64, longest: u64| {
+            let factor = 2_u64.saturating_pow(in_a_row - 1);
+            Duration::from_secs(first.saturating_mul(factor).min(longest))
+        };
+        let [least, most] = match answer {
+            Answer::Throttled(asked) => [asked.min(HOUR); 2],
+            Answer::Refused => [doubled(5, 60); 2],
+            _ => [doubled(1, 30), doubled(1, 30).mul_f64(1.25)],
+        };
+        Self {
+            kind: answer.kind(),
+            over: [now.plus(least), now.plus(most)],
+        }
+    }
+
+    fn surely_lasts(&self, now: Now) -> bool {
+        !self.over[0].is_reached(now)
+    }
+
+    fn is_surely_over(&self, now: Now) -> bool {
+        self.over[1].is_reached(now)
+    }
+
+    fn is_over_after(&self, wait: Duration, now: Now) -> bool {
+        let [least, most] = self.over.map(|over| over.left(now));
+        (least..=most).contains(&wait)
+    }
+}
+
+/// What may answer instead of the provider.
+struct Remembered {
+    failures: Vec<Failure>,
+    /// Whether one of them does, whatever was drawn at random.
+    surely: bool,
+}
+
+impl Remembered {
+    fn any(&self) -> bool {
+        !self.failures.is_empty()
+    }
+}
+
+const RATION: Duration = Duration::from_secs(30);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
