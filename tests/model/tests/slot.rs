@@ -212,22 +212,43 @@ fn clearing_strands_nobody() {
 fn callers_with_claims_get_what_was_asked_for_with_them() {
     in_many_orders(|| {
         let place = place(&[HOUR; 3]);
-        let callers = ["x", "y"].map(|claims| {
-            let ask = Ask {
-                claims: Some(claims),
-                ..Ask::PLAIN
-            };
-            (claims, place.spawn(move |place| place.token(0, ask)))
-        });
+        let x = place.spawn(|place| place.token(0, with_claims("x")));
+        let y = place.spawn(|place| place.token(0, with_claims("y")));
         assert!(matches!(place.token(0, Ask::PLAIN), Told::Token(_)));
-        for (claims, caller) in callers {
+        for (caller, claims) in [(x, "x"), (y, "y")] {
             let told = caller.join().unwrap();
-            let flights = (1..).zip(place.claims());
-            let mut own = flights.filter(|(_, with)| with.as_deref() == Some(claims));
-            let (number, _) = own.next().unwrap();
-            assert_eq!((told, own.next()), (Told::Token(number), None));
+            assert_eq!(vec![told], came_by(&place, claims), "by one flight");
         }
     });
+}
+
+#[test]
+fn who_waits_behind_a_flight_that_is_lost_is_next() {
+    for lost in [&[Fate::Lost, HOUR, HOUR], &[Fate::Stuck, HOUR, HOUR]] {
+        in_every_order(move || {
+            let place = place(lost);
+            let x = place.spawn(|place| place.token(0, with_claims("x")));
+            let y = place.token(0, with_claims("y"));
+            let x = x.join().unwrap();
+            assert_eq!(came_by(&place, "x").last(), Some(&x));
+            assert_eq!(came_by(&place, "y").last(), Some(&y));
+            assert_eq!(place.flights(), 3);
+        });
+    }
+}
+
+fn with_claims(claims: &'static str) -> Ask {
+    Ask {
+        claims: Some(claims),
+        ..Ask::PLAIN
+    }
+}
+
+/// What the flights with these claims bring.
+fn came_by(place: &Place, claims: &str) -> Vec<Told> {
+    let flights = (1..).zip(place.claims());
+    let own = flights.filter(|(_, with)| with.as_deref() == Some(claims));
+    own.map(|(number, _)| Told::Token(number)).collect()
 }
 
 /// failures.md M20.
