@@ -1,7 +1,9 @@
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::error::{Error, Failure};
 use crate::time::TimeSource;
@@ -56,11 +58,19 @@ impl Cache {
             None => {
                 let now = self.tower.clock.now();
                 let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
-                let (slot, evicted) = slots.get_or_insert(key, &now);
+                let bound = self.tower.bound.load(Ordering::Relaxed);
+                let (slot, evicted) = slots.get_or_insert(key, bound, &now);
                 self.tower.counters.evictions.add(evicted);
                 slot
             }
         }
+    }
+
+    /// The same for as long as the binding is held, beside the entries that are counted.
+    pub(crate) fn bind(&self, key: &Key) -> (Arc<Slot>, Binding) {
+        self.tower.bound.fetch_add(1, Ordering::Relaxed);
+        let binding = Binding(Arc::new(Bound(Arc::clone(&self.tower))));
+        (self.slot(key), binding)
     }
 
     fn existing(&self, key: &Key) -> Option<Arc<Slot>> {
@@ -119,14 +129,14 @@ impl Cache {
             Ok(arrived) => return Ok(arrived),
             Err(error) => error,
         };
-        if demands.are_wishes() {
-            // A token that is still good is never withheld.
+        if !demands.are_of_a_rejection() {
+            // A token that is still good is never withheld, nor is one that came late.
             let now = self.tower.clock.now();
             if let Answer::Fresh(issued) | Answer::Stale(issued) = slot.get(&now, &Demands::NONE) {
                 tracing::warn!(
                     error = %error.chain(),
                     correlation_id = error.correlation_id(),
-                    "a newer token was asked for and there is none; the one at hand is served"
+                    "another token was asked for and there is none; the one at hand is served"
                 );
                 return Ok((issued, TokenSource::Cache));
             }
@@ -145,6 +155,7 @@ impl Cache {
     {
         let runtime = Handle::try_current().map_err(|_| outside_a_runtime())?;
         let mut place = self.limit.try_place();
+        let mut turn = None;
         // A flight that brings nothing is replaced, once.
         let mut lost_before = false;
         loop {
@@ -158,18 +169,27 @@ impl Cache {
             match joined {
                 Joined::Served(issued) => return Ok((issued, TokenSource::Cache)),
                 Joined::Refused(error) => return Err(error),
-                Joined::Full => place = Some(self.limit.place().await),
-                Joined::Aboard { generation, flight } => match flight.outcome().await {
+                // Looks up now and then whether somebody before it asks for the same by now.
+                Joined::Full => {
+                    let waiting = turn.get_or_insert_with(|| Box::pin(self.limit.place()));
+                    place = timeout(LOOK_UP, waiting).await.ok();
+                    if place.is_some() {
+                        turn = None;
+                    }
+                }
+                Joined::Aboard { generation, flight } => match flight.clone().outcome().await {
                     Some(Ok(issued)) => return Ok((issued, TokenSource::IdentityProvider)),
                     Some(Err(error)) => return Err(error),
                     None if lost_before => return Err(lost()),
                     None => {
                         lost_before = true;
+                        flight.abort();
                         self.tower.abandon(slot, generation);
                     }
                 },
                 Joined::Behind { generation, flight } => {
-                    if flight.outcome().await.is_none() {
+                    if flight.clone().outcome().await.is_none() {
+                        flight.abort();
                         self.tower.abandon(slot, generation);
                     }
                 }
@@ -199,6 +219,18 @@ impl Cache {
     }
 }
 
+/// What holds a slot in place: shared by the clones of one provider.
+#[derive(Clone)]
+pub(crate) struct Binding(#[expect(dead_code, reason = "held, and let go")] Arc<Bound>);
+
+struct Bound(Arc<Tower>);
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        self.0.bound.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// With the last handle on the client its flights end: nothing waits for a renewal at exit.
 impl Drop for Cache {
     fn drop(&mut self) {
@@ -220,6 +252,9 @@ fn announce(
         flight
     }
 }
+
+/// How often who waits for a turn looks whether it has to.
+const LOOK_UP: Duration = Duration::from_secs(1);
 
 fn outside_a_runtime() -> Error {
     Error::config(

@@ -1,5 +1,6 @@
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
@@ -140,8 +141,8 @@ impl ConfidentialClient {
     pub fn token_provider(&self, request: impl Into<TokenRequest>) -> Result<TokenProvider, Error> {
         let (key, call) = self.check_for_application(request.into())?;
         call.check_for_provider()?;
-        let slot = self.0.cache.slot(&key);
-        Ok(TokenProvider::new(self.clone(), slot, call))
+        let place = self.0.cache.bind(&key);
+        Ok(TokenProvider::new(self.clone(), place, call))
     }
 
     /// Forgets a token that an API did not take, so that the next call asks for another: after a 401
@@ -214,7 +215,8 @@ impl ConfidentialClient {
         self.0.services.credential.certificate()
     }
 
-    /// How many tenants and scopes are in memory, with a token or with the memory of a failure.
+    /// How many tenants and scopes are in memory: with a token, be it one that has ended, with the
+    /// memory of a failure, or because a provider is bound to them.
     pub fn len(&self) -> usize {
         self.0.cache.len()
     }
@@ -323,11 +325,12 @@ impl ConfidentialClient {
             scopes: Arc::clone(call.request.requested_scopes().wire()),
             claims: demands.claims().cloned(),
             correlation_id: call.correlation_id.unwrap_or_else(Uuid::new_v4).to_string(),
+            sent: AtomicBool::new(false),
         };
         async move {
             match timeout_at(deadline, services.request_token(&errand, deadline)).await {
                 Ok(result) => result,
-                Err(_) => Err(too_late(&errand.correlation_id)),
+                Err(_) => Err(too_late(&errand)),
             }
         }
     }
@@ -396,8 +399,16 @@ fn hand_out(issued: Arc<Issued>, slot: &Slot, source: TokenSource) -> Result<Acc
     })
 }
 
-fn too_late(correlation_id: &str) -> Error {
+fn too_late(errand: &Errand) -> Error {
     let seconds = FLIGHT_LIMIT.as_secs();
-    let message = format!("no answer from the token endpoint within {seconds} s");
-    Error::Transport(Failure::new(message).correlation_id(correlation_id).into())
+    let id = &errand.correlation_id;
+    if errand.sent.load(Ordering::Relaxed) {
+        let message = format!("no answer from the token endpoint within {seconds} s");
+        return Error::Transport(Failure::new(message).correlation_id(id).into());
+    }
+    let message = format!(
+        "the credential was not ready within {seconds} s: is every blocking thread of the tokio runtime busy?"
+    );
+    let failure = Failure::new(message).correlation_id(id);
+    Error::Credential(failure.made_elsewhere().into())
 }

@@ -76,7 +76,7 @@ impl Error {
     }
 
     /// For how long from now the client will answer with this error without asking the identity
-    /// provider again; `None` where no request was made.
+    /// provider again; `None` where it was found before the network.
     ///
     /// It is what the provider asked for with `Retry-After`, up to an hour with 429 and five
     /// minutes otherwise. Where it asked for nothing it is a second or more for what time may
@@ -174,6 +174,25 @@ impl Error {
         Self::Credential(Failure::new(message).into())
     }
 
+    /// Whether the authority's host was asked and gave no answer, or one that says that it is down.
+    pub(crate) fn host_is_down(&self) -> Option<bool> {
+        match (self, self.status()) {
+            (_, Some(status)) => Some(status.is_server_error()),
+            (Self::Transport(details), None) => (!details.0.asked_nothing).then_some(true),
+            (_, None) => None,
+        }
+    }
+
+    /// What others are told of it for whom the host was not asked: its cause and its status, and
+    /// nothing that belongs to the request.
+    pub(crate) fn told_to_others(&self) -> Self {
+        let message = "the identity provider is taken to be down, as other token requests had no answer or a server error";
+        let mut failure = Failure::new(message);
+        failure.status = self.status();
+        failure.source = self.details().and_then(|details| details.0.source.clone());
+        Self::Transport(failure.into())
+    }
+
     /// The same error, found in `what`.
     pub(crate) fn about(self, what: &str) -> Self {
         let tell = |details: ErrorDetails| {
@@ -261,6 +280,8 @@ pub(crate) struct Failure {
     retry_after: Option<Duration>,
     /// By somebody of whom nothing is known.
     made_elsewhere: bool,
+    /// It says nothing about the host.
+    asked_nothing: bool,
     server: Option<ServerError>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
@@ -273,6 +294,7 @@ impl Failure {
             correlation_id: None,
             retry_after: None,
             made_elsewhere: false,
+            asked_nothing: false,
             server: None,
             source: None,
         }
@@ -295,6 +317,11 @@ impl Failure {
 
     pub(crate) fn made_elsewhere(mut self) -> Self {
         self.made_elsewhere = true;
+        self
+    }
+
+    pub(crate) fn asked_nothing(mut self) -> Self {
+        self.asked_nothing = true;
         self
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
-use crate::cache::Slot;
+use crate::cache::{Binding, Slot};
 use crate::client::{Call, ConfidentialClient};
 use crate::credential::{AssertionContext, ClientAssertionFuture, ClientAssertionProvider};
 use crate::error::Error;
@@ -18,11 +18,21 @@ pub struct TokenProvider {
     client: ConfidentialClient,
     slot: Arc<Slot>,
     call: Call,
+    _binding: Binding,
 }
 
 impl TokenProvider {
-    pub(crate) fn new(client: ConfidentialClient, slot: Arc<Slot>, call: Call) -> Self {
-        Self { client, slot, call }
+    pub(crate) fn new(
+        client: ConfidentialClient,
+        (slot, binding): (Arc<Slot>, Binding),
+        call: Call,
+    ) -> Self {
+        Self {
+            client,
+            slot,
+            call,
+            _binding: binding,
+        }
     }
 
     /// Gets the token as

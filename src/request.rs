@@ -97,8 +97,10 @@ impl TokenRequest {
     ///
     /// Give the token that the API turned down, too, with [`rejected_token`](Self::rejected_token).
     /// However many callers come with the same claims, there is one request; other claims wait for
-    /// its end. In 30 seconds the same claims bring one token, and different claims two: beyond that
-    /// the token in memory is returned, so that an API that takes no token does not cause a storm.
+    /// its end. An API that takes no token does not cause a storm: in 30 seconds the same claims bring
+    /// one token, and claims, [`rejected_token`](Self::rejected_token) and
+    /// [`invalidate`](crate::ConfidentialClient::invalidate) two together. Beyond that the token in
+    /// memory is returned.
     ///
     /// [OpenID Connect Core section 5.5]: https://openid.net/specs/openid-connect-core-1_0.html#ClaimsParameter
     pub fn claims(self, json: impl Into<String>) -> Self {
@@ -110,8 +112,9 @@ impl TokenRequest {
     ///
     /// If memory holds another by now, that is returned; so a thousand callers whose token was
     /// revoked make one request. A second renewal for this reason, or by
-    /// [`invalidate`](crate::ConfidentialClient::invalidate), within 30 seconds is not made, and the
-    /// token in memory returned: compare it with the one that was turned down before using it again.
+    /// [`invalidate`](crate::ConfidentialClient::invalidate), within 30 seconds is not made (nor a
+    /// third, where there were two with [`claims`](Self::claims)), and the token in memory is
+    /// returned: compare it with the one that was turned down before using it again.
     pub fn rejected_token(self, token: &AccessToken) -> Self {
         self.with(|parts| parts.rejected = Some(token.clone()))
     }
@@ -129,7 +132,8 @@ impl TokenRequest {
     /// left is renewed first, and not in the background.
     ///
     /// A token that has just been issued is returned even if it is shorter; it is then not renewed
-    /// for this reason in the first half of its life. If renewing fails and the token in memory is
+    /// for this reason in the first half of its life, and one that was long enough not in the first
+    /// tenth. If renewing fails and the token in memory is
     /// still good, it is returned with a warning in the log.
     pub fn min_remaining(self, min_remaining: Duration) -> Self {
         self.with(|parts| parts.min_remaining = min_remaining)

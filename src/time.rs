@@ -43,7 +43,7 @@ impl Now {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline {
     pub(crate) wall: SystemTime,
-    monotonic: Instant,
+    pub(crate) monotonic: Instant,
 }
 
 impl Deadline {

@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Error;
@@ -11,23 +12,39 @@ pub(super) struct CoolDown(Option<Box<Last>>);
 struct Last {
     error: Error,
     over: Deadline,
+    /// What the request asked for, where it was refused: nobody else is to suffer for it.
+    refused_claims: Option<Arc<str>>,
     /// How many of the kind there were in a row.
     failures: u32,
 }
 
 impl CoolDown {
-    pub(super) fn is_over(&self, now: &Now) -> bool {
-        self.0.as_ref().is_none_or(|last| last.over.reached(now))
+    /// Whether anybody may try again.
+    pub(super) fn is_over(&self, claims: Option<&Arc<str>>, now: &Now) -> bool {
+        self.holding(claims, now).is_none()
     }
 
-    /// The last failure, as long as it answers for the next attempt.
-    pub(super) fn answer(&self, now: &Now) -> Option<Error> {
-        let last = self.0.as_ref().filter(|last| !last.over.reached(now))?;
+    /// The last failure, as long as it answers for the next attempt with these claims.
+    pub(super) fn answer(&self, claims: Option<&Arc<str>>, now: &Now) -> Option<Error> {
+        let last = self.holding(claims, now)?;
         Some(last.error.with_retry_after(last.over.remaining(now)))
     }
 
-    /// Remembers a failure, and gives it back with for how long. `jitter` is from 0 to 1.
-    pub(super) fn begin(&mut self, error: Error, now: &Now, jitter: f64) -> Error {
+    fn holding(&self, claims: Option<&Arc<str>>, now: &Now) -> Option<&Last> {
+        let last = self.0.as_deref()?;
+        let concerned = last.refused_claims.is_none() || last.refused_claims.as_ref() == claims;
+        (concerned && !last.over.reached(now)).then_some(last)
+    }
+
+    /// Remembers the failure of a request with these claims, and gives it back with for how long.
+    /// `jitter` is from 0 to 1.
+    pub(super) fn begin(
+        &mut self,
+        error: Error,
+        claims: Option<Arc<str>>,
+        now: &Now,
+        jitter: f64,
+    ) -> Error {
         // Failures of one kind add up: after an outage, a refusal is the first of its own.
         let failures = match &self.0 {
             Some(last) if last.error.is_transient() == error.is_transient() => {
@@ -40,6 +57,7 @@ impl CoolDown {
         self.0 = Some(Box::new(Last {
             error: error.clone(),
             over: now.plus(length),
+            refused_claims: claims.filter(|_| !error.is_transient()),
             failures,
         }));
         error

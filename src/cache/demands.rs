@@ -45,11 +45,6 @@ impl Demands {
         special.is_some_and(|special| special.claims.is_some() || special.rejected.is_some())
     }
 
-    /// Whether any good token is better than none.
-    pub(super) fn are_wishes(&self) -> bool {
-        self.0.is_some() && !self.are_of_a_rejection()
-    }
-
     /// Whether a good token can be served at a glance. With claims, the [slot](super::slot) has
     /// more to say.
     #[inline]
@@ -91,11 +86,15 @@ impl Special {
             && self.lasts(issued, now)
     }
 
-    /// Whether enough is left of it; or, where it never had as much, the first half of its life is
-    /// not over: the next would be no longer.
+    /// Whether enough is left of it; or it is young, and the next would soon be as short. One that
+    /// never had enough is young for half of its life, and else for a tenth.
     fn lasts(&self, issued: &Issued, now: &Now) -> bool {
         let left = issued.lifetime.remaining(now);
         let whole = issued.lifetime.whole();
-        left >= self.min_remaining || (whole < self.min_remaining && left > whole / 2)
+        let young = match whole < self.min_remaining {
+            true => whole / 2,
+            false => whole - whole / 10,
+        };
+        left >= self.min_remaining || left > young
     }
 }

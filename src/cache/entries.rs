@@ -42,14 +42,20 @@ impl<F: Clone> Entries<F> {
         Some(Arc::clone(&entry.slot))
     }
 
-    /// The slot of `key`, made if there is none, and how many others had to go for it.
-    pub(super) fn get_or_insert(&mut self, key: &Key, now: &Now) -> (Arc<Slot<F>>, u64) {
+    /// The slot of `key`, made if there is none, and how many others had to go for it. So many as are
+    /// `bound` may be there beside the others.
+    pub(super) fn get_or_insert(
+        &mut self,
+        key: &Key,
+        bound: usize,
+        now: &Now,
+    ) -> (Arc<Slot<F>>, u64) {
         // Another caller may have made the slot while this one waited for the lock.
         if let Some(slot) = self.get(key) {
             return (slot, 0);
         }
         let mut evicted = 0;
-        while self.slots.len() >= self.max && self.evict(now) {
+        while self.slots.len() >= self.max.saturating_add(bound) && self.evict(now) {
             evicted += 1;
         }
         let key = Arc::new(self.with_known_scopes(key));
@@ -163,7 +169,7 @@ mod tests {
 
         fn insert(&mut self, tenant: &str, seconds: u64) -> Arc<Slot<u64>> {
             let issued = Arc::new(Issued::sample(tenant, "t", seconds, self.now));
-            let (slot, _) = self.entries.get_or_insert(issued.key(), &self.now);
+            let (slot, _) = self.entries.get_or_insert(issued.key(), 0, &self.now);
             slot.join(
                 &self.now,
                 &Demands::NONE,
@@ -230,7 +236,7 @@ mod tests {
     fn what_cools_down_does_not_go_first() {
         let mut bench = Bench::new(2);
         let key = Key::sample("a");
-        let (slot, _) = bench.entries.get_or_insert(&key, &bench.now);
+        let (slot, _) = bench.entries.get_or_insert(&key, 0, &bench.now);
         slot.join(
             &bench.now,
             &Demands::NONE,

@@ -1,5 +1,8 @@
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 
+use futures_util::FutureExt;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -82,11 +85,13 @@ impl Flight {
     }
 }
 
-/// What all flights of a client have in common. It outlives the client as long as one is under way.
+/// What all flights and providers of a client have in common. It outlives the client as long as one is under way.
 pub(super) struct Tower {
     pub(super) clock: TimeSource,
     pub(super) gate: Gate,
     pub(super) counters: Counters,
+    /// How many providers hold a slot.
+    pub(super) bound: AtomicUsize,
 }
 
 impl Tower {
@@ -95,6 +100,7 @@ impl Tower {
             clock,
             gate: Gate::new(),
             counters: Counters::default(),
+            bound: AtomicUsize::new(0),
         }
     }
 
@@ -129,7 +135,11 @@ impl Tower {
         };
         let fetch = fetch(deadline);
         let spawned = runtime.spawn(async move {
-            seat.land(fetch.await.map(Arc::new));
+            match AssertUnwindSafe(fetch).catch_unwind().await {
+                Ok(outcome) => seat.land(outcome.map(Arc::new)),
+                // A failure like any other, remembered as one: the next caller would panic too.
+                Err(_) => seat.land(Err(panicked())),
+            }
         });
         // Set once: a departure is launched once.
         let _ = task.set(spawned.abort_handle());
@@ -190,17 +200,12 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            // A failure like any other, remembered as one: the next caller would panic too.
-            self.land(Err(panicked()));
-        } else {
-            // Landed already, or dropped with its runtime, which says nothing about the next.
-            self.tower.abandon(&self.slot, self.generation);
-        }
+        // Landed already, or dropped with its runtime, which says nothing about the next.
+        self.tower.abandon(&self.slot, self.generation);
     }
 }
 
 fn panicked() -> Error {
     let message = "the token request panicked: its transport has a bug, or the tokio runtime has no time and I/O enabled (see enable_all())";
-    Error::Transport(Failure::new(message).into())
+    Error::Transport(Failure::new(message).asked_nothing().into())
 }

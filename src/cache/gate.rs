@@ -12,7 +12,7 @@ use crate::token::Issued;
 ///
 /// After three failures in a row on different slots without an answer, or with a 5xx, it is taken
 /// to be down. Then one flight at a time is let through, the probe, first after a second and in the
-/// end every 30, and the others fail at once with the last failure. Any answer opens it.
+/// end every 30, and the others fail at once, told why. Any answer opens it.
 pub(crate) struct Gate(Mutex<State>);
 
 #[derive(Default)]
@@ -52,7 +52,7 @@ impl Gate {
     ///
     /// # Errors
     ///
-    /// The host is down: its last failure, and when to come again.
+    /// The host is down: why it is thought so, and when to come again.
     pub(super) fn pass(&self, flight: FlightId, now: &Now) -> Result<(), Error> {
         let mut state = self.lock();
         let Some(down) = &mut state.down else {
@@ -79,14 +79,17 @@ impl Gate {
     ) -> bool {
         let mut state = self.lock();
         let probed = state.end_probe(flight);
-        match Verdict::of(outcome) {
-            Verdict::Up => {
+        let error = match outcome {
+            Err(error) if error.host_is_down() == Some(true) => error,
+            // It was not asked.
+            Err(error) if error.host_is_down().is_none() => return false,
+            // It answered, be it with a refusal or a request to wait.
+            _ => {
                 *state = State::default();
-                false
+                return false;
             }
-            Verdict::Unknown => false,
-            Verdict::Down(error) => state.fail(flight.slot, probed, error, now, jitter),
-        }
+        };
+        state.fail(flight.slot, probed, error, now, jitter)
     }
 
     /// A flight ended without bringing anything, or long ago.
@@ -118,7 +121,7 @@ impl Down {
         }
         self.probe = Some(Probe {
             flight,
-            overdue: now.monotonic + OVERDUE,
+            overdue: now.plus(OVERDUE).monotonic,
         });
         Ok(())
     }
@@ -141,7 +144,7 @@ impl State {
             }
         };
         self.down = Some(Down {
-            error: error.clone(),
+            error: error.told_to_others(),
             failures,
             next_probe: now.plus(transient(failures, jitter)),
             probe: None,
@@ -154,30 +157,6 @@ impl State {
         let down = self.down.as_mut();
         let probe = down.and_then(|down| down.probe.take_if(|probe| probe.flight == flight));
         probe.is_some()
-    }
-}
-
-/// What an outcome says about the host.
-enum Verdict<'a> {
-    /// It answered, be it with a refusal or a request to wait.
-    Up,
-    Down(&'a Error),
-    /// Nothing: it was not asked.
-    Unknown,
-}
-
-impl<'a> Verdict<'a> {
-    fn of(outcome: &'a Result<Arc<Issued>, Error>) -> Self {
-        let error = match outcome {
-            Ok(_) => return Self::Up,
-            Err(error) => error,
-        };
-        match (error, error.status()) {
-            (_, Some(status)) if status.is_server_error() => Self::Down(error),
-            (_, Some(_)) => Self::Up,
-            (Error::Transport(_), None) => Self::Down(error),
-            (_, None) => Self::Unknown,
-        }
     }
 }
 
@@ -242,6 +221,10 @@ mod tests {
         Err(Error::Transport(Failure::new("no answer").into()))
     }
 
+    fn panicked() -> Error {
+        Error::Transport(Failure::new("panicked").asked_nothing().into())
+    }
+
     fn answered(status: u16) -> Outcome {
         let status = StatusCode::from_u16(status).unwrap();
         Err(Error::Server(
@@ -288,6 +271,7 @@ mod tests {
             ),
             ("no certificate", Err(Error::credential("no")), false, false),
             ("no request", Err(Error::config("no")), false, false),
+            ("a panic", Err(panicked()), false, false),
         ] {
             let bench = Bench::new();
             bench.report(1, no_answer());

@@ -21,8 +21,9 @@ impl CacheOptions {
     /// a tenant and scope.
     ///
     /// Whoever comes beyond them takes the place of a token that has ended, or else of one that has
-    /// not been asked for lately; it is fetched anew when it is. What a
-    /// [`TokenProvider`](crate::TokenProvider) is bound to is kept beside them.
+    /// not been asked for lately; it is fetched anew when it is. The memory of a failure goes the same
+    /// way, and with it how long to wait. What a [`TokenProvider`](crate::TokenProvider) is bound to
+    /// is kept beside them.
     #[must_use]
     pub fn with_max_entries(mut self, max_entries: usize) -> Self {
         self.max_entries = max_entries;
@@ -33,7 +34,8 @@ impl CacheOptions {
     ///
     /// Calls that find nothing in memory wait for their turn, however long that takes: the limit of
     /// 30 seconds is each request's own, so bound a call with a timeout of yours if it must not
-    /// wait. Calls for a token that is being fetched share it and do not wait for a turn. A token
+    /// wait. Calls for a token that is being fetched share it and do not wait for a turn; who waits
+    /// already looks once a second whether it is. A token
     /// that is due is renewed at a later call where there is no room.
     #[must_use]
     pub fn with_max_concurrent_requests(mut self, requests: usize) -> Self {

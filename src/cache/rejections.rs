@@ -33,11 +33,12 @@ impl Rejections {
         of_late().count() < AT_MOST && of_late().all(|renewal| renewal.claims.as_ref() != claims)
     }
 
+    /// There was one. One rejection that is told in two ways counts once.
     pub(super) fn renewed(&mut self, claims: Option<Arc<str>>, now: &Now) {
         let memory = self.0.get_or_insert_default();
         let over = |place: &Option<Renewal>| {
             let renewal = place.as_ref();
-            renewal.is_none_or(|renewal| renewal.over.reached(now))
+            renewal.is_none_or(|renewal| renewal.over.reached(now) || renewal.claims == claims)
         };
         if let Some(free) = memory.renewals.iter_mut().find(|place| over(place)) {
             *free = Some(Renewal {

@@ -138,7 +138,7 @@ impl<F: Clone> Slot<F> {
         {
             return Joined::Served(issued);
         }
-        if let Some(error) = state.cool_down.answer(now) {
+        if let Some(error) = state.cool_down.answer(demands.claims(), now) {
             return Joined::Refused(error);
         }
         let Some(launch) = launch else {
@@ -160,7 +160,7 @@ impl<F: Clone> Slot<F> {
             return;
         }
         if state.running(now).is_none()
-            && state.cool_down.is_over(now)
+            && state.cool_down.is_over(None, now)
             && gate.lets_through(self.flight_id(state.next()), now)
         {
             state.start(now, &Demands::NONE, launch);
@@ -179,16 +179,15 @@ impl<F: Clone> Slot<F> {
     ) -> Result<Arc<Issued>, Error> {
         let mut state = self.lock();
         let overtaken = generation != state.generation;
-        let ended = state.end(generation);
+        let (claims, after_rejection) = match state.end(generation) {
+            Some(running) => (running.claims, running.after_rejection),
+            None => (None, false),
+        };
         match outcome {
             Ok(issued) => {
                 if !overtaken || self.is_outlived_by(&issued) {
                     self.current.store(Some(Arc::clone(&issued)));
                     state.cool_down = CoolDown::default();
-                    let (claims, after_rejection) = match ended {
-                        Some(running) => (running.claims, running.after_rejection),
-                        None => (None, false),
-                    };
                     if after_rejection {
                         state.rejections.renewed(claims.clone(), now);
                     }
@@ -198,7 +197,7 @@ impl<F: Clone> Slot<F> {
             }
             // A flight that another has overtaken has no say in what is remembered.
             Err(error) if overtaken => Err(error),
-            Err(error) => Err(state.cool_down.begin(error, now, jitter)),
+            Err(error) => Err(state.cool_down.begin(error, claims, now, jitter)),
         }
     }
 
@@ -224,7 +223,7 @@ impl<F: Clone> Slot<F> {
 
     /// Whether there is neither a token to serve nor a failure to remember.
     pub(crate) fn is_idle(&self, now: &Now) -> bool {
-        self.usable(now).is_none() && self.lock().cool_down.is_over(now)
+        self.usable(now).is_none() && self.lock().cool_down.is_over(None, now)
     }
 
     /// Forgets the token and the last failure; a flight under way goes on.
@@ -292,7 +291,7 @@ impl<F: Clone> State<F> {
         self.flight = Some(Box::new(Running {
             generation: self.generation,
             handle: handle.clone(),
-            overdue: now.monotonic + OVERDUE,
+            overdue: now.plus(OVERDUE).monotonic,
             claims: demands.claims().cloned(),
             after_rejection: demands.are_of_a_rejection(),
         }));
@@ -823,5 +822,55 @@ mod tests {
         assert_eq!(bench.get(), "stale");
         bench.sleep(1);
         assert!(bench.renews(), "as the probe");
+    }
+
+    #[test]
+    fn a_plain_renewal_wipes_out_what_the_token_before_came_by() {
+        let (mut bench, a) = with_a_token();
+        bench.join_with(rejected(&a, Some("1")));
+        let b = bench.token("b", 3600);
+        bench.land(2, b.clone());
+        bench.sleep(3300);
+        assert!(bench.renews());
+        bench.land(3, bench.token("c", 3600));
+        assert_eq!(bench.join_with(rejected(&b, Some("2"))), "served c");
+    }
+
+    #[test]
+    fn clearing_forgets_the_rejections() {
+        let (bench, a) = with_a_token();
+        let a = a.unwrap();
+        assert_eq!(bench.slot.invalidate(&a, &bench.now), Invalidated::Removed);
+        bench.join();
+        bench.land(2, Ok(Arc::clone(&a)));
+        assert_eq!(bench.slot.invalidate(&a, &bench.now), Invalidated::TooSoon);
+        bench.slot.clear();
+        bench.join();
+        bench.land(3, Ok(Arc::clone(&a)));
+        assert_eq!(bench.slot.invalidate(&a, &bench.now), Invalidated::Removed);
+    }
+
+    #[test]
+    fn claims_that_are_refused_are_remembered_for_themselves_alone() {
+        let refusal = || Err(Error::config("no"));
+        let bench = Bench::new();
+        bench.join_with(with_claims("1"));
+        bench.land(1, refusal());
+        assert_eq!(bench.join_with(with_claims("1")), "refused for 5");
+        assert_eq!(bench.join(), "started 2");
+        bench.land(2, refusal());
+        assert_eq!(
+            bench.join_with(with_claims("1")),
+            "refused for 10",
+            "everybody's"
+        );
+        let bench = Bench::new();
+        bench.join_with(with_claims("1"));
+        bench.land(1, no_answer());
+        assert_eq!(
+            bench.join(),
+            "refused for 1",
+            "no answer is none for anybody"
+        );
     }
 }

@@ -15,7 +15,7 @@ pub struct CacheStats {
     pub requests: u64,
     /// Token requests in the background, for a token that was still good.
     pub renewals: u64,
-    /// Tokens that went to make room for others, as [`CacheOptions`](crate::CacheOptions) says.
+    /// Tokens, and memories of a failure, that went to make room for others, as [`CacheOptions`](crate::CacheOptions) says.
     pub evictions: u64,
     /// Token requests that failed with [`Error::Config`].
     pub config_errors: u64,

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::Uri;
 use tokio::time::{Instant, timeout_at};
@@ -30,6 +31,8 @@ pub(super) struct Errand {
     pub(super) scopes: Arc<str>,
     pub(super) claims: Option<Arc<str>>,
     pub(super) correlation_id: String,
+    /// Whether it has gone out.
+    pub(super) sent: AtomicBool,
 }
 
 impl Services {
@@ -100,6 +103,7 @@ impl Services {
         .to_http()?;
         tracing::debug!(correlation_id = id, "token request");
         let uri = request.uri().clone();
+        errand.sent.store(true, Ordering::Relaxed);
         let response = match self.transport.send(request).await {
             Ok(response) => response,
             Err(source) => return Err(no_answer(&uri, id, source)),

@@ -49,7 +49,8 @@ impl Lifetime {
             .min(refresh / 2)
             .mul_f64(jitter.clamp(0.0, 1.0));
         let margin = Duration::from_secs(10).min(lifetime / 10);
-        let refresh = refresh.saturating_sub(jitter);
+        // Whole milliseconds, as the moments behind it are kept.
+        let refresh = Duration::from_millis(millis(refresh.saturating_sub(jitter)));
         let whole = lifetime.saturating_sub(margin);
         Self {
             refresh: now.plus(refresh),

@@ -1,3 +1,4 @@
+use std::error::Error as _;
 use std::sync::{Mutex, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
@@ -106,7 +107,13 @@ impl Transport for ReqwestTransport {
             if close {
                 request.headers_mut().insert(CONNECTION, CLOSE);
             }
-            let sent = client.execute(request).await;
+            let again = request.try_clone();
+            let sent = match (client.execute(request).await, again) {
+                (Err(error), Some(again)) if is_of_a_gone_runtime(&error) => {
+                    client.execute(again).await
+                }
+                (sent, _) => sent,
+            };
             let mut response = sent.map_err(reqwest::Error::without_url)?;
             let mut body = BytesMut::new();
             // A longer body is cut where the parser knows it for too long; its status survives.
@@ -125,6 +132,19 @@ impl Transport for ReqwestTransport {
             Ok(answer)
         })
     }
+}
+
+/// Whether the connection from the pool went down with the runtime that drove it, just as it was
+/// taken: the request has not gone out.
+fn is_of_a_gone_runtime(error: &reqwest::Error) -> bool {
+    let mut source = error.source();
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref::<hyper::Error>() {
+            return error.is_user();
+        }
+        source = error.source();
+    }
+    false
 }
 
 const CLOSE: HeaderValue = HeaderValue::from_static("close");

@@ -280,3 +280,40 @@ fn a_cache_of_nothing_is_refused() {
     let error = builder.build().unwrap_err();
     assert!(error.to_string().contains("allow at least one"), "{error}");
 }
+
+#[tokio::test]
+async fn a_clock_near_its_end_ends_nothing_else() {
+    struct AtTheEnd(std::time::Instant);
+    impl Clock for AtTheEnd {
+        fn wall(&self) -> std::time::SystemTime {
+            std::time::SystemTime::now()
+        }
+        fn monotonic(&self) -> std::time::Instant {
+            self.0
+        }
+    }
+    let mut end = std::time::Instant::now();
+    for power in (0..63).rev() {
+        end = end
+            .checked_add(Duration::from_secs(1 << power))
+            .unwrap_or(end);
+    }
+    let client = Provider::open()
+        .builder()
+        .clock(AtTheEnd(end))
+        .build()
+        .unwrap();
+    client.acquire_token_for_client(SCOPE).await.unwrap();
+}
+
+#[tokio::test]
+async fn no_limit_is_too_large() {
+    let provider = Provider::open();
+    let options = CacheOptions::default()
+        .with_max_entries(usize::MAX)
+        .with_max_concurrent_requests(usize::MAX);
+    let client = provider.builder().cache(options).build().unwrap();
+    client.acquire_token_for_client(SCOPE).await.unwrap();
+    let request = TokenRequest::new(SCOPE).min_remaining(Duration::MAX);
+    client.acquire_token_for_client(request).await.unwrap();
+}

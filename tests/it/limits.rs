@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use confidential_client::testing::ManualClock;
-use confidential_client::{CacheOptions, ConfidentialClient, Error, TokenRequest, TokenSource};
+use confidential_client::{
+    CacheOptions, Certificate, ConfidentialClient, Error, TokenRequest, TokenSource,
+};
 use http::Request;
 use tokio::runtime::Builder;
 
 use crate::support::{
-    CLIENT_ID, Provider, SCOPE, SECRET, TENANT, let_others_run, poll_once, success,
+    CLIENT_ID, PEM, Provider, SCOPE, SECRET, TENANT, let_others_run, poll_once, success,
 };
 
 fn at(tenant: usize) -> TokenRequest {
@@ -274,4 +276,131 @@ async fn everything_but_a_hit_is_counted() {
         stats.invalid_response_errors,
     ];
     assert_eq!(errors, [0, 0, 1, 1, 1, 1]);
+}
+
+/// What a panicking transport does for some tenants is no word about the host.
+#[tokio::test]
+async fn panics_do_not_close_the_way_to_the_host() {
+    let client = ConfidentialClient::builder(CLIENT_ID)
+        .tenant(TENANT)
+        .client_secret(SECRET)
+        .transport(|request: Request<Bytes>| async move {
+            assert!(
+                !request.uri().path().contains("bad"),
+                "a transport with a bug"
+            );
+            Ok(success("token", 3599))
+        })
+        .build()
+        .unwrap();
+    for tenant in ["bad-1.example", "bad-2.example", "bad-3.example"] {
+        let request = TokenRequest::new(SCOPE).tenant(tenant);
+        client.acquire_token_for_client(request).await.unwrap_err();
+    }
+    let good = client.acquire_token_for_client(at(1)).await;
+    assert!(good.is_ok(), "{good:?}");
+}
+
+/// Where no thread is free to sign, the host was not asked.
+#[test]
+fn a_signature_that_nobody_makes_does_not_close_the_way_to_the_host() {
+    let provider = Provider::open();
+    let client = ConfidentialClient::builder(CLIENT_ID)
+        .tenant(TENANT)
+        .certificate(Certificate::from_pem(PEM.as_bytes()).unwrap())
+        .transport(provider.transport())
+        .build()
+        .unwrap();
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(1)
+        .start_paused(true)
+        .build()
+        .unwrap();
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    runtime.block_on(async {
+        let _busy = runtime.spawn_blocking(move || wait.recv());
+        for tenant in 0..3 {
+            let mut caller = Box::pin(client.acquire_token_for_client(at(tenant)));
+            assert!(poll_once(&mut caller).is_pending());
+            let_others_run().await;
+            tokio::time::advance(Duration::from_secs(30)).await;
+            let error = caller.await.unwrap_err();
+            assert!(matches!(error, Error::Credential(_)), "{error:?}");
+            assert!(error.to_string().contains("blocking thread"), "{error}");
+            assert!(error.is_transient());
+        }
+        assert_eq!(provider.requests(), 0);
+        go.send(()).unwrap();
+        let token = client.acquire_token_for_client(at(9)).await;
+        assert!(token.is_ok(), "{token:?}");
+    });
+}
+
+#[tokio::test]
+async fn others_are_not_told_of_a_tenants_failure() {
+    let provider = Provider::open();
+    let client = provider.client();
+    for tenant in 0..3 {
+        provider.answer(
+            500,
+            r#"{"error":"server_error","error_description":"the tenant of Fabrikam is broken"}"#,
+        );
+        client
+            .acquire_token_for_client(at(tenant))
+            .await
+            .unwrap_err();
+    }
+    let error = client.acquire_token_for_client(at(9)).await.unwrap_err();
+    assert!(!error.to_string().contains("Fabrikam"), "{error}");
+    assert_eq!(error.correlation_id(), None, "no request was made");
+}
+
+#[tokio::test]
+async fn providers_leave_room_for_the_others() {
+    let provider = Provider::open();
+    let options = CacheOptions::default().with_max_entries(10);
+    let client = provider.builder().cache(options).build().unwrap();
+    let bound: Vec<_> = (0..10)
+        .map(|t| client.token_provider(at(t)).unwrap())
+        .collect();
+    for _ in 0..100 {
+        for tenant in [20, 21] {
+            client.acquire_token_for_client(at(tenant)).await.unwrap();
+        }
+    }
+    drop(bound);
+    assert_eq!(
+        provider.requests(),
+        2,
+        "with room for ten beside the providers"
+    );
+}
+
+/// Who waits for a turn takes what comes before it.
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_turn_notices_that_its_token_is_there() {
+    let client = ConfidentialClient::builder(CLIENT_ID)
+        .tenant(TENANT)
+        .client_secret(SECRET)
+        .cache(CacheOptions::default().with_max_concurrent_requests(4))
+        .transport(|_: Request<Bytes>| async move {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            Ok(success("token", 3599))
+        })
+        .build()
+        .unwrap();
+    let start = tokio::time::Instant::now();
+    let mut tasks = Vec::new();
+    for tenant in (0..5).chain(1000..1100).chain([4]) {
+        let client = client.clone();
+        tasks.push(tokio::spawn(async move {
+            client.acquire_token_for_client(at(tenant)).await.unwrap();
+            start.elapsed().as_secs()
+        }));
+        tokio::task::yield_now().await;
+    }
+    let last = tasks.pop().unwrap().await.unwrap();
+    let first = tasks.swap_remove(4).await.unwrap();
+    assert_eq!(last, first, "in simulated seconds, for one token");
 }

@@ -252,3 +252,72 @@ async fn a_token_that_is_always_too_short_is_not_renewed_in_a_circle() {
     }
     assert_eq!(provider.requests(), 3, "at half the life of each");
 }
+
+#[tokio::test]
+async fn one_rejection_told_in_two_ways_counts_once() {
+    let provider = Provider::open();
+    let client = provider.client();
+    let a = client.acquire_token_for_client(SCOPE).await.unwrap();
+    client.invalidate(&a);
+    let request = || TokenRequest::new(SCOPE);
+    let b = client
+        .acquire_token_for_client(request().rejected_token(&a))
+        .await
+        .unwrap();
+    assert_eq!(b.secret(), "token-2");
+    let c = client
+        .acquire_token_for_client(request().claims(CLAIMS).rejected_token(&b))
+        .await
+        .unwrap();
+    assert_eq!(c.secret(), "token-3", "the first challenge of its kind");
+}
+
+#[tokio::test]
+async fn claims_that_are_refused_are_no_failure_of_those_without() {
+    let clock = ManualClock::new();
+    let provider = Provider::open();
+    let client = provider.client_at(&clock);
+    let a = client.acquire_token_for_client(SCOPE).await.unwrap();
+    let challenged = || TokenRequest::new(SCOPE).claims(CLAIMS).rejected_token(&a);
+    // Each attempt with claims is refused; the first in any cool-down's end.
+    for _ in 0..5 {
+        provider.answer(
+            400,
+            r#"{"error":"invalid_request","error_codes":[9002325]}"#,
+        );
+        let error = client
+            .acquire_token_for_client(challenged())
+            .await
+            .unwrap_err();
+        clock.advance(error.retry_after().unwrap());
+    }
+    clock.advance(Duration::from_secs(3600));
+    provider.answer(
+        400,
+        r#"{"error":"invalid_request","error_codes":[9002325]}"#,
+    );
+    client
+        .acquire_token_for_client(challenged())
+        .await
+        .unwrap_err();
+    let before = provider.requests();
+    let plain = client.acquire_token_for_client(SCOPE).await;
+    assert_eq!(
+        provider.requests(),
+        before + 1,
+        "a plain request was never made: {plain:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_wish_for_nearly_a_whole_life_is_no_storm() {
+    let clock = ManualClock::new();
+    let provider = Provider::open();
+    let client = provider.client_at(&clock);
+    let lasting = TokenRequest::new(SCOPE).min_remaining(Duration::from_secs(3588));
+    for _ in 0..3600 {
+        client.acquire_token_for_client(&lasting).await.unwrap();
+        clock.advance(Duration::from_secs(1));
+    }
+    assert_eq!(provider.requests(), 11, "at a tenth of the life of each");
+}

@@ -1,16 +1,26 @@
 //! Programs with more than one tokio runtime, or with none.
 
-use std::sync::mpsc;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use bytes::Bytes;
 use confidential_client::testing::{Application, LocalAuthority, ManualClock};
 use confidential_client::{ConfidentialClient, ConfidentialClientBuilder, Error, TokenSource};
+use http::Request;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::support::{
     CLIENT_ID, Provider, SCOPE, SECRET, TENANT, client_of, let_others_run, poll_once, scope,
+    success,
 };
+
+fn paused_runtime() -> Runtime {
+    let mut builder = Builder::new_current_thread();
+    builder.enable_all().start_paused(true).build().unwrap()
+}
 
 fn runtime() -> Runtime {
     let mut builder = Builder::new_current_thread();
@@ -134,11 +144,7 @@ fn a_flight_that_went_down_with_its_runtime_is_replaced() {
 fn a_flight_on_a_stalled_runtime_is_given_up_and_replaced() {
     let provider = Provider::gated();
     let client = provider.client();
-    let paused = Builder::new_current_thread()
-        .enable_all()
-        .start_paused(true)
-        .build()
-        .unwrap();
+    let paused = paused_runtime();
     let stalled = runtime();
     stalled.block_on(async {
         let mut caller = Box::pin(client.acquire_token_for_client(SCOPE));
@@ -197,4 +203,63 @@ fn outside_a_runtime_a_hit_is_served_and_a_miss_says_what_is_missing() {
         assert!(poll_once(&mut caller).is_ready(), "{name}");
     }
     assert_eq!(provider.requests(), 1);
+}
+
+/// A job that panics takes its runtime down while it unwinds: its flights have not failed.
+#[test]
+fn a_flight_that_went_down_while_a_job_unwound_is_replaced() {
+    let provider = Provider::gated();
+    let client = provider.client();
+    let mut waiter = Box::pin(client.acquire_token_for_client(SCOPE));
+    let second = runtime();
+    let job = || {
+        let first = runtime();
+        first.block_on(async {
+            assert!(poll_once(&mut Box::pin(client.acquire_token_for_client(SCOPE))).is_pending());
+            let_others_run().await;
+        });
+        second.block_on(async { assert!(poll_once(&mut waiter).is_pending()) });
+        panic!("the job has a bug of its own");
+    };
+    catch_unwind(AssertUnwindSafe(job)).unwrap_err();
+    provider.release();
+    let token = second.block_on(waiter);
+    assert!(token.is_ok(), "{token:?}");
+}
+
+#[test]
+fn a_flight_that_was_given_up_ends_with_the_client() {
+    let ended = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&ended);
+    struct OnDrop(Arc<AtomicUsize>);
+    impl Drop for OnDrop {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    let client = ConfidentialClient::builder(CLIENT_ID)
+        .tenant(TENANT)
+        .client_secret(SECRET)
+        .transport(move |_: Request<Bytes>| {
+            let on_drop = OnDrop(Arc::clone(&seen));
+            async move {
+                std::future::pending::<()>().await;
+                drop(on_drop);
+                Ok(success("token", 1))
+            }
+        })
+        .build()
+        .unwrap();
+    let (stalled, second) = (runtime(), paused_runtime());
+    stalled.block_on(async {
+        assert!(poll_once(&mut Box::pin(client.acquire_token_for_client(SCOPE))).is_pending());
+        let_others_run().await;
+    });
+    second.block_on(async {
+        let error = client.acquire_token_for_client(SCOPE).await.unwrap_err();
+        assert!(matches!(error, Error::Transport(_)), "{error:?}");
+    });
+    drop(client);
+    stalled.block_on(let_others_run());
+    assert_eq!(ended.load(Ordering::SeqCst), 2);
 }

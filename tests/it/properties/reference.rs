@@ -46,6 +46,8 @@ struct Token {
 #[derive(Clone, Copy)]
 struct Failure {
     kind: Kind,
+    /// What was refused, if it was the claims: nobody else is told of it.
+    claims: Option<&'static str>,
     over: [Until; 2],
 }
 
@@ -85,7 +87,7 @@ impl Reference {
 
     pub fn acquire(&mut self, key: usize, ask: Ask, answer: Answer, seen: &Seen, now: Now) {
         self.enter(key, seen.evicted, now);
-        let remembered = self.remembered(key, now);
+        let remembered = self.remembered(key, ask.claims, now);
         let place = self.places.get_mut(&key).unwrap();
         let good = place.token.filter(|token| token.is_good(now));
 
@@ -173,7 +175,7 @@ impl Reference {
             && place.token.is_some_and(|token| token.number == number)
             && place.allows_a_renewal(None, now)
         {
-            place.renewals.push((None, now.plus(RATION)));
+            place.renewed(None, now);
             place.token = None;
         }
     }
@@ -206,16 +208,17 @@ impl Reference {
                 place.failure = None;
                 place.failures = 0;
                 if ask.is_of_a_rejection() {
-                    place.renewals.push((ask.claims, now.plus(RATION)));
+                    place.renewed(ask.claims, now);
                 }
             }
-            failed => place.fail(failed, now),
+            failed => place.fail(failed, ask.claims, now),
         }
     }
 
     /// What answers instead of the provider.
-    fn remembered(&self, key: usize, now: Now) -> Remembered {
+    fn remembered(&self, key: usize, claims: Option<&str>, now: Now) -> Remembered {
         let own = self.places[&key].failure;
+        let own = own.filter(|own| own.claims.is_none() || own.claims == claims);
         let mut remembered = Remembered {
             failures: Vec::new(),
             surely: false,
@@ -231,7 +234,7 @@ impl Reference {
 
     /// Makes a place for the key where it has none; another's may have to go.
     fn enter(&mut self, key: usize, evicted: u64, now: Now) {
-        let full = self.len >= self.max_entries;
+        let full = self.len >= self.max_entries + usize::from(self.held.is_some());
         let stayed = match self.places.get(&key) {
             Some(place) if place.perhaps_evicted => evicted == 0,
             Some(_) => true,
@@ -277,13 +280,22 @@ impl Reference {
 }
 
 impl Place {
-    fn fail(&mut self, answer: Answer, now: Now) {
+    /// One rejection that is told in two ways is one.
+    fn renewed(&mut self, claims: Option<&'static str>, now: Now) {
+        self.renewals.retain(|(others, _)| *others != claims);
+        self.renewals.push((claims, now.plus(RATION)));
+    }
+
+    fn fail(&mut self, answer: Answer, claims: Option<&'static str>, now: Now) {
         let last = self.failure.map(|failure| failure.kind.is_transient());
         if last.is_some_and(|last| last != answer.kind().is_transient()) {
             self.failures = 0;
         }
         self.failures += 1;
-        self.failure = Some(Failure::new(answer, self.failures, now));
+        self.failure = Some(Failure {
+            claims: claims.filter(|_| matches!(answer, Answer::Refused)),
+            ..Failure::new(answer, self.failures, now)
+        });
     }
 
     /// One in 30 seconds for the same claims or for none, and two altogether.
@@ -296,14 +308,14 @@ impl Place {
         self.token.is_some_and(|token| token.is_good(now))
             || self
                 .failure
-                .is_some_and(|failure| failure.surely_lasts(now))
+                .is_some_and(|failure| failure.claims.is_none() && failure.surely_lasts(now))
     }
 
     fn is_surely_idle(&self, now: Now) -> bool {
         !self.token.is_some_and(|token| token.is_good(now))
             && self
                 .failure
-                .is_none_or(|failure| failure.is_surely_over(now))
+                .is_none_or(|failure| failure.claims.is_some() || failure.is_surely_over(now))
     }
 }
 
@@ -318,7 +330,10 @@ impl Host {
         self.failed.insert(key);
         if self.down.is_some() || self.failed.len() == 3 {
             self.probes += 1;
-            self.down = Some(Failure::new(answer, self.probes, now));
+            self.down = Some(Failure {
+                kind: Kind::Transport,
+                ..Failure::new(answer, self.probes, now)
+            });
         }
     }
 }
@@ -363,7 +378,10 @@ impl Ask {
     /// Whether a good token will do.
     fn is_met_by(&self, token: &Token, now: Now) -> bool {
         let left = token.issued.plus(token.whole()).left(now);
-        let short_by_nature = token.whole() < self.min_remaining && left > token.whole() / 2;
+        let young = match token.whole() < self.min_remaining {
+            true => token.whole() / 2,
+            false => token.whole() - token.whole() / 10,
+        };
         let comes_by_the_claims = match self.claims {
             None => true,
             // Or by a renewal for no reason, after the one that was turned down.
@@ -374,7 +392,7 @@ impl Ask {
         !self.force_refresh
             && self.rejected != Some(token.number)
             && comes_by_the_claims
-            && (left >= self.min_remaining || short_by_nature)
+            && (left >= self.min_remaining || left > young)
     }
 }
 
@@ -393,6 +411,7 @@ impl Failure {
         };
         Self {
             kind: answer.kind(),
+            claims: None,
             over: [now.plus(least), now.plus(most)],
         }
     }

@@ -92,7 +92,7 @@ impl World {
         let existing = self.0.entries.read().unwrap().get(&typed);
         let slot = existing.unwrap_or_else(|| {
             let mut entries = self.0.entries.write().unwrap();
-            entries.get_or_insert(&typed, &now(0)).0
+            entries.get_or_insert(&typed, 0, &now(0)).0
         });
         Place {
             world: self.clone(),
@@ -188,7 +188,7 @@ impl Place {
     /// As `Cache::wait` does.
     fn wait(&self, at: u64, demands: &Demands) -> Told {
         let told = self.arrive(at, demands);
-        if matches!(told, Told::Token(_)) || !demands.are_wishes() {
+        if matches!(told, Told::Token(_)) || demands.are_of_a_rejection() {
             return told;
         }
         match self.slot.get(&now(at), &Demands::NONE) {
