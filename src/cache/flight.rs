@@ -85,7 +85,8 @@ impl Flight {
     }
 }
 
-/// What all flights and providers of a client have in common. It outlives the client as long as one is under way.
+/// What all flights and providers of a client have in common. It outlives the client as long as one
+/// of them does.
 pub(super) struct Tower {
     pub(super) clock: TimeSource,
     pub(super) gate: Gate,
