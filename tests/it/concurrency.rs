@@ -9,11 +9,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use confidential_client::testing::{Application, LocalAuthority, ManualClock};
 use confidential_client::{AccessToken, ConfidentialClient, Error, TokenRequest, TokenSource};
-use http::{Request, Response};
+use http::Request;
 use tokio::sync::Barrier;
 
 use crate::support::{
-    CLIENT_ID, Provider, SCOPE, SECRET, TENANT, client_of, let_others_run, poll_once, success,
+    CLIENT_ID, Provider, SCOPE, SECRET, TENANT, client_of, client_that_hangs, let_others_run,
+    poll_once, success,
 };
 
 const CALLERS: usize = 1_000;
@@ -214,28 +215,7 @@ async fn a_due_token_is_served_at_once_and_renewed_by_one_request() {
 /// failures.md F10.
 #[tokio::test]
 async fn dropping_the_last_handle_ends_the_flight() {
-    struct OnDrop(Arc<AtomicUsize>);
-    impl Drop for OnDrop {
-        fn drop(&mut self) {
-            self.0.fetch_add(1, Ordering::SeqCst);
-        }
-    }
-
-    let ended = Arc::new(AtomicUsize::new(0));
-    let seen = Arc::clone(&ended);
-    let client = ConfidentialClient::builder(CLIENT_ID)
-        .tenant(TENANT)
-        .client_secret(SECRET)
-        .transport(move |_: Request<Bytes>| {
-            let on_drop = OnDrop(Arc::clone(&seen));
-            async move {
-                std::future::pending::<()>().await;
-                drop(on_drop);
-                Ok(Response::new(Bytes::new()))
-            }
-        })
-        .build()
-        .unwrap();
+    let (client, ended) = client_that_hangs();
     let provider = client.token_provider(SCOPE).unwrap();
     let mut caller = Box::pin(client.acquire_token_for_client(SCOPE));
     assert!(poll_once(&mut caller).is_pending());

@@ -1,20 +1,18 @@
 //! Programs with more than one tokio runtime, or with none.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use bytes::Bytes;
 use confidential_client::testing::{Application, LocalAuthority, ManualClock};
 use confidential_client::{ConfidentialClient, ConfidentialClientBuilder, Error, TokenSource};
-use http::Request;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::support::{
-    CLIENT_ID, Provider, SCOPE, SECRET, TENANT, client_of, let_others_run, poll_once, scope,
-    success,
+    CLIENT_ID, Provider, SCOPE, SECRET, TENANT, client_of, client_that_hangs, let_others_run,
+    poll_once, scope,
 };
 
 fn paused_runtime() -> Runtime {
@@ -229,27 +227,7 @@ fn a_flight_that_went_down_while_a_job_unwound_is_replaced() {
 
 #[test]
 fn a_flight_that_was_given_up_ends_with_the_client() {
-    let ended = Arc::new(AtomicUsize::new(0));
-    let seen = Arc::clone(&ended);
-    struct OnDrop(Arc<AtomicUsize>);
-    impl Drop for OnDrop {
-        fn drop(&mut self) {
-            self.0.fetch_add(1, Ordering::SeqCst);
-        }
-    }
-    let client = ConfidentialClient::builder(CLIENT_ID)
-        .tenant(TENANT)
-        .client_secret(SECRET)
-        .transport(move |_: Request<Bytes>| {
-            let on_drop = OnDrop(Arc::clone(&seen));
-            async move {
-                std::future::pending::<()>().await;
-                drop(on_drop);
-                Ok(success("token", 1))
-            }
-        })
-        .build()
-        .unwrap();
+    let (client, ended) = client_that_hangs();
     let (stalled, second) = (runtime(), paused_runtime());
     stalled.block_on(async {
         assert!(poll_once(&mut Box::pin(client.acquire_token_for_client(SCOPE))).is_pending());

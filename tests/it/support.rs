@@ -1,6 +1,7 @@
 use std::collections::VecDeque;
 use std::error::Error as StdError;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::task::{Context, Poll, Waker};
 
@@ -167,6 +168,34 @@ pub fn in_memory(provider: &Provider) -> ConfidentialClientBuilder {
     ConfidentialClient::builder(CLIENT_ID)
         .tenant(TENANT)
         .transport(provider.transport())
+}
+
+/// A client whose requests never end, and how many of them were dropped.
+pub fn client_that_hangs() -> (ConfidentialClient, Arc<AtomicUsize>) {
+    struct OnDrop(Arc<AtomicUsize>);
+    impl Drop for OnDrop {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    log::start();
+    let ended = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&ended);
+    let client = ConfidentialClient::builder(CLIENT_ID)
+        .tenant(TENANT)
+        .client_secret(SECRET)
+        .transport(move |_: Request<Bytes>| {
+            let on_drop = OnDrop(Arc::clone(&seen));
+            async move {
+                std::future::pending::<()>().await;
+                drop(on_drop);
+                Ok(Response::new(Bytes::new()))
+            }
+        })
+        .build()
+        .unwrap();
+    (client, ended)
 }
 
 /// A scope for which there is no token yet.
