@@ -1,5 +1,6 @@
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::authority::{Authority, Cloud};
 use crate::cache::CacheOptions;
@@ -11,6 +12,7 @@ use crate::credential::{
 use crate::endpoint::Endpoints;
 use crate::error::Error;
 use crate::request::TokenEndpointAuthMethod;
+use crate::retry::{Budget, RetryPolicy};
 use crate::secret::Secret;
 use crate::time::{Clock, TimeSource};
 use crate::transport::Transport;
@@ -28,6 +30,9 @@ pub struct ConfidentialClientBuilder {
     credentials: Vec<Given>,
     auth_method: Option<TokenEndpointAuthMethod>,
     cache: CacheOptions,
+    retry: RetryPolicy,
+    connect_timeout: Option<Duration>,
+    attempt_timeout: Duration,
     transport: Option<Arc<dyn Transport>>,
     #[cfg(feature = "reqwest")]
     reqwest: Option<reqwest::ClientBuilder>,
@@ -43,6 +48,9 @@ impl ConfidentialClientBuilder {
             credentials: Vec::new(),
             auth_method: None,
             cache: CacheOptions::default(),
+            retry: RetryPolicy::default(),
+            connect_timeout: None,
+            attempt_timeout: ATTEMPT_TIMEOUT,
             transport: None,
             #[cfg(feature = "reqwest")]
             reqwest: None,
@@ -78,8 +86,9 @@ impl ConfidentialClientBuilder {
         self
     }
 
-    /// How the secret goes to the token endpoint: in the form, unless set. Microsoft Entra ID takes
-    /// both ways.
+    /// How the client proves its identity at the token endpoint. Unless set, it is what an OpenID
+    /// provider's metadata says (for a secret the form before the header, where it takes both), and
+    /// elsewhere a secret is sent in the form. Microsoft Entra ID takes both ways.
     pub fn token_endpoint_auth_method(mut self, method: TokenEndpointAuthMethod) -> Self {
         self.auth_method = Some(method);
         self
@@ -114,6 +123,30 @@ impl ConfidentialClientBuilder {
         self
     }
 
+    /// Sets how often a token request is repeated that brought nothing, and how long it may take in
+    /// all: see [`RetryPolicy`]. [`RetryPolicy::none()`] repeats none.
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.retry = policy;
+        self
+    }
+
+    /// How long one attempt of a token request may take, from the connection to the last byte of the
+    /// answer: 15 seconds unless set, and never longer than is left of the
+    /// [deadline](RetryPolicy::with_deadline) for all of them. It holds for every transport.
+    pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
+        self.attempt_timeout = timeout;
+        self
+    }
+
+    /// How long reqwest may take to connect, TLS included: 5 seconds unless set. Another transport
+    /// has limits of its own.
+    #[cfg(feature = "reqwest")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = Some(timeout);
+        self
+    }
+
     /// Sends token requests by this transport instead of reqwest.
     pub fn transport(mut self, transport: impl Transport) -> Self {
         self.transport = Some(Arc::new(transport));
@@ -121,8 +154,9 @@ impl ConfidentialClientBuilder {
     }
 
     /// Configures the HTTP client that sends token requests: a proxy, a private CA, a local
-    /// address. Redirects are switched off and time limits set on top (5 s to connect, 15 s for a
-    /// request), and a loopback authority is never asked through a proxy. On a current-thread tokio
+    /// address. Redirects are switched off and [`connect_timeout`](Self::connect_timeout) is set on
+    /// top, and a loopback authority is never asked through a proxy. Those of the environment
+    /// (`HTTPS_PROXY`, `NO_PROXY`) are used unless the builder says otherwise. On a current-thread tokio
     /// runtime its connections are not kept for the next request, since nobody drives them between
     /// two `block_on`s; without this call they are, for requests of the same thread.
     #[cfg(feature = "reqwest")]
@@ -145,7 +179,7 @@ impl ConfidentialClientBuilder {
     ///
     /// [`Error::Config`], saying what to do: an empty client id; no tenant, or two that differ; a
     /// tenant that is neither id nor domain; an authority that is not https (loopback addresses
-    /// excepted); no credential, or two; an empty secret, or one with white space around it; no
+    /// excepted); a URL given to [`Authority::parse`] that is no authority; no credential, or two; an empty secret, or one with white space around it; no
     /// transport, or https without TLS compiled in. [`Error::Credential`]: a certificate outside
     /// its validity, with an algorithm that does not go with its key, or with a P-256 key for
     /// Microsoft Entra ID. What a source has is not looked at yet.
@@ -164,13 +198,14 @@ impl ConfidentialClientBuilder {
             ));
         }
         let given = one_credential(self.credentials)?;
-        if self.auth_method.is_some() && !matches!(given, Given::Secret(_) | Given::SecretSource(_))
-        {
+        let credential = CredentialHolder::new(given, endpoints.rules(), self.clock.now().wall)?;
+        check_auth_method(self.auth_method, credential.is_secret())?;
+        self.retry.check()?;
+        if self.attempt_timeout.is_zero() || self.connect_timeout.is_some_and(|it| it.is_zero()) {
             return Err(Error::config(
-                "token_endpoint_auth_method(..) says how a secret is sent, and the credential is none; leave it out",
+                "in no time nothing can be asked; give attempt_timeout(..) and connect_timeout(..) some, or leave them out",
             ));
         }
-        let credential = CredentialHolder::new(given, endpoints.is_entra(), self.clock.now().wall)?;
         let transport = match self.transport {
             #[cfg(feature = "reqwest")]
             Some(_) if self.reqwest.is_some() => {
@@ -178,9 +213,14 @@ impl ConfidentialClientBuilder {
                     "both a transport and a reqwest builder were given; the client uses one, so leave the other out",
                 ));
             }
+            Some(_) if self.connect_timeout.is_some() => {
+                return Err(Error::config(
+                    "connect_timeout(..) is for reqwest, and a transport was given, which has limits of its own; leave it out",
+                ));
+            }
             Some(transport) => transport,
             #[cfg(feature = "reqwest")]
-            None => default_transport(self.reqwest, &endpoints)?,
+            None => default_transport(self.reqwest, self.connect_timeout, &endpoints)?,
             #[cfg(not(feature = "reqwest"))]
             None => {
                 return Err(Error::config(
@@ -192,7 +232,10 @@ impl ConfidentialClientBuilder {
             client_id: self.client_id,
             endpoints,
             credential,
-            auth_method: self.auth_method.unwrap_or_default(),
+            auth_method: self.auth_method,
+            retry: self.retry,
+            budget: Budget::default(),
+            attempt_timeout: self.attempt_timeout,
             transport,
             clock: self.clock,
         };
@@ -227,10 +270,27 @@ fn authority(tenant: Option<String>, authority: Option<Authority>) -> Result<Aut
                 "two tenants, {tenant:?} by tenant(..) and {named:?} by authority(..); name one"
             ))),
             None => Err(Error::config(format!(
-                "the tenant {tenant:?} cannot be asked: the authority '{authority}' has no tenants"
+                "the tenant {tenant:?} cannot be asked: the authority '{authority}' has no tenants to choose from"
             ))),
         },
         (None, Some(authority)) => Ok(authority),
+    }
+}
+
+fn check_auth_method(
+    method: Option<TokenEndpointAuthMethod>,
+    is_secret: bool,
+) -> Result<(), Error> {
+    match method {
+        Some(TokenEndpointAuthMethod::PrivateKeyJwt) if is_secret => Err(Error::config(
+            "private_key_jwt sends an assertion, and the credential is a secret; use certificate(..) or client_assertion(..), or leave token_endpoint_auth_method(..) out",
+        )),
+        Some(
+            TokenEndpointAuthMethod::ClientSecretPost | TokenEndpointAuthMethod::ClientSecretBasic,
+        ) if !is_secret => Err(Error::config(
+            "token_endpoint_auth_method(..) says how a secret is sent, and the credential is none; leave it out",
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -251,6 +311,7 @@ fn one_credential(credentials: Vec<Given>) -> Result<Given, Error> {
 #[cfg(feature = "reqwest")]
 fn default_transport(
     builder: Option<reqwest::ClientBuilder>,
+    connect_timeout: Option<Duration>,
     endpoints: &Endpoints,
 ) -> Result<Arc<dyn Transport>, Error> {
     use crate::transport::reqwest::ReqwestTransport;
@@ -262,9 +323,14 @@ fn default_transport(
     }
     Ok(Arc::new(ReqwestTransport::new(
         builder,
+        connect_timeout.unwrap_or(CONNECT_TIMEOUT),
         endpoints.is_loopback(),
     )?))
 }
+
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
+#[cfg(feature = "reqwest")]
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl fmt::Debug for ConfidentialClientBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -23,10 +23,10 @@ mod sync;
 
 pub(crate) use demands::{Demands, Special};
 use entries::Entries;
-use flight::{Departure, Flight, Tower};
+use flight::{Departure, Flight, Tower, overdue_after};
 use limit::{Limit, Place};
 pub use options::CacheOptions;
-pub(crate) use slot::{Answer, FLIGHT_LIMIT};
+pub(crate) use slot::Answer;
 use slot::{Invalidated, Joined};
 pub use stats::CacheStats;
 
@@ -43,11 +43,13 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    pub(crate) fn new(options: &CacheOptions, clock: TimeSource) -> Self {
+    /// No flight takes longer than `flight_limit`.
+    pub(crate) fn new(options: &CacheOptions, flight_limit: Duration, clock: TimeSource) -> Self {
+        let overdue = overdue_after(flight_limit);
         Self {
             slots: RwLock::new(Entries::new(options.max_entries())),
-            limit: Limit::new(options.max_concurrent_requests()),
-            tower: Arc::new(Tower::new(clock)),
+            limit: Limit::new(options.max_concurrent_requests(), overdue),
+            tower: Arc::new(Tower::new(flight_limit, clock)),
         }
     }
 
@@ -155,12 +157,15 @@ impl Cache {
     {
         let runtime = Handle::try_current().map_err(|_| outside_a_runtime())?;
         let mut place = self.limit.try_place();
+        let limit = self.tower.flight_limit;
         let mut turn = None;
         // A flight that brings nothing is replaced, once.
         let mut lost_before = false;
         loop {
             let mut departure = None;
-            let launch = place.take().map(|place| announce(place, &mut departure));
+            let launch = place
+                .take()
+                .map(|place| announce(place, limit, &mut departure));
             let now = self.tower.clock.now();
             let joined = slot.join(&now, demands, &self.tower.gate, launch);
             if let Some(departure) = departure {
@@ -210,7 +215,7 @@ impl Cache {
             return;
         };
         let mut departure = None;
-        let launch = announce(place, &mut departure);
+        let launch = announce(place, self.tower.flight_limit, &mut departure);
         slot.renew(&self.tower.clock.now(), &self.tower.gate, launch);
         if let Some(departure) = departure {
             self.tower.counters.renewals.add(1);
@@ -244,10 +249,11 @@ impl Drop for Cache {
 /// Announces a flight to the slot, and leaves its departure to be launched.
 fn announce(
     place: Place,
+    limit: Duration,
     departure: &mut Option<Departure>,
 ) -> impl FnOnce(u64, Option<Flight>) -> Flight {
-    |generation, replaced| {
-        let (flight, announced) = Flight::announce(generation, replaced, place);
+    move |generation, replaced| {
+        let (flight, announced) = Flight::announce(generation, replaced, place, limit);
         *departure = Some(announced);
         flight
     }

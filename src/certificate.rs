@@ -53,7 +53,8 @@ pub use signer::{Signer, SignerFuture, SigningAlgorithm};
 #[derive(Clone)]
 pub struct Certificate {
     parts: Arc<Parts>,
-    algorithm: SigningAlgorithm,
+    /// Where somebody chose it.
+    algorithm: Option<SigningAlgorithm>,
     x5c: bool,
 }
 
@@ -78,14 +79,15 @@ pub(crate) enum SigningKey {
 }
 
 impl Certificate {
-    /// Signs assertions with another algorithm than the default: PS256 for an RSA key, ES256 for a
-    /// P-256 key.
+    /// Signs assertions with this algorithm, rather than with the one that the key and the
+    /// authority suggest: PS256 for an RSA key, or RS256 for AD FS and for OpenID providers that
+    /// do not say they take PS256; ES256 for a P-256 key.
     ///
     /// An algorithm that does not go with the key is refused by
     /// [`build()`](crate::ConfidentialClientBuilder::build).
     #[must_use]
     pub fn with_algorithm(mut self, algorithm: SigningAlgorithm) -> Self {
-        self.algorithm = algorithm;
+        self.algorithm = Some(algorithm);
         self
     }
 
@@ -142,9 +144,31 @@ impl Certificate {
         self.days_left_at(TimeSource::System.now().wall)
     }
 
-    /// What assertions are signed with.
+    /// What assertions are signed with, unless the authority suggests another: see
+    /// [`with_algorithm`](Self::with_algorithm).
     pub fn algorithm(&self) -> SigningAlgorithm {
-        self.algorithm
+        self.algorithm.unwrap_or(match self.parts.key_kind {
+            KeyKind::Rsa { .. } => SigningAlgorithm::PS256,
+            KeyKind::P256 => SigningAlgorithm::ES256,
+        })
+    }
+
+    /// The same certificate, which signs with the first of `taken` that goes with its key; as it is
+    /// where somebody chose.
+    pub(crate) fn signing_by(mut self, taken: &[SigningAlgorithm]) -> Result<Self, Error> {
+        if self.algorithm.is_none() {
+            let goes = |algorithm: &SigningAlgorithm| algorithm.is_rsa() == self.is_rsa();
+            let Some(algorithm) = taken.iter().copied().find(goes) else {
+                let taken: Vec<String> = taken.iter().map(ToString::to_string).collect();
+                return Err(Error::config(format!(
+                    "the key of the certificate of '{}' signs by none of the algorithms that the OpenID provider takes ({}); use another certificate",
+                    self.subject(),
+                    taken.join(", ")
+                )));
+            };
+            self.algorithm = Some(algorithm);
+        }
+        Ok(self)
     }
 
     fn new(chain: Vec<X509>, key: SigningKey) -> Result<Self, Error> {
@@ -155,10 +179,7 @@ impl Certificate {
         };
         let key_kind = leaf.key_kind()?;
         Ok(Self {
-            algorithm: match key_kind {
-                KeyKind::Rsa { .. } => SigningAlgorithm::PS256,
-                KeyKind::P256 => SigningAlgorithm::ES256,
-            },
+            algorithm: None,
             x5c: false,
             parts: Arc::new(Parts {
                 key,
@@ -179,9 +200,9 @@ impl Certificate {
     /// [RFC 7515 section 4.1]: https://www.rfc-editor.org/rfc/rfc7515#section-4.1
     pub(crate) fn header(&self) -> Header {
         let encode = |digest: &[u8]| Some(BASE64_URL_SAFE_NO_PAD.encode(digest));
-        let mut header = Header::new(self.algorithm.jwa());
+        let mut header = Header::new(self.algorithm().jwa());
         header.x5t_s256 = encode(&self.parts.sha256);
-        if self.algorithm == SigningAlgorithm::RS256 {
+        if self.algorithm() == SigningAlgorithm::RS256 {
             header.x5t = encode(&self.parts.sha1);
         }
         header.x5c = self.x5c.then(|| self.parts.chain.clone());
@@ -220,10 +241,7 @@ impl Certificate {
 
     /// Checks that the algorithm goes with the key.
     pub(crate) fn check_algorithm(&self) -> Result<(), Error> {
-        let rsa = match self.algorithm {
-            SigningAlgorithm::PS256 | SigningAlgorithm::RS256 => true,
-            SigningAlgorithm::ES256 => false,
-        };
+        let rsa = self.algorithm().is_rsa();
         if rsa == self.is_rsa() {
             return Ok(());
         }
@@ -233,7 +251,8 @@ impl Certificate {
         };
         Err(Error::credential(format!(
             "the certificate of '{}' has {has}, and {} needs {needs}; leave the algorithm to the key, or use another certificate",
-            self.parts.subject, self.algorithm
+            self.parts.subject,
+            self.algorithm()
         )))
     }
 
@@ -268,7 +287,7 @@ impl fmt::Debug for Certificate {
             .field("thumbprint_sha1", &self.thumbprint_sha1())
             .field("not_before", &shown(self.parts.not_before))
             .field("not_after", &shown(self.parts.not_after))
-            .field("algorithm", &self.algorithm)
+            .field("algorithm", &self.algorithm())
             .field("x5c", &self.x5c)
             .finish_non_exhaustive()
     }

@@ -1,13 +1,15 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
+use crate::admin_consent;
 use crate::authority::Tenant;
 use crate::builder::ConfidentialClientBuilder;
-use crate::cache::{Answer, Cache, CacheOptions, CacheStats, Demands, FLIGHT_LIMIT, Slot, Special};
+use crate::cache::{Answer, Cache, CacheOptions, CacheStats, Demands, Slot, Special};
 use crate::certificate::Certificate;
 use crate::error::{Error, Failure};
 use crate::provider::TokenProvider;
@@ -208,6 +210,55 @@ impl ConfidentialClient {
         WarmUp::new(self.clone(), requests)
     }
 
+    /// The page of Microsoft Entra ID where an administrator of `tenant` consents to what this
+    /// application's registration asks for: where an ISV sends a customer who is new. Does no I/O.
+    ///
+    /// The tenant is the customer's id or domain, or `organizations` where it is not known yet. The
+    /// redirect URI is one of the registration's; the administrator comes back to it, and
+    /// [`AdminConsent::parse`](crate::AdminConsent::parse) reads what they bring. The state comes
+    /// back unchanged: something random that is kept in the administrator's session, so that
+    /// nobody can bring an answer that this application did not ask for.
+    ///
+    /// ```
+    /// use confidential_client::{AdminConsent, ConfidentialClient};
+    ///
+    /// # fn main() -> Result<(), confidential_client::Error> {
+    /// let client = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
+    ///     .tenant("contoso.onmicrosoft.com")
+    ///     .client_secret("the secret's value")
+    ///     .build()?;
+    /// let page =
+    ///     client.admin_consent_url("organizations", "https://isv.example.org/consented", "x7Zq")?;
+    /// assert_eq!(
+    ///     page,
+    ///     "https://login.microsoftonline.com/organizations/adminconsent\
+    ///      ?client_id=11111111-2222-3333-4444-555555555555\
+    ///      &redirect_uri=https%3A%2F%2Fisv.example.org%2Fconsented&state=x7Zq"
+    /// );
+    ///
+    /// let back = "https://isv.example.org/consented?admin_consent=True&tenant=fabrikam.com&state=x7Zq";
+    /// let consent = AdminConsent::parse(back, "x7Zq")?;
+    /// assert!(matches!(consent, AdminConsent::Granted { tenant_id } if tenant_id == "fabrikam.com"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`]: the authority is not Microsoft Entra ID, `tenant` is no tenant, the redirect
+    /// URI is none (https, or http to this machine, without a fragment), or the state is empty.
+    pub fn admin_consent_url(
+        &self,
+        tenant: impl AsRef<str>,
+        redirect_uri: impl AsRef<str>,
+        state: impl AsRef<str>,
+    ) -> Result<String, Error> {
+        let tenant = Tenant::parse(tenant.as_ref())?;
+        let page = self.0.services.endpoints.admin_consent(&tenant)?;
+        let client_id = &self.0.services.client_id;
+        admin_consent::url(page, client_id, redirect_uri.as_ref(), state.as_ref())
+    }
+
     /// The certificate that the client proves its identity with, for a health check: the one it was
     /// built with, or the one its source gave last. `None` before the source was first asked, and
     /// for a client with another credential. Does no I/O.
@@ -242,18 +293,19 @@ impl ConfidentialClient {
     fn check_for_application(&self, request: TokenRequest) -> Result<(Key, Call), Error> {
         let scopes = request.requested_scopes();
         let tenant = self.tenant(&request)?;
-        match tenant {
-            Some(tenant) => {
-                tenant.check_for_application()?;
-                scopes.check_for_application()?;
-            }
-            None => scopes.check_characters()?,
+        if let Some(tenant) = tenant {
+            tenant.check_for_application()?;
+        }
+        match self.0.services.endpoints.rules().ask_for_default() {
+            true => scopes.check_for_application()?,
+            false => scopes.check_characters()?,
         }
         let folded = tenant.map(Tenant::folded);
         let key = Key {
             tenant: folded.map(Arc::clone).unwrap_or_default(),
             scopes: scopes.set().clone(),
             kind: Kind::Application,
+            parameters: request.extra_parameters()?.clone(),
         };
         let call = Call {
             demands: demands(&request, &key)?,
@@ -270,7 +322,7 @@ impl ConfidentialClient {
             (Some(tenant), Some(_)) => Ok(Some(tenant)),
             (None, own) => Ok(own),
             (Some(tenant), None) => Err(Error::config(format!(
-                "the tenant '{}' cannot be asked: the authority '{endpoints}' has no tenants",
+                "the tenant '{}' cannot be asked: the authority '{endpoints}' has no tenants to choose from",
                 tenant.as_str()
             ))),
         }
@@ -325,12 +377,12 @@ impl ConfidentialClient {
             scopes: Arc::clone(call.request.requested_scopes().wire()),
             claims: demands.claims().cloned(),
             correlation_id: call.correlation_id.unwrap_or_else(Uuid::new_v4).to_string(),
-            sent: AtomicBool::new(false),
+            waits_for_answer: AtomicBool::new(false),
         };
         async move {
             match timeout_at(deadline, services.request_token(&errand, deadline)).await {
                 Ok(result) => result,
-                Err(_) => Err(too_late(&errand)),
+                Err(_) => Err(too_late(&errand, services.retry.deadline())),
             }
         }
     }
@@ -370,7 +422,7 @@ impl fmt::Debug for ConfidentialClient {
 impl ConfidentialClient {
     pub(crate) fn new(options: &CacheOptions, services: Services) -> Self {
         Self(Arc::new(Inner {
-            cache: Cache::new(options, services.clock.clone()),
+            cache: Cache::new(options, services.retry.deadline(), services.clock.clone()),
             services: Arc::new(services),
         }))
     }
@@ -399,15 +451,14 @@ fn hand_out(issued: Arc<Issued>, slot: &Slot, source: TokenSource) -> Result<Acc
     })
 }
 
-fn too_late(errand: &Errand) -> Error {
-    let seconds = FLIGHT_LIMIT.as_secs();
+fn too_late(errand: &Errand, limit: Duration) -> Error {
     let id = &errand.correlation_id;
-    if errand.sent.load(Ordering::Relaxed) {
-        let message = format!("no answer from the token endpoint within {seconds} s");
+    if errand.waits_for_answer.load(Ordering::Relaxed) {
+        let message = format!("no answer from the identity provider within {limit:?}");
         return Error::Transport(Failure::new(message).correlation_id(id).into());
     }
     let message = format!(
-        "the credential was not ready within {seconds} s: is every blocking thread of the tokio runtime busy?"
+        "the credential was not ready within {limit:?}: is every blocking thread of the tokio runtime busy?"
     );
     let failure = Failure::new(message).correlation_id(id);
     Error::Credential(failure.made_elsewhere().into())

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use uuid::Uuid;
 
+use crate::authority::Rules;
 use crate::certificate::Certificate;
 use crate::error::Error;
 use crate::secret::Secret;
@@ -33,18 +34,17 @@ pub(crate) enum Given {
 /// Holds what was given, and has it fetched again where it can change.
 pub(crate) struct CredentialHolder {
     given: Given,
-    /// Entra takes RSA alone, and its secrets have ids that look like GUIDs.
-    is_entra: bool,
+    rules: Rules,
     /// The days that were left when the log last warned of a certificate's end.
     days_warned_of: AtomicI64,
 }
 
 impl CredentialHolder {
     /// Checks what can be known before the network and without I/O.
-    pub(crate) fn new(given: Given, is_entra: bool, now: SystemTime) -> Result<Self, Error> {
+    pub(crate) fn new(given: Given, rules: Rules, now: SystemTime) -> Result<Self, Error> {
         let holder = Self {
             given,
-            is_entra,
+            rules,
             days_warned_of: AtomicI64::new(WARNED_OF_NONE),
         };
         match &holder.given {
@@ -120,6 +120,11 @@ impl CredentialHolder {
         }
     }
 
+    /// Whether it is a secret, which goes another way than an assertion.
+    pub(crate) fn is_secret(&self) -> bool {
+        matches!(self.given, Given::Secret(_) | Given::SecretSource(_))
+    }
+
     /// The certificate that was last used, or is to be.
     pub(crate) fn certificate(&self) -> Option<Certificate> {
         match &self.given {
@@ -130,18 +135,20 @@ impl CredentialHolder {
     }
 
     fn check_certificate(&self, certificate: &Certificate, now: SystemTime) -> Result<(), Error> {
-        if self.is_entra && !certificate.is_rsa() {
+        if self.rules.take_rsa_alone() && !certificate.is_rsa() {
             return Err(Error::credential(format!(
-                "the certificate of '{}' has a P-256 key, and Microsoft Entra ID takes RSA alone for client assertions; use a certificate with an RSA key of 2048 bits or more",
-                certificate.subject()
+                "the certificate of '{}' has a P-256 key, and {} takes RSA alone for client assertions; use a certificate with an RSA key of 2048 bits or more",
+                certificate.subject(),
+                self.rules.name()
             )));
         }
         certificate.check_algorithm()?;
         certificate.check_validity(now)
     }
 
+    /// A secret's id is a GUID at Microsoft Entra ID, and its value is none.
     fn warn_of_an_id(&self, secret: &Secret) {
-        if self.is_entra && Uuid::try_parse(secret.expose()).is_ok() {
+        if self.rules == Rules::Entra && Uuid::try_parse(secret.expose()).is_ok() {
             tracing::warn!(
                 "the client secret looks like a GUID: it is probably the secret's id; use its value, shown once when it is created"
             );

@@ -1,106 +1,169 @@
 use std::fmt;
 
-use url::{Host, Url};
+use url::Url;
 
-use crate::authority::{Authority, Kind, Tenant};
+use crate::authority::address::{checked_host, is_loopback};
+use crate::authority::{Authority, Kind, Rules, Tenant, preferred};
 use crate::error::Error;
 
+mod instance;
+mod lookup;
+mod metadata;
+
+use instance::Instance;
+pub(crate) use lookup::Lookup;
+pub(crate) use metadata::Methods;
+use metadata::Provider;
+
 /// The checked endpoints of an authority: whoever holds one never asks whether it is https.
-#[derive(Clone, Debug)]
-pub(crate) enum Endpoints {
-    Entra {
+pub(crate) struct Endpoints {
+    rules: Rules,
+    place: Place,
+}
+
+enum Place {
+    /// One for each tenant of a host.
+    Tenants {
         base: Url,
-        tenant: Tenant,
+        own: Tenant,
+        /// What is asked about a host that is not known.
+        instance: Option<Instance>,
     },
-    Oidc {
-        issuer: Url,
-        token_endpoint: Url,
-        audience: String,
-    },
+    /// One that follows from the authority.
+    Fixed { authority: String, token: Url },
+    /// One that the provider's metadata tells, or the caller told.
+    Provider(Provider),
+}
+
+/// Where one token request goes, and what is known of how.
+#[derive(Clone, Debug)]
+pub(crate) struct TokenEndpoint {
+    pub(crate) url: Url,
+    /// The `aud` of an assertion for it.
+    pub(crate) audience: String,
+    pub(crate) methods: Methods,
 }
 
 impl Endpoints {
     pub(crate) fn of(authority: &Authority) -> Result<Self, Error> {
-        match &authority.kind {
+        let is_oidc = matches!(authority.kind, Kind::Oidc { .. });
+        let told = [
+            &authority.token_endpoint,
+            &authority.client_assertion_audience,
+        ];
+        if !is_oidc && told.iter().any(|told| told.is_some()) {
+            return Err(Error::config(format!(
+                "the token endpoint and the assertion's audience of '{authority}' follow from the authority; leave them out, or name an OpenID provider by Authority::oidc(..)"
+            )));
+        }
+        let place = match &authority.kind {
             Kind::Entra { cloud, tenant } => {
-                if authority.token_endpoint.is_some()
-                    || authority.client_assertion_audience.is_some()
-                {
-                    return Err(Error::config(
-                        "the token endpoint and the assertion's audience of a Microsoft Entra ID authority follow from its tenant; leave them out",
-                    ));
+                let given = checked_host(AUTHORITY, &cloud.base())?;
+                let own = Tenant::parse(tenant)?;
+                let (base, is_known) = folded(given);
+                let trusted =
+                    is_known || authority.without_instance_discovery || is_loopback(&base);
+                Place::Tenants {
+                    instance: (!trusted).then(|| Instance::new(&base, &own)),
+                    base,
+                    own,
                 }
+            }
+            Kind::ExternalId { host, tenant } => Place::Tenants {
+                base: checked_host(AUTHORITY, host)?,
+                own: Tenant::parse(tenant)?,
+                instance: None,
+            },
+            Kind::B2c {
+                host,
+                tenant,
+                policy,
+            } => {
+                let base = checked_host(AUTHORITY, host)?;
                 let tenant = Tenant::parse(tenant)?;
-                let base = parse("the authority", &cloud.base())?;
-                if base.path() != "/" || base.query().is_some() {
-                    return Err(refusal(
-                        "the authority",
-                        &cloud.base(),
-                        "give scheme, host and port alone; the tenant is its own argument",
-                    ));
-                }
-                Ok(Self::Entra { base, tenant })
+                // What is safe in a tenant is safe in a policy.
+                Tenant::parse(policy).map_err(|_| {
+                    Error::config(format!(
+                        "the policy {policy:?} is none; use the user flow's name, such as 'B2C_1_signin'"
+                    ))
+                })?;
+                let path = format!("{}/{policy}", tenant.as_str());
+                Place::fixed(base, &path, "oauth2/v2.0/token")
             }
-            Kind::Oidc { issuer } => {
-                let url = parse("the issuer", issuer)?;
-                if url.query().is_some() {
-                    return Err(refusal("the issuer", issuer, "an issuer has no query"));
-                }
-                let Some(token_endpoint) = &authority.token_endpoint else {
-                    return Err(Error::config(format!(
-                        "the issuer '{url}' has no token endpoint; call Authority::token_endpoint(..), since it is not looked up yet"
-                    )));
-                };
-                let audience = authority.client_assertion_audience.as_ref();
-                Ok(Self::Oidc {
-                    issuer: url,
-                    token_endpoint: parse("the token endpoint", token_endpoint)?,
-                    // As it was written: an issuer is compared letter by letter.
-                    audience: audience.unwrap_or(issuer).clone(),
-                })
+            Kind::Adfs { host } => {
+                Place::fixed(checked_host(AUTHORITY, host)?, "adfs", "oauth2/token")
             }
-        }
+            Kind::Oidc { issuer } => Place::Provider(Provider::new(
+                issuer,
+                authority.token_endpoint.as_deref(),
+                authority.client_assertion_audience.as_deref(),
+            )?),
+            Kind::Unreadable { why } => return Err(Error::config(why)),
+        };
+        Ok(Self {
+            rules: authority.rules(),
+            place,
+        })
     }
 
-    /// The tenant of requests that name none; an OpenID provider has none.
+    pub(crate) fn rules(&self) -> Rules {
+        self.rules
+    }
+
+    /// The tenant of requests that name none; most providers have none.
     pub(crate) fn tenant(&self) -> Option<&Tenant> {
-        match self {
-            Self::Entra { tenant, .. } => Some(tenant),
-            Self::Oidc { .. } => None,
+        match &self.place {
+            Place::Tenants { own, .. } => Some(own),
+            Place::Fixed { .. } | Place::Provider(_) => None,
         }
     }
 
-    pub(crate) fn token_endpoint(&self, tenant: Option<&Tenant>) -> Url {
-        match self {
-            Self::Entra { base, tenant: own } => {
+    /// Where token requests for `tenant` go. Asks over the network what is not known yet.
+    pub(crate) async fn token_endpoint(
+        &self,
+        tenant: Option<&Tenant>,
+        lookup: &Lookup<'_>,
+    ) -> Result<TokenEndpoint, Error> {
+        match &self.place {
+            Place::Tenants {
+                base,
+                own,
+                instance,
+            } => {
+                if let Some(instance) = instance {
+                    instance.check(lookup).await?;
+                }
+                let tenant = tenant.unwrap_or(own).as_str();
                 let mut url = base.clone();
-                let tenant = tenant.unwrap_or(own);
-                url.set_path(&format!("{}/oauth2/v2.0/token", tenant.as_str()));
-                url
+                url.set_path(&format!("{tenant}/oauth2/v2.0/token"));
+                Ok(TokenEndpoint::known(url, self.rules))
             }
-            Self::Oidc { token_endpoint, .. } => token_endpoint.clone(),
+            Place::Fixed { token, .. } => Ok(TokenEndpoint::known(token.clone(), self.rules)),
+            Place::Provider(provider) => provider.token_endpoint(lookup).await,
         }
     }
 
-    /// The `aud` of an assertion for this token endpoint. An OpenID provider's endpoint may be
-    /// somebody else's choice, so there it is its issuer.
-    pub(crate) fn audience<'a>(&'a self, token_endpoint: &'a Url) -> &'a str {
-        match self {
-            Self::Entra { .. } => token_endpoint.as_str(),
-            Self::Oidc { audience, .. } => audience,
+    /// Where a tenant's administrator is sent to consent; only Entra has such a place.
+    pub(crate) fn admin_consent(&self, tenant: &Tenant) -> Result<Url, Error> {
+        match &self.place {
+            Place::Tenants { base, .. } => {
+                let mut url = base.clone();
+                url.set_path(&format!("{}/adminconsent", tenant.as_str()));
+                Ok(url)
+            }
+            Place::Fixed { .. } | Place::Provider(_) => Err(Error::config(format!(
+                "the authority '{self}' has no page where an administrator consents; that is Microsoft Entra ID's"
+            ))),
         }
     }
 
-    pub(crate) fn is_entra(&self) -> bool {
-        matches!(self, Self::Entra { .. })
-    }
-
-    /// Where the credential is sent.
+    /// Where the credential is sent, or what says where.
     #[cfg(feature = "reqwest")]
     fn target(&self) -> &Url {
-        match self {
-            Self::Entra { base, .. } => base,
-            Self::Oidc { token_endpoint, .. } => token_endpoint,
+        match &self.place {
+            Place::Tenants { base, .. } => base,
+            Place::Fixed { token, .. } => token,
+            Place::Provider(provider) => provider.target(),
         }
     }
 
@@ -116,126 +179,48 @@ impl Endpoints {
     }
 }
 
+impl Place {
+    fn fixed(base: Url, path: &str, token: &str) -> Self {
+        let mut url = base.clone();
+        url.set_path(&format!("{path}/{token}"));
+        Self::Fixed {
+            authority: format!("{base}{path}"),
+            token: url,
+        }
+    }
+}
+
+impl TokenEndpoint {
+    /// Of Microsoft's kinds: the assertion is for the endpoint itself.
+    fn known(url: Url, rules: Rules) -> Self {
+        Self {
+            audience: url.to_string(),
+            url,
+            methods: Methods::known(rules),
+        }
+    }
+}
+
 impl fmt::Display for Endpoints {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Entra { base, tenant } => write!(f, "{base}{}", tenant.as_str()),
-            Self::Oidc { issuer, .. } => issuer.fmt(f),
+        match &self.place {
+            Place::Tenants { base, own, .. } => write!(f, "{base}{}", own.as_str()),
+            Place::Fixed { authority, .. } => f.write_str(authority),
+            Place::Provider(provider) => f.write_str(provider.issuer()),
         }
     }
 }
 
-/// Parses a URL that a credential may be sent to.
-fn parse(what: &str, text: &str) -> Result<Url, Error> {
-    if text.contains('@') {
-        // The text is not repeated: it may hold a password.
-        return Err(Error::config(format!(
-            "{what} cannot be used: it holds an '@', as of a user name or password; leave that out"
-        )));
-    }
-    if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return Err(refusal(
-            what,
-            text,
-            "it holds white space or a line break; trim what was read",
-        ));
-    }
-    let url = Url::parse(text).map_err(|error| refusal(what, text, &error.to_string()))?;
-    match url.scheme() {
-        _ if url.fragment().is_some() => {
-            Err(refusal(what, text, "it has a fragment; leave that out"))
+/// A known cloud by the name to send to, and whether it is one.
+fn folded(mut base: Url) -> (Url, bool) {
+    let host = base.host_str().unwrap_or_default();
+    match preferred(host) {
+        Some(preferred) if base.port().is_none() => {
+            let is_set = base.set_host(Some(preferred)).is_ok();
+            (base, is_set)
         }
-        "https" => Ok(url),
-        "http" if is_loopback(&url) => Ok(url),
-        "http" => Err(refusal(
-            what,
-            text,
-            "the credential could cross the network in the clear; use https, or for this machine itself an address such as 127.0.0.1 instead of a name",
-        )),
-        _ => Err(refusal(what, text, "the scheme must be https")),
+        _ => (base, false),
     }
 }
 
-fn refusal(what: &str, text: &str, why: &str) -> Error {
-    let shown = text.split(['?', '#']).next().unwrap_or_default();
-    Error::config(format!("{what} {shown:?} cannot be used: {why}"))
-}
-
-/// Only a literal address counts: `localhost` is whatever a resolver says.
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        Some(Host::Domain(_)) | None => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::authority::Cloud;
-
-    fn endpoints(host: &str) -> Result<Endpoints, Error> {
-        Endpoints::of(&Authority::entra(Cloud::Custom(host.into()), "contoso.com"))
-    }
-
-    #[test]
-    fn the_token_endpoint_follows_from_authority_and_tenant() {
-        for (cloud, url) in [
-            (
-                Cloud::Public,
-                "https://login.microsoftonline.com/contoso.com/oauth2/v2.0/token",
-            ),
-            (
-                Cloud::China,
-                "https://login.partner.microsoftonline.cn/contoso.com/oauth2/v2.0/token",
-            ),
-            (
-                Cloud::Custom("login.example.org:8443".into()),
-                "https://login.example.org:8443/contoso.com/oauth2/v2.0/token",
-            ),
-            (
-                Cloud::Custom("http://[::1]:9".into()),
-                "http://[::1]:9/contoso.com/oauth2/v2.0/token",
-            ),
-        ] {
-            let endpoints = Endpoints::of(&Authority::entra(cloud, "contoso.com")).unwrap();
-            let endpoint = endpoints.token_endpoint(None);
-            assert_eq!(endpoint.as_str(), url);
-            assert_eq!(endpoints.audience(&endpoint), url);
-        }
-    }
-
-    #[test]
-    fn an_authority_is_https_or_loopback() {
-        for host in [
-            "http://127.0.0.1:1",
-            "http://[::1]",
-            "HTTPS://Login.Example.Org",
-        ] {
-            endpoints(host).unwrap();
-        }
-        for (host, text) in [
-            ("http://login.example.org", "in the clear"),
-            ("http://localhost:80", "in the clear"),
-            ("http://10.0.0.1", "in the clear"),
-            ("ftp://login.example.org", "the scheme must be https"),
-            ("login.example.org/tenant", "scheme, host and port alone"),
-            ("login.example.org?a=hunter2", "scheme, host and port alone"),
-            ("login.example.org#a", "it has a fragment"),
-            ("user:hunter2@login.example.org", "user name or password"),
-            ("user@login.example.org", "user name or password"),
-            (
-                "https://u:hunter2@login example.org",
-                "user name or password",
-            ),
-            ("", "empty host"),
-            ("a b", "white space"),
-            ("login.example.org\n", "white space"),
-        ] {
-            let error = endpoints(host).unwrap_err().to_string();
-            assert!(error.contains(text), "{host}: {error}");
-            assert!(!error.contains("hunter2"), "{error}");
-        }
-    }
-}
+const AUTHORITY: &str = "the authority";

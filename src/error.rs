@@ -193,6 +193,20 @@ impl Error {
         Self::Transport(failure.into())
     }
 
+    /// The same error, after that many attempts.
+    pub(crate) fn after_attempts(self, attempts: u32) -> Self {
+        let tell = |details: ErrorDetails| {
+            let mut failure = Failure::clone(&details.0);
+            failure.message = format!("{}, in {attempts} attempts", failure.message);
+            failure.into()
+        };
+        match self {
+            Self::Transport(details) => Self::Transport(tell(details)),
+            Self::InvalidResponse(details) => Self::InvalidResponse(tell(details)),
+            other => other,
+        }
+    }
+
     /// The same error, found in `what`.
     pub(crate) fn about(self, what: &str) -> Self {
         let tell = |details: ErrorDetails| {

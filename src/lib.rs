@@ -85,6 +85,7 @@
 )]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod admin_consent;
 mod assertion;
 mod authority;
 mod builder;
@@ -94,9 +95,11 @@ mod client;
 mod credential;
 mod endpoint;
 mod error;
+mod parameters;
 mod provider;
 mod request;
 mod response;
+mod retry;
 mod scope;
 mod secret;
 mod time;
@@ -108,6 +111,7 @@ mod warm_up;
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;
 
+pub use admin_consent::AdminConsent;
 pub use authority::{Authority, Cloud};
 pub use builder::ConfidentialClientBuilder;
 pub use cache::{CacheOptions, CacheStats};
@@ -120,6 +124,7 @@ pub use credential::{
 pub use error::{Error, ErrorDetails, ServerError};
 pub use provider::TokenProvider;
 pub use request::{TokenEndpointAuthMethod, TokenRequest};
+pub use retry::RetryPolicy;
 pub use secret::Secret;
 pub use time::Clock;
 pub use token::{AccessToken, TokenSource};

@@ -12,8 +12,9 @@ use url::form_urlencoded::{Serializer, byte_serialize};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::authority::Tenant;
+use crate::authority::{Rules, Tenant};
 use crate::error::Error;
+use crate::parameters::{Parameters, Place};
 use crate::scope::Scopes;
 use crate::secret::Secret;
 use crate::token::AccessToken;
@@ -42,6 +43,7 @@ struct Parts {
     rejected: Option<AccessToken>,
     force_refresh: bool,
     min_remaining: Duration,
+    parameters: Parameters,
 }
 
 /// What was given for a tenant and is none, with what is wrong with it.
@@ -139,6 +141,35 @@ impl TokenRequest {
         self.with(|parts| parts.min_remaining = min_remaining)
     }
 
+    /// Adds a parameter to the form, for providers that need one beyond the standard's, such as
+    /// `audience`, or `resource` ([RFC 8707 section 2]). One name may be given several times.
+    ///
+    /// It is part of what the token is for: a request with another value has a token of its own in
+    /// the cache. It is no place for a secret. A parameter that the library sends itself is refused
+    /// when the request is used.
+    ///
+    /// ```
+    /// use confidential_client::TokenRequest;
+    ///
+    /// let orders = TokenRequest::new("read").form_parameter("resource", "https://orders.example.org");
+    /// # let _ = orders;
+    /// ```
+    ///
+    /// [RFC 8707 section 2]: https://www.rfc-editor.org/rfc/rfc8707#section-2
+    pub fn form_parameter(self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.with(|parts| parts.parameters.add(Place::Form, name.into(), value.into()))
+    }
+
+    /// Adds a parameter to the token endpoint's query, in the same way as
+    /// [`form_parameter`](Self::form_parameter) adds one to the form.
+    pub fn query_parameter(self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.with(|parts| {
+            parts
+                .parameters
+                .add(Place::Query, name.into(), value.into())
+        })
+    }
+
     /// The tenant as it was given to [`tenant`](Self::tenant), be it one or not; `None` where the
     /// client's own is asked.
     pub fn tenant_id(&self) -> Option<&str> {
@@ -178,6 +209,11 @@ impl TokenRequest {
         self.0.force_refresh
     }
 
+    pub(crate) fn extra_parameters(&self) -> Result<&Parameters, Error> {
+        let parameters = &self.0.parameters;
+        parameters.check().map(|()| parameters)
+    }
+
     pub(crate) fn wanted_remaining(&self) -> Duration {
         self.0.min_remaining
     }
@@ -210,7 +246,7 @@ impl From<&TokenRequest> for TokenRequest {
     }
 }
 
-/// How a client secret goes to the token endpoint, by its name in [RFC 7591 section 2].
+/// How a client proves its identity at the token endpoint, by its name in [RFC 7591 section 2].
 ///
 /// [RFC 7591 section 2]: https://www.rfc-editor.org/rfc/rfc7591#section-2
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -222,6 +258,22 @@ pub enum TokenEndpointAuthMethod {
     /// In the `Authorization` header, client id and secret each percent-encoded first
     /// ([RFC 6749 section 2.3.1](https://www.rfc-editor.org/rfc/rfc6749#section-2.3.1)).
     ClientSecretBasic,
+    /// No secret, but an assertion that is signed with a certificate's key or made elsewhere
+    /// ([OpenID Connect Core section 9]): what a credential other than a secret is sent by.
+    ///
+    /// [OpenID Connect Core section 9]: https://openid.net/specs/openid-connect-core-1_0.html#ClientAuthentication
+    PrivateKeyJwt,
+}
+
+impl TokenEndpointAuthMethod {
+    /// As it is registered.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::ClientSecretPost => "client_secret_post",
+            Self::ClientSecretBasic => "client_secret_basic",
+            Self::PrivateKeyJwt => "private_key_jwt",
+        }
+    }
 }
 
 /// How the client proves who it is, ready to be sent.
@@ -267,16 +319,21 @@ pub(crate) struct TokenHttpRequest<'a> {
     pub(crate) client_id: &'a str,
     pub(crate) proof: &'a Proof,
     pub(crate) scopes: &'a str,
+    pub(crate) parameters: &'a Parameters,
     pub(crate) claims: Option<&'a str>,
     pub(crate) correlation_id: &'a str,
-    pub(crate) is_entra: bool,
+    pub(crate) rules: Rules,
 }
 
 impl TokenHttpRequest<'_> {
     pub(crate) fn to_http(&self) -> Result<http::Request<Bytes>, Error> {
+        let mut endpoint = self.endpoint.clone();
+        for (name, value) in self.parameters.of(Place::Query) {
+            endpoint.query_pairs_mut().append_pair(name, value);
+        }
         let mut request = http::Request::builder()
             .method(Method::POST)
-            .uri(self.endpoint.as_str())
+            .uri(endpoint.as_str())
             .header(CONTENT_TYPE, FORM)
             .header(ACCEPT, HeaderValue::from_static("application/json"))
             .header("x-client-sku", HeaderValue::from_static(SKU))
@@ -328,9 +385,10 @@ impl TokenHttpRequest<'_> {
             form.append_pair("claims", claims);
         }
         form.append_pair("grant_type", "client_credentials");
-        if self.is_entra {
+        if self.rules == Rules::Entra {
             form.append_pair("client_info", "2");
         }
+        form.extend_pairs(self.parameters.of(Place::Form));
         form.finish()
     }
 }
@@ -356,9 +414,10 @@ mod tests {
             client_id: "client",
             proof: &proof,
             scopes: "api://a/.default",
+            parameters: &Parameters::default(),
             claims: None,
             correlation_id: "id",
-            is_entra: true,
+            rules: Rules::Entra,
         };
         let body = request.to_http().unwrap().into_body();
         String::from_utf8(body.to_vec()).unwrap()

@@ -15,6 +15,7 @@ mod mask;
 mod refusal;
 
 use mask::excerpt;
+pub(crate) use refusal::retry_after;
 use refusal::{oauth_error, refusal};
 
 /// What a token response is read against: the request it answers.
@@ -122,7 +123,7 @@ fn content_type(response: &Response<Bytes>, proof: &Proof) -> String {
     }
 }
 
-fn json_object(body: &[u8]) -> Option<Map<String, Value>> {
+pub(crate) fn json_object(body: &[u8]) -> Option<Map<String, Value>> {
     const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
     serde_json::from_slice(body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body)).ok()
 }

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use http::HeaderValue;
 
+use crate::parameters::Parameters;
 use crate::scope::ScopeSet;
 #[cfg(test)]
 use crate::time::Now;
@@ -153,6 +154,7 @@ pub(crate) struct Key {
     pub(crate) tenant: Arc<str>,
     pub(crate) scopes: ScopeSet,
     pub(crate) kind: Kind,
+    pub(crate) parameters: Parameters,
 }
 
 /// Whose token it is.
@@ -248,6 +250,7 @@ impl Key {
             tenant: tenant.into(),
             scopes: ScopeSet::default(),
             kind: Kind::Application,
+            parameters: Parameters::default(),
         })
     }
 }

@@ -15,8 +15,9 @@ pub type TransportFuture<'a> = Pin<
 /// How token requests reach the identity provider; the default is reqwest.
 ///
 /// An implementation sends one request and returns its answer, whatever its status. It must not
-/// follow redirects, which would hand the credential to another host, and must not retry. It may
-/// set a time limit: the client sets one over the whole request, of 30 seconds.
+/// follow redirects, which would hand the credential to another host, and must not retry, which the client
+/// does by its [`RetryPolicy`](crate::RetryPolicy). The client drops the future when an attempt has
+/// taken [too long](crate::ConfidentialClientBuilder::attempt_timeout).
 ///
 /// The request's body holds the credential, and `http`'s `Debug` prints it: never log a request,
 /// nor put one into an error.

@@ -2,9 +2,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::ConfidentialClientBuilder;
+use crate::authority::address::checked_host;
 use crate::authority::{Authority, Cloud, Tenant};
 use crate::credential::{CertificateFile, FederatedTokenFile, check_secret};
-use crate::endpoint::Endpoints;
 use crate::error::Error;
 
 impl ConfidentialClientBuilder {
@@ -102,11 +102,11 @@ impl Variables {
             }
             Some(_) => {}
         }
-        let at_host = Authority::entra(cloud(authority_host.clone()), "common");
+        let host = cloud(authority_host.clone()).base();
         let is_http = authority_host
             .as_ref()
             .is_some_and(|host| host.starts_with("http://"));
-        if is_http || Endpoints::of(&at_host).is_err() {
+        if is_http || checked_host(AUTHORITY_HOST, &host).is_err() {
             wrong.push(format!(
                 "set {AUTHORITY_HOST} to scheme and host alone, such as https://login.microsoftonline.us/, or unset it"
             ));

@@ -173,7 +173,7 @@ mod tests {
             slot.join(
                 &self.now,
                 &Demands::NONE,
-                &Gate::new(),
+                &Gate::new(Duration::from_secs(31)),
                 Some(|generation, _| generation),
             );
             let _ = slot.land(1, Ok(issued), &self.now, 0.0);
@@ -240,7 +240,7 @@ mod tests {
         slot.join(
             &bench.now,
             &Demands::NONE,
-            &Gate::new(),
+            &Gate::new(Duration::from_secs(31)),
             Some(|generation, _| generation),
         );
         let refusal = crate::error::Error::credential("no");

@@ -1,6 +1,7 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::runtime::Handle;
@@ -11,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::demands::Demands;
 use super::gate::Gate;
 use super::limit::Place;
-use super::slot::{Answer, FLIGHT_LIMIT, OVERDUE, Slot};
+use super::slot::{Answer, Slot};
 use super::stats::Counters;
 use crate::error::{Error, Failure};
 use crate::time::{Now, TimeSource, jitter};
@@ -48,6 +49,7 @@ impl Flight {
         generation: u64,
         replaced: Option<Self>,
         place: Place,
+        limit: Duration,
     ) -> (Self, Departure) {
         let (sender, outcome) = watch::channel(None);
         let task = Arc::new(OnceLock::new());
@@ -55,14 +57,14 @@ impl Flight {
         let flight = Self {
             outcome,
             task: Arc::clone(&task),
-            overdue: now + OVERDUE,
+            overdue: now + overdue_after(limit),
         };
         let departure = Departure {
             sender,
             task,
             generation,
             replaced,
-            deadline: now + FLIGHT_LIMIT,
+            deadline: now + limit,
             place,
         };
         (flight, departure)
@@ -88,6 +90,8 @@ impl Flight {
 /// What all flights and providers of a client have in common. It outlives the client as long as one
 /// of them does.
 pub(super) struct Tower {
+    /// For a whole flight, every attempt included.
+    pub(super) flight_limit: Duration,
     pub(super) clock: TimeSource,
     pub(super) gate: Gate,
     pub(super) counters: Counters,
@@ -96,10 +100,11 @@ pub(super) struct Tower {
 }
 
 impl Tower {
-    pub(super) fn new(clock: TimeSource) -> Self {
+    pub(super) fn new(flight_limit: Duration, clock: TimeSource) -> Self {
         Self {
+            flight_limit,
             clock,
-            gate: Gate::new(),
+            gate: Gate::new(overdue_after(flight_limit)),
             counters: Counters::default(),
             bound: AtomicUsize::new(0),
         }
@@ -204,6 +209,11 @@ impl Drop for Seat {
         // Landed already, or dropped with its runtime, which says nothing about the next.
         self.tower.abandon(&self.slot, self.generation);
     }
+}
+
+/// A little after its limit, a flight is given up by those who wait.
+pub(super) fn overdue_after(limit: Duration) -> Duration {
+    limit + Duration::from_secs(1)
 }
 
 fn panicked() -> Error {

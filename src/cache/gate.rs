@@ -2,7 +2,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::cool_down::transient;
-use super::slot::OVERDUE;
 use super::sync::{Mutex, MutexGuard, PoisonError};
 use crate::error::Error;
 use crate::time::{Deadline, Now};
@@ -13,7 +12,11 @@ use crate::token::Issued;
 /// After three failures in a row on different slots without an answer, or with a 5xx, it is taken
 /// to be down. Then one flight at a time is let through, the probe, first after a second and in the
 /// end every 30, and the others fail at once, told why. Any answer opens it.
-pub(crate) struct Gate(Mutex<State>);
+pub(crate) struct Gate {
+    /// After this time a flight is taken for lost.
+    overdue: Duration,
+    state: Mutex<State>,
+}
 
 #[derive(Default)]
 struct State {
@@ -44,8 +47,17 @@ pub(crate) struct FlightId {
 }
 
 impl Gate {
-    pub(crate) fn new() -> Self {
-        Self(Mutex::new(State::default()))
+    pub(crate) fn new(overdue: Duration) -> Self {
+        Self {
+            overdue,
+            state: Mutex::new(State::default()),
+        }
+    }
+
+    /// When a flight that departs now is taken for lost. Monotonic alone: the flight's own timer is,
+    /// and a step of the wall clock loses no flight.
+    pub(super) fn overdue(&self, now: &Now) -> Instant {
+        now.plus(self.overdue).monotonic
     }
 
     /// Lets a flight go.
@@ -58,7 +70,7 @@ impl Gate {
         let Some(down) = &mut state.down else {
             return Ok(());
         };
-        let passed = down.pass(flight, now);
+        let passed = down.pass(flight, self.overdue(now), now);
         passed.map_err(|wait| down.error.with_retry_after(wait))
     }
 
@@ -66,7 +78,7 @@ impl Gate {
     pub(super) fn lets_through(&self, flight: FlightId, now: &Now) -> bool {
         let mut state = self.lock();
         let down = state.down.as_mut();
-        down.is_none_or(|down| down.pass(flight, now).is_ok())
+        down.is_none_or(|down| down.pass(flight, self.overdue(now), now).is_ok())
     }
 
     /// Learns from what a flight brought; whether the host is from now on taken to be down.
@@ -103,7 +115,7 @@ impl Gate {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing panics while it is held; were it so, every field is still whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -111,7 +123,7 @@ impl Down {
     /// # Errors
     ///
     /// For how long to wait.
-    fn pass(&mut self, flight: FlightId, now: &Now) -> Result<(), Duration> {
+    fn pass(&mut self, flight: FlightId, overdue: Instant, now: &Now) -> Result<(), Duration> {
         let probe = self.probe.as_ref();
         if probe.is_some_and(|probe| now.monotonic < probe.overdue) {
             return Err(transient(1, 0.0));
@@ -119,10 +131,7 @@ impl Down {
         if !self.next_probe.reached(now) {
             return Err(self.next_probe.remaining(now));
         }
-        self.probe = Some(Probe {
-            flight,
-            overdue: now.plus(OVERDUE).monotonic,
-        });
+        self.probe = Some(Probe { flight, overdue });
         Ok(())
     }
 }
@@ -187,7 +196,7 @@ mod tests {
     impl Bench {
         fn new() -> Self {
             Self {
-                gate: Gate::new(),
+                gate: Gate::new(Duration::from_secs(31)),
                 now: TimeSource::System.now(),
             }
         }

@@ -1,16 +1,17 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
-
-use super::slot::OVERDUE;
 
 /// How many flights may be under way at once. Those who would start another wait for their turn;
 /// who joins one that is under way does not, and a renewal that finds no place is left for later.
 pub(super) struct Limit(Option<Arc<Places>>);
 
 struct Places {
+    /// After this time a flight is taken for lost.
+    overdue: Duration,
     free: Semaphore,
     taken: Mutex<Taken>,
 }
@@ -27,9 +28,10 @@ struct Taken {
 pub(super) struct Place(Option<(Arc<Places>, u64)>);
 
 impl Limit {
-    pub(super) fn new(at_once: Option<usize>) -> Self {
+    pub(super) fn new(at_once: Option<usize>, overdue: Duration) -> Self {
         Self(at_once.map(|at_once| {
             Arc::new(Places {
+                overdue,
                 free: Semaphore::new(at_once.min(Semaphore::MAX_PERMITS)),
                 taken: Mutex::default(),
             })
@@ -64,7 +66,7 @@ impl Places {
         let mut taken = self.lock();
         taken.latest = taken.latest.wrapping_add(1);
         let number = taken.latest;
-        taken.until.insert(number, Instant::now() + OVERDUE);
+        taken.until.insert(number, Instant::now() + self.overdue);
         Place(Some((Arc::clone(self), number)))
     }
 
@@ -83,7 +85,7 @@ impl Places {
         taken.until.retain(|_, overdue| *overdue > now);
         self.free.add_permits(before - taken.until.len());
         let next = taken.until.values().min().copied();
-        next.unwrap_or(now + OVERDUE)
+        next.unwrap_or(now + self.overdue)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Taken> {

@@ -33,7 +33,7 @@ impl CacheOptions {
     /// Makes at most this many token requests at once; any number unless set.
     ///
     /// Calls that find nothing in memory wait for their turn, however long that takes: the limit of
-    /// 30 seconds is each request's own, so bound a call with a timeout of yours if it must not
+    /// 30 seconds (see [`RetryPolicy`](crate::RetryPolicy)) is each request's own, so bound a call with a timeout of yours if it must not
     /// wait. Calls for a token that is being fetched share it and do not wait for a turn; who waits
     /// already looks once a second whether it is. A token
     /// that is due is renewed at a later call where there is no room.

@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::cool_down::CoolDown;
 use super::demands::Demands;
@@ -41,8 +41,7 @@ struct State<F> {
 struct Running<F> {
     generation: u64,
     handle: F,
-    /// Past it the flight is taken for lost, and another may start. Monotonic alone: the flight's
-    /// own timer is, and a step of the wall clock loses no flight.
+    /// Past it the flight is taken for lost, and another may start.
     overdue: Instant,
     claims: Option<Arc<str>>,
     after_rejection: bool,
@@ -147,7 +146,7 @@ impl<F: Clone> Slot<F> {
         if let Err(error) = gate.pass(self.flight_id(state.next()), now) {
             return Joined::Refused(error);
         }
-        let (generation, flight) = state.start(now, demands, launch);
+        let (generation, flight) = state.start(gate.overdue(now), demands, launch);
         Joined::Aboard { generation, flight }
     }
 
@@ -163,7 +162,7 @@ impl<F: Clone> Slot<F> {
             && state.cool_down.is_over(None, now)
             && gate.lets_through(self.flight_id(state.next()), now)
         {
-            state.start(now, &Demands::NONE, launch);
+            state.start(gate.overdue(now), &Demands::NONE, launch);
         }
     }
 
@@ -281,7 +280,7 @@ impl<F: Clone> State<F> {
 
     fn start(
         &mut self,
-        now: &Now,
+        overdue: Instant,
         demands: &Demands,
         launch: impl FnOnce(u64, Option<F>) -> F,
     ) -> (u64, F) {
@@ -291,7 +290,7 @@ impl<F: Clone> State<F> {
         self.flight = Some(Box::new(Running {
             generation: self.generation,
             handle: handle.clone(),
-            overdue: now.plus(OVERDUE).monotonic,
+            overdue,
             claims: demands.claims().cloned(),
             after_rejection: demands.are_of_a_rejection(),
         }));
@@ -315,13 +314,10 @@ pub(crate) enum Invalidated {
     TooSoon,
 }
 
-/// The limit on a whole flight, every attempt included: what it runs has to end by then.
-pub(crate) const FLIGHT_LIMIT: Duration = Duration::from_secs(30);
-/// A little later, a flight that did not is given up by those who wait.
-pub(crate) const OVERDUE: Duration = Duration::from_secs(31);
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::super::demands::Special;
     use super::*;
     use crate::error::Failure;
@@ -338,7 +334,7 @@ mod tests {
         fn new() -> Self {
             Self {
                 slot: Slot::new(Key::sample("t")),
-                gate: Gate::new(),
+                gate: Gate::new(Duration::from_secs(31)),
                 now: TimeSource::System.now(),
             }
         }

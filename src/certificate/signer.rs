@@ -45,12 +45,12 @@ where
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SigningAlgorithm {
-    /// RSASSA-PSS with SHA-256: the default with an RSA key, and what Microsoft Entra ID advises.
+    /// RSASSA-PSS with SHA-256: what Microsoft Entra ID advises.
     PS256,
-    /// RSASSA-PKCS1-v1_5 with SHA-256: what AD FS takes. The assertion then names the certificate
+    /// RSASSA-PKCS1-v1_5 with SHA-256: what AD FS and every OpenID provider take. The assertion then names the certificate
     /// by `x5t`, its SHA-1 thumbprint, too.
     RS256,
-    /// ECDSA with P-256 and SHA-256: the default with a P-256 key. Microsoft Entra ID does not
+    /// ECDSA with P-256 and SHA-256, with a P-256 key. Microsoft Entra ID does not
     /// take it.
     ES256,
 }
@@ -61,6 +61,13 @@ impl SigningAlgorithm {
             Self::PS256 => Algorithm::PS256,
             Self::RS256 => Algorithm::RS256,
             Self::ES256 => Algorithm::ES256,
+        }
+    }
+
+    pub(crate) fn is_rsa(self) -> bool {
+        match self {
+            Self::PS256 | Self::RS256 => true,
+            Self::ES256 => false,
         }
     }
 }

@@ -1,15 +1,18 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use http::Uri;
-use tokio::time::{Instant, timeout_at};
+use bytes::Bytes;
+use http::{Request, Response, Uri};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::authority::Tenant;
 use crate::credential::{AssertionContext, Credential, CredentialHolder};
-use crate::endpoint::Endpoints;
+use crate::endpoint::{Endpoints, Lookup, TokenEndpoint};
 use crate::error::{Error, Failure};
-use crate::request::{TokenEndpointAuthMethod, TokenHttpRequest};
+use crate::request::{Proof, TokenEndpointAuthMethod, TokenHttpRequest};
 use crate::response::{self, Asked};
+use crate::retry::{Budget, RetryPolicy};
 use crate::time::{TimeSource, jitter};
 use crate::token::{Issued, Key};
 use crate::transport::Transport;
@@ -19,7 +22,11 @@ pub(crate) struct Services {
     pub(crate) client_id: String,
     pub(crate) endpoints: Endpoints,
     pub(crate) credential: CredentialHolder,
-    pub(crate) auth_method: TokenEndpointAuthMethod,
+    /// Where the caller chose it.
+    pub(crate) auth_method: Option<TokenEndpointAuthMethod>,
+    pub(crate) retry: RetryPolicy,
+    pub(crate) budget: Budget,
+    pub(crate) attempt_timeout: Duration,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) clock: TimeSource,
 }
@@ -31,8 +38,8 @@ pub(super) struct Errand {
     pub(super) scopes: Arc<str>,
     pub(super) claims: Option<Arc<str>>,
     pub(super) correlation_id: String,
-    /// Whether it has gone out.
-    pub(super) sent: AtomicBool,
+    /// Whether the network is what is waited for.
+    pub(super) waits_for_answer: AtomicBool,
 }
 
 impl Services {
@@ -43,7 +50,7 @@ impl Services {
         deadline: Instant,
     ) -> Result<Issued, Error> {
         let credential = self.credential.current(self.clock.now().wall).await?;
-        let refusal = match self.ask(errand, &credential).await {
+        let refusal = match self.ask(errand, &credential, deadline).await {
             Ok(issued) => {
                 self.credential.accepted(&credential);
                 return Ok(issued);
@@ -52,7 +59,8 @@ impl Services {
             Err(error) => return Err(error),
         };
         // A refusal says more than that there was no time left to look for another credential.
-        match timeout_at(deadline, self.ask_with_another(errand, &credential)).await {
+        let another = self.ask_with_another(errand, &credential, deadline);
+        match timeout_at(deadline, another).await {
             Ok(Some(answer)) => answer,
             Ok(None) | Err(_) => Err(refusal),
         }
@@ -62,6 +70,7 @@ impl Services {
         &self,
         errand: &Errand,
         refused: &Credential,
+        deadline: Instant,
     ) -> Option<Result<Issued, Error>> {
         let now = self.clock.now();
         let other = self.credential.other_than(refused, now.wall).await?;
@@ -69,45 +78,75 @@ impl Services {
             correlation_id = errand.correlation_id,
             "the identity provider refused the credential; the request is repeated with another"
         );
-        let answer = self.ask(errand, &other).await;
+        let answer = self.ask(errand, &other, deadline).await;
         if answer.is_ok() {
             self.credential.accepted(&other);
         }
         Some(answer)
     }
 
-    /// One token request, from proof to parsed answer.
-    async fn ask(&self, errand: &Errand, credential: &Credential) -> Result<Issued, Error> {
+    /// One token request, attempted as often as the policy says.
+    async fn ask(
+        &self,
+        errand: &Errand,
+        credential: &Credential,
+        deadline: Instant,
+    ) -> Result<Issued, Error> {
+        let mut attempt = 1_u32;
+        loop {
+            let error = match self.attempt(errand, credential, deadline).await {
+                Ok(issued) => {
+                    self.budget.earn();
+                    return Ok(issued);
+                }
+                Err(error) => error,
+            };
+            let delay = self.retry.delay(attempt, &error, jitter());
+            match delay.filter(|delay| Instant::now() + *delay < deadline) {
+                Some(delay) if self.budget.take() => {
+                    tracing::info!(
+                        error = %error.chain(),
+                        correlation_id = errand.correlation_id,
+                        attempt,
+                        delay_ms = delay.as_millis(),
+                        "a token request is repeated"
+                    );
+                    sleep(delay).await;
+                    attempt = attempt.saturating_add(1);
+                }
+                _ if attempt > 1 => return Err(error.after_attempts(attempt)),
+                _ => return Err(error),
+            }
+        }
+    }
+
+    /// One attempt, from endpoint and proof to the parsed answer.
+    async fn attempt(
+        &self,
+        errand: &Errand,
+        credential: &Credential,
+        deadline: Instant,
+    ) -> Result<Issued, Error> {
         let id = errand.correlation_id.as_str();
-        let endpoint = self.endpoints.token_endpoint(errand.tenant.as_ref());
+        let endpoint = self.endpoint(errand).await?;
+        let method = self.auth_method(&endpoint)?;
+        let proof = self.prove(errand, credential, &endpoint, method).await?;
         let now = self.clock.now();
-        let tenant = errand.tenant.as_ref().map(Tenant::as_asked);
-        let context = AssertionContext {
-            client_id: self.client_id.clone(),
-            tenant_id: tenant.map(ToString::to_string),
-            token_endpoint: endpoint.to_string(),
-            audience: self.endpoints.audience(&endpoint).to_owned(),
-            correlation_id: id.to_owned(),
-        };
-        let basic = self.auth_method == TokenEndpointAuthMethod::ClientSecretBasic;
-        let proof = credential.prove(context, now.wall, basic).await?;
         let request = TokenHttpRequest {
-            endpoint: &endpoint,
+            endpoint: &endpoint.url,
             client_id: &self.client_id,
             proof: &proof,
             scopes: &errand.scopes,
+            parameters: &errand.key.parameters,
             claims: errand.claims.as_deref(),
             correlation_id: id,
-            is_entra: self.endpoints.is_entra(),
+            rules: self.endpoints.rules(),
         }
         .to_http()?;
         tracing::debug!(correlation_id = id, "token request");
-        let uri = request.uri().clone();
-        errand.sent.store(true, Ordering::Relaxed);
-        let response = match self.transport.send(request).await {
-            Ok(response) => response,
-            Err(source) => return Err(no_answer(&uri, id, source)),
-        };
+        errand.waits_for_answer.store(true, Ordering::Relaxed);
+        let response = self.send(request, id, deadline).await?;
+        errand.waits_for_answer.store(false, Ordering::Relaxed);
         tracing::debug!(
             correlation_id = id,
             status = response.status().as_u16(),
@@ -116,27 +155,88 @@ impl Services {
         // The clock was read before the request went out: a token lives from when it was issued.
         let asked = Asked {
             key: &errand.key,
-            tenant,
+            tenant: errand.tenant.as_ref().map(Tenant::as_asked),
             scopes: &errand.scopes,
             correlation_id: id,
             proof: &proof,
         };
         response::parse(&response, asked, now, jitter())
     }
+
+    async fn endpoint(&self, errand: &Errand) -> Result<TokenEndpoint, Error> {
+        let lookup = Lookup {
+            transport: &*self.transport,
+            clock: &self.clock,
+            correlation_id: &errand.correlation_id,
+        };
+        errand.waits_for_answer.store(true, Ordering::Relaxed);
+        let endpoint = self
+            .endpoints
+            .token_endpoint(errand.tenant.as_ref(), &lookup);
+        let endpoint = endpoint.await;
+        errand.waits_for_answer.store(false, Ordering::Relaxed);
+        endpoint
+    }
+
+    /// How the client proves its identity there: as the caller says, or the provider.
+    fn auth_method(&self, endpoint: &TokenEndpoint) -> Result<TokenEndpointAuthMethod, Error> {
+        match self.auth_method {
+            Some(method) => Ok(method),
+            None if self.credential.is_secret() => endpoint.methods.of_a_secret(),
+            None => endpoint.methods.of_an_assertion(),
+        }
+    }
+
+    /// A proof for one attempt: strict providers take none twice.
+    async fn prove(
+        &self,
+        errand: &Errand,
+        credential: &Credential,
+        endpoint: &TokenEndpoint,
+        method: TokenEndpointAuthMethod,
+    ) -> Result<Proof, Error> {
+        let tenant = errand.tenant.as_ref().map(Tenant::as_asked);
+        let context = AssertionContext {
+            client_id: self.client_id.clone(),
+            tenant_id: tenant.map(ToString::to_string),
+            token_endpoint: endpoint.url.to_string(),
+            audience: endpoint.audience.clone(),
+            correlation_id: errand.correlation_id.clone(),
+        };
+        let now = self.clock.now().wall;
+        let algorithms = endpoint.methods.algorithms();
+        credential.prove(context, now, method, algorithms).await
+    }
+
+    /// The answer, however it is, within the time of an attempt and of all of them.
+    async fn send(
+        &self,
+        request: Request<Bytes>,
+        correlation_id: &str,
+        deadline: Instant,
+    ) -> Result<Response<Bytes>, Error> {
+        let endpoint = shown(request.uri());
+        let silent = |message: String| Failure::new(message).correlation_id(correlation_id);
+        let left = deadline.saturating_duration_since(Instant::now());
+        let limit = self.attempt_timeout.min(left);
+        match timeout(limit, self.transport.send(request)).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(source)) => {
+                let failure = silent(format!("no answer from the token endpoint {endpoint}"));
+                Err(Error::Transport(failure.source(source).into()))
+            }
+            Err(_) => {
+                let message =
+                    format!("no answer from the token endpoint {endpoint} within {limit:.1?}");
+                Err(Error::Transport(silent(message).into()))
+            }
+        }
+    }
 }
 
-fn no_answer(
-    endpoint: &Uri,
-    correlation_id: &str,
-    source: Box<dyn std::error::Error + Send + Sync>,
-) -> Error {
-    // Without the query, which may hold a key.
-    let shown = endpoint.to_string();
-    let shown = shown.split('?').next().unwrap_or_default();
-    Error::Transport(
-        Failure::new(format!("no answer from the token endpoint {shown}"))
-            .correlation_id(correlation_id)
-            .source(source)
-            .into(),
-    )
+/// Without the query, which may hold a key.
+fn shown(endpoint: &Uri) -> String {
+    let mut shown = endpoint.to_string();
+    shown.truncate(shown.find('?').unwrap_or(shown.len()));
+    shown
 }

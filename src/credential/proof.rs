@@ -5,9 +5,9 @@ use super::assertion_provider::{AssertionContext, ClientAssertionProvider};
 use super::callback;
 use super::source::Distinct;
 use crate::assertion::{self, Unsigned};
-use crate::certificate::{Certificate, SigningKey, key};
+use crate::certificate::{Certificate, SigningAlgorithm, SigningKey, key};
 use crate::error::Error;
-use crate::request::Proof;
+use crate::request::{Proof, TokenEndpointAuthMethod};
 use crate::secret::Secret;
 
 /// What it proves its identity with in one request.
@@ -24,12 +24,18 @@ impl Credential {
         &self,
         context: AssertionContext,
         now: SystemTime,
-        basic: bool,
+        method: TokenEndpointAuthMethod,
+        algorithms: &[SigningAlgorithm],
     ) -> Result<Proof, Error> {
         match self {
-            Self::Secret(secret) if basic => Ok(Proof::basic(context.client_id(), secret.clone())),
+            Self::Secret(secret) if method == TokenEndpointAuthMethod::ClientSecretBasic => {
+                Ok(Proof::basic(context.client_id(), secret.clone()))
+            }
             Self::Secret(secret) => Ok(Proof::Secret(secret.clone())),
-            Self::Certificate(certificate) => sign(certificate, &context, now).await,
+            Self::Certificate(certificate) => {
+                let certificate = certificate.clone().signing_by(algorithms)?;
+                sign(&certificate, &context, now).await
+            }
             Self::Assertion(provider) => provided(provider, context).await,
         }
     }

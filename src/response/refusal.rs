@@ -1,9 +1,10 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{DATE, RETRY_AFTER};
+use http::header::{DATE, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, Response, StatusCode};
 use serde_json::Value;
+use url::Url;
 use uuid::Uuid;
 
 use super::mask::{excerpt, presentable};
@@ -79,6 +80,13 @@ pub(super) fn oauth_error(
 
 /// A refusal that is no OAuth error: an excerpt helps to see which gateway or proxy answered.
 fn unreadable(response: &Response<Bytes>, asked: &Asked<'_>) -> String {
+    if let Some(host) = redirected_to(response) {
+        return format!(
+            "the token endpoint answered {} with a redirect to '{}', which is not followed, since that would send the credential there; is the authority right, and is there a proxy or a captive portal in between?",
+            response.status().as_u16(),
+            excerpt(host.as_bytes(), asked.proof),
+        );
+    }
     let mut message = format!(
         "the token endpoint answered {} without an OAuth error ({} bytes, {})",
         response.status().as_u16(),
@@ -93,11 +101,23 @@ fn unreadable(response: &Response<Bytes>, asked: &Asked<'_>) -> String {
     message
 }
 
+/// The host of a redirect's `Location`; what else is in it may be somebody's secret.
+fn redirected_to(response: &Response<Bytes>) -> Option<String> {
+    if !response.status().is_redirection() {
+        return None;
+    }
+    let location = response.headers().get(LOCATION)?.to_str().ok()?;
+    Some(match Url::parse(location) {
+        Ok(url) => url.host_str().unwrap_or("no host").to_owned(),
+        Err(_) => "a path of its own".to_owned(),
+    })
+}
+
 /// `Retry-After` in seconds or as a date ([RFC 9110 section 10.2.3]), up to what we are willing to
 /// wait; a wait that is over already, or unreadable, is none.
 ///
 /// [RFC 9110 section 10.2.3]: https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3
-fn retry_after(response: &Response<Bytes>, now: SystemTime) -> Option<Duration> {
+pub(crate) fn retry_after(response: &Response<Bytes>, now: SystemTime) -> Option<Duration> {
     let value = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
         // More digits than a number holds are a long wait, and cut with the others.

@@ -23,10 +23,18 @@ enum Clients {
     Given(reqwest::Client),
     /// Our own, made anew for another thread's current-thread runtime.
     Own {
-        loopback: bool,
+        limits: Limits,
         /// With where it is used, once it is.
         latest: Mutex<(Option<Home>, reqwest::Client)>,
     },
+}
+
+/// What is set on top of any configuration.
+#[derive(Clone, Copy)]
+struct Limits {
+    connect: Duration,
+    /// The authority is this machine, so there is no proxy before it.
+    loopback: bool,
 }
 
 /// Where requests are sent from: the thread of a current-thread runtime, or none in particular.
@@ -34,15 +42,17 @@ type Home = Option<ThreadId>;
 
 impl ReqwestTransport {
     /// On top of what the caller configured, if anything: no redirects, since a 307 would send the
-    /// credential on, and time limits.
+    /// credential on, and a limit to connect.
     pub(crate) fn new(
         builder: Option<reqwest::ClientBuilder>,
+        connect: Duration,
         loopback: bool,
     ) -> Result<Self, Error> {
+        let limits = Limits { connect, loopback };
         let clients = match builder {
-            Some(builder) => client(builder, loopback).map(Clients::Given),
-            None => client(default_builder(), loopback).map(|client| Clients::Own {
-                loopback,
+            Some(builder) => client(builder, limits).map(Clients::Given),
+            None => client(default_builder(), limits).map(|client| Clients::Own {
+                limits,
                 latest: Mutex::new((None, client)),
             }),
         };
@@ -59,10 +69,10 @@ impl Clients {
         let home = home();
         match self {
             Self::Given(client) => Ok((client.clone(), home.is_some())),
-            Self::Own { loopback, latest } => {
+            Self::Own { limits, latest } => {
                 let mut latest = latest.lock().unwrap_or_else(PoisonError::into_inner);
                 if latest.0.is_some_and(|used| used != home) {
-                    latest.1 = client(default_builder(), *loopback)?;
+                    latest.1 = client(default_builder(), *limits)?;
                 }
                 latest.0 = Some(home);
                 Ok((latest.1.clone(), false))
@@ -78,13 +88,12 @@ fn home() -> Home {
 
 fn client(
     builder: reqwest::ClientBuilder,
-    loopback: bool,
+    limits: Limits,
 ) -> Result<reqwest::Client, reqwest::Error> {
     let mut builder = builder
         .redirect(Policy::none())
-        .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(ATTEMPT_TIMEOUT);
-    if loopback {
+        .connect_timeout(limits.connect);
+    if limits.loopback {
         builder = builder.no_proxy();
     }
     builder.build().map_err(reqwest::Error::without_url)
@@ -148,5 +157,3 @@ fn is_of_a_gone_runtime(error: &reqwest::Error) -> bool {
 }
 
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);

@@ -277,7 +277,7 @@ async fn no_certificate_is_sent_along_unasked() {
     let assertion = assertion(pem("rsa2048", "scrambled.pem").unwrap())
         .await
         .unwrap();
-    let (header, _) = judged(&assertion, "rsa2048", SigningAlgorithm::PS256);
+    let (header, _) = judged(&assertion, "rsa2048", SigningAlgorithm::RS256);
     assert_eq!(header["x5c"], Value::Null);
 }
 

@@ -9,12 +9,15 @@
     reason = "a test fails by panicking, and its modules are one binary"
 )]
 
+mod admin_consent;
 mod assertions;
+mod authorities;
 mod before_the_network;
 mod cache;
 mod callbacks;
 mod concurrency;
 mod credential_files;
+mod discovery;
 mod environment;
 mod faults;
 mod independent;
@@ -26,6 +29,7 @@ mod openid_provider;
 mod outages;
 mod properties;
 mod renewals;
+mod retries;
 mod rotation;
 mod runtimes;
 mod secrecy;

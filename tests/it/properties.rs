@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use bytes::Bytes;
 use confidential_client::testing::ManualClock;
 use confidential_client::{
-    AccessToken, CacheOptions, Clock, ConfidentialClient, Error, TokenRequest,
+    AccessToken, CacheOptions, Clock, ConfidentialClient, Error, RetryPolicy, TokenRequest,
 };
 use http::{Request, Response};
 use proptest::collection::vec;
@@ -126,6 +126,7 @@ impl Bench {
         let client = ConfidentialClient::builder(CLIENT_ID)
             .tenant(TENANT)
             .client_secret(SECRET)
+            .retry(RetryPolicy::none())
             .cache(CacheOptions::default().with_max_entries(max_entries))
             .clock(clock.clone())
             .transport(move |_: Request<Bytes>| {

@@ -6,8 +6,9 @@ use confidential_client::testing::{
     Application, Fault, LocalAuthority, ManualClock, self_signed_certificate,
 };
 use confidential_client::{
-    Authority, CacheOptions, Certificate, CertificateFile, Cloud, ConfidentialClient, Error,
-    Secret, SecretFile, SigningAlgorithm, TokenEndpointAuthMethod, TokenRequest, TokenSource,
+    AdminConsent, Authority, CacheOptions, Certificate, CertificateFile, Cloud, ConfidentialClient,
+    Error, RetryPolicy, Secret, SecretFile, SigningAlgorithm, TokenEndpointAuthMethod,
+    TokenRequest, TokenSource,
 };
 
 use crate::support::{CLIENT_ID, PEM, Provider, SCOPE, SECRET, TENANT, client_of, success};
@@ -78,6 +79,14 @@ async fn no_public_type_shows_a_secret() {
 
     let demanding = TokenRequest::new(SCOPE).claims("{}").rejected_token(&token);
     hidden.check_debug("TokenRequest", &demanding);
+    let parameters = TokenRequest::new(SCOPE)
+        .form_parameter("key", SECRET)
+        .query_parameter("code", SECRET);
+    hidden.check_debug("TokenRequest", &parameters);
+    hidden.check_debug("RetryPolicy", &RetryPolicy::default());
+    let back = format!("?state={SECRET}&admin_consent=True&tenant={TENANT}");
+    let consent = AdminConsent::parse(back, SECRET).unwrap();
+    hidden.check_debug("AdminConsent", &consent);
     hidden.check_debug("CacheStats", &by_secret.stats());
     hidden.check_debug("Secret", &Secret::from(SECRET));
     hidden.check_debug("Certificate", &certificate);

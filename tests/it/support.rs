@@ -4,12 +4,13 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use confidential_client::testing::{LocalAuthority, ManualClock, self_signed_certificate};
-use confidential_client::{ConfidentialClient, ConfidentialClientBuilder};
+use confidential_client::{ConfidentialClient, ConfidentialClientBuilder, RetryPolicy};
 use http::{Request, Response};
 use serde_json::Value;
 use tokio::sync::Semaphore;
@@ -107,11 +108,15 @@ impl Provider {
             .cloned()
     }
 
+    pub fn method(&self, request: usize) -> http::Method {
+        self.0.requests.lock().unwrap()[request].method().clone()
+    }
+
     pub fn uri(&self, request: usize) -> String {
         self.0.requests.lock().unwrap()[request].uri().to_string()
     }
 
-    /// A client of this provider, with a secret.
+    /// A client of this provider, with a secret. It repeats no request.
     pub fn client(&self) -> ConfidentialClient {
         self.builder().build().unwrap()
     }
@@ -125,6 +130,7 @@ impl Provider {
         ConfidentialClient::builder(CLIENT_ID)
             .tenant(TENANT)
             .client_secret(SECRET)
+            .retry(RetryPolicy::none())
             .transport(self.transport())
     }
 
@@ -157,16 +163,19 @@ impl State {
     }
 }
 
-/// The start of a client of a real authority.
+/// The start of a client of a real authority. It repeats no request.
 pub fn client_of(local: &LocalAuthority) -> ConfidentialClientBuilder {
     log::start();
-    ConfidentialClient::builder(CLIENT_ID).authority(local.authority(TENANT))
+    ConfidentialClient::builder(CLIENT_ID)
+        .authority(local.authority(TENANT))
+        .retry(RetryPolicy::none())
 }
 
 /// The start of a client of a provider in memory, which has no credential yet.
 pub fn in_memory(provider: &Provider) -> ConfidentialClientBuilder {
     ConfidentialClient::builder(CLIENT_ID)
         .tenant(TENANT)
+        .retry(RetryPolicy::none())
         .transport(provider.transport())
 }
 
@@ -185,6 +194,8 @@ pub fn client_that_hangs() -> (ConfidentialClient, Arc<AtomicUsize>) {
     let client = ConfidentialClient::builder(CLIENT_ID)
         .tenant(TENANT)
         .client_secret(SECRET)
+        .retry(RetryPolicy::none())
+        .attempt_timeout(Duration::from_secs(60))
         .transport(move |_: Request<Bytes>| {
             let on_drop = OnDrop(Arc::clone(&seen));
             async move {

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use confidential_client::testing::ManualClock;
-use confidential_client::{Clock, ConfidentialClient, TokenRequest};
+use confidential_client::{Clock, ConfidentialClient, RetryPolicy, TokenRequest};
 use http::{Request, Response};
 
 use crate::support::{CLIENT_ID, SECRET, TENANT, scope, success};
@@ -148,6 +148,7 @@ async fn a_week_of_bad_minutes() {
     let client = ConfidentialClient::builder(CLIENT_ID)
         .tenant(TENANT)
         .client_secret(SECRET)
+        .retry(RetryPolicy::none())
         .clock(clock.clone())
         .transport(move |request: Request<Bytes>| {
             let answer = transport.answer(&request);

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use loom::sync::{Condvar, Mutex};
 
-use super::super::slot::OVERDUE;
+use super::OVERDUE;
 use crate::error::Error;
 use crate::token::Issued;
 

@@ -11,6 +11,7 @@
 )]
 mod library {
     pub(crate) mod error;
+    pub(crate) mod parameters;
     pub(crate) mod scope;
     pub(crate) mod time;
     pub(crate) mod token;
@@ -30,7 +31,7 @@ mod library {
 }
 
 pub use library::cache::world::{Ask, Fate, Place, Told, World};
-use library::{error, scope, time, token};
+use library::{error, parameters, scope, time, token};
 
 /// Runs `test` in every order that two threads can come in.
 pub fn in_every_order(test: impl Fn() + Send + Sync + 'static) {

@@ -1,7 +1,8 @@
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use super::super::slot::{OVERDUE, Slot};
+use super::super::slot::Slot;
+use super::OVERDUE;
 use super::flight::Flight;
 use crate::time::Now;
 

@@ -9,6 +9,7 @@ use super::entries::Entries;
 use super::gate::Gate;
 use super::slot::{Answer, Invalidated, Joined, Slot};
 use crate::error::{Error, Failure};
+use crate::parameters::Parameters;
 use crate::scope::ScopeSet;
 use crate::time::{Now, TimeSource};
 use crate::token::{Issued, Key, Kind, Lifetime};
@@ -81,7 +82,7 @@ impl World {
     pub fn new(max_entries: usize) -> Self {
         Self(Arc::new(Shared {
             entries: RwLock::new(Entries::new(max_entries)),
-            gate: Gate::new(),
+            gate: Gate::new(OVERDUE),
             log: std::sync::Mutex::default(),
         }))
     }
@@ -352,6 +353,7 @@ fn typed(key: &str) -> Key {
         tenant: key.into(),
         scopes: ScopeSet::default(),
         kind: Kind::Application,
+            parameters: Parameters::default(),
     }
 }
 
@@ -365,3 +367,6 @@ fn number(issued: &Issued) -> u64 {
 
 /// When a late flight lands, in seconds after it departed.
 const LATE: u64 = 40;
+
+/// After this time a flight is taken for lost.
+const OVERDUE: Duration = Duration::from_secs(31);

@@ -1,0 +1,235 @@
+use http::StatusCode;
+use serde_json::{Map, Value};
+use url::Url;
+
+use super::TokenEndpoint;
+use super::lookup::{A_DAY, Lookup, Remembered};
+use crate::authority::Rules;
+use crate::authority::address::{checked, refusal};
+use crate::certificate::SigningAlgorithm;
+use crate::error::{Error, Failure};
+use crate::request::TokenEndpointAuthMethod;
+use crate::response::{LARGEST_BODY, json_object, retry_after};
+
+/// An OpenID provider, whose metadata tells where its token endpoint is ([OpenID Connect Discovery
+/// section 4]).
+///
+/// [OpenID Connect Discovery section 4]: https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderConfig
+pub(super) struct Provider {
+    /// As it was written: an issuer is compared letter by letter.
+    issuer: String,
+    url: Url,
+    audience: Option<String>,
+    /// In place of what the metadata says.
+    told: Option<Url>,
+    metadata: Remembered<Metadata>,
+}
+
+struct Metadata {
+    token_endpoint: Url,
+    methods: Methods,
+}
+
+/// In which ways a client may prove its identity.
+#[derive(Clone, Debug)]
+pub(crate) struct Methods {
+    secret: Option<TokenEndpointAuthMethod>,
+    assertion: bool,
+    /// Of ours, the better before the good.
+    algorithms: Vec<SigningAlgorithm>,
+}
+
+impl Provider {
+    pub(super) fn new(
+        issuer: &str,
+        token_endpoint: Option<&str>,
+        audience: Option<&str>,
+    ) -> Result<Self, Error> {
+        let url = checked(ISSUER, issuer)?;
+        if url.query().is_some() {
+            return Err(refusal(ISSUER, issuer, "an issuer has no query"));
+        }
+        let told = token_endpoint.map(|url| checked(TOKEN_ENDPOINT, url));
+        Ok(Self {
+            issuer: issuer.to_owned(),
+            url,
+            audience: audience.map(ToOwned::to_owned),
+            told: told.transpose()?,
+            metadata: Remembered::new(),
+        })
+    }
+
+    pub(super) fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    pub(super) fn target(&self) -> &Url {
+        self.told.as_ref().unwrap_or(&self.url)
+    }
+
+    /// The endpoint may be somebody else's choice, so an assertion is for the issuer.
+    pub(super) async fn token_endpoint(&self, lookup: &Lookup<'_>) -> Result<TokenEndpoint, Error> {
+        let audience = self.audience.as_ref().unwrap_or(&self.issuer).clone();
+        if let Some(url) = &self.told {
+            return Ok(TokenEndpoint {
+                url: url.clone(),
+                audience,
+                methods: Methods::known(Rules::OpenId),
+            });
+        }
+        let metadata = self.metadata.get(lookup.clock, async {
+            Ok((self.look_up(lookup).await?, A_DAY))
+        });
+        let metadata = metadata.await?;
+        Ok(TokenEndpoint {
+            url: metadata.token_endpoint.clone(),
+            audience,
+            methods: metadata.methods.clone(),
+        })
+    }
+
+    async fn look_up(&self, lookup: &Lookup<'_>) -> Result<Metadata, Error> {
+        let issuer = self.issuer.strip_suffix('/').unwrap_or(&self.issuer);
+        let url = format!("{issuer}/.well-known/openid-configuration");
+        let response = lookup.get(&url).await?;
+        let status = response.status();
+        let invalid = |why: &str| {
+            let message = format!("the OpenID configuration at {url} cannot be used: {why}");
+            let failure = Failure::new(message)
+                .status(status)
+                .correlation_id(lookup.correlation_id)
+                .retry_after(retry_after(&response, lookup.clock.now().wall));
+            Error::InvalidResponse(failure.into())
+        };
+        if status != StatusCode::OK {
+            let why = format!("the answer is {}; is the issuer right?", status.as_u16());
+            return Err(invalid(&why));
+        }
+        if response.body().len() > LARGEST_BODY {
+            return Err(invalid("it is too long"));
+        }
+        let Some(document) = json_object(response.body()) else {
+            return Err(invalid("it is not a JSON object"));
+        };
+        match text(&document, "issuer") {
+            Some(issuer) if issuer == self.issuer => {}
+            Some(other) => {
+                return Err(Error::config(format!(
+                    "the OpenID configuration at {url} is that of {:?}, and not of the issuer '{}'; give Authority::oidc(..) the issuer as its provider writes it, to the letter",
+                    shortened(other),
+                    self.issuer
+                )));
+            }
+            None => return Err(invalid("it has no 'issuer'")),
+        }
+        let Some(endpoint) = text(&document, "token_endpoint") else {
+            return Err(invalid("it has no 'token_endpoint'"));
+        };
+        let token_endpoint = checked(TOKEN_ENDPOINT, endpoint)
+            .map_err(|error| invalid(&shortened(&error.to_string())))?;
+        if token_endpoint.scheme() != "https" && self.url.scheme() == "https" {
+            return Err(invalid("its 'token_endpoint' is not https"));
+        }
+        Ok(Metadata {
+            token_endpoint,
+            methods: Methods::of(&document),
+        })
+    }
+}
+
+impl Methods {
+    /// What is not listed has the default that the standard gives it.
+    fn of(document: &Map<String, Value>) -> Self {
+        let list = |name: &str| {
+            let list = document.get(name)?.as_array()?;
+            let texts = list.iter().filter_map(Value::as_str);
+            Some(texts.map(ToOwned::to_owned).collect::<Vec<String>>())
+        };
+        let algorithms = match list("token_endpoint_auth_signing_alg_values_supported") {
+            None => Self::known(Rules::OpenId).algorithms,
+            Some(taken) => OURS
+                .iter()
+                .filter(|algorithm| taken.contains(&algorithm.to_string()))
+                .copied()
+                .collect(),
+        };
+        let Some(methods) = list("token_endpoint_auth_methods_supported") else {
+            return Self {
+                secret: Some(TokenEndpointAuthMethod::ClientSecretBasic),
+                assertion: true,
+                algorithms,
+            };
+        };
+        let takes = |method: TokenEndpointAuthMethod| {
+            methods
+                .iter()
+                .any(|listed| listed == method.name())
+                .then_some(method)
+        };
+        Self {
+            secret: takes(TokenEndpointAuthMethod::ClientSecretPost)
+                .or_else(|| takes(TokenEndpointAuthMethod::ClientSecretBasic)),
+            assertion: takes(TokenEndpointAuthMethod::PrivateKeyJwt).is_some(),
+            algorithms,
+        }
+    }
+
+    /// How a secret is sent.
+    pub(crate) fn of_a_secret(&self) -> Result<TokenEndpointAuthMethod, Error> {
+        self.secret.ok_or_else(|| {
+            refused_here(
+                "secret",
+                "neither client_secret_post nor client_secret_basic",
+            )
+        })
+    }
+
+    /// Whether an assertion is taken.
+    pub(crate) fn of_an_assertion(&self) -> Result<TokenEndpointAuthMethod, Error> {
+        match self.assertion {
+            true => Ok(TokenEndpointAuthMethod::PrivateKeyJwt),
+            false => Err(refused_here("assertion", "no private_key_jwt")),
+        }
+    }
+
+    /// What an assertion may be signed by.
+    pub(crate) fn algorithms(&self) -> &[SigningAlgorithm] {
+        &self.algorithms
+    }
+
+    /// Where there is no metadata: any of ours.
+    pub(super) fn known(rules: Rules) -> Self {
+        Self {
+            secret: Some(TokenEndpointAuthMethod::default()),
+            assertion: true,
+            algorithms: match rules.take_pss() {
+                true => vec![SigningAlgorithm::PS256],
+                false => vec![SigningAlgorithm::RS256, SigningAlgorithm::ES256],
+            },
+        }
+    }
+}
+
+fn refused_here(what: &str, listed: &str) -> Error {
+    Error::config(format!(
+        "the OpenID provider takes no {what} (its token_endpoint_auth_methods_supported has {listed}); use another credential, or say how to send this one with token_endpoint_auth_method(..)"
+    ))
+}
+
+fn text<'a>(document: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+    document.get(name)?.as_str()
+}
+
+/// Nobody reads more of a text that a server chose.
+fn shortened(text: &str) -> String {
+    text.chars().take(300).collect()
+}
+
+const ISSUER: &str = "the issuer";
+const TOKEN_ENDPOINT: &str = "the token endpoint";
+
+const OURS: [SigningAlgorithm; 3] = [
+    SigningAlgorithm::PS256,
+    SigningAlgorithm::RS256,
+    SigningAlgorithm::ES256,
+];

@@ -1,0 +1,137 @@
+use std::fmt;
+use std::sync::Arc;
+
+use crate::error::Error;
+
+/// Extra parameters of a token request: part of what the token is for. None, for nearly all.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Parameters(Option<Arc<Vec<Parameter>>>);
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Parameter {
+    place: Place,
+    name: String,
+    value: String,
+}
+
+/// Where a parameter goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Place {
+    Form,
+    Query,
+}
+
+impl Parameters {
+    /// Adds one. Their order is that of their names, and one name's values keep theirs.
+    pub(crate) fn add(&mut self, place: Place, name: String, value: String) {
+        let parameters = Arc::make_mut(self.0.get_or_insert_default());
+        let parameter = Parameter { place, name, value };
+        let at = parameters.partition_point(|other| {
+            (other.place, &other.name) <= (parameter.place, &parameter.name)
+        });
+        parameters.insert(at, parameter);
+    }
+
+    pub(crate) fn of(&self, place: Place) -> impl Iterator<Item = (&str, &str)> {
+        self.iter()
+            .filter(move |parameter| parameter.place == place)
+            .map(|parameter| (&*parameter.name, &*parameter.value))
+    }
+
+    /// Checks that none is another way to say what the library says.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        for Parameter { name, .. } in self.iter() {
+            if name.is_empty() {
+                return Err(Error::config("an extra parameter has no name; give it one"));
+            }
+            if OURS.contains(&&**name) {
+                return Err(Error::config(format!(
+                    "the parameter '{name}' is the library's own to send; leave it out, and say it with the builder or the request"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Parameter> {
+        self.0.iter().flat_map(|parameters| parameters.iter())
+    }
+}
+
+/// The names alone: a value may be anything.
+impl fmt::Debug for Parameters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list()
+            .entries(self.iter().map(|parameter| &parameter.name))
+            .finish()
+    }
+}
+
+/// What the library sends itself, in one grant or another.
+const OURS: [&str; 16] = [
+    "assertion",
+    "claims",
+    "client_assertion",
+    "client_assertion_type",
+    "client_id",
+    "client_info",
+    "client_secret",
+    "code",
+    "code_verifier",
+    "grant_type",
+    "password",
+    "redirect_uri",
+    "refresh_token",
+    "requested_token_use",
+    "scope",
+    "username",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parameters(all: &[(Place, &str, &str)]) -> Parameters {
+        let mut parameters = Parameters::default();
+        for (place, name, value) in all {
+            parameters.add(*place, (*name).to_owned(), (*value).to_owned());
+        }
+        parameters
+    }
+
+    #[test]
+    fn they_are_the_same_in_any_order_of_their_names() {
+        use Place::{Form, Query};
+        let one = parameters(&[(Form, "b", "1"), (Form, "a", "2"), (Form, "a", "1")]);
+        let same = parameters(&[(Form, "a", "2"), (Form, "b", "1"), (Form, "a", "1")]);
+        assert!(one == same);
+        let sent: Vec<_> = one.of(Form).collect();
+        assert_eq!(sent, [("a", "2"), ("a", "1"), ("b", "1")]);
+        for other in [
+            parameters(&[]),
+            parameters(&[(Form, "b", "1"), (Form, "a", "1"), (Form, "a", "2")]),
+            parameters(&[(Form, "b", "1"), (Form, "a", "2")]),
+            parameters(&[(Query, "b", "1"), (Form, "a", "2"), (Form, "a", "1")]),
+        ] {
+            assert!(one != other, "{other:?}");
+        }
+        assert_eq!(format!("{one:?}"), r#"["a", "a", "b"]"#);
+    }
+
+    #[test]
+    fn what_the_library_sends_cannot_be_sent_again() {
+        parameters(&[(Place::Form, "audience", "x")])
+            .check()
+            .unwrap();
+        for (name, text) in [
+            ("", "no name"),
+            ("scope", "own to send"),
+            ("grant_type", "own to send"),
+        ] {
+            let error = parameters(&[(Place::Query, name, "x")])
+                .check()
+                .unwrap_err();
+            assert!(error.to_string().contains(text), "{error}");
+        }
+    }
+}

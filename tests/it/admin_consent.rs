@@ -1,0 +1,177 @@
+//! An administrator is sent to consent, and comes back.
+
+use confidential_client::{AdminConsent, Authority, Cloud, ConfidentialClient, Error};
+
+use crate::support::{CLIENT_ID, Provider, SECRET, TENANT};
+
+fn client(authority: Authority) -> ConfidentialClient {
+    ConfidentialClient::builder(CLIENT_ID)
+        .authority(authority)
+        .client_secret(SECRET)
+        .transport(Provider::open().transport())
+        .build()
+        .unwrap()
+}
+
+#[test]
+fn the_page_is_the_customers_tenants() {
+    let client = client(Authority::entra(Cloud::UsGovernment, TENANT));
+    let page = client.admin_consent_url("fabrikam.com", "http://localhost:8080/back?a=b", "x &y=z");
+    assert_eq!(
+        page.unwrap(),
+        format!(
+            "https://login.microsoftonline.us/fabrikam.com/adminconsent?client_id={CLIENT_ID}\
+             &redirect_uri=http%3A%2F%2Flocalhost%3A8080%2Fback%3Fa%3Db&state=x+%26y%3Dz"
+        )
+    );
+    let redirects = [
+        "https://isv.example/back",
+        "http://127.0.0.1/",
+        "http://[::1]:80/",
+    ];
+    for redirect_uri in redirects {
+        client
+            .admin_consent_url("organizations", redirect_uri, "s")
+            .unwrap();
+    }
+}
+
+#[test]
+fn a_page_that_would_lead_nowhere_is_not_made() {
+    let entra = client(Authority::entra(Cloud::Public, TENANT));
+    let adfs = client(Authority::adfs("fs.contoso.com"));
+    let back = "https://isv.example/back";
+    for (client, tenant, redirect_uri, state, text) in [
+        (&entra, "a/../b", back, "s", "neither an id nor a domain"),
+        (&entra, TENANT, back, "", "the state is empty"),
+        (&entra, TENANT, "", "s", "relative URL without a base"),
+        (
+            &entra,
+            TENANT,
+            "isv.example/back",
+            "s",
+            "relative URL without a base",
+        ),
+        (
+            &entra,
+            TENANT,
+            "http://isv.example/back",
+            "s",
+            "neither https nor http to this machine",
+        ),
+        (
+            &entra,
+            TENANT,
+            "javascript:alert(1)",
+            "s",
+            "neither https nor http",
+        ),
+        (
+            &entra,
+            TENANT,
+            "https://isv.example/back#here",
+            "s",
+            "it has a fragment",
+        ),
+        (
+            &adfs,
+            TENANT,
+            back,
+            "s",
+            "has no page where an administrator consents",
+        ),
+    ] {
+        let error = client
+            .admin_consent_url(tenant, redirect_uri, state)
+            .unwrap_err();
+        assert!(matches!(error, Error::Config(_)), "{error:?}");
+        assert!(error.to_string().contains(text), "{text}: {error}");
+    }
+}
+
+#[test]
+fn what_comes_back_is_granted_declined_or_an_error() {
+    let granted = |tenant_id: &str| AdminConsent::Granted {
+        tenant_id: tenant_id.to_owned(),
+    };
+    let declined = |description: Option<&str>| AdminConsent::Declined {
+        description: description.map(ToOwned::to_owned),
+    };
+    let id = "72f988bf-86f1-41af-91ab-2d7cd011db47";
+    for (back, expected) in [
+        (format!("https://isv.example/back?admin_consent=True&tenant={id}&state=s%201"), granted(id)),
+        (format!("admin_consent=true&tenant={id}&state=s+1&scope=x"), granted(id)),
+        (format!("/back?state=s+1&tenant={id}&admin_consent=True#top"), granted(id)),
+        (
+            "?error=access_denied&error_subcode=cancel&error_description=AADSTS65004%3A+no&state=s+1".to_owned(),
+            declined(Some("AADSTS65004: no")),
+        ),
+        (
+            format!("?error=permission_denied&error_description=a%0d%0ab%1b&admin_consent=True&tenant={id}&state=s+1"),
+            declined(Some("a b\\u{1b}")),
+        ),
+        ("?error=access_denied&state=s+1".to_owned(), declined(None)),
+        (
+            "?error=invalid_client&error_description=AADSTS650051&state=s+1".to_owned(),
+            AdminConsent::Failed {
+                error: "invalid_client".to_owned(),
+                description: Some("AADSTS650051".to_owned()),
+            },
+        ),
+    ] {
+        assert_eq!(AdminConsent::parse(&back, "s 1").unwrap(), expected, "{back}");
+    }
+}
+
+#[test]
+fn an_answer_that_cannot_be_trusted_is_refused() {
+    for (back, text) in [
+        (
+            "?admin_consent=True&tenant=fabrikam.com",
+            "its state is not the one",
+        ),
+        (
+            "?admin_consent=True&tenant=fabrikam.com&state=",
+            "its state is not the one",
+        ),
+        (
+            "?admin_consent=True&tenant=fabrikam.com&state=S",
+            "its state is not the one",
+        ),
+        (
+            "?error=access_denied&state=other",
+            "its state is not the one",
+        ),
+        (
+            "?state=s&state=other&admin_consent=True&tenant=fabrikam.com",
+            "'state' twice",
+        ),
+        (
+            "?state=s&admin_consent=True&tenant=fabrikam.com&tenant=x",
+            "'tenant' twice",
+        ),
+        (
+            "?state=s&tenant=fabrikam.com",
+            "neither 'admin_consent=True' nor",
+        ),
+        (
+            "?state=s&admin_consent=False&tenant=fabrikam.com",
+            "neither 'admin_consent=True' nor",
+        ),
+        ("?state=s&admin_consent=True", "it names no tenant"),
+        (
+            "?state=s&admin_consent=True&tenant=a%2fb",
+            "it names no tenant",
+        ),
+        ("", "its state is not the one"),
+    ] {
+        let error = AdminConsent::parse(back, "s").unwrap_err();
+        assert!(
+            matches!(error, Error::InvalidResponse(_)),
+            "{back}: {error:?}"
+        );
+        assert!(error.to_string().contains(text), "{back}: {error}");
+    }
+    let error = AdminConsent::parse("?state=&admin_consent=True&tenant=x", "").unwrap_err();
+    assert!(matches!(error, Error::Config(_)), "{error:?}");
+}
