@@ -1,4 +1,4 @@
-use std::error::Error as _;
+use std::error::Error as StdError;
 use std::sync::{Mutex, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
@@ -111,6 +111,8 @@ fn default_builder() -> reqwest::ClientBuilder {
 impl Transport for ReqwestTransport {
     fn send(&self, request: Request<Bytes>) -> TransportFuture<'_> {
         Box::pin(async move {
+            let host = request.uri().authority().map(ToString::to_string);
+            let host = host.unwrap_or_default();
             let mut request = reqwest::Request::try_from(request)?;
             let (client, close) = self.0.client()?;
             if close {
@@ -123,7 +125,7 @@ impl Transport for ReqwestTransport {
                 }
                 (sent, _) => sent,
             };
-            let mut response = sent.map_err(reqwest::Error::without_url)?;
+            let mut response = sent.map_err(|error| explained(error, &host))?;
             let mut body = BytesMut::new();
             // A longer body is cut where the parser knows it for too long; its status survives.
             while body.len() <= LARGEST_BODY {
@@ -141,6 +143,32 @@ impl Transport for ReqwestTransport {
             Ok(answer)
         })
     }
+}
+
+/// The same error, and what to do about it where the causes alone would leave somebody at a loss.
+fn explained(error: reqwest::Error, host: &str) -> Box<dyn StdError + Send + Sync> {
+    let error = error.without_url();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        // No type says it for both rustls and the operating system's library.
+        if cause.source().is_none() && cause.to_string().contains("certificate") {
+            let host = host.to_owned();
+            return Box::new(NotAccepted { host, error });
+        }
+        source = cause.source();
+    }
+    error.into()
+}
+
+/// The server's certificate is not one that is trusted for this host.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the TLS certificate of '{host}' is not accepted; if a private CA issued it, add that CA to the machine's, or by ConfidentialClientBuilder::reqwest(..) with reqwest::ClientBuilder::tls_certs_merge(..)"
+)]
+struct NotAccepted {
+    host: String,
+    #[source]
+    error: reqwest::Error,
 }
 
 /// Whether the connection from the pool went down with the runtime that drove it, just as it was

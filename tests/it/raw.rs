@@ -1,0 +1,162 @@
+//! A server that speaks bytes, and as badly as it is told: a polite framework would not.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::AbortHandle;
+
+/// What a connection gets.
+#[derive(Clone, Debug)]
+pub enum Act {
+    /// A token, `token-1` and so on.
+    Token,
+    /// These bytes once the request has been read, and the end.
+    Say(Vec<u8>),
+    /// Nothing, for ever, once the request has been read.
+    Hang,
+    /// These bytes, and then one more every now and then, for ever.
+    Drip(Vec<u8>),
+    /// The end before anything was read.
+    HangUp,
+    /// A reset in the middle of the request.
+    Reset,
+}
+
+pub struct RawServer {
+    base: String,
+    state: Arc<State>,
+    task: AbortHandle,
+}
+
+struct State {
+    act: Mutex<Act>,
+    requests: AtomicUsize,
+}
+
+impl RawServer {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let state = Arc::new(State {
+            act: Mutex::new(Act::Token),
+            requests: AtomicUsize::new(0),
+        });
+        let serving = Arc::clone(&state);
+        let task = tokio::spawn(async move {
+            loop {
+                let (socket, _) = listener.accept().await.unwrap();
+                let state = Arc::clone(&serving);
+                // A client that hangs up is no concern of the server's.
+                tokio::spawn(async move { state.serve(socket).await.ok() });
+            }
+        });
+        Self {
+            base,
+            state,
+            task: task.abort_handle(),
+        }
+    }
+
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    pub fn act(&self, act: Act) {
+        *self.state.act.lock().unwrap() = act;
+    }
+
+    /// From now on nobody listens.
+    pub async fn go_down(&self) {
+        self.task.abort();
+        let address = self.base.strip_prefix("http://").unwrap();
+        while TcpStream::connect(address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// How many requests have been read, or have begun.
+    pub fn requests(&self) -> usize {
+        self.state.requests.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for RawServer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl State {
+    async fn serve(&self, mut socket: TcpStream) -> std::io::Result<()> {
+        let act = self.act.lock().unwrap().clone();
+        if let Act::HangUp = act {
+            self.requests.fetch_add(1, Ordering::SeqCst);
+            return Ok(());
+        }
+        let mut request = Vec::new();
+        while !is_whole(&request) {
+            let mut buffer = [0; 4096];
+            let at_most = if let Act::Reset = act {
+                10
+            } else {
+                buffer.len()
+            };
+            let read = socket.read(&mut buffer[..at_most]).await?;
+            if read == 0 {
+                return Ok(());
+            }
+            request.extend_from_slice(&buffer[..read]);
+            if let Act::Reset = act {
+                self.requests.fetch_add(1, Ordering::SeqCst);
+                // With the rest of the request unread, the end is a reset.
+                return Ok(());
+            }
+        }
+        let number = self.requests.fetch_add(1, Ordering::SeqCst) + 1;
+        match act {
+            Act::Token => socket.write_all(token(number).as_bytes()).await?,
+            Act::Say(bytes) => socket.write_all(&bytes).await?,
+            Act::Hang => std::future::pending().await,
+            Act::Drip(bytes) => {
+                socket.write_all(&bytes).await?;
+                loop {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    socket.write_all(b" ").await?;
+                }
+            }
+            Act::HangUp | Act::Reset => unreachable!("handled above"),
+        }
+        socket.shutdown().await
+    }
+}
+
+fn is_whole(request: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(request);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else {
+        return false;
+    };
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length")
+            .then(|| value.trim().parse().unwrap())
+    });
+    body.len() >= length.unwrap_or(0)
+}
+
+/// It is due after a second at most, and good for an hour.
+fn token(number: usize) -> String {
+    let body = format!(
+        r#"{{"token_type":"Bearer","expires_in":3600,"refresh_in":1,"access_token":"token-{number}"}}"#
+    );
+    answer("200 OK", "content-type: application/json\r\n", &body)
+}
+
+pub fn answer(status: &str, headers: &str, body: &str) -> String {
+    let length = body.len();
+    format!(
+        "HTTP/1.1 {status}\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n{body}"
+    )
+}
