@@ -1,3 +1,5 @@
+#![warn(clippy::arithmetic_side_effects, reason = "it reads what others wrote")]
+
 use url::form_urlencoded::parse;
 use url::{Host, Url};
 

@@ -1,3 +1,5 @@
+#![warn(clippy::arithmetic_side_effects, reason = "it reads what others wrote")]
+
 use std::fmt::{self, Write};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -235,7 +237,7 @@ impl Certificate {
         let days = |time: Duration| i64::try_from(time.as_secs() / DAY).unwrap_or(i64::MAX);
         match self.parts.not_after.duration_since(now) {
             Ok(left) => days(left),
-            Err(error) => -1 - days(error.duration()),
+            Err(error) => days(error.duration()).saturating_neg().saturating_sub(1),
         }
     }
 

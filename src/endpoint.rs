@@ -1,3 +1,5 @@
+#![warn(clippy::arithmetic_side_effects, reason = "it reads what others wrote")]
+
 use std::fmt;
 
 use url::Url;

@@ -132,7 +132,8 @@ fn modulus_bits(public_key: &[u8]) -> Option<usize> {
         let _exponent: UintRef<'_> = reader.decode()?;
         let bytes = modulus.as_bytes();
         let unused = bytes.first().map_or(0, |byte| byte.leading_zeros());
-        Ok::<_, x509_cert::der::Error>(bytes.len() * 8 - unused as usize)
+        let bits = bytes.len().saturating_mul(8);
+        Ok::<_, x509_cert::der::Error>(bits.saturating_sub(unused as usize))
     });
     bits.ok()
 }

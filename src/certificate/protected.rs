@@ -100,7 +100,7 @@ mod reading {
         pfx.windows(scrypt.len())
             .enumerate()
             .filter(|(_, part)| *part == scrypt)
-            .filter_map(|(at, _)| pfx.get(at + scrypt.len()..))
+            .filter_map(|(at, _)| pfx.get(at.saturating_add(scrypt.len())..))
             .filter_map(|behind| SliceReader::new(behind).ok()?.decode().ok())
             .any(|scrypt| !is_bearable(&scrypt))
     }

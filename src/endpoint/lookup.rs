@@ -95,9 +95,12 @@ impl<T> Remembered<T> {
             // Somebody is at it; the old one does meanwhile.
             (Err(_), Some(old)) => return Ok(Arc::clone(old)),
             // A task on a runtime that stands still holds its turn for ever.
-            (Err(_), None) => timeout(LIMIT + Duration::from_secs(1), self.turn.lock())
-                .await
-                .ok(),
+            (Err(_), None) => timeout(
+                LIMIT.saturating_add(Duration::from_secs(1)),
+                self.turn.lock(),
+            )
+            .await
+            .ok(),
         };
         // Another may have looked it up while this one waited for its turn.
         if let Some(outcome) = self.lock().outcome_since(ended) {

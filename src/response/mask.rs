@@ -23,7 +23,10 @@ pub(super) fn presentable(text: &str, proof: &Proof) -> String {
 fn masked(text: &str, own: &str) -> Option<String> {
     let encoded: String = url::form_urlencoded::byte_serialize(own.as_bytes()).collect();
     // Masked before it is cut, so that no head of it is left at the end.
-    let text: String = text.chars().take(LONGEST + encoded.len()).collect();
+    let text: String = text
+        .chars()
+        .take(LONGEST.saturating_add(encoded.len()))
+        .collect();
     let text = text.replace(own, MASK).replace(&encoded, MASK);
     let letters: String = own.chars().filter(char::is_ascii_alphanumeric).collect();
     let repeats = letters.len() >= SHORTEST && letters_of_encoded(&text).contains(&letters);
@@ -59,7 +62,7 @@ fn letters_of_encoded(text: &str) -> String {
             '&' => ahead
                 .find(';')
                 .filter(|length| *length <= 8)
-                .map(|at| at + 1),
+                .map(|at| at.saturating_add(1)),
             '\\' if ahead.starts_with('u') => Some(5.min(ahead.len())),
             '\\' => Some(1.min(ahead.len())),
             _ => None,
@@ -80,7 +83,9 @@ fn pieces(own: &str) -> impl Iterator<Item = &str> {
     let longest = runs().map(str::len).max().unwrap_or_default();
     let length = longest.clamp(SHORTEST, PIECE);
     runs()
-        .flat_map(move |run| (0..run.len()).filter_map(move |at| run.get(at..at + length)))
+        .flat_map(move |run| {
+            (0..run.len()).filter_map(move |at| run.get(at..at.saturating_add(length)))
+        })
         .filter(|piece| !piece.bytes().all(|byte| byte.is_ascii_lowercase()))
 }
 
