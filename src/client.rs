@@ -29,6 +29,11 @@ pub(crate) use services::Services;
 /// cheap to clone, and holds the cache and the connections. Every method takes `&self`. Calls that
 /// may go to the network need a tokio runtime with time and I/O enabled, such as
 /// `#[tokio::main]`'s; one without time panics, as tokio's own timers do.
+///
+/// A process that forks makes its client in the child, after `fork`: the parent's threads, its tokio
+/// runtime's among them, do not exist there, a lock that one of them held stays locked, and a
+/// connection in use by both would mix their requests. Programs started with `exec`, as by
+/// [`std::process::Command`], are not concerned.
 #[derive(Clone)]
 pub struct ConfidentialClient(Arc<Inner>);
 

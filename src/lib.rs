@@ -39,6 +39,10 @@
 //!   while the program runs. [`ConfidentialClient::from_env`] reads its path from the environment.
 //! - [`ClientAssertionProvider`]: neither; somebody else vouches for the application, as Kubernetes
 //!   does by a [`FederatedTokenFile`].
+//! - [`Authority`]: which identity provider, where it is not the worldwide cloud's tenant:
+//!   [`Authority::parse`] reads what people paste.
+//! - [`RetryPolicy`]: how often a token request is repeated, and how long it may take.
+//! - [`AdminConsent`]: what a customer's administrator brought back, for an ISV.
 //! - [`Error`]: says who must act, and whether time may cure it.
 //! - [`testing`]: an identity provider for tests, which needs no account.
 //!
@@ -58,21 +62,25 @@
 //! says so: one stops while a machine sleeps, the other is set by operators.
 //!
 //! A failure never removes a token that is still valid, and is remembered for a moment, so that a
-//! daemon in a loop does not storm an identity provider that is down: for as long as its
-//! `Retry-After` says, else from one second to about half a minute, or up to one minute for a
-//! refusal. After three tenants or scopes in a row got no answer, or a 5xx, the others wait too, and
-//! one request at a time tries whether the provider is back.
+//! daemon in a loop does not storm an identity provider that is down. A token request that got no
+//! answer, 408 or a 5xx is repeated first: three attempts within 30 seconds, unless [`RetryPolicy`]
+//! says otherwise. What failed then answers for as long as its `Retry-After` says, else from one
+//! second to about half a minute, or up to one minute for a refusal. After three tenants or scopes
+//! in a row got no answer, or a 5xx, the others wait too, and one request at a time tries whether
+//! the provider is back.
 //!
 //! # Logging
 //!
 //! Events go to [`tracing`](https://docs.rs/tracing). A failed token request is a `WARN`, `a token
 //! request failed`, with the whole chain of causes, the correlation id, `still_served` and
 //! `still_served_s`: whether there is a token that callers are served meanwhile, as when a renewal
-//! fails in the background, and for how many seconds more. Alarm on it: what begins with hundreds of
-//! seconds left ends in callers' errors. Two more `WARN`s say when the provider is taken to be down,
-//! and when a caller who asked for another token is served the one at hand. Requests and answers are
-//! `DEBUG`. [`ConfidentialClient::stats`] has the same in numbers. A certificate with less than 30 days left is a `WARN` once a day, a source
-//! without a credential that can be used one at every token request. No event carries a token, a secret, an assertion or a scope.
+//! fails in the background, and for how many seconds more. Alarm on it: what begins with hundreds
+//! of seconds left ends in callers' errors. Two more `WARN`s say when the provider is taken to be
+//! down, and when a caller who asked for another token is served the one at hand. An attempt that
+//! is repeated is an `INFO`, requests and answers are `DEBUG`. [`ConfidentialClient::stats`] has
+//! the same in numbers. A certificate with less than 30 days left is a `WARN` once a day, a source
+//! without a credential that can be used one at every token request. No event carries a token, a
+//! secret, an assertion or a scope.
 //!
 //! # What it does not do
 //!

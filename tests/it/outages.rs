@@ -102,6 +102,65 @@ async fn retry_after_is_heeded_whatever_the_body() {
     }
 }
 
+/// The wall clock is set by two hours, either way, while the provider is down and while a token is
+/// served: no wait gets longer by it, and no token is served beyond its end by either clock.
+#[tokio::test]
+async fn a_clock_that_is_set_neither_prolongs_a_wait_nor_a_token() {
+    let two_hours = Duration::from_secs(2 * 60 * 60);
+    let second = Duration::from_secs(1);
+    for forward in [true, false] {
+        let set = |clock: &ManualClock| match forward {
+            true => clock.advance_wall(two_hours),
+            false => clock.turn_wall_back(two_hours),
+        };
+        let clock = ManualClock::new();
+        let provider = Provider::open();
+        provider.fail("no route");
+        let client = provider.client_at(&clock);
+        let error = client.acquire_token_for_client(SCOPE).await.unwrap_err();
+        set(&clock);
+        let still = client.acquire_token_for_client(SCOPE).await;
+        assert_eq!(
+            still.is_ok(),
+            forward,
+            "the wait is over once either clock says so"
+        );
+        clock.advance(error.retry_after().unwrap());
+        client.acquire_token_for_client(SCOPE).await.unwrap();
+        assert_eq!(provider.requests(), 2);
+
+        // Good for an hour, by the clock it was issued at.
+        provider.fail("no route");
+        set(&clock);
+        let after = client.acquire_token_for_client(SCOPE).await;
+        assert_eq!(after.is_ok(), !forward, "two hours later it has ended");
+        provider.fail("no route");
+        clock.advance(Duration::from_secs(3599) + second);
+        let error = client.acquire_token_for_client(SCOPE).await.unwrap_err();
+        assert!(matches!(error, Error::Transport(_)), "{error:?}");
+    }
+}
+
+/// failures.md F6: the time limit of one caller is nobody else's.
+#[tokio::test(start_paused = true)]
+async fn a_callers_own_timeout_harms_no_other() {
+    let provider = Provider::gated();
+    let client = provider
+        .builder()
+        .retry(RetryPolicy::default())
+        .build()
+        .unwrap();
+    let mut patient = Box::pin(client.acquire_token_for_client(SCOPE));
+    for _ in 0..3 {
+        let second = Duration::from_secs(1);
+        let hasty = tokio::time::timeout(second, client.acquire_token_for_client(SCOPE));
+        assert!(hasty.await.is_err());
+    }
+    provider.release();
+    let token = (&mut patient).await.unwrap();
+    assert_eq!((token.secret(), provider.requests()), ("token-1", 1));
+}
+
 /// failures.md F2.
 #[tokio::test]
 async fn no_error_is_for_ever() {
