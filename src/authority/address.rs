@@ -21,14 +21,15 @@ pub(crate) fn checked(what: &str, text: &str) -> Result<Url, Error> {
     }
     // Before the parser folds them: nobody is to read another path than the one that is used.
     let path = text.split(['?', '#']).next().unwrap_or_default();
-    let hidden = path.to_ascii_lowercase();
-    if hidden.contains('\\')
-        || ["%2f", "%5c", "%2e"]
-            .iter()
-            .any(|code| hidden.contains(code))
-    {
+    let folded = path.to_ascii_lowercase();
+    let mut encoded = ["%2f", "%5c", "%2e"].iter();
+    let host_is_encoded = path
+        .split('/')
+        .nth(2)
+        .is_some_and(|host| host.contains('%'));
+    if path.contains('\\') || host_is_encoded || encoded.any(|code| folded.contains(code)) {
         return refused(
-            "it holds a backslash, or a slash or dot in percent-encoding; write it plainly",
+            "it holds a backslash, or a host, slash or dot in percent-encoding; write it plainly",
         );
     }
     if path.split('/').any(|segment| matches!(segment, "." | "..")) {

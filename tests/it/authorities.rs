@@ -366,6 +366,10 @@ fn what_cannot_be_used_is_refused_with_what_to_do() {
             "percent-encoding",
         ),
         (
+            Authority::parse("https://%6cogin.microsoftonline.com/contoso.com"),
+            "percent-encoding",
+        ),
+        (
             Authority::parse("https://login.microsoftonline.com/%2E%2e/contoso.com"),
             "percent-encoding",
         ),
@@ -556,5 +560,35 @@ async fn an_rsa_key_signs_by_what_the_kind_takes() {
             "{audience}"
         );
         assert_eq!(claims_of(&assertion)["aud"], audience);
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config {
+        failure_persistence: None,
+        ..Default::default()
+    })]
+
+    /// Whatever is pasted: no panic, and what is built is sent by https or stays on this machine.
+    #[test]
+    fn nothing_that_is_pasted_leads_into_the_clear(
+        pasted in "(https?|ftp)?(://)?[a-z.@:\\[\\]%\u{43e}]{0,12}(login\\.windows\\.net|127\\.0\\.0\\.1|fs\\.adfs|x\\.b2clogin\\.com|x\\.ciamlogin\\.com)?[/a-zA-Z0-9.%\\\\?#_: ]{0,30}"
+    ) {
+        let provider = Provider::open();
+        let Ok(client) = client(&provider, Authority::parse(&pasted)) else {
+            return Ok(());
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        // An OpenID provider's metadata is not there, and is asked for.
+        let _ = runtime.block_on(client.acquire_token_for_client(SCOPE));
+        for request in 0..provider.requests() {
+            let uri = provider.uri(request);
+            let is_safe = uri.starts_with("https://") || uri.starts_with("http://127.0.0.1");
+            proptest::prop_assert!(is_safe, "{pasted}: {uri}");
+            let host = uri.parse::<http::Uri>().unwrap().host().unwrap().to_lowercase();
+            let is_meant = pasted.to_lowercase().contains(host.trim_start_matches("xn--"));
+            let is_known = ["login.microsoftonline.com", "xn--"].iter().any(|known| host.contains(known));
+            proptest::prop_assert!(is_meant || is_known, "{pasted}: {uri}");
+        }
     }
 }
