@@ -14,6 +14,7 @@ use std::time::Instant;
 use confidential_client::testing::{Application, LocalAuthority};
 use confidential_client::{ConfidentialClient, Error, TokenRequest, TokenSource};
 use indicatif::{ProgressBar, ProgressStyle};
+use uuid::Uuid;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -64,6 +65,12 @@ async fn main() -> Result<()> {
     for (request, error) in &failed {
         let tenant = request.tenant_id().unwrap_or_default();
         println!("  {tenant:<24} {}", in_plain_words(error));
+        if is_not_installed(error) {
+            // Kept in the session of whoever is sent there, to be compared with what comes back.
+            let state = Uuid::new_v4().to_string();
+            let page = client.admin_consent_url(tenant, "https://isv.example/consented", state)?;
+            println!("  {:<24} send its administrator to {page}", "");
+        }
     }
 
     // The work of the daemon: it asks before every call, and no longer waits for a network.
@@ -103,6 +110,11 @@ fn register(local: &LocalAuthority, name: &str) {
         "customer-1500.example" => {}
         _ => local.register(name, application),
     }
+}
+
+/// Whether an administrator's consent would help: AADSTS700016, the application is not there.
+fn is_not_installed(error: &Error) -> bool {
+    matches!(error, Error::Server(refusal) if refusal.error_codes().contains(&700_016))
 }
 
 /// What to do about it, for those who look after the customers.

@@ -437,7 +437,7 @@ fn demands(request: &TokenRequest, key: &Key) -> Result<Demands, Error> {
     let rejected = request.rejected().map(AccessToken::issued);
     if rejected.is_some_and(|rejected| rejected.key() != key) {
         return Err(Error::config(
-            "the rejected token is for another tenant or scope than the request; give the one that this request brought",
+            "the rejected token is for another tenant, scope or parameter than the request; give the one that this request brought",
         ));
     }
     Ok(Demands::new(Special {

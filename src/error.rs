@@ -195,28 +195,20 @@ impl Error {
 
     /// The same error, after that many attempts.
     pub(crate) fn after_attempts(self, attempts: u32) -> Self {
-        let tell = |details: ErrorDetails| {
-            let mut failure = Failure::clone(&details.0);
-            failure.message = format!("{}, in {attempts} attempts", failure.message);
-            failure.into()
-        };
+        let tell = |message: &str| format!("{message}, in {attempts} attempts");
         match self {
-            Self::Transport(details) => Self::Transport(tell(details)),
-            Self::InvalidResponse(details) => Self::InvalidResponse(tell(details)),
+            Self::Transport(details) => Self::Transport(details.retold(tell)),
+            Self::InvalidResponse(details) => Self::InvalidResponse(details.retold(tell)),
             other => other,
         }
     }
 
     /// The same error, found in `what`.
     pub(crate) fn about(self, what: &str) -> Self {
-        let tell = |details: ErrorDetails| {
-            let mut failure = Failure::clone(&details.0);
-            failure.message = format!("the {what} cannot be used: {}", failure.message);
-            failure.into()
-        };
+        let tell = |message: &str| format!("the {what} cannot be used: {message}");
         match self {
-            Self::Config(details) => Self::Config(tell(details)),
-            Self::Credential(details) => Self::Credential(tell(details)),
+            Self::Config(details) => Self::Config(details.retold(tell)),
+            Self::Credential(details) => Self::Credential(details.retold(tell)),
             other => other,
         }
     }
@@ -244,6 +236,15 @@ impl Error {
 /// The accessors are on [`Error`].
 #[derive(Clone)]
 pub struct ErrorDetails(Arc<Failure>);
+
+impl ErrorDetails {
+    /// The same, in other words.
+    fn retold(&self, tell: impl FnOnce(&str) -> String) -> Self {
+        let mut failure = Failure::clone(&self.0);
+        failure.message = tell(&failure.message);
+        failure.into()
+    }
+}
 
 impl fmt::Display for ErrorDetails {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -11,7 +11,8 @@ pub struct CacheStats {
     /// last failure. All other calls were served from memory, and are not counted: counting would
     /// cost them more than all the rest.
     pub misses: u64,
-    /// Token requests, renewals included. A request that is repeated with another credential is one.
+    /// Token requests, renewals included. A request that is repeated, or with another credential, is
+    /// one.
     pub requests: u64,
     /// Token requests in the background, for a token that was still good.
     pub renewals: u64,

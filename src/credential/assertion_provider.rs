@@ -8,11 +8,11 @@ pub type ClientAssertionFuture<'a> =
 /// Where client assertions come from that are made elsewhere: by a workload's platform, a signing
 /// service, or another application that vouches for this one ([RFC 7523 section 2.2]).
 ///
-/// Asked for every token request, given ten seconds, and never cached here: what it returns must be
-/// good now. Closures
-/// that return a future are providers, and so are [`FederatedTokenFile`](crate::FederatedTokenFile) and
-/// [`TokenProvider`](crate::TokenProvider): the token of one application as the assertion of
-/// another, for the scope `api://AzureADTokenExchange/.default`.
+/// Asked for every attempt of a token request, given ten seconds, and never cached here: what it
+/// returns must be good now. Closures that return a future are providers, and so are
+/// [`FederatedTokenFile`](crate::FederatedTokenFile) and [`TokenProvider`](crate::TokenProvider):
+/// the token of one application as the assertion of another, for the scope
+/// `api://AzureADTokenExchange/.default`.
 ///
 /// ```
 /// use bytes::Bytes;

@@ -102,7 +102,10 @@ impl Provider {
             Error::InvalidResponse(failure.into())
         };
         if status != StatusCode::OK {
-            let why = format!("the answer is {}; is the issuer right?", status.as_u16());
+            let mut why = format!("the answer is {}", status.as_u16());
+            if !status.is_server_error() {
+                why.push_str("; is the issuer right?");
+            }
             return Err(invalid(&why));
         }
         if response.body().len() > LARGEST_BODY {

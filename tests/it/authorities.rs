@@ -228,14 +228,18 @@ async fn a_known_cloud_is_sent_to_by_one_name() {
         ("https://STS.windows.net/", PUBLIC),
         ("login.usgovcloudapi.net", US),
         ("login.chinacloudapi.cn", CHINA),
+        // Another server, as far as anybody knows, which is asked about first.
+        (
+            "login.windows.net:8443",
+            "https://login.windows.net:8443/contoso.com/oauth2/v2.0/token",
+        ),
     ] {
         let provider = Provider::open();
         let client = client(&provider, custom(host)).unwrap();
         client.acquire_token_for_client(SCOPE).await.unwrap();
-        assert_eq!(
-            (provider.uri(0).as_str(), provider.requests()),
-            (endpoint, 1)
-        );
+        let lookups = usize::from(host.ends_with(":8443"));
+        assert_eq!(provider.uri(lookups), endpoint);
+        assert_eq!(provider.requests(), lookups + 1);
     }
 }
 

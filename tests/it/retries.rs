@@ -9,7 +9,7 @@ use confidential_client::{
 use http::Response;
 
 use crate::support::{
-    CLIENT_ID, PEM, Provider, SCOPE, SECRET, TENANT, claims_of, let_others_run, scope,
+    CLIENT_ID, PEM, Provider, SCOPE, SECRET, claims_of, in_memory, let_others_run, scope,
 };
 
 fn answer(provider: &Provider, status: u16, retry_after: Option<u64>) {
@@ -84,10 +84,9 @@ async fn each_attempt_has_an_assertion_of_its_own() {
     let provider = Provider::open();
     provider.fail("connection reset");
     answer(&provider, 500, None);
-    let client = ConfidentialClient::builder(CLIENT_ID)
-        .tenant(TENANT)
+    let client = in_memory(&provider)
         .certificate(Certificate::from_pem(&*PEM).unwrap())
-        .transport(provider.transport())
+        .retry(RetryPolicy::default())
         .build()
         .unwrap();
     client.acquire_token_for_client(SCOPE).await.unwrap();
