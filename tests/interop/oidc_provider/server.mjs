@@ -1,0 +1,145 @@
+// Serves npm's oidc-provider over TLS, as two issuers that have nothing in common but the port.
+//
+// Usage: node server.mjs FOLDER. Certificates go into the folder. When it is ready it prints one
+// line of JSON, which tests/it/oidc_provider.rs reads, and it ends when its standard input does.
+
+import { execFileSync } from 'node:child_process';
+import { X509Certificate, generateKeyPairSync } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { createServer } from 'node:https';
+import { join, resolve } from 'node:path';
+
+import { Provider, errors } from 'oidc-provider';
+
+const RESOURCES = {
+    'https://orders.example': 'orders.read orders.write',
+    'https://invoices.example': 'invoices.read',
+};
+
+// What each says it supports, its application's secret, and who may sign with what.
+const TENANTS = {
+    one: {
+        authentication: 'client_secret_post',
+        secret: 'plain-s3cret',
+        algorithms: ['PS256', 'RS256', 'ES256'],
+    },
+    two: {
+        authentication: 'client_secret_basic',
+        // Each of these changes, or is lost, where an encoding is forgotten (RFC 6749 appendix B).
+        secret: 's3cret:+%/ &=?#"\\~%3A',
+        algorithms: ['RS256', 'ES256'],
+    },
+};
+
+process.stdin.on('end', () => process.exit()).resume();
+
+const folder = resolve(process.argv[2]);
+execFileSync('bash', [join(import.meta.dirname, 'certificates.sh'), folder]);
+const file = (name) => readFileSync(join(folder, name));
+
+const seen = [];
+const answers = new Map();
+const tls = { cert: file('server.pem'), key: file('server.key') };
+const server = createServer(tls, (request, response) => {
+    const [, tenant] = request.url.split('/');
+    if (request.url === '/requests') {
+        response.end(JSON.stringify(seen));
+    } else if (answers.has(tenant)) {
+        // So oidc-provider knows where it is mounted.
+        request.originalUrl = request.url;
+        request.url = request.url.slice(`/${tenant}`.length);
+        answers.get(tenant)(request, response);
+    } else {
+        response.writeHead(404).end();
+    }
+});
+await new Promise((ready) => server.listen(0, '127.0.0.1', ready));
+const base = `https://127.0.0.1:${server.address().port}`;
+
+const description = { ca: join(folder, 'ca.pem'), requests: `${base}/requests` };
+for (const [name, { authentication, secret, algorithms }] of Object.entries(TENANTS)) {
+    const issuer = `${base}/${name}`;
+    const client_id = `daemon: ${name}+1`;
+    const signers = algorithms.map((algorithm) => ({
+        algorithm,
+        client_id: algorithm.toLowerCase(),
+        pem: join(folder, name, `${algorithm}.pem`),
+    }));
+    const provider = new Provider(issuer, {
+        clientAuthMethods: [authentication, 'private_key_jwt'],
+        enabledJWA: { clientAuthSigningAlgValues: algorithms },
+        clients: [
+            application(client_id, {
+                token_endpoint_auth_method: authentication,
+                client_secret: secret,
+            }),
+            ...signers.map((signer) => application(signer.client_id, {
+                token_endpoint_auth_method: 'private_key_jwt',
+                token_endpoint_auth_signing_alg: signer.algorithm,
+                jwks: { keys: [publicKey(signer.pem)] },
+            })),
+        ],
+        jwks: { keys: [signingKey(name)] },
+        responseTypes: [],
+        features: {
+            clientCredentials: { enabled: true },
+            devInteractions: { enabled: false },
+            resourceIndicators: {
+                enabled: true,
+                defaultResource: () => undefined,
+                getResourceServerInfo(_context, resource) {
+                    if (!(resource in RESOURCES)) {
+                        throw new errors.InvalidTarget();
+                    }
+                    return {
+                        audience: resource,
+                        scope: RESOURCES[resource],
+                        accessTokenFormat: 'jwt',
+                        accessTokenTTL: 600,
+                    };
+                },
+            },
+        },
+    });
+    provider.use(record);
+    provider.on('grant.error', ({ state }, error) => {
+        state.refused = error.error_detail ?? error.error_description;
+    });
+    answers.set(name, provider.callback());
+    description[name] = { issuer, client_id, secret, signers };
+}
+console.log(JSON.stringify(description));
+
+function application(client_id, credential) {
+    return {
+        client_id,
+        grant_types: ['client_credentials'],
+        redirect_uris: [],
+        response_types: [],
+        ...credential,
+    };
+}
+
+function publicKey(pem) {
+    return new X509Certificate(readFileSync(pem)).publicKey.export({ format: 'jwk' });
+}
+
+function signingKey(kid) {
+    const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
+    return { ...privateKey.export({ format: 'jwk' }), kid, alg: 'RS256', use: 'sig' };
+}
+
+// How a client proved its identity, by its User-Agent, and why that was not taken: oidc-provider
+// tells the client no more than "client authentication failed".
+async function record(context, next) {
+    await next();
+    const { req, headers, oidc, state } = context;
+    seen.push({
+        user_agent: headers['user-agent'],
+        url: base + req.originalUrl,
+        status: context.status,
+        authorization: headers.authorization?.split(' ')[0],
+        form: Object.keys(oidc?.body ?? {}),
+        refused: state.refused,
+    });
+}
