@@ -27,6 +27,7 @@ mod local_authority;
 mod log;
 mod logs;
 mod machine;
+mod oidc_provider;
 mod openid_provider;
 mod outages;
 mod properties;
