@@ -237,7 +237,7 @@ async fn a_request_that_cannot_be_meant_is_refused_and_loses_nothing() {
         (request().claims("eyJhIjoxfQ=="), "decode them first"),
         (
             request().tenant("fabrikam.com").rejected_token(&token),
-            "the rejected token is for another tenant or scope",
+            "the rejected token is for another tenant, scope or parameter",
         ),
     ] {
         let error = client.acquire_token_for_client(request).await.unwrap_err();
