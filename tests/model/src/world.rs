@@ -353,7 +353,7 @@ fn typed(key: &str) -> Key {
         tenant: key.into(),
         scopes: ScopeSet::default(),
         kind: Kind::Application,
-            parameters: Parameters::default(),
+        parameters: Parameters::default(),
     }
 }
 
