@@ -54,6 +54,59 @@ async fn it_takes_any_scope_or_none() {
     assert!(error.to_string().contains("no scope may hold"), "{error}");
 }
 
+/// They say what the token is for, so each set of them has a token of its own.
+#[tokio::test]
+async fn extra_parameters_go_out_and_are_part_of_the_key() {
+    let provider = Provider::open();
+    let client = builder(&provider, authority())
+        .client_secret(SECRET)
+        .build()
+        .unwrap();
+    let plain = TokenRequest::new("a");
+    let orders = plain
+        .clone()
+        .form_parameter("resource", "https://orders &c");
+    let both = orders
+        .clone()
+        .form_parameter("resource", "https://invoices");
+    let queried = plain.clone().query_parameter("audience", "x y&z");
+    let requests = [plain, orders, both, queried];
+    for request in requests.iter().chain(&requests) {
+        client.acquire_token_for_client(request).await.unwrap();
+    }
+    assert_eq!(provider.requests(), 4, "each once");
+    let tail = |request: usize| {
+        let body = provider.body(request);
+        body.split_once("client_credentials").unwrap().1.to_owned()
+    };
+    assert_eq!(tail(0), "");
+    assert_eq!(tail(1), "&resource=https%3A%2F%2Forders+%26c");
+    assert_eq!(
+        tail(2),
+        "&resource=https%3A%2F%2Forders+%26c&resource=https%3A%2F%2Finvoices"
+    );
+    assert_eq!(
+        (tail(3).as_str(), provider.uri(2).as_str()),
+        ("", TOKEN_ENDPOINT)
+    );
+    assert_eq!(
+        provider.uri(3),
+        format!("{TOKEN_ENDPOINT}&audience=x+y%26z")
+    );
+
+    let grant = TokenRequest::new("a").form_parameter("grant_type", "password");
+    let error = client.acquire_token_for_client(grant).await.unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("'grant_type' is the library's own"),
+        "{error}"
+    );
+    let provider_of_it = TokenRequest::new("a").query_parameter("", "x");
+    let error = client.token_provider(provider_of_it).unwrap_err();
+    assert!(error.to_string().contains("has no name"), "{error}");
+}
+
 /// Its endpoint may be an attacker's choice, so an assertion is for its issuer.
 #[tokio::test]
 async fn an_assertion_is_for_the_issuer_unless_another_audience_is_named() {

@@ -120,6 +120,10 @@ async fn the_deadline_is_for_all_attempts_together() {
     assert_eq!(provider.requests(), 3, "4 s, 4 s and 2 s");
     for error in [one.unwrap_err(), other.unwrap_err()] {
         assert!(matches!(error, Error::Transport(_)), "{error:?}");
+        assert!(
+            error.to_string().contains("within 2.0s, in 3 attempts"),
+            "{error}"
+        );
     }
     // No wait that would end too late is begun.
     let provider = Provider::open();
