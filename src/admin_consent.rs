@@ -56,9 +56,12 @@ impl AdminConsent {
     pub fn parse(redirected: impl AsRef<str>, state: impl AsRef<str>) -> Result<Self, Error> {
         let (redirected, state) = (redirected.as_ref(), state.as_ref());
         check_state(state)?;
-        let query = redirected
-            .split_once('?')
-            .map_or(redirected, |(_, query)| query);
+        // A query alone may hold a question mark of its own.
+        let is_alone = !redirected.contains("://") && !redirected.starts_with(['/', '?']);
+        let query = match redirected.split_once('?') {
+            Some((_, query)) if !is_alone => query,
+            _ => redirected,
+        };
         let query = query.split('#').next().unwrap_or_default();
         if one(query, "state")?.as_deref() != Some(state) {
             return Err(unreadable(
@@ -81,9 +84,12 @@ impl AdminConsent {
                 "it has neither 'admin_consent=True' nor an 'error'",
             ));
         }
-        match one(query, "tenant")?.map(|tenant| (Tenant::parse(&tenant).is_ok(), tenant)) {
-            Some((true, tenant_id)) => Ok(Self::Granted { tenant_id }),
-            Some((false, _)) | None => Err(unreadable("it names no tenant")),
+        let is_one = |tenant: &String| {
+            Tenant::parse(tenant).is_ok_and(|tenant| tenant.check_for_application().is_ok())
+        };
+        match one(query, "tenant")?.filter(is_one) {
+            Some(tenant_id) => Ok(Self::Granted { tenant_id }),
+            None => Err(unreadable("it names no tenant")),
         }
     }
 }
@@ -116,9 +122,13 @@ fn check_state(state: &str) -> Result<(), Error> {
 fn check_redirect_uri(redirect_uri: &str) -> Result<(), Error> {
     let refused = |why: &str| {
         Err(Error::config(format!(
-            "the redirect URI {redirect_uri:?} cannot be used: {why}; use one of the registration's"
+            "the redirect URI {:?} cannot be used: {why}; use one of the registration's",
+            redirect_uri.split('?').next().unwrap_or_default()
         )))
     };
+    if redirect_uri.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return refused("it holds white space or a line break");
+    }
     let url = match Url::parse(redirect_uri) {
         Ok(url) => url,
         Err(error) => return refused(&error.to_string()),

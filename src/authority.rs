@@ -174,8 +174,10 @@ impl Authority {
         })
     }
 
-    /// Reads a URL as people paste it: the authority itself, its token endpoint or its metadata,
-    /// of any kind above, with or without `https://`, `/v2.0` and a slash at the end.
+    /// Reads a URL as people paste it: the authority itself, one of its endpoints or its metadata, with
+    /// or without `https://`, `/v2.0` and a slash at the end; of an OpenID provider the issuer or
+    /// the metadata. A known cloud without a tenant is completed by
+    /// [`tenant`](crate::ConfidentialClientBuilder::tenant).
     ///
     /// A host that is no known cloud's, `*.ciamlogin.com` or `*.b2clogin.com` is taken for a custom
     /// host of Entra where the path looks like it, as in `/{GUID or domain}/v2.0`, and for an OpenID
@@ -238,13 +240,17 @@ impl Authority {
     }
 
     /// The tenant of requests that name none, where there are tenants.
-    pub(crate) fn tenant(&self) -> Option<&str> {
-        match &self.kind {
+    pub(crate) fn tenant_mut(&mut self) -> Option<&mut String> {
+        match &mut self.kind {
             Kind::Entra { tenant, .. } | Kind::ExternalId { tenant, .. } => Some(tenant),
             Kind::B2c { .. } | Kind::Adfs { .. } | Kind::Oidc { .. } | Kind::Unreadable { .. } => {
                 None
             }
         }
+    }
+
+    pub(crate) fn is_unreadable(&self) -> bool {
+        matches!(self.kind, Kind::Unreadable { .. })
     }
 
     pub(crate) fn rules(&self) -> Rules {

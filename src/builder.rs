@@ -198,9 +198,11 @@ impl ConfidentialClientBuilder {
             ));
         }
         let given = one_credential(self.credentials)?;
-        let credential = CredentialHolder::new(given, endpoints.rules(), self.clock.now().wall)?;
-        check_auth_method(self.auth_method, credential.is_secret())?;
         self.retry.check()?;
+        let now = self.clock.now().wall;
+        let credential =
+            CredentialHolder::new(given, endpoints.rules(), self.retry.step_limit(), now)?;
+        check_auth_method(self.auth_method, credential.is_secret())?;
         if self.attempt_timeout.is_zero() || self.connect_timeout.is_some_and(|it| it.is_zero()) {
             return Err(Error::config(
                 "in no time nothing can be asked; give attempt_timeout(..) and connect_timeout(..) some, or leave them out",
@@ -264,7 +266,14 @@ fn authority(tenant: Option<String>, authority: Option<Authority>) -> Result<Aut
             "no tenant; call tenant(..) with the directory's id or domain, or authority(..)",
         )),
         (Some(tenant), None) => Ok(Authority::entra(Cloud::Public, tenant)),
-        (Some(tenant), Some(authority)) => match authority.tenant() {
+        // Which says itself why it cannot be used.
+        (Some(_), Some(authority)) if authority.is_unreadable() => Ok(authority),
+        (Some(tenant), Some(mut authority)) => match authority.tenant_mut() {
+            // A cloud was pasted, and its tenant is said here.
+            Some(named) if named.is_empty() => {
+                *named = tenant;
+                Ok(authority)
+            }
             Some(named) if tenant.eq_ignore_ascii_case(named) => Ok(authority),
             Some(named) => Err(Error::config(format!(
                 "two tenants, {tenant:?} by tenant(..) and {named:?} by authority(..); name one"

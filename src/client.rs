@@ -1,6 +1,5 @@
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
@@ -14,13 +13,14 @@ use crate::certificate::Certificate;
 use crate::error::{Error, Failure};
 use crate::provider::TokenProvider;
 use crate::request::TokenRequest;
+use crate::time;
 use crate::token::{AccessToken, Issued, Key, Kind, TokenSource};
 use crate::warm_up::WarmUp;
 
 mod services;
 
-use services::Errand;
 pub(crate) use services::Services;
+use services::{Errand, WaitsFor};
 
 /// A confidential client: an application that can keep a credential, and proves its identity with
 /// it to get access tokens.
@@ -169,7 +169,7 @@ impl ConfidentialClient {
     /// Each request is served as by [`acquire_token_for_client`](Self::acquire_token_for_client):
     /// from memory where there is a good token, and with one token request for all that ask for
     /// the same. One that is wrong or refused is an outcome like any other, and the rest go on.
-    /// None is tried again. While the identity provider is down, those whose turn comes fail at once
+    /// None is tried again beyond what [`RetryPolicy`](crate::RetryPolicy) says. While the identity provider is down, those whose turn comes fail at once
     /// without a request of their own: a daemon that finds the first to be
     /// [transient](crate::Error::is_transient) failures may drop the [`WarmUp`] and ask for what is
     /// missing when it is needed.
@@ -283,10 +283,13 @@ impl ConfidentialClient {
     }
 
     /// Forgets every token and every failure, `Retry-After` included: the next call for each asks
-    /// the identity provider. Tokens that were handed out stay good. A request under way goes on,
+    /// the identity provider, and what was looked up about the authority is looked up again. Tokens
+    /// that were handed out stay good. A request under way goes on,
     /// and what it brings is kept.
     pub fn clear(&self) {
         self.0.cache.clear();
+        let services = &self.0.services;
+        services.endpoints.expire(&services.clock);
     }
 
     /// What the client has done since it was made, for a dashboard. Does no I/O.
@@ -382,7 +385,7 @@ impl ConfidentialClient {
             scopes: Arc::clone(call.request.requested_scopes().wire()),
             claims: demands.claims().cloned(),
             correlation_id: call.correlation_id.unwrap_or_else(Uuid::new_v4).to_string(),
-            waits_for_answer: AtomicBool::new(false),
+            progress: Mutex::default(),
         };
         async move {
             match timeout_at(deadline, services.request_token(&errand, deadline)).await {
@@ -457,14 +460,26 @@ fn hand_out(issued: Arc<Issued>, slot: &Slot, source: TokenSource) -> Result<Acc
 }
 
 fn too_late(errand: &Errand, limit: Duration) -> Error {
-    let id = &errand.correlation_id;
-    if errand.waits_for_answer.load(Ordering::Relaxed) {
-        let message = format!("no answer from the identity provider within {limit:?}");
-        return Error::Transport(Failure::new(message).correlation_id(id).into());
+    let limit = time::shown(limit);
+    let progress = errand.progress();
+    if let Some((error, attempts)) = &progress.failed {
+        return error.clone().after_attempts(*attempts);
     }
-    let message = format!(
-        "the credential was not ready within {limit:?}: is every blocking thread of the tokio runtime busy?"
-    );
-    let failure = Failure::new(message).correlation_id(id);
-    Error::Credential(failure.made_elsewhere().into())
+    let known_by = |message: String| Failure::new(message).correlation_id(&errand.correlation_id);
+    match progress.waits_for {
+        WaitsFor::Answer => {
+            let message = format!("no answer from the token endpoint within {limit}");
+            Error::Transport(known_by(message).into())
+        }
+        WaitsFor::Authority => {
+            let message = format!("the authority could not be looked up within {limit}");
+            Error::Transport(known_by(message).asked_nothing().into())
+        }
+        WaitsFor::Credential => {
+            let message = format!(
+                "the credential was not ready within {limit}: did its source or signer take too long, or is every blocking thread of the tokio runtime busy?"
+            );
+            Error::Credential(known_by(message).made_elsewhere().into())
+        }
+    }
 }

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use uuid::Uuid;
 
@@ -35,16 +35,24 @@ pub(crate) enum Given {
 pub(crate) struct CredentialHolder {
     given: Given,
     rules: Rules,
+    /// For a source to answer.
+    limit: Duration,
     /// The days that were left when the log last warned of a certificate's end.
     days_warned_of: AtomicI64,
 }
 
 impl CredentialHolder {
     /// Checks what can be known before the network and without I/O.
-    pub(crate) fn new(given: Given, rules: Rules, now: SystemTime) -> Result<Self, Error> {
+    pub(crate) fn new(
+        given: Given,
+        rules: Rules,
+        limit: Duration,
+        now: SystemTime,
+    ) -> Result<Self, Error> {
         let holder = Self {
             given,
             rules,
+            limit,
             days_warned_of: AtomicI64::new(WARNED_OF_NONE),
         };
         match &holder.given {
@@ -73,11 +81,11 @@ impl CredentialHolder {
             Given::Assertion(provider) => Credential::Assertion(Arc::clone(provider)),
             Given::SecretSource(source) => {
                 let welcome = |secret: &Secret| self.warn_of_an_id(secret);
-                Credential::Secret(source.current(check_secret, welcome).await?)
+                Credential::Secret(source.current(self.limit, check_secret, welcome).await?)
             }
             Given::CertificateSource(source) => {
                 let check = |certificate: &Certificate| self.check_certificate(certificate, now);
-                Credential::Certificate(source.current(check, |_| {}).await?)
+                Credential::Certificate(source.current(self.limit, check, |_| {}).await?)
             }
         };
         if let Credential::Certificate(certificate) = &credential {

@@ -7,10 +7,12 @@ use url::Url;
 use crate::authority::address::{checked_host, is_loopback};
 use crate::authority::{Authority, Kind, Rules, Tenant, preferred};
 use crate::error::Error;
+use crate::time::TimeSource;
 
 mod instance;
 mod lookup;
 mod metadata;
+mod remembered;
 
 use instance::Instance;
 pub(crate) use lookup::Lookup;
@@ -61,6 +63,12 @@ impl Endpoints {
         let place = match &authority.kind {
             Kind::Entra { cloud, tenant } => {
                 let given = checked_host(AUTHORITY, &cloud.base())?;
+                if tenant.is_empty() {
+                    return Err(Error::config(format!(
+                        "the authority '{}' names no tenant; add the directory's id or domain, as in 'https://login.microsoftonline.com/contoso.onmicrosoft.com', or call tenant(..)",
+                        given.as_str().trim_end_matches('/')
+                    )));
+                }
                 let own = Tenant::parse(tenant)?;
                 let (base, is_known) = folded(given);
                 let trusted =
@@ -142,6 +150,30 @@ impl Endpoints {
             }
             Place::Fixed { token, .. } => Ok(TokenEndpoint::known(token.clone(), self.rules)),
             Place::Provider(provider) => provider.token_endpoint(lookup).await,
+        }
+    }
+
+    /// Looks up again what was looked up, before it is used.
+    pub(crate) fn expire(&self, clock: &TimeSource) {
+        match &self.place {
+            Place::Tenants { instance, .. } => {
+                if let Some(instance) = instance {
+                    instance.expire(clock);
+                }
+            }
+            Place::Fixed { .. } => {}
+            Place::Provider(provider) => provider.expire(clock),
+        }
+    }
+
+    /// Learns that a token request failed: a provider may have moved its endpoint.
+    pub(crate) fn doubt(&self, error: &Error, clock: &TimeSource) {
+        let speaks_against = match error.status() {
+            None => matches!(error, Error::Transport(_) | Error::Config(_)),
+            Some(status) => status.is_redirection() || [404, 405, 410].contains(&status.as_u16()),
+        };
+        if let (Place::Provider(provider), true) = (&self.place, speaks_against) {
+            provider.doubt(clock);
         }
     }
 

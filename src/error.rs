@@ -195,8 +195,9 @@ impl Error {
 
     /// The same error, after that many attempts.
     pub(crate) fn after_attempts(self, attempts: u32) -> Self {
-        let tell = |message: &str| format!("{message}, in {attempts} attempts");
+        let tell = |message: &str| format!("{message} ({attempts} attempts)");
         match self {
+            Self::Throttled(details) => Self::Throttled(details.retold(tell)),
             Self::Transport(details) => Self::Transport(details.retold(tell)),
             Self::InvalidResponse(details) => Self::InvalidResponse(details.retold(tell)),
             other => other,
@@ -354,7 +355,7 @@ impl Failure {
 /// A status that time may cure ([RFC 9110 section 15], RFC 6585 section 4).
 ///
 /// [RFC 9110 section 15]: https://www.rfc-editor.org/rfc/rfc9110#section-15
-fn transient_status(status: StatusCode) -> bool {
+pub(crate) fn transient_status(status: StatusCode) -> bool {
     status.is_server_error()
         || status == StatusCode::REQUEST_TIMEOUT
         || status == StatusCode::TOO_MANY_REQUESTS

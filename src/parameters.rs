@@ -44,7 +44,7 @@ impl Parameters {
             if name.is_empty() {
                 return Err(Error::config("an extra parameter has no name; give it one"));
             }
-            if OURS.contains(&&**name) {
+            if OURS.iter().any(|ours| ours.eq_ignore_ascii_case(name)) {
                 return Err(Error::config(format!(
                     "the parameter '{name}' is the library's own to send; leave it out, and say it with the builder or the request"
                 )));
@@ -126,7 +126,7 @@ mod tests {
         for (name, text) in [
             ("", "no name"),
             ("scope", "own to send"),
-            ("grant_type", "own to send"),
+            ("Grant_Type", "own to send"),
         ] {
             let error = parameters(&[(Place::Query, name, "x")])
                 .check()

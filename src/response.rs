@@ -17,7 +17,7 @@ mod mask;
 mod refusal;
 
 use mask::excerpt;
-pub(crate) use refusal::retry_after;
+pub(crate) use refusal::{is_throttled, redirected_to, retry_after};
 use refusal::{oauth_error, refusal};
 
 /// What a token response is read against: the request it answers.

@@ -1,5 +1,5 @@
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use http::StatusCode;
 
@@ -7,15 +7,16 @@ use crate::error::Error;
 
 /// How often a token request is repeated, and how long all attempts may take together.
 ///
-/// Repeated is what a moment may cure: no answer or none in time, 408, 5xx, and 429 where its
-/// `Retry-After` is no longer than [`max_delay`](Self::max_delay). No other 4xx ever is, nor a request
-/// that failed before it went out. Before each repeat the client waits for a random time between
+/// Repeated is what a moment may cure: no connection, no answer or none in time, 408, 5xx, and 429
+/// where its `Retry-After` is no longer than [`max_delay`](Self::max_delay). No other 4xx ever is, nor
+/// what failed without the network. Before each repeat the client waits for a random time between
 /// nothing and a bound, which doubles from [`base_delay`](Self::base_delay) to `max_delay`; where
-/// the provider sent a `Retry-After`, for that time at least, and not at all if it is longer than
-/// `max_delay`. Each attempt proves the client's identity anew.
+/// the provider sent a `Retry-After`, for that time at least, and if that is longer than
+/// `max_delay`, there is no repeat. Each attempt proves the client's identity anew. Where the
+/// credential was refused and its source has another, the attempts with that are counted anew.
 ///
 /// While many requests fail, few are repeated: a client makes 20 repeats, and one more for each
-/// request that succeeds.
+/// request that succeeds and for each ten seconds.
 ///
 /// ```
 /// use std::time::Duration;
@@ -70,7 +71,9 @@ impl RetryPolicy {
     /// Ends a token request after this time, with its look-ups, all its attempts and the waits
     /// between them; 30 seconds unless set, and ten minutes at most.
     ///
-    /// It bounds how long a call waits for a request that goes out, whether repeated or not.
+    /// Of that, a look-up, a credential source, a signer and an assertion provider have a third each,
+    /// and ten seconds at most. A call waits for one request, and for a second only where the first
+    /// was lost with its tokio runtime or was for other [claims](crate::TokenRequest::claims).
     #[must_use]
     pub fn with_deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
@@ -112,6 +115,11 @@ impl RetryPolicy {
         Ok(())
     }
 
+    /// What one step of a token request may take that is not an attempt's own.
+    pub(crate) fn step_limit(&self) -> Duration {
+        LONGEST_STEP.min(self.deadline / 3)
+    }
+
     /// How long to wait before another attempt, after `attempt` of them of which the last brought
     /// `error`; `None` if there is to be none. `jitter` is from 0 to 1.
     pub(crate) fn delay(&self, attempt: u32, error: &Error, jitter: f64) -> Option<Duration> {
@@ -119,13 +127,13 @@ impl RetryPolicy {
             return None;
         }
         let doublings = attempt.saturating_sub(1);
-        let bound = self
-            .base_delay
-            .saturating_mul(2_u32.saturating_pow(doublings));
-        let wait = bound.min(self.max_delay).mul_f64(jitter.clamp(0.0, 1.0));
+        let factor = 2_u32.saturating_pow(doublings);
+        let longest = self.max_delay.min(self.deadline);
+        let bound = self.base_delay.saturating_mul(factor).min(longest);
+        let wait = bound.mul_f64(jitter.clamp(0.0, 1.0));
         match error.retry_after() {
-            Some(asked) if asked > self.max_delay => None,
-            Some(asked) => Some(asked.saturating_add(wait.min(self.base_delay))),
+            Some(asked) if asked > longest => None,
+            Some(asked) => Some(asked.saturating_add(wait).min(longest)),
             None => Some(wait),
         }
     }
@@ -154,34 +162,56 @@ fn may_pass(error: &Error) -> bool {
 
 /// What a client's repeats are paid from, so that an outage does not multiply its requests.
 #[derive(Debug)]
-pub(crate) struct Budget(AtomicU32);
+pub(crate) struct Budget(Mutex<Purse>);
+
+#[derive(Debug)]
+struct Purse {
+    left: u32,
+    /// Up to when it was filled for the time that passed.
+    filled: Option<Instant>,
+}
 
 impl Budget {
     /// Whether one more may be made.
-    pub(crate) fn take(&self) -> bool {
-        let less = |left: u32| left.checked_sub(1);
-        self.0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
-            .is_ok()
+    pub(crate) fn take(&self, now: Instant) -> bool {
+        let mut purse = self.lock();
+        let filled = *purse.filled.get_or_insert(now);
+        let passed = now.saturating_duration_since(filled).as_secs() / ONE_MORE_AFTER.as_secs();
+        if passed > 0 {
+            let earned = u32::try_from(passed).unwrap_or(u32::MAX);
+            purse.left = purse.left.saturating_add(earned).min(REPEATS);
+            purse.filled = Some(now);
+        }
+        let left = purse.left.checked_sub(1);
+        purse.left = left.unwrap_or_default();
+        left.is_some()
     }
 
     /// A request succeeded.
     pub(crate) fn earn(&self) {
-        let more = |left: u32| (left < REPEATS).then(|| left.saturating_add(1));
-        let _ = self
-            .0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        let mut purse = self.lock();
+        purse.left = purse.left.saturating_add(1).min(REPEATS);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Purse> {
+        // Nothing panics while it is held; were it so, every field is still whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Default for Budget {
     fn default() -> Self {
-        Self(AtomicU32::new(REPEATS))
+        Self(Mutex::new(Purse {
+            left: REPEATS,
+            filled: None,
+        }))
     }
 }
 
 const REPEATS: u32 = 20;
+const ONE_MORE_AFTER: Duration = Duration::from_secs(10);
 const LONGEST_DEADLINE: Duration = Duration::from_secs(10 * 60);
+const LONGEST_STEP: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
@@ -224,6 +254,12 @@ mod tests {
                 answered(500, None),
                 1,
                 Some(Duration::from_millis(250)),
+            ),
+            (
+                "503, told to wait as long as it goes",
+                answered(503, Some(5)),
+                1,
+                Some(Duration::from_secs(5)),
             ),
             (
                 "503, told to wait for a moment",
@@ -270,15 +306,23 @@ mod tests {
         assert_eq!(bounds, [500, 1000, 4000, 5000, 5000, 5000]);
         let longest = policy.with_base_delay(Duration::MAX);
         assert_eq!(longest.delay(9, &error, 1.0), Some(Duration::from_secs(5)));
+        let endless = longest.with_max_delay(Duration::MAX);
+        let deadline = Some(Duration::from_secs(30));
+        assert_eq!(endless.delay(9, &error, 1.0), deadline);
     }
 
     #[test]
-    fn repeats_are_paid_for_by_success() {
+    fn repeats_are_paid_for_by_success_and_by_time() {
         let budget = Budget::default();
+        let now = Instant::now();
         budget.earn();
-        let spent = (0..100).filter(|_| budget.take()).count();
+        let spent = (0..100).filter(|_| budget.take(now)).count();
         assert_eq!(spent, 20, "no more than it began with");
         budget.earn();
-        assert!(budget.take() && !budget.take());
+        assert!(budget.take(now) && !budget.take(now));
+        assert!(!budget.take(now + Duration::from_secs(9)));
+        let later = now + Duration::from_secs(25);
+        let spent = (0..100).filter(|_| budget.take(later)).count();
+        assert_eq!(spent, 2, "one for each ten seconds");
     }
 }

@@ -99,6 +99,14 @@ impl fmt::Debug for TimeSource {
     }
 }
 
+/// A time limit, in the words of a message.
+pub(crate) fn shown(limit: Duration) -> String {
+    match limit.subsec_millis() {
+        0 => format!("{} s", limit.as_secs()),
+        _ => format!("{:.1} s", limit.as_secs_f64()),
+    }
+}
+
 /// A share from 0 to 1, drawn at random, to move a moment in time so that many clients do not act
 /// in step.
 pub(crate) fn jitter() -> f64 {

@@ -9,7 +9,8 @@ use crate::error::Error;
 ///
 /// [`Error::Config`], which shows neither a user name or password nor a query.
 pub(crate) fn checked(what: &str, text: &str) -> Result<Url, Error> {
-    if text.contains('@') {
+    let folded = text.to_ascii_lowercase();
+    if text.contains('@') || folded.contains("%40") {
         // The text is not repeated: it may hold a password.
         return Err(Error::config(format!(
             "{what} cannot be used: it holds an '@', as of a user name or password; leave that out"
@@ -21,15 +22,10 @@ pub(crate) fn checked(what: &str, text: &str) -> Result<Url, Error> {
     }
     // Before the parser folds them: nobody is to read another path than the one that is used.
     let path = text.split(['?', '#']).next().unwrap_or_default();
-    let folded = path.to_ascii_lowercase();
-    let mut encoded = ["%2f", "%5c", "%2e"].iter();
-    let host_is_encoded = path
-        .split('/')
-        .nth(2)
-        .is_some_and(|host| host.contains('%'));
-    if path.contains('\\') || host_is_encoded || encoded.any(|code| folded.contains(code)) {
+    let mut hidden = ["%2f", "%5c", "%2e"].iter();
+    if path.contains('\\') || hidden.any(|code| path.to_ascii_lowercase().contains(code)) {
         return refused(
-            "it holds a backslash, or a host, slash or dot in percent-encoding; write it plainly",
+            "it holds a backslash, or a slash or dot in percent-encoding; write it plainly",
         );
     }
     if path.split('/').any(|segment| matches!(segment, "." | "..")) {
@@ -46,11 +42,17 @@ pub(crate) fn checked(what: &str, text: &str) -> Result<Url, Error> {
     if host.ends_with('.') {
         return refused("its host ends in a dot; leave that out");
     }
-    if !text.is_ascii() {
-        // Letters of another alphabet can look like the ones of a host that everybody knows.
+    // Letters of another alphabet can look like a host that everybody knows, and a number like none.
+    if host_as_written(&folded) != Some(host) {
         return refused(&format!(
-            "it holds a letter that is not ASCII; if the host is what was meant, write it as '{host}'"
+            "its host is read as '{host}'; if that is what was meant, write it so, after '://'"
         ));
+    }
+    if !text.is_ascii() {
+        return refused("it holds a letter that is not ASCII; write that in percent-encoding");
+    }
+    if matches!(host, "http" | "https") {
+        return refused("its host is a scheme; is there a colon or a slash missing?");
     }
     match url.scheme() {
         "https" => Ok(url),
@@ -59,6 +61,16 @@ pub(crate) fn checked(what: &str, text: &str) -> Result<Url, Error> {
             "the credential could cross the network in the clear; use https, or for this machine itself an address such as 127.0.0.1 instead of a name",
         ),
         _ => refused("the scheme must be https"),
+    }
+}
+
+/// The host of a URL as it stands there, in brackets if it is an IPv6 address.
+fn host_as_written(url: &str) -> Option<&str> {
+    let (_, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    match authority.find(']') {
+        Some(end) => authority.get(..=end),
+        None => authority.split(':').next(),
     }
 }
 

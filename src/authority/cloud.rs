@@ -22,10 +22,10 @@ pub enum Cloud {
     /// as `https://login.example.org:8443`; one of the known clouds by any of its names is that
     /// cloud.
     ///
-    /// The worldwide cloud is asked once whether it knows the host (instance discovery), before a
-    /// credential is sent there: if it says no, that is an error; if it cannot be reached within
-    /// ten seconds, the host is trusted with a warning in the log, and the question is asked again
-    /// five minutes later. In a network without the internet choose
+    /// The worldwide cloud is asked once a day whether it knows the host (instance discovery), before
+    /// a credential is sent there: if it says no, that is an error; if it has never answered and
+    /// cannot be reached within ten seconds, the host is trusted with a warning in the log, and the
+    /// question is asked again five minutes later. In a network without the internet choose
     /// [`without_instance_discovery`](crate::Authority::without_instance_discovery). A loopback
     /// address such as `http://127.0.0.1:8080` is trusted as it is, and may be `http`.
     Custom(String),

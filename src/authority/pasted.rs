@@ -57,10 +57,15 @@ impl Pasted<'_> {
                 tenant: (*tenant).to_owned(),
             }),
             ([tenant], None, Some(cloud)) => Ok(entra(cloud, tenant)),
-            ([], None, Some(_)) => Err(self.refuse(
-                "it names no tenant; add the directory's id or domain, as in 'https://login.microsoftonline.com/contoso.onmicrosoft.com'",
-            )),
+            // The builder's tenant(..) may add it.
+            ([], None, Some(cloud)) => Ok(entra(cloud, "")),
             (_, None, Some(_)) => Err(self.refuse("it has more of a path than a tenant; leave out the rest")),
+            (_, None, None) if is_at(".ciamlogin.com") => {
+                Err(self.refuse("it has more of a path than a tenant; leave out the rest"))
+            }
+            ([], None, None) if is_tenant_alone(host) => Err(self.refuse(
+                "that is a tenant and no host; give it to tenant(..), or to Authority::entra(..)",
+            )),
             ([tenant], None, None) if is_entras || is_tenant(tenant) => {
                 Ok(entra(Cloud::Custom(self.base()), tenant))
             }
@@ -136,7 +141,16 @@ fn entra(cloud: Cloud, tenant: &str) -> Kind {
 
 /// Whether it looks like a directory's id or domain.
 fn is_tenant(text: &str) -> bool {
-    Uuid::try_parse(text).is_ok() || text.contains('.')
+    let is_domain = || {
+        let last = text.rsplit_once('.').map(|(_, last)| last);
+        last.is_some_and(|last| last.len() > 1 && last.bytes().all(|b| b.is_ascii_alphabetic()))
+    };
+    Uuid::try_parse(text).is_ok() || is_domain()
+}
+
+/// Whether what stands for a host is a directory's id or initial domain.
+fn is_tenant_alone(host: &str) -> bool {
+    Uuid::try_parse(host).is_ok() || host.ends_with(".onmicrosoft.com")
 }
 
 /// Without the `tfp` that MSAL writes before the tenant of Azure AD B2C.

@@ -103,10 +103,7 @@ impl Variables {
             Some(_) => {}
         }
         let host = cloud(authority_host.clone()).base();
-        let is_http = authority_host
-            .as_ref()
-            .is_some_and(|host| host.starts_with("http://"));
-        if is_http || checked_host(AUTHORITY_HOST, &host).is_err() {
+        if !checked_host(AUTHORITY_HOST, &host).is_ok_and(|base| base.scheme() == "https") {
             wrong.push(format!(
                 "set {AUTHORITY_HOST} to scheme and host alone, such as https://login.microsoftonline.us/, or unset it"
             ));
@@ -269,6 +266,10 @@ mod tests {
             ),
             (
                 with(&[(SECRET, "x"), (AUTHORITY_HOST, "http://127.0.0.1")]),
+                "set AZURE_AUTHORITY_HOST to scheme and host alone",
+            ),
+            (
+                with(&[(SECRET, "x"), (AUTHORITY_HOST, "HTTP://127.0.0.1")]),
                 "set AZURE_AUTHORITY_HOST to scheme and host alone",
             ),
             (

@@ -30,7 +30,8 @@ impl CacheOptions {
         self
     }
 
-    /// Makes at most this many token requests at once; any number unless set.
+    /// Makes at most this many token requests at once; any number unless set. One that is repeated
+    /// keeps its place while it waits.
     ///
     /// Calls that find nothing in memory wait for their turn, however long that takes: the limit of
     /// 30 seconds (see [`RetryPolicy`](crate::RetryPolicy)) is each request's own, so bound a call with a timeout of yours if it must not

@@ -11,7 +11,8 @@ pub type SignerFuture<'a> =
 /// A private key that never leaves where it is: an HSM, a TPM, a key vault. It signs for a
 /// [`Certificate::from_signer`](crate::Certificate::from_signer).
 ///
-/// Asked once for every token request that goes out, and given ten seconds. Closures that take algorithm and message and return a future are signers.
+/// Asked for every attempt of a token request, and given ten seconds. Closures that take algorithm
+/// and message and return a future are signers.
 ///
 /// Azure Key Vault's *sign* operation takes the SHA-256 digest of the message and the algorithm by
 /// the same name; what it returns has to be decoded from base64url.

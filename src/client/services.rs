@@ -1,5 +1,4 @@
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +12,7 @@ use crate::error::{Error, Failure};
 use crate::request::{Proof, TokenEndpointAuthMethod, TokenHttpRequest};
 use crate::response::{self, Asked};
 use crate::retry::{Budget, RetryPolicy};
-use crate::time::{TimeSource, jitter};
+use crate::time::{self, TimeSource, jitter};
 use crate::token::{Issued, Key};
 use crate::transport::Transport;
 
@@ -38,8 +37,30 @@ pub(super) struct Errand {
     pub(super) scopes: Arc<str>,
     pub(super) claims: Option<Arc<str>>,
     pub(super) correlation_id: String,
-    /// Whether the network is what is waited for.
-    pub(super) waits_for_answer: AtomicBool,
+    pub(super) progress: Mutex<Progress>,
+}
+
+/// How far a token request has come, for whom it does not reach its end.
+#[derive(Default)]
+pub(super) struct Progress {
+    pub(super) waits_for: WaitsFor,
+    /// What the last attempt brought, and how many there were.
+    pub(super) failed: Option<(Error, u32)>,
+}
+
+#[derive(Clone, Copy, Default)]
+pub(super) enum WaitsFor {
+    #[default]
+    Credential,
+    Authority,
+    Answer,
+}
+
+impl Errand {
+    pub(super) fn progress(&self) -> MutexGuard<'_, Progress> {
+        // Nothing panics while it is held; were it so, every field is still whole.
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Services {
@@ -101,9 +122,11 @@ impl Services {
                 }
                 Err(error) => error,
             };
+            self.endpoints.doubt(&error, &self.clock);
             let delay = self.retry.delay(attempt, &error, jitter());
-            match delay.filter(|delay| Instant::now() + *delay < deadline) {
-                Some(delay) if self.budget.take() => {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match delay.filter(|delay| *delay < left) {
+                Some(delay) if self.budget.take(self.clock.now().monotonic) => {
                     tracing::info!(
                         error = %error.chain(),
                         correlation_id = errand.correlation_id,
@@ -111,6 +134,7 @@ impl Services {
                         delay_ms = delay.as_millis(),
                         "a token request is repeated"
                     );
+                    errand.progress().failed = Some((error, attempt));
                     sleep(delay).await;
                     attempt = attempt.saturating_add(1);
                 }
@@ -144,9 +168,8 @@ impl Services {
         }
         .to_http()?;
         tracing::debug!(correlation_id = id, "token request");
-        errand.waits_for_answer.store(true, Ordering::Relaxed);
+        errand.progress().waits_for = WaitsFor::Answer;
         let response = self.send(request, id, deadline).await?;
-        errand.waits_for_answer.store(false, Ordering::Relaxed);
         tracing::debug!(
             correlation_id = id,
             status = response.status().as_u16(),
@@ -168,13 +191,14 @@ impl Services {
             transport: &*self.transport,
             clock: &self.clock,
             correlation_id: &errand.correlation_id,
+            limit: self.retry.step_limit().min(self.attempt_timeout),
         };
-        errand.waits_for_answer.store(true, Ordering::Relaxed);
+        errand.progress().waits_for = WaitsFor::Authority;
         let endpoint = self
             .endpoints
             .token_endpoint(errand.tenant.as_ref(), &lookup);
         let endpoint = endpoint.await;
-        errand.waits_for_answer.store(false, Ordering::Relaxed);
+        errand.progress().waits_for = WaitsFor::Credential;
         endpoint
     }
 
@@ -205,7 +229,10 @@ impl Services {
         };
         let now = self.clock.now().wall;
         let algorithms = endpoint.methods.algorithms();
-        credential.prove(context, now, method, algorithms).await
+        let limit = self.retry.step_limit();
+        credential
+            .prove(context, now, method, algorithms, limit)
+            .await
     }
 
     /// The answer, however it is, within the time of an attempt and of all of them.
@@ -226,8 +253,9 @@ impl Services {
                 Err(Error::Transport(failure.source(source).into()))
             }
             Err(_) => {
+                let limit = time::shown(limit);
                 let message =
-                    format!("no answer from the token endpoint {endpoint} within {limit:.1?}");
+                    format!("no answer from the token endpoint {endpoint} within {limit}");
                 Err(Error::Transport(silent(message).into()))
             }
         }

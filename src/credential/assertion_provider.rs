@@ -1,4 +1,5 @@
 use std::error::Error as StdError;
+use std::fmt;
 use std::pin::Pin;
 
 /// What a [`ClientAssertionProvider`] returns: the assertion, or why there is none.
@@ -66,7 +67,7 @@ where
 }
 
 /// The token request that an assertion is for.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AssertionContext {
     pub(crate) client_id: String,
     pub(crate) tenant_id: Option<String>,
@@ -100,5 +101,17 @@ impl AssertionContext {
     /// The correlation id of the token request.
     pub fn correlation_id(&self) -> &str {
         &self.correlation_id
+    }
+}
+
+/// Without the query of the token endpoint, which may hold a key.
+impl fmt::Debug for AssertionContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AssertionContext")
+            .field("client_id", &self.client_id)
+            .field("tenant_id", &self.tenant_id)
+            .field("token_endpoint", &self.token_endpoint.split('?').next())
+            .field("correlation_id", &self.correlation_id)
+            .finish_non_exhaustive()
     }
 }

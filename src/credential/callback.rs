@@ -5,23 +5,24 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::error::{Error, Failure};
+use crate::time::shown;
 
 /// Asks what somebody else wrote: a closure, a vault, a file on a network. It has a limit, it ends
 /// when nobody waits for it any more, and a panic in it is a failure like any other; `message` says
 /// what there is not then.
 pub(super) async fn ask<T: Send + 'static>(
     message: &str,
+    limit: Duration,
     answer: impl Future<Output = Result<T, Box<dyn StdError + Send + Sync>>> + Send + 'static,
 ) -> Result<T, Error> {
     let mut task = JoinSet::new();
     task.spawn(answer);
-    let source = match timeout(LIMIT, task.join_next()).await {
+    let source = match timeout(limit, task.join_next()).await {
         Ok(Some(Ok(Ok(answer)))) => return Ok(answer),
         Ok(Some(Ok(Err(source)))) => source,
         Ok(Some(Err(panicked))) => panicked.into(),
         Ok(None) | Err(_) => {
-            let seconds = LIMIT.as_secs();
-            let failure = Failure::new(format!("{message} within {seconds} s"));
+            let failure = Failure::new(format!("{message} within {}", shown(limit)));
             return Err(Error::Credential(failure.made_elsewhere().into()));
         }
     };
@@ -34,6 +35,3 @@ pub(super) async fn ask<T: Send + 'static>(
         }
     })
 }
-
-/// A third of what a token request has in all.
-const LIMIT: Duration = Duration::from_secs(10);

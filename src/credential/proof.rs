@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::assertion_provider::{AssertionContext, ClientAssertionProvider};
 use super::callback;
@@ -26,6 +26,7 @@ impl Credential {
         now: SystemTime,
         method: TokenEndpointAuthMethod,
         algorithms: &[SigningAlgorithm],
+        limit: Duration,
     ) -> Result<Proof, Error> {
         match self {
             Self::Secret(secret) if method == TokenEndpointAuthMethod::ClientSecretBasic => {
@@ -34,9 +35,9 @@ impl Credential {
             Self::Secret(secret) => Ok(Proof::Secret(secret.clone())),
             Self::Certificate(certificate) => {
                 let certificate = certificate.clone().signing_by(algorithms)?;
-                sign(&certificate, &context, now).await
+                sign(&certificate, &context, now, limit).await
             }
-            Self::Assertion(provider) => provided(provider, context).await,
+            Self::Assertion(provider) => provided(provider, context, limit).await,
         }
     }
 
@@ -73,6 +74,7 @@ async fn sign(
     certificate: &Certificate,
     context: &AssertionContext,
     now: SystemTime,
+    limit: Duration,
 ) -> Result<Proof, Error> {
     let (client_id, audience) = (context.client_id(), context.audience());
     let unsigned = assertion::client_assertion(certificate, client_id, audience, now)?;
@@ -92,7 +94,8 @@ async fn sign(
             let (signer, algorithm) = (Arc::clone(signer), certificate.algorithm());
             let message = unsigned.message().to_vec();
             let signing = async move { signer.sign(algorithm, message).await };
-            let signature = callback::ask("the assertion could not be signed", signing).await?;
+            let signature =
+                callback::ask("the assertion could not be signed", limit, signing).await?;
             check_signature(certificate, &unsigned, &signature)?;
             unsigned.signed(&signature)
         }
@@ -120,10 +123,11 @@ fn check_signature(
 async fn provided(
     provider: &Arc<dyn ClientAssertionProvider>,
     context: AssertionContext,
+    limit: Duration,
 ) -> Result<Proof, Error> {
     let asked = Arc::clone(provider);
     let providing = async move { asked.client_assertion(context).await };
-    let assertion = callback::ask("no client assertion could be had", providing).await?;
+    let assertion = callback::ask("no client assertion could be had", limit, providing).await?;
     match assertion.trim() {
         "" => Err(Error::credential(format!(
             "the {} is empty",

@@ -2,6 +2,7 @@ use std::error::Error as StdError;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::callback;
 use crate::certificate::Certificate;
@@ -120,11 +121,12 @@ impl<T: Clone + Distinct + Send + 'static> Rotating<T> {
     /// each that is new.
     pub(crate) async fn current(
         &self,
+        limit: Duration,
         check: impl Fn(&T) -> Result<(), Error>,
         welcome: impl Fn(&T),
     ) -> Result<T, Error> {
         let asked = self.asked.fetch_add(1, Ordering::Relaxed);
-        let error = match self.load(&check).await {
+        let error = match self.load(limit, &check).await {
             Ok(new) => match self.keep(&new, asked) {
                 Kept::Outdated(newer) => return Ok(newer),
                 Kept::Known => return Ok(new),
@@ -147,10 +149,15 @@ impl<T: Clone + Distinct + Send + 'static> Rotating<T> {
         last.ok_or(error)
     }
 
-    async fn load(&self, check: impl Fn(&T) -> Result<(), Error>) -> Result<T, Error> {
+    async fn load(
+        &self,
+        limit: Duration,
+        check: impl Fn(&T) -> Result<(), Error>,
+    ) -> Result<T, Error> {
         let (source, describe) = (Arc::clone(&self.source), self.describe());
         let asking = async move { source.credential().await };
-        let new = callback::ask(&format!("the {describe} gave no credential"), asking).await?;
+        let new =
+            callback::ask(&format!("the {describe} gave no credential"), limit, asking).await?;
         match check(&new) {
             Ok(()) => Ok(new),
             Err(error) => Err(Error::credential(format!(

@@ -1,12 +1,15 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use url::Url;
 use url::form_urlencoded::Serializer;
 
-use super::lookup::{A_DAY, AFTER_A_FAILURE, Lookup, Remembered};
+use super::lookup::Lookup;
+use super::remembered::{A_DAY, AFTER_A_FAILURE, Remembered};
 use crate::authority::{Cloud, Tenant};
 use crate::error::Error;
 use crate::response::json_object;
+use crate::time::TimeSource;
 
 /// What the worldwide cloud says about a host that is none of the known ones.
 ///
@@ -14,8 +17,11 @@ use crate::response::json_object;
 pub(super) struct Instance {
     host: String,
     url: String,
-    known: Remembered<Result<(), Error>>,
+    known: Remembered<Verdict>,
 }
+
+/// Whether the credential may be sent there.
+type Verdict = Result<(), Error>;
 
 impl Instance {
     pub(super) fn new(base: &Url, tenant: &Tenant) -> Self {
@@ -36,13 +42,23 @@ impl Instance {
     /// The worldwide cloud knows no such host. That it cannot be asked is no error: the authority
     /// works without it.
     pub(super) async fn check(&self, lookup: &Lookup<'_>) -> Result<(), Error> {
-        let asked = self
-            .known
-            .get(lookup.clock, async { Ok(self.ask(lookup).await) });
-        (*asked.await?).clone()
+        let ask = |lookup, old: Option<Arc<Verdict>>| async move {
+            let (verdict, keep) = self.ask(&lookup).await;
+            // What cannot be asked again does not overturn what was answered.
+            let old = old.filter(|_| keep == AFTER_A_FAILURE && verdict.is_ok());
+            let verdict = old.map_or(verdict, |old| (*old).clone());
+            Ok((verdict, keep))
+        };
+        let verdict = self.known.get(lookup, ask).await?;
+        (*verdict).clone()
     }
 
-    async fn ask(&self, lookup: &Lookup<'_>) -> (Result<(), Error>, Duration) {
+    pub(super) fn expire(&self, clock: &TimeSource) {
+        self.known.expire(clock);
+    }
+
+    /// What the worldwide cloud says, and for how long to keep it.
+    async fn ask(&self, lookup: &Lookup<'_>) -> (Verdict, Duration) {
         let answer = lookup.get(&self.url).await;
         let failed = match &answer {
             Ok(response) => {

@@ -3,13 +3,15 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::TokenEndpoint;
-use super::lookup::{A_DAY, Lookup, Remembered};
+use super::lookup::Lookup;
+use super::remembered::{A_DAY, Remembered};
 use crate::authority::Rules;
 use crate::authority::address::{checked, refusal};
 use crate::certificate::SigningAlgorithm;
-use crate::error::{Error, Failure};
+use crate::error::{Error, Escaped, Failure, transient_status};
 use crate::request::TokenEndpointAuthMethod;
-use crate::response::{LARGEST_BODY, json_object, retry_after};
+use crate::response::{LARGEST_BODY, is_throttled, json_object, redirected_to, retry_after};
+use crate::time::TimeSource;
 
 /// An OpenID provider, whose metadata tells where its token endpoint is ([OpenID Connect Discovery
 /// section 4]).
@@ -77,10 +79,8 @@ impl Provider {
                 methods: Methods::known(Rules::OpenId),
             });
         }
-        let metadata = self.metadata.get(lookup.clock, async {
-            Ok((self.look_up(lookup).await?, A_DAY))
-        });
-        let metadata = metadata.await?;
+        let look_up = |lookup, _| async move { Ok((self.look_up(&lookup).await?, A_DAY)) };
+        let metadata = self.metadata.get(lookup, look_up).await?;
         Ok(TokenEndpoint {
             url: metadata.token_endpoint.clone(),
             audience,
@@ -88,25 +88,44 @@ impl Provider {
         })
     }
 
+    /// Looks the metadata up again before they are used.
+    pub(super) fn expire(&self, clock: &TimeSource) {
+        self.metadata.expire(clock);
+    }
+
+    /// The same, at most once a minute: what they say did not work.
+    pub(super) fn doubt(&self, clock: &TimeSource) {
+        self.metadata.doubt(clock);
+    }
+
     async fn look_up(&self, lookup: &Lookup<'_>) -> Result<Metadata, Error> {
-        let issuer = self.issuer.strip_suffix('/').unwrap_or(&self.issuer);
+        let issuer = self.url.as_str();
+        let issuer = issuer.strip_suffix('/').unwrap_or(issuer);
         let url = format!("{issuer}/.well-known/openid-configuration");
         let response = lookup.get(&url).await?;
         let status = response.status();
-        let invalid = |why: &str| {
+        let wait = retry_after(&response, lookup.clock.now().wall);
+        let failure = |why: &str| {
             let message = format!("the OpenID configuration at {url} cannot be used: {why}");
             let failure = Failure::new(message)
                 .status(status)
-                .correlation_id(lookup.correlation_id)
-                .retry_after(retry_after(&response, lookup.clock.now().wall));
-            Error::InvalidResponse(failure.into())
+                .correlation_id(lookup.correlation_id);
+            failure.retry_after(wait)
         };
+        let invalid = |why: &str| Error::InvalidResponse(failure(why).into());
         if status != StatusCode::OK {
-            let mut why = format!("the answer is {}", status.as_u16());
-            if !status.is_server_error() {
-                why.push_str("; is the issuer right?");
-            }
-            return Err(invalid(&why));
+            let number = status.as_u16();
+            return Err(match redirected_to(&response) {
+                Some(host) => invalid(&format!(
+                    "the answer is {number}, a redirect to '{}', which is not followed; is the issuer right?",
+                    shortened(&Escaped(&host).to_string())
+                )),
+                None if is_throttled(status, wait) => {
+                    Error::Throttled(failure(&format!("the answer is {number}")).into())
+                }
+                None if transient_status(status) => invalid(&format!("the answer is {number}")),
+                None => invalid(&format!("the answer is {number}; is the issuer right?")),
+            });
         }
         if response.body().len() > LARGEST_BODY {
             return Err(invalid("it is too long"));

@@ -21,8 +21,7 @@ pub(super) fn refusal(response: &Response<Bytes>, asked: &Asked<'_>, now: System
             .correlation_id(asked.correlation_id)
             .retry_after(retry_after)
     };
-    let throttled = status == StatusCode::TOO_MANY_REQUESTS
-        || status == StatusCode::SERVICE_UNAVAILABLE && retry_after.is_some();
+    let throttled = is_throttled(status, retry_after);
     match oauth_error(response, asked, now) {
         Some(server) if throttled => {
             let message = format!("{TOLD_TO_WAIT}: {server}");
@@ -102,15 +101,24 @@ fn unreadable(response: &Response<Bytes>, asked: &Asked<'_>) -> String {
 }
 
 /// The host of a redirect's `Location`; what else is in it may be somebody's secret.
-fn redirected_to(response: &Response<Bytes>) -> Option<String> {
+pub(crate) fn redirected_to(response: &Response<Bytes>) -> Option<String> {
     if !response.status().is_redirection() {
         return None;
     }
     let location = response.headers().get(LOCATION)?.to_str().ok()?;
-    Some(match Url::parse(location) {
-        Ok(url) => url.host_str().unwrap_or("no host").to_owned(),
-        Err(_) => "a path of its own".to_owned(),
+    // Without a scheme it is relative to where it came from, be it of another host.
+    let here = Url::parse("https://here.invalid").ok()?;
+    let url = here.join(location).ok()?;
+    Some(match url.host_str().unwrap_or("no host") {
+        "here.invalid" => "a path of its own".to_owned(),
+        host => host.to_owned(),
     })
+}
+
+/// Whether we are told to wait.
+pub(crate) fn is_throttled(status: StatusCode, retry_after: Option<Duration>) -> bool {
+    status == StatusCode::TOO_MANY_REQUESTS
+        || status == StatusCode::SERVICE_UNAVAILABLE && retry_after.is_some()
 }
 
 /// `Retry-After` in seconds or as a date ([RFC 9110 section 10.2.3]), up to what we are willing to

@@ -150,6 +150,10 @@ fn explained(error: reqwest::Error, host: &str) -> Box<dyn StdError + Send + Syn
     let error = error.without_url();
     let mut source = error.source();
     while let Some(cause) = source {
+        // A proxy's own certificate: the causes say so.
+        if cause.to_string().contains("tunnel") {
+            break;
+        }
         // No type says it for both rustls and the operating system's library.
         if cause.source().is_none() && cause.to_string().contains("certificate") {
             let host = host.to_owned();

@@ -62,6 +62,13 @@ fn a_page_that_would_lead_nowhere_is_not_made() {
         (
             &entra,
             TENANT,
+            " https://isv.example/back",
+            "s",
+            "white space",
+        ),
+        (
+            &entra,
+            TENANT,
             "javascript:alert(1)",
             "s",
             "neither https nor http",
@@ -111,6 +118,11 @@ fn what_comes_back_is_granted_declined_or_an_error() {
             declined(Some("a b\\u{1b}")),
         ),
         ("?error=access_denied&state=s+1".to_owned(), declined(None)),
+        // A query alone may hold a question mark.
+        (
+            "error=access_denied&error_description=why?&state=s+1".to_owned(),
+            declined(Some("why?")),
+        ),
         (
             "?error=invalid_client&error_description=AADSTS650051&state=s+1".to_owned(),
             AdminConsent::Failed {
@@ -159,6 +171,10 @@ fn an_answer_that_cannot_be_trusted_is_refused() {
             "neither 'admin_consent=True' nor",
         ),
         ("?state=s&admin_consent=True", "it names no tenant"),
+        (
+            "?state=s&admin_consent=True&tenant=common",
+            "it names no tenant",
+        ),
         (
             "?state=s&admin_consent=True&tenant=a%2fb",
             "it names no tenant",

@@ -220,6 +220,26 @@ async fn what_is_pasted_is_what_was_meant() {
     }
 }
 
+/// As MSAL's users know it: the cloud's host by its URL, and the tenant beside it.
+#[tokio::test]
+async fn a_cloud_that_is_pasted_takes_its_tenant_from_the_builder() {
+    for (pasted, endpoint) in [
+        ("https://login.microsoftonline.com/", PUBLIC),
+        ("login.usgovcloudapi.net", US),
+    ] {
+        let provider = Provider::open();
+        let client = ConfidentialClient::builder(CLIENT_ID)
+            .authority(Authority::parse(pasted))
+            .tenant("contoso.com")
+            .client_secret(SECRET)
+            .transport(provider.transport())
+            .build()
+            .unwrap();
+        client.acquire_token_for_client(SCOPE).await.unwrap();
+        assert_eq!(provider.uri(0), endpoint);
+    }
+}
+
 /// A constructor's host may be any of a cloud's names, too.
 #[tokio::test]
 async fn a_known_cloud_is_sent_to_by_one_name() {
@@ -294,6 +314,10 @@ fn an_unknown_host_is_taken_for_what_its_path_says() {
             Authority::oidc("https://example.okta.com/oauth2/default"),
         ),
         (
+            "https://id.example.org/v1.0",
+            Authority::oidc("https://id.example.org/v1.0"),
+        ),
+        (
             "https://id.example.org/tenant",
             Authority::oidc("https://id.example.org/tenant"),
         ),
@@ -315,11 +339,11 @@ fn what_cannot_be_used_is_refused_with_what_to_do() {
         (Authority::parse("https://"), "empty host"),
         (
             Authority::parse("https://login.microsoftonline.com"),
-            "it names no tenant; add",
+            "names no tenant; add",
         ),
         (
             Authority::parse("https://login.microsoftonline.com/oauth2/v2.0/token"),
-            "it names no tenant",
+            "names no tenant; add",
         ),
         (
             Authority::parse("https://login.microsoftonline.com/contoso.com/users"),
@@ -371,7 +395,61 @@ fn what_cannot_be_used_is_refused_with_what_to_do() {
         ),
         (
             Authority::parse("https://%6cogin.microsoftonline.com/contoso.com"),
-            "percent-encoding",
+            "read as 'login.microsoftonline.com'",
+        ),
+        // What a browser mends, the reader of a log does not.
+        (
+            Authority::parse("https:///login.microsoftonline.com/contoso.com"),
+            "read as 'login.microsoftonline.com'",
+        ),
+        (
+            Authority::parse("https:/contoso.com"),
+            "is there a colon or a slash missing?",
+        ),
+        (
+            Authority::parse("https//login.microsoftonline.com/contoso.com"),
+            "is there a colon or a slash missing?",
+        ),
+        (
+            Authority::parse("http//127.0.0.1/contoso.com/v2.0"),
+            "is there a colon or a slash missing?",
+        ),
+        (
+            Authority::parse("http://2130706433/contoso.com"),
+            "read as '127.0.0.1'",
+        ),
+        (
+            Authority::parse("http://0x7f.1/contoso.com"),
+            "read as '127.0.0.1'",
+        ),
+        (
+            Authority::parse("https://127.1/contoso.com"),
+            "read as '127.0.0.1'",
+        ),
+        (
+            Authority::oidc("http://127.0.0.1./x"),
+            "read as '127.0.0.1'",
+        ),
+        (
+            Authority::parse("https://[0:0::1]/contoso.com"),
+            "read as '[::1]'",
+        ),
+        (
+            Authority::parse("https://u:hunter2%40login.microsoftonline.com/contoso.com"),
+            "user name or password",
+        ),
+        (
+            Authority::parse("https://login.microsoftonline.com/cont\u{f6}so.com"),
+            "a letter that is not ASCII",
+        ),
+        (
+            Authority::parse("contoso.onmicrosoft.com"),
+            "that is a tenant and no host",
+        ),
+        (Authority::parse(ID), "that is a tenant and no host"),
+        (
+            Authority::parse("https://contoso.ciamlogin.com/contoso.onmicrosoft.com/users"),
+            "leave out the rest",
         ),
         (
             Authority::parse("https://login.microsoftonline.com/%2E%2e/contoso.com"),
@@ -392,7 +470,7 @@ fn what_cannot_be_used_is_refused_with_what_to_do() {
         // The 'o' of 'login' is Cyrillic.
         (
             Authority::parse("https://l\u{43e}gin.microsoftonline.com/contoso.com"),
-            "as 'xn--lgin-55d.microsoftonline.com'",
+            "read as 'xn--lgin-55d.microsoftonline.com'",
         ),
         (
             Authority::parse("https://login.microsoftonline.com/cont%6fso.com"),

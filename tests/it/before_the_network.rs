@@ -99,7 +99,14 @@ async fn a_client_that_cannot_work_is_not_built() {
         ),
         (
             bare(&provider).tenant("").client_secret(SECRET),
-            "neither an id nor a domain",
+            "names no tenant; add",
+        ),
+        (
+            bare(&provider)
+                .tenant(TENANT)
+                .authority(Authority::parse("https://u:hunter2@login.example.org"))
+                .client_secret(SECRET),
+            "user name or password",
         ),
         (
             bare(&provider)

@@ -58,13 +58,13 @@ fn rows() -> Vec<Row> {
         "Transport",
         "no answer from the token endpoint http://127.0.0.1",
     );
-    let in_time = ("Transport", "within 2.0s, in 2 attempts");
+    let in_time = ("Transport", "within 2 s (2 attempts)");
     let half = "HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{\"access_token\":\"eyJ";
     let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\n{\"acc\r\n";
     let drip = |text: &str| Fault::Acts(Act::Drip(text.into()));
     let page = "<html><form action=/login>";
     vec![
-        row("down", Fault::Down, ("Transport", "in 2 attempts"), 0),
+        row("down", Fault::Down, ("Transport", "(2 attempts)"), 0),
         row("hangs up", Fault::Acts(Act::HangUp), no_answer, 2),
         row(
             "reset in the request",
@@ -199,6 +199,12 @@ fn rows() -> Vec<Row> {
         row(
             "307",
             say(answer("307 There", moved, "")),
+            ("InvalidResponse", "a redirect to 'evil.example'"),
+            1,
+        ),
+        row(
+            "301 without a scheme",
+            say(answer("301 There", "location: //evil.example/\r\n", "")),
             ("InvalidResponse", "a redirect to 'evil.example'"),
             1,
         ),

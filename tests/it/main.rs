@@ -18,6 +18,7 @@ mod callbacks;
 mod concurrency;
 mod credential_files;
 mod discovery;
+mod discovery_failures;
 mod environment;
 mod fault_matrix;
 mod faults;

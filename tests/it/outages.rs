@@ -194,7 +194,7 @@ async fn a_provider_that_never_answers_is_given_up() {
     assert_eq!(started.elapsed().as_secs(), 30);
     assert_eq!(error.correlation_id(), Some(id));
     assert!(matches!(error, Error::Transport(_)), "{error:?}");
-    assert!(error.to_string().contains("in 2 attempts"), "{error}");
+    assert!(error.to_string().contains("(2 attempts)"), "{error}");
     assert_eq!(provider.requests(), 2, "of 15 s, and what was left");
 }
 
