@@ -1,0 +1,243 @@
+use std::time::Duration;
+
+use crate::fault::{CoolDown, Failure, Variant, outage};
+use crate::findings::Findings;
+use crate::key::Key;
+
+/// What the identity provider has seen of the client, held against what the client promises:
+///
+/// - one token request at a time for a key;
+/// - in one flight, which the correlation id tells, no more attempts than the policy has;
+/// - none for a token before it is due, unless somebody forced it;
+/// - none after a failure before its cool-down is over;
+/// - hardly any in an outage, once it was noticed.
+///
+/// A key that was evicted starts anew, and which one was, the client does not tell. So what comes
+/// early for a key that nothing holds is counted, and cannot be more than there were evictions.
+pub struct Ledger {
+    accounts: Vec<Account>,
+    /// The latest outage and how many requests came in it.
+    outage: (Duration, u64),
+    pub counts: Counts,
+}
+
+#[derive(Clone, Copy, Default)]
+pub struct Counts {
+    pub requests: u64,
+    pub flights: u64,
+    /// Repeated with another certificate.
+    pub repeats: u64,
+    /// Other attempts beyond a flight's first.
+    pub retries: u64,
+    pub early: u64,
+    /// Given out.
+    pub licences: u64,
+    pub tokens: u64,
+    /// The flights that failed, by what their last attempt got.
+    pub failed: [u64; 4],
+    pub in_outages: u64,
+}
+
+#[derive(Clone, Default)]
+struct Account {
+    under_way: u32,
+    flight: Option<Flight>,
+    /// In a row, and of one kind.
+    failures: u32,
+    transient: bool,
+    /// How many requests may come before a token is due.
+    licences: u32,
+}
+
+#[derive(Clone)]
+struct Flight {
+    id: String,
+    attempts: u32,
+    has_claims: bool,
+    arrived: Duration,
+    left: Option<(Duration, Outcome)>,
+}
+
+/// What an attempt got.
+#[derive(Clone, Copy)]
+pub enum Outcome {
+    Token {
+        lifetime: Duration,
+    },
+    Failed(Failure),
+    /// Its certificate is not known.
+    Refused,
+}
+
+impl Ledger {
+    pub fn new() -> Self {
+        Self {
+            accounts: vec![Account::default(); Key::COUNT],
+            outage: Default::default(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// Allows one request before the token is due.
+    pub fn license(&mut self, key: Key) {
+        self.counts.licences += 1;
+        self.accounts[key.index()].licences += 1;
+    }
+
+    pub fn arrive(
+        &mut self,
+        (key, id, has_claims): (Key, &str, bool),
+        now: Duration,
+        findings: &Findings,
+    ) {
+        self.counts.requests += 1;
+        self.watch_outage(now, findings);
+        let account = &mut self.accounts[key.index()];
+        account.under_way += 1;
+        findings.expect(
+            account.under_way == 1,
+            "two requests at once for a key",
+            || format!("{key:?}"),
+        );
+        let again = account.flight.as_mut().filter(|flight| flight.id == id);
+        if let Some(flight) = again {
+            match flight.left.take() {
+                Some((_, Outcome::Refused)) => self.counts.repeats += 1,
+                left => {
+                    flight.attempts += 1;
+                    self.counts.retries += 1;
+                    findings.expect(flight.attempts <= ATTEMPTS, "too many attempts", || {
+                        format!("{key:?}, attempt {}", flight.attempts)
+                    });
+                    self.counts.forget(left);
+                }
+            }
+            flight.arrived = now;
+            return;
+        }
+        self.counts.flights += 1;
+        let is_early = account.is_early(key, now, findings);
+        self.counts.early += u64::from(is_early);
+        account.flight = Some(Flight {
+            id: id.to_owned(),
+            attempts: 1,
+            has_claims,
+            arrived: now,
+            left: None,
+        });
+    }
+
+    /// An attempt has its answer: called before the client has.
+    pub fn leave(&mut self, key: Key, outcome: Outcome, now: Duration) {
+        let account = &mut self.accounts[key.index()];
+        account.under_way -= 1;
+        if let Some(flight) = &mut account.flight {
+            flight.left = Some((now, outcome));
+        }
+        self.counts.learn(outcome);
+    }
+
+    fn watch_outage(&mut self, now: Duration, findings: &Findings) {
+        let Some((begin, _)) = outage(now) else {
+            return;
+        };
+        self.counts.in_outages += 1;
+        if now < begin + NOTICED {
+            return;
+        }
+        if self.outage.0 != begin {
+            self.outage = (begin, 0);
+        }
+        self.outage.1 += 1;
+        findings.expect(self.outage.1 <= PROBES, "a storm in an outage", || {
+            format!("{} requests that should be probes", self.outage.1)
+        });
+    }
+}
+
+impl Account {
+    /// Whether a new flight comes sooner than the last one allows.
+    fn is_early(&mut self, key: Key, now: Duration, findings: &Findings) -> bool {
+        let Some(last) = self.flight.take() else {
+            return false;
+        };
+        let Some((left, outcome)) = last.left else {
+            return false;
+        };
+        let (not_before, why) = match outcome {
+            Outcome::Token { lifetime } => {
+                self.failures = 0;
+                let due = lifetime.mul_f64(EARLIEST_RENEWAL);
+                ((last.arrived + due).saturating_sub(SLACK), "a token")
+            }
+            Outcome::Failed(failure) => {
+                let wait = self.cool_down(key, failure.cool_down);
+                // Claims that are refused are refused for themselves alone.
+                match last.has_claims && failure.cool_down == CoolDown::Refused {
+                    true => (Duration::ZERO, ""),
+                    false => (left + wait, "a failure"),
+                }
+            }
+            Outcome::Refused => (left + self.cool_down(key, CoolDown::Refused), "a refusal"),
+        };
+        if now + CLOCKS >= not_before {
+            return false;
+        }
+        if matches!(outcome, Outcome::Token { .. }) && self.licences > 0 {
+            self.licences -= 1;
+            return false;
+        }
+        findings.expect(!key.is_bound(), "a request before its time", || {
+            let early = (not_before - now).as_millis();
+            format!(
+                "{key:?}, {early} ms early after {why}, {} failures",
+                self.failures
+            )
+        });
+        true
+    }
+
+    fn cool_down(&mut self, key: Key, cool_down: CoolDown) -> Duration {
+        let of_one_kind = self.transient == cool_down.is_transient();
+        self.failures = if of_one_kind { self.failures + 1 } else { 1 };
+        self.transient = cool_down.is_transient();
+        // An eviction that nobody saw forgets how many there were.
+        cool_down.at_least(if key.is_bound() { self.failures } else { 1 })
+    }
+}
+
+impl Counts {
+    pub fn failed(&self, variant: Variant) -> u64 {
+        self.failed[variant as usize]
+    }
+
+    fn learn(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Token { .. } => self.tokens += 1,
+            Outcome::Failed(failure) => self.failed[failure.variant as usize] += 1,
+            Outcome::Refused => {}
+        }
+    }
+
+    /// It was not the flight's last attempt.
+    fn forget(&mut self, left: Option<(Duration, Outcome)>) {
+        match left {
+            Some((_, Outcome::Token { .. })) => self.tokens -= 1,
+            Some((_, Outcome::Failed(failure))) => self.failed[failure.variant as usize] -= 1,
+            Some((_, Outcome::Refused)) | None => {}
+        }
+    }
+}
+
+/// The most that a flight makes of one credential.
+pub const ATTEMPTS: u32 = 1;
+/// Of a token's life: half of it, less the jitter of a tenth.
+pub const EARLIEST_RENEWAL: f64 = 0.4;
+/// A token's life is counted from before its request was signed and sent.
+const SLACK: Duration = Duration::from_secs(1);
+/// The wall clock may be moved a little meanwhile.
+const CLOCKS: Duration = Duration::from_millis(10);
+/// By when the client knows of an outage.
+const NOTICED: Duration = Duration::from_millis(1500);
+/// In the rest of an outage: after one, two and four seconds.
+const PROBES: u64 = 4;

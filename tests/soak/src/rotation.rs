@@ -1,0 +1,100 @@
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use confidential_client::testing::self_signed_certificate;
+use confidential_client::{Certificate, CertificateFile, ConfidentialClient};
+use tokio::time::sleep;
+
+use crate::Result;
+use crate::authority::Authority;
+use crate::findings::Findings;
+
+/// The file of a certificate that is replaced all the time, and what is registered of it.
+pub struct Rotation {
+    folder: PathBuf,
+    authority: Arc<Authority>,
+    findings: Arc<Findings>,
+    pub rotations: AtomicU64,
+}
+
+impl Rotation {
+    /// Makes a folder with a certificate that is registered.
+    pub fn new(authority: Arc<Authority>, findings: Arc<Findings>) -> Result<Self> {
+        let folder = std::env::temp_dir().join(format!("soak-{}", std::process::id()));
+        fs::create_dir(&folder)?;
+        let rotation = Self {
+            folder,
+            authority,
+            findings,
+            rotations: AtomicU64::new(0),
+        };
+        let pem = self_signed_certificate("soak")?;
+        rotation.authority.register(&pem)?;
+        rotation.replace(&pem)?;
+        Ok(rotation)
+    }
+
+    pub fn file(&self) -> CertificateFile {
+        CertificateFile::new(self.folder.join(NAME))
+    }
+
+    /// Goes on until it is dropped.
+    pub async fn run(&self, client: ConfidentialClient) -> Result<()> {
+        for number in 0.. {
+            let make = || self_signed_certificate("soak");
+            let pem = tokio::task::spawn_blocking(make).await??;
+            match number % 3 {
+                // As it should be done.
+                0 => {
+                    self.authority.register(&pem)?;
+                    self.replace(&pem)?;
+                }
+                // The file is there before the certificate is known everywhere.
+                1 => {
+                    self.replace(&pem)?;
+                    sleep(LATE).await;
+                    self.authority.register(&pem)?;
+                }
+                // Written in place, and slowly.
+                _ => {
+                    self.authority.register(&pem)?;
+                    fs::write(self.folder.join(NAME), &pem[..pem.len() / 2])?;
+                    sleep(HALF_WRITTEN).await;
+                    self.replace(&pem)?;
+                }
+            }
+            sleep(RETIRED_AFTER).await;
+            self.authority.retire_old_certificates();
+            self.rotations.fetch_add(1, Ordering::Relaxed);
+            sleep(RETIRED_AFTER).await;
+            let used = client.certificate().map(|used| used.thumbprint_sha256());
+            let new = Certificate::from_pem(&pem)?.thumbprint_sha256();
+            self.findings
+                .expect(used == Some(new), "an old certificate is in use", || {
+                    format!("after rotation {number}")
+                });
+        }
+        Ok(())
+    }
+
+    fn replace(&self, pem: &str) -> Result<()> {
+        let beside = self.folder.join("new.pem");
+        fs::write(&beside, pem)?;
+        Ok(fs::rename(beside, self.folder.join(NAME))?)
+    }
+}
+
+impl Drop for Rotation {
+    fn drop(&mut self) {
+        // What is left over is in the folder for such things.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+const NAME: &str = "soak.pem";
+const LATE: Duration = Duration::from_secs(2);
+const HALF_WRITTEN: Duration = Duration::from_millis(300);
+const RETIRED_AFTER: Duration = Duration::from_secs(5);
