@@ -7,7 +7,9 @@ use crate::key::Key;
 /// What the identity provider has seen of the client, held against what the client promises:
 ///
 /// - one token request at a time for a key;
-/// - in one flight, which the correlation id tells, no more attempts than the policy has;
+/// - in one flight, which the correlation id tells, no more attempts than the policy has, and no
+///   sooner than `Retry-After` says;
+/// - no more repeats in all than were there at first and were earned by success;
 /// - none for a token before it is due, unless somebody forced it;
 /// - none after a failure before its cool-down is over;
 /// - hardly any in an outage, once it was noticed.
@@ -52,7 +54,9 @@ struct Account {
 #[derive(Clone)]
 struct Flight {
     id: String,
+    /// Of one credential.
     attempts: u32,
+    refusals: u32,
     has_claims: bool,
     arrived: Duration,
     left: Option<(Duration, Outcome)>,
@@ -101,18 +105,17 @@ impl Ledger {
         );
         let again = account.flight.as_mut().filter(|flight| flight.id == id);
         if let Some(flight) = again {
-            match flight.left.take() {
+            let left = flight.left.take();
+            match left {
                 Some((_, Outcome::Refused)) => self.counts.repeats += 1,
-                left => {
-                    flight.attempts += 1;
-                    self.counts.retries += 1;
-                    findings.expect(flight.attempts <= ATTEMPTS, "too many attempts", || {
-                        format!("{key:?}, attempt {}", flight.attempts)
-                    });
-                    self.counts.forget(left);
-                }
+                _ => self.counts.retries += 1,
             }
-            flight.arrived = now;
+            flight.repeat(key, left, now, findings);
+            self.counts.forget(left);
+            let (retries, tokens) = (self.counts.retries, self.counts.tokens);
+            findings.expect(retries <= REPEATS + tokens, "too many repeats", || {
+                format!("{retries}, with {tokens} tokens")
+            });
             return;
         }
         self.counts.flights += 1;
@@ -121,6 +124,7 @@ impl Ledger {
         account.flight = Some(Flight {
             id: id.to_owned(),
             attempts: 1,
+            refusals: 0,
             has_claims,
             arrived: now,
             left: None,
@@ -150,8 +154,62 @@ impl Ledger {
         }
         self.outage.1 += 1;
         findings.expect(self.outage.1 <= PROBES, "a storm in an outage", || {
-            format!("{} requests that should be probes", self.outage.1)
+            format!(
+                "{} requests that should be probes and repeats",
+                self.outage.1
+            )
         });
+    }
+}
+
+impl Flight {
+    /// Another attempt, after what the last one got.
+    fn repeat(
+        &mut self,
+        key: Key,
+        last: Option<(Duration, Outcome)>,
+        now: Duration,
+        findings: &Findings,
+    ) {
+        let mut not_before = Duration::ZERO;
+        match last {
+            Some((_, Outcome::Refused)) => {
+                self.refusals += 1;
+                self.attempts = 0;
+            }
+            Some((left, Outcome::Failed(failure))) => {
+                if let CoolDown::Told(wait) = failure.cool_down {
+                    not_before = left + wait;
+                }
+            }
+            Some((_, Outcome::Token { .. })) | None => {}
+        }
+        self.attempts += 1;
+        self.arrived = now;
+        let is_allowed = self.attempts <= ATTEMPTS && self.refusals <= 1;
+        findings.expect(is_allowed, "too many attempts", || {
+            let Self {
+                attempts, refusals, ..
+            } = self;
+            format!("{key:?}, attempt {attempts} after {refusals} refusals")
+        });
+        findings.expect(
+            now + CLOCKS >= not_before,
+            "an attempt before its time",
+            || format!("{key:?}, {} ms early", (not_before - now).as_millis()),
+        );
+        let may_pass = !matches!(
+            last,
+            Some((_, Outcome::Token { .. }))
+                | Some((
+                    _,
+                    Outcome::Failed(Failure {
+                        cool_down: CoolDown::Refused,
+                        ..
+                    })
+                ))
+        );
+        findings.expect(may_pass, "an attempt for nothing", || format!("{key:?}"));
     }
 }
 
@@ -229,8 +287,10 @@ impl Counts {
     }
 }
 
-/// The most that a flight makes of one credential.
-pub const ATTEMPTS: u32 = 1;
+/// The most that a flight makes with one certificate.
+const ATTEMPTS: u32 = 3;
+/// How many repeats a client has before any is earned.
+const REPEATS: u64 = 20;
 /// Of a token's life: half of it, less the jitter of a tenth.
 pub const EARLIEST_RENEWAL: f64 = 0.4;
 /// A token's life is counted from before its request was signed and sent.
@@ -239,5 +299,5 @@ const SLACK: Duration = Duration::from_secs(1);
 const CLOCKS: Duration = Duration::from_millis(10);
 /// By when the client knows of an outage.
 const NOTICED: Duration = Duration::from_millis(1500);
-/// In the rest of an outage: after one, two and four seconds.
-const PROBES: u64 = 4;
+/// In the rest of an outage: after one, two and four seconds, and whatever is repeated.
+const PROBES: u64 = 4 + REPEATS;

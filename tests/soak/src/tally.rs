@@ -50,9 +50,7 @@ impl Kind {
             (Error::Transport(_), None | Some(500 | 503)) if text.contains("to be down") => {
                 (Self::HostDown, true, 38)
             }
-            (Error::Transport(_), None)
-                if text.starts_with("no answer from the token endpoint") =>
-            {
+            (Error::Transport(_), None) if text.starts_with("no answer from the ") => {
                 (Self::NoAnswer, true, 38)
             }
             (Error::Server(_), Some(500)) => (Self::Server500, true, 38),

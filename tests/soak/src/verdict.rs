@@ -106,6 +106,7 @@ fn coverage(figures: &Figures<'_>, findings: &Findings) {
         ("token fetched", get(&tally.fetched)),
         ("call given up", get(&tally.cancelled)),
         ("eviction", figures.stats.evictions),
+        ("retry", figures.counts.retries),
         ("request with another certificate", figures.counts.repeats),
         ("visit", figures.visits),
         ("rotation", figures.rotations),
@@ -116,9 +117,10 @@ fn coverage(figures: &Figures<'_>, findings: &Findings) {
         .faults()
         .filter(|(fault, _)| *fault != Fault::Stalled);
     let faults = faults.map(|(fault, count)| (format!("{fault:?}"), count));
-    let errors = tally
-        .errors()
-        .map(|(kind, count)| (format!("{kind:?}"), count));
+    // Most of what leads to them is cured by another attempt.
+    let are_many = figures.ran.length >= ALL_ERRORS;
+    let errors = tally.errors().filter(|_| are_many);
+    let errors = errors.map(|(kind, count)| (format!("{kind:?}"), count));
     for (what, count) in happened.into_iter().chain(faults).chain(errors) {
         findings.expect(count > 0, "something did not happen", || what);
     }
@@ -126,3 +128,4 @@ fn coverage(figures: &Figures<'_>, findings: &Findings) {
 
 /// In a shorter run some things may not happen.
 const TELLING: Duration = Duration::from_secs(55);
+const ALL_ERRORS: Duration = Duration::from_secs(175);
