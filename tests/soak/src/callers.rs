@@ -23,7 +23,7 @@ pub struct Shared {
     pub tally: Tally,
     pub stop: AtomicBool,
     places: Vec<Place>,
-    /// When each caller last came back from a call, in microseconds, and what it has done since.
+    /// When each caller last came back from a call, in microseconds.
     progress: Vec<AtomicU64>,
 }
 

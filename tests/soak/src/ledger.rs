@@ -38,6 +38,9 @@ pub struct Counts {
     /// The flights that failed, by what their last attempt got.
     pub failed: [u64; 4],
     pub in_outages: u64,
+    /// The longest time without any.
+    pub silence: Duration,
+    last: Duration,
 }
 
 #[derive(Clone, Default)]
@@ -95,6 +98,9 @@ impl Ledger {
         findings: &Findings,
     ) {
         self.counts.requests += 1;
+        let silence = now.saturating_sub(self.counts.last);
+        self.counts.silence = self.counts.silence.max(silence);
+        self.counts.last = now;
         self.watch_outage(now, findings);
         let account = &mut self.accounts[key.index()];
         account.under_way += 1;

@@ -72,6 +72,8 @@ impl<'a> Figures<'a> {
         row("  retries", counts.retries);
         row("  with another certificate", counts.repeats);
         row("  in outages", counts.in_outages);
+        let silence = counts.silence.as_secs_f64();
+        row("  longest time without", format!("{silence:.2} s"));
         row("  of visitors", self.visits);
         for (fault, count) in self.faults() {
             row(&format!("  fault {fault:?}"), count);
