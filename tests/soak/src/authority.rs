@@ -36,6 +36,8 @@ struct State {
     random: Random,
     ledger: Ledger,
     certificates: Vec<Registered>,
+    /// The thumbprint that the last whole answer was given to.
+    answered: String,
     tokens: u64,
     faults: [u64; Fault::MIX.len()],
     /// Requests of clients other than the one that is watched.
@@ -67,6 +69,7 @@ impl Authority {
                 random: Random::new(seed, u64::MAX),
                 ledger: Ledger::new(),
                 certificates: Vec::new(),
+                answered: String::new(),
                 tokens: 0,
                 faults: Default::default(),
                 visits: 0,
@@ -99,6 +102,13 @@ impl Authority {
         let certificates = &mut self.lock().certificates;
         let old = certificates.len().saturating_sub(1);
         certificates.drain(..old);
+    }
+
+    /// Whether a client knows for sure that the certificate that was registered last is accepted.
+    pub fn has_answered_to_the_newest(&self) -> bool {
+        let state = self.lock();
+        let newest = state.certificates.last();
+        newest.is_some_and(|newest| newest.thumbprint == state.answered)
     }
 
     pub fn with_ledger<T>(&self, look: impl FnOnce(&mut Ledger) -> T) -> T {
@@ -178,6 +188,9 @@ impl Authority {
         let mut state = self.lock();
         let state = &mut *state;
         let refused = !state.accepts(request, &self.base);
+        if let (false, None, Some(thumbprint)) = (refused, asked.fault, thumbprint(request)) {
+            state.answered = thumbprint;
+        }
         let fault = match asked.fault {
             // There is no token to be cut.
             Some(Fault::DroppedInBody | Fault::Truncated | Fault::Delayed) if refused => None,
@@ -241,11 +254,7 @@ impl State {
         let Some(assertion) = request.field("client_assertion") else {
             return false;
         };
-        let thumbprint = decode_header(assertion).ok().and_then(|header| {
-            let bytes = BASE64_URL_SAFE_NO_PAD.decode(header.x5t_s256?).ok()?;
-            Some(bytes.iter().map(|byte| format!("{byte:02X}")).collect())
-        });
-        let thumbprint: String = thumbprint.unwrap_or_default();
+        let thumbprint = thumbprint(request).unwrap_or_default();
         let mut known = self.certificates.iter();
         let Some(registered) = known.find(|known| known.thumbprint == thumbprint) else {
             return false;
@@ -255,6 +264,13 @@ impl State {
         validation.set_issuer(&[CLIENT_ID]);
         decode::<Claims>(assertion, &registered.key, &validation).is_ok()
     }
+}
+
+/// Of the certificate that an assertion was signed with.
+fn thumbprint(request: &Request) -> Option<String> {
+    let header = decode_header(request.field("client_assertion")?).ok()?;
+    let bytes = BASE64_URL_SAFE_NO_PAD.decode(header.x5t_s256?).ok()?;
+    Some(bytes.iter().map(|byte| format!("{byte:02X}")).collect())
 }
 
 /// Those that matter are checked by the decoder.
