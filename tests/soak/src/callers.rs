@@ -50,6 +50,8 @@ enum Act {
     Cancelled,
     /// What is in memory, without waiting.
     Peek,
+    /// Without its provider.
+    LookedUp,
     Lasting,
     Forced,
     Rejected,
@@ -58,12 +60,15 @@ enum Act {
 }
 
 impl Act {
-    const OF_BOUND_KEYS: [(Self, u64); 3] =
-        [(Self::Plain, 900), (Self::Cancelled, 80), (Self::Peek, 20)];
-    const OF_OTHERS: [(Self, u64); 8] = [
-        (Self::Plain, 870),
+    const OF_BOUND_KEYS: [(Self, u64); 4] = [
+        (Self::Plain, 800),
         (Self::Cancelled, 80),
-        (Self::Peek, 10),
+        (Self::Peek, 20),
+        (Self::LookedUp, 100),
+    ];
+    const OF_OTHERS: [(Self, u64); 7] = [
+        (Self::Plain, 880),
+        (Self::Cancelled, 80),
         (Self::Lasting, 20),
         (Self::Forced, 5),
         (Self::Rejected, 5),
@@ -168,6 +173,7 @@ impl Shared {
                 Some(Some(token)) => Ok(token),
                 None => self.plain(place).await,
             },
+            Act::LookedUp => self.client.acquire_token_for_client(&place.request).await,
             Act::Lasting => {
                 let request = place.request.clone().min_remaining(Duration::from_secs(2));
                 self.client.acquire_token_for_client(request).await

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use crate::MAX_CONCURRENT_REQUESTS;
 use crate::fault::{CoolDown, Failure, Variant, outage};
 use crate::findings::Findings;
 use crate::key::Key;
@@ -305,5 +306,6 @@ const SLACK: Duration = Duration::from_secs(1);
 const CLOCKS: Duration = Duration::from_millis(10);
 /// By when the client knows of an outage.
 const NOTICED: Duration = Duration::from_millis(1500);
-/// In the rest of an outage: after one, two and four seconds, and whatever is repeated.
-const PROBES: u64 = 4 + REPEATS;
+/// In the rest of an outage: after one, two and four seconds, and what is repeated or was about to
+/// be.
+const PROBES: u64 = 4 + REPEATS + MAX_CONCURRENT_REQUESTS as u64;

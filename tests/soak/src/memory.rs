@@ -35,13 +35,10 @@ impl Sample {
     }
 }
 
-/// The highest that each was in the second quarter and in the last.
+/// The highest that each was in the first half, without its beginning, and in the last quarter.
 pub fn peaks(samples: &[Sample], length: Duration) -> [Sample; 2] {
-    [1, 3].map(|quarter| {
-        let is_in = |sample: &&Sample| {
-            let end = length * (quarter + 1) / 4;
-            (length * quarter / 4..end).contains(&sample.at)
-        };
+    [WARM_UP..0.5, 0.75..1.0].map(|part| {
+        let is_in = |sample: &&Sample| part.contains(&sample.at.div_duration_f64(length));
         let highest = |peak: Sample, sample: &Sample| Sample {
             at: sample.at,
             resident: peak.resident.max(sample.resident),
@@ -53,3 +50,6 @@ pub fn peaks(samples: &[Sample], length: Duration) -> [Sample; 2] {
             .fold(Sample::default(), highest)
     })
 }
+
+/// As a part of the whole.
+const WARM_UP: f64 = 0.15;

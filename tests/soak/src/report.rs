@@ -23,7 +23,7 @@ pub struct Figures<'a> {
     pub rotations: u64,
     pub entries: usize,
     ends: [Sample; 2],
-    /// In the second quarter and in the last.
+    /// In the first half, warmed up, and in the last quarter.
     pub peaks: [Sample; 2],
 }
 
