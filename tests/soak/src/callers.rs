@@ -60,11 +60,12 @@ enum Act {
 }
 
 impl Act {
-    const OF_BOUND_KEYS: [(Self, u64); 4] = [
+    const OF_BOUND_KEYS: [(Self, u64); 5] = [
         (Self::Plain, 800),
         (Self::Cancelled, 80),
         (Self::Peek, 20),
         (Self::LookedUp, 100),
+        (Self::Forced, 10),
     ];
     const OF_OTHERS: [(Self, u64); 7] = [
         (Self::Plain, 880),
@@ -260,7 +261,7 @@ impl Shared {
                 let is_hit = token.source() == TokenSource::Cache;
                 self.tally.got(is_hit, is_hit && outage(began).is_some());
                 self.findings.expect(
-                    is_hit || known < ended,
+                    is_hit || known < ended || act == Act::Forced,
                     "a request in place of a hit",
                     || format!("{key:?} {act:?}"),
                 );

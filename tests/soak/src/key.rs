@@ -33,8 +33,8 @@ impl Key {
         format!("api://resource-{}/.default", self.0 % RESOURCES)
     }
 
-    /// Whether a provider holds its place in the cache all the time. Such a key is never evicted,
-    /// and nobody forces anything on it, so that all of its requests can be foretold.
+    /// Whether a provider holds its place in the cache all the time. Such a key is never evicted, and
+    /// nobody rejects its tokens, so that all of its requests can be foretold.
     pub fn is_bound(self) -> bool {
         self.0.is_multiple_of(5)
     }
