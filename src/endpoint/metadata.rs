@@ -65,6 +65,7 @@ impl Provider {
         &self.issuer
     }
 
+    #[cfg(feature = "reqwest")]
     pub(super) fn target(&self) -> &Url {
         self.told.as_ref().unwrap_or(&self.url)
     }
