@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::authority::{Authority, Cloud};
 use crate::cache::CacheOptions;
 use crate::certificate::Certificate;
+use crate::claims::Capabilities;
 use crate::client::{ConfidentialClient, Services};
 use crate::credential::{
     ClientAssertionProvider, CredentialHolder, CredentialSource, Given, Rotating,
@@ -29,6 +30,7 @@ pub struct ConfidentialClientBuilder {
     authority: Option<Authority>,
     credentials: Vec<Given>,
     auth_method: Option<TokenEndpointAuthMethod>,
+    capabilities: Vec<String>,
     cache: CacheOptions,
     retry: RetryPolicy,
     connect_timeout: Option<Duration>,
@@ -47,6 +49,7 @@ impl ConfidentialClientBuilder {
             authority: None,
             credentials: Vec::new(),
             auth_method: None,
+            capabilities: Vec::new(),
             cache: CacheOptions::default(),
             retry: RetryPolicy::default(),
             connect_timeout: None,
@@ -91,6 +94,21 @@ impl ConfidentialClientBuilder {
     /// elsewhere a secret is sent in the form. Microsoft Entra ID takes both ways.
     pub fn token_endpoint_auth_method(mut self, method: TokenEndpointAuthMethod) -> Self {
         self.auth_method = Some(method);
+        self
+    }
+
+    /// Declares what the client can do beyond what every client can. `cp1` says that it answers claims
+    /// challenges: Microsoft Entra ID then issues tokens of up to 24 hours, which an API such as
+    /// Microsoft Graph may take back at any moment (continuous access evaluation). Each token
+    /// request carries it in its `claims`.
+    ///
+    /// Declare it only if every call to such an API passes a challenge on, as the adapters do:
+    /// see [`TokenRequest::claims`](crate::TokenRequest::claims).
+    pub fn client_capabilities<C: Into<String>>(
+        mut self,
+        capabilities: impl IntoIterator<Item = C>,
+    ) -> Self {
+        self.capabilities = capabilities.into_iter().map(Into::into).collect();
         self
     }
 
@@ -203,6 +221,11 @@ impl ConfidentialClientBuilder {
         let credential =
             CredentialHolder::new(given, endpoints.rules(), self.retry.step_limit(), now)?;
         check_auth_method(self.auth_method, credential.is_secret())?;
+        if self.capabilities.iter().any(|name| name.trim().is_empty()) {
+            return Err(Error::config(
+                "a client capability has no name; declare one such as 'cp1', or leave client_capabilities(..) out",
+            ));
+        }
         if self.attempt_timeout.is_zero() || self.connect_timeout.is_some_and(|it| it.is_zero()) {
             return Err(Error::config(
                 "in no time nothing can be asked; give attempt_timeout(..) and connect_timeout(..) some, or leave them out",
@@ -235,6 +258,7 @@ impl ConfidentialClientBuilder {
             endpoints,
             credential,
             auth_method: self.auth_method,
+            capabilities: Capabilities::new(&self.capabilities),
             retry: self.retry,
             budget: Budget::default(),
             attempt_timeout: self.attempt_timeout,

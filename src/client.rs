@@ -397,6 +397,11 @@ impl ConfidentialClient {
 }
 
 impl Call {
+    #[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
+    pub(crate) fn request(&self) -> &TokenRequest {
+        &self.request
+    }
+
     fn check_for_provider(&self) -> Result<(), Error> {
         let belongs_to_one = match () {
             () if self.correlation_id.is_some() => "a correlation id",

@@ -99,6 +99,8 @@ mod authority;
 mod builder;
 mod cache;
 mod certificate;
+mod challenge;
+mod claims;
 mod client;
 mod credential;
 mod endpoint;
@@ -115,6 +117,12 @@ mod token;
 mod transport;
 mod warm_up;
 
+#[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
+#[cfg_attr(
+    docsrs,
+    doc(cfg(any(feature = "reqwest-middleware", feature = "tower")))
+)]
+pub mod adapter;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;
@@ -124,6 +132,7 @@ pub use authority::{Authority, Cloud};
 pub use builder::ConfidentialClientBuilder;
 pub use cache::{CacheOptions, CacheStats};
 pub use certificate::{Certificate, Signer, SignerFuture, SigningAlgorithm};
+pub use challenge::Challenge;
 pub use client::ConfidentialClient;
 pub use credential::{
     AssertionContext, CertificateFile, ClientAssertionFuture, ClientAssertionProvider,

@@ -52,6 +52,25 @@ impl TokenProvider {
         self.client.cached(&self.slot, &self.call)
     }
 
+    /// A token with the claims that an API asked for when it turned this one down.
+    #[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
+    pub(crate) async fn token_with_claims(
+        &self,
+        claims: String,
+        rejected: &AccessToken,
+    ) -> Result<AccessToken, Error> {
+        let request = self.call.request().clone();
+        let request = request.claims(claims).rejected_token(rejected);
+        self.client.acquire_token_for_client(request).await
+    }
+
+    /// Forgets a token that an API turned down, as
+    /// [`ConfidentialClient::invalidate`](crate::ConfidentialClient::invalidate) does.
+    #[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
+    pub(crate) fn invalidate(&self, rejected: &AccessToken) {
+        self.client.invalidate(rejected);
+    }
+
     /// Gets the token and sets the `Authorization` header of an outgoing request to it.
     ///
     /// ```

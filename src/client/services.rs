@@ -6,6 +6,7 @@ use http::{Request, Response, Uri};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::authority::Tenant;
+use crate::claims::Capabilities;
 use crate::credential::{AssertionContext, Credential, CredentialHolder};
 use crate::endpoint::{Endpoints, Lookup, TokenEndpoint};
 use crate::error::{Error, Failure};
@@ -23,6 +24,7 @@ pub(crate) struct Services {
     pub(crate) credential: CredentialHolder,
     /// Where the caller chose it.
     pub(crate) auth_method: Option<TokenEndpointAuthMethod>,
+    pub(crate) capabilities: Capabilities,
     pub(crate) retry: RetryPolicy,
     pub(crate) budget: Budget,
     pub(crate) attempt_timeout: Duration,
@@ -162,7 +164,7 @@ impl Services {
             proof: &proof,
             scopes: &errand.scopes,
             parameters: &errand.key.parameters,
-            claims: errand.claims.as_deref(),
+            claims: self.capabilities.with(errand.claims.as_deref()).as_deref(),
             correlation_id: id,
             rules: self.endpoints.rules(),
         }

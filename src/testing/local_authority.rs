@@ -10,6 +10,7 @@ use super::certificate::Tls;
 use super::connection::{Connections, Cut};
 use super::directory::Directory;
 use super::fault::Fault;
+use super::protected_api::ProtectedApi;
 use super::recorded::RecordedRequest;
 use super::server::{Server, lock};
 use super::signing_key::SigningKey;
@@ -207,6 +208,51 @@ impl LocalAuthority {
         let mut keys = lock(&self.server.keys);
         let old = keys.len().saturating_sub(1);
         keys.drain(..old);
+    }
+
+    /// Takes back the tokens that an application has in a tenant: a [`ProtectedApi`] no longer takes
+    /// those that were issued so far, if the client declared `cp1` when it asked for them.
+    ///
+    /// ```
+    /// use confidential_client::ConfidentialClient;
+    /// use confidential_client::adapter::BearerAuth;
+    /// use confidential_client::testing::{Application, LocalAuthority};
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let local = LocalAuthority::start().await?;
+    /// local.register("contoso.com", Application::new("client").secret("s3cret"));
+    /// let api = local.protected_api("https://graph.microsoft.com").await?;
+    ///
+    /// let client = ConfidentialClient::builder("client")
+    ///     .authority(local.authority("contoso.com"))
+    ///     .client_secret("s3cret")
+    ///     .client_capabilities(["cp1"])
+    ///     .build()?;
+    /// let provider = client.token_provider("https://graph.microsoft.com/.default")?;
+    /// let http = reqwest_middleware::ClientBuilder::new(reqwest::Client::new())
+    ///     .with(BearerAuth::new(provider, [api.base_url()])?)
+    ///     .build();
+    ///
+    /// assert_eq!(http.get(api.base_url()).send().await?.status(), 200);
+    /// local.revoke_tokens("contoso.com", "client");
+    /// assert_eq!(http.get(api.base_url()).send().await?.status(), 200); // with another token
+    /// assert_eq!(local.token_requests().len(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn revoke_tokens(&self, tenant: impl AsRef<str>, client_id: impl AsRef<str>) {
+        self.server.revoke(tenant.as_ref(), client_id.as_ref());
+    }
+
+    /// Starts a web API that takes this authority's tokens for `audience`, such as
+    /// `https://graph.microsoft.com`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] where no port can be listened on.
+    pub async fn protected_api(&self, audience: impl Into<String>) -> Result<ProtectedApi, Error> {
+        ProtectedApi::start(Arc::clone(&self.server), audience.into()).await
     }
 
     /// The issuer (`iss`) of the tokens of a tenant, by its domain or id; `None` where nothing is

@@ -1,6 +1,7 @@
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use axum::Router;
 use axum::body::Body;
@@ -23,6 +24,7 @@ use super::recorded::RecordedRequest;
 use super::refusal::Refusal;
 use super::signing_key::SigningKey;
 use super::token_endpoint;
+use crate::assertion::unix_seconds;
 
 /// What the requests of a `LocalAuthority` are answered from.
 pub(super) struct Server {
@@ -32,7 +34,17 @@ pub(super) struct Server {
     pub(super) directories: Mutex<Vec<Directory>>,
     pub(super) traffic: Mutex<Traffic>,
     refusals: AtomicUsize,
+    /// How many tokens were issued: the number of the next, which its `uti` begins with.
+    issued: AtomicU64,
+    /// By the tenant's id and the client's.
+    revocations: Mutex<HashMap<(String, String), Revocation>>,
     pub(super) is_gone: AtomicBool,
+}
+
+/// When the tokens of a client were taken back, in seconds since 1970 (UTC), and up to which number.
+struct Revocation {
+    up_to: u64,
+    not_before: u64,
 }
 
 /// Under one lock, so that the first request recorded is the one that the first fault befell.
@@ -53,6 +65,8 @@ impl Server {
             directories: Mutex::default(),
             traffic: Mutex::default(),
             refusals: AtomicUsize::new(0),
+            issued: AtomicU64::new(0),
+            revocations: Mutex::default(),
             is_gone: AtomicBool::new(false),
         }
     }
@@ -79,7 +93,36 @@ impl Server {
     fn answer(&self, request: &RecordedRequest, tenant: &str) -> Result<Value, Refusal> {
         let keys = lock(&self.keys);
         let directories = lock(&self.directories);
-        token_endpoint::answer(request, tenant, &directories, &keys, &self.base)
+        let number = self.issued.fetch_add(1, Ordering::SeqCst);
+        token_endpoint::answer(request, tenant, &directories, &keys, &self.base, number)
+    }
+
+    /// Takes back what was issued to a client so far.
+    pub(super) fn revoke(&self, tenant: &str, client_id: &str) {
+        let directories = lock(&self.directories);
+        let Some(directory) = directories.iter().find(|known| known.is(tenant)) else {
+            return;
+        };
+        let client = (directory.id.to_string(), client_id.to_ascii_lowercase());
+        let mut revocations = lock(&self.revocations);
+        let now = unix_seconds(SystemTime::now());
+        // Two within a second are two: no challenge is like the one before.
+        let last = revocations.get(&client).map_or(0, |last| last.not_before);
+        let revocation = Revocation {
+            up_to: self.issued.load(Ordering::SeqCst),
+            not_before: now.max(last.saturating_add(1)),
+        };
+        revocations.insert(client, revocation);
+    }
+
+    /// From when on a token has to be issued, if this one was taken back; by its `tid`, `azp` and
+    /// `uti`.
+    pub(super) fn revoked(&self, tenant_id: &str, client_id: &str, uti: &str) -> Option<u64> {
+        let client = (tenant_id.to_owned(), client_id.to_ascii_lowercase());
+        let number = u64::from_str_radix(uti.get(..16)?, 16).ok()?;
+        let revocations = lock(&self.revocations);
+        let revocation = revocations.get(&client)?;
+        (number < revocation.up_to).then_some(revocation.not_before)
     }
 
     fn respond(&self, answer: Result<Value, Refusal>, correlation_id: &str) -> Response<Bytes> {

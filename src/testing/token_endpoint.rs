@@ -26,6 +26,7 @@ pub(super) fn answer(
     directories: &[Directory],
     keys: &[SigningKey],
     base: &str,
+    number: u64,
 ) -> Result<Value, Refusal> {
     let mut directories = directories.iter();
     let Some(directory) = directories.find(|directory| directory.is(tenant)) else {
@@ -64,9 +65,10 @@ pub(super) fn answer(
     }
 
     let now = unix_seconds(SystemTime::now());
-    let lifetime = application.tokens.lifetime.as_secs();
+    let capabilities = capabilities(request);
+    let lifetime = application.tokens.lifetime(&capabilities).as_secs();
     let object_id = application.subject();
-    let claims = json!({
+    let mut claims = json!({
         "aud": resource,
         "iss": directory.issuer(base),
         "iat": now,
@@ -79,14 +81,17 @@ pub(super) fn answer(
         "sub": object_id,
         "roles": application.roles_of(resource),
         "tid": directory.id.to_string(),
-        "uti": Uuid::new_v4().simple().to_string(),
+        "uti": format!("{number:016x}{}", Uuid::new_v4().simple()),
         "ver": "2.0",
     });
+    if let (Some(members), false) = (claims.as_object_mut(), capabilities.is_empty()) {
+        members.insert("xms_cc".to_owned(), json!(capabilities));
+    }
     let Some(key) = keys.last() else {
         return Err(Refusal::of_status(StatusCode::INTERNAL_SERVER_ERROR));
     };
     match key.sign(&claims) {
-        Ok(token) => Ok(success(token, &application.tokens)),
+        Ok(token) => Ok(success(token, &application.tokens, lifetime)),
         Err(error) => Err(Refusal {
             status: StatusCode::INTERNAL_SERVER_ERROR,
             ..Refusal::bad_request("server_error", 90014, error.to_string())
@@ -94,12 +99,12 @@ pub(super) fn answer(
     }
 }
 
-fn success(token: String, tokens: &Tokens) -> Value {
+fn success(token: String, tokens: &Tokens, lifetime: u64) -> Value {
     let time = |seconds: u64| match tokens.numeric_strings {
         true => Value::from(seconds.to_string()),
         false => Value::from(seconds),
     };
-    let lifetime = time(tokens.lifetime.as_secs());
+    let lifetime = time(lifetime);
     let mut body = json!({
         "token_type": "Bearer",
         "expires_in": lifetime,
@@ -110,6 +115,16 @@ fn success(token: String, tokens: &Tokens) -> Value {
         members.insert("refresh_in".to_owned(), time(refresh_in.as_secs()));
     }
     body
+}
+
+/// What the client declares in its `claims` (`xms_cc`), as with `cp1`.
+fn capabilities(request: &RecordedRequest) -> Vec<String> {
+    let claims = request.field("claims").unwrap_or_default();
+    let claims = serde_json::from_str::<Value>(claims).unwrap_or_default();
+    let values = claims.pointer("/access_token/xms_cc/values");
+    let values = values.and_then(Value::as_array).into_iter().flatten();
+    let texts = values.filter_map(Value::as_str);
+    texts.map(ToOwned::to_owned).collect()
 }
 
 /// The `azpacr` claim of a client with a secret.

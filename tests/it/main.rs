@@ -9,6 +9,7 @@
     reason = "a test fails by panicking, and its modules are one binary"
 )]
 
+mod adapters;
 mod admin_consent;
 mod assertions;
 mod authorities;
@@ -32,6 +33,7 @@ mod oidc_provider;
 mod openid_provider;
 mod outages;
 mod properties;
+mod protected_api;
 mod raw;
 mod renewals;
 mod retries;

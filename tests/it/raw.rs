@@ -34,6 +34,8 @@ pub struct RawServer {
 struct State {
     act: Mutex<Act>,
     requests: AtomicUsize,
+    /// Their heads.
+    heads: Mutex<Vec<String>>,
 }
 
 impl RawServer {
@@ -43,6 +45,7 @@ impl RawServer {
         let state = Arc::new(State {
             act: Mutex::new(Act::Token),
             requests: AtomicUsize::new(0),
+            heads: Mutex::default(),
         });
         let serving = Arc::clone(&state);
         let task = tokio::spawn(async move {
@@ -75,6 +78,12 @@ impl RawServer {
         while TcpStream::connect(address).await.is_ok() {
             tokio::task::yield_now().await;
         }
+    }
+
+    /// A header of a request that was read to its end.
+    pub fn header(&self, request: usize, name: &str) -> Option<String> {
+        let heads = self.state.heads.lock().unwrap();
+        header(&heads[request], name).map(ToOwned::to_owned)
     }
 
     /// How many requests have been read, or have begun.
@@ -115,6 +124,8 @@ impl State {
                 return Ok(());
             }
         }
+        let head = String::from_utf8_lossy(&request).into_owned();
+        self.heads.lock().unwrap().push(head);
         let number = self.requests.fetch_add(1, Ordering::SeqCst) + 1;
         match act {
             Act::Token => socket.write_all(token(number).as_bytes()).await?,
@@ -138,12 +149,17 @@ fn is_whole(request: &[u8]) -> bool {
     let Some((head, body)) = text.split_once("\r\n\r\n") else {
         return false;
     };
-    let length = head.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length")
-            .then(|| value.trim().parse().unwrap())
-    });
-    body.len() >= length.unwrap_or(0)
+    match header(head, "content-length") {
+        Some(length) => body.len() >= length.parse().unwrap(),
+        None => header(head, "transfer-encoding").is_none() || body.ends_with("0\r\n\r\n"),
+    }
+}
+
+fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    head.lines().find_map(|line| {
+        let (known, value) = line.split_once(':')?;
+        known.eq_ignore_ascii_case(name).then(|| value.trim())
+    })
 }
 
 /// It is due after a second at most, and good for an hour.

@@ -1,0 +1,21 @@
+//! Attaches tokens to an application's own calls: written once, where its HTTP client is made.
+//!
+//! [`BearerAuth`] knows whose token it is and which APIs may have it. It goes into a chain of
+//! reqwest-middleware (feature `reqwest-middleware`) or, as [`BearerAuthLayer`], before any tower
+//! service over `http::Request` (feature `tower`).
+//!
+//! When an API answers with a challenge, the right thing happens once: a 401 that asks for claims
+//! brings a token with them, a 401 that says `invalid_token` another token, and the request is
+//! repeated with it. Both are rationed for all callers together, so an API that takes no token
+//! causes no storm. A 403 is handed through: another token would not help.
+
+mod bearer_auth;
+mod origin;
+#[cfg(feature = "reqwest-middleware")]
+mod reqwest_middleware;
+#[cfg(feature = "tower")]
+mod tower;
+
+pub use bearer_auth::BearerAuth;
+#[cfg(feature = "tower")]
+pub use tower::{BearerAuthError, BearerAuthFuture, BearerAuthLayer, BearerAuthService};

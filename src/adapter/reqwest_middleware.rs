@@ -1,0 +1,57 @@
+use http::Extensions;
+use http::header::AUTHORIZATION;
+use reqwest::{Request, Response};
+use reqwest_middleware::{Middleware, Next, Result};
+
+use super::bearer_auth::BearerAuth;
+
+/// Put it last, so that a middleware that repeats requests has each of them authorised anew:
+///
+/// ```no_run
+/// // Not run: it would need a network.
+/// # async fn example(auth: confidential_client::adapter::BearerAuth) -> Result<(), Box<dyn std::error::Error>> {
+/// let http = reqwest_middleware::ClientBuilder::new(reqwest::Client::new())
+///     .with(auth)
+///     .build();
+/// let users = http.get("https://graph.microsoft.com/v1.0/users").send().await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// reqwest itself takes the header off a request that is redirected to another origin. A request
+/// whose body cannot be cloned is not repeated: its 401 is handed through, and the next request has
+/// the new token.
+#[async_trait::async_trait]
+impl Middleware for BearerAuth {
+    async fn handle(
+        &self,
+        mut request: Request,
+        extensions: &mut Extensions,
+        next: Next<'_>,
+    ) -> Result<Response> {
+        let Ok(uri) = request.url().as_str().parse() else {
+            return next.run(request, extensions).await;
+        };
+        let attached = self.attach(&uri, request.headers_mut()).await;
+        let Some(token) = attached.map_err(reqwest_middleware::Error::middleware)? else {
+            return next.run(request, extensions).await;
+        };
+        let again = request.try_clone();
+        let response = next.clone().run(request, extensions).await?;
+        // A challenge counts from where the token was sent, and from nowhere else.
+        if response.url().as_str().parse().ok().as_ref() != Some(&uri) {
+            return Ok(response);
+        }
+        let renewed = self
+            .answer(response.status(), response.headers(), &token)
+            .await;
+        match (renewed, again) {
+            (Some(renewed), Some(mut again)) => {
+                let headers = again.headers_mut();
+                headers.insert(AUTHORIZATION, renewed.authorization_header());
+                next.run(again, extensions).await
+            }
+            _ => Ok(response),
+        }
+    }
+}

@@ -1,0 +1,518 @@
+#![warn(clippy::arithmetic_side_effects, reason = "it reads what others wrote")]
+
+use std::fmt;
+
+use base64::Engine;
+use base64::alphabet::STANDARD;
+use base64::engine::general_purpose::GeneralPurposeConfig;
+use base64::engine::{DecodePaddingMode, GeneralPurpose};
+use http::HeaderMap;
+use http::header::WWW_AUTHENTICATE;
+use serde_json::{Map, Value};
+use url::Url;
+
+/// One challenge of an API that did not take a request: what it says in `WWW-Authenticate`
+/// ([RFC 9110 section 11.6.1]).
+///
+/// It is read leniently, as APIs write it: an unquoted URL and a missing comma do no harm. What cannot
+/// be read is left out, and nothing in it is trusted: it says what somebody wants, and not that
+/// they may have it.
+///
+/// ```
+/// use confidential_client::Challenge;
+///
+/// let challenges = Challenge::parse(
+///     r#"Bearer authorization="https://login.windows.net/contoso.com", resource="https://vault.azure.net""#,
+/// );
+/// assert_eq!(challenges[0].scheme(), "Bearer");
+/// assert_eq!(challenges[0].tenant_id().as_deref(), Some("contoso.com"));
+/// assert_eq!(challenges[0].resource(), Some("https://vault.azure.net"));
+/// ```
+///
+/// [RFC 9110 section 11.6.1]: https://www.rfc-editor.org/rfc/rfc9110#section-11.6.1
+#[derive(Clone, PartialEq, Eq)]
+pub struct Challenge {
+    scheme: String,
+    token68: Option<String>,
+    /// As they came, with their names in lower case.
+    parameters: Vec<(String, String)>,
+}
+
+impl Challenge {
+    /// Reads the value of one `WWW-Authenticate` header, which may hold several challenges. Does no
+    /// I/O.
+    pub fn parse(value: &str) -> Vec<Self> {
+        Reader(value).challenges()
+    }
+
+    /// Reads every `WWW-Authenticate` header of an answer, in their order.
+    pub fn from_headers(headers: &HeaderMap) -> Vec<Self> {
+        let values = headers.get_all(WWW_AUTHENTICATE).iter();
+        values
+            .flat_map(|value| Self::parse(&String::from_utf8_lossy(value.as_bytes())))
+            .collect()
+    }
+
+    /// The scheme, such as `Bearer`, as it was written; schemes are compared without case.
+    pub fn scheme(&self) -> &str {
+        &self.scheme
+    }
+
+    /// Whether it asks for a bearer token ([RFC 6750 section 3](https://www.rfc-editor.org/rfc/rfc6750#section-3)).
+    pub fn is_bearer(&self) -> bool {
+        self.scheme.eq_ignore_ascii_case("Bearer")
+    }
+
+    /// What stands in place of parameters, as with `Negotiate`.
+    pub fn token68(&self) -> Option<&str> {
+        self.token68.as_deref()
+    }
+
+    /// A parameter by its name, in any case; the first of several.
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        let mut parameters = self.parameters.iter();
+        let found = parameters.find(|(known, _)| known.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// Why the request was not taken, such as `invalid_token` or `insufficient_claims`.
+    pub fn error(&self) -> Option<&str> {
+        self.parameter("error")
+    }
+
+    /// The scope that would be needed.
+    pub fn scope(&self) -> Option<&str> {
+        self.parameter("scope")
+    }
+
+    /// The claims that a token has to be asked for with, as JSON for
+    /// [`TokenRequest::claims`](crate::TokenRequest::claims), from base64, base64url or plain text.
+    /// `None` as well for what is not a JSON object, or longer than 8 KB.
+    pub fn claims(&self) -> Option<String> {
+        let text = self.parameter("claims")?.trim();
+        if text.len() > LONGEST_CLAIMS {
+            return None;
+        }
+        let json = match text.starts_with('{') {
+            true => text.to_owned(),
+            false => String::from_utf8(decoded(text)?).ok()?,
+        };
+        let is_object = serde_json::from_str::<Map<String, Value>>(&json).is_ok();
+        is_object.then_some(json)
+    }
+
+    /// Where a user would sign in: `authorization_uri`, or `authorization` with Key Vault.
+    pub fn authorization_uri(&self) -> Option<&str> {
+        self.parameter("authorization_uri")
+            .or_else(|| self.parameter("authorization"))
+    }
+
+    /// The tenant in that URI; `None` as well where it is `common` or another that stands for many.
+    pub fn tenant_id(&self) -> Option<String> {
+        let url = Url::parse(self.authorization_uri()?).ok()?;
+        let tenant = url.path_segments()?.find(|part| !part.is_empty())?;
+        let stands_for_many = ["common", "organizations", "consumers"];
+        (!stands_for_many.contains(&tenant)).then(|| tenant.to_owned())
+    }
+
+    /// The resource to ask a token for: `resource`, or `resource_id`.
+    pub fn resource(&self) -> Option<&str> {
+        self.parameter("resource")
+            .or_else(|| self.parameter("resource_id"))
+    }
+
+    /// A nonce to prove possession with.
+    pub fn nonce(&self) -> Option<&str> {
+        self.parameter("nonce")
+    }
+}
+
+/// The names of the parameters without their values, of which nobody knows what they are.
+impl fmt::Debug for Challenge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.parameters.iter().map(|(name, _)| name);
+        f.debug_struct("Challenge")
+            .field("scheme", &self.scheme)
+            .field("error", &self.error())
+            .field("parameters", &names.collect::<Vec<_>>())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is left to read.
+struct Reader<'a>(&'a str);
+
+impl<'a> Reader<'a> {
+    fn challenges(mut self) -> Vec<Challenge> {
+        let mut challenges: Vec<Challenge> = Vec::new();
+        loop {
+            self.skip(|c| c == ',' || is_space(c));
+            if self.0.is_empty() {
+                return challenges;
+            }
+            let token = self.take(is_token);
+            if token.is_empty() {
+                self.skip_element();
+                continue;
+            }
+            let spaces = self.skip(is_space);
+            if self.0.starts_with('=') {
+                self.skip(|c| c == '=');
+                self.skip(is_space);
+                // One of no challenge, or without an end, is left out.
+                if let (Some(value), Some(challenge)) = (self.value(), challenges.last_mut()) {
+                    let name = token.to_ascii_lowercase();
+                    challenge.parameters.push((name, value));
+                }
+                continue;
+            }
+            challenges.push(Challenge {
+                scheme: token.to_owned(),
+                token68: if spaces { self.token68() } else { None },
+                parameters: Vec::new(),
+            });
+        }
+    }
+
+    /// A `token68`, if that is what comes before the next comma.
+    fn token68(&mut self) -> Option<String> {
+        let mut ahead = Reader(self.0);
+        let text = ahead.take(|c| c.is_ascii_alphanumeric() || "-._~+/".contains(c));
+        let rest = ahead.0;
+        ahead.skip(|c| c == '=');
+        let padding = rest.len().checked_sub(ahead.0.len())?;
+        let whole = self.0.get(..text.len().checked_add(padding)?)?;
+        ahead.skip(is_space);
+        if text.is_empty() || !(ahead.0.is_empty() || ahead.0.starts_with(',')) {
+            return None;
+        }
+        self.0 = ahead.0;
+        Some(whole.to_owned())
+    }
+
+    /// The value of a parameter: a quoted string, or what comes before the next space or comma.
+    /// `None` for a quoted string without an end.
+    fn value(&mut self) -> Option<String> {
+        let Some(quoted) = self.0.strip_prefix('"') else {
+            let value = self.take(|c| c != ',' && !is_space(c));
+            return Some(value.to_owned());
+        };
+        let mut value = String::new();
+        let mut characters = quoted.char_indices();
+        while let Some((_, c)) = characters.next() {
+            match c {
+                '"' => {
+                    self.0 = characters.as_str();
+                    return Some(value);
+                }
+                '\\' => value.extend(characters.next().map(|(_, c)| c)),
+                c => value.push(c),
+            }
+        }
+        self.0 = "";
+        None
+    }
+
+    /// Passes what is no challenge, up to the next comma.
+    fn skip_element(&mut self) {
+        match self.0.starts_with('"') {
+            true => drop(self.value()),
+            false => drop(self.take(|c| c != ',' && c != '"')),
+        }
+    }
+
+    fn take(&mut self, belongs: impl Fn(char) -> bool) -> &'a str {
+        let end = self.0.find(|c| !belongs(c)).unwrap_or(self.0.len());
+        let (taken, rest) = self.0.split_at_checked(end).unwrap_or((self.0, ""));
+        self.0 = rest;
+        taken
+    }
+
+    /// Whether there was anything to skip.
+    fn skip(&mut self, belongs: impl Fn(char) -> bool) -> bool {
+        !self.take(belongs).is_empty()
+    }
+}
+
+fn is_space(c: char) -> bool {
+    c == ' ' || c == '\t'
+}
+
+/// `tchar` of [RFC 9110 section 5.6.2](https://www.rfc-editor.org/rfc/rfc9110#section-5.6.2).
+fn is_token(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c)
+}
+
+/// Base64 in either alphabet, padded or not.
+fn decoded(text: &str) -> Option<Vec<u8>> {
+    let standard = text.replace('-', "+").replace('_', "/");
+    LENIENT.decode(standard).ok()
+}
+
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
+const LONGEST_CLAIMS: usize = 8 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `scheme[token68]{name=value;..}`, one for each challenge.
+    fn read(value: &str) -> String {
+        let challenges = Challenge::parse(value).into_iter().map(|challenge| {
+            let token68 = challenge.token68.map(|text| format!("[{text}]"));
+            let parameters = challenge.parameters.iter();
+            let parameters: Vec<_> = parameters
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect();
+            format!(
+                "{}{}{{{}}}",
+                challenge.scheme,
+                token68.unwrap_or_default(),
+                parameters.join(";")
+            )
+        });
+        challenges.collect::<Vec<_>>().join(" ")
+    }
+
+    /// failures.md M15.
+    #[test]
+    fn a_header_is_read_by_the_rfc_and_leniently_where_apis_do_not_keep_to_it() {
+        for (name, value, expected) in [
+            ("nothing", "", ""),
+            ("white space", " \t ", ""),
+            ("a scheme", "Negotiate", "Negotiate{}"),
+            (
+                "a token68",
+                "Negotiate YII+/-._~==",
+                "Negotiate[YII+/-._~==]{}",
+            ),
+            (
+                "a token68 and another",
+                "Negotiate abc==, Basic realm=x",
+                "Negotiate[abc==]{} Basic{realm=x}",
+            ),
+            ("one parameter", r#"Bearer realm="a""#, "Bearer{realm=a}"),
+            (
+                "a name in any case",
+                r#"bearer REALM="a""#,
+                "bearer{realm=a}",
+            ),
+            (
+                "no comma but a space",
+                r#"Bearer a="1" b="2""#,
+                "Bearer{a=1;b=2}",
+            ),
+            (
+                "no space behind the comma",
+                r#"Bearer a="1",b="2""#,
+                "Bearer{a=1;b=2}",
+            ),
+            (
+                "bad white space",
+                "Bearer a = \"1\" ,\tb\t=\t2",
+                "Bearer{a=1;b=2}",
+            ),
+            (
+                "empty elements",
+                r#", ,Bearer ,a=1,, ,b=2,"#,
+                "Bearer{a=1;b=2}",
+            ),
+            (
+                "a quoted pair",
+                r#"Bearer a="x\"y\\z", b=2"#,
+                r#"Bearer{a=x"y\z;b=2}"#,
+            ),
+            (
+                "a comma in quotes",
+                r#"Bearer a="x, Basic y=z", b=2"#,
+                "Bearer{a=x, Basic y=z;b=2}",
+            ),
+            (
+                "an empty value",
+                r#"Bearer realm="", a=1"#,
+                "Bearer{realm=;a=1}",
+            ),
+            (
+                "an equals sign in a value",
+                "Bearer a=b=c, d=e",
+                "Bearer{a=b=c;d=e}",
+            ),
+            (
+                "two challenges",
+                r#"Bearer a="1", PoP nonce="n", c=3"#,
+                "Bearer{a=1} PoP{nonce=n;c=3}",
+            ),
+            (
+                "two without a comma",
+                r#"Bearer a="1" Basic realm="x""#,
+                "Bearer{a=1} Basic{realm=x}",
+            ),
+            (
+                "the same scheme twice",
+                "Bearer a=1, Bearer a=2",
+                "Bearer{a=1} Bearer{a=2}",
+            ),
+            (
+                "a URL without quotes",
+                "Bearer authorization_uri=https://login.windows.net/t, Basic realm=\"x\"",
+                "Bearer{authorization_uri=https://login.windows.net/t} Basic{realm=x}",
+            ),
+            (
+                "letters beyond ASCII",
+                "Bearer a=\"\u{e4}\", b=\u{e4}",
+                "Bearer{a=\u{e4};b=\u{e4}}",
+            ),
+            (
+                "a parameter of no challenge",
+                "a=1, Bearer b=2",
+                "Bearer{b=2}",
+            ),
+            (
+                "quotes without an end",
+                r#"Bearer a=1, b="2, c=3"#,
+                "Bearer{a=1}",
+            ),
+            ("a pair without an end", r#"Bearer a="1\"#, "Bearer{}"),
+            (
+                "quotes where a name belongs",
+                r#"Bearer "a, b" c=1"#,
+                "Bearer{c=1}",
+            ),
+            (
+                "signs that belong nowhere",
+                "Bearer (a), {b}, c=1, =2, @",
+                "Bearer{c=1}",
+            ),
+            ("no more than a comma", ",,,,", ""),
+        ] {
+            assert_eq!(read(value), expected, "{name}: {value}");
+        }
+    }
+
+    #[test]
+    fn what_known_apis_send_is_understood() {
+        let claims = r#"{"access_token":{"acrs":{"essential":true,"value":"cp1"}}}"#;
+        let common = Some("https://login.microsoftonline.com/common/oauth2/authorize");
+        for (name, value, uri, tenant, error, resource) in [
+            (
+                "Microsoft Graph",
+                r#"Bearer realm="", authorization_uri="https://login.microsoftonline.com/common/oauth2/authorize", error="insufficient_claims", claims="eyJhY2Nlc3NfdG9rZW4iOnsiYWNycyI6eyJlc3NlbnRpYWwiOnRydWUsInZhbHVlIjoiY3AxIn19fQ==""#,
+                common,
+                None,
+                Some("insufficient_claims"),
+                None,
+            ),
+            (
+                "Key Vault",
+                r#"Bearer authorization="https://login.windows.net/contoso.com", resource="https://vault.azure.net""#,
+                Some("https://login.windows.net/contoso.com"),
+                Some("contoso.com"),
+                None,
+                Some("https://vault.azure.net"),
+            ),
+            (
+                "Azure Storage",
+                r#"Bearer authorization_uri=https://login.microsoftonline.com/contoso.com/oauth2/authorize resource_id=https://storage.azure.com"#,
+                Some("https://login.microsoftonline.com/contoso.com/oauth2/authorize"),
+                Some("contoso.com"),
+                None,
+                Some("https://storage.azure.com"),
+            ),
+            (
+                "SharePoint",
+                r#"Bearer realm="contoso",client_id="00000003-0000-0ff1-ce00-000000000000",trusted_issuers="00000001-0000-0000-c000-000000000000@*",authorization_uri="https://login.microsoftonline.com/common/oauth2/authorize""#,
+                common,
+                None,
+                None,
+                None,
+            ),
+            (
+                "Azure DevOps",
+                r#"Bearer authorization_uri=https://login.windows.net/contoso.com, Basic realm="https://dev.azure.com/", TFS-Federated"#,
+                Some("https://login.windows.net/contoso.com"),
+                Some("contoso.com"),
+                None,
+                None,
+            ),
+            (
+                "Azure Resource Manager",
+                r#"Bearer authorization_uri="https://login.windows.net/contoso.com", error="invalid_token", error_description="The access token is invalid.""#,
+                Some("https://login.windows.net/contoso.com"),
+                Some("contoso.com"),
+                Some("invalid_token"),
+                None,
+            ),
+            (
+                "Exchange",
+                r#"Bearer client_id="00000002-0000-0ff1-ce00-000000000000", trusted_issuers="00000001-0000-0000-c000-000000000000@*", token_types="app_asserted_user_v1 service_asserted_app_v1", authorization_uri="https://login.microsoftonline.com/common/oauth2/authorize", error="invalid_token",Basic Realm="""#,
+                common,
+                None,
+                Some("invalid_token"),
+                None,
+            ),
+        ] {
+            let challenges = Challenge::parse(value);
+            let bearer = challenges
+                .iter()
+                .find(|challenge| challenge.is_bearer())
+                .unwrap();
+            assert_eq!(bearer.authorization_uri(), uri, "{name}");
+            assert_eq!(bearer.tenant_id().as_deref(), tenant, "{name}");
+            assert_eq!(bearer.error(), error, "{name}");
+            assert_eq!(bearer.resource(), resource, "{name}");
+            let asked = (name == "Microsoft Graph").then(|| claims.to_owned());
+            assert_eq!(bearer.claims(), asked, "{name}");
+        }
+    }
+
+    #[test]
+    fn claims_are_taken_in_any_base64_or_plain_and_as_an_object_alone() {
+        let claims =
+            |text: &str| Challenge::parse(&format!("Bearer claims=\"{text}\""))[0].claims();
+        let sure = Some(r#"{"a":"??>>~"}"#.to_owned());
+        for text in [
+            "eyJhIjoiPz8+Pn4ifQ==",
+            "eyJhIjoiPz8+Pn4ifQ",
+            "eyJhIjoiPz8-Pn4ifQ==",
+            "eyJhIjoiPz8-Pn4ifQ",
+            " eyJhIjoiPz8-Pn4ifQ ",
+            r#"{\"a\":\"??>>~\"}"#,
+        ] {
+            assert_eq!(claims(text), sure, "{text}");
+        }
+        let long = format!("{{\\\"a\\\":\\\"{}\\\"}}", "x".repeat(8192));
+        for text in [
+            "",
+            "not base64!",
+            "W10=",
+            "bnVsbA==",
+            "[]",
+            "{",
+            "/w==",
+            &long,
+        ] {
+            assert_eq!(claims(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_header_of_an_answer_is_read() {
+        let mut headers = HeaderMap::new();
+        for value in [&b"Negotiate"[..], b"Bearer a=\"\xe4\", b=1"] {
+            let value = http::HeaderValue::from_bytes(value).unwrap();
+            headers.append(WWW_AUTHENTICATE, value);
+        }
+        let challenges = Challenge::from_headers(&headers);
+        assert_eq!(challenges.len(), 2);
+        assert_eq!(challenges[1].parameter("B"), Some("1"));
+        assert!(
+            !format!("{challenges:?}").contains('\u{fffd}'),
+            "no value is shown"
+        );
+    }
+}

@@ -1,0 +1,427 @@
+//! Tokens attached by reqwest-middleware and by a tower layer: where they go, and what becomes of an
+//! API's challenge.
+
+use std::collections::HashSet;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+
+use confidential_client::adapter::{BearerAuth, BearerAuthError, BearerAuthLayer};
+use confidential_client::{ConfidentialClient, Error};
+use http::header::{AUTHORIZATION, LOCATION, WWW_AUTHENTICATE};
+use http::{Request, Response, StatusCode};
+use tokio::task::JoinSet;
+use tower::{Layer, Service, ServiceExt};
+use tower_http::follow_redirect::FollowRedirectLayer;
+
+use crate::raw::{Act, RawServer, answer};
+use crate::support::{Provider, SCOPE};
+
+const GRAPH: &str = "https://graph.microsoft.com";
+const CLAIMS: &str = r#"{"access_token":{"nbf":{"essential":true,"value":"1604106651"}}}"#;
+
+/// An API that says no to some tokens, and what it was sent.
+#[derive(Clone, Default)]
+struct Api(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    /// What is said to a token; to any other, yes.
+    no_to: Vec<(String, StatusCode, String)>,
+    says_no_to_all: Option<String>,
+    seen: Vec<(String, Option<String>)>,
+}
+
+impl Api {
+    fn says_no_to(&self, token: &str, status: u16, challenge: &str) {
+        let status = StatusCode::from_u16(status).unwrap();
+        let header = format!("Bearer {token}");
+        let no = (header, status, challenge.to_owned());
+        self.0.lock().unwrap().no_to.push(no);
+    }
+
+    fn answer(&self, request: &Request<String>) -> Response<String> {
+        let mut state = self.0.lock().unwrap();
+        let header = request.headers().get(AUTHORIZATION);
+        let header = header.map(|value| value.to_str().unwrap().to_owned());
+        state.seen.push((request.uri().to_string(), header.clone()));
+        let response = Response::builder();
+        if request.uri().path() == "/elsewhere" {
+            let response = response
+                .status(302)
+                .header(LOCATION, "https://evil.example/");
+            return response.body(String::new()).unwrap();
+        }
+        let no = match &state.says_no_to_all {
+            Some(challenge) => Some((StatusCode::UNAUTHORIZED, challenge.clone())),
+            None => state
+                .no_to
+                .iter()
+                .find(|(token, ..)| Some(token) == header.as_ref())
+                .map(|(_, status, challenge)| (*status, challenge.clone())),
+        };
+        let response = match no {
+            Some((status, challenge)) => {
+                response.status(status).header(WWW_AUTHENTICATE, challenge)
+            }
+            None => response,
+        };
+        response.body(request.body().clone()).unwrap()
+    }
+
+    fn seen(&self) -> Vec<(String, Option<String>)> {
+        self.0.lock().unwrap().seen.clone()
+    }
+
+    fn service(
+        &self,
+    ) -> impl Service<Request<String>, Response = Response<String>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + use<> {
+        let api = self.clone();
+        tower::service_fn(move |request: Request<String>| {
+            let answer = api.answer(&request);
+            async move {
+                tokio::task::yield_now().await;
+                Ok(answer)
+            }
+        })
+    }
+}
+
+fn claims_challenge() -> String {
+    let claims = BASE64_STANDARD.encode(CLAIMS);
+    format!(r#"Bearer realm="", error="insufficient_claims", claims="{claims}""#)
+}
+
+fn auth(client: &ConfidentialClient) -> BearerAuth {
+    BearerAuth::new(client.token_provider(SCOPE).unwrap(), [GRAPH]).unwrap()
+}
+
+fn layer(client: &ConfidentialClient) -> BearerAuthLayer<String> {
+    BearerAuthLayer::new(auth(client)).repeat_with(|body: &String| Some(body.clone()))
+}
+
+fn get(uri: &str) -> Request<String> {
+    Request::get(uri).body("body".to_owned()).unwrap()
+}
+
+fn users() -> Request<String> {
+    get("https://graph.microsoft.com/v1.0/users")
+}
+
+#[tokio::test]
+async fn a_token_goes_to_the_origins_that_were_named_alone() {
+    let (provider, api) = (Provider::open(), Api::default());
+    let service = layer(&provider.client()).layer(api.service());
+    for (uri, has_one) in [
+        ("https://graph.microsoft.com/v1.0/users", true),
+        ("https://graph.microsoft.com:443/", true),
+        ("https://graph.microsoft.com:8443/", false),
+        ("http://graph.microsoft.com/", false),
+        ("https://graph.microsoft.com.evil.example/", false),
+        ("https://evil.example/?graph.microsoft.com", false),
+    ] {
+        service.clone().oneshot(get(uri)).await.unwrap();
+        let (_, header) = api.seen().pop().unwrap();
+        assert_eq!(header.is_some(), has_one, "{uri}");
+    }
+    assert_eq!(provider.requests(), 1);
+    let mut own = users();
+    own.headers_mut()
+        .insert(AUTHORIZATION, "Basic abc".parse().unwrap());
+    service.oneshot(own).await.unwrap();
+    assert_eq!(api.seen().pop().unwrap().1.as_deref(), Some("Basic abc"));
+}
+
+#[tokio::test]
+async fn an_outer_layer_that_follows_redirects_takes_no_token_along() {
+    let (provider, api) = (Provider::open(), Api::default());
+    let service = layer(&provider.client()).layer(api.service());
+    let service = FollowRedirectLayer::new().layer(service);
+    // Without a body, which that layer would have to clone.
+    let request = Request::get("https://graph.microsoft.com/elsewhere").body(String::new());
+    service.oneshot(request.unwrap()).await.unwrap();
+    let seen = api.seen();
+    assert_eq!(seen.len(), 2);
+    assert_eq!(seen[0].1.as_deref(), Some("Bearer token-1"));
+    assert_eq!(seen[1], ("https://evil.example/".to_owned(), None));
+}
+
+#[tokio::test]
+async fn a_claims_challenge_brings_another_token_and_one_repeat() {
+    let (provider, api) = (Provider::open(), Api::default());
+    let client = provider
+        .builder()
+        .client_capabilities(["cp1"])
+        .build()
+        .unwrap();
+    api.says_no_to("token-1", 401, &claims_challenge());
+    let service = layer(&client).layer(api.service());
+    let response = service.clone().oneshot(users()).await.unwrap();
+    assert_eq!(
+        (response.status(), &response.body()[..]),
+        (StatusCode::OK, "body")
+    );
+    let sent = |request| provider.field(request, "claims").unwrap();
+    assert_eq!(sent(0), r#"{"access_token":{"xms_cc":{"values":["cp1"]}}}"#);
+    let both = r#"{"access_token":{"nbf":{"essential":true,"value":"1604106651"},"xms_cc":{"values":["cp1"]}}}"#;
+    assert_eq!(sent(1), both);
+    service.oneshot(users()).await.unwrap();
+    assert_eq!((provider.requests(), api.seen().len()), (2, 3));
+}
+
+/// failures.md M20 and F13.
+#[tokio::test]
+async fn a_thousand_callers_whose_token_was_revoked_make_one_token_request() {
+    for challenge in [
+        claims_challenge(),
+        r#"Bearer error="invalid_token""#.to_owned(),
+    ] {
+        let (provider, api) = (Provider::open(), Api::default());
+        let service = layer(&provider.client()).layer(api.service());
+        service.clone().oneshot(users()).await.unwrap();
+        api.says_no_to("token-1", 401, &challenge);
+        let mut callers = JoinSet::new();
+        for _ in 0..1000 {
+            let service = service.clone();
+            callers.spawn(async move { service.oneshot(users()).await.unwrap().status() });
+        }
+        let all = callers.join_all().await;
+        assert!(
+            all.iter().all(|status| *status == StatusCode::OK),
+            "{challenge}"
+        );
+        assert_eq!(provider.requests(), 2, "{challenge}");
+    }
+}
+
+#[tokio::test]
+async fn two_challenges_bring_two_tokens() {
+    let (provider, api) = (Provider::open(), Api::default());
+    let service = layer(&provider.client()).layer(api.service());
+    service.clone().oneshot(users()).await.unwrap();
+    let other = BASE64_STANDARD.encode(r#"{"access_token":{"acrs":{"value":"c1"}}}"#);
+    api.says_no_to("token-1", 401, &claims_challenge());
+    api.says_no_to(
+        "token-2",
+        401,
+        &format!("Bearer error=insufficient_claims, claims={other}"),
+    );
+    let status = service.clone().oneshot(users()).await.unwrap().status();
+    assert_eq!(
+        status,
+        StatusCode::UNAUTHORIZED,
+        "a request is repeated once"
+    );
+    let status = service.oneshot(users()).await.unwrap().status();
+    assert_eq!((status, provider.requests()), (StatusCode::OK, 3));
+}
+
+#[tokio::test]
+async fn an_api_that_takes_no_token_causes_no_storm() {
+    for challenge in [
+        claims_challenge(),
+        r#"Bearer error="invalid_token""#.to_owned(),
+    ] {
+        let (provider, api) = (Provider::open(), Api::default());
+        api.0.lock().unwrap().says_no_to_all = Some(challenge.clone());
+        let service = layer(&provider.client()).layer(api.service());
+        for _ in 0..100 {
+            let status = service.clone().oneshot(users()).await.unwrap().status();
+            assert_eq!(status, StatusCode::UNAUTHORIZED);
+        }
+        assert_eq!(provider.requests(), 2, "{challenge}");
+        assert_eq!(
+            api.seen().len(),
+            101,
+            "{challenge}: repeated with what is new alone"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_another_token_would_not_cure_is_handed_through() {
+    for (status, challenge) in [
+        (403, r#"Bearer error="insufficient_scope""#),
+        (403, r#"Bearer error="invalid_token""#),
+        (401, "Basic realm=x"),
+        (
+            401,
+            r#"Bearer realm="", authorization_uri="https://login.microsoftonline.com/common/oauth2/authorize""#,
+        ),
+        (401, r#"Basic error="invalid_token""#),
+        (401, r#"Bearer error="insufficient_claims""#),
+        (
+            401,
+            r#"Bearer error="insufficient_claims", claims="bnVsbA==""#,
+        ),
+        (401, "(,"),
+    ] {
+        let (provider, api) = (Provider::open(), Api::default());
+        api.says_no_to("token-1", status, challenge);
+        let service = layer(&provider.client()).layer(api.service());
+        let response = service.oneshot(users()).await.unwrap();
+        assert_eq!(response.status(), status);
+        assert!(response.headers().contains_key(WWW_AUTHENTICATE));
+        assert_eq!(
+            (provider.requests(), api.seen().len()),
+            (1, 1),
+            "{challenge}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_cannot_be_cloned_is_not_repeated_and_the_token_is_new() {
+    let (provider, api) = (Provider::open(), Api::default());
+    api.says_no_to("token-1", 401, &claims_challenge());
+    let client = provider.client();
+    let service = BearerAuthLayer::new(auth(&client)).layer(api.service());
+    let response = service.clone().oneshot(users()).await.unwrap();
+    assert_eq!(
+        (response.status(), api.seen().len()),
+        (StatusCode::UNAUTHORIZED, 1)
+    );
+    let response = service.oneshot(users()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!((provider.requests(), api.seen().len()), (2, 2));
+}
+
+#[tokio::test]
+async fn without_a_token_nothing_is_sent_and_the_error_is_ours() {
+    let (provider, api) = (Provider::open(), Api::default());
+    provider.answer(401, r#"{"error":"invalid_client"}"#);
+    let service = layer(&provider.client()).layer(api.service());
+    let error = service.oneshot(users()).await.unwrap_err();
+    let BearerAuthError::Token(Error::Server(refusal)) = &error else {
+        panic!("{error:?}");
+    };
+    assert_eq!(refusal.error(), "invalid_client");
+    assert!(api.seen().is_empty());
+}
+
+#[test]
+fn an_origin_that_cannot_be_one_is_refused() {
+    let client = Provider::open().client();
+    let provider = client.token_provider(SCOPE).unwrap();
+    for (origins, text) in [
+        (&[][..], "no origin"),
+        (
+            &["https://graph.microsoft.com", "http://graph.microsoft.com"],
+            "in the clear",
+        ),
+        (
+            &["https://graph.microsoft.com/v1.0"],
+            "scheme, host and port alone",
+        ),
+    ] {
+        let error = BearerAuth::new(provider.clone(), origins).unwrap_err();
+        assert!(matches!(error, Error::Config(_)), "{error:?}");
+        assert!(error.to_string().contains(text), "{error}");
+    }
+}
+
+/// The middleware, over real sockets.
+fn with_middleware(
+    server: &RawServer,
+    client: &ConfidentialClient,
+) -> reqwest_middleware::ClientWithMiddleware {
+    let provider = client.token_provider(SCOPE).unwrap();
+    let auth = BearerAuth::new(provider, [server.base()]).unwrap();
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    reqwest_middleware::ClientBuilder::new(http)
+        .with(auth)
+        .build()
+}
+
+fn say(server: &RawServer, status: &str, headers: &str) {
+    server.act(Act::Say(answer(status, headers, "").into_bytes()));
+}
+
+#[tokio::test]
+async fn the_middleware_attaches_repeats_once_and_hands_through() {
+    let (server, provider) = (RawServer::start().await, Provider::open());
+    let http = with_middleware(&server, &provider.client());
+    http.get(format!("{}/a", server.base()))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(
+        server.header(0, "authorization").as_deref(),
+        Some("Bearer token-1")
+    );
+
+    say(
+        &server,
+        "401 No",
+        &format!("www-authenticate: {}\r\n", claims_challenge()),
+    );
+    let response = http.post(server.base()).body("x").send().await.unwrap();
+    assert_eq!((response.status().as_u16(), server.requests()), (401, 3));
+    assert_eq!(
+        server.header(2, "authorization").as_deref(),
+        Some("Bearer token-2")
+    );
+    assert_eq!(provider.field(1, "claims").as_deref(), Some(CLAIMS));
+
+    let chunks = [Ok::<_, Infallible>("x")];
+    let stream = reqwest::Body::wrap_stream(futures_util::stream::iter(chunks));
+    let response = http.post(server.base()).body(stream).send().await.unwrap();
+    assert_eq!((response.status().as_u16(), server.requests()), (401, 4));
+}
+
+#[tokio::test]
+async fn neither_a_redirect_nor_its_challenge_gets_anything_out_of_the_middleware() {
+    let (server, other) = (RawServer::start().await, RawServer::start().await);
+    let provider = Provider::open();
+    let http = with_middleware(&server, &provider.client());
+    let location = format!("location: {}/\r\n", other.base());
+    for status in ["302 There", "307 There", "308 There"] {
+        say(&server, status, &location);
+        say(
+            &other,
+            "401 No",
+            "www-authenticate: Bearer error=\"invalid_token\"\r\n",
+        );
+        let response = http.get(server.base()).send().await.unwrap();
+        assert_eq!(response.status(), 401);
+    }
+    http.get(other.base()).send().await.unwrap();
+    assert_eq!((server.requests(), other.requests()), (3, 4));
+    let sent: HashSet<_> = (0..4)
+        .map(|request| other.header(request, "authorization"))
+        .collect();
+    assert_eq!(sent, HashSet::from([None]));
+    assert_eq!(
+        provider.requests(),
+        1,
+        "the challenge of another origin is ignored"
+    );
+}
+
+#[tokio::test]
+async fn nothing_of_it_shows_a_token() {
+    let (provider, api) = (Provider::open(), Api::default());
+    let client = provider.client();
+    let service = layer(&client).layer(api.service());
+    service.clone().oneshot(users()).await.unwrap();
+    let server = RawServer::start().await;
+    let http = with_middleware(&server, &client);
+    let mut request = users();
+    let token = client.acquire_token_for_client(SCOPE).await.unwrap();
+    request
+        .headers_mut()
+        .insert(AUTHORIZATION, token.authorization_header());
+    let error: BearerAuthError<Infallible> =
+        BearerAuthError::Token(client.acquire_token_for_client("x").await.unwrap_err());
+    let shown = format!(
+        "{:?} {service:?} {http:?} {request:?} {error:?} {error}",
+        layer(&client)
+    );
+    assert!(!shown.contains("token-1"), "{shown}");
+    assert!(shown.contains("graph.microsoft.com"), "{shown}");
+}

@@ -1,0 +1,132 @@
+//! The API for tests: whom it lets in, and how it challenges.
+
+use std::time::Duration;
+
+use confidential_client::testing::{Application, LocalAuthority, ProtectedApi};
+use confidential_client::{Challenge, ConfidentialClient, ConfidentialClientBuilder};
+use reqwest::Response;
+use serde_json::Value;
+
+use crate::support::{CLIENT_ID, SECRET, TENANT, claims_of, client_of};
+
+const GRAPH: &str = "https://graph.microsoft.com";
+const SCOPE: &str = "https://graph.microsoft.com/.default";
+
+async fn start(application: Application) -> (LocalAuthority, ProtectedApi) {
+    let local = LocalAuthority::start().await.unwrap();
+    let application = application.secret(SECRET).role(GRAPH, "User.Read.All");
+    local.register(TENANT, application.role("api://other", "Run"));
+    let api = local.protected_api(GRAPH).await.unwrap();
+    (local, api)
+}
+
+fn builder(local: &LocalAuthority) -> ConfidentialClientBuilder {
+    client_of(local).client_secret(SECRET)
+}
+
+async fn token(client: &ConfidentialClient, scope: &str) -> String {
+    let token = client.acquire_token_for_client(scope).await.unwrap();
+    token.secret().to_owned()
+}
+
+async fn call(api: &ProtectedApi, token: &str) -> Response {
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let url = format!("{}/v1.0/users", api.base_url());
+    http.get(url)
+        .header("authorization", token)
+        .send()
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn it_takes_its_own_authoritys_tokens_for_itself_alone() {
+    let (local, api) = start(Application::new(CLIENT_ID)).await;
+    let client = builder(&local).build().unwrap();
+    let good = token(&client, SCOPE).await;
+    let answer = call(&api, &format!("Bearer {good}")).await;
+    assert_eq!(answer.status(), 200);
+    let body: Value = answer.json().await.unwrap();
+    assert_eq!(body["azp"], CLIENT_ID);
+    assert_eq!(body["roles"], serde_json::json!(["User.Read.All"]));
+
+    let other = token(&client, "api://other/.default").await;
+    let (elsewhere, _) = start(Application::new(CLIENT_ID)).await;
+    let foreign = token(&builder(&elsewhere).build().unwrap(), SCOPE).await;
+    let (head, signature) = good.rsplit_once('.').unwrap();
+    let (_, claims) = head.split_once('.').unwrap();
+    for (name, header) in [
+        ("none", String::new()),
+        ("another scheme", format!("Basic {good}")),
+        ("no token", "Bearer x".to_owned()),
+        ("another resource's", format!("Bearer {other}")),
+        ("another authority's", format!("Bearer {foreign}")),
+        ("unsigned", format!("Bearer {head}.")),
+        (
+            "no algorithm",
+            format!("Bearer eyJhbGciOiJub25lIn0.{claims}."),
+        ),
+        ("a part of it", format!("Bearer {claims}.{signature}")),
+    ] {
+        let answer = call(&api, &header).await;
+        assert_eq!(answer.status(), 401, "{name}");
+        let challenge = &Challenge::from_headers(answer.headers())[0];
+        assert!(
+            challenge.is_bearer() && challenge.claims().is_none(),
+            "{name}"
+        );
+        let body: Value = answer.json().await.unwrap();
+        assert_eq!(
+            body["error"]["code"], "InvalidAuthenticationToken",
+            "{name}"
+        );
+    }
+    assert_eq!(api.requests(), 9);
+}
+
+#[tokio::test]
+async fn a_token_ends() {
+    let second = Duration::from_secs(1);
+    let (local, api) = start(Application::new(CLIENT_ID).token_lifetime(second)).await;
+    let header = format!(
+        "Bearer {}",
+        token(&builder(&local).build().unwrap(), SCOPE).await
+    );
+    while call(&api, &header).await.status() == 200 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let body: Value = call(&api, &header).await.json().await.unwrap();
+    assert!(body.to_string().contains("the token is expired"), "{body}");
+}
+
+/// As with Entra: who declares `cp1` has tokens for a day, which can be taken back.
+#[tokio::test]
+async fn a_token_of_a_client_that_takes_challenges_can_be_taken_back() {
+    let (local, api) = start(Application::new(CLIENT_ID)).await;
+    for (capabilities, lifetime, status) in [(&[][..], 3599, 200), (&["cp1"], 86_399, 401)] {
+        let client = builder(&local).client_capabilities(capabilities.iter().copied());
+        let client = client.build().unwrap();
+        let token = token(&client, SCOPE).await;
+        let claims = claims_of(&token);
+        let times = ["exp", "nbf"].map(|name| claims[name].as_u64().unwrap());
+        assert_eq!(times[0] - times[1], lifetime);
+        let header = format!("Bearer {token}");
+        assert_eq!(call(&api, &header).await.status(), 200);
+        local.revoke_tokens(TENANT, CLIENT_ID);
+        let answer = call(&api, &header).await;
+        assert_eq!(answer.status(), status);
+        if status == 401 {
+            let challenge = &Challenge::from_headers(answer.headers())[0];
+            assert_eq!(challenge.error(), Some("insufficient_claims"));
+            assert!(challenge.claims().unwrap().contains("nbf"));
+        }
+        // What is issued from then on is good.
+        let client = builder(&local)
+            .client_capabilities(["cp1"])
+            .build()
+            .unwrap();
+        let header = format!("Bearer {}", self::token(&client, SCOPE).await);
+        assert_eq!(call(&api, &header).await.status(), 200);
+    }
+    local.revoke_tokens("nobody.example", CLIENT_ID);
+}
