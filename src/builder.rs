@@ -12,6 +12,7 @@ use crate::credential::{
 };
 use crate::endpoint::Endpoints;
 use crate::error::Error;
+use crate::observer::{Acquisition, Observer};
 use crate::request::TokenEndpointAuthMethod;
 use crate::retry::{Budget, RetryPolicy};
 use crate::secret::Secret;
@@ -35,6 +36,7 @@ pub struct ConfidentialClientBuilder {
     retry: RetryPolicy,
     connect_timeout: Option<Duration>,
     attempt_timeout: Duration,
+    observer: Observer,
     transport: Option<Arc<dyn Transport>>,
     #[cfg(feature = "reqwest")]
     reqwest: Option<reqwest::ClientBuilder>,
@@ -54,6 +56,7 @@ impl ConfidentialClientBuilder {
             retry: RetryPolicy::default(),
             connect_timeout: None,
             attempt_timeout: ATTEMPT_TIMEOUT,
+            observer: Observer::default(),
             transport: None,
             #[cfg(feature = "reqwest")]
             reqwest: None,
@@ -184,6 +187,31 @@ impl ConfidentialClientBuilder {
         self
     }
 
+    /// Tells `observer` how each token request went, for metrics. It is called on the tokio runtime,
+    /// once for each, and must not block. [`ConfidentialClient::stats`] has the counts without it.
+    ///
+    /// With the `metrics` crate it would be:
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use confidential_client::{Acquisition, ConfidentialClient};
+    /// # struct Handle;
+    /// # impl Handle { fn increment(&self, _: u64) {} fn record(&self, _: Duration) {} }
+    /// # macro_rules! counter { ($($any:tt)*) => { Handle } }
+    /// # macro_rules! histogram { ($($any:tt)*) => { Handle } }
+    /// let builder = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
+    ///     .observer(|acquisition: Acquisition| {
+    ///         let outcome = acquisition.outcome.as_str();
+    ///         counter!("token_requests_total", "outcome" => outcome).increment(1);
+    ///         histogram!("token_request_seconds").record(acquisition.duration);
+    ///     });
+    /// # let _ = builder;
+    /// ```
+    pub fn observer(mut self, observer: impl Fn(Acquisition) + Send + Sync + 'static) -> Self {
+        self.observer = Observer::new(observer);
+        self
+    }
+
     /// Reads the time from `clock` instead of the operating system: for tests.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = TimeSource::Injected(Arc::new(clock));
@@ -262,6 +290,7 @@ impl ConfidentialClientBuilder {
             retry: self.retry,
             budget: Budget::default(),
             attempt_timeout: self.attempt_timeout,
+            observer: self.observer,
             transport,
             clock: self.clock,
         };

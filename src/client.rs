@@ -3,6 +3,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
+use tracing::{Instrument, field};
 use uuid::Uuid;
 
 use crate::admin_consent;
@@ -11,6 +12,7 @@ use crate::builder::ConfidentialClientBuilder;
 use crate::cache::{Answer, Cache, CacheOptions, CacheStats, Demands, Slot, Special};
 use crate::certificate::Certificate;
 use crate::error::{Error, Failure};
+use crate::observer::{Acquisition, Outcome};
 use crate::provider::TokenProvider;
 use crate::request::TokenRequest;
 use crate::time;
@@ -342,7 +344,7 @@ impl ConfidentialClient {
         match slot.get(&self.0.services.clock.now(), &call.demands) {
             Answer::Fresh(issued) => hand_out(issued, slot, TokenSource::Cache),
             Answer::Stale(issued) => {
-                let renewal = |deadline| self.fetch(slot, call, &Demands::NONE, deadline);
+                let renewal = |deadline| self.fetch(slot, call, &Demands::NONE, true, deadline);
                 self.0.cache.renew(slot, renewal);
                 hand_out(issued, slot, TokenSource::Cache)
             }
@@ -363,7 +365,7 @@ impl ConfidentialClient {
 
     async fn wait(&self, slot: &Arc<Slot>, call: &Call) -> Result<AccessToken, Error> {
         let demands = &call.demands;
-        let fetch = |deadline| self.fetch(slot, call, demands, deadline);
+        let fetch = |deadline| self.fetch(slot, call, demands, false, deadline);
         let (issued, source) = self.0.cache.wait(slot, demands, fetch).await?;
         hand_out(issued, slot, source)
     }
@@ -375,6 +377,7 @@ impl ConfidentialClient {
         slot: &Slot,
         call: &Call,
         demands: &Demands,
+        is_renewal: bool,
         deadline: Instant,
     ) -> impl Future<Output = Result<Issued, Error>> + use<> {
         let services = Arc::clone(&self.0.services);
@@ -387,12 +390,34 @@ impl ConfidentialClient {
             correlation_id: call.correlation_id.unwrap_or_else(Uuid::new_v4).to_string(),
             progress: Mutex::default(),
         };
-        async move {
-            match timeout_at(deadline, services.request_token(&errand, deadline)).await {
+        let span = tracing::info_span!(
+            "acquire_token",
+            correlation_id = errand.correlation_id,
+            renewal = is_renewal,
+            outcome = field::Empty,
+            attempts = field::Empty,
+            aadsts = field::Empty,
+            { "error.type" } = field::Empty,
+            { "http.response.status_code" } = field::Empty,
+        );
+        let flight = async move {
+            let began = services.clock.now().monotonic;
+            let request = services.request_token(&errand, deadline);
+            let result = match timeout_at(deadline, request).await {
                 Ok(result) => result,
                 Err(_) => Err(too_late(&errand, services.retry.deadline())),
-            }
-        }
+            };
+            let took = services
+                .clock
+                .now()
+                .monotonic
+                .saturating_duration_since(began);
+            let acquisition = acquisition(&result, &errand, is_renewal, took);
+            record(&acquisition);
+            services.observer.tell(acquisition);
+            result
+        };
+        flight.instrument(span)
     }
 }
 
@@ -462,6 +487,40 @@ fn hand_out(issued: Arc<Issued>, slot: &Slot, source: TokenSource) -> Result<Acc
         let message = "the cache held a token for another request; it was not handed out, please report this as a bug";
         Error::InvalidResponse(Failure::new(message).into())
     })
+}
+
+fn acquisition(
+    result: &Result<Issued, Error>,
+    errand: &Errand,
+    is_renewal: bool,
+    duration: Duration,
+) -> Acquisition {
+    let error = result.as_ref().err();
+    Acquisition {
+        outcome: Outcome::of(result),
+        is_renewal,
+        attempts: errand.progress().sent,
+        duration,
+        status: error.and_then(Error::status).map(|status| status.as_u16()),
+        aadsts: error.and_then(Error::aadsts),
+    }
+}
+
+/// Adds to the span of the token request how it went, by OpenTelemetry's names where it has them.
+fn record(acquisition: &Acquisition) {
+    let span = tracing::Span::current();
+    let outcome = acquisition.outcome.as_str();
+    span.record("outcome", outcome);
+    span.record("attempts", acquisition.attempts);
+    if acquisition.outcome != Outcome::Issued {
+        span.record("error.type", outcome);
+    }
+    if let Some(status) = acquisition.status {
+        span.record("http.response.status_code", status);
+    }
+    if let Some(code) = acquisition.aadsts {
+        span.record("aadsts", code);
+    }
 }
 
 fn too_late(errand: &Errand, limit: Duration) -> Error {

@@ -174,6 +174,11 @@ impl Error {
         Self::Credential(Failure::new(message).into())
     }
 
+    /// The first of the answer's AADSTS codes.
+    pub(crate) fn aadsts(&self) -> Option<u64> {
+        self.server()?.error_codes().first().copied()
+    }
+
     /// Whether the authority's host was asked and gave no answer, or one that says that it is down.
     pub(crate) fn host_is_down(&self) -> Option<bool> {
         match (self, self.status()) {

@@ -105,6 +105,7 @@ mod client;
 mod credential;
 mod endpoint;
 mod error;
+mod observer;
 mod parameters;
 mod provider;
 mod request;
@@ -139,6 +140,7 @@ pub use credential::{
     CredentialFuture, CredentialSource, FederatedTokenFile, SecretFile,
 };
 pub use error::{Error, ErrorDetails, ServerError};
+pub use observer::{Acquisition, Outcome};
 pub use provider::TokenProvider;
 pub use request::{TokenEndpointAuthMethod, TokenRequest};
 pub use retry::RetryPolicy;

@@ -10,6 +10,7 @@ use crate::claims::Capabilities;
 use crate::credential::{AssertionContext, Credential, CredentialHolder};
 use crate::endpoint::{Endpoints, Lookup, TokenEndpoint};
 use crate::error::{Error, Failure};
+use crate::observer::Observer;
 use crate::request::{Proof, TokenEndpointAuthMethod, TokenHttpRequest};
 use crate::response::{self, Asked};
 use crate::retry::{Budget, RetryPolicy};
@@ -28,6 +29,7 @@ pub(crate) struct Services {
     pub(crate) retry: RetryPolicy,
     pub(crate) budget: Budget,
     pub(crate) attempt_timeout: Duration,
+    pub(crate) observer: Observer,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) clock: TimeSource,
 }
@@ -46,6 +48,8 @@ pub(super) struct Errand {
 #[derive(Default)]
 pub(super) struct Progress {
     pub(super) waits_for: WaitsFor,
+    /// How many requests have gone out.
+    pub(super) sent: u32,
     /// What the last attempt brought, and how many there were.
     pub(super) failed: Option<(Error, u32)>,
 }
@@ -170,7 +174,11 @@ impl Services {
         }
         .to_http()?;
         tracing::debug!(correlation_id = id, "token request");
-        errand.progress().waits_for = WaitsFor::Answer;
+        {
+            let mut progress = errand.progress();
+            progress.waits_for = WaitsFor::Answer;
+            progress.sent = progress.sent.saturating_add(1);
+        }
         let response = self.send(request, id, deadline).await?;
         tracing::debug!(
             correlation_id = id,

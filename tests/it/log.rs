@@ -9,6 +9,8 @@ use std::fs::File;
 use std::io::Write;
 use std::sync::{Mutex, Once};
 
+use tracing_subscriber::fmt::format::FmtSpan;
+
 static FILE: Mutex<Option<File>> = Mutex::new(None);
 
 thread_local! {
@@ -24,6 +26,7 @@ pub fn start() {
         }
         tracing_subscriber::fmt()
             .with_max_level(tracing::Level::TRACE)
+            .with_span_events(FmtSpan::CLOSE)
             .with_writer(|| Writer)
             .with_ansi(false)
             .init();

@@ -29,6 +29,7 @@ mod local_authority;
 mod log;
 mod logs;
 mod machine;
+mod observed;
 mod oidc_provider;
 mod openid_provider;
 mod outages;

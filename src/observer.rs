@@ -1,0 +1,93 @@
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::Error;
+
+/// How one token request went, repeats included: what an
+/// [observer](crate::ConfidentialClientBuilder::observer) is told. Calls that are served from memory
+/// are no token requests.
+///
+/// It has no tenant, scope or client id, which as labels of a metric would be one time series each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Acquisition {
+    /// A token, or the variant of the [`Error`].
+    pub outcome: Outcome,
+    /// Whether it was in the background, for a token that was still good: nobody waited.
+    pub is_renewal: bool,
+    /// How many requests went out.
+    pub attempts: u32,
+    /// From the first look-up to the last byte of the last answer, with the waits between.
+    pub duration: Duration,
+    /// The HTTP status of a failure that was answered.
+    pub status: Option<u16>,
+    /// The first AADSTS code of a refusal, without the letters.
+    pub aadsts: Option<u64>,
+}
+
+/// What became of a token request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// There is a token.
+    Issued,
+    /// [`Error::Config`]
+    Config,
+    /// [`Error::Credential`]
+    Credential,
+    /// [`Error::Transport`]
+    Transport,
+    /// [`Error::Server`]
+    Server,
+    /// [`Error::Throttled`]
+    Throttled,
+    /// [`Error::InvalidResponse`]
+    InvalidResponse,
+}
+
+impl Outcome {
+    /// As a label: `issued`, `config`, `credential`, `transport`, `server`, `throttled` or
+    /// `invalid_response`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Issued => "issued",
+            Self::Config => "config",
+            Self::Credential => "credential",
+            Self::Transport => "transport",
+            Self::Server => "server",
+            Self::Throttled => "throttled",
+            Self::InvalidResponse => "invalid_response",
+        }
+    }
+
+    pub(crate) fn of<T>(result: &Result<T, Error>) -> Self {
+        match result {
+            Ok(_) => Self::Issued,
+            Err(Error::Config(_)) => Self::Config,
+            Err(Error::Credential(_)) => Self::Credential,
+            Err(Error::Transport(_)) => Self::Transport,
+            Err(Error::Server(_)) => Self::Server,
+            Err(Error::Throttled(_)) => Self::Throttled,
+            Err(Error::InvalidResponse(_)) => Self::InvalidResponse,
+        }
+    }
+}
+
+/// Who is told; nobody, unless set.
+#[derive(Clone, Default)]
+pub(crate) struct Observer(Option<Arc<dyn Fn(Acquisition) + Send + Sync>>);
+
+impl Observer {
+    pub(crate) fn new(tell: impl Fn(Acquisition) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(tell)))
+    }
+
+    /// A panic in it is its own: the token is there.
+    pub(crate) fn tell(&self, acquisition: Acquisition) {
+        let Some(tell) = &self.0 else { return };
+        if catch_unwind(AssertUnwindSafe(|| tell(acquisition))).is_err() {
+            tracing::warn!("the observer of token requests panicked");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! What an observer and a tracing span tell of each token request, and of nothing else.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use confidential_client::testing::ManualClock;
+use confidential_client::{
+    Acquisition, ConfidentialClient, ConfidentialClientBuilder, Outcome, RetryPolicy,
+};
+
+use crate::log::Log;
+use crate::support::{Provider, SCOPE, SECRET, let_others_run, scope};
+
+fn observed(
+    builder: ConfidentialClientBuilder,
+) -> (ConfidentialClient, Arc<Mutex<Vec<Acquisition>>>) {
+    let seen = Arc::<Mutex<Vec<Acquisition>>>::default();
+    let list = Arc::clone(&seen);
+    let builder = builder.observer(move |acquisition| list.lock().unwrap().push(acquisition));
+    (builder.build().unwrap(), seen)
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_token_request_is_told_once_with_how_it_went() {
+    let provider = Provider::open();
+    let (client, seen) = observed(provider.builder().retry(RetryPolicy::default()));
+    let refused = r#"{"error":"invalid_client","error_codes":[7000215]}"#;
+    for (name, answers, expected) in [
+        ("a token", &[][..], (Outcome::Issued, 1, None, None)),
+        ("a repeat", &[(0, "")], (Outcome::Issued, 2, None, None)),
+        (
+            "no answer",
+            &[(0, ""); 3],
+            (Outcome::Transport, 3, None, None),
+        ),
+        (
+            "a refusal",
+            &[(401, refused)],
+            (Outcome::Server, 1, Some(401), Some(7_000_215)),
+        ),
+        (
+            "told to wait",
+            &[(429, "")],
+            (Outcome::Throttled, 1, Some(429), None),
+        ),
+        (
+            "unreadable",
+            &[(200, "<html>")],
+            (Outcome::InvalidResponse, 1, Some(200), None),
+        ),
+    ] {
+        for (status, body) in answers {
+            match status {
+                0 => provider.fail("no route"),
+                _ => provider.answer(*status, body),
+            }
+        }
+        let _ = client.acquire_token_for_client(scope(name.len())).await;
+        // From memory, or the memory of the failure.
+        let _ = client.acquire_token_for_client(scope(name.len())).await;
+        let told = std::mem::take(&mut *seen.lock().unwrap());
+        let [told] = &told[..] else {
+            panic!("{name}: {told:?}");
+        };
+        let Acquisition {
+            outcome,
+            attempts,
+            status,
+            aadsts,
+            ..
+        } = *told;
+        assert_eq!((outcome, attempts, status, aadsts), expected, "{name}");
+        assert!(!told.is_renewal, "{name}");
+        client.clear();
+    }
+}
+
+#[tokio::test]
+async fn a_renewal_is_told_as_one_and_how_long_it_took() {
+    let (clock, provider) = (ManualClock::new(), Provider::open());
+    let (client, seen) = observed(provider.builder().clock(clock.clone()));
+    client.acquire_token_for_client(SCOPE).await.unwrap();
+    clock.advance(Duration::from_secs(3400));
+    provider.hold();
+    client.acquire_token_for_client(SCOPE).await.unwrap();
+    let_others_run().await;
+    clock.advance(Duration::from_secs(3));
+    provider.release();
+    let_others_run().await;
+    let told = seen.lock().unwrap().clone();
+    assert_eq!(
+        told.iter().map(|it| it.is_renewal).collect::<Vec<_>>(),
+        [false, true]
+    );
+    assert_eq!(told[1].duration, Duration::from_secs(3));
+}
+
+#[tokio::test]
+async fn an_observer_that_panics_costs_no_token() {
+    let provider = Provider::open();
+    let client = provider
+        .builder()
+        .observer(|_| panic!("a bug of the caller's"))
+        .build()
+        .unwrap();
+    client.acquire_token_for_client(SCOPE).await.unwrap();
+}
+
+/// Named as OpenTelemetry names them, where it does; with nothing secret, and no tenant or scope.
+#[tokio::test]
+async fn a_token_request_is_a_span() {
+    let log = Log::start();
+    let provider = Provider::open();
+    let client = provider.client();
+    client.acquire_token_for_client(SCOPE).await.unwrap();
+    provider.answer(
+        400,
+        r#"{"error":"unauthorized_client","error_codes":[700016]}"#,
+    );
+    client.acquire_token_for_client(scope(1)).await.unwrap_err();
+    let text = log.text();
+    let closed: Vec<&str> = text
+        .lines()
+        .filter(|line| line.contains(" close "))
+        .collect();
+    let [issued, refused] = &closed[..] else {
+        panic!("{text}");
+    };
+    for part in [
+        "acquire_token{",
+        "renewal=false",
+        "outcome=\"issued\"",
+        "attempts=1",
+        "correlation_id=",
+    ] {
+        assert!(issued.contains(part), "{part}: {issued}");
+    }
+    assert!(!issued.contains("error.type"), "{issued}");
+    for part in [
+        "error.type=\"server\"",
+        "http.response.status_code=400",
+        "aadsts=700016",
+    ] {
+        assert!(refused.contains(part), "{part}: {refused}");
+    }
+    for secret in [SECRET, "graph.microsoft.com", "contoso", "token-1"] {
+        assert!(!issued.contains(secret), "{issued}");
+    }
+}
