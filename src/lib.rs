@@ -43,6 +43,9 @@
 //!   [`Authority::parse`] reads what people paste.
 //! - [`RetryPolicy`]: how often a token request is repeated, and how long it may take.
 //! - [`AdminConsent`]: what a customer's administrator brought back, for an ISV.
+//! - [`Challenge`]: what an API wants that did not take a token. The module `adapter` (features
+//!   `reqwest-middleware` and `tower`) attaches tokens, and answers it once.
+//! - [`Acquisition`]: what an observer is told, for metrics.
 //! - [`Error`]: says who must act, and whether time may cure it.
 //! - [`testing`]: an identity provider for tests, which needs no account.
 //!
