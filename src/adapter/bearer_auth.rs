@@ -2,9 +2,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, StatusCode, Uri};
+use http::{HeaderMap, StatusCode};
 
-use super::origin::Origin;
+use super::origin::{Origin, Target};
 use crate::challenge::Challenge;
 use crate::error::Error;
 use crate::provider::TokenProvider;
@@ -59,13 +59,17 @@ impl BearerAuth {
         Ok(Self { provider, origins })
     }
 
-    /// Sets the header of a request to one of the origins, and says with which token.
+    /// Whether a request there may have a token.
+    pub(super) fn is_for(&self, target: &Target<'_>) -> bool {
+        self.origins.iter().any(|origin| origin.is_of(target))
+    }
+
+    /// Sets the header of a request that may have a token, and says with which.
     pub(super) async fn attach(
         &self,
-        uri: &Uri,
+        may_have_it: bool,
         headers: &mut HeaderMap,
     ) -> Result<Option<AccessToken>, Error> {
-        let may_have_it = self.origins.iter().any(|origin| origin.is_of(uri));
         if !may_have_it || headers.contains_key(AUTHORIZATION) {
             return Ok(None);
         }

@@ -4,6 +4,7 @@ use reqwest::{Request, Response};
 use reqwest_middleware::{Middleware, Next, Result};
 
 use super::bearer_auth::BearerAuth;
+use super::origin::Target;
 
 /// Put it last, so that a middleware that repeats requests has each of them authorised anew:
 ///
@@ -29,17 +30,16 @@ impl Middleware for BearerAuth {
         extensions: &mut Extensions,
         next: Next<'_>,
     ) -> Result<Response> {
-        let Ok(uri) = request.url().as_str().parse() else {
-            return next.run(request, extensions).await;
-        };
-        let attached = self.attach(&uri, request.headers_mut()).await;
+        let may_have_it = self.is_for(&Target::from(request.url()));
+        let attached = self.attach(may_have_it, request.headers_mut()).await;
         let Some(token) = attached.map_err(reqwest_middleware::Error::middleware)? else {
             return next.run(request, extensions).await;
         };
+        let url = request.url().clone();
         let again = request.try_clone();
         let response = next.clone().run(request, extensions).await?;
         // A challenge counts from where the token was sent, and from nowhere else.
-        if response.url().as_str().parse().ok().as_ref() != Some(&uri) {
+        if *response.url() != url {
             return Ok(response);
         }
         let renewed = self

@@ -9,6 +9,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::bearer_auth::BearerAuth;
+use super::origin::Target;
 use crate::error::Error;
 
 /// Attaches tokens before any tower service over `http::Request`: hyper's clients, tonic's, and
@@ -178,7 +179,8 @@ impl<B> BearerAuthLayer<B> {
         S: Service<Request<B>, Response = Response<R>>,
     {
         let (mut parts, body) = request.into_parts();
-        let attached = self.auth.attach(&parts.uri, &mut parts.headers).await;
+        let may_have_it = self.auth.is_for(&Target::from(&parts.uri));
+        let attached = self.auth.attach(may_have_it, &mut parts.headers).await;
         let Some(token) = attached.map_err(BearerAuthError::Token)? else {
             let request = Request::from_parts(parts, body);
             return inner.call(request).await.map_err(BearerAuthError::Service);
