@@ -8,14 +8,24 @@
 //! brings a token with them, a 401 that says `invalid_token` another token, and the request is
 //! repeated with it. Both are rationed for all callers together, so an API that takes no token
 //! causes no storm. A 403 is handed through: another token would not help.
+//!
+//! The clients of the Azure SDK for Rust attach tokens themselves and ask a credential for them:
+//! [`AzureCredential`] (feature `azure-core`).
 
+#[cfg(feature = "azure-core")]
+mod azure_core;
+#[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
 mod bearer_auth;
+#[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
 mod origin;
 #[cfg(feature = "reqwest-middleware")]
 mod reqwest_middleware;
 #[cfg(feature = "tower")]
 mod tower;
 
+#[cfg(feature = "azure-core")]
+pub use self::azure_core::AzureCredential;
+#[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
 pub use bearer_auth::BearerAuth;
 #[cfg(feature = "tower")]
 pub use tower::{BearerAuthError, BearerAuthFuture, BearerAuthLayer, BearerAuthService};

@@ -44,7 +44,7 @@
 //! - [`RetryPolicy`]: how often a token request is repeated, and how long it may take.
 //! - [`AdminConsent`]: what a customer's administrator brought back, for an ISV.
 //! - [`Challenge`]: what an API wants that did not take a token. The module `adapter` (features
-//!   `reqwest-middleware` and `tower`) attaches tokens, and answers it once.
+//!   `reqwest-middleware`, `tower` and `azure-core`) attaches tokens, and answers it once.
 //! - [`Acquisition`]: what an observer is told, for metrics.
 //! - [`Error`]: says who must act, and whether time may cure it.
 //! - [`testing`]: an identity provider for tests, which needs no account.
@@ -121,10 +121,18 @@ mod token;
 mod transport;
 mod warm_up;
 
-#[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
+#[cfg(any(
+    feature = "azure-core",
+    feature = "reqwest-middleware",
+    feature = "tower"
+))]
 #[cfg_attr(
     docsrs,
-    doc(cfg(any(feature = "reqwest-middleware", feature = "tower")))
+    doc(cfg(any(
+        feature = "azure-core",
+        feature = "reqwest-middleware",
+        feature = "tower"
+    )))
 )]
 pub mod adapter;
 #[cfg(feature = "testing")]

@@ -13,6 +13,7 @@ mod adapters;
 mod admin_consent;
 mod assertions;
 mod authorities;
+mod azure;
 mod before_the_network;
 mod cache;
 mod callbacks;

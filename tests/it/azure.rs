@@ -1,0 +1,279 @@
+//! The client as a credential of the Azure SDK for Rust: what it answers by itself, and what a client
+//! of the SDK does with it.
+
+use std::error::Error as StdError;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use azure_core::credentials::TokenCredential;
+use azure_core::error::ErrorKind;
+use azure_core::http::{ClientOptions, Transport};
+use azure_security_keyvault_secrets::{SecretClient, SecretClientOptions};
+use confidential_client::adapter::AzureCredential;
+use confidential_client::testing::ManualClock;
+use confidential_client::{ConfidentialClient, Error};
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::AbortHandle;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+
+use crate::raw::answer;
+use crate::support::{Provider, SCOPE, SECRET, success};
+
+const VAULT: &str = "https://vault.azure.net/.default";
+const HOST: &str = "contoso.vault.azure.net";
+
+/// A Key Vault on loopback, by its own name and over TLS, as its client in the SDK wants it.
+struct Vault {
+    address: SocketAddr,
+    certificate: String,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    task: AbortHandle,
+}
+
+/// A request.
+struct Seen {
+    line: String,
+    authorization: Option<String>,
+}
+
+impl Vault {
+    async fn start() -> Self {
+        let made = rcgen::generate_simple_self_signed([HOST.to_owned()]).unwrap();
+        let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+        let config = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], PrivateKeyDer::from(key));
+        let acceptor = TlsAcceptor::from(Arc::new(config.unwrap()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let seen = Arc::default();
+        let serving = Arc::clone(&seen);
+        let task = tokio::spawn(async move {
+            loop {
+                let (socket, _) = listener.accept().await.unwrap();
+                let (acceptor, seen) = (acceptor.clone(), Arc::clone(&serving));
+                tokio::spawn(async move { serve(socket, acceptor, &seen).await.unwrap() });
+            }
+        });
+        Self {
+            address,
+            certificate: made.cert.pem(),
+            seen,
+            task: task.abort_handle(),
+        }
+    }
+
+    /// The SDK's client of it.
+    fn secrets(&self, client: &ConfidentialClient) -> SecretClient {
+        let certificate = reqwest::Certificate::from_pem(self.certificate.as_bytes()).unwrap();
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .resolve(HOST, self.address)
+            .tls_certs_only([certificate])
+            .build()
+            .unwrap();
+        let options = SecretClientOptions {
+            client_options: ClientOptions {
+                transport: Some(Transport::new(Arc::new(http))),
+                ..ClientOptions::default()
+            },
+            ..SecretClientOptions::default()
+        };
+        let url = format!("https://{HOST}:{}", self.address.port());
+        let credential = Arc::new(AzureCredential::new(client.clone()));
+        SecretClient::new(&url, credential, Some(options)).unwrap()
+    }
+
+    /// Which tokens came, in their order.
+    fn tokens(&self) -> Vec<Option<String>> {
+        let seen = self.seen.lock().unwrap();
+        seen.iter().map(|seen| seen.authorization.clone()).collect()
+    }
+}
+
+impl Drop for Vault {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn serve(
+    socket: TcpStream,
+    acceptor: TlsAcceptor,
+    seen: &Mutex<Vec<Seen>>,
+) -> std::io::Result<()> {
+    let mut socket = acceptor.accept(socket).await?;
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        request.push(socket.read_u8().await?);
+    }
+    let head = String::from_utf8(request).unwrap();
+    let authorization = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(": ")?;
+        name.eq_ignore_ascii_case("authorization")
+            .then(|| value.to_owned())
+    });
+    let is_authorized = authorization
+        .as_ref()
+        .is_some_and(|value| value.starts_with("Bearer token-"));
+    let line = head.lines().next().unwrap().to_owned();
+    seen.lock().unwrap().push(Seen {
+        line,
+        authorization,
+    });
+    let answer = if is_authorized {
+        let body = format!(
+            r#"{{"value":"open sesame","id":"https://{HOST}/secrets/door/1","attributes":{{"enabled":true}}}}"#
+        );
+        answer("200 OK", "content-type: application/json\r\n", &body)
+    } else {
+        let challenge = r#"Bearer authorization="https://login.windows.net/contoso.com", resource="https://vault.azure.net""#;
+        let headers = format!("www-authenticate: {challenge}\r\n");
+        answer("401 Unauthorized", &headers, "")
+    };
+    socket.write_all(answer.as_bytes()).await?;
+    socket.shutdown().await
+}
+
+async fn read(secrets: &SecretClient) -> azure_core::Result<Option<String>> {
+    let secret = secrets.get_secret("door", None).await?.into_model()?;
+    Ok(secret.value)
+}
+
+/// This crate's error, wherever the SDK has put it.
+fn ours(error: &azure_core::Error) -> &Error {
+    let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
+    loop {
+        let error = cause.unwrap();
+        if let Some(ours) = error.downcast_ref() {
+            return ours;
+        }
+        cause = error.source();
+    }
+}
+
+#[tokio::test]
+async fn each_scope_that_is_asked_for_is_fetched_once() {
+    let provider = Provider::open();
+    let credential = AzureCredential::new(provider.client());
+    for (scope, token) in [(VAULT, "token-1"), (SCOPE, "token-2"), (VAULT, "token-1")] {
+        let answer = credential.clone().get_token(&[scope], None).await.unwrap();
+        assert_eq!(answer.token.secret(), token);
+    }
+    assert_eq!(provider.requests(), 2);
+    assert_eq!(provider.field(0, "scope").as_deref(), Some(VAULT));
+    assert_eq!(provider.field(1, "scope").as_deref(), Some(SCOPE));
+}
+
+#[tokio::test]
+async fn it_says_when_a_token_ends_and_serves_none_that_has() {
+    let (provider, clock) = (Provider::open(), ManualClock::new());
+    let client = provider.client_at(&clock);
+    let credential = AzureCredential::new(client.clone());
+    let first = credential.get_token(&[VAULT], None).await.unwrap();
+    let known = client.acquire_token_for_client(VAULT).await.unwrap();
+    assert_eq!(SystemTime::from(first.expires_on), known.expires_on());
+    clock.advance(Duration::from_secs(3599));
+    let second = credential.get_token(&[VAULT], None).await.unwrap();
+    assert_eq!(second.token.secret(), "token-2");
+    assert_eq!((second.expires_on - first.expires_on).whole_seconds(), 3599);
+}
+
+#[tokio::test]
+async fn a_customers_tenant_is_asked_where_one_is_named() {
+    let provider = Provider::open();
+    let credential = AzureCredential::new(provider.client());
+    let fabrikam = credential.clone().tenant("fabrikam.com");
+    fabrikam.get_token(&[VAULT], None).await.unwrap();
+    assert!(provider.uri(0).contains("/fabrikam.com/"));
+    credential.get_token(&[VAULT], None).await.unwrap();
+    assert!(!provider.uri(1).contains("/fabrikam.com/"));
+    let nobody = credential.tenant("not a tenant");
+    let error = nobody.get_token(&[VAULT], None).await.unwrap_err();
+    assert!(error.to_string().contains("not a tenant"), "{error}");
+}
+
+#[tokio::test]
+async fn a_wrong_scope_is_an_error_that_says_so() {
+    let provider = Provider::open();
+    let credential = AzureCredential::new(provider.client());
+    for (scopes, text) in [
+        (&["User.Read"][..], "does not end in '/.default'"),
+        (&[], "no scope"),
+        (&[VAULT, SCOPE], "two resources"),
+    ] {
+        let error = credential.get_token(scopes, None).await.unwrap_err();
+        assert_eq!(error.kind(), &ErrorKind::Credential);
+        assert!(error.to_string().contains(text), "{error}");
+        assert!(matches!(error.downcast_ref(), Some(Error::Config(_))));
+    }
+    assert_eq!(provider.requests(), 0);
+}
+
+#[tokio::test]
+async fn debug_shows_no_token_and_no_secret() {
+    let provider = Provider::open();
+    let credential = AzureCredential::new(provider.client());
+    let token = credential.get_token(&[VAULT], None).await.unwrap();
+    // An answer that cannot be read, and has a token in it.
+    provider.answer(200, r#"{"token_type":"mac","access_token":"token-2"}"#);
+    let error = credential.get_token(&[SCOPE], None).await.unwrap_err();
+    assert!(matches!(
+        error.downcast_ref(),
+        Some(Error::InvalidResponse(_))
+    ));
+    let shown = format!("{credential:?} {token:?} {error:?} {error}");
+    assert!(
+        !shown.contains("token-") && !shown.contains(SECRET),
+        "{shown}"
+    );
+}
+
+#[tokio::test]
+async fn key_vaults_client_answers_the_vaults_challenge_with_our_token() {
+    let (provider, vault) = (Provider::open(), Vault::start().await);
+    let secrets = vault.secrets(&provider.client());
+    for _ in 0..2 {
+        assert_eq!(read(&secrets).await.unwrap().unwrap(), "open sesame");
+    }
+    let token = Some("Bearer token-1".to_owned());
+    assert_eq!(vault.tokens(), [None, token.clone(), token]);
+    let line = vault.seen.lock().unwrap()[1].line.clone();
+    assert!(line.starts_with("GET /secrets/door"), "{line}");
+    assert_eq!(provider.requests(), 1);
+    assert_eq!(provider.field(0, "scope").as_deref(), Some(VAULT));
+}
+
+/// It asks again before every call from five minutes before the end on, and each of its clients does.
+#[tokio::test]
+async fn the_cache_answers_all_that_the_sdk_asks() {
+    let (provider, vault) = (Provider::open(), Vault::start().await);
+    provider.answer_with(success("token-1", 200));
+    let client = provider.client();
+    for secrets in [vault.secrets(&client), vault.secrets(&client)] {
+        for _ in 0..3 {
+            read(&secrets).await.unwrap();
+        }
+    }
+    assert_eq!((provider.requests(), vault.tokens().len()), (1, 8));
+}
+
+#[tokio::test]
+async fn a_refusal_reaches_the_sdks_caller_and_is_not_repeated() {
+    let (provider, vault) = (Provider::open(), Vault::start().await);
+    let refusal = r#"{"error":"invalid_client","error_description":"AADSTS7000215: Invalid client secret provided.","error_codes":[7000215]}"#;
+    provider.answer(401, refusal);
+    let secrets = vault.secrets(&provider.client());
+    let error = read(&secrets).await.unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::Credential);
+    assert!(ours(&error).is_credential_rejected(), "{error:?}");
+    assert!(!format!("{error:?}").contains(SECRET));
+    assert_eq!((provider.requests(), vault.tokens()), (1, vec![None]));
+}
