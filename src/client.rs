@@ -1,9 +1,8 @@
 use std::fmt;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
-use tracing::{Instrument, field};
+use tokio::time::Instant;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::admin_consent;
@@ -12,17 +11,16 @@ use crate::builder::ConfidentialClientBuilder;
 use crate::cache::{Answer, Cache, CacheOptions, CacheStats, Demands, Slot, Special};
 use crate::certificate::Certificate;
 use crate::error::{Error, Failure};
-use crate::observer::{Acquisition, Outcome};
 use crate::provider::TokenProvider;
 use crate::request::TokenRequest;
-use crate::time;
 use crate::token::{AccessToken, Issued, Key, Kind, TokenSource};
 use crate::warm_up::WarmUp;
 
+mod errand;
 mod services;
 
+use errand::Errand;
 pub(crate) use services::Services;
-use services::{Errand, WaitsFor};
 
 /// A confidential client: an application that can keep a credential, and proves its identity with
 /// it to get access tokens.
@@ -388,36 +386,11 @@ impl ConfidentialClient {
             scopes: Arc::clone(call.request.requested_scopes().wire()),
             claims: demands.claims().cloned(),
             correlation_id: call.correlation_id.unwrap_or_else(Uuid::new_v4).to_string(),
+            is_renewal,
             progress: Mutex::default(),
         };
-        let span = tracing::info_span!(
-            "acquire_token",
-            correlation_id = errand.correlation_id,
-            renewal = is_renewal,
-            outcome = field::Empty,
-            attempts = field::Empty,
-            aadsts = field::Empty,
-            { "error.type" } = field::Empty,
-            { "http.response.status_code" } = field::Empty,
-        );
-        let flight = async move {
-            let began = services.clock.now().monotonic;
-            let request = services.request_token(&errand, deadline);
-            let result = match timeout_at(deadline, request).await {
-                Ok(result) => result,
-                Err(_) => Err(too_late(&errand, services.retry.deadline())),
-            };
-            let took = services
-                .clock
-                .now()
-                .monotonic
-                .saturating_duration_since(began);
-            let acquisition = acquisition(&result, &errand, is_renewal, took);
-            record(&acquisition);
-            services.observer.tell(acquisition);
-            result
-        };
-        flight.instrument(span)
+        let span = errand.span();
+        async move { services.run(&errand, deadline).await }.instrument(span)
     }
 }
 
@@ -487,63 +460,4 @@ fn hand_out(issued: Arc<Issued>, slot: &Slot, source: TokenSource) -> Result<Acc
         let message = "the cache held a token for another request; it was not handed out, please report this as a bug";
         Error::InvalidResponse(Failure::new(message).into())
     })
-}
-
-fn acquisition(
-    result: &Result<Issued, Error>,
-    errand: &Errand,
-    is_renewal: bool,
-    duration: Duration,
-) -> Acquisition {
-    let error = result.as_ref().err();
-    Acquisition {
-        outcome: Outcome::of(result),
-        is_renewal,
-        attempts: errand.progress().sent,
-        duration,
-        status: error.and_then(Error::status).map(|status| status.as_u16()),
-        aadsts: error.and_then(Error::aadsts),
-    }
-}
-
-/// Adds to the span of the token request how it went, by OpenTelemetry's names where it has them.
-fn record(acquisition: &Acquisition) {
-    let span = tracing::Span::current();
-    let outcome = acquisition.outcome.as_str();
-    span.record("outcome", outcome);
-    span.record("attempts", acquisition.attempts);
-    if acquisition.outcome != Outcome::Issued {
-        span.record("error.type", outcome);
-    }
-    if let Some(status) = acquisition.status {
-        span.record("http.response.status_code", status);
-    }
-    if let Some(code) = acquisition.aadsts {
-        span.record("aadsts", code);
-    }
-}
-
-fn too_late(errand: &Errand, limit: Duration) -> Error {
-    let limit = time::shown(limit);
-    let progress = errand.progress();
-    if let Some((error, attempts)) = &progress.failed {
-        return error.clone().after_attempts(*attempts);
-    }
-    let known_by = |message: String| Failure::new(message).correlation_id(&errand.correlation_id);
-    match progress.waits_for {
-        WaitsFor::Answer => {
-            let message = format!("no answer from the token endpoint within {limit}");
-            Error::Transport(known_by(message).into())
-        }
-        WaitsFor::Authority => {
-            let message = format!("the authority could not be looked up within {limit}");
-            Error::Transport(known_by(message).asked_nothing().into())
-        }
-        WaitsFor::Credential => {
-            let message = format!(
-                "the credential was not ready within {limit}: did its source or signer take too long, or is every blocking thread of the tokio runtime busy?"
-            );
-            Error::Credential(known_by(message).made_elsewhere().into())
-        }
-    }
 }

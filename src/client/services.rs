@@ -1,10 +1,11 @@
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, Uri};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use super::errand::{self, Errand, WaitsFor};
 use crate::authority::Tenant;
 use crate::claims::Capabilities;
 use crate::credential::{AssertionContext, Credential, CredentialHolder};
@@ -15,7 +16,7 @@ use crate::request::{Proof, TokenEndpointAuthMethod, TokenHttpRequest};
 use crate::response::{self, Asked};
 use crate::retry::{Budget, RetryPolicy};
 use crate::time::{self, TimeSource, jitter};
-use crate::token::{Issued, Key};
+use crate::token::Issued;
 use crate::transport::Transport;
 
 /// What a flight takes along. It never holds the client, whose end ends the flight.
@@ -34,48 +35,23 @@ pub(crate) struct Services {
     pub(crate) clock: TimeSource,
 }
 
-/// One token request: for what, and what the request is known by.
-pub(super) struct Errand {
-    pub(super) key: Arc<Key>,
-    pub(super) tenant: Option<Tenant>,
-    pub(super) scopes: Arc<str>,
-    pub(super) claims: Option<Arc<str>>,
-    pub(super) correlation_id: String,
-    pub(super) progress: Mutex<Progress>,
-}
-
-/// How far a token request has come, for whom it does not reach its end.
-#[derive(Default)]
-pub(super) struct Progress {
-    pub(super) waits_for: WaitsFor,
-    /// How many requests have gone out.
-    pub(super) sent: u32,
-    /// What the last attempt brought, and how many there were.
-    pub(super) failed: Option<(Error, u32)>,
-}
-
-#[derive(Clone, Copy, Default)]
-pub(super) enum WaitsFor {
-    #[default]
-    Credential,
-    Authority,
-    Answer,
-}
-
-impl Errand {
-    pub(super) fn progress(&self) -> MutexGuard<'_, Progress> {
-        // Nothing panics while it is held; were it so, every field is still whole.
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl Services {
+    /// A whole flight: a token by the deadline, and whoever watches is told how it went.
+    pub(super) async fn run(&self, errand: &Errand, deadline: Instant) -> Result<Issued, Error> {
+        let began = self.clock.now().monotonic;
+        let result = match timeout_at(deadline, self.request_token(errand, deadline)).await {
+            Ok(result) => result,
+            Err(_) => Err(errand.too_late(self.retry.deadline())),
+        };
+        let now = self.clock.now().monotonic;
+        let acquisition = errand.acquisition(&result, now.saturating_duration_since(began));
+        errand::record(&acquisition);
+        self.observer.tell(acquisition);
+        result
+    }
+
     /// A token by the credential of now; by the next one, should it be refused and replaced.
-    pub(super) async fn request_token(
-        &self,
-        errand: &Errand,
-        deadline: Instant,
-    ) -> Result<Issued, Error> {
+    async fn request_token(&self, errand: &Errand, deadline: Instant) -> Result<Issued, Error> {
         let credential = self.credential.current(self.clock.now().wall).await?;
         let refusal = match self.ask(errand, &credential, deadline).await {
             Ok(issued) => {
