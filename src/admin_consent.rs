@@ -1,9 +1,10 @@
 #![warn(clippy::arithmetic_side_effects, reason = "it reads what others wrote")]
 
+use url::Url;
 use url::form_urlencoded::parse;
-use url::{Host, Url};
 
 use crate::authority::Tenant;
+use crate::authority::address::is_loopback;
 use crate::error::{Error, Escaped, Failure};
 
 /// What an administrator brought back from the page of
@@ -133,12 +134,7 @@ fn check_redirect_uri(redirect_uri: &str) -> Result<(), Error> {
         Ok(url) => url,
         Err(error) => return refused(&error.to_string()),
     };
-    let is_here = match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    };
+    let is_here = is_loopback(&url) || url.host_str() == Some("localhost");
     match url.scheme() {
         _ if url.fragment().is_some() => refused("it has a fragment"),
         "https" => Ok(()),
