@@ -43,11 +43,11 @@ impl Instance {
     /// works without it.
     pub(super) async fn check(&self, lookup: &Lookup<'_>) -> Result<(), Error> {
         let ask = |lookup, old: Option<Arc<Verdict>>| async move {
-            let (verdict, keep) = self.ask(&lookup).await;
-            // What cannot be asked again does not overturn what was answered.
-            let old = old.filter(|_| keep == AFTER_A_FAILURE && verdict.is_ok());
-            let verdict = old.map_or(verdict, |old| (*old).clone());
-            Ok((verdict, keep))
+            Ok(match self.ask(&lookup).await {
+                Some(answered) => answered,
+                // What cannot be asked again does not overturn what was answered.
+                None => (old.map_or(Ok(()), |old| (*old).clone()), AFTER_A_FAILURE),
+            })
         };
         let verdict = self.known.get(lookup, ask).await?;
         (*verdict).clone()
@@ -57,18 +57,18 @@ impl Instance {
         self.known.expire(clock);
     }
 
-    /// What the worldwide cloud says, and for how long to keep it.
-    async fn ask(&self, lookup: &Lookup<'_>) -> (Verdict, Duration) {
+    /// What the worldwide cloud says, and for how long to keep it; `None` if it says nothing.
+    async fn ask(&self, lookup: &Lookup<'_>) -> Option<(Verdict, Duration)> {
         let answer = lookup.get(&self.url).await;
         let failed = match &answer {
             Ok(response) => {
                 let body = json_object(response.body());
                 let holds = |name: &str| body.as_ref().and_then(|body| body.get(name));
                 if response.status().is_success() && holds("tenant_discovery_endpoint").is_some() {
-                    return (Ok(()), A_DAY);
+                    return Some((Ok(()), A_DAY));
                 }
                 if holds("error").is_some_and(|error| error == "invalid_instance") {
-                    return (Err(self.unknown()), AFTER_A_FAILURE);
+                    return Some((Err(self.unknown()), AFTER_A_FAILURE));
                 }
                 format!("it answered {}", response.status().as_u16())
             }
@@ -77,9 +77,9 @@ impl Instance {
         tracing::warn!(
             host = self.host,
             failed,
-            "whether the authority's host is one of Microsoft Entra ID's could not be asked, so it is trusted; if it cannot be asked ever, say so with Authority::without_instance_discovery()"
+            "whether the authority's host is one of Microsoft Entra ID's could not be asked, so it is trusted unless it was refused before; if it cannot be asked ever, say so with Authority::without_instance_discovery()"
         );
-        (Ok(()), AFTER_A_FAILURE)
+        None
     }
 
     fn unknown(&self) -> Error {
