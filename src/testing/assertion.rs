@@ -14,9 +14,12 @@ use super::application::Application;
 use super::refusal::Refusal;
 
 /// A client assertion, taken apart.
-pub(super) struct Assertion<'a> {
+pub(super) type Assertion<'a> = Jwt<'a, Claims>;
+
+/// A signed JWT ([RFC 7515 section 7.1](https://www.rfc-editor.org/rfc/rfc7515#section-7.1)).
+pub(super) struct Jwt<'a, C> {
     pub(super) header: Header,
-    pub(super) claims: Claims,
+    pub(super) claims: C,
     /// What is signed.
     pub(super) message: &'a str,
     pub(super) signature: Vec<u8>,
@@ -33,18 +36,23 @@ pub(super) struct Claims {
     exp: f64,
 }
 
+impl<'a, C: DeserializeOwned> Jwt<'a, C> {
+    /// Takes it apart; the signature is not verified yet.
+    pub(super) fn split(jwt: &'a str) -> Option<Self> {
+        let (message, signature) = jwt.rsplit_once('.')?;
+        let (header, claims) = message.split_once('.')?;
+        Some(Self {
+            header: decode(header)?,
+            claims: decode(claims)?,
+            message,
+            signature: BASE64_URL_SAFE_NO_PAD.decode(signature).ok()?,
+        })
+    }
+}
+
 impl<'a> Assertion<'a> {
     pub(super) fn parse(jwt: &'a str) -> Result<Self, Refusal> {
-        let malformed = || Refusal::malformed_assertion("");
-        let (message, signature) = jwt.rsplit_once('.').ok_or_else(malformed)?;
-        let (header, claims) = message.split_once('.').ok_or_else(malformed)?;
-        let signature = BASE64_URL_SAFE_NO_PAD.decode(signature);
-        Ok(Self {
-            header: decode(header).ok_or_else(malformed)?,
-            claims: decode(claims).ok_or_else(malformed)?,
-            message,
-            signature: signature.map_err(|_| malformed())?,
-        })
+        Self::split(jwt).ok_or_else(|| Refusal::malformed_assertion(""))
     }
 
     /// The thumbprint of the certificate whose key signed it; a token of somebody else has none.

@@ -7,15 +7,15 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use base64::Engine;
-use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use base64::prelude::BASE64_STANDARD;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
-use jsonwebtoken::Header;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
+use super::assertion::Jwt;
 use super::server::{Server, lock};
 use crate::assertion::unix_seconds;
 use crate::error::{Error, Failure};
@@ -123,17 +123,13 @@ async fn answer(State(api): State<Arc<Api>>, request: Request) -> Response<Body>
 impl Api {
     /// What is in a token that this authority signed.
     fn claims_of(&self, token: &str) -> Option<Claims> {
-        let (message, signature) = token.rsplit_once('.')?;
-        let (header, claims) = message.split_once('.')?;
-        let decode = |part: &str| BASE64_URL_SAFE_NO_PAD.decode(part).ok();
-        let header: Header = serde_json::from_slice(&decode(header)?).ok()?;
-        let signature = decode(signature)?;
+        let token = Jwt::<Claims>::split(token)?;
+        let kid = token.header.kid.as_deref();
         let keys = lock(&self.authority.keys);
-        let kid = header.kid.as_deref();
         let is_signed = keys
             .iter()
-            .any(|key| key.verifies(kid, message, &signature));
-        is_signed.then(|| serde_json::from_slice(&decode(claims)?).ok())?
+            .any(|key| key.verifies(kid, token.message, &token.signature));
+        is_signed.then_some(token.claims)
     }
 
     /// From when on another has to be issued. The token of a client that takes no challenge cannot be
