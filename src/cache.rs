@@ -37,7 +37,7 @@ pub(crate) type Slot = slot::Slot<Flight>;
 ///
 /// The cache runs a future that it is handed, and knows neither networks nor credentials.
 pub(crate) struct Cache {
-    slots: RwLock<Entries<Flight>>,
+    slots: RwLock<Entries<Key, Slot>>,
     limit: Limit,
     tower: Arc<Tower>,
 }
@@ -61,7 +61,7 @@ impl Cache {
                 let now = self.tower.clock.now();
                 let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
                 let bound = self.tower.bound.load(Ordering::Relaxed);
-                let (slot, evicted) = slots.get_or_insert(key, bound, &now);
+                let (slot, evicted) = slots.slot(key, bound, &now);
                 self.tower.counters.evictions.add(evicted);
                 slot
             }
@@ -93,7 +93,7 @@ impl Cache {
     /// Forgets every token and every failure.
     pub(crate) fn clear(&self) {
         let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
-        slots.clear();
+        slots.clear(|_| true);
         self.tower.gate.open();
     }
 
@@ -240,7 +240,7 @@ impl Drop for Bound {
 impl Drop for Cache {
     fn drop(&mut self) {
         let slots = self.slots.get_mut().unwrap_or_else(PoisonError::into_inner);
-        for flight in slots.slots().filter_map(|slot| slot.flight()) {
+        for flight in slots.values().filter_map(|slot| slot.flight()) {
             flight.abort();
         }
     }

@@ -1,4 +1,5 @@
 use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -6,66 +7,127 @@ use super::slot::Slot;
 use crate::time::Now;
 use crate::token::Key;
 
-/// The slots of a cache by their keys, of which it keeps a bounded number: whoever comes beyond it
-/// takes the place of one that is not needed, and there is no timer.
+/// What a cache keeps by its keys, of which it keeps a bounded number: whoever comes beyond it takes
+/// the place of one that is not needed, and there is no timer.
 ///
-/// A slot that somebody holds (a provider, a caller who waits, a flight) is needed. Of the others
-/// one that has nothing to serve goes first, and then one that was not asked for since it was last
-/// passed over ("second chance").
-pub(super) struct Entries<F> {
-    slots: HashMap<Arc<Key>, Entry<F>>,
+/// What somebody holds (a provider, a caller who waits, a flight) is needed. Of the others one that
+/// has nothing to serve goes first, and then one that was not asked for since it was last passed
+/// over ("second chance").
+pub(super) struct Entries<K, V> {
+    kept: HashMap<Arc<K>, Entry<V>>,
     /// All keys in the order in which they are looked at.
-    queue: VecDeque<Arc<Key>>,
+    queue: VecDeque<Arc<K>>,
     max: usize,
 }
 
-struct Entry<F> {
-    slot: Arc<Slot<F>>,
+struct Entry<V> {
+    value: Arc<V>,
     asked_for: AtomicBool,
 }
 
-impl<F: Clone> Entries<F> {
+/// What can be an entry.
+pub(super) trait Occupant {
+    /// Whether it has nothing to serve.
+    fn is_idle(&self, now: &Now) -> bool;
+}
+
+impl<K: Eq + Hash, V: Occupant> Entries<K, V> {
     pub(super) fn new(max: usize) -> Self {
         Self {
-            slots: HashMap::new(),
+            kept: HashMap::new(),
             queue: VecDeque::new(),
             max,
         }
     }
 
-    pub(super) fn get(&self, key: &Key) -> Option<Arc<Slot<F>>> {
-        let entry = self.slots.get(key)?;
+    pub(super) fn get(&self, key: &K) -> Option<Arc<V>> {
+        let entry = self.kept.get(key)?;
         // Written once and then only read, so that many threads share the line it is in.
         if !entry.asked_for.load(Ordering::Relaxed) {
             entry.asked_for.store(true, Ordering::Relaxed);
         }
-        Some(Arc::clone(&entry.slot))
+        Some(Arc::clone(&entry.value))
     }
 
-    /// The slot of `key`, made if there is none, and how many others had to go for it. So many as are
-    /// `bound` may be there beside the others.
-    pub(super) fn get_or_insert(
-        &mut self,
-        key: &Key,
-        bound: usize,
-        now: &Now,
-    ) -> (Arc<Slot<F>>, u64) {
+    /// Keeps `value` by a key that is not there yet, and says how many others had to go for it. So
+    /// many as are `bound` may be there beside the others.
+    pub(super) fn insert(&mut self, key: Arc<K>, value: Arc<V>, bound: usize, now: &Now) -> u64 {
+        let mut evicted = 0;
+        while self.kept.len() >= self.max.saturating_add(bound) && self.evict(now) {
+            evicted += 1;
+        }
+        let entry = Entry {
+            value,
+            asked_for: AtomicBool::new(false),
+        };
+        self.kept.insert(Arc::clone(&key), entry);
+        self.queue.push_back(key);
+        evicted
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.kept.len()
+    }
+
+    pub(super) fn values(&self) -> impl Iterator<Item = &Arc<V>> {
+        self.kept.values().map(|entry| &entry.value)
+    }
+
+    /// Drops what `stays` does not speak for.
+    pub(super) fn retain(&mut self, stays: impl Fn(&K, &Arc<V>) -> bool) {
+        self.kept.retain(|key, entry| stays(key, &entry.value));
+        let kept = &self.kept;
+        self.queue.retain(|key| kept.contains_key(key));
+    }
+
+    /// Takes one out, if there is one that nobody needs.
+    fn evict(&mut self, now: &Now) -> bool {
+        if let Some(at) = self.idle(now) {
+            return self.remove(at);
+        }
+        // Twice around: the first time passes over what was asked for, the second takes it.
+        for _ in 0..2 * self.queue.len() {
+            let Some(key) = self.queue.pop_front() else {
+                return false;
+            };
+            let spared = self.kept.get(&key).is_some_and(|entry| {
+                is_held(&entry.value) || entry.asked_for.swap(false, Ordering::Relaxed)
+            });
+            if !spared {
+                self.kept.remove(&key);
+                return true;
+            }
+            self.queue.push_back(key);
+        }
+        false
+    }
+
+    /// Where in the queue, among its first, one is that has nothing to serve.
+    fn idle(&self, now: &Now) -> Option<usize> {
+        self.queue.iter().take(LOOKED_AT).position(|key| {
+            let entry = self.kept.get(key);
+            entry.is_some_and(|entry| !is_held(&entry.value) && entry.value.is_idle(now))
+        })
+    }
+
+    fn remove(&mut self, at: usize) -> bool {
+        match self.queue.remove(at) {
+            Some(key) => self.kept.remove(&key).is_some(),
+            None => false,
+        }
+    }
+}
+
+impl<F: Clone> Entries<Key, Slot<F>> {
+    /// The slot of `key`, made if there is none, and how many others had to go for it.
+    pub(super) fn slot(&mut self, key: &Key, bound: usize, now: &Now) -> (Arc<Slot<F>>, u64) {
         // Another caller may have made the slot while this one waited for the lock.
         if let Some(slot) = self.get(key) {
             return (slot, 0);
         }
-        let mut evicted = 0;
-        while self.slots.len() >= self.max.saturating_add(bound) && self.evict(now) {
-            evicted += 1;
-        }
         let key = Arc::new(self.with_known_scopes(key));
         let slot = Arc::new(Slot::new(Arc::clone(&key)));
-        let entry = Entry {
-            slot: Arc::clone(&slot),
-            asked_for: AtomicBool::new(false),
-        };
-        self.slots.insert(Arc::clone(&key), entry);
-        self.queue.push_back(key);
+        let evicted = self.insert(key, Arc::clone(&slot), bound, now);
         (slot, evicted)
     }
 
@@ -81,64 +143,20 @@ impl<F: Clone> Entries<F> {
         key
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.slots.len()
-    }
-
-    pub(super) fn slots(&self) -> impl Iterator<Item = &Arc<Slot<F>>> {
-        self.slots.values().map(|entry| &entry.slot)
-    }
-
-    /// Empties every slot, and drops those that nobody holds.
-    pub(super) fn clear(&mut self) {
-        self.slots.retain(|_, entry| {
-            entry.slot.clear();
-            is_held(entry)
-        });
-        let slots = &self.slots;
-        self.queue.retain(|key| slots.contains_key(key));
-    }
-
-    /// Takes one slot out, if there is one that nobody needs.
-    fn evict(&mut self, now: &Now) -> bool {
-        if let Some(at) = self.idle(now) {
-            return self.remove(at);
-        }
-        // Twice around: the first time passes over what was asked for, the second takes it.
-        for _ in 0..2 * self.queue.len() {
-            let Some(key) = self.queue.pop_front() else {
-                return false;
-            };
-            let spared = self.slots.get(&key).is_some_and(|entry| {
-                is_held(entry) || entry.asked_for.swap(false, Ordering::Relaxed)
-            });
-            if !spared {
-                self.slots.remove(&key);
+    /// Empties every slot that `is_meant`, and drops those of them that nobody holds.
+    pub(super) fn clear(&mut self, is_meant: impl Fn(&Key) -> bool) {
+        self.retain(|key, slot| {
+            if !is_meant(key) {
                 return true;
             }
-            self.queue.push_back(key);
-        }
-        false
-    }
-
-    /// Where in the queue, among its first, a slot is that has nothing to serve.
-    fn idle(&self, now: &Now) -> Option<usize> {
-        self.queue.iter().take(LOOKED_AT).position(|key| {
-            let entry = self.slots.get(key);
-            entry.is_some_and(|entry| !is_held(entry) && entry.slot.is_idle(now))
-        })
-    }
-
-    fn remove(&mut self, at: usize) -> bool {
-        match self.queue.remove(at) {
-            Some(key) => self.slots.remove(&key).is_some(),
-            None => false,
-        }
+            slot.clear();
+            is_held(slot)
+        });
     }
 }
 
-fn is_held<F>(entry: &Entry<F>) -> bool {
-    Arc::strong_count(&entry.slot) > 1
+fn is_held<V>(value: &Arc<V>) -> bool {
+    Arc::strong_count(value) > 1
 }
 
 /// How many are looked at for one that has ended, before one that still lives has to go.
@@ -155,7 +173,7 @@ mod tests {
     use crate::token::Issued;
 
     struct Bench {
-        entries: Entries<u64>,
+        entries: Entries<Key, Slot<u64>>,
         now: Now,
     }
 
@@ -169,7 +187,7 @@ mod tests {
 
         fn insert(&mut self, tenant: &str, seconds: u64) -> Arc<Slot<u64>> {
             let issued = Arc::new(Issued::sample(tenant, "t", seconds, self.now));
-            let (slot, _) = self.entries.get_or_insert(issued.key(), 0, &self.now);
+            let (slot, _) = self.entries.slot(issued.key(), 0, &self.now);
             slot.join(
                 &self.now,
                 &Demands::NONE,
@@ -181,7 +199,7 @@ mod tests {
         }
 
         fn has(&self, tenant: &str) -> bool {
-            self.entries.slots.contains_key(&Key::sample(tenant))
+            self.entries.kept.contains_key(&Key::sample(tenant))
         }
 
         fn ask(&self, tenant: &str) {
@@ -236,7 +254,7 @@ mod tests {
     fn what_cools_down_does_not_go_first() {
         let mut bench = Bench::new(2);
         let key = Key::sample("a");
-        let (slot, _) = bench.entries.get_or_insert(&key, 0, &bench.now);
+        let (slot, _) = bench.entries.slot(&key, 0, &bench.now);
         slot.join(
             &bench.now,
             &Demands::NONE,
@@ -257,7 +275,7 @@ mod tests {
         let mut bench = Bench::new(9);
         let held = bench.insert("a", 3600);
         bench.insert("b", 3600);
-        bench.entries.clear();
+        bench.entries.clear(|_| true);
         assert!(bench.has("a") && !bench.has("b"));
         assert!(held.is_idle(&bench.now));
         assert_eq!((bench.entries.len(), bench.entries.queue.len()), (1, 1));

@@ -3,6 +3,7 @@ use std::time::Instant;
 
 use super::cool_down::CoolDown;
 use super::demands::Demands;
+use super::entries::Occupant;
 use super::gate::{FlightId, Gate};
 use super::rejections::Rejections;
 use super::sync::{Current, Mutex, MutexGuard, PoisonError};
@@ -220,11 +221,6 @@ impl<F: Clone> Slot<F> {
         Invalidated::Removed
     }
 
-    /// Whether there is neither a token to serve nor a failure to remember.
-    pub(crate) fn is_idle(&self, now: &Now) -> bool {
-        self.usable(now).is_none() && self.lock().cool_down.is_over(None, now)
-    }
-
     /// Forgets the token and the last failure; a flight under way goes on.
     pub(crate) fn clear(&self) {
         let mut state = self.lock();
@@ -263,6 +259,13 @@ impl<F: Clone> Slot<F> {
     fn lock(&self) -> MutexGuard<'_, State<F>> {
         // Nothing panics while it is held; were it so, every field is still whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<F: Clone> Occupant for Slot<F> {
+    /// Neither a token to serve nor a failure to remember.
+    fn is_idle(&self, now: &Now) -> bool {
+        self.usable(now).is_none() && self.lock().cool_down.is_over(None, now)
     }
 }
 

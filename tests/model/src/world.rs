@@ -30,7 +30,7 @@ use log::{Departed, Log};
 pub struct World(Arc<Shared>);
 
 struct Shared {
-    entries: RwLock<Entries<Flight>>,
+    entries: RwLock<Entries<Key, Slot<Flight>>>,
     gate: Gate,
     /// For the checks alone. Loom runs one thread at a time, so nobody waits for this lock.
     log: std::sync::Mutex<Log>,
@@ -93,7 +93,7 @@ impl World {
         let existing = self.0.entries.read().unwrap().get(&typed);
         let slot = existing.unwrap_or_else(|| {
             let mut entries = self.0.entries.write().unwrap();
-            entries.get_or_insert(&typed, 0, &now(0)).0
+            entries.slot(&typed, 0, &now(0)).0
         });
         Place {
             world: self.clone(),
@@ -105,7 +105,7 @@ impl World {
 
     /// As `Cache::clear` does.
     pub fn clear(&self) {
-        self.0.entries.write().unwrap().clear();
+        self.0.entries.write().unwrap().clear(|_| true);
         self.0.gate.open();
     }
 
