@@ -9,6 +9,7 @@ use crate::authority::{Authority, Kind, Rules, Tenant, preferred};
 use crate::error::Error;
 use crate::time::TimeSource;
 
+mod document;
 mod instance;
 mod lookup;
 mod metadata;

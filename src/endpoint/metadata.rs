@@ -1,16 +1,15 @@
-use http::StatusCode;
 use serde_json::{Map, Value};
 use url::Url;
 
 use super::TokenEndpoint;
+use super::document::{Document, shortened};
 use super::lookup::Lookup;
 use super::remembered::{A_DAY, Remembered};
 use crate::authority::Rules;
 use crate::authority::address::{checked, refusal};
 use crate::certificate::SigningAlgorithm;
-use crate::error::{Error, Escaped, Failure, transient_status};
+use crate::error::Error;
 use crate::request::TokenEndpointAuthMethod;
-use crate::response::{LARGEST_BODY, is_throttled, json_object, redirected_to, retry_after};
 use crate::time::TimeSource;
 
 /// An OpenID provider, whose metadata tells where its token endpoint is ([OpenID Connect Discovery
@@ -65,6 +64,12 @@ impl Provider {
         &self.issuer
     }
 
+    pub(super) fn metadata_url(&self) -> String {
+        let issuer = self.url.as_str();
+        let issuer = issuer.strip_suffix('/').unwrap_or(issuer);
+        format!("{issuer}/.well-known/openid-configuration")
+    }
+
     #[cfg(feature = "reqwest")]
     pub(super) fn target(&self) -> &Url {
         self.told.as_ref().unwrap_or(&self.url)
@@ -100,41 +105,10 @@ impl Provider {
     }
 
     async fn look_up(&self, lookup: &Lookup<'_>) -> Result<Metadata, Error> {
-        let issuer = self.url.as_str();
-        let issuer = issuer.strip_suffix('/').unwrap_or(issuer);
-        let url = format!("{issuer}/.well-known/openid-configuration");
-        let response = lookup.get(&url).await?;
-        let status = response.status();
-        let wait = retry_after(&response, lookup.clock.now().wall);
-        let failure = |why: &str| {
-            let message = format!("the OpenID configuration at {url} cannot be used: {why}");
-            let failure = Failure::new(message)
-                .status(status)
-                .correlation_id(lookup.correlation_id);
-            failure.retry_after(wait)
-        };
-        let invalid = |why: &str| Error::InvalidResponse(failure(why).into());
-        if status != StatusCode::OK {
-            let number = status.as_u16();
-            return Err(match redirected_to(&response) {
-                Some(host) => invalid(&format!(
-                    "the answer is {number}, a redirect to '{}', which is not followed; is the issuer right?",
-                    shortened(&Escaped(&host).to_string())
-                )),
-                None if is_throttled(status, wait) => {
-                    Error::Throttled(failure(&format!("the answer is {number}")).into())
-                }
-                None if transient_status(status) => invalid(&format!("the answer is {number}")),
-                None => invalid(&format!("the answer is {number}; is the issuer right?")),
-            });
-        }
-        if response.body().len() > LARGEST_BODY {
-            return Err(invalid("it is too long"));
-        }
-        let Some(document) = json_object(response.body()) else {
-            return Err(invalid("it is not a JSON object"));
-        };
-        match text(&document, "issuer") {
+        let url = self.metadata_url();
+        let document = Document::get(lookup, WHAT, &url, HINT).await?;
+        let invalid = |why: &str| document.invalid(why);
+        match document.text("issuer") {
             Some(issuer) if issuer == self.issuer => {}
             Some(other) => {
                 return Err(Error::config(format!(
@@ -145,7 +119,7 @@ impl Provider {
             }
             None => return Err(invalid("it has no 'issuer'")),
         }
-        let Some(endpoint) = text(&document, "token_endpoint") else {
+        let Some(endpoint) = document.text("token_endpoint") else {
             return Err(invalid("it has no 'token_endpoint'"));
         };
         let token_endpoint = checked(TOKEN_ENDPOINT, endpoint)
@@ -155,7 +129,7 @@ impl Provider {
         }
         Ok(Metadata {
             token_endpoint,
-            methods: Methods::of(&document),
+            methods: Methods::of(document.members()),
         })
     }
 }
@@ -239,15 +213,8 @@ fn refused_here(what: &str, listed: &str) -> Error {
     ))
 }
 
-fn text<'a>(document: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
-    document.get(name)?.as_str()
-}
-
-/// Nobody reads more of a text that a server chose.
-fn shortened(text: &str) -> String {
-    text.chars().take(300).collect()
-}
-
+const WHAT: &str = "the OpenID configuration";
+const HINT: &str = "is the issuer right?";
 const ISSUER: &str = "the issuer";
 const TOKEN_ENDPOINT: &str = "the token endpoint";
 
