@@ -108,6 +108,8 @@ mod client;
 mod credential;
 mod endpoint;
 mod error;
+#[allow(dead_code, unused_imports, reason = "the flows of users will call it")]
+mod jwt;
 mod observer;
 mod parameters;
 mod provider;

@@ -17,6 +17,9 @@ mod backend;
 
 pub(crate) use backend::verify;
 
+/// Whether [`verify`] verifies: without a backend it takes any signature for what it says it is.
+pub(crate) const CAN_VERIFY: bool = cfg!(any(feature = "aws-lc-rs", feature = "rust-crypto"));
+
 /// A private key as it stands in a file; wiped when dropped.
 #[cfg_attr(
     not(any(feature = "aws-lc-rs", feature = "rust-crypto")),

@@ -1,0 +1,88 @@
+use std::borrow::Cow;
+
+use uuid::Uuid;
+
+use super::flaw::Flaw;
+use super::key::PublishedKey;
+
+/// Who issues an authority's tokens, and what they are signed with.
+pub(crate) struct IssuerKeys {
+    pub(crate) issuer: Issuer,
+    /// What access tokens may name instead: Microsoft's providers have an older name for themselves.
+    pub(crate) other: Option<Issuer>,
+    pub(crate) keys: Vec<PublishedKey>,
+}
+
+/// An issuer as it is published: where it has many tenants, with `{tenantid}` for the tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Issuer(String);
+
+impl IssuerKeys {
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.keys.iter().any(|key| key.is_named(name))
+    }
+
+    /// Checks the issuer of a token that `key` signed.
+    pub(super) fn check(
+        &self,
+        found: &str,
+        tenant: Option<&str>,
+        key: &PublishedKey,
+        is_access_token: bool,
+    ) -> Result<(), Flaw> {
+        let other = self.other.as_ref().filter(|_| is_access_token);
+        let is_other = other.is_some_and(|other| other.is(found, tenant));
+        if !is_other && !self.issuer.is(found, tenant) {
+            return Err(Flaw::Issuer(found.into()));
+        }
+        match &key.issuer {
+            // Keys never name the older one.
+            Some(of_key) if of_key.filled(tenant) != self.issuer.filled(tenant) => {
+                Err(Flaw::KeyIssuer)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Issuer {
+    pub(crate) fn new(issuer: impl Into<String>) -> Self {
+        Self(issuer.into())
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it is that of many tenants.
+    pub(crate) fn is_template(&self) -> bool {
+        self.0.contains(TENANT)
+    }
+
+    /// How tokens of version 1 call the same tenant, behind `base`.
+    pub(crate) fn version_1(&self, base: &str) -> Option<Self> {
+        let mut segments = self.0.split('/');
+        let tenant = segments.find(|segment| *segment == TENANT || is_guid(segment))?;
+        Some(Self(format!("{base}{tenant}/")))
+    }
+
+    fn is(&self, issuer: &str, tenant: Option<&str>) -> bool {
+        self.filled(tenant).is_some_and(|filled| filled == issuer)
+    }
+
+    /// With the tenant in its place, which has to be a directory's id.
+    fn filled(&self, tenant: Option<&str>) -> Option<Cow<'_, str>> {
+        if !self.is_template() {
+            return Some(Cow::Borrowed(&self.0));
+        }
+        let tenant = tenant.filter(|tenant| is_guid(tenant))?;
+        Some(Cow::Owned(self.0.replace(TENANT, tenant)))
+    }
+}
+
+/// In the one form that has hyphens, and nothing around it.
+pub(crate) fn is_guid(text: &str) -> bool {
+    text.len() == 36 && Uuid::try_parse(text).is_ok()
+}
+
+const TENANT: &str = "{tenantid}";

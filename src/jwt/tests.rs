@@ -1,0 +1,549 @@
+#![allow(clippy::arithmetic_side_effects, reason = "the numbers are written here")]
+
+use std::sync::LazyLock;
+use std::time::{Duration, SystemTime};
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, RSA_PKCS1_SHA256, RSA_PSS_SHA256,
+    RsaKeyPair,
+};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+
+use super::*;
+
+static RSA: LazyLock<RsaKeyPair> =
+    LazyLock::new(|| RsaKeyPair::generate(KeySize::Rsa2048).unwrap());
+static EC: LazyLock<EcdsaKeyPair> =
+    LazyLock::new(|| EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap());
+
+const NOW: u64 = 1_800_000_000;
+const LEEWAY: Duration = Duration::from_secs(300);
+const TENANT: &str = "72f988bf-86f1-41af-91ab-2d7cd011db47";
+const CONSUMERS: &str = "9188040d-6c67-4c5b-b112-36a304b66dad";
+const API: &str = "api://orders";
+
+fn now() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(NOW)
+}
+
+fn encode(bytes: impl AsRef<[u8]>) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(bytes)
+}
+
+fn rsa_jwk() -> Value {
+    let public = RSA.public_key();
+    json!({
+        "kty": "RSA", "use": "sig", "kid": "rsa",
+        "n": encode(public.modulus().big_endian_without_leading_zero()),
+        "e": encode(public.exponent().big_endian_without_leading_zero()),
+    })
+}
+
+fn ec_jwk() -> Value {
+    let point = EC.public_key().as_ref();
+    json!({ "kty": "EC", "crv": "P-256", "kid": "ec", "x": encode(&point[1..33]), "y": encode(&point[33..]) })
+}
+
+fn with(mut jwk: Value, name: &str, value: impl Into<Value>) -> Value {
+    jwk[name] = value.into();
+    jwk
+}
+
+fn read(jwk: &Value) -> Option<PublishedKey> {
+    PublishedKey::read(jwk.as_object().unwrap())
+}
+
+fn keys(issuer: &str, jwks: &[Value]) -> IssuerKeys {
+    let issuer = Issuer::new(issuer);
+    IssuerKeys {
+        other: issuer.version_1("https://sts.windows.net/"),
+        issuer,
+        keys: jwks.iter().filter_map(read).collect(),
+    }
+}
+
+fn header(alg: &str, kid: &str) -> Value {
+    json!({ "typ": "JWT", "alg": alg, "kid": kid })
+}
+
+fn claims() -> Value {
+    json!({ "iss": ISSUER, "aud": API, "exp": NOW + 60, "nbf": NOW - 60, "tid": TENANT })
+}
+
+fn signed(header: &Value, claims: &Value) -> String {
+    let message = format!(
+        "{}.{}",
+        encode(header.to_string()),
+        encode(claims.to_string())
+    );
+    let random = SystemRandom::new();
+    let signature = match header["alg"].as_str() {
+        Some("ES256") => EC
+            .sign(&random, message.as_bytes())
+            .unwrap()
+            .as_ref()
+            .to_vec(),
+        alg => {
+            let mut signature = vec![0; RSA.public_modulus_len()];
+            let encoding = match alg {
+                Some("PS256") => &RSA_PSS_SHA256,
+                _ => &RSA_PKCS1_SHA256,
+            };
+            RSA.sign(encoding, &random, message.as_bytes(), &mut signature)
+                .unwrap();
+            signature
+        }
+    };
+    format!("{message}.{}", encode(signature))
+}
+
+fn access_token(token: &str, keys: &IssuerKeys) -> Result<Map<String, Value>, Flaw> {
+    let expected = Expected {
+        audiences: &[API.to_owned()],
+        now: now(),
+        leeway: LEEWAY,
+    };
+    SignedJwt::parse(token)?.access_token(keys, &expected)
+}
+
+const ISSUER: &str = "https://login.example/72f988bf-86f1-41af-91ab-2d7cd011db47/v2.0";
+const TEMPLATE: &str = "https://login.example/{tenantid}/v2.0";
+
+#[test]
+fn the_three_algorithms_are_verified() {
+    let keys = keys(ISSUER, &[rsa_jwk(), ec_jwk()]);
+    for (alg, kid) in [("RS256", "rsa"), ("PS256", "rsa"), ("ES256", "ec")] {
+        let token = signed(&header(alg, kid), &claims());
+        assert_eq!(access_token(&token, &keys).unwrap()["tid"], TENANT, "{alg}");
+    }
+}
+
+#[test]
+fn what_is_no_signed_jwt_is_refused() {
+    let keys = keys(ISSUER, &[rsa_jwk()]);
+    let token = signed(&header("RS256", "rsa"), &claims());
+    let parts: Vec<&str> = token.split('.').collect();
+    let with_header = |header: &str| format!("{}.{}.{}", encode(header), parts[1], parts[2]);
+    for (name, token) in [
+        ("nothing", String::new()),
+        ("two parts", format!("{}.{}", parts[0], parts[1])),
+        ("four parts", format!("{token}.{}", parts[2])),
+        ("five parts", format!("{token}.a.a")),
+        (
+            "JSON form",
+            json!({ "payload": parts[1], "signatures": [
+            { "protected": parts[0], "signature": parts[2] },
+            { "protected": parts[0], "signature": parts[2] },
+        ] })
+            .to_string(),
+        ),
+        ("padding", format!("{token}==")),
+        ("white space", format!("{token} ")),
+        (
+            "standard base64",
+            format!("{}.{}.{}", parts[0], parts[1], "+/+/"),
+        ),
+        (
+            "trailing bits",
+            format!("{}.{}.{}", parts[0], parts[1], "AB"),
+        ),
+        (
+            "a header that is an array",
+            with_header(r#"["RS256","JWT","rsa"]"#),
+        ),
+        ("a header without 'alg'", with_header(r#"{"kid":"rsa"}"#)),
+        (
+            "two 'alg'",
+            with_header(r#"{"alg":"none","alg":"RS256","kid":"rsa"}"#),
+        ),
+        (
+            "two 'kid'",
+            with_header(r#"{"alg":"RS256","kid":"rsa","kid":"rsa"}"#),
+        ),
+        (
+            "a 'kid' that is a number",
+            with_header(r#"{"alg":"RS256","kid":7}"#),
+        ),
+        (
+            "claims that are an array",
+            signed(&header("RS256", "rsa"), &json!([])),
+        ),
+    ] {
+        let flaw = access_token(&token, &keys).unwrap_err();
+        assert!(matches!(flaw, Flaw::Malformed(_)), "{name}: {flaw}");
+    }
+    let long = format!("{}.{}.{}", parts[0], "A".repeat(64 * 1024), parts[2]);
+    assert_eq!(access_token(&long, &keys).unwrap_err(), Flaw::TooLong);
+}
+
+#[test]
+fn a_header_has_no_say_in_how_it_is_verified() {
+    let keys = keys(ISSUER, &[rsa_jwk(), ec_jwk()]);
+    let with_header = |header: Value| access_token(&signed(&header, &claims()), &keys);
+    for alg in [
+        "none", "None", "", "HS256", "HS512", "RS1", "RS384", "ES256K", "EdDSA",
+    ] {
+        let flaw = with_header(header(alg, "rsa")).unwrap_err();
+        assert_eq!(flaw, Flaw::Algorithm(alg.into()));
+    }
+    for crit in [
+        json!([]),
+        json!(["exp"]),
+        json!(["b64"]),
+        json!(null),
+        json!("x"),
+    ] {
+        let mut header = header("RS256", "rsa");
+        header["crit"] = crit;
+        assert_eq!(with_header(header).unwrap_err(), Flaw::Critical);
+    }
+    for (typ, taken) in [
+        ("JWT", true),
+        ("at+JWT", true),
+        ("application/at+jwt", true),
+        ("logout+jwt", false),
+        ("dpop+jwt", false),
+        ("", false),
+    ] {
+        let mut header = header("RS256", "rsa");
+        header["typ"] = typ.into();
+        assert_eq!(with_header(header).is_ok(), taken, "{typ:?}");
+    }
+    let mut misleading = header("RS256", "rsa");
+    misleading["jwk"] = rsa_jwk();
+    misleading["jku"] = "https://attacker.example/keys".into();
+    misleading["x5u"] = "https://attacker.example/cert".into();
+    misleading["x5c"] = json!(["MIIB"]);
+    with_header(misleading.clone()).unwrap();
+    misleading["kid"] = "elsewhere".into();
+    assert_eq!(with_header(misleading).unwrap_err(), Flaw::UnknownKey);
+}
+
+#[test]
+fn a_key_is_used_for_what_it_is_published_for() {
+    for (name, jwks, alg, kid, flaw) in [
+        (
+            "another name",
+            vec![with(rsa_jwk(), "kid", "b")],
+            "RS256",
+            "rsa",
+            Flaw::UnknownKey,
+        ),
+        (
+            "for encryption",
+            vec![with(rsa_jwk(), "use", "enc")],
+            "RS256",
+            "rsa",
+            Flaw::UnknownKey,
+        ),
+        (
+            "to sign with",
+            vec![with(rsa_jwk(), "key_ops", json!(["sign"]))],
+            "RS256",
+            "rsa",
+            Flaw::UnknownKey,
+        ),
+        (
+            "for another algorithm",
+            vec![with(rsa_jwk(), "alg", "PS256")],
+            "RS256",
+            "rsa",
+            Flaw::UnfitKey,
+        ),
+        (
+            "of another kind",
+            vec![with(ec_jwk(), "kid", "rsa")],
+            "RS256",
+            "rsa",
+            Flaw::UnfitKey,
+        ),
+        (
+            "RSA for a curve",
+            vec![rsa_jwk()],
+            "ES256",
+            "rsa",
+            Flaw::UnfitKey,
+        ),
+        (
+            "of another number",
+            vec![with(rsa_jwk(), "e", "Aw")],
+            "RS256",
+            "rsa",
+            Flaw::Signature,
+        ),
+    ] {
+        let keys = keys(ISSUER, &jwks);
+        let outcome = access_token(&signed(&header(alg, kid), &claims()), &keys);
+        assert_eq!(outcome.unwrap_err(), flaw, "{name}");
+    }
+    let both = keys(ISSUER, &[with(ec_jwk(), "kid", "rsa"), rsa_jwk()]);
+    access_token(&signed(&header("RS256", "rsa"), &claims()), &both).unwrap();
+    let n = rsa_jwk()["n"].clone();
+    let small = encode([0xff; 255]);
+    for (name, jwk) in [
+        ("2040 bits", with(rsa_jwk(), "n", small)),
+        ("exponent 1", with(rsa_jwk(), "e", encode([1]))),
+        ("no exponent", with(rsa_jwk(), "e", "")),
+        ("no kind", with(rsa_jwk(), "kty", json!(null))),
+        ("a secret", json!({ "kty": "oct", "kid": "rsa", "k": n })),
+        ("another algorithm", with(rsa_jwk(), "alg", "HS256")),
+        ("a curve's algorithm", with(rsa_jwk(), "alg", "ES256")),
+        ("another curve", with(ec_jwk(), "crv", "P-384")),
+        ("a short point", with(ec_jwk(), "x", encode([1; 31]))),
+        ("a name that is none", with(rsa_jwk(), "kid", 7)),
+        ("an issuer that is none", with(rsa_jwk(), "issuer", 7)),
+    ] {
+        assert!(read(&jwk).is_none(), "{name}");
+    }
+}
+
+#[test]
+fn a_token_without_a_key_name_is_taken_where_there_is_one_key_for_it() {
+    let token = signed(&json!({ "alg": "RS256" }), &claims());
+    access_token(&token, &keys(ISSUER, &[rsa_jwk(), ec_jwk()])).unwrap();
+    let two = keys(ISSUER, &[rsa_jwk(), with(rsa_jwk(), "kid", "b")]);
+    assert_eq!(access_token(&token, &two).unwrap_err(), Flaw::UnnamedKey);
+    let by_thumbprint = signed(&json!({ "alg": "RS256", "x5t": "print" }), &claims());
+    let named = keys(
+        ISSUER,
+        &[with(rsa_jwk(), "x5t", "print"), with(rsa_jwk(), "kid", "b")],
+    );
+    access_token(&by_thumbprint, &named).unwrap();
+}
+
+#[test]
+fn a_changed_token_and_one_for_graph_are_told_apart() {
+    let keys = keys(ISSUER, &[rsa_jwk()]);
+    let token = signed(&header("RS256", "rsa"), &claims());
+    let (message, signature) = token.rsplit_once('.').unwrap();
+    let other = encode(with(claims(), "tid", CONSUMERS).to_string());
+    let head = message.split_once('.').unwrap().0;
+    let changed = format!("{head}.{other}.{signature}");
+    assert_eq!(access_token(&changed, &keys).unwrap_err(), Flaw::Signature);
+
+    let head = encode(with(header("RS256", "rsa"), "nonce", "n").to_string());
+    let graph = format!("{head}.{}.{signature}", message.split_once('.').unwrap().1);
+    assert_eq!(access_token(&graph, &keys).unwrap_err(), Flaw::ForGraph);
+    for audience in [
+        "https://graph.microsoft.com",
+        "00000003-0000-0000-c000-000000000000",
+    ] {
+        let token = signed(&header("RS256", "rsa"), &with(claims(), "aud", audience));
+        assert_eq!(access_token(&token, &keys).unwrap_err(), Flaw::ForGraph);
+    }
+}
+
+#[test]
+fn issuer_and_tenant_have_to_belong_together() {
+    let v1 = format!("https://sts.windows.net/{TENANT}/");
+    let consumers = TEMPLATE.replace("{tenantid}", CONSUMERS);
+    let theirs = with(rsa_jwk(), "issuer", consumers.as_str());
+    let anybodys = with(rsa_jwk(), "issuer", TEMPLATE);
+    for (name, published, jwk, iss, tid, flaw) in [
+        ("its own", ISSUER, rsa_jwk(), ISSUER, TENANT, None),
+        ("of version 1", ISSUER, rsa_jwk(), &v1, TENANT, None),
+        ("of a template", TEMPLATE, rsa_jwk(), ISSUER, TENANT, None),
+        (
+            "of version 1 and a template",
+            TEMPLATE,
+            rsa_jwk(),
+            &v1,
+            TENANT,
+            None,
+        ),
+        (
+            "by a key for all",
+            TEMPLATE,
+            anybodys.clone(),
+            ISSUER,
+            TENANT,
+            None,
+        ),
+        (
+            "of version 1 by a key for all",
+            TEMPLATE,
+            anybodys.clone(),
+            &v1,
+            TENANT,
+            None,
+        ),
+        (
+            "by its own key",
+            TEMPLATE,
+            theirs.clone(),
+            &consumers,
+            CONSUMERS,
+            None,
+        ),
+        (
+            "another",
+            ISSUER,
+            rsa_jwk(),
+            "https://login.example/x/v2.0",
+            TENANT,
+            Some(Flaw::Issuer("https://login.example/x/v2.0".into())),
+        ),
+        (
+            "another tenant's",
+            TEMPLATE,
+            rsa_jwk(),
+            ISSUER,
+            CONSUMERS,
+            Some(Flaw::Issuer(ISSUER.into())),
+        ),
+        (
+            "another tenant's of version 1",
+            ISSUER,
+            rsa_jwk(),
+            "https://sts.windows.net/x/",
+            TENANT,
+            Some(Flaw::Issuer("https://sts.windows.net/x/".into())),
+        ),
+        (
+            "of a template by another's key",
+            TEMPLATE,
+            theirs.clone(),
+            ISSUER,
+            TENANT,
+            Some(Flaw::KeyIssuer),
+        ),
+        (
+            "of version 1 by another's key",
+            TEMPLATE,
+            theirs,
+            &v1,
+            TENANT,
+            Some(Flaw::KeyIssuer),
+        ),
+        (
+            "the template itself",
+            TEMPLATE,
+            rsa_jwk(),
+            TEMPLATE,
+            "{tenantid}",
+            Some(Flaw::Issuer(TEMPLATE.into())),
+        ),
+    ] {
+        let claims = with(with(claims(), "iss", iss), "tid", tid);
+        let token = signed(&header("RS256", "rsa"), &claims);
+        let outcome = access_token(&token, &keys(published, &[jwk]));
+        assert_eq!(outcome.err(), flaw, "{name}");
+    }
+    let mut nowhere = claims();
+    nowhere.as_object_mut().unwrap().remove("tid");
+    let token = signed(&header("RS256", "rsa"), &nowhere);
+    let flaw = access_token(&token, &keys(TEMPLATE, &[rsa_jwk()])).unwrap_err();
+    assert_eq!(flaw, Flaw::Issuer(ISSUER.into()));
+}
+
+#[test]
+fn audience_and_times_are_checked() {
+    let keys = keys(ISSUER, &[rsa_jwk()]);
+    for (name, value, flaw) in [
+        ("aud", json!(API), None),
+        ("aud", json!(["other", API]), None),
+        ("aud", json!("other"), Some(Flaw::Audience("other".into()))),
+        (
+            "aud",
+            json!("api://orders/"),
+            Some(Flaw::Audience("api://orders/".into())),
+        ),
+        ("aud", json!([]), Some(Flaw::Audience("".into()))),
+        ("aud", json!([API, 7]), Some(Flaw::Claim("aud"))),
+        ("aud", json!(null), Some(Flaw::Claim("aud"))),
+        ("iss", json!(null), Some(Flaw::Claim("iss"))),
+        ("iss", json!([ISSUER]), Some(Flaw::Claim("iss"))),
+        ("tid", json!(7), Some(Flaw::Claim("tid"))),
+        ("exp", json!(NOW - 299), None),
+        ("exp", json!(NOW as f64 - 299.5), None),
+        ("exp", json!(NOW - 300), Some(Flaw::Expired)),
+        ("exp", json!(0), Some(Flaw::Expired)),
+        ("exp", json!(-1), Some(Flaw::Claim("exp"))),
+        ("exp", json!(1e300), Some(Flaw::Claim("exp"))),
+        ("exp", json!(u64::MAX), Some(Flaw::Claim("exp"))),
+        ("exp", json!("1900000000"), Some(Flaw::Claim("exp"))),
+        ("exp", json!(null), Some(Flaw::Claim("exp"))),
+        ("nbf", json!(NOW + 300), None),
+        ("nbf", json!(NOW + 301), Some(Flaw::NotYetValid)),
+        ("nbf", json!("now"), Some(Flaw::Claim("nbf"))),
+        ("iat", json!("whenever"), None),
+    ] {
+        let token = signed(
+            &header("RS256", "rsa"),
+            &with(claims(), name, value.clone()),
+        );
+        let outcome = access_token(&token, &keys);
+        assert_eq!(outcome.err(), flaw, "{name}: {value}");
+    }
+    for (name, taken) in [
+        ("aud", false),
+        ("iss", false),
+        ("exp", false),
+        ("nbf", true),
+    ] {
+        let mut claims = claims();
+        claims.as_object_mut().unwrap().remove(name);
+        let token = signed(&header("RS256", "rsa"), &claims);
+        assert_eq!(access_token(&token, &keys).is_ok(), taken, "{name}");
+    }
+}
+
+#[test]
+fn an_id_token_is_for_the_client_that_asked() {
+    let keys = keys(ISSUER, &[rsa_jwk()]);
+    let v1 = format!("https://sts.windows.net/{TENANT}/");
+    for (name, header, claims, flaw) in [
+        ("plain", header("RS256", "rsa"), claims(), None),
+        (
+            "issued to it",
+            header("RS256", "rsa"),
+            with(claims(), "azp", API),
+            None,
+        ),
+        (
+            "issued to another",
+            header("RS256", "rsa"),
+            with(claims(), "azp", "b"),
+            Some(Flaw::AuthorizedParty("b".into())),
+        ),
+        (
+            "for two, issued to nobody",
+            header("RS256", "rsa"),
+            with(claims(), "aud", json!([API, "b"])),
+            Some(Flaw::Claim("azp")),
+        ),
+        (
+            "for another",
+            header("RS256", "rsa"),
+            with(claims(), "aud", "b"),
+            Some(Flaw::Audience("b".into())),
+        ),
+        (
+            "by the older name",
+            header("RS256", "rsa"),
+            with(claims(), "iss", v1.as_str()),
+            Some(Flaw::Issuer(v1.as_str().into())),
+        ),
+        (
+            "an access token",
+            with(header("RS256", "rsa"), "typ", "at+jwt"),
+            claims(),
+            Some(Flaw::Type("at+jwt".into())),
+        ),
+    ] {
+        let token = signed(&header, &claims);
+        let outcome =
+            SignedJwt::parse(&token).and_then(|jwt| jwt.id_token(&keys, API, now(), LEEWAY));
+        assert_eq!(outcome.err(), flaw, "{name}");
+    }
+}
+
+#[test]
+fn text_of_a_token_is_shown_on_one_line_and_in_part() {
+    let shown = Flaw::Audience(format!("a\nb\u{1b}{}", "x".repeat(999)).into()).to_string();
+    assert!(shown.contains("a b\\u{1b}") && shown.len() < 400, "{shown}");
+}
