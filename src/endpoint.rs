@@ -11,11 +11,14 @@ use crate::time::TimeSource;
 
 mod document;
 mod instance;
+#[allow(dead_code, reason = "the flows of users will call it")]
+mod keys;
 mod lookup;
 mod metadata;
 mod remembered;
 
 use instance::Instance;
+use keys::PublishedKeys;
 pub(crate) use lookup::Lookup;
 pub(crate) use metadata::Methods;
 use metadata::Provider;
@@ -24,6 +27,7 @@ use metadata::Provider;
 pub(crate) struct Endpoints {
     rules: Rules,
     place: Place,
+    keys: PublishedKeys,
 }
 
 enum Place {
@@ -114,6 +118,7 @@ impl Endpoints {
         Ok(Self {
             rules: authority.rules(),
             place,
+            keys: PublishedKeys::default(),
         })
     }
 
@@ -156,6 +161,7 @@ impl Endpoints {
 
     /// Looks up again what was looked up, before it is used.
     pub(crate) fn expire(&self, clock: &TimeSource) {
+        self.keys.expire(clock);
         match &self.place {
             Place::Tenants { instance, .. } => {
                 if let Some(instance) = instance {

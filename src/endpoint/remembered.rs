@@ -22,13 +22,16 @@ struct State<T> {
     turns: u64,
     /// What a look-up brought that found nothing, and how long that is everybody's answer.
     failure: Option<(Error, Deadline)>,
+    /// How long that is at least, where time may cure it.
+    pause: Duration,
     /// How many look-ups have ended.
     ended: u64,
 }
 
 struct Known<T> {
     value: Arc<T>,
-    since: Deadline,
+    /// When it was last looked up, be it in vain.
+    asked: Deadline,
     until: Deadline,
 }
 
@@ -40,13 +43,20 @@ enum Next<T> {
 }
 
 impl<T> Remembered<T> {
+    /// What time may cure is tried again by whoever tries again.
     pub(super) fn new() -> Self {
+        Self::pausing(Duration::ZERO)
+    }
+
+    /// The same, where those who try again are too many.
+    pub(super) fn pausing(pause: Duration) -> Self {
         Self {
             state: Mutex::new(State {
                 known: None,
                 turn: None,
                 turns: 0,
                 failure: None,
+                pause,
                 ended: 0,
             }),
             ended: watch::Sender::new(()),
@@ -76,6 +86,50 @@ impl<T> Remembered<T> {
                 Next::Wait(until) => drop(timeout_at(until, ended.changed()).await),
             }
         };
+        self.take_turn(&turn, lookup, look_up).await
+    }
+
+    /// What is found by a look-up that began after that of `old`, which did not do: by one that is
+    /// under way, or by `look_up`, unless the last one is less than `interval` ago.
+    pub(super) async fn other_than<'a, F>(
+        &self,
+        old: &Arc<T>,
+        interval: Duration,
+        lookup: &Lookup<'a>,
+        look_up: impl FnOnce(Lookup<'a>, Option<Arc<T>>) -> F,
+    ) -> Result<Arc<T>, Error>
+    where
+        F: Future<Output = Result<(T, Duration), Error>>,
+    {
+        let turn = loop {
+            let mut ended = self.ended.subscribe();
+            let next = self.lock().next_after(old, interval, lookup);
+            match next {
+                Next::Use(outcome) => return outcome,
+                Next::LookUp(turn) => break Turn { of: self, turn },
+                Next::Wait(until) => drop(timeout_at(until, ended.changed()).await),
+            }
+        };
+        self.take_turn(&turn, lookup, look_up).await
+    }
+
+    /// What is known, for as long as it is.
+    pub(super) fn known(&self, now: &Now) -> Option<Arc<T>> {
+        let state = self.lock();
+        let known = state.known.as_ref();
+        let known = known.filter(|known| !known.until.reached(now))?;
+        Some(Arc::clone(&known.value))
+    }
+
+    async fn take_turn<'a, F>(
+        &self,
+        turn: &Turn<'_, T>,
+        lookup: &Lookup<'a>,
+        look_up: impl FnOnce(Lookup<'a>, Option<Arc<T>>) -> F,
+    ) -> Result<Arc<T>, Error>
+    where
+        F: Future<Output = Result<(T, Duration), Error>>,
+    {
         let old = self
             .lock()
             .known
@@ -86,7 +140,7 @@ impl<T> Remembered<T> {
             lookup.limit = lookup.limit.min(WITH_AN_OLD_ONE);
         }
         let found = look_up(lookup, old).await;
-        self.lock().land(&turn, found, &lookup.clock.now())
+        self.lock().land(turn, found, &lookup.clock.now())
     }
 
     /// What is known is looked up again before it is used.
@@ -102,7 +156,7 @@ impl<T> Remembered<T> {
     /// The same, where something speaks against what is known: at most once a minute.
     pub(super) fn doubt(&self, clock: &TimeSource) {
         let state = self.lock();
-        let is_young = |known: &Known<T>| !known.since.later(A_MINUTE).reached(&clock.now());
+        let is_young = |known: &Known<T>| !known.asked.later(A_MINUTE).reached(&clock.now());
         if state.known.as_ref().is_none_or(is_young) {
             return;
         }
@@ -137,13 +191,28 @@ impl<T> State<T> {
             // The old one does meanwhile.
             (Some((_, until)), Some(old)) if Instant::now() < until => Next::Use(Ok(old)),
             (Some((_, until)), None) if Instant::now() < until => Next::Wait(until),
-            _ => {
-                self.turns = self.turns.wrapping_add(1);
-                let until = Instant::now().checked_add(lookup.limit.saturating_add(MARGIN));
-                self.turn = Some((self.turns, until.unwrap_or_else(Instant::now)));
-                Next::LookUp(self.turns)
-            }
+            _ => self.begin(lookup),
         }
+    }
+
+    fn next_after(&mut self, old: &Arc<T>, interval: Duration, lookup: &Lookup<'_>) -> Next<T> {
+        match (&self.known, self.turn) {
+            (Some(known), _) if !Arc::ptr_eq(&known.value, old) => {
+                Next::Use(Ok(Arc::clone(&known.value)))
+            }
+            (_, Some((_, until))) if Instant::now() < until => Next::Wait(until),
+            (Some(known), _) if !known.asked.later(interval).reached(&lookup.clock.now()) => {
+                Next::Use(Ok(Arc::clone(old)))
+            }
+            _ => self.begin(lookup),
+        }
+    }
+
+    fn begin(&mut self, lookup: &Lookup<'_>) -> Next<T> {
+        self.turns = self.turns.wrapping_add(1);
+        let until = Instant::now().checked_add(lookup.limit.saturating_add(MARGIN));
+        self.turn = Some((self.turns, until.unwrap_or_else(Instant::now)));
+        Next::LookUp(self.turns)
     }
 
     fn land(
@@ -154,7 +223,7 @@ impl<T> State<T> {
     ) -> Result<Arc<T>, Error> {
         self.ended = self.ended.wrapping_add(1);
         let is_current = self.turn.is_some_and(|(current, _)| current == turn.turn);
-        let since = now.plus(Duration::ZERO);
+        let asked = now.plus(Duration::ZERO);
         match (found, &mut self.known) {
             (Ok((found, keep)), known) => {
                 let value = Arc::new(found);
@@ -163,7 +232,7 @@ impl<T> State<T> {
                     self.failure = None;
                     *known = Some(Known {
                         value: Arc::clone(&value),
-                        since,
+                        asked,
                         until: now.plus(keep),
                     });
                 }
@@ -175,15 +244,16 @@ impl<T> State<T> {
                     "what is known of the authority could not be looked up again; it is used for a while longer"
                 );
                 if is_current {
+                    known.asked = asked;
                     known.until = now.plus(AFTER_A_FAILURE);
                 }
                 Ok(Arc::clone(&known.value))
             }
             (Err(error), None) => {
-                // What time may cure is tried again by whoever tries again.
-                let wait = match error.is_transient() {
-                    true => Duration::ZERO,
-                    false => AFTER_A_REFUSAL,
+                let wait = match (error.is_transient(), self.pause) {
+                    (true, Duration::ZERO) => Duration::ZERO,
+                    (true, pause) => error.retry_after().unwrap_or(pause).max(pause),
+                    (false, _) => AFTER_A_REFUSAL,
                 };
                 self.failure = Some((error.clone(), now.plus(wait)));
                 Err(error)
