@@ -1,11 +1,10 @@
 #![warn(clippy::arithmetic_side_effects, reason = "it reads what others wrote")]
 
 use url::Url;
-use url::form_urlencoded::parse;
 
 use crate::authority::Tenant;
-use crate::authority::address::is_loopback;
 use crate::error::{Error, Escaped, Failure};
+use crate::redirect::{Redirected, Twice, check_redirect_uri};
 
 /// What an administrator brought back from the page of
 /// [`admin_consent_url`](crate::ConfidentialClient::admin_consent_url).
@@ -57,13 +56,7 @@ impl AdminConsent {
     pub fn parse(redirected: impl AsRef<str>, state: impl AsRef<str>) -> Result<Self, Error> {
         let (redirected, state) = (redirected.as_ref(), state.as_ref());
         check_state(state)?;
-        // A query alone may hold a question mark of its own.
-        let is_alone = !redirected.contains("://") && !redirected.starts_with(['/', '?']);
-        let query = match redirected.split_once('?') {
-            Some((_, query)) if !is_alone => query,
-            _ => redirected,
-        };
-        let query = query.split('#').next().unwrap_or_default();
+        let query = &Redirected::new(redirected);
         if one(query, "state")?.as_deref() != Some(state) {
             return Err(unreadable(
                 "its state is not the one that was sent, so it may be somebody else's answer; begin again",
@@ -120,37 +113,9 @@ fn check_state(state: &str) -> Result<(), Error> {
     }
 }
 
-fn check_redirect_uri(redirect_uri: &str) -> Result<(), Error> {
-    let refused = |why: &str| {
-        Err(Error::config(format!(
-            "the redirect URI {:?} cannot be used: {why}; use one of the registration's",
-            redirect_uri.split('?').next().unwrap_or_default()
-        )))
-    };
-    if redirect_uri.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return refused("it holds white space or a line break");
-    }
-    let url = match Url::parse(redirect_uri) {
-        Ok(url) => url,
-        Err(error) => return refused(&error.to_string()),
-    };
-    let is_here = is_loopback(&url) || url.host_str() == Some("localhost");
-    match url.scheme() {
-        _ if url.fragment().is_some() => refused("it has a fragment"),
-        "https" => Ok(()),
-        "http" if is_here => Ok(()),
-        _ => refused("it is neither https nor http to this machine"),
-    }
-}
-
-/// The value of a parameter that is there once. A second one could be read by somebody else.
-fn one(query: &str, name: &str) -> Result<Option<String>, Error> {
-    let mut values = parse(query.as_bytes()).filter(|(key, _)| key == name);
-    let first = values.next().map(|(_, value)| value.into_owned());
-    match values.next() {
-        None => Ok(first),
-        Some(_) => Err(unreadable(&format!("it has '{name}' twice"))),
-    }
+/// The value of a parameter that is there once.
+fn one(redirected: &Redirected<'_>, name: &str) -> Result<Option<String>, Error> {
+    redirected.one(name).map_err(|Twice(why)| unreadable(&why))
 }
 
 fn unreadable(why: &str) -> Error {

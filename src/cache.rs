@@ -6,8 +6,9 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
 
 use crate::error::{Error, Failure};
+use crate::secret::Secret;
 use crate::time::TimeSource;
-use crate::token::{Issued, Key, TokenSource};
+use crate::token::{Issued, Key, Kind, TokenSource, User};
 
 mod cool_down;
 mod demands;
@@ -17,6 +18,7 @@ mod gate;
 mod limit;
 mod options;
 mod rejections;
+mod session;
 mod slot;
 mod stats;
 mod sync;
@@ -26,6 +28,7 @@ use entries::Entries;
 use flight::{Departure, Flight, Tower, overdue_after};
 use limit::{Limit, Place};
 pub use options::CacheOptions;
+pub(crate) use session::Session;
 pub(crate) use slot::Answer;
 use slot::{Invalidated, Joined};
 pub use stats::CacheStats;
@@ -38,6 +41,7 @@ pub(crate) type Slot = slot::Slot<Flight>;
 /// The cache runs a future that it is handed, and knows neither networks nor credentials.
 pub(crate) struct Cache {
     slots: RwLock<Entries<Key, Slot>>,
+    sessions: RwLock<Entries<User, Session>>,
     limit: Limit,
     tower: Arc<Tower>,
 }
@@ -48,6 +52,7 @@ impl Cache {
         let overdue = overdue_after(flight_limit);
         Self {
             slots: RwLock::new(Entries::new(options.max_entries())),
+            sessions: RwLock::new(Entries::new(options.max_entries())),
             limit: Limit::new(options.max_concurrent_requests(), overdue),
             tower: Arc::new(Tower::new(flight_limit, clock)),
         }
@@ -90,10 +95,77 @@ impl Cache {
         self.tower.counters.read()
     }
 
-    /// Forgets every token and every failure.
+    /// What there is to go on with for a user; nothing yet, for one who is new.
+    pub(crate) fn session(&self, user: &Arc<User>) -> Arc<Session> {
+        if let Some(session) = self.existing_session(user) {
+            return session;
+        }
+        let now = self.tower.clock.now();
+        let mut sessions = self
+            .sessions
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        // Another caller may have made it while this one waited for the lock.
+        sessions.get(user).unwrap_or_else(|| {
+            let session = Arc::new(Session::default());
+            sessions.insert(Arc::clone(user), Arc::clone(&session), 0, &now);
+            session
+        })
+    }
+
+    pub(crate) fn existing_session(&self, user: &User) -> Option<Arc<Session>> {
+        let sessions = self.sessions.read().unwrap_or_else(PoisonError::into_inner);
+        sessions.get(user)
+    }
+
+    /// Keeps what a user brought by signing in, in the place of what there was.
+    pub(crate) fn sign_in(
+        &self,
+        user: &Arc<User>,
+        issued: Arc<Issued>,
+        refresh_token: Option<Secret>,
+    ) -> Arc<Slot> {
+        let session = Arc::new(Session::new(refresh_token));
+        let now = self.tower.clock.now();
+        let mut sessions = self
+            .sessions
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        // A request that still goes on with the session before has no part in this one.
+        sessions.insert(Arc::clone(user), session, 0, &now);
+        drop(sessions);
+        let slot = self.slot(issued.key());
+        slot.store(issued);
+        slot
+    }
+
+    /// Forgets a user.
+    pub(crate) fn sign_out(&self, user: &User) {
+        let is_theirs = |kind: &Kind| matches!(kind, Kind::User(known) if **known == *user);
+        let mut sessions = self
+            .sessions
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        sessions.retain(|known, _| known != user);
+        drop(sessions);
+        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+        slots.retain(|key, slot| {
+            if !is_theirs(&key.kind) {
+                return true;
+            }
+            // What it brings would be there for them again.
+            if let Some(flight) = slot.flight() {
+                flight.abort();
+            }
+            slot.clear();
+            false
+        });
+    }
+
+    /// Forgets every access token and every failure.
     pub(crate) fn clear(&self) {
         let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
-        slots.clear(|_| true);
+        slots.clear();
         self.tower.gate.open();
     }
 
@@ -200,6 +272,21 @@ impl Cache {
                 }
             }
         }
+    }
+
+    /// Makes a token request that nobody else can share: no slot is for it.
+    pub(crate) async fn request<T>(
+        &self,
+        request: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        Handle::try_current().map_err(|_| outside_a_runtime())?;
+        let _place = self.limit.place().await;
+        self.tower.counters.requests.add(1);
+        let outcome = request.await;
+        if let Err(error) = &outcome {
+            self.tower.counters.failed(error);
+        }
+        outcome
     }
 
     /// Sends a flight off to renew a token that is due; nobody waits for it.

@@ -13,14 +13,19 @@ use crate::certificate::Certificate;
 use crate::error::{Error, Failure};
 use crate::provider::TokenProvider;
 use crate::request::TokenRequest;
-use crate::token::{AccessToken, Issued, Key, Kind, TokenSource};
+use crate::scope::ScopeSet;
+use crate::token::{AccessToken, Issued, Key, TokenSource};
 use crate::warm_up::WarmUp;
 
+mod delegated;
 mod errand;
 mod services;
+mod subject;
 
-use errand::Errand;
+use errand::{Errand, Way};
 pub(crate) use services::Services;
+use services::signed_out;
+pub(crate) use subject::Subject;
 
 /// A confidential client: an application that can keep a credential, and proves its identity with
 /// it to get access tokens.
@@ -46,6 +51,7 @@ struct Inner {
 #[derive(Clone)]
 pub(crate) struct Call {
     request: TokenRequest,
+    subject: Subject,
     correlation_id: Option<Uuid>,
     demands: Demands,
 }
@@ -132,9 +138,7 @@ impl ConfidentialClient {
         &self,
         request: impl Into<TokenRequest>,
     ) -> Result<AccessToken, Error> {
-        let (key, call) = self.check_for_application(request.into())?;
-        let slot = self.0.cache.slot(&key);
-        self.token(&slot, &call).await
+        self.acquire(request.into(), Subject::Application).await
     }
 
     /// Binds a request to its place in the cache: the fastest way to the same token again and
@@ -146,10 +150,7 @@ impl ConfidentialClient {
     /// [`acquire_token_for_client`](Self::acquire_token_for_client) would refuse, and for one with
     /// a correlation id, claims, a rejected token or a forced refresh, which belong to a single call.
     pub fn token_provider(&self, request: impl Into<TokenRequest>) -> Result<TokenProvider, Error> {
-        let (key, call) = self.check_for_application(request.into())?;
-        call.check_for_provider()?;
-        let place = self.0.cache.bind(&key);
-        Ok(TokenProvider::new(self.clone(), place, call))
+        self.bind(request.into(), Subject::Application)
     }
 
     /// Forgets a token that an API did not take, so that the next call asks for another: after a 401
@@ -297,10 +298,54 @@ impl ConfidentialClient {
         self.0.cache.stats()
     }
 
+    /// The path of one call.
+    pub(crate) async fn acquire(
+        &self,
+        request: TokenRequest,
+        subject: Subject,
+    ) -> Result<AccessToken, Error> {
+        let (key, call) = self.check(request, subject)?;
+        let slot = self.0.cache.slot(&key);
+        self.token(&slot, &call).await
+    }
+
+    fn bind(&self, request: TokenRequest, subject: Subject) -> Result<TokenProvider, Error> {
+        let (key, call) = self.check(request, subject)?;
+        call.check_for_provider()?;
+        let place = self.0.cache.bind(&key);
+        Ok(TokenProvider::new(self.clone(), place, call))
+    }
+
     /// Checks everything that can be known before the network, and says where the cache has it.
-    fn check_for_application(&self, request: TokenRequest) -> Result<(Key, Call), Error> {
+    fn check(&self, request: TokenRequest, subject: Subject) -> Result<(Key, Call), Error> {
+        let tenant = self.tenant(&request, &subject)?;
+        let folded = tenant.map(Tenant::folded).map(Arc::clone);
+        let key = Key {
+            scopes: self.scopes(&request, &subject, tenant)?.clone(),
+            tenant: folded.unwrap_or_default(),
+            kind: subject.kind(),
+            parameters: request.extra_parameters()?.clone(),
+        };
+        let call = Call {
+            demands: demands(&request, &key)?,
+            correlation_id: request.requested_correlation_id()?,
+            request,
+            subject,
+        };
+        Ok((key, call))
+    }
+
+    /// The scopes as the cache has them, if they can be had in the tenant.
+    fn scopes<'a>(
+        &self,
+        request: &'a TokenRequest,
+        subject: &Subject,
+        tenant: Option<&Tenant>,
+    ) -> Result<&'a ScopeSet, Error> {
         let scopes = request.requested_scopes();
-        let tenant = self.tenant(&request)?;
+        if !matches!(subject, Subject::Application) {
+            return Ok(&scopes.for_user()?.set);
+        }
         if let Some(tenant) = tenant {
             tenant.check_for_application()?;
         }
@@ -308,26 +353,20 @@ impl ConfidentialClient {
             true => scopes.check_for_application()?,
             false => scopes.check_characters()?,
         }
-        let folded = tenant.map(Tenant::folded);
-        let key = Key {
-            tenant: folded.map(Arc::clone).unwrap_or_default(),
-            scopes: scopes.set().clone(),
-            kind: Kind::Application,
-            parameters: request.extra_parameters()?.clone(),
-        };
-        let call = Call {
-            demands: demands(&request, &key)?,
-            correlation_id: request.requested_correlation_id()?,
-            request,
-        };
-        Ok((key, call))
+        Ok(scopes.set())
     }
 
-    /// The tenant that is asked: the request's or else the client's own, where there are tenants.
-    fn tenant<'a>(&'a self, request: &'a TokenRequest) -> Result<Option<&'a Tenant>, Error> {
+    /// The tenant that is asked: the request's, or else the client's own, where there are tenants;
+    /// of a client that serves many, the one that the user is from.
+    fn tenant<'a>(
+        &'a self,
+        request: &'a TokenRequest,
+        subject: &'a Subject,
+    ) -> Result<Option<&'a Tenant>, Error> {
         let endpoints = &self.0.services.endpoints;
         match (request.requested_tenant()?, endpoints.tenant()) {
             (Some(tenant), Some(_)) => Ok(Some(tenant)),
+            (None, Some(own)) if own.is_of_many() => Ok(Some(subject.tenant().unwrap_or(own))),
             (None, own) => Ok(own),
             (Some(tenant), None) => Err(Error::config(format!(
                 "the tenant '{}' cannot be asked: the authority '{endpoints}' has no tenants to choose from",
@@ -341,6 +380,9 @@ impl ConfidentialClient {
     pub(crate) async fn token(&self, slot: &Arc<Slot>, call: &Call) -> Result<AccessToken, Error> {
         match slot.get(&self.0.services.clock.now(), &call.demands) {
             Answer::Fresh(issued) => hand_out(issued, slot, TokenSource::Cache),
+            Answer::Stale(issued) if !self.can_go_on(call) => {
+                hand_out(issued, slot, TokenSource::Cache)
+            }
             Answer::Stale(issued) => {
                 let renewal = |deadline| self.fetch(slot, call, &Demands::NONE, true, deadline);
                 self.0.cache.renew(slot, renewal);
@@ -363,9 +405,24 @@ impl ConfidentialClient {
 
     async fn wait(&self, slot: &Arc<Slot>, call: &Call) -> Result<AccessToken, Error> {
         let demands = &call.demands;
+        if let Subject::OnBehalfOf(assertion) = &call.subject {
+            assertion.check()?;
+        }
+        if !self.can_go_on(call) {
+            return Err(signed_out(demands.claims().cloned()));
+        }
         let fetch = |deadline| self.fetch(slot, call, demands, false, deadline);
         let (issued, source) = self.0.cache.wait(slot, demands, fetch).await?;
         hand_out(issued, slot, source)
+    }
+
+    /// Whether there is anything to ask with: of a user who signed in, that may be used up.
+    fn can_go_on(&self, call: &Call) -> bool {
+        let Subject::Account(account) = &call.subject else {
+            return true;
+        };
+        let session = self.0.cache.existing_session(account.user());
+        session.is_some_and(|session| session.can_go_on())
     }
 
     /// The future of a flight. A renewal, which nobody waits for, goes without what the caller
@@ -381,9 +438,14 @@ impl ConfidentialClient {
         let services = Arc::clone(&self.0.services);
         let errand = Errand {
             key: Arc::clone(slot.key()),
+            way: self.way(&call.subject),
             // Checked when the call was made.
-            tenant: self.tenant(&call.request).ok().flatten().cloned(),
-            scopes: Arc::clone(call.request.requested_scopes().wire()),
+            tenant: self
+                .tenant(&call.request, &call.subject)
+                .ok()
+                .flatten()
+                .cloned(),
+            scopes: call.wire(),
             claims: demands.claims().cloned(),
             correlation_id: call.correlation_id.unwrap_or_else(Uuid::new_v4).to_string(),
             is_renewal,
@@ -392,9 +454,38 @@ impl ConfidentialClient {
         let span = errand.span();
         async move { services.run(&errand, deadline).await }.instrument(span)
     }
+
+    fn way(&self, subject: &Subject) -> Way {
+        match subject {
+            Subject::Application => Way::Application,
+            Subject::OnBehalfOf(assertion) => Way::User {
+                session: Some(self.0.cache.session(assertion.user())),
+                assertion: Some(assertion.clone()),
+            },
+            Subject::Account(account) => Way::User {
+                session: self.0.cache.existing_session(account.user()),
+                assertion: None,
+            },
+        }
+    }
 }
 
 impl Call {
+    /// The scopes as they are sent.
+    fn wire(&self) -> Arc<str> {
+        let scopes = self.request.requested_scopes();
+        let of_a_user = match self.subject {
+            Subject::Application => None,
+            Subject::OnBehalfOf(_) | Subject::Account(_) => scopes.for_user().ok(),
+        };
+        Arc::clone(of_a_user.map_or(scopes.wire(), |scopes| &scopes.wire))
+    }
+
+    #[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
+    pub(crate) fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
     #[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
     pub(crate) fn request(&self) -> &TokenRequest {
         &self.request

@@ -159,6 +159,37 @@ impl Endpoints {
         }
     }
 
+    /// The page where users of `tenant` sign in. Asks over the network what is not known yet.
+    pub(crate) async fn authorization_endpoint(
+        &self,
+        tenant: Option<&Tenant>,
+        lookup: &Lookup<'_>,
+    ) -> Result<Url, Error> {
+        match &self.place {
+            Place::Tenants { base, own, .. } => {
+                let tenant = tenant.unwrap_or(own).as_str();
+                let mut url = base.clone();
+                url.set_path(&format!("{tenant}/oauth2/v2.0/authorize"));
+                Ok(url)
+            }
+            Place::Fixed { token, .. } => {
+                let beside = token.path().strip_suffix("token").unwrap_or_default();
+                let mut url = token.clone();
+                url.set_path(&format!("{beside}authorize"));
+                Ok(url)
+            }
+            Place::Provider(provider) => provider.authorization_endpoint(lookup).await,
+        }
+    }
+
+    /// The issuer, where it is known to the letter.
+    pub(crate) fn issuer(&self) -> Option<&str> {
+        match &self.place {
+            Place::Provider(provider) => Some(provider.issuer()),
+            Place::Tenants { .. } | Place::Fixed { .. } => None,
+        }
+    }
+
     /// Looks up again what was looked up, before it is used.
     pub(crate) fn expire(&self, clock: &TimeSource) {
         self.keys.expire(clock);

@@ -52,6 +52,9 @@ pub enum Error {
     /// The identity provider's answer cannot be read.
     #[error(transparent)]
     InvalidResponse(ErrorDetails),
+    /// A user must act: nothing in memory can go on for them, so they have to sign in (again).
+    #[error(transparent)]
+    InteractionRequired(ErrorDetails),
 }
 
 impl Error {
@@ -71,7 +74,7 @@ impl Error {
                 let error = source.and_then(|source| source.downcast_ref::<Self>());
                 error.map_or(details.0.made_elsewhere, Self::is_transient)
             }
-            Self::Config(_) => false,
+            Self::Config(_) | Self::InteractionRequired(_) => false,
         }
     }
 
@@ -88,20 +91,39 @@ impl Error {
         }
     }
 
-    /// The claims the identity provider asks for, as JSON, to pass on with the next request.
+    /// The claims that are asked for, as JSON, to pass on with the next request: by the identity
+    /// provider, or by the API whose claims were passed on in vain.
+    ///
+    /// A web app passes them on with the [`AuthorizationRequest`](crate::AuthorizationRequest) that
+    /// signs the user in again; a web API that acts on behalf of a user hands them to its caller.
     pub fn claims_challenge(&self) -> Option<&str> {
-        self.server().and_then(ServerError::claims)
+        let asked_by_the_provider = self.server_error().and_then(ServerError::claims);
+        asked_by_the_provider.or_else(|| self.details()?.0.claims.as_deref())
     }
 
     /// Whether only a user in front of a browser can help: consent, sign-in, multi-factor.
+    ///
+    /// A web app sends the user to the page of
+    /// [`authorization_request_url`](crate::ConfidentialClient::authorization_request_url), with
+    /// [`claims_challenge`](Self::claims_challenge) if there is one. A web API that acts on behalf of
+    /// a user has nobody in front of it: it answers its caller 401 or 403, and says why.
     pub fn needs_user_interaction(&self) -> bool {
-        self.server()
-            .is_some_and(ServerError::needs_user_interaction)
+        matches!(self, Self::InteractionRequired(_))
+            || self
+                .server_error()
+                .is_some_and(ServerError::needs_user_interaction)
+    }
+
+    /// Whether what was sent in the name of a user was refused (`invalid_grant`), and neither consent
+    /// nor another factor is all that is missing.
+    pub(crate) fn is_grant_used_up(&self) -> bool {
+        let server = self.server_error();
+        server.is_some_and(|server| server.is_invalid_grant() && !server.asks_for_more())
     }
 
     /// Whether the identity provider refused the credential itself (`invalid_client`).
     pub fn is_credential_rejected(&self) -> bool {
-        self.server()
+        self.server_error()
             .is_some_and(|server| server.error() == "invalid_client")
     }
 
@@ -145,8 +167,9 @@ impl Error {
         text
     }
 
-    /// The answer's OAuth error, be it a refusal or a request to wait.
-    fn server(&self) -> Option<&ServerError> {
+    /// The answer's OAuth error, be it a refusal, a request to wait, or what a user was sent back
+    /// with.
+    pub fn server_error(&self) -> Option<&ServerError> {
         match self {
             Self::Server(server) => Some(server),
             other => other
@@ -161,7 +184,8 @@ impl Error {
             | Self::Credential(details)
             | Self::Transport(details)
             | Self::Throttled(details)
-            | Self::InvalidResponse(details) => Some(details),
+            | Self::InvalidResponse(details)
+            | Self::InteractionRequired(details) => Some(details),
             Self::Server(_) => None,
         }
     }
@@ -176,7 +200,7 @@ impl Error {
 
     /// The first of the answer's AADSTS codes.
     pub(crate) fn aadsts(&self) -> Option<u64> {
-        self.server()?.error_codes().first().copied()
+        self.server_error()?.error_codes().first().copied()
     }
 
     /// Whether the authority's host was asked and gave no answer, or one that says that it is down.
@@ -232,6 +256,7 @@ impl Error {
             Self::Transport(details) => Self::Transport(wait(details)),
             Self::Throttled(details) => Self::Throttled(wait(details)),
             Self::InvalidResponse(details) => Self::InvalidResponse(wait(details)),
+            Self::InteractionRequired(details) => Self::InteractionRequired(wait(details)),
             Self::Server(server) => Self::Server(server.with_retry_after(remaining)),
         }
     }
@@ -304,6 +329,8 @@ pub(crate) struct Failure {
     /// It says nothing about the host.
     asked_nothing: bool,
     server: Option<ServerError>,
+    /// JSON that a user's signing in has to meet.
+    claims: Option<Arc<str>>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
@@ -317,6 +344,7 @@ impl Failure {
             made_elsewhere: false,
             asked_nothing: false,
             server: None,
+            claims: None,
             source: None,
         }
     }
@@ -348,6 +376,11 @@ impl Failure {
 
     pub(crate) fn server(mut self, server: Option<ServerError>) -> Self {
         self.server = server;
+        self
+    }
+
+    pub(crate) fn claims(mut self, claims: Option<Arc<str>>) -> Self {
+        self.claims = claims;
         self
     }
 

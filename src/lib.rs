@@ -106,6 +106,7 @@ mod challenge;
 mod claims;
 mod client;
 mod credential;
+mod delegated;
 mod endpoint;
 mod error;
 #[allow(dead_code, unused_imports, reason = "the flows of users will call it")]
@@ -113,6 +114,7 @@ mod jwt;
 mod observer;
 mod parameters;
 mod provider;
+mod redirect;
 mod request;
 mod response;
 mod retry;
@@ -151,6 +153,9 @@ pub use client::ConfidentialClient;
 pub use credential::{
     AssertionContext, CertificateFile, ClientAssertionFuture, ClientAssertionProvider,
     CredentialFuture, CredentialSource, FederatedTokenFile, SecretFile,
+};
+pub use delegated::{
+    Account, AuthorizationCodeFlow, AuthorizationRequest, Prompt, SignedIn, UserAssertion,
 };
 pub use error::{Error, ErrorDetails, ServerError};
 pub use observer::{Acquisition, Outcome};

@@ -44,11 +44,13 @@ pub enum Outcome {
     Throttled,
     /// [`Error::InvalidResponse`]
     InvalidResponse,
+    /// [`Error::InteractionRequired`]
+    InteractionRequired,
 }
 
 impl Outcome {
-    /// As a label: `issued`, `config`, `credential`, `transport`, `server`, `throttled` or
-    /// `invalid_response`.
+    /// As a label: `issued`, `config`, `credential`, `transport`, `server`, `throttled`,
+    /// `invalid_response` or `interaction_required`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Issued => "issued",
@@ -58,6 +60,7 @@ impl Outcome {
             Self::Server => "server",
             Self::Throttled => "throttled",
             Self::InvalidResponse => "invalid_response",
+            Self::InteractionRequired => "interaction_required",
         }
     }
 
@@ -70,6 +73,7 @@ impl Outcome {
             Err(Error::Server(_)) => Self::Server,
             Err(Error::Throttled(_)) => Self::Throttled,
             Err(Error::InvalidResponse(_)) => Self::InvalidResponse,
+            Err(Error::InteractionRequired(_)) => Self::InteractionRequired,
         }
     }
 }

@@ -61,7 +61,8 @@ impl TokenProvider {
     ) -> Result<AccessToken, Error> {
         let request = self.call.request().clone();
         let request = request.claims(claims).rejected_token(rejected);
-        self.client.acquire_token_for_client(request).await
+        let subject = self.call.subject().clone();
+        self.client.acquire(request, subject).await
     }
 
     /// Forgets a token that an API turned down, as

@@ -19,6 +19,10 @@ use crate::scope::Scopes;
 use crate::secret::Secret;
 use crate::token::AccessToken;
 
+mod grant;
+
+pub(crate) use grant::Grant;
+
 /// What to get a token for: a scope, and optionally a tenant other than the client's own.
 ///
 /// A plain value, cheap to clone and made once: nothing in it is consumed by a call. It is checked
@@ -311,13 +315,14 @@ impl Proof {
     }
 }
 
-/// A client-credentials grant ([RFC 6749 section 4.4.2]), as it goes to the token endpoint.
+/// A token request ([RFC 6749 section 3.2]), as it goes to the token endpoint.
 ///
-/// [RFC 6749 section 4.4.2]: https://www.rfc-editor.org/rfc/rfc6749#section-4.4.2
+/// [RFC 6749 section 3.2]: https://www.rfc-editor.org/rfc/rfc6749#section-3.2
 pub(crate) struct TokenHttpRequest<'a> {
     pub(crate) endpoint: &'a Url,
     pub(crate) client_id: &'a str,
     pub(crate) proof: &'a Proof,
+    pub(crate) grant: Grant<'a>,
     pub(crate) scopes: &'a str,
     pub(crate) parameters: &'a Parameters,
     pub(crate) claims: Option<&'a str>,
@@ -384,9 +389,10 @@ impl TokenHttpRequest<'_> {
         if let Some(claims) = self.claims {
             form.append_pair("claims", claims);
         }
-        form.append_pair("grant_type", "client_credentials");
+        self.grant.append_to(&mut form);
         if self.rules == Rules::Entra {
-            form.append_pair("client_info", "2");
+            let wanted = if self.grant.is_of_a_user() { "1" } else { "2" };
+            form.append_pair("client_info", wanted);
         }
         form.extend_pairs(self.parameters.of(Place::Form));
         form.finish()
@@ -413,6 +419,7 @@ mod tests {
             endpoint: &endpoint,
             client_id: "client",
             proof: &proof,
+            grant: Grant::ClientCredentials,
             scopes: "api://a/.default",
             parameters: &Parameters::default(),
             claims: None,

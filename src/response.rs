@@ -9,7 +9,7 @@ use http::header::CONTENT_TYPE;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Failure};
-use crate::request::Proof;
+use crate::secret::Secret;
 use crate::time::Now;
 use crate::token::{Issued, Key, Lifetime};
 
@@ -26,7 +26,19 @@ pub(crate) struct Asked<'a> {
     pub(crate) tenant: Option<&'a Arc<str>>,
     pub(crate) scopes: &'a Arc<str>,
     pub(crate) correlation_id: &'a str,
-    pub(crate) proof: &'a Proof,
+    /// What we sent that nobody else may read.
+    pub(crate) hidden: &'a [&'a Secret],
+    /// Whether signing in again would bring another grant.
+    pub(crate) is_of_a_sign_in: bool,
+}
+
+/// A success: the token, and what comes with one of a user's.
+pub(crate) struct TokenResponse {
+    pub(crate) issued: Issued,
+    pub(crate) refresh_token: Option<Secret>,
+    pub(crate) id_token: Option<Secret>,
+    /// Entra's ids of the user, in base64.
+    pub(crate) client_info: Option<String>,
 }
 
 /// Reads the token endpoint's answer ([RFC 6749 section 5]); `jitter`, from 0 to 1, moves the
@@ -38,7 +50,7 @@ pub(crate) fn parse(
     asked: Asked<'_>,
     now: Now,
     jitter: f64,
-) -> Result<Issued, Error> {
+) -> Result<TokenResponse, Error> {
     if response.status().is_success() {
         success(response, asked, now, jitter)
     } else {
@@ -53,7 +65,7 @@ fn success(
     asked: Asked<'_>,
     now: Now,
     jitter: f64,
-) -> Result<Issued, Error> {
+) -> Result<TokenResponse, Error> {
     let invalid = |why: &str| Err(invalid_success(response, &asked, why));
     if response.body().len() > LARGEST_BODY {
         return invalid("it is too long");
@@ -87,6 +99,10 @@ fn success(
         Some(granted) if !granted.trim().is_empty() && granted != &**asked.scopes => granted.into(),
         _ => Arc::clone(asked.scopes),
     };
+    let text = |name: &str| {
+        let text = body.get(name).and_then(Value::as_str);
+        text.filter(|text| !text.is_empty())
+    };
     let lifetime = Lifetime::new(expires_in, refresh_in.map(Duration::from_secs), now, jitter);
     match Issued::new(
         Arc::clone(asked.key),
@@ -96,7 +112,12 @@ fn success(
         asked.tenant.cloned(),
         asked.correlation_id,
     ) {
-        Some(issued) => Ok(issued),
+        Some(issued) => Ok(TokenResponse {
+            issued,
+            refresh_token: text("refresh_token").map(Secret::from),
+            id_token: text("id_token").map(Secret::from),
+            client_info: text("client_info").map(ToOwned::to_owned),
+        }),
         None => invalid("its 'access_token' cannot be sent in a header"),
     }
 }
@@ -108,7 +129,7 @@ fn invalid_success(response: &Response<Bytes>, asked: &Asked<'_>, why: &str) -> 
         "the token endpoint's answer cannot be read: {why} (status {}, {} bytes, {})",
         status.as_u16(),
         response.body().len(),
-        content_type(response, asked.proof),
+        content_type(response, asked.hidden),
     );
     Error::InvalidResponse(
         Failure::new(message)
@@ -118,9 +139,9 @@ fn invalid_success(response: &Response<Bytes>, asked: &Asked<'_>, why: &str) -> 
     )
 }
 
-fn content_type(response: &Response<Bytes>, proof: &Proof) -> String {
+fn content_type(response: &Response<Bytes>, hidden: &[&Secret]) -> String {
     match response.headers().get(CONTENT_TYPE) {
-        Some(value) => excerpt(value.as_bytes(), proof),
+        Some(value) => excerpt(value.as_bytes(), hidden),
         None => "no content type".to_owned(),
     }
 }
@@ -188,9 +209,10 @@ mod tests {
             tenant: Some(&"t".into()),
             scopes: &"asked/.default".into(),
             correlation_id: "our-id",
-            proof: &Proof::Secret(Secret::from("hunter2 &")),
+            hidden: &[&Secret::from("hunter2 &")],
+            is_of_a_sign_in: false,
         };
-        let issued = Arc::new(parse(&response, asked, now, jitter)?);
+        let issued = Arc::new(parse(&response, asked, now, jitter)?.issued);
         Ok(AccessToken::hand_out(issued, &key, TokenSource::IdentityProvider).unwrap())
     }
 

@@ -15,6 +15,16 @@ pub(crate) struct Scopes {
     set: ScopeSet,
     /// Whether an application may ask for them: looked at once, and asked at every call.
     for_application: OnceLock<Result<(), Error>>,
+    /// The same for a user.
+    for_user: OnceLock<Result<UserScopes, Error>>,
+}
+
+/// The scopes of a user's token. Those of OpenID Connect are always asked for, since they bring the
+/// refresh token and tell who the user is, and no token is told from another by them.
+#[derive(Clone, Debug)]
+pub(crate) struct UserScopes {
+    pub(crate) wire: Arc<str>,
+    pub(crate) set: ScopeSet,
 }
 
 /// Scopes sorted and without duplicates, separated by single spaces. A scope holds no space, so
@@ -48,6 +58,7 @@ impl Scopes {
         });
         self.wire = wire;
         self.for_application = OnceLock::new();
+        self.for_user = OnceLock::new();
     }
 
     /// What goes over the wire: the caller's order.
@@ -82,6 +93,37 @@ impl Scopes {
         checked.clone()
     }
 
+    /// What to ask for on behalf of a user.
+    pub(crate) fn for_user(&self) -> Result<&UserScopes, Error> {
+        let checked = self.for_user.get_or_init(|| self.look_for_user());
+        checked.as_ref().map_err(Error::clone)
+    }
+
+    fn look_for_user(&self) -> Result<UserScopes, Error> {
+        if self.wire.is_empty() {
+            return Err(Error::config(
+                "no scope; ask for what the API publishes, for Microsoft Graph such as 'https://graph.microsoft.com/User.Read'",
+            ));
+        }
+        self.check_characters()?;
+        let mut own: Vec<&str> = self.iter().filter(|scope| !is_reserved(scope)).collect();
+        if own.is_empty() {
+            own = self.iter().collect();
+        }
+        own.sort_unstable();
+        let asked = |reserved: &&str| {
+            !self
+                .iter()
+                .any(|scope| scope.eq_ignore_ascii_case(reserved))
+        };
+        let missing = RESERVED.into_iter().filter(asked);
+        let wire: Vec<&str> = self.iter().chain(missing).collect();
+        Ok(UserScopes {
+            wire: wire.join(" ").into(),
+            set: ScopeSet(own.join(" ").into()),
+        })
+    }
+
     fn look_for_application(&self) -> Result<(), Error> {
         if self.wire.is_empty() {
             return Err(Error::config(
@@ -114,6 +156,32 @@ impl Scopes {
         Ok(())
     }
 }
+
+fn is_reserved(scope: &str) -> bool {
+    RESERVED
+        .iter()
+        .any(|reserved| reserved.eq_ignore_ascii_case(scope))
+}
+
+/// Whether `granted`, as a provider writes scopes, has `scope`: each may have its resource before it
+/// or leave it out, and Entra's case is its own. A resource's `/.default` and the scopes of OpenID
+/// Connect are never missing.
+pub(crate) fn is_granted(scope: &str, granted: &str) -> bool {
+    if is_reserved(scope) || scope.ends_with("/.default") {
+        return true;
+    }
+    let name = |scope: &str| scope.rsplit('/').next().map(str::to_ascii_lowercase);
+    granted.split_ascii_whitespace().any(|granted| {
+        let both_whole = granted.contains('/') && scope.contains('/');
+        match both_whole {
+            true => granted.eq_ignore_ascii_case(scope),
+            false => name(granted) == name(scope),
+        }
+    })
+}
+
+/// What MSAL asks for with every scope of a user.
+const RESERVED: [&str; 3] = ["openid", "profile", "offline_access"];
 
 /// `scope-token` of [RFC 6749 section 3.3](https://www.rfc-editor.org/rfc/rfc6749#section-3.3).
 fn is_scope_char(byte: u8) -> bool {

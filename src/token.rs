@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::HeaderValue;
 
 use crate::parameters::Parameters;
-use crate::scope::ScopeSet;
+use crate::scope::{ScopeSet, is_granted};
 #[cfg(test)]
 use crate::time::Now;
 
@@ -99,6 +99,17 @@ impl AccessToken {
         self.issued.scopes()
     }
 
+    /// The scopes that were asked for and not granted, as where a user consented to less. None for
+    /// nearly every token, and never one of OpenID Connect's, nor a resource's `/.default`.
+    ///
+    /// A provider that leaves a scope's resource out is understood.
+    pub fn declined_scopes(&self) -> impl Iterator<Item = &str> {
+        let asked = self.issued.key.scopes.as_str();
+        let granted = self.scopes();
+        let asked = asked.split(' ').filter(|scope| !scope.is_empty());
+        asked.filter(move |scope| !is_granted(scope, granted))
+    }
+
     /// The tenant, as it was asked for: an id or a domain.
     pub fn tenant_id(&self) -> Option<&str> {
         self.issued.tenant()
@@ -161,6 +172,25 @@ pub(crate) struct Key {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
     Application,
+    User(Arc<User>),
+}
+
+/// A user, as the cache tells them from each other.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) enum User {
+    /// Who called with this user assertion, by its SHA-256.
+    Assertion([u8; 32]),
+    /// Who signed in, by the home account id.
+    Account(Box<str>),
+}
+
+impl fmt::Debug for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Assertion(_) => "Assertion(..)",
+            Self::Account(_) => "Account(..)",
+        })
+    }
 }
 
 /// A token as it was issued: what the cache keeps, once, whoever asks.
@@ -207,6 +237,17 @@ impl Issued {
 }
 
 impl Issued {
+    /// The same for `key`, as where it is known only afterwards whose token it is.
+    pub(crate) fn belonging_to(mut self, key: Arc<Key>) -> Self {
+        if let Some(spelling) = &mut self.spelling
+            && key.tenant != self.key.tenant
+        {
+            spelling.tenant = Some(Arc::clone(&key.tenant));
+        }
+        self.key = key;
+        self
+    }
+
     pub(crate) fn key(&self) -> &Key {
         &self.key
     }

@@ -43,13 +43,15 @@ impl Tenant {
         &self.folded
     }
 
+    /// Whether it stands for whichever tenant a user is from.
+    pub(crate) fn is_of_many(&self) -> bool {
+        matches!(&**self.folded(), "common" | "organizations" | "consumers")
+    }
+
     /// Checks that an application can have a token here: in one tenant, never with personal
     /// accounts.
     pub(crate) fn check_for_application(&self) -> Result<(), Error> {
-        if matches!(
-            &**self.folded(),
-            "common" | "organizations" | "consumers" | PERSONAL_ACCOUNTS
-        ) {
+        if self.is_of_many() || &**self.folded() == PERSONAL_ACCOUNTS {
             return Err(Error::config(format!(
                 "an application has no token in '{}'; name the tenant it is to work in, by its GUID or a domain",
                 self.as_str()

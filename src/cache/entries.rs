@@ -49,9 +49,13 @@ impl<K: Eq + Hash, V: Occupant> Entries<K, V> {
         Some(Arc::clone(&entry.value))
     }
 
-    /// Keeps `value` by a key that is not there yet, and says how many others had to go for it. So
-    /// many as are `bound` may be there beside the others.
+    /// Keeps `value`, in the place of what has its key, and says how many others had to go for it.
+    /// So many as are `bound` may be there beside the others.
     pub(super) fn insert(&mut self, key: Arc<K>, value: Arc<V>, bound: usize, now: &Now) -> u64 {
+        if let Some(entry) = self.kept.get_mut(&key) {
+            entry.value = value;
+            return 0;
+        }
         let mut evicted = 0;
         while self.kept.len() >= self.max.saturating_add(bound) && self.evict(now) {
             evicted += 1;
@@ -143,12 +147,9 @@ impl<F: Clone> Entries<Key, Slot<F>> {
         key
     }
 
-    /// Empties every slot that `is_meant`, and drops those of them that nobody holds.
-    pub(super) fn clear(&mut self, is_meant: impl Fn(&Key) -> bool) {
-        self.retain(|key, slot| {
-            if !is_meant(key) {
-                return true;
-            }
+    /// Empties every slot, and drops those that nobody holds.
+    pub(super) fn clear(&mut self) {
+        self.retain(|_, slot| {
             slot.clear();
             is_held(slot)
         });
@@ -275,7 +276,7 @@ mod tests {
         let mut bench = Bench::new(9);
         let held = bench.insert("a", 3600);
         bench.insert("b", 3600);
-        bench.entries.clear(|_| true);
+        bench.entries.clear();
         assert!(bench.has("a") && !bench.has("b"));
         assert!(held.is_idle(&bench.now));
         assert_eq!((bench.entries.len(), bench.entries.queue.len()), (1, 1));

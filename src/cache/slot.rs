@@ -20,6 +20,7 @@ use crate::token::{Issued, Key, Stage};
 /// | [`join`](Self::join) | nothing to serve: joins the flight, or starts one |
 /// | [`renew`](Self::renew) | a token is due: starts a flight, if there is none |
 /// | [`land`](Self::land) | a flight brought a token or an error |
+/// | [`store`](Self::store) | a token came without a flight |
 /// | [`abandon`](Self::abandon) | a flight brought nothing and never will |
 /// | [`invalidate`](Self::invalidate) | an API did not take the token |
 /// | [`clear`](Self::clear) | everything is forgotten but a flight |
@@ -199,6 +200,14 @@ impl<F: Clone> Slot<F> {
             Err(error) if overtaken => Err(error),
             Err(error) => Err(state.cool_down.begin(error, claims, now, jitter)),
         }
+    }
+
+    /// Keeps a token that came without a flight, as by a user's signing in; what failed before has
+    /// no say any more.
+    pub(crate) fn store(&self, issued: Arc<Issued>) {
+        let mut state = self.lock();
+        state.cool_down = CoolDown::default();
+        self.current.store(Some(issued));
     }
 
     /// Forgets a flight that will not land: it went down with its runtime.

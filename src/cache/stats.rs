@@ -30,6 +30,8 @@ pub struct CacheStats {
     pub throttled_errors: u64,
     /// Token requests that failed with [`Error::InvalidResponse`].
     pub invalid_response_errors: u64,
+    /// Token requests that failed with [`Error::InteractionRequired`].
+    pub interaction_required_errors: u64,
 }
 
 #[derive(Default)]
@@ -44,6 +46,7 @@ pub(super) struct Counters {
     server_errors: Counter,
     throttled_errors: Counter,
     invalid_response_errors: Counter,
+    interaction_required_errors: Counter,
 }
 
 #[derive(Default)]
@@ -68,6 +71,7 @@ impl Counters {
             Error::Server(_) => &self.server_errors,
             Error::Throttled(_) => &self.throttled_errors,
             Error::InvalidResponse(_) => &self.invalid_response_errors,
+            Error::InteractionRequired(_) => &self.interaction_required_errors,
         };
         counter.add(1);
     }
@@ -84,6 +88,7 @@ impl Counters {
             server_errors: self.server_errors.get(),
             throttled_errors: self.throttled_errors.get(),
             invalid_response_errors: self.invalid_response_errors.get(),
+            interaction_required_errors: self.interaction_required_errors.get(),
         }
     }
 }

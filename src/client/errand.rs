@@ -4,20 +4,33 @@ use std::time::Duration;
 use tracing::{Span, field};
 
 use crate::authority::Tenant;
+use crate::cache::Session;
+use crate::delegated::UserAssertion;
 use crate::error::{Error, Failure};
 use crate::observer::{Acquisition, Outcome};
 use crate::time;
-use crate::token::{Issued, Key};
+use crate::token::Key;
 
 /// One token request: for what, what it is known by, and how far it has come.
 pub(super) struct Errand {
     pub(super) key: Arc<Key>,
+    pub(super) way: Way,
     pub(super) tenant: Option<Tenant>,
     pub(super) scopes: Arc<str>,
     pub(super) claims: Option<Arc<str>>,
     pub(super) correlation_id: String,
     pub(super) is_renewal: bool,
     pub(super) progress: Mutex<Progress>,
+}
+
+/// By what the token is asked for.
+pub(super) enum Way {
+    Application,
+    /// By the refresh token that came last; else by the assertion, if there is one.
+    User {
+        session: Option<Arc<Session>>,
+        assertion: Option<UserAssertion>,
+    },
 }
 
 /// How far a token request has come, for whom it does not reach its end.
@@ -58,9 +71,9 @@ impl Errand {
         )
     }
 
-    pub(super) fn acquisition(
+    pub(super) fn acquisition<T>(
         &self,
-        result: &Result<Issued, Error>,
+        result: &Result<T, Error>,
         duration: Duration,
     ) -> Acquisition {
         let error = result.as_ref().err();

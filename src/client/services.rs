@@ -5,16 +5,19 @@ use bytes::Bytes;
 use http::{Request, Response, Uri};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::errand::{self, Errand, WaitsFor};
+use super::errand::{self, Errand, WaitsFor, Way};
 use crate::authority::Tenant;
+use crate::cache::Session;
 use crate::claims::Capabilities;
 use crate::credential::{AssertionContext, Credential, CredentialHolder};
+use crate::delegated::UserAssertion;
 use crate::endpoint::{Endpoints, Lookup, TokenEndpoint};
 use crate::error::{Error, Failure};
 use crate::observer::Observer;
-use crate::request::{Proof, TokenEndpointAuthMethod, TokenHttpRequest};
-use crate::response::{self, Asked};
+use crate::request::{Grant, Proof, TokenEndpointAuthMethod, TokenHttpRequest};
+use crate::response::{self, Asked, TokenResponse};
 use crate::retry::{Budget, RetryPolicy};
+use crate::secret::Secret;
 use crate::time::{self, TimeSource, jitter};
 use crate::token::Issued;
 use crate::transport::Transport;
@@ -36,10 +39,44 @@ pub(crate) struct Services {
 }
 
 impl Services {
-    /// A whole flight: a token by the deadline, and whoever watches is told how it went.
+    /// A whole flight: a token by the deadline.
     pub(super) async fn run(&self, errand: &Errand, deadline: Instant) -> Result<Issued, Error> {
+        let request = async {
+            match &errand.way {
+                Way::Application => {
+                    let grant = Grant::ClientCredentials;
+                    Ok(self.request_token(errand, grant, deadline).await?.issued)
+                }
+                Way::User { session, assertion } => {
+                    let session = session.as_deref();
+                    self.go_on(errand, session, assertion.as_ref(), deadline)
+                        .await
+                }
+            }
+        };
+        self.watch(errand, deadline, request).await
+    }
+
+    /// What a user brought is redeemed, once, by the deadline.
+    pub(super) async fn redeem(
+        &self,
+        errand: &Errand,
+        code: Grant<'_>,
+        deadline: Instant,
+    ) -> Result<TokenResponse, Error> {
+        let request = self.request_token(errand, code, deadline);
+        self.watch(errand, deadline, request).await
+    }
+
+    /// Ends it at the deadline, and tells whoever watches how it went.
+    async fn watch<T>(
+        &self,
+        errand: &Errand,
+        deadline: Instant,
+        request: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
         let began = self.clock.now().monotonic;
-        let result = match timeout_at(deadline, self.request_token(errand, deadline)).await {
+        let result = match timeout_at(deadline, request).await {
             Ok(result) => result,
             Err(_) => Err(errand.too_late(self.retry.deadline())),
         };
@@ -50,19 +87,58 @@ impl Services {
         result
     }
 
+    /// Another token for a user: by the refresh token, else by the assertion.
+    async fn go_on(
+        &self,
+        errand: &Errand,
+        session: Option<&Session>,
+        assertion: Option<&UserAssertion>,
+        deadline: Instant,
+    ) -> Result<Issued, Error> {
+        let mut kept = match session {
+            Some(session) => Some(session.refresh_token().await),
+            None => None,
+        };
+        let mut refused = None;
+        if let Some(refresh_token) = kept.as_deref().and_then(Option::as_ref) {
+            let grant = Grant::RefreshToken(refresh_token);
+            match self.request_token(errand, grant, deadline).await {
+                Ok(response) => return Ok(keep(response, kept.as_deref_mut())),
+                Err(error) if error.is_grant_used_up() => refused = Some(error),
+                Err(error) => return Err(error),
+            }
+            if let Some(kept) = kept.as_deref_mut() {
+                *kept = None;
+            }
+        }
+        let Some(assertion) = assertion else {
+            return Err(refused.unwrap_or_else(|| signed_out(errand.claims.clone())));
+        };
+        let grant = Grant::OnBehalfOf {
+            assertion: assertion.secret(),
+        };
+        let response = self.request_token(errand, grant, deadline).await?;
+        Ok(keep(response, kept.as_deref_mut()))
+    }
+
     /// A token by the credential of now; by the next one, should it be refused and replaced.
-    async fn request_token(&self, errand: &Errand, deadline: Instant) -> Result<Issued, Error> {
+    async fn request_token(
+        &self,
+        errand: &Errand,
+        grant: Grant<'_>,
+        deadline: Instant,
+    ) -> Result<TokenResponse, Error> {
         let credential = self.credential.current(self.clock.now().wall).await?;
-        let refusal = match self.ask(errand, &credential, deadline).await {
-            Ok(issued) => {
+        let refusal = match self.ask(errand, &credential, grant, deadline).await {
+            Ok(response) => {
                 self.credential.accepted(&credential);
-                return Ok(issued);
+                return Ok(response);
             }
             Err(error) if credential.is_refused_by(&error) => error,
             Err(error) => return Err(error),
         };
         // A refusal says more than that there was no time left to look for another credential.
-        let another = self.ask_with_another(errand, &credential, deadline);
+        let another = self.ask_with_another(errand, &credential, grant, deadline);
         match timeout_at(deadline, another).await {
             Ok(Some(answer)) => answer,
             Ok(None) | Err(_) => Err(refusal),
@@ -73,15 +149,16 @@ impl Services {
         &self,
         errand: &Errand,
         refused: &Credential,
+        grant: Grant<'_>,
         deadline: Instant,
-    ) -> Option<Result<Issued, Error>> {
+    ) -> Option<Result<TokenResponse, Error>> {
         let now = self.clock.now();
         let other = self.credential.other_than(refused, now.wall).await?;
         tracing::warn!(
             correlation_id = errand.correlation_id,
             "the identity provider refused the credential; the request is repeated with another"
         );
-        let answer = self.ask(errand, &other, deadline).await;
+        let answer = self.ask(errand, &other, grant, deadline).await;
         if answer.is_ok() {
             self.credential.accepted(&other);
         }
@@ -93,14 +170,15 @@ impl Services {
         &self,
         errand: &Errand,
         credential: &Credential,
+        grant: Grant<'_>,
         deadline: Instant,
-    ) -> Result<Issued, Error> {
+    ) -> Result<TokenResponse, Error> {
         let mut attempt = 1_u32;
         loop {
-            let error = match self.attempt(errand, credential, deadline).await {
-                Ok(issued) => {
+            let error = match self.attempt(errand, credential, grant, deadline).await {
+                Ok(response) => {
                     self.budget.earn();
-                    return Ok(issued);
+                    return Ok(response);
                 }
                 Err(error) => error,
             };
@@ -131,8 +209,9 @@ impl Services {
         &self,
         errand: &Errand,
         credential: &Credential,
+        grant: Grant<'_>,
         deadline: Instant,
-    ) -> Result<Issued, Error> {
+    ) -> Result<TokenResponse, Error> {
         let id = errand.correlation_id.as_str();
         let endpoint = self.endpoint(errand).await?;
         let method = self.auth_method(&endpoint)?;
@@ -142,6 +221,7 @@ impl Services {
             endpoint: &endpoint.url,
             client_id: &self.client_id,
             proof: &proof,
+            grant,
             scopes: &errand.scopes,
             parameters: &errand.key.parameters,
             claims: self.capabilities.with(errand.claims.as_deref()).as_deref(),
@@ -161,24 +241,21 @@ impl Services {
             status = response.status().as_u16(),
             "token response"
         );
+        let hidden: Vec<&Secret> = proof.secrets().chain(grant.secrets()).collect();
         // The clock was read before the request went out: a token lives from when it was issued.
         let asked = Asked {
             key: &errand.key,
             tenant: errand.tenant.as_ref().map(Tenant::as_asked),
             scopes: &errand.scopes,
             correlation_id: id,
-            proof: &proof,
+            hidden: &hidden,
+            is_of_a_sign_in: grant.is_of_a_sign_in(),
         };
         response::parse(&response, asked, now, jitter())
     }
 
     async fn endpoint(&self, errand: &Errand) -> Result<TokenEndpoint, Error> {
-        let lookup = Lookup {
-            transport: &*self.transport,
-            clock: &self.clock,
-            correlation_id: &errand.correlation_id,
-            limit: self.retry.step_limit().min(self.attempt_timeout),
-        };
+        let lookup = self.lookup(&errand.correlation_id);
         errand.progress().waits_for = WaitsFor::Authority;
         let endpoint = self
             .endpoints
@@ -186,6 +263,15 @@ impl Services {
         let endpoint = endpoint.await;
         errand.progress().waits_for = WaitsFor::Credential;
         endpoint
+    }
+
+    pub(super) fn lookup<'a>(&'a self, correlation_id: &'a str) -> Lookup<'a> {
+        Lookup {
+            transport: &*self.transport,
+            clock: &self.clock,
+            correlation_id,
+            limit: self.retry.step_limit().min(self.attempt_timeout),
+        }
     }
 
     /// How the client proves its identity there: as the caller says, or the provider.
@@ -246,6 +332,20 @@ impl Services {
             }
         }
     }
+}
+
+/// The token; the refresh token that came with it takes the place of the one before.
+fn keep(response: TokenResponse, kept: Option<&mut Option<Secret>>) -> Issued {
+    if let (Some(kept), Some(another)) = (kept, response.refresh_token) {
+        *kept = Some(another);
+    }
+    response.issued
+}
+
+/// Nothing in memory can go on for a user; `claims` are what their signing in has to meet.
+pub(super) fn signed_out(claims: Option<Arc<str>>) -> Error {
+    let message = "nothing in memory can bring the user a token: they did not sign in to this process, their sign-in brought no refresh token, or it was used up; let them sign in (again)";
+    Error::InteractionRequired(Failure::new(message).claims(claims).into())
 }
 
 /// Without the query, which may hold a key.

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 use url::Url;
 
@@ -28,6 +30,7 @@ pub(super) struct Provider {
 
 struct Metadata {
     token_endpoint: Url,
+    authorization_endpoint: Option<Url>,
     methods: Methods,
 }
 
@@ -85,13 +88,29 @@ impl Provider {
                 methods: Methods::known(Rules::OpenId),
             });
         }
-        let look_up = |lookup, _| async move { Ok((self.look_up(&lookup).await?, A_DAY)) };
-        let metadata = self.metadata.get(lookup, look_up).await?;
+        let metadata = self.metadata(lookup).await?;
         Ok(TokenEndpoint {
             url: metadata.token_endpoint.clone(),
             audience,
             methods: metadata.methods.clone(),
         })
+    }
+
+    /// Where users sign in.
+    pub(super) async fn authorization_endpoint(&self, lookup: &Lookup<'_>) -> Result<Url, Error> {
+        let metadata = self.metadata(lookup).await?;
+        let endpoint = metadata.authorization_endpoint.clone();
+        endpoint.ok_or_else(|| {
+            Error::config(format!(
+                "the OpenID provider '{}' names no 'authorization_endpoint' that can be used, so no user can sign in there",
+                self.issuer
+            ))
+        })
+    }
+
+    async fn metadata(&self, lookup: &Lookup<'_>) -> Result<Arc<Metadata>, Error> {
+        let look_up = |lookup, _| async move { Ok((self.look_up(&lookup).await?, A_DAY)) };
+        self.metadata.get(lookup, look_up).await
     }
 
     /// Looks the metadata up again before they are used.
@@ -127,8 +146,14 @@ impl Provider {
         if token_endpoint.scheme() != "https" && self.url.scheme() == "https" {
             return Err(invalid("its 'token_endpoint' is not https"));
         }
+        // A daemon needs none, so a wrong one is no reason to refuse the rest.
+        let authorization_endpoint = document.text("authorization_endpoint");
+        let authorization_endpoint = authorization_endpoint
+            .and_then(|url| checked(AUTHORIZATION_ENDPOINT, url).ok())
+            .filter(|url| url.scheme() == "https" || self.url.scheme() != "https");
         Ok(Metadata {
             token_endpoint,
+            authorization_endpoint,
             methods: Methods::of(document.members()),
         })
     }
@@ -217,6 +242,7 @@ const WHAT: &str = "the OpenID configuration";
 const HINT: &str = "is the issuer right?";
 const ISSUER: &str = "the issuer";
 const TOKEN_ENDPOINT: &str = "the token endpoint";
+const AUTHORIZATION_ENDPOINT: &str = "the authorization endpoint";
 
 const OURS: [SigningAlgorithm; 3] = [
     SigningAlgorithm::PS256,

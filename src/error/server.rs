@@ -122,18 +122,31 @@ impl ServerError {
     pub(super) fn needs_user_interaction(&self) -> bool {
         match self.error() {
             "interaction_required" | "login_required" | "consent_required" => true,
-            // client_mismatch and protection_policy_required are not for the user to mend.
-            "invalid_grant" => matches!(
-                self.suberror(),
-                Some(
-                    "basic_action"
-                        | "additional_action"
-                        | "consent_required"
-                        | "user_password_expired"
-                )
-            ),
+            "invalid_grant" => match self.suberror() {
+                // Not for the user to mend.
+                Some("client_mismatch" | "protection_policy_required") => false,
+                // What a sign-in brought, be it a code or a refresh token, another brings again.
+                _ => self.0.is_of_a_sign_in || self.asks_for_more(),
+            },
             _ => false,
         }
+    }
+
+    /// Whether what was sent is good, and the user has to add to it.
+    pub(super) fn asks_for_more(&self) -> bool {
+        let more = [
+            "basic_action",
+            "additional_action",
+            "consent_required",
+            "user_password_expired",
+        ];
+        self.suberror().is_some_and(|asked| more.contains(&asked))
+            || self.error_codes().contains(&CONSENT_MISSING)
+    }
+
+    /// Whether what was sent in the name of a user is no good, or no good any more.
+    pub(super) fn is_invalid_grant(&self) -> bool {
+        self.error() == "invalid_grant"
     }
 
     pub(super) fn with_retry_after(&self, remaining: Duration) -> Self {
@@ -189,6 +202,8 @@ pub(crate) struct Answer {
     pub(crate) timestamp: Option<String>,
     pub(crate) error_uri: Option<String>,
     pub(crate) retry_after: Option<Duration>,
+    /// Whether it answers a grant that a user's signing in brings.
+    pub(crate) is_of_a_sign_in: bool,
     /// What our clock and the answer's `Date` header disagree about, in words.
     pub(crate) clock_skew: Option<String>,
 }
@@ -207,6 +222,7 @@ impl Answer {
             timestamp: None,
             error_uri: None,
             retry_after: None,
+            is_of_a_sign_in: false,
             clock_skew: None,
         }
     }
@@ -259,6 +275,8 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
+const CONSENT_MISSING: u64 = 65001;
+
 /// Codes that Entra documents as "try again", whatever the status they come with.
 const TRANSIENT_CODES: [u64; 5] = [90033, 90006, 90024, 90012, 50033];
 
@@ -305,6 +323,21 @@ fn help(code: u64) -> Option<&'static str> {
         }
         65001 => {
             "nobody has consented yet; have an administrator grant the permissions in the app registration"
+        }
+        50013 | 500131 => {
+            "the user assertion is not a token for this application; the calling client has to ask for a scope of this API"
+        }
+        500133 => {
+            "the user assertion has expired; answer the caller 401, so that it comes with a new token"
+        }
+        50076 | 50079 => {
+            "the user has to sign in again with more than one factor; pass the claims on to where the user signs in"
+        }
+        54005 | 70008 | 50173 | 700082 => {
+            "what the user's signing in brought is used up, expired or revoked; let the user sign in again"
+        }
+        50011 | 500112 => {
+            "the redirect URI is not the one of the registration, to the letter; add it there, or send the registered one"
         }
         53003 => {
             "a Conditional Access policy blocks this application; ask the tenant's administrator to look up the correlation id in the sign-in logs"
@@ -398,6 +431,11 @@ mod tests {
             (&[500011], "resource is not known"),
             (&[1002012, 70011], "/.default"),
             (&[65001], "consent"),
+            (&[50013, 500131], "calling client"),
+            (&[500133], "answer the caller 401"),
+            (&[50076, 50079], "more than one factor"),
+            (&[54005, 70008, 50173, 700082], "sign in again"),
+            (&[50011, 500112], "redirect URI"),
             (&[53003], "Conditional Access"),
         ] {
             for code in codes {

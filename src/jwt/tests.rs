@@ -1,4 +1,7 @@
-#![allow(clippy::arithmetic_side_effects, reason = "the numbers are written here")]
+#![allow(
+    clippy::arithmetic_side_effects,
+    reason = "the numbers are written here"
+)]
 
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};

@@ -1,16 +1,16 @@
 use std::borrow::Cow;
 
 use crate::error::Escaped;
-use crate::request::Proof;
+use crate::secret::Secret;
 
 /// Makes a server's text fit to be kept in an error: of bounded length, and without the credential
 /// that we sent, should the server repeat it.
 ///
 /// What stands there as we sent it is masked. A text that then still holds it otherwise encoded, or
 /// a piece of it, is withheld altogether.
-pub(super) fn presentable(text: &str, proof: &Proof) -> String {
+pub(super) fn presentable(text: &str, hidden: &[&Secret]) -> String {
     let mut text = Cow::Borrowed(text);
-    for own in proof.secrets() {
+    for own in hidden {
         match masked(&text, own.expose()) {
             Some(masked) => text = masked.into(),
             None => return WITHHELD.to_owned(),
@@ -36,8 +36,8 @@ fn masked(text: &str, own: &str) -> Option<String> {
 
 /// The first characters of a server's text, on one line, without the credential we sent, and
 /// nothing of it where it may hold a token.
-pub(super) fn excerpt(text: &[u8], proof: &Proof) -> String {
-    let text = presentable(&String::from_utf8_lossy(text), proof);
+pub(super) fn excerpt(text: &[u8], hidden: &[&Secret]) -> String {
+    let text = presentable(&String::from_utf8_lossy(text), hidden);
     if text.contains("_token\"") || text.contains("_token\\\"") || text.contains("eyJ") {
         return "[withheld: it may hold a token]".to_owned();
     }
@@ -105,7 +105,7 @@ mod tests {
     use crate::secret::Secret;
 
     fn shown(text: &str, secret: &str) -> String {
-        presentable(text, &Proof::Secret(Secret::from(secret)))
+        presentable(text, &[&Secret::from(secret)])
     }
 
     #[test]
@@ -163,10 +163,10 @@ mod tests {
 
     #[test]
     fn an_assertion_is_masked_too() {
-        let proof = Proof::Assertion(Secret::from("eyJhbGci.eyJhdWQi.c2lnbmF0dXJl"));
-        let masked = presentable("x eyJhbGci.eyJhdWQi.c2lnbmF0dXJl", &proof);
+        let assertion = Secret::from("eyJhbGci.eyJhdWQi.c2lnbmF0dXJl");
+        let masked = presentable("x eyJhbGci.eyJhdWQi.c2lnbmF0dXJl", &[&assertion]);
         assert_eq!(masked, "x [redacted]");
-        assert_eq!(presentable("x eyJhbGci.eyJ", &proof), WITHHELD);
+        assert_eq!(presentable("x eyJhbGci.eyJ", &[&assertion]), WITHHELD);
     }
 
     #[test]

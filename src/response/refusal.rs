@@ -47,7 +47,7 @@ pub(super) fn oauth_error(
     let body = json_object(String::from_utf8_lossy(response.body()).as_bytes())?;
     let text = |name: &str| {
         let text = body.get(name)?.as_str()?;
-        Some(presentable(text, asked.proof))
+        Some(presentable(text, asked.hidden))
     };
     // JSON to be passed on: whole or not at all, and not only as the string it should be.
     let claims = match body.get("claims") {
@@ -67,12 +67,13 @@ pub(super) fn oauth_error(
     answer.error_description = text("error_description");
     answer.error_codes = codes;
     answer.suberror = text("suberror");
-    answer.claims = claims.filter(|claims| presentable(claims, asked.proof) == *claims);
+    answer.claims = claims.filter(|claims| presentable(claims, asked.hidden) == *claims);
     answer.correlation_id = correlation_id.or_else(|| Some(asked.correlation_id.to_owned()));
     answer.trace_id = text("trace_id");
     answer.timestamp = text("timestamp");
     answer.error_uri = text("error_uri");
     answer.retry_after = retry_after(response, now);
+    answer.is_of_a_sign_in = asked.is_of_a_sign_in;
     answer.clock_skew = clock_skew(response.headers(), now);
     Some(answer.into())
 }
@@ -83,16 +84,16 @@ fn unreadable(response: &Response<Bytes>, asked: &Asked<'_>) -> String {
         return format!(
             "the token endpoint answered {} with a redirect to '{}', which is not followed, since that would send the credential there; is the authority right, and is there a proxy or a captive portal in between?",
             response.status().as_u16(),
-            excerpt(host.as_bytes(), asked.proof),
+            excerpt(host.as_bytes(), asked.hidden),
         );
     }
     let mut message = format!(
         "the token endpoint answered {} without an OAuth error ({} bytes, {})",
         response.status().as_u16(),
         response.body().len(),
-        content_type(response, asked.proof),
+        content_type(response, asked.hidden),
     );
-    let excerpt = excerpt(response.body(), asked.proof);
+    let excerpt = excerpt(response.body(), asked.hidden);
     if !excerpt.is_empty() {
         message.push_str(": ");
         message.push_str(&excerpt);

@@ -32,6 +32,7 @@ mod logs;
 mod machine;
 mod observed;
 mod oidc_provider;
+mod on_behalf_of;
 mod openid_provider;
 mod outages;
 mod properties;

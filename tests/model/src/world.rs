@@ -105,7 +105,7 @@ impl World {
 
     /// As `Cache::clear` does.
     pub fn clear(&self) {
-        self.0.entries.write().unwrap().clear(|_| true);
+        self.0.entries.write().unwrap().clear();
         self.0.gate.open();
     }
 

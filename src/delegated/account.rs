@@ -1,0 +1,109 @@
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::authority::Tenant;
+use crate::token::User;
+
+/// A user who signed in: what [`acquire_token_silent`] gets their tokens by.
+///
+/// Cheap to clone, and made to be kept in the user's session: it serialises, and holds no token. The
+/// tokens stay in the client's memory, under the home account id; so keep it where the user cannot
+/// change it, on the server or in a cookie that is signed. After a restart of the process the account
+/// is as it was and the tokens are gone: the user signs in again.
+///
+/// [`acquire_token_silent`]: crate::ConfidentialClient::acquire_token_silent
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(from = "Profile", into = "Profile")]
+pub struct Account(Arc<Parts>);
+
+struct Parts {
+    profile: Profile,
+    user: Arc<User>,
+    tenant: Option<Tenant>,
+}
+
+/// What is known of a user.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Profile {
+    pub(crate) home_account_id: String,
+    pub(crate) local_account_id: String,
+    #[serde(default)]
+    pub(crate) tenant_id: Option<String>,
+    #[serde(default)]
+    pub(crate) username: Option<String>,
+    #[serde(default)]
+    pub(crate) name: Option<String>,
+}
+
+impl Account {
+    /// Who it is, wherever they work: with Microsoft Entra ID `{object id}.{tenant id}` of the home
+    /// tenant, in MSAL's words; with another provider the subject (`sub`).
+    pub fn home_account_id(&self) -> &str {
+        &self.0.profile.home_account_id
+    }
+
+    /// Who it is in the tenant they signed in to: the object id (`oid`), or the subject (`sub`).
+    pub fn local_account_id(&self) -> &str {
+        &self.0.profile.local_account_id
+    }
+
+    /// The id of the tenant they signed in to; `None` where there are no tenants.
+    pub fn tenant_id(&self) -> Option<&str> {
+        self.0.profile.tenant_id.as_deref()
+    }
+
+    /// The name they sign in by (`preferred_username`), to be shown. It may change, and be given to
+    /// somebody else, so it decides nothing.
+    pub fn username(&self) -> Option<&str> {
+        self.0.profile.username.as_deref()
+    }
+
+    /// The name to greet them by (`name`).
+    pub fn name(&self) -> Option<&str> {
+        self.0.profile.name.as_deref()
+    }
+
+    pub(crate) fn user(&self) -> &Arc<User> {
+        &self.0.user
+    }
+
+    pub(crate) fn tenant(&self) -> Option<&Tenant> {
+        self.0.tenant.as_ref()
+    }
+}
+
+impl From<Profile> for Account {
+    fn from(profile: Profile) -> Self {
+        let tenant = profile.tenant_id.as_deref().map(Tenant::parse);
+        Self(Arc::new(Parts {
+            user: Arc::new(User::Account(profile.home_account_id.as_str().into())),
+            tenant: tenant.and_then(Result::ok),
+            profile,
+        }))
+    }
+}
+
+impl From<Account> for Profile {
+    fn from(account: Account) -> Self {
+        account.0.profile.clone()
+    }
+}
+
+impl PartialEq for Account {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.profile == other.0.profile
+    }
+}
+
+impl Eq for Account {}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Account")
+            .field("home_account_id", &self.home_account_id())
+            .field("tenant_id", &self.tenant_id())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,82 @@
+use url::form_urlencoded::Serializer;
+
+use crate::secret::Secret;
+
+/// What a token is asked for with ([RFC 6749 section 1.3]).
+///
+/// [RFC 6749 section 1.3]: https://www.rfc-editor.org/rfc/rfc6749#section-1.3
+#[derive(Clone, Copy)]
+pub(crate) enum Grant<'a> {
+    /// The application's own identity, and no more.
+    ClientCredentials,
+    /// The token that a user called with ([RFC 7523 section 2.1], and Entra's on-behalf-of flow).
+    ///
+    /// [RFC 7523 section 2.1]: https://www.rfc-editor.org/rfc/rfc7523#section-2.1
+    OnBehalfOf { assertion: &'a Secret },
+    /// What a user brought back from signing in ([RFC 6749 section 4.1.3]), with the proof that the
+    /// sign-in was begun here ([RFC 7636 section 4.5]).
+    ///
+    /// [RFC 6749 section 4.1.3]: https://www.rfc-editor.org/rfc/rfc6749#section-4.1.3
+    /// [RFC 7636 section 4.5]: https://www.rfc-editor.org/rfc/rfc7636#section-4.5
+    AuthorizationCode {
+        code: &'a Secret,
+        redirect_uri: &'a str,
+        verifier: &'a Secret,
+    },
+    /// What came with an earlier token ([RFC 6749 section 6]).
+    ///
+    /// [RFC 6749 section 6]: https://www.rfc-editor.org/rfc/rfc6749#section-6
+    RefreshToken(&'a Secret),
+}
+
+impl<'a> Grant<'a> {
+    pub(crate) fn is_of_a_user(self) -> bool {
+        !matches!(self, Self::ClientCredentials)
+    }
+
+    /// Whether signing in again brings another.
+    pub(crate) fn is_of_a_sign_in(self) -> bool {
+        matches!(self, Self::AuthorizationCode { .. } | Self::RefreshToken(_))
+    }
+
+    /// Adds what it is in a form.
+    pub(super) fn append_to(self, form: &mut Serializer<'_, String>) {
+        match self {
+            Self::ClientCredentials => {
+                form.append_pair("grant_type", "client_credentials");
+            }
+            Self::OnBehalfOf { assertion } => {
+                form.append_pair("grant_type", JWT_BEARER);
+                form.append_pair("assertion", assertion.expose());
+                form.append_pair("requested_token_use", "on_behalf_of");
+            }
+            Self::AuthorizationCode {
+                code,
+                redirect_uri,
+                verifier,
+            } => {
+                form.append_pair("grant_type", "authorization_code");
+                form.append_pair("code", code.expose());
+                form.append_pair("redirect_uri", redirect_uri);
+                form.append_pair("code_verifier", verifier.expose());
+            }
+            Self::RefreshToken(refresh_token) => {
+                form.append_pair("grant_type", "refresh_token");
+                form.append_pair("refresh_token", refresh_token.expose());
+            }
+        }
+    }
+
+    /// What nobody else may read.
+    pub(crate) fn secrets(self) -> impl Iterator<Item = &'a Secret> {
+        let (first, second) = match self {
+            Self::ClientCredentials => (None, None),
+            Self::OnBehalfOf { assertion } => (Some(assertion), None),
+            Self::AuthorizationCode { code, verifier, .. } => (Some(code), Some(verifier)),
+            Self::RefreshToken(refresh_token) => (Some(refresh_token), None),
+        };
+        first.into_iter().chain(second)
+    }
+}
+
+const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
