@@ -34,23 +34,32 @@
 //! # }
 //! ```
 
+mod access;
 mod answer;
 mod application;
 mod assertion;
+mod caller;
 mod certificate;
 mod clock;
 mod connection;
+mod consent;
 mod directory;
 mod discovery;
 mod fault;
 mod federated;
+mod grants;
+mod issuer;
 mod local_authority;
 mod protected_api;
 mod recorded;
 mod refusal;
+mod scopes;
 mod server;
+mod sessions;
 mod signing_key;
 mod token_endpoint;
+mod token_form;
+mod user;
 
 pub use application::Application;
 pub use certificate::self_signed_certificate;
@@ -59,3 +68,4 @@ pub use fault::Fault;
 pub use local_authority::{LocalAuthority, LocalAuthorityBuilder};
 pub use protected_api::ProtectedApi;
 pub use recorded::RecordedRequest;
+pub use user::User;

@@ -10,8 +10,10 @@ use uuid::Uuid;
 use crate::certificate::Certificate;
 use crate::secret::Secret;
 
+mod delegation;
+
 /// An app registration, as [`LocalAuthority::register`](super::LocalAuthority::register) takes it:
-/// the credentials it accepts and the app roles it was granted.
+/// the credentials it accepts, the app roles it was granted, and what it is to users.
 #[derive(Clone, Debug)]
 pub struct Application {
     client_id: String,
@@ -22,6 +24,12 @@ pub struct Application {
     certificates: Vec<Certificate>,
     federated_credentials: Vec<FederatedCredential>,
     roles: Vec<(String, String)>,
+    redirect_uris: Vec<String>,
+    /// Resource and scope.
+    delegated: Vec<(String, String)>,
+    /// Resources and their scopes.
+    publishes: Vec<(String, Vec<String>)>,
+    access_token_version: Option<u8>,
     pub(super) tokens: Tokens,
 }
 
@@ -52,6 +60,10 @@ impl Application {
             certificates: Vec::new(),
             federated_credentials: Vec::new(),
             roles: Vec::new(),
+            redirect_uris: Vec::new(),
+            delegated: Vec::new(),
+            publishes: Vec::new(),
+            access_token_version: None,
             tokens: Tokens {
                 lifetime: None,
                 refresh_in: None,

@@ -1,14 +1,20 @@
 use uuid::Uuid;
 
 use super::application::{Application, is_same_resource};
+use super::consent::{Consent, DEFAULT};
+use super::scopes::Asked;
+use super::user::User;
 
-/// A tenant: its domain or id as it was registered, its id, its app registrations and resources.
+/// A tenant: its domain or id as it was registered, its id, its app registrations, resources and
+/// users.
 pub(super) struct Directory {
     pub(super) name: String,
     pub(super) id: Uuid,
     applications: Vec<Application>,
     /// Those it knows; where none was registered it knows all.
     resources: Vec<String>,
+    pub(super) users: Vec<User>,
+    pub(super) consents: Vec<Consent>,
 }
 
 impl Directory {
@@ -18,6 +24,8 @@ impl Directory {
             id: Uuid::try_parse(name).unwrap_or_else(|_| Uuid::new_v4()),
             applications: Vec::new(),
             resources: Vec::new(),
+            users: Vec::new(),
+            consents: Vec::new(),
         }
     }
 
@@ -45,7 +53,41 @@ impl Directory {
     pub(super) fn knows(&self, resource: &str) -> bool {
         let granted = self.applications.iter().flat_map(Application::resources);
         let mut known = self.resources.iter().map(String::as_str).chain(granted);
-        self.resources.is_empty() || known.any(|known| is_same_resource(known, resource))
+        self.resources.is_empty()
+            || known.any(|known| is_same_resource(known, resource))
+            || self.application_of(resource).is_some()
+    }
+
+    /// The application that a resource is, if one is registered for it.
+    pub(super) fn application_of(&self, resource: &str) -> Option<&Application> {
+        let mut applications = self.applications.iter();
+        applications.find(|application| application.is_resource(resource))
+    }
+
+    /// Whether two names are one resource: a web API has several.
+    pub(super) fn is_one_resource(&self, one: &str, other: &str) -> bool {
+        let application = self.application_of(one);
+        is_same_resource(one, other)
+            || application.is_some_and(|application| application.is_resource(other))
+    }
+
+    /// The first scope that the resource does not have, if its scopes are published.
+    pub(super) fn unpublished<'a>(&self, asked: &'a Asked) -> Option<&'a str> {
+        let published: Vec<_> = self.application_of(&asked.resource)?.published().collect();
+        let mut names = asked.names.iter().map(String::as_str);
+        let is_unknown = |name: &&str| *name != DEFAULT && !published.contains(name);
+        names.find(|name| !published.is_empty() && is_unknown(name))
+    }
+
+    /// Adds a user, in the place of one of the same name.
+    pub(super) fn register_user(&mut self, user: User) {
+        self.users.retain(|known| !known.is(user.principal_name()));
+        self.users.push(user);
+    }
+
+    /// By principal name or object id.
+    pub(super) fn user(&self, name: &str) -> Option<&User> {
+        self.users.iter().find(|user| user.is(name))
     }
 
     pub(super) fn issuer(&self, base: &str) -> String {

@@ -13,19 +13,23 @@ use super::fault::Fault;
 use super::protected_api::ProtectedApi;
 use super::recorded::RecordedRequest;
 use super::server::{Server, lock};
+use super::sessions::Sessions;
 use super::signing_key::SigningKey;
 use crate::authority::{Authority, Cloud};
 use crate::error::{Error, Failure};
+
+mod users;
 
 /// An identity provider on loopback that answers as Microsoft Entra ID does, for tests.
 ///
 /// It runs on the tokio runtime that started it, on a port of its own, until it is dropped. Its
 /// signing key, its address and its CA are new at every start. Applications are those that were
-/// [registered](Self::register).
+/// [registered](Self::register), and so are [users](Self::register_user), who let applications act
+/// for them by [`consent`](Self::consent).
 ///
 /// | endpoint | answers |
 /// |---|---|
-/// | `/{tenant}/oauth2/v2.0/token` | tokens by the client-credentials grant |
+/// | `/{tenant}/oauth2/v2.0/token` | tokens by client credentials, on behalf of a user, and by refresh token |
 /// | `/{tenant}/discovery/v2.0/keys` | the keys that verify them |
 /// | `/{tenant}/v2.0/.well-known/openid-configuration` | the metadata of a tenant |
 /// | `/common/discovery/instance` | which hosts are one cloud |
@@ -37,8 +41,10 @@ use crate::error::{Error, Failure};
 /// status and headers: 90002 (tenant), 700016 (application), 7000215 and 7000222 (secret), 7000216
 /// (no credential), 700027, 700021, 700024 and 50027 (assertion), 700211, 700212, 700213 and
 /// 7000274 (federated credential), 1002012 and 70011 (scope), 500011 (resource), 900144 and 70003
-/// (form), 50049 (instance); others, and whatever else can
-/// happen on a network, by [`script`](Self::script). The text of one refusal is a single line, as
+/// (form), 50049 (instance). In a user's name: 65001 (consent), 28000 (scopes of two resources),
+/// 50034 (user), 7000218 (no credential), 9002313, 70000, 70008 and 50173 (refresh token), 50027,
+/// 50013, 500133, 500131, 240002 and 7000114 (the token that a web API was called with). Others, and
+/// whatever else can happen on a network, by [`script`](Self::script). The text of one refusal is a single line, as
 /// Entra writes it today, that of the next is broken into lines, as it was until 2023: nobody
 /// should depend on either.
 pub struct LocalAuthority {
@@ -54,6 +60,7 @@ pub struct LocalAuthority {
 pub struct LocalAuthorityBuilder {
     port: u16,
     tls: bool,
+    strict_rotation: bool,
 }
 
 impl LocalAuthorityBuilder {
@@ -68,6 +75,13 @@ impl LocalAuthorityBuilder {
     /// see [`LocalAuthority::ca_pem`].
     pub fn tls(mut self) -> Self {
         self.tls = true;
+        self
+    }
+
+    /// Takes a refresh token once only, as strict providers do: when it is used again, it and all
+    /// that go back to the same sign-in are refused with 70008. Entra takes one again and again.
+    pub fn strict_rotation(mut self) -> Self {
+        self.strict_rotation = true;
         self
     }
 
@@ -92,7 +106,8 @@ impl LocalAuthorityBuilder {
         let (ca_pem, acceptor) = tls.map(|tls| (tls.ca_pem, tls.acceptor)).unzip();
         let scheme = if self.tls { "https" } else { "http" };
         let base = format!("{scheme}://{address}");
-        let server = Arc::new(Server::new(base, SigningKey::generate()?));
+        let sessions = Sessions::new(self.strict_rotation);
+        let server = Arc::new(Server::new(base, SigningKey::generate()?, sessions));
         let connections = Connections::start(listener, acceptor).map_err(no_port)?;
         let router = Arc::clone(&server).router();
         let (stop, stopped) = oneshot::channel::<()>();

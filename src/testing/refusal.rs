@@ -1,5 +1,7 @@
 use http::StatusCode;
 
+mod user;
+
 /// A refusal in Entra's words.
 #[derive(Debug)]
 pub(super) struct Refusal {
@@ -74,6 +76,14 @@ impl Refusal {
         Self::invalid_client(
             7000216,
             "'client_assertion', 'client_secret' or 'request' is required for the 'client_credentials' grant type.",
+        )
+    }
+
+    /// As [`no_credential`](Self::no_credential), where the grant is a user's.
+    pub(super) fn no_credential_of_users_client() -> Self {
+        Self::invalid_client(
+            7000218,
+            "The request body must contain the following parameter: 'client_assertion' or 'client_secret'.",
         )
     }
 
@@ -154,10 +164,7 @@ impl Refusal {
         match code {
             7000215 => Self::wrong_secret(client_id),
             7000216 => Self::no_credential(),
-            7000218 => Self::invalid_client(
-                7000218,
-                "The request body must contain the following parameter: 'client_assertion' or 'client_secret'.",
-            ),
+            7000218 => Self::no_credential_of_users_client(),
             7000222 => Self::expired_secret(client_id),
             700016 => Self::application_not_found(client_id, tenant),
             90002 => Self::tenant_not_found("invalid_request", tenant),
@@ -176,16 +183,6 @@ impl Refusal {
             70011 => Self::invalid_scope(scope, "The scope is not valid."),
             500011 => Self::resource_not_found(scope, tenant),
             50049 => Self::unknown_instance(),
-            65001 => Self {
-                suberror: Some("consent_required"),
-                ..Self::bad_request(
-                    "invalid_grant",
-                    65001,
-                    format!(
-                        "The user or administrator has not consented to use the application with ID '{client_id}'. Send an interactive authorization request for this user and resource."
-                    ),
-                )
-            },
             53003 => Self {
                 suberror: Some("message_only"),
                 claims: Some(
@@ -199,7 +196,9 @@ impl Refusal {
             },
             90033 => Self::of_status(StatusCode::SERVICE_UNAVAILABLE),
             90055 => Self::of_status(StatusCode::TOO_MANY_REQUESTS),
-            code => Self::bad_request("invalid_request", code, "The request is not valid."),
+            code => Self::of_user_code(code, client_id).unwrap_or_else(|| {
+                Self::bad_request("invalid_request", code, "The request is not valid.")
+            }),
         }
     }
 

@@ -20,8 +20,10 @@ use super::connection::Cut;
 use super::directory::Directory;
 use super::discovery;
 use super::fault::{Fault, Kind};
+use super::issuer::Issuer;
 use super::recorded::RecordedRequest;
 use super::refusal::Refusal;
+use super::sessions::Sessions;
 use super::signing_key::SigningKey;
 use super::token_endpoint;
 use crate::assertion::unix_seconds;
@@ -32,6 +34,7 @@ pub(super) struct Server {
     /// The one that signs, and before it those that did.
     pub(super) keys: Mutex<Vec<SigningKey>>,
     pub(super) directories: Mutex<Vec<Directory>>,
+    pub(super) sessions: Mutex<Sessions>,
     pub(super) traffic: Mutex<Traffic>,
     refusals: AtomicUsize,
     /// How many tokens were issued: the number of the next, which its `uti` begins with.
@@ -58,11 +61,12 @@ pub(super) struct Traffic {
 type Shared = State<Arc<Server>>;
 
 impl Server {
-    pub(super) fn new(base: String, key: SigningKey) -> Self {
+    pub(super) fn new(base: String, key: SigningKey, sessions: Sessions) -> Self {
         Self {
             base,
             keys: Mutex::new(vec![key]),
             directories: Mutex::default(),
+            sessions: Mutex::new(sessions),
             traffic: Mutex::default(),
             refusals: AtomicUsize::new(0),
             issued: AtomicU64::new(0),
@@ -91,10 +95,25 @@ impl Server {
 
     /// The request's own answer.
     fn answer(&self, request: &RecordedRequest, tenant: &str) -> Result<Value, Refusal> {
+        self.decide(|directories, issuer, sessions| {
+            token_endpoint::answer(request, tenant, directories, issuer, sessions)
+        })
+    }
+
+    /// Decides something while nothing changes beside it.
+    pub(super) fn decide<T>(
+        &self,
+        decision: impl FnOnce(&mut [Directory], &Issuer<'_>, &mut Sessions) -> T,
+    ) -> T {
         let keys = lock(&self.keys);
-        let directories = lock(&self.directories);
-        let number = self.issued.fetch_add(1, Ordering::SeqCst);
-        token_endpoint::answer(request, tenant, &directories, &keys, &self.base, number)
+        let mut directories = lock(&self.directories);
+        let mut sessions = lock(&self.sessions);
+        let issuer = Issuer {
+            base: &self.base,
+            keys: &keys,
+            number: self.issued.fetch_add(1, Ordering::SeqCst),
+        };
+        decision(&mut directories, &issuer, &mut sessions)
     }
 
     /// Takes back what was issued to a client so far.

@@ -1,0 +1,51 @@
+use std::time::SystemTime;
+
+use serde_json::Value;
+
+use crate::assertion::unix_seconds;
+use crate::testing::access::Access;
+use crate::testing::caller::Caller;
+use crate::testing::issuer::Issuer;
+use crate::testing::refusal::Refusal;
+use crate::testing::scopes::Scopes;
+use crate::testing::sessions::Sessions;
+
+/// New tokens for a user who signed in before ([RFC 6749 section 6]): of any resource that was
+/// consented to, and with the next refresh token.
+///
+/// [RFC 6749 section 6]: https://www.rfc-editor.org/rfc/rfc6749#section-6
+pub(in crate::testing) fn answer(
+    caller: &Caller<'_>,
+    issuer: &Issuer<'_>,
+    sessions: &mut Sessions,
+) -> Result<Value, Refusal> {
+    let secret = caller.required("refresh_token")?;
+    let token = sessions.check(secret, caller.application.client_id())?;
+    if token.tenant != caller.directory.id {
+        return Err(Refusal::not_this_clients("refresh_token"));
+    }
+    let id = token.user.to_string();
+    let Some(user) = caller.directory.user(&id) else {
+        return Err(Refusal::user_not_found(&id, &caller.directory.name));
+    };
+    let asked = caller.request.field("scope");
+    let scopes = Scopes::parse(
+        asked
+            .filter(|scope| !scope.is_empty())
+            .unwrap_or(&token.scope),
+    )?;
+    let access = Access::decide(
+        caller.directory,
+        (caller.application, caller.method),
+        user,
+        &scopes,
+        caller.capabilities(),
+    )?;
+    let now = unix_seconds(SystemTime::now());
+    let mut answer = access.answer(issuer, now, caller.wants_client_info())?;
+    if let Some(members) = answer.as_object_mut() {
+        let next = sessions.rotate(secret, token);
+        members.insert("refresh_token".to_owned(), next.into());
+    }
+    Ok(answer)
+}

@@ -1,0 +1,119 @@
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use super::refusal::Refusal;
+
+/// What users' sign-ins have left behind: their refresh tokens.
+pub(super) struct Sessions {
+    /// Whether a refresh token may be used once only.
+    strict_rotation: bool,
+    refresh_tokens: HashMap<String, RefreshToken>,
+}
+
+/// What a refresh token stands for.
+#[derive(Clone)]
+pub(super) struct RefreshToken {
+    pub(super) tenant: Uuid,
+    pub(super) client_id: String,
+    pub(super) user: Uuid,
+    /// As asked for when the user signed in.
+    pub(super) scope: String,
+    /// The sign-in that it goes back to.
+    pub(super) family: Uuid,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum State {
+    Good,
+    Used,
+    /// A used one of its family was used again.
+    Stolen,
+    /// The user's sessions were ended.
+    Ended,
+}
+
+impl RefreshToken {
+    /// The first of a sign-in.
+    pub(super) fn first(tenant: Uuid, client_id: &str, user: Uuid, scope: &str) -> Self {
+        Self {
+            tenant,
+            client_id: client_id.to_owned(),
+            user,
+            scope: scope.to_owned(),
+            family: Uuid::new_v4(),
+            state: State::Good,
+        }
+    }
+}
+
+impl Sessions {
+    pub(super) fn new(strict_rotation: bool) -> Self {
+        Self {
+            strict_rotation,
+            refresh_tokens: HashMap::new(),
+        }
+    }
+
+    /// Makes a refresh token that stands for this.
+    pub(super) fn keep(&mut self, token: RefreshToken) -> String {
+        let secret = random();
+        self.refresh_tokens.insert(secret.clone(), token);
+        secret
+    }
+
+    /// What the refresh token of this client stands for. It is good until
+    /// [`rotate`](Self::rotate).
+    pub(super) fn check(&mut self, secret: &str, client_id: &str) -> Result<RefreshToken, Refusal> {
+        let Some(token) = self.refresh_tokens.get(secret).cloned() else {
+            return Err(Refusal::malformed_grant());
+        };
+        if !token.client_id.eq_ignore_ascii_case(client_id) {
+            return Err(Refusal::not_this_clients("refresh_token"));
+        }
+        match token.state {
+            State::Ended => Err(Refusal::sessions_ended()),
+            State::Stolen => Err(Refusal::expired_grant()),
+            // Who of the two is the thief, nobody can tell (RFC 9700 section 4.14.2).
+            State::Used if self.strict_rotation => {
+                let family = token.family;
+                self.change(|known| known.family == family, State::Stolen);
+                Err(Refusal::expired_grant())
+            }
+            State::Used | State::Good => Ok(token),
+        }
+    }
+
+    /// The next refresh token, after this one was used.
+    pub(super) fn rotate(&mut self, secret: &str, token: RefreshToken) -> String {
+        if let Some(used) = self.refresh_tokens.get_mut(secret) {
+            used.state = State::Used;
+        }
+        self.keep(RefreshToken {
+            state: State::Good,
+            ..token
+        })
+    }
+
+    /// Ends the sessions of a user.
+    pub(super) fn end(&mut self, tenant: Uuid, user: Uuid) {
+        self.change(
+            |known| known.tenant == tenant && known.user == user,
+            State::Ended,
+        );
+    }
+
+    fn change(&mut self, is_meant: impl Fn(&RefreshToken) -> bool, state: State) {
+        let tokens = self.refresh_tokens.values_mut();
+        tokens
+            .filter(|token| is_meant(token))
+            .for_each(|token| token.state = state);
+    }
+}
+
+/// 244 random bits, as a word of a URL.
+pub(super) fn random() -> String {
+    let (one, other) = (Uuid::new_v4().simple(), Uuid::new_v4().simple());
+    format!("1.{one}{other}")
+}
