@@ -22,6 +22,7 @@ pub(super) struct Access<'a> {
     asked: Asked,
     granted: Vec<String>,
     capabilities: Vec<String>,
+    nonce: Option<String>,
 }
 
 impl<'a> Access<'a> {
@@ -53,9 +54,16 @@ impl<'a> Access<'a> {
                 asked,
                 granted,
                 capabilities,
+                nonce: None,
             }),
             Err(_) => Err(Refusal::consent_required(client.client_id())),
         }
+    }
+
+    /// Repeats this in the ID token.
+    pub(super) fn nonce(mut self, nonce: Option<String>) -> Self {
+        self.nonce = nonce;
+        self
     }
 
     /// The answer to the token request, but for a refresh token.
@@ -139,7 +147,12 @@ impl<'a> Access<'a> {
         ];
         let profile = profile.into_iter().filter(|_| self.scopes.profile);
         if let Some(members) = claims.as_object_mut() {
-            members.extend(profile.map(|(name, value)| (name.to_owned(), value.into())));
+            let nonce = self.nonce.clone().map(|nonce| ("nonce", nonce));
+            members.extend(
+                profile
+                    .chain(nonce)
+                    .map(|(name, value)| (name.to_owned(), value.into())),
+            );
         }
         issuer.sign(&claims)
     }

@@ -20,12 +20,7 @@ pub(super) fn refusal(refusal: Refusal, correlation_id: &str, lines: bool) -> Re
     let trace_id = Uuid::new_v4().to_string();
     let timestamp = timestamp(SystemTime::now());
     let code = refusal.code;
-    let tail = [
-        format!("AADSTS{code}: {}", refusal.text),
-        format!("Trace ID: {trace_id}"),
-        format!("Correlation ID: {correlation_id}"),
-        format!("Timestamp: {timestamp}"),
-    ];
+    let tail = tail(&refusal, &trace_id, correlation_id, &timestamp);
     let mut body = json!({
         "error": refusal.error,
         "error_description": tail.join(if lines { "\r\n" } else { " " }),
@@ -33,7 +28,7 @@ pub(super) fn refusal(refusal: Refusal, correlation_id: &str, lines: bool) -> Re
         "timestamp": timestamp,
         "trace_id": trace_id,
         "correlation_id": correlation_id,
-        "error_uri": format!("https://login.microsoftonline.com/error?code={code}"),
+        "error_uri": error_uri(code),
     });
     if let Some(members) = body.as_object_mut() {
         for (name, value) in [("suberror", refusal.suberror), ("claims", refusal.claims)] {
@@ -41,6 +36,26 @@ pub(super) fn refusal(refusal: Refusal, correlation_id: &str, lines: bool) -> Re
         }
     }
     response(refusal.status, &body, &trace_id)
+}
+
+/// The description of a refusal that goes another way than as an answer.
+pub(super) fn description(refusal: &Refusal, correlation_id: &str) -> String {
+    let trace_id = Uuid::new_v4().to_string();
+    let timestamp = timestamp(SystemTime::now());
+    tail(refusal, &trace_id, correlation_id, &timestamp).join(" ")
+}
+
+pub(super) fn error_uri(code: u64) -> String {
+    format!("https://login.microsoftonline.com/error?code={code}")
+}
+
+fn tail(refusal: &Refusal, trace_id: &str, correlation_id: &str, timestamp: &str) -> [String; 4] {
+    [
+        format!("AADSTS{}: {}", refusal.code, refusal.text),
+        format!("Trace ID: {trace_id}"),
+        format!("Correlation ID: {correlation_id}"),
+        format!("Timestamp: {timestamp}"),
+    ]
 }
 
 fn response(status: StatusCode, body: &Value, request_id: &str) -> Response<Bytes> {

@@ -65,6 +65,12 @@ impl<'a> Caller<'a> {
         required(self.request, name)
     }
 
+    /// An empty one is none.
+    pub(super) fn scope(&self) -> Option<&'a str> {
+        let scope = self.request.field("scope");
+        scope.filter(|scope| !scope.is_empty())
+    }
+
     /// Whether it asks who the user is, as MSAL does.
     pub(super) fn wants_client_info(&self) -> bool {
         self.request.field("client_info") == Some("1")
@@ -84,11 +90,7 @@ impl<'a> Caller<'a> {
 pub(super) fn required<'a>(request: &'a RecordedRequest, name: &str) -> Result<&'a str, Refusal> {
     match request.field(name) {
         Some(value) if !value.is_empty() => Ok(value),
-        _ => Err(Refusal::bad_request(
-            "invalid_request",
-            900144,
-            format!("The request body must contain the following parameter: '{name}'."),
-        )),
+        _ => Err(Refusal::missing(name)),
     }
 }
 

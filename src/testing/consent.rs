@@ -30,6 +30,16 @@ impl Consent {
         consents
     }
 
+    /// The user knows the client: its sign-in needs no page of its own again.
+    pub(super) fn to_sign_in(client_id: &str, user: &str) -> Self {
+        Self {
+            client_id: client_id.to_owned(),
+            user: Some(user.to_owned()),
+            resource: client_id.to_owned(),
+            scope: "openid".to_owned(),
+        }
+    }
+
     fn is_of(&self, client: &Application, user: &User) -> bool {
         let is_users = self.user.as_deref().is_none_or(|name| user.is(name));
         is_users && client.client_id().eq_ignore_ascii_case(&self.client_id)
@@ -76,6 +86,25 @@ pub(super) fn granted(
         true => Ok(sorted(granted)),
         false => Err(sorted(missing)),
     }
+}
+
+/// All that is asked for at a resource, granted or not.
+pub(super) fn needed(directory: &Directory, client: &Application, asked: &Asked) -> Vec<String> {
+    let mut needed = Vec::new();
+    for name in &asked.names {
+        match client.is_resource(&asked.resource) {
+            true => {}
+            false if name == DEFAULT => needed.extend(declared(directory, client, &asked.resource)),
+            false => needed.push(name.clone()),
+        }
+    }
+    sorted(needed)
+}
+
+/// Whether a user has consented to anything of the client's.
+pub(super) fn is_known(directory: &Directory, client: &Application, user: &User) -> bool {
+    let mut consents = directory.consents.iter();
+    consents.any(|consent| consent.is_of(client, user))
 }
 
 /// What the client's registration declares for a resource.

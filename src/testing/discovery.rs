@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 use url::Url;
 
+use super::authorize::is_any_tenant;
 use super::directory::Directory;
 use super::refusal::Refusal;
 
@@ -13,23 +14,30 @@ pub(super) fn openid_configuration(
     base: &str,
 ) -> Result<Value, Refusal> {
     let mut directories = directories.iter();
-    let Some(directory) = directories.find(|directory| directory.is(tenant)) else {
+    let issuer = match directories.find(|directory| directory.is(tenant)) {
+        Some(directory) => directory.issuer(base),
+        // A client puts its user's tenant there.
+        None if is_any_tenant(tenant) => format!("{base}/{{tenantid}}/v2.0"),
         // The token endpoint says `invalid_request` for the same.
-        return Err(Refusal::tenant_not_found("invalid_tenant", tenant));
+        None => return Err(Refusal::tenant_not_found("invalid_tenant", tenant)),
     };
     Ok(json!({
-        "issuer": directory.issuer(base),
+        "issuer": issuer,
         "token_endpoint": format!("{base}/{tenant}/oauth2/v2.0/token"),
         "token_endpoint_auth_methods_supported": [
             "client_secret_post", "private_key_jwt", "client_secret_basic"
         ],
         "jwks_uri": format!("{base}/{tenant}/discovery/v2.0/keys"),
         "authorization_endpoint": format!("{base}/{tenant}/oauth2/v2.0/authorize"),
-        "response_types_supported": ["code", "id_token", "code id_token", "id_token token"],
-        "response_modes_supported": ["query", "fragment", "form_post"],
+        "response_types_supported": ["code"],
+        "response_modes_supported": ["query", "form_post"],
         "subject_types_supported": ["pairwise"],
         "id_token_signing_alg_values_supported": ["RS256"],
         "scopes_supported": ["openid", "profile", "email", "offline_access"],
+        "claims_supported": [
+            "aud", "iss", "iat", "nbf", "exp", "sub", "tid", "oid", "name", "nonce",
+            "preferred_username", "ver"
+        ],
         "tenant_region_scope": "EU",
     }))
 }

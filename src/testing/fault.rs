@@ -64,8 +64,8 @@ impl Fault {
     /// 700213, 70011, 1002012, 500011, 50049, 53003 (with `claims`), 90033 and 90055; of what is
     /// asked for in a user's name, 65001 (`consent_required`), 50076 (`invalid_grant`,
     /// `basic_action`, with `claims`), 50079 (`interaction_required`, with `claims`), 50013, 500131,
-    /// 500133, 50173, 70008, 70000, 50034, 240002, 7000114, 28000 and 9002313. Other codes come as
-    /// 400 `invalid_request`.
+    /// 500133, 50173, 70008, 70000, 54005, 501481, 50034, 240002, 7000114, 28000 and 9002313. Other
+    /// codes come as 400 `invalid_request`.
     pub fn aadsts(code: u64) -> Self {
         Self::new(Kind::Refusal(code))
     }

@@ -18,6 +18,7 @@ use super::signing_key::SigningKey;
 use crate::authority::{Authority, Cloud};
 use crate::error::{Error, Failure};
 
+mod sign_in;
 mod users;
 
 /// An identity provider on loopback that answers as Microsoft Entra ID does, for tests.
@@ -29,7 +30,8 @@ mod users;
 ///
 /// | endpoint | answers |
 /// |---|---|
-/// | `/{tenant}/oauth2/v2.0/token` | tokens by client credentials, on behalf of a user, and by refresh token |
+/// | `/{tenant}/oauth2/v2.0/token` | tokens by client credentials, authorization code, refresh token, and on behalf of a user |
+/// | `/{tenant}/oauth2/v2.0/authorize` | the pages on which users sign in and consent |
 /// | `/{tenant}/discovery/v2.0/keys` | the keys that verify them |
 /// | `/{tenant}/v2.0/.well-known/openid-configuration` | the metadata of a tenant |
 /// | `/common/discovery/instance` | which hosts are one cloud |
@@ -42,10 +44,11 @@ mod users;
 /// (no credential), 700027, 700021, 700024 and 50027 (assertion), 700211, 700212, 700213 and
 /// 7000274 (federated credential), 1002012 and 70011 (scope), 500011 (resource), 900144 and 70003
 /// (form), 50049 (instance). In a user's name: 65001 (consent), 28000 (scopes of two resources),
-/// 50034 (user), 7000218 (no credential), 9002313, 70000, 70008 and 50173 (refresh token), 50027,
-/// 50013, 500133, 500131, 240002 and 7000114 (the token that a web API was called with). Others, and
-/// whatever else can happen on a network, by [`script`](Self::script). The text of one refusal is a single line, as
-/// Entra writes it today, that of the next is broken into lines, as it was until 2023: nobody
+/// 50034 (user), 7000218 (no credential), 9002313, 70000, 70008 and 50173 (refresh token), 54005,
+/// 500112 and 501481 (authorization code, beside 9002313, 70000 and 70008), 50027, 50013, 500133,
+/// 500131, 240002 and 7000114 (the token that a web API was called with). Others, and whatever else
+/// can happen on a network, by [`script`](Self::script). The text of one refusal is a single line,
+/// as Entra writes it today, that of the next is broken into lines, as it was until 2023: nobody
 /// should depend on either.
 pub struct LocalAuthority {
     server: Arc<Server>,

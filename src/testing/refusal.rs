@@ -1,5 +1,6 @@
 use http::StatusCode;
 
+mod authorization;
 mod user;
 
 /// A refusal in Entra's words.

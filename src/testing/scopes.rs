@@ -66,6 +66,13 @@ impl Scopes {
         Ok(())
     }
 
+    /// The same of one resource alone: the one named first, as Entra takes it where a token request
+    /// names none.
+    pub(super) fn first_resource(mut self) -> Self {
+        self.resources.truncate(1);
+        self
+    }
+
     /// The one resource that an access token is for: Graph, where none is named.
     pub(super) fn one_resource(&self) -> Result<Asked, Refusal> {
         match self.resources.as_slice() {

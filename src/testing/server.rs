@@ -16,6 +16,7 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::answer;
+use super::authorize;
 use super::connection::Cut;
 use super::directory::Directory;
 use super::discovery;
@@ -78,6 +79,9 @@ impl Server {
     pub(super) fn router(self: Arc<Self>) -> Router {
         Router::new()
             .route("/{tenant}/oauth2/v2.0/token", post(token))
+            .route("/{tenant}/oauth2/v2.0/authorize", get(authorize::authorize))
+            .route("/sign-in/user", post(authorize::choose))
+            .route("/sign-in/consent", post(authorize::consent))
             .route("/{tenant}/discovery/v2.0/keys", get(keys))
             .route(
                 "/{tenant}/v2.0/.well-known/openid-configuration",

@@ -1,14 +1,20 @@
 use std::collections::HashMap;
+use std::time::SystemTime;
 
 use uuid::Uuid;
 
+use super::authorize::Pending;
+use super::codes::{Code, Codes, Redemption};
 use super::refusal::Refusal;
 
-/// What users' sign-ins have left behind: their refresh tokens.
+/// What users' sign-ins wait for, and what they have left behind.
 pub(super) struct Sessions {
     /// Whether a refresh token may be used once only.
     strict_rotation: bool,
     refresh_tokens: HashMap<String, RefreshToken>,
+    pub(super) codes: Codes,
+    /// By what their forms name them.
+    pending: HashMap<String, Pending>,
 }
 
 /// What a refresh token stands for.
@@ -53,7 +59,41 @@ impl Sessions {
         Self {
             strict_rotation,
             refresh_tokens: HashMap::new(),
+            codes: Codes::default(),
+            pending: HashMap::new(),
         }
+    }
+
+    /// Keeps an authorization request for its next form.
+    pub(super) fn wait(&mut self, pending: Pending) -> String {
+        let id = random();
+        self.pending.insert(id.clone(), pending);
+        id
+    }
+
+    /// Takes it out again: each form is good once.
+    pub(super) fn resume(&mut self, id: &str) -> Option<Pending> {
+        self.pending.remove(id)
+    }
+
+    /// What a code stands for. It is good until it is redeemed; where refresh tokens are good once,
+    /// those that it brought end when it comes again ([RFC 6749 section 4.1.2]).
+    ///
+    /// [RFC 6749 section 4.1.2]: https://www.rfc-editor.org/rfc/rfc6749#section-4.1.2
+    pub(super) fn check_code(
+        &mut self,
+        secret: &str,
+        redemption: &Redemption<'_>,
+        now: SystemTime,
+    ) -> Result<Code, Refusal> {
+        let checked = self.codes.check(secret, redemption, now);
+        if let (true, Some(code)) = (self.strict_rotation, self.codes.find(secret))
+            && code.is_redeemed
+        {
+            let family = code.family;
+            self.change(|known| known.family == family, State::Stolen);
+        }
+        checked
     }
 
     /// Makes a refresh token that stands for this.
@@ -61,6 +101,10 @@ impl Sessions {
         let secret = random();
         self.refresh_tokens.insert(secret.clone(), token);
         secret
+    }
+
+    pub(super) fn tenant_of(&self, secret: &str) -> Option<Uuid> {
+        self.refresh_tokens.get(secret).map(|token| token.tenant)
     }
 
     /// What the refresh token of this client stands for. It is good until

@@ -1,8 +1,9 @@
 use serde_json::Value;
 
+use super::authorize::is_any_tenant;
 use super::caller::{Caller, required};
 use super::directory::Directory;
-use super::grants::{client_credentials, on_behalf_of, refresh_token};
+use super::grants::{authorization_code, client_credentials, on_behalf_of, refresh_token};
 use super::issuer::Issuer;
 use super::recorded::RecordedRequest;
 use super::refusal::Refusal;
@@ -17,20 +18,45 @@ pub(super) fn answer(
     issuer: &Issuer<'_>,
     sessions: &mut Sessions,
 ) -> Result<Value, Refusal> {
-    let mut known = directories.iter();
-    let Some(directory) = known.find(|directory| directory.is(tenant)) else {
-        return Err(Refusal::tenant_not_found("invalid_request", tenant));
+    let directory = match directory(request, tenant, directories, sessions) {
+        Some(directory) => directory?,
+        None => return Err(Refusal::tenant_not_found("invalid_request", tenant)),
     };
     let grant = Grant::of(required(request, "grant_type")?)?;
     let caller = Caller::authenticate(request, tenant, directory, issuer)?;
     match grant {
+        Grant::AuthorizationCode => authorization_code::answer(&caller, issuer, sessions),
         Grant::ClientCredentials => client_credentials::answer(&caller, issuer),
         Grant::OnBehalfOf => on_behalf_of::answer(&caller, issuer, sessions),
         Grant::RefreshToken => refresh_token::answer(&caller, issuer, sessions),
     }
 }
 
+/// The tenant that is named; of `organizations`, the one in which the user signed in.
+fn directory<'a>(
+    request: &RecordedRequest,
+    tenant: &str,
+    directories: &'a [Directory],
+    sessions: &Sessions,
+) -> Option<Result<&'a Directory, Refusal>> {
+    let mut known = directories.iter();
+    if !is_any_tenant(tenant) {
+        return known.find(|known| known.is(tenant)).map(Ok);
+    }
+    let field = |name: &str| request.field(name).unwrap_or_default();
+    let id = match field("grant_type") {
+        "authorization_code" => sessions.codes.find(field("code")).map(|code| code.tenant),
+        "refresh_token" => sessions.tenant_of(field("refresh_token")),
+        _ => return None,
+    };
+    match id {
+        None => Some(Err(Refusal::malformed_grant())),
+        Some(id) => known.find(|known| known.id == id).map(Ok),
+    }
+}
+
 enum Grant {
+    AuthorizationCode,
     ClientCredentials,
     OnBehalfOf,
     RefreshToken,
@@ -39,6 +65,7 @@ enum Grant {
 impl Grant {
     fn of(grant_type: &str) -> Result<Self, Refusal> {
         Ok(match grant_type {
+            "authorization_code" => Self::AuthorizationCode,
             "client_credentials" => Self::ClientCredentials,
             "urn:ietf:params:oauth:grant-type:jwt-bearer" => Self::OnBehalfOf,
             "refresh_token" => Self::RefreshToken,

@@ -27,6 +27,7 @@ mod faults;
 mod independent;
 mod limits;
 mod local_authority;
+mod local_authority_sign_in;
 mod local_authority_users;
 mod log;
 mod logs;

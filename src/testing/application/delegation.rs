@@ -51,6 +51,10 @@ impl Application {
         self
     }
 
+    pub(in crate::testing) fn redirects_to(&self, uri: &str) -> bool {
+        self.redirect_uris.iter().any(|known| known == uri)
+    }
+
     pub(in crate::testing) fn token_version(&self) -> Option<u8> {
         self.access_token_version
     }

@@ -28,12 +28,10 @@ pub(in crate::testing) fn answer(
     let Some(user) = caller.directory.user(&id) else {
         return Err(Refusal::user_not_found(&id, &caller.directory.name));
     };
-    let asked = caller.request.field("scope");
-    let scopes = Scopes::parse(
-        asked
-            .filter(|scope| !scope.is_empty())
-            .unwrap_or(&token.scope),
-    )?;
+    let scopes = match caller.scope() {
+        None => Scopes::parse(&token.scope)?.first_resource(),
+        Some(scope) => Scopes::parse(scope)?,
+    };
     let access = Access::decide(
         caller.directory,
         (caller.application, caller.method),

@@ -127,6 +127,8 @@ impl Refusal {
             9002313 => Self::malformed_grant(),
             70000 => Self::not_this_clients("refresh_token"),
             70008 => Self::expired_grant(),
+            54005 => Self::code_redeemed(),
+            501481 => Self::wrong_verifier(),
             50173 => Self::sessions_ended(),
             50013 => Self::unsigned_user_assertion("The key was not found."),
             500131 => Self::user_assertion_of_another("another", client_id),

@@ -1,0 +1,136 @@
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use sha2::{Digest, Sha256};
+use url::{Origin, Url};
+use uuid::Uuid;
+
+use super::reply::Reply;
+use crate::testing::refusal::Refusal;
+
+/// A page: its HTML, and where its form may end.
+pub(super) struct Page {
+    pub(super) html: String,
+    form_action: String,
+}
+
+impl Page {
+    /// Who can sign in: a button for each.
+    pub(super) fn users(pending: &str, back_to: &str, users: &[(Uuid, String, String)]) -> Self {
+        let mut form = form("/sign-in/user", pending);
+        for (id, name, principal_name) in users {
+            let (name, principal_name) = (escaped(name), escaped(principal_name));
+            form.push_str(&format!(
+                "<button name=\"user\" value=\"{id}\">{name}<br><small>{principal_name}</small></button>\n"
+            ));
+        }
+        if users.is_empty() {
+            form.push_str("<p>No user is registered.</p>\n");
+        }
+        form.push_str("</form>\n");
+        Self::new("Sign in", &form, back_to)
+    }
+
+    /// What a client asks for, one line each.
+    pub(super) fn consent(
+        pending: &str,
+        back_to: &str,
+        client_id: &str,
+        user: &str,
+        scopes: &[String],
+    ) -> Self {
+        let (client_id, user) = (escaped(client_id), escaped(user));
+        let mut body =
+            format!("<p>{user}</p>\n<p>The application <b>{client_id}</b> wants to:</p>\n<ul>\n");
+        for scope in scopes {
+            let line = match scope.as_str() {
+                "openid" => "Sign you in (openid)".to_owned(),
+                "profile" => "View your basic profile (profile)".to_owned(),
+                "email" => "View your email address (email)".to_owned(),
+                "offline_access" => {
+                    "Maintain access to data you have given it access to (offline_access)"
+                        .to_owned()
+                }
+                scope => format!("Use <code>{}</code> in your name", escaped(scope)),
+            };
+            body.push_str(&format!("<li>{line}</li>\n"));
+        }
+        body.push_str("</ul>\n");
+        body.push_str(&form("/sign-in/consent", pending));
+        body.push_str("<button name=\"answer\" value=\"accept\">Accept</button>\n");
+        body.push_str("<button name=\"answer\" value=\"cancel\">Cancel</button>\n</form>\n");
+        Self::new("Permissions requested", &body, back_to)
+    }
+
+    /// `response_mode=form_post`: without a script, the user sends it on.
+    pub(super) fn form_post(reply: &Reply) -> Self {
+        let action = escaped(&reply.redirect_uri);
+        let mut form = format!("<form method=\"post\" action=\"{action}\">\n");
+        for (name, value) in &reply.fields {
+            form.push_str(&hidden(name, value));
+        }
+        form.push_str("<button>Continue</button>\n</form>\n");
+        Self::new("Signed in", &form, &reply.redirect_uri)
+    }
+
+    pub(super) fn refusal(refusal: &Refusal) -> Self {
+        let text = escaped(&refusal.text);
+        let body = format!("<p>AADSTS{}: {text}</p>\n", refusal.code);
+        Self::new("Sorry, there is trouble signing you in", &body, "")
+    }
+
+    fn new(title: &str, body: &str, back_to: &str) -> Self {
+        Self {
+            html: format!(
+                "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width\">\n<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n{body}<p><small>This is a LocalAuthority, an identity provider for tests. It has no passwords.</small></p>\n</body>\n</html>\n"
+            ),
+            form_action: form_action(back_to),
+        }
+    }
+
+    /// The `Content-Security-Policy`: nothing but this text, its style and its form.
+    pub(super) fn policy(&self) -> String {
+        let style = BASE64_STANDARD.encode(Sha256::digest(STYLE));
+        format!(
+            "default-src 'none'; style-src 'sha256-{style}'; form-action {}; base-uri 'none'; frame-ancestors 'none'",
+            self.form_action
+        )
+    }
+}
+
+/// Browsers apply it to where a form is redirected, too: the client's own page has to be in it.
+fn form_action(back_to: &str) -> String {
+    match Url::parse(back_to).map(|url| (url.origin(), url)) {
+        Ok((Origin::Tuple(..), url)) => format!("'self' {}", url.origin().ascii_serialization()),
+        // As of an application on a telephone.
+        Ok((Origin::Opaque(_), url)) => format!("'self' {}:", url.scheme()),
+        Err(_) => "'self'".to_owned(),
+    }
+}
+
+fn form(action: &str, pending: &str) -> String {
+    let hidden = hidden("request", pending);
+    format!("<form method=\"post\" action=\"{action}\">\n{hidden}")
+}
+
+fn hidden(name: &str, value: &str) -> String {
+    let value = escaped(value);
+    format!("<input type=\"hidden\" name=\"{name}\" value=\"{value}\">\n")
+}
+
+/// Text that is text in an element and in a quoted attribute.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}
+
+const STYLE: &str = "body{font-family:sans-serif;max-width:30rem;margin:3rem auto;padding:0 1rem}button{display:block;width:100%;margin:.5rem 0;padding:.6rem;text-align:left;font:inherit}";
