@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 use crate::error::{Error, Failure};
 use crate::secret::Secret;
 use crate::time::TimeSource;
-use crate::token::{Issued, Key, Kind, TokenSource, User};
+use crate::token::{Issued, Key, TokenSource, User};
 
 mod cool_down;
 mod demands;
@@ -134,6 +134,10 @@ impl Cache {
         // A request that still goes on with the session before has no part in this one.
         sessions.insert(Arc::clone(user), session, 0, &now);
         drop(sessions);
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        let theirs = slots.values().filter(|slot| slot.key().kind.is_user(user));
+        theirs.for_each(|slot| slot.forgive());
+        drop(slots);
         let slot = self.slot(issued.key());
         slot.store(issued);
         slot
@@ -141,7 +145,6 @@ impl Cache {
 
     /// Forgets a user.
     pub(crate) fn sign_out(&self, user: &User) {
-        let is_theirs = |kind: &Kind| matches!(kind, Kind::User(known) if **known == *user);
         let mut sessions = self
             .sessions
             .write()
@@ -150,7 +153,7 @@ impl Cache {
         drop(sessions);
         let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
         slots.retain(|key, slot| {
-            if !is_theirs(&key.kind) {
+            if !key.kind.is_user(user) {
                 return true;
             }
             // What it brings would be there for them again.

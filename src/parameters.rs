@@ -68,7 +68,7 @@ impl fmt::Debug for Parameters {
 }
 
 /// What the library sends itself, in one grant or another.
-const OURS: [&str; 16] = [
+const OURS: [&str; 22] = [
     "assertion",
     "claims",
     "client_assertion",
@@ -77,13 +77,19 @@ const OURS: [&str; 16] = [
     "client_info",
     "client_secret",
     "code",
+    "code_challenge",
+    "code_challenge_method",
     "code_verifier",
     "grant_type",
+    "nonce",
     "password",
     "redirect_uri",
     "refresh_token",
     "requested_token_use",
+    "response_mode",
+    "response_type",
     "scope",
+    "state",
     "username",
 ];
 

@@ -175,6 +175,12 @@ pub(crate) enum Kind {
     User(Arc<User>),
 }
 
+impl Kind {
+    pub(crate) fn is_user(&self, user: &User) -> bool {
+        matches!(self, Self::User(own) if **own == *user)
+    }
+}
+
 /// A user, as the cache tells them from each other.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) enum User {

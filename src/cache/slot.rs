@@ -21,6 +21,7 @@ use crate::token::{Issued, Key, Stage};
 /// | [`renew`](Self::renew) | a token is due: starts a flight, if there is none |
 /// | [`land`](Self::land) | a flight brought a token or an error |
 /// | [`store`](Self::store) | a token came without a flight |
+/// | [`forgive`](Self::forgive) | what failed was mended |
 /// | [`abandon`](Self::abandon) | a flight brought nothing and never will |
 /// | [`invalidate`](Self::invalidate) | an API did not take the token |
 /// | [`clear`](Self::clear) | everything is forgotten but a flight |
@@ -208,6 +209,11 @@ impl<F: Clone> Slot<F> {
         let mut state = self.lock();
         state.cool_down = CoolDown::default();
         self.current.store(Some(issued));
+    }
+
+    /// Forgets the last failure alone: what it was about has been mended.
+    pub(crate) fn forgive(&self) {
+        self.lock().cool_down = CoolDown::default();
     }
 
     /// Forgets a flight that will not land: it went down with its runtime.

@@ -397,8 +397,7 @@ mod tests {
             (keys.unwrap().has(name), asked.load(Ordering::SeqCst))
         };
         assert_eq!(has("0").await, (true, 2));
-        assert_eq!(has("1").await, (false, 2));
-        clock.advance(BETWEEN_TWO);
+        // The first new name is looked up at once, as the keys may be a day old.
         assert_eq!(has("0").await, (true, 2));
         assert_eq!(has("1").await, (true, 4));
         for _ in 0..100 {

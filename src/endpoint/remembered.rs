@@ -26,6 +26,8 @@ struct State<T> {
     pause: Duration,
     /// How many look-ups have ended.
     ended: u64,
+    /// When another than what is known was last looked for.
+    sought: Option<Deadline>,
 }
 
 struct Known<T> {
@@ -58,6 +60,7 @@ impl<T> Remembered<T> {
                 failure: None,
                 pause,
                 ended: 0,
+                sought: None,
             }),
             ended: watch::Sender::new(()),
         }
@@ -90,7 +93,7 @@ impl<T> Remembered<T> {
     }
 
     /// What is found by a look-up that began after that of `old`, which did not do: by one that is
-    /// under way, or by `look_up`, unless the last one is less than `interval` ago.
+    /// under way, or by `look_up`, unless another was sought less than `interval` ago.
     pub(super) async fn other_than<'a, F>(
         &self,
         old: &Arc<T>,
@@ -201,11 +204,17 @@ impl<T> State<T> {
                 Next::Use(Ok(Arc::clone(&known.value)))
             }
             (_, Some((_, until))) if Instant::now() < until => Next::Wait(until),
-            (Some(known), _) if !known.asked.later(interval).reached(&lookup.clock.now()) => {
-                Next::Use(Ok(Arc::clone(old)))
+            _ if self.was_sought_within(interval, lookup) => Next::Use(Ok(Arc::clone(old))),
+            _ => {
+                self.sought = Some(lookup.clock.now().plus(Duration::ZERO));
+                self.begin(lookup)
             }
-            _ => self.begin(lookup),
         }
+    }
+
+    fn was_sought_within(&self, interval: Duration, lookup: &Lookup<'_>) -> bool {
+        let sought = self.sought.as_ref();
+        sought.is_some_and(|sought| !sought.later(interval).reached(&lookup.clock.now()))
     }
 
     fn begin(&mut self, lookup: &Lookup<'_>) -> Next<T> {

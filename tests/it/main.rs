@@ -45,6 +45,7 @@ mod retries;
 mod rotation;
 mod runtimes;
 mod secrecy;
+mod signing_in;
 mod support;
 mod warm_up;
 mod week;
