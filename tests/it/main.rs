@@ -47,6 +47,7 @@ mod runtimes;
 mod secrecy;
 mod signing_in;
 mod support;
+mod users_apart;
 mod warm_up;
 mod week;
 mod wire;
