@@ -11,7 +11,7 @@
 use std::alloc::System;
 use std::hint::black_box;
 
-use confidential_client::{CacheOptions, TokenRequest};
+use confidential_client::{CacheOptions, TokenRequest, UserAssertion};
 use http::HeaderMap;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use tokio::runtime::Runtime;
@@ -48,6 +48,8 @@ fn hits(calls: usize, runtime: &Runtime) -> Result<()> {
     let request = TokenRequest::new(SCOPE);
     let of_tenant = setup::request(0);
     let provider = client.token_provider(&request)?;
+    let called_with = setup::user_token();
+    let assertion = UserAssertion::new(&called_with);
     let mut headers = HeaderMap::with_capacity(8);
     let mut table = Table::new(["hit", "allocations", "bytes", "goal", "verdict"]);
     let mut row = |name: &str, goal: Option<f64>, region: &Region<'_, System>| {
@@ -65,6 +67,9 @@ fn hits(calls: usize, runtime: &Runtime) -> Result<()> {
         provider.token().await?;
         client.acquire_token_for_client(&of_tenant).await?;
         provider.authorize(&mut headers).await?;
+        client
+            .acquire_token_on_behalf_of(&assertion, &request)
+            .await?;
 
         let region = Region::new(ALLOCATOR);
         for _ in 0..calls {
@@ -100,6 +105,29 @@ fn hits(calls: usize, runtime: &Runtime) -> Result<()> {
             black_box(client.acquire_token_for_client(SCOPE).await?);
         }
         row("by `&str`", None, &region);
+        let region = Region::new(ALLOCATOR);
+        for _ in 0..calls {
+            black_box(
+                client
+                    .acquire_token_on_behalf_of(&assertion, &request)
+                    .await?,
+            );
+        }
+        row(
+            "on behalf of, by `&assertion` and `&request`",
+            Some(0.0),
+            &region,
+        );
+        let region = Region::new(ALLOCATOR);
+        for _ in 0..calls {
+            let assertion = UserAssertion::new(&called_with);
+            black_box(
+                client
+                    .acquire_token_on_behalf_of(&assertion, &request)
+                    .await?,
+            );
+        }
+        row("the same with `UserAssertion::new(..)`", None, &region);
         Result::Ok(())
     })?;
     table.print();

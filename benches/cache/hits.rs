@@ -4,8 +4,9 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use bytes::Bytes;
-use confidential_client::{ConfidentialClient, TokenProvider, TokenRequest};
+use confidential_client::{ConfidentialClient, TokenProvider, TokenRequest, UserAssertion};
 use http::{HeaderMap, Request, Response};
+use sha2::{Digest, Sha256};
 use tokio::runtime::Runtime;
 
 use crate::rounds::Rounds;
@@ -17,6 +18,9 @@ pub(crate) struct Hits<'a> {
     client: ConfidentialClient,
     provider: TokenProvider,
     request: TokenRequest,
+    /// The token that a user called with.
+    called_with: String,
+    assertion: UserAssertion,
 }
 
 impl<'a> Hits<'a> {
@@ -24,12 +28,21 @@ impl<'a> Hits<'a> {
         let client = setup::builder().build()?;
         let request = TokenRequest::new(SCOPE);
         let provider = client.token_provider(&request)?;
-        runtime.block_on(provider.token())?;
+        let called_with = setup::user_token();
+        let assertion = UserAssertion::new(&called_with);
+        runtime.block_on(async {
+            provider.token().await?;
+            client
+                .acquire_token_on_behalf_of(&assertion, &request)
+                .await
+        })?;
         Ok(Self {
             runtime,
             client,
             provider,
             request,
+            called_with,
+            assertion,
         })
     }
 
@@ -85,7 +98,52 @@ impl<'a> Hits<'a> {
                 Ok(started.elapsed())
             })
         })?;
+        self.on_behalf_of(rounds)?;
         self.beside_a_fetch_that_hangs(rounds)
+    }
+
+    fn on_behalf_of(&self, rounds: &mut Rounds) -> Result<()> {
+        let Self {
+            runtime,
+            client,
+            request,
+            ..
+        } = self;
+        rounds.add(HASH, |calls| {
+            let started = Instant::now();
+            for _ in 0..calls {
+                black_box(Sha256::digest(black_box(self.called_with.as_bytes())));
+            }
+            Ok(started.elapsed())
+        })?;
+        rounds.add(ON_BEHALF_OF, |calls| {
+            runtime.block_on(async {
+                let started = Instant::now();
+                for _ in 0..calls {
+                    let assertion = black_box(&self.assertion);
+                    black_box(
+                        client
+                            .acquire_token_on_behalf_of(assertion, request)
+                            .await?,
+                    );
+                }
+                Ok(started.elapsed())
+            })
+        })?;
+        rounds.add(NEW_ASSERTION, |calls| {
+            runtime.block_on(async {
+                let started = Instant::now();
+                for _ in 0..calls {
+                    let assertion = UserAssertion::new(black_box(&self.called_with));
+                    black_box(
+                        client
+                            .acquire_token_on_behalf_of(&assertion, request)
+                            .await?,
+                    );
+                }
+                Ok(started.elapsed())
+            })
+        })
     }
 
     fn beside_a_fetch_that_hangs(&self, rounds: &mut Rounds) -> Result<()> {
@@ -142,6 +200,13 @@ pub(crate) fn report(rounds: &Rounds) -> Result<()> {
         ),
         (REQUEST, "`provider.token()`", ns(TOKEN)?, Some(3.0)),
         (TEXT, "`provider.token()`", ns(TOKEN)?, None),
+        (ON_BEHALF_OF, "by `&request`", ns(REQUEST)?, Some(1.25)),
+        (
+            NEW_ASSERTION,
+            "the same + SHA-256 of the assertion",
+            ns(ON_BEHALF_OF)? + ns(HASH)?,
+            Some(1.25),
+        ),
         // As a hit alone, but for what two equal measurements differ by.
         (PROVIDER_BESIDE, "alone", ns(TOKEN)?, Some(1.05)),
         (REQUEST_BESIDE, "alone", ns(REQUEST)?, Some(1.05)),
@@ -168,5 +233,8 @@ const TOKEN: &str = "`provider.token().await`";
 const AUTHORIZE: &str = "`provider.authorize(&mut headers).await`";
 const REQUEST: &str = "`client.acquire_token_for_client(&request).await`";
 const TEXT: &str = "`client.acquire_token_for_client(\"https://..\").await`";
+const HASH: &str = "SHA-256 of the assertion";
+const ON_BEHALF_OF: &str = "`client.acquire_token_on_behalf_of(&assertion, &request).await`";
+const NEW_ASSERTION: &str = "the same with `UserAssertion::new(..)` at each call";
 const PROVIDER_BESIDE: &str = "`provider.token().await` while another key's fetch hangs";
 const REQUEST_BESIDE: &str = "by `&request` while another key's fetch hangs";

@@ -33,6 +33,11 @@ pub(crate) fn answer(number: u64) -> Bytes {
     Bytes::from(body)
 }
 
+/// A token that a user called with, as long as Entra's are.
+pub(crate) fn user_token() -> String {
+    format!("{:u>TOKEN_BYTES$}", "ser")
+}
+
 /// One customer's tenant of many.
 pub(crate) fn request(tenant: usize) -> TokenRequest {
     TokenRequest::new(SCOPE).tenant(format!("t{tenant}.example.org"))
