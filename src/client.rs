@@ -20,6 +20,7 @@ use crate::warm_up::WarmUp;
 mod delegated;
 mod errand;
 mod services;
+mod sign_in;
 mod subject;
 
 use errand::{Errand, Way};

@@ -42,6 +42,9 @@
 //! - [`Authority`]: which identity provider, where it is not the worldwide cloud's tenant:
 //!   [`Authority::parse`] reads what people paste.
 //! - [`RetryPolicy`]: how often a token request is repeated, and how long it may take.
+//! - [`UserAssertion`]: the token that a user called an API with, to call another on their behalf.
+//! - [`AuthorizationRequest`]: how a user signs in to a web app; [`AuthenticationResult`] and [`Account`] are what
+//!   comes of it, [`AuthorizationCodeFlow`] is what is kept meanwhile.
 //! - [`AdminConsent`]: what a customer's administrator brought back, for an ISV.
 //! - [`Challenge`]: what an API wants that did not take a token. The module `adapter` (features
 //!   `reqwest-middleware`, `tower` and `azure-core`) attaches tokens, and answers it once.
@@ -55,8 +58,9 @@
 //! wait, as a task of its own on the caller's tokio runtime; they share its token or its error.
 //! A token that is due is renewed by such a task too: in a synchronous program that enters a
 //! runtime for one call at a time, that task gets no time to run, and the token is renewed when it
-//! has ended, while the caller waits. The network is used by `acquire_token_for_client`, `token`,
-//! `authorize` and `WarmUp::next` alone.
+//! has ended, while the caller waits. The network is used by the `acquire_token_..` methods,
+//! `token`, `authorize` and `WarmUp::next`, and, for an OpenID provider's metadata, by
+//! `authorization_request_url`.
 //!
 //! A token is due when the provider says so (`refresh_in`), else at half its life if that is two
 //! hours or more, else five minutes before its end, and up to five minutes earlier by chance, so that
@@ -87,8 +91,8 @@
 //!
 //! # What it does not do
 //!
-//! It does not write tokens to disk or share them between processes, does not read what is in a
-//! token (that is the API's), and signs in no users.
+//! It does not write tokens to disk or share them between processes, does not read what is in an
+//! access token it got (that is the API's), and keeps no user signed in beyond the process.
 #![cfg_attr(not(feature = "testing"), doc = "")]
 #![cfg_attr(
     not(feature = "testing"),
@@ -155,7 +159,8 @@ pub use credential::{
     CredentialFuture, CredentialSource, FederatedTokenFile, SecretFile,
 };
 pub use delegated::{
-    Account, AuthorizationCodeFlow, AuthorizationRequest, Prompt, SignedIn, UserAssertion,
+    Account, AuthenticationResult, AuthorizationCodeFlow, AuthorizationRequest, Prompt,
+    UserAssertion,
 };
 pub use error::{Error, ErrorDetails, ServerError};
 pub use observer::{Acquisition, Outcome};

@@ -1,9 +1,16 @@
+#![warn(clippy::arithmetic_side_effects, reason = "it reads what others wrote")]
+
 use std::fmt;
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use crate::authority::Tenant;
+use crate::error::{Error, Failure};
 use crate::token::User;
 
 /// A user who signed in: what [`acquire_token_silent`] gets their tokens by.
@@ -26,15 +33,15 @@ struct Parts {
 
 /// What is known of a user.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(crate) struct Profile {
-    pub(crate) home_account_id: String,
-    pub(crate) local_account_id: String,
+struct Profile {
+    home_account_id: String,
+    local_account_id: String,
     #[serde(default)]
-    pub(crate) tenant_id: Option<String>,
+    tenant_id: Option<String>,
     #[serde(default)]
-    pub(crate) username: Option<String>,
+    username: Option<String>,
     #[serde(default)]
-    pub(crate) name: Option<String>,
+    name: Option<String>,
 }
 
 impl Account {
@@ -63,6 +70,45 @@ impl Account {
     /// The name to greet them by (`name`).
     pub fn name(&self) -> Option<&str> {
         self.0.profile.name.as_deref()
+    }
+
+    /// Who signed in, by the claims of an ID token that was validated, and by what Entra says beside it.
+    pub(crate) fn of(
+        claims: &Map<String, Value>,
+        client_info: Option<&str>,
+        nonce: &str,
+    ) -> Result<Self, Error> {
+        let text = |name: &str| {
+            let text = claims.get(name).and_then(Value::as_str);
+            text.filter(|text| !text.is_empty()).map(ToOwned::to_owned)
+        };
+        if text("nonce").as_deref() != Some(nonce) {
+            return Err(invalid_id_token(
+                "its nonce is not the one that was sent, so it is of another sign-in; begin again",
+            ));
+        }
+        let Some(subject) = text("sub") else {
+            return Err(invalid_id_token("it has no 'sub'"));
+        };
+        let local_account_id = text("oid").unwrap_or(subject);
+        let tenant_id = text("tid").filter(|tid| Uuid::try_parse(tid).is_ok());
+        let home_account_id = match (client_info.map(home), &tenant_id) {
+            (Some(Some(home)), _) => home,
+            (Some(None), _) => {
+                return Err(invalid_id_token(
+                    "the 'client_info' beside it cannot be read",
+                ));
+            }
+            (None, Some(tenant)) => format!("{local_account_id}.{tenant}"),
+            (None, None) => local_account_id.clone(),
+        };
+        Ok(Self::from(Profile {
+            home_account_id,
+            local_account_id,
+            tenant_id,
+            username: text("preferred_username").or_else(|| text("upn")),
+            name: text("name"),
+        }))
     }
 
     pub(crate) fn user(&self) -> &Arc<User> {
@@ -106,4 +152,21 @@ impl fmt::Debug for Account {
             .field("tenant_id", &self.tenant_id())
             .finish_non_exhaustive()
     }
+}
+
+/// `{uid}.{utid}`, as MSAL writes it.
+fn home(client_info: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct ClientInfo {
+        uid: String,
+        utid: String,
+    }
+    let json = BASE64_URL_SAFE_NO_PAD.decode(client_info.trim_end_matches('='));
+    let ClientInfo { uid, utid } = serde_json::from_slice(&json.ok()?).ok()?;
+    (!uid.is_empty() && !utid.is_empty()).then(|| format!("{uid}.{utid}"))
+}
+
+pub(crate) fn invalid_id_token(why: &str) -> Error {
+    let message = format!("the ID token cannot be used: {why}");
+    Error::InvalidResponse(Failure::new(message).into())
 }

@@ -8,8 +8,8 @@ use confidential_client::testing::{
     Application, Fault, LocalAuthority, LocalAuthorityBuilder, ManualClock, User,
 };
 use confidential_client::{
-    Account, AuthorizationCodeFlow, AuthorizationRequest, ConfidentialClient,
-    ConfidentialClientBuilder, Error, Prompt, SignedIn, TokenRequest, TokenSource,
+    Account, AuthenticationResult, AuthorizationCodeFlow, AuthorizationRequest, ConfidentialClient,
+    ConfidentialClientBuilder, Error, Prompt, TokenRequest, TokenSource,
 };
 use http::{Request, Response};
 use serde_json::{Value, json};
@@ -60,7 +60,11 @@ async fn come_back(
     (flow, back)
 }
 
-async fn sign_in(local: &LocalAuthority, client: &ConfidentialClient, user: &str) -> SignedIn {
+async fn sign_in(
+    local: &LocalAuthority,
+    client: &ConfidentialClient,
+    user: &str,
+) -> AuthenticationResult {
     let (flow, back) = come_back(local, client, user).await;
     let signed_in = client.acquire_token_by_authorization_code(flow, back);
     signed_in.await.unwrap()

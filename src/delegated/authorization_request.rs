@@ -1,17 +1,14 @@
-use std::fmt;
-
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use url::Url;
 use uuid::Uuid;
 
+use super::authorization_code_flow::AuthorizationCodeFlow;
 use crate::error::Error;
 use crate::parameters::Place;
 use crate::redirect::check_redirect_uri;
-use crate::request::{Grant, TokenRequest};
-use crate::secret::Secret;
+use crate::request::TokenRequest;
 
 /// How a user is asked to sign in: what [`authorization_request_url`] makes a URL of.
 ///
@@ -173,79 +170,6 @@ impl AuthorizationRequest {
         query.extend_pairs(self.request.extra_parameters()?.of(Place::Query));
         drop(query);
         Ok(page.into())
-    }
-}
-
-/// A sign-in that was begun: what to keep until the user comes back, to see that it is they who do.
-///
-/// It serialises, to be kept in the user's session. The code verifier in it is a secret: keep it on
-/// the server, or in a cookie that is encrypted. Each is good for one sign-in; forget it afterwards.
-#[derive(Clone, Serialize, Deserialize)]
-pub struct AuthorizationCodeFlow {
-    state: String,
-    nonce: String,
-    code_verifier: String,
-    redirect_uri: String,
-    scopes: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    tenant: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    claims: Option<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    form_parameters: Vec<(String, String)>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    query_parameters: Vec<(String, String)>,
-}
-
-impl AuthorizationCodeFlow {
-    /// What comes back as `state`: the name to keep the flow under where a user may sign in in two
-    /// windows at once.
-    pub fn state(&self) -> &str {
-        &self.state
-    }
-
-    pub(crate) fn nonce(&self) -> &str {
-        &self.nonce
-    }
-
-    /// The request that it was begun for.
-    pub(crate) fn request(&self) -> TokenRequest {
-        let mut request = TokenRequest::new(&self.scopes);
-        if let Some(tenant) = &self.tenant {
-            request = request.tenant(tenant);
-        }
-        if let Some(claims) = &self.claims {
-            request = request.claims(claims);
-        }
-        for (name, value) in &self.form_parameters {
-            request = request.form_parameter(name, value);
-        }
-        for (name, value) in &self.query_parameters {
-            request = request.query_parameter(name, value);
-        }
-        request
-    }
-
-    /// What the code is redeemed with.
-    pub(crate) fn verifier(&self) -> Secret {
-        Secret::from(&self.code_verifier)
-    }
-
-    pub(crate) fn grant<'a>(&'a self, code: &'a Secret, verifier: &'a Secret) -> Grant<'a> {
-        Grant::AuthorizationCode {
-            code,
-            redirect_uri: &self.redirect_uri,
-            verifier,
-        }
-    }
-}
-
-impl fmt::Debug for AuthorizationCodeFlow {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AuthorizationCodeFlow")
-            .field("redirect_uri", &self.redirect_uri)
-            .field("scopes", &self.scopes)
-            .finish_non_exhaustive()
     }
 }
 
