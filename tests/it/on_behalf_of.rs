@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use confidential_client::testing::ManualClock;
+use confidential_client::testing::{Application, LocalAuthority, ManualClock, User};
 use confidential_client::{
     AccessToken, CacheOptions, ConfidentialClient, Error, TokenRequest, TokenSource, UserAssertion,
 };
 
-use crate::support::{Provider, SCOPE, TENANT, in_memory, poll_once};
+use crate::support::{
+    CLIENT_ID, Provider, SCOPE, SECRET, TENANT, claims_of, client_of, in_memory, poll_once,
+};
 
 const FILES: &str = "api://drive/Files.Read";
 const INVALID_GRANT: &str = r#"{"error":"invalid_grant","error_description":"AADSTS700082: expired","error_codes":[700082]}"#;
@@ -387,4 +389,75 @@ async fn nothing_of_the_user_is_shown() {
     let shown = format!("{error:?} {error} {other:?} {other} {adele:?} {files:?}");
     assert!(!shown.contains("eyJvaWQi"), "{shown}");
     assert!(shown.contains("[redacted]"), "{shown}");
+}
+
+/// A middle tier, the drive behind it, and an app that a user calls from, over HTTP.
+async fn three_of_them() -> (LocalAuthority, ConfidentialClient) {
+    let local = LocalAuthority::start().await.unwrap();
+    let tier = Application::new(CLIENT_ID).secret(SECRET);
+    let tier = tier.publishes("api://tier", ["access_as_user"]);
+    local.register(TENANT, tier);
+    local.register(
+        TENANT,
+        Application::new("drive").publishes("api://drive", ["Files.Read", "Files.Write"]),
+    );
+    local.register(TENANT, Application::new("app"));
+    local.register_user(TENANT, User::new(ADELE));
+    local.consent(TENANT, "app", ADELE, "api://tier/access_as_user");
+    let client = client_of(&local).client_secret(SECRET).build().unwrap();
+    (local, client)
+}
+
+const ADELE: &str = "adele@contoso.onmicrosoft.com";
+
+fn called_with(local: &LocalAuthority) -> UserAssertion {
+    let token = local.user_token(TENANT, "app", ADELE, "api://tier/access_as_user");
+    UserAssertion::new(token.unwrap())
+}
+
+#[tokio::test]
+async fn a_token_of_the_users_comes_over_http_once_they_consented() {
+    let (local, client) = three_of_them().await;
+    let adele = called_with(&local);
+    let error = client
+        .acquire_token_on_behalf_of(&adele, FILES)
+        .await
+        .unwrap_err();
+    assert!(error.needs_user_interaction(), "{error:?}");
+    assert!(error.to_string().contains("consent"), "{error}");
+
+    local.consent(TENANT, CLIENT_ID, ADELE, FILES);
+    client.clear();
+    let token = client.acquire_token_on_behalf_of(&adele, FILES).await;
+    let token = token.unwrap();
+    let claims = claims_of(token.secret());
+    assert_eq!(claims["preferred_username"], ADELE);
+    assert_eq!(
+        (&claims["scp"], &claims["azp"]),
+        (&"Files.Read".into(), &CLIENT_ID.into())
+    );
+    assert_eq!(token.scopes().split(' ').next(), Some(FILES));
+    // The refresh token that came with it serves when the token has to be another.
+    let request = TokenRequest::new(FILES).force_refresh();
+    let another = client.acquire_token_on_behalf_of(&adele, request).await;
+    assert_ne!(another.unwrap().secret(), token.secret());
+    let requests = local.token_requests();
+    assert_eq!(requests.len(), 3);
+    assert_eq!(requests[2].field("grant_type"), Some("refresh_token"));
+}
+
+#[tokio::test]
+async fn an_assertion_that_is_for_somebody_else_is_refused_with_what_to_do() {
+    let (local, client) = three_of_them().await;
+    local.consent(TENANT, "app", ADELE, FILES);
+    let of_the_drive = local.user_token(TENANT, "app", ADELE, FILES).unwrap();
+    let of_the_drive = UserAssertion::new(of_the_drive);
+    let error = client
+        .acquire_token_on_behalf_of(&of_the_drive, FILES)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::Server(_)), "{error:?}");
+    assert!(!error.needs_user_interaction(), "{error:?}");
+    let text = "the calling client has to ask for a scope of this API";
+    assert!(error.to_string().contains(text), "{error}");
 }
