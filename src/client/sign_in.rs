@@ -7,10 +7,11 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::{ConfidentialClient, Errand, Subject, Way, hand_out};
-use crate::authority::Tenant;
+use crate::authority::{Rules, Tenant};
 use crate::delegated::{
     Account, AuthenticationResult, AuthorizationCodeFlow, AuthorizationRequest, invalid_id_token,
 };
+use crate::endpoint::Lookup;
 use crate::error::Error;
 use crate::jwt::{Flaw, SignedJwt};
 use crate::request::TokenRequest;
@@ -159,27 +160,33 @@ impl ConfidentialClient {
         let Some(id_token) = &response.id_token else {
             return Err(invalid_id_token("the provider sent none"));
         };
-        let flawed = |flaw: Flaw| invalid_id_token(&flaw.to_string());
-        let id_token = SignedJwt::parse(id_token.expose()).map_err(flawed)?;
-        let keys = services
-            .endpoints
-            .issuer_keys(asked, id_token.key_name(), &lookup)
-            .await?;
-        let claims = id_token
-            .id_token(
-                &keys,
-                &services.client_id,
-                services.clock.now().wall,
-                LEEWAY,
-            )
-            .map_err(flawed)?;
-        let account = Account::of(&claims, response.client_info.as_deref(), flow.nonce())?;
+        let claims = self.validated(id_token, asked, &lookup).await?;
+        let is_entra = services.endpoints.rules() == Rules::Entra;
+        let client_info = response.client_info.as_deref().filter(|_| is_entra);
+        let account = Account::of(&claims, client_info, flow.nonce())?;
         let tenant = asked
             .filter(|tenant| !tenant.is_of_many())
             .or(account.tenant());
         let key = key(tenant, Arc::clone(account.user()))?;
         let issued = response.issued.belonging_to(Arc::new(key));
         Ok((issued, account, claims, response.refresh_token))
+    }
+
+    /// The claims of an ID token that is this client's, and the authority's own.
+    async fn validated(
+        &self,
+        id_token: &Secret,
+        tenant: Option<&Tenant>,
+        lookup: &Lookup<'_>,
+    ) -> Result<Map<String, Value>, Error> {
+        let services = &self.0.services;
+        let flawed = |flaw: Flaw| invalid_id_token(&flaw.to_string());
+        let id_token = SignedJwt::parse(id_token.expose()).map_err(flawed)?;
+        let name = id_token.key_name();
+        let keys = services.endpoints.issuer_keys(tenant, name, lookup).await?;
+        let now = services.clock.now().wall;
+        let claims = id_token.id_token(&keys, &services.client_id, now, LEEWAY);
+        claims.map_err(flawed)
     }
 
     /// Forgets a user: their tokens and their refresh token, as when they sign out. Does no I/O: the

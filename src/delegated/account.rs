@@ -90,8 +90,10 @@ impl Account {
         let Some(subject) = text("sub") else {
             return Err(invalid_id_token("it has no 'sub'"));
         };
-        let local_account_id = text("oid").unwrap_or(subject);
         let tenant_id = text("tid").filter(|tid| Uuid::try_parse(tid).is_ok());
+        // Whatever else a provider calls `oid`, it tells users apart by `sub`.
+        let object_id = text("oid").filter(|_| tenant_id.is_some());
+        let local_account_id = object_id.unwrap_or(subject);
         let home_account_id = match (client_info.map(home), &tenant_id) {
             (Some(Some(home)), _) => home,
             (Some(None), _) => {
