@@ -20,6 +20,10 @@ use crate::time::{Clock, TimeSource};
 use crate::transport::Transport;
 
 mod environment;
+mod sending;
+
+pub(crate) use sending::Sending;
+use sending::no_time;
 
 /// Collects what a [`ConfidentialClient`] needs: a tenant or an authority, and one credential.
 ///
@@ -34,12 +38,9 @@ pub struct ConfidentialClientBuilder {
     capabilities: Vec<String>,
     cache: CacheOptions,
     retry: RetryPolicy,
-    connect_timeout: Option<Duration>,
     attempt_timeout: Duration,
     observer: Observer,
-    transport: Option<Arc<dyn Transport>>,
-    #[cfg(feature = "reqwest")]
-    reqwest: Option<reqwest::ClientBuilder>,
+    sending: Sending,
     clock: TimeSource,
 }
 
@@ -54,12 +55,9 @@ impl ConfidentialClientBuilder {
             capabilities: Vec::new(),
             cache: CacheOptions::default(),
             retry: RetryPolicy::default(),
-            connect_timeout: None,
             attempt_timeout: ATTEMPT_TIMEOUT,
             observer: Observer::default(),
-            transport: None,
-            #[cfg(feature = "reqwest")]
-            reqwest: None,
+            sending: Sending::default(),
             clock: TimeSource::default(),
         }
     }
@@ -164,13 +162,13 @@ impl ConfidentialClientBuilder {
     #[cfg(feature = "reqwest")]
     #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = Some(timeout);
+        self.sending.connect_timeout = Some(timeout);
         self
     }
 
     /// Sends token requests by this transport instead of reqwest.
     pub fn transport(mut self, transport: impl Transport) -> Self {
-        self.transport = Some(Arc::new(transport));
+        self.sending.transport = Some(Arc::new(transport));
         self
     }
 
@@ -183,7 +181,7 @@ impl ConfidentialClientBuilder {
     #[cfg(feature = "reqwest")]
     #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
     pub fn reqwest(mut self, builder: reqwest::ClientBuilder) -> Self {
-        self.reqwest = Some(builder);
+        self.sending.reqwest = Some(builder);
         self
     }
 
@@ -254,33 +252,10 @@ impl ConfidentialClientBuilder {
                 "a client capability has no name; declare one such as 'cp1', or leave client_capabilities(..) out",
             ));
         }
-        if self.attempt_timeout.is_zero() || self.connect_timeout.is_some_and(|it| it.is_zero()) {
-            return Err(Error::config(
-                "in no time nothing can be asked; give attempt_timeout(..) and connect_timeout(..) some, or leave them out",
-            ));
+        if self.attempt_timeout.is_zero() {
+            return Err(no_time());
         }
-        let transport = match self.transport {
-            #[cfg(feature = "reqwest")]
-            Some(_) if self.reqwest.is_some() => {
-                return Err(Error::config(
-                    "both a transport and a reqwest builder were given; the client uses one, so leave the other out",
-                ));
-            }
-            Some(_) if self.connect_timeout.is_some() => {
-                return Err(Error::config(
-                    "connect_timeout(..) is for reqwest, and a transport was given, which has limits of its own; leave it out",
-                ));
-            }
-            Some(transport) => transport,
-            #[cfg(feature = "reqwest")]
-            None => default_transport(self.reqwest, self.connect_timeout, &endpoints)?,
-            #[cfg(not(feature = "reqwest"))]
-            None => {
-                return Err(Error::config(
-                    "no transport; call transport(..), or enable the feature 'reqwest' of confidential-client",
-                ));
-            }
-        };
+        let transport = self.sending.transport(&endpoints)?;
         let services = Services {
             client_id: self.client_id,
             endpoints,
@@ -370,29 +345,7 @@ fn one_credential(credentials: Vec<Given>) -> Result<Given, Error> {
     }
 }
 
-#[cfg(feature = "reqwest")]
-fn default_transport(
-    builder: Option<reqwest::ClientBuilder>,
-    connect_timeout: Option<Duration>,
-    endpoints: &Endpoints,
-) -> Result<Arc<dyn Transport>, Error> {
-    use crate::transport::reqwest::ReqwestTransport;
-
-    if endpoints.is_https() && !cfg!(any(feature = "rustls", feature = "native-tls")) {
-        return Err(Error::config(
-            "the authority is https and no TLS is compiled in; enable the feature 'rustls' or 'native-tls' of confidential-client",
-        ));
-    }
-    Ok(Arc::new(ReqwestTransport::new(
-        builder,
-        connect_timeout.unwrap_or(CONNECT_TIMEOUT),
-        endpoints.is_loopback(),
-    )?))
-}
-
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
-#[cfg(feature = "reqwest")]
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl fmt::Debug for ConfidentialClientBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
