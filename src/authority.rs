@@ -7,6 +7,8 @@ mod tenant;
 
 pub use cloud::Cloud;
 pub(crate) use cloud::preferred;
+#[cfg(feature = "resource")]
+pub(crate) use tenant::PERSONAL_ACCOUNTS;
 pub(crate) use tenant::Tenant;
 
 /// Which identity provider to ask, and in which tenant: a description, infallible to make.

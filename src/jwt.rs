@@ -12,10 +12,10 @@ mod header;
 mod issuer;
 mod key;
 
-pub(crate) use checks::Expected;
+pub(crate) use checks::{Expected, time};
 pub(crate) use flaw::Flaw;
 use header::Header;
-pub(crate) use issuer::{Issuer, IssuerKeys};
+pub(crate) use issuer::{Issuer, IssuerKeys, is_guid};
 pub(crate) use key::PublishedKey;
 
 /// A signed JWT in its compact form ([RFC 7515 section 7.1]), taken apart. Nothing in it is to be

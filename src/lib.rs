@@ -50,6 +50,7 @@
 //!   `reqwest-middleware`, `tower` and `azure-core`) attaches tokens, and answers it once.
 //! - [`Acquisition`]: what an observer is told, for metrics.
 //! - [`Error`]: says who must act, and whether time may cure it.
+//! - [`resource`]: the other end, a web API that checks the tokens it is sent (feature `resource`).
 //! - [`testing`]: an identity provider for tests, which needs no account.
 //!
 //! # What goes on behind a call
@@ -92,7 +93,13 @@
 //! # What it does not do
 //!
 //! It does not write tokens to disk or share them between processes, does not read what is in an
-//! access token it got (that is the API's), and keeps no user signed in beyond the process.
+//! access token it got (that is the API's: [`resource`]), and keeps no user signed in beyond the
+//! process.
+#![cfg_attr(not(feature = "resource"), doc = "")]
+#![cfg_attr(
+    not(feature = "resource"),
+    doc = "[`resource`]: https://docs.rs/confidential-client/latest/confidential_client/resource"
+)]
 #![cfg_attr(not(feature = "testing"), doc = "")]
 #![cfg_attr(
     not(feature = "testing"),
@@ -143,6 +150,9 @@ mod warm_up;
     )))
 )]
 pub mod adapter;
+#[cfg(feature = "resource")]
+#[cfg_attr(docsrs, doc(cfg(feature = "resource")))]
+pub mod resource;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;

@@ -43,15 +43,16 @@ impl Tenant {
         &self.folded
     }
 
-    /// Whether it stands for whichever tenant a user is from.
+    /// Whether it stands for the tenants of others, and not for one.
     pub(crate) fn is_of_many(&self) -> bool {
-        matches!(&**self.folded(), "common" | "organizations" | "consumers")
+        matches!(&**self.folded(), "common" | "organizations")
     }
 
     /// Checks that an application can have a token here: in one tenant, never with personal
     /// accounts.
     pub(crate) fn check_for_application(&self) -> Result<(), Error> {
-        if self.is_of_many() || &**self.folded() == PERSONAL_ACCOUNTS {
+        let is_of_persons = matches!(&**self.folded(), "consumers" | PERSONAL_ACCOUNTS);
+        if self.is_of_many() || is_of_persons {
             return Err(Error::config(format!(
                 "an application has no token in '{}'; name the tenant it is to work in, by its GUID or a domain",
                 self.as_str()
@@ -62,7 +63,7 @@ impl Tenant {
 }
 
 /// The tenant of all personal Microsoft accounts.
-const PERSONAL_ACCOUNTS: &str = "9188040d-6c67-4c5b-b112-36a304b66dad";
+pub(crate) const PERSONAL_ACCOUNTS: &str = "9188040d-6c67-4c5b-b112-36a304b66dad";
 
 #[cfg(test)]
 mod tests {

@@ -51,6 +51,18 @@ impl PublishedKeys {
 }
 
 impl Endpoints {
+    /// # Errors
+    ///
+    /// [`Error::Config`] in a build that takes any signature for what it says it is.
+    pub(crate) fn check_can_verify() -> Result<(), Error> {
+        match CAN_VERIFY {
+            true => Ok(()),
+            false => Err(Error::config(
+                "no backend is compiled in that verifies a token's signature; enable the feature 'aws-lc-rs' or 'rust-crypto' of confidential-client",
+            )),
+        }
+    }
+
     /// The issuer and the keys that tokens of `tenant`, or of the authority's own, are verified by.
     ///
     /// Looked up when first needed, by one for all, and kept for a day, or longer if the provider
@@ -66,9 +78,7 @@ impl Endpoints {
         name: Option<&str>,
         lookup: &Lookup<'_>,
     ) -> Result<Arc<IssuerKeys>, Error> {
-        if !CAN_VERIFY {
-            return Err(cannot_verify());
-        }
+        Self::check_can_verify()?;
         let source = self.source(tenant);
         let published = self.keys.of(source.tenant.clone());
         let look_up = async |lookup: Lookup<'_>, _| Ok((source.look_up(&lookup).await?, A_DAY));
@@ -150,6 +160,7 @@ impl Source<'_> {
             other: self.other_issuer(&issuer, &metadata),
             issuer,
             keys: published,
+            authorization_endpoint: authorization_endpoint(&metadata),
         })
     }
 
@@ -197,6 +208,14 @@ impl Source<'_> {
     }
 }
 
+/// Where there is none that can be used, nobody is sent there.
+fn authorization_endpoint(metadata: &Document) -> Option<Arc<str>> {
+    let url = metadata.text("authorization_endpoint")?;
+    let url = Some(url).filter(|url| url.len() <= LONGEST)?;
+    let url = checked("the authorization endpoint", url).ok()?;
+    Some(Arc::from(url.as_str()))
+}
+
 /// Whether Microsoft's issuer belongs to the host that was asked, by any of the cloud's names.
 /// External ID's is named after the directory's id.
 fn is_of_host(issuer: &str, base: &Url) -> bool {
@@ -224,12 +243,6 @@ fn version_1_base(base: &Url) -> Option<String> {
         Some(_) => "https://sts.windows.net/".to_owned(),
         None => base.to_string(),
     })
-}
-
-fn cannot_verify() -> Error {
-    Error::config(
-        "no backend is compiled in that verifies a token's signature; enable the feature 'aws-lc-rs' or 'rust-crypto' of confidential-client",
-    )
 }
 
 const METADATA: &str = "/.well-known/openid-configuration";

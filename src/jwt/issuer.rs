@@ -1,4 +1,5 @@
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use uuid::Uuid;
 
@@ -11,6 +12,8 @@ pub(crate) struct IssuerKeys {
     /// What access tokens may name instead: Microsoft's providers have an older name for themselves.
     pub(crate) other: Option<Issuer>,
     pub(crate) keys: Vec<PublishedKey>,
+    /// Where a user signs in.
+    pub(crate) authorization_endpoint: Option<Arc<str>>,
 }
 
 /// An issuer as it is published: where it has many tenants, with `{tenantid}` for the tenant.

@@ -66,6 +66,7 @@ fn keys(issuer: &str, jwks: &[Value]) -> IssuerKeys {
         other: issuer.version_1("https://sts.windows.net/"),
         issuer,
         keys: jwks.iter().filter_map(read).collect(),
+        authorization_endpoint: None,
     }
 }
 

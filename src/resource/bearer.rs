@@ -1,0 +1,37 @@
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+
+use super::refusal::{Refusal, RefusalReason};
+
+/// The token in the one `Authorization` header ([RFC 6750 section 2.1]).
+///
+/// [RFC 6750 section 2.1]: https://www.rfc-editor.org/rfc/rfc6750#section-2.1
+pub(super) fn bearer_token(headers: &HeaderMap) -> Result<&str, Refusal> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let no_token = || {
+        Refusal::new(
+            RefusalReason::NoToken,
+            "the request carries no bearer token",
+        )
+    };
+    let Some(value) = values.next() else {
+        return Err(no_token());
+    };
+    if values.next().is_some() {
+        return Err(invalid("the request has two Authorization headers"));
+    }
+    let value = value.to_str();
+    let value = value.map_err(|_| invalid("the Authorization header is not ASCII"))?;
+    let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
+    if !scheme.eq_ignore_ascii_case("Bearer") {
+        return Err(no_token());
+    }
+    match token.trim() {
+        "" => Err(invalid("the Authorization header has no token")),
+        token => Ok(token),
+    }
+}
+
+fn invalid(message: &str) -> Refusal {
+    Refusal::new(RefusalReason::InvalidRequest, message)
+}

@@ -1,0 +1,207 @@
+//! What an API answers by: the status and the challenge of each refusal, as a client reads them.
+
+use confidential_client::Challenge;
+use confidential_client::resource::{Claims, Denied, Refusal, TokenValidator};
+use http::HeaderMap;
+use serde_json::json;
+
+use crate::issuer::{Issuer, RSA, application_claims, header, user_claims, user_token, with};
+
+async fn claims(validator: &TokenValidator, claims: &serde_json::Value) -> Claims {
+    validator
+        .validate(&RSA.sign(&header(), claims))
+        .await
+        .unwrap()
+}
+
+fn challenge(refusal: &Refusal) -> Challenge {
+    let value = refusal.www_authenticate().unwrap();
+    let mut challenges = Challenge::parse(value.to_str().unwrap());
+    assert_eq!(challenges.len(), 1, "{value:?}");
+    let challenge = challenges.remove(0);
+    assert!(challenge.is_bearer());
+    challenge
+}
+
+#[tokio::test]
+async fn each_refusal_has_the_status_and_the_challenge_of_its_standard() {
+    let validator = Issuer::new().validator();
+    let user = claims(&validator, &user_claims()).await;
+    let application = claims(&validator, &application_claims()).await;
+    let expired = with(user_claims(), "exp", 1);
+    let two = &["Files.Write", "Files.ReadWrite"];
+    for (name, refusal, status, error, scope) in [
+        (
+            "no token",
+            validator
+                .validate_headers(&HeaderMap::new())
+                .await
+                .unwrap_err(),
+            401,
+            None,
+            None,
+        ),
+        (
+            "no JWT",
+            validator.validate("x").await.unwrap_err(),
+            401,
+            Some("invalid_token"),
+            None,
+        ),
+        (
+            "expired",
+            validator
+                .validate(&RSA.sign(&header(), &expired))
+                .await
+                .unwrap_err(),
+            401,
+            Some("invalid_token"),
+            None,
+        ),
+        (
+            "no scope",
+            user.require_scope("Files.Write").unwrap_err(),
+            403,
+            Some("insufficient_scope"),
+            Some("Files.Write"),
+        ),
+        (
+            "none of two",
+            user.require_any(two, &["x"]).unwrap_err(),
+            403,
+            Some("insufficient_scope"),
+            Some("Files.Write Files.ReadWrite"),
+        ),
+        (
+            "not for users",
+            user.require_role("Files.Read.All").unwrap_err(),
+            403,
+            Some("insufficient_scope"),
+            None,
+        ),
+        (
+            "no role",
+            application.require_role("Files.Write.All").unwrap_err(),
+            403,
+            Some("insufficient_scope"),
+            None,
+        ),
+        (
+            "not for applications",
+            application.require_scope("Files.Read").unwrap_err(),
+            403,
+            Some("insufficient_scope"),
+            Some("Files.Read"),
+        ),
+    ] {
+        let challenge = challenge(&refusal);
+        assert_eq!(refusal.status(), status, "{name}");
+        assert_eq!(challenge.error(), error, "{name}");
+        assert_eq!(challenge.scope(), scope, "{name}");
+        let description = challenge.parameter("error_description");
+        assert_eq!(description.is_some(), error.is_some(), "{name}");
+        assert!(refusal.retry_after().is_none(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn the_reasons_are_told_in_words() {
+    let validator = Issuer::new().validator();
+    let user = claims(&validator, &user_claims()).await;
+    let application = claims(&validator, &application_claims()).await;
+    for (refusal, expected) in [
+        (
+            user.require_scope("Files.Write").unwrap_err(),
+            "the client was not granted the scope 'Files.Write'",
+        ),
+        (
+            user.require_any(&["a", "b"], &[]).unwrap_err(),
+            "the client was not granted any of the scopes 'a', 'b'",
+        ),
+        (
+            user.require_role("R").unwrap_err(),
+            "this takes an application's own token with the role 'R'",
+        ),
+        (
+            application.require_scope("S").unwrap_err(),
+            "this takes a user's token with the scope 'S'",
+        ),
+        (
+            application.require_role("R").unwrap_err(),
+            "the application was not granted the role 'R'",
+        ),
+    ] {
+        assert_eq!(refusal.to_string(), expected);
+    }
+    let graph = with(user_claims(), "aud", "https://graph.microsoft.com");
+    let graph = validator
+        .validate(&RSA.sign(&header(), &graph))
+        .await
+        .unwrap_err();
+    assert!(
+        graph
+            .to_string()
+            .starts_with("the token is for Microsoft Graph, and not for this application")
+    );
+}
+
+#[tokio::test]
+async fn a_claims_challenge_is_one_that_our_client_answers() {
+    let validator = Issuer::new().validator();
+    let user = claims(&validator, &user_claims()).await;
+    let refusal = user.require_authentication_context("c1").unwrap_err();
+    assert_eq!(refusal.status(), 401);
+    let challenge = challenge(&refusal);
+    assert_eq!(challenge.error(), Some("insufficient_claims"));
+    let asked: serde_json::Value = serde_json::from_str(&challenge.claims().unwrap()).unwrap();
+    assert_eq!(
+        asked,
+        json!({ "access_token": { "acrs": { "essential": true, "value": "c1" } } })
+    );
+    let sign_in = challenge.authorization_uri().unwrap();
+    assert!(
+        sign_in.starts_with("https://login.microsoftonline.com/"),
+        "{sign_in}"
+    );
+    for acrs in [json!(["c2", "c1"]), json!("c1")] {
+        let met = claims(&validator, &with(user_claims(), "acrs", acrs)).await;
+        met.require_authentication_context("c1").unwrap();
+        met.require_authentication_context("c3").unwrap_err();
+    }
+}
+
+#[tokio::test]
+async fn what_the_client_may_and_what_the_user_may_are_two_answers() {
+    let validator = Issuer::new().validator();
+    let granted = user_token();
+    let not_granted = RSA.sign(&header(), &with(user_claims(), "scp", "User.Read"));
+    let application = RSA.sign(&header(), &application_claims());
+    let validator = &validator;
+    let read = async move |token: &str, owner: &str| -> Result<(), Denied> {
+        let token = validator.validate(token).await?;
+        token.require_any(&["Files.Read"], &["Files.Read.All"])?;
+        token.authorize_user(|user| user.object_id() == Some(owner))?;
+        Ok(())
+    };
+    read(&granted, "adele").await.unwrap();
+    let denied = read(&granted, "ben").await.unwrap_err();
+    assert!(matches!(denied, Denied::User(_)), "{denied:?}");
+    assert_eq!(
+        (denied.status().as_u16(), denied.www_authenticate()),
+        (403, None)
+    );
+    assert_eq!(
+        denied.to_string(),
+        "the user may not do this, whatever the client was granted"
+    );
+    for owner in ["adele", "ben"] {
+        let denied = read(&not_granted, owner).await.unwrap_err();
+        assert!(matches!(denied, Denied::Client(_)), "{denied:?}");
+        assert_eq!(denied.status(), 403);
+        assert!(denied.www_authenticate().is_some());
+    }
+    // Its object id is the owner's, and it is no user all the same.
+    let denied = read(&application, "adele").await.unwrap_err();
+    assert!(matches!(denied, Denied::User(_)), "{denied:?}");
+    assert!(denied.to_string().contains("there is no user"), "{denied}");
+}

@@ -1,0 +1,665 @@
+//! Whose tokens a validator takes, one row for each decision.
+
+use std::time::Duration;
+
+use confidential_client::resource::{RefusalReason, TokenValidator};
+use confidential_client::testing::ManualClock;
+use confidential_client::{Authority, Cloud, Error};
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
+use jsonwebtoken::{Algorithm, EncodingKey};
+use serde_json::{Value, json};
+
+use crate::issuer::{
+    API, Issuer, P256, RSA, STRANGER, TEMPLATE, TENANT_ID, application_claims, encode, header,
+    sign_with, user_claims, user_token, with, without,
+};
+
+const CONSUMERS: &str = "9188040d-6c67-4c5b-b112-36a304b66dad";
+const FABRIKAM: &str = "0a1b2c3d-0000-4000-8000-000000000001";
+
+/// The reason for which a token is refused, if it is.
+async fn refused(validator: &TokenValidator, token: &str) -> Option<RefusalReason> {
+    let outcome = validator.validate(token).await;
+    outcome.err().map(|refusal| refusal.reason())
+}
+
+fn in_tenant(tenant: &str) -> Value {
+    let claims = with(user_claims(), "tid", tenant);
+    with(claims, "iss", TEMPLATE.replace("{tenantid}", tenant))
+}
+
+#[tokio::test]
+async fn a_token_with_one_flaw_is_refused_for_it() {
+    let issuer = Issuer::new();
+    let encryption = with(with(RSA.jwk.clone(), "kid", "encryption"), "use", "enc");
+    let elsewhere = with(
+        with(RSA.jwk.clone(), "kid", "elsewhere"),
+        "issuer",
+        TEMPLATE.replace("{tenantid}", CONSUMERS),
+    );
+    let pinned = with(with(RSA.jwk.clone(), "kid", "pinned"), "alg", "PS256");
+    issuer.publish(&[
+        RSA.jwk.clone(),
+        P256.jwk.clone(),
+        encryption,
+        elsewhere,
+        pinned,
+    ]);
+    let validator = issuer.validator();
+    let good = user_token();
+    validator.validate(&good).await.unwrap();
+
+    let parts: Vec<&str> = good.split('.').collect();
+    let [head, body, signature] = parts[..] else {
+        panic!()
+    };
+    let headed = |name: &str, value: Value| RSA.sign(&with(header(), name, value), &user_claims());
+    let claiming =
+        |name: &str, value: Value| RSA.sign(&header(), &with(user_claims(), name, value));
+    let lacking = |name: &str| RSA.sign(&header(), &without(user_claims(), name));
+    let now = jsonwebtoken::get_current_timestamp();
+    let none = with(header(), "alg", "none");
+    let hmac = {
+        // Whoever takes a public key for a secret takes this.
+        let secret = EncodingKey::from_secret(RSA.jwk["n"].as_str().unwrap().as_bytes());
+        sign_with(
+            &secret,
+            Algorithm::HS256,
+            &with(header(), "alg", "HS256"),
+            &user_claims(),
+        )
+    };
+    use RefusalReason as Is;
+    for (name, token, reason) in [
+        ("another's key of that name", STRANGER.sign(&header(), &user_claims()), Is::Signature),
+        ("changed claims", format!("{head}.{}.{signature}", encode(with(user_claims(), "oid", "b").to_string())), Is::Signature),
+        ("no signature", format!("{head}.{body}."), Is::Signature),
+        ("alg none", format!("{}.{body}.", encode(none.to_string())), Is::Algorithm),
+        ("alg none with a signature", RSA.sign(&none, &user_claims()), Is::Algorithm),
+        ("HMAC with the public key", hmac, Is::Algorithm),
+        ("RS512", headed("alg", json!("RS512")), Is::Algorithm),
+        ("an unknown key", headed("kid", json!("unknown")), Is::Key),
+        ("an unknown key that it brings along", RSA.sign(&with(with(header(), "kid", "own"), "jwk", RSA.jwk.clone()), &user_claims()), Is::Key),
+        ("a key for encryption", headed("kid", json!("encryption")), Is::Key),
+        ("a key for another algorithm", headed("kid", json!("pinned")), Is::Key),
+        ("a key of another kind", headed("kid", json!("curve")), Is::Key),
+        ("no key named, of two", RSA.sign(&without(header(), "kid"), &user_claims()), Is::Key),
+        ("a key of another issuer", headed("kid", json!("elsewhere")), Is::Issuer),
+        ("crit", headed("crit", json!(["exp"])), Is::Malformed),
+        ("a JWS in JSON form with two signatures", json!({ "payload": body, "signatures": [
+            { "protected": head, "signature": signature }, { "protected": head, "signature": signature },
+        ] }).to_string(), Is::Malformed),
+        ("four parts", format!("{good}.{signature}"), Is::Malformed),
+        ("an encrypted token", format!("{good}.a.a"), Is::Malformed),
+        ("nothing", String::new(), Is::Malformed),
+        ("text", "abc".to_owned(), Is::Malformed),
+        ("oversized", format!("{head}.{}.{signature}", "A".repeat(64 * 1024)), Is::Malformed),
+        ("another audience", claiming("aud", json!("api://other")), Is::Audience),
+        ("an audience that begins like ours", claiming("aud", json!("api://drive/")), Is::Audience),
+        ("no audience", lacking("aud"), Is::Malformed),
+        ("another issuer", claiming("iss", json!("https://evil.example/v2.0")), Is::Issuer),
+        ("another tenant's issuer", RSA.sign(&header(), &in_tenant(FABRIKAM)), Is::Issuer),
+        ("no issuer", lacking("iss"), Is::Malformed),
+        ("expired", claiming("exp", json!(now - 301)), Is::Expired),
+        ("without end", lacking("exp"), Is::Malformed),
+        ("an end that is text", claiming("exp", json!("9999999999")), Is::Malformed),
+        ("not yet valid", claiming("nbf", json!(now + 400)), Is::NotYetValid),
+        ("a logout token", headed("typ", json!("logout+jwt")), Is::NotAnAccessToken),
+        ("an ID token", RSA.sign(&header(), &without(without(with(user_claims(), "nonce", "n"), "scp"), "azp")), Is::NotAnAccessToken),
+        ("an ID token with roles", RSA.sign(&header(), &with(without(without(user_claims(), "scp"), "azp"), "roles", json!(["Files.Read.All"]))), Is::NotAnAccessToken),
+        ("an ID token that says to whom", RSA.sign(&header(), &with(without(user_claims(), "scp"), "nonce", "n")), Is::NotAnAccessToken),
+        ("an ID token with a hash", claiming("at_hash", json!("h")), Is::NotAnAccessToken),
+        ("an ID token of Keycloak", claiming("typ", json!("ID")), Is::NotAnAccessToken),
+        ("a token for Graph by its name", claiming("aud", json!("https://graph.microsoft.com")), Is::ForGraph),
+        ("a token for Graph by its id", claiming("aud", json!("00000003-0000-0000-c000-000000000000")), Is::ForGraph),
+        ("a token for Graph by its header", format!("{}.{body}.{signature}", encode(with(header(), "nonce", "n").to_string())), Is::ForGraph),
+    ] {
+        assert_eq!(refused(&validator, &token).await, Some(reason), "{name}");
+    }
+    // Nothing that came with a token was asked for.
+    assert_eq!(issuer.asked(), (1, 1));
+}
+
+#[tokio::test]
+async fn a_token_without_a_flaw_is_taken_however_it_is_written() {
+    let issuer = Issuer::new();
+    let validator = issuer
+        .builder(TENANT_ID)
+        .audience("0A1B2C3D-0000-4000-8000-00000000000A")
+        .single_tenant()
+        .build()
+        .unwrap();
+    let now = jsonwebtoken::get_current_timestamp();
+    let v1 = with(
+        with(
+            user_claims(),
+            "iss",
+            format!("https://sts.windows.net/{TENANT_ID}/"),
+        ),
+        "ver",
+        "1.0",
+    );
+    let v1 = with(without(v1, "azp"), "appid", "client");
+    for (name, token) in [
+        ("RS256", user_token()),
+        (
+            "PS256",
+            RSA.sign(&with(header(), "alg", "PS256"), &user_claims()),
+        ),
+        (
+            "ES256",
+            P256.sign(
+                &with(with(header(), "alg", "ES256"), "kid", "curve"),
+                &user_claims(),
+            ),
+        ),
+        (
+            "the one key for its algorithm",
+            RSA.sign(&without(header(), "kid"), &user_claims()),
+        ),
+        ("version 1", RSA.sign(&header(), &v1)),
+        (
+            "by its id, which is folded",
+            RSA.sign(
+                &header(),
+                &with(user_claims(), "aud", "0a1b2c3d-0000-4000-8000-00000000000a"),
+            ),
+        ),
+        (
+            "for several",
+            RSA.sign(&header(), &with(user_claims(), "aud", json!(["a", API]))),
+        ),
+        (
+            "as an access token by its type",
+            RSA.sign(
+                &with(header(), "typ", "at+jwt"),
+                &without(without(user_claims(), "scp"), "azp"),
+            ),
+        ),
+        (
+            "ended within the leeway",
+            RSA.sign(&header(), &with(user_claims(), "exp", now - 200)),
+        ),
+        (
+            "begins within the leeway",
+            RSA.sign(&header(), &with(user_claims(), "nbf", now + 200)),
+        ),
+        (
+            "an application's",
+            RSA.sign(&header(), &application_claims()),
+        ),
+        (
+            "an application's without a role",
+            RSA.sign(&header(), &without(application_claims(), "roles")),
+        ),
+        (
+            "with keys nobody asked for",
+            RSA.sign(
+                &with(
+                    with(header(), "jku", "https://evil.example"),
+                    "x5c",
+                    json!(["MII"]),
+                ),
+                &user_claims(),
+            ),
+        ),
+    ] {
+        let outcome = validator.validate(&token).await;
+        assert!(outcome.is_ok(), "{name}: {outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_tenants_that_are_let_in_are_those_that_were_named() {
+    let issuer = Issuer::new();
+    let token = |tenant: &str| RSA.sign(&header(), &in_tenant(tenant));
+    let listed = || {
+        issuer
+            .builder(TENANT_ID)
+            .tenants([FABRIKAM.to_ascii_uppercase()])
+    };
+    let both = || issuer.builder(TENANT_ID).tenants([FABRIKAM, CONSUMERS]);
+    let any = |own| issuer.builder(own).any_tenant();
+    use RefusalReason::{Issuer as AnothersIssuer, Tenant};
+    for (name, builder, tenant, reason) in [
+        (
+            "its own",
+            issuer.builder(TENANT_ID).single_tenant(),
+            TENANT_ID,
+            None,
+        ),
+        (
+            "not its own",
+            issuer.builder(TENANT_ID).single_tenant(),
+            FABRIKAM,
+            Some(AnothersIssuer),
+        ),
+        ("its own, not listed", listed(), TENANT_ID, Some(Tenant)),
+        ("listed", listed(), FABRIKAM, None),
+        ("personal accounts, listed", both(), CONSUMERS, None),
+        ("any", any(TENANT_ID), FABRIKAM, None),
+        ("any of organizations", any("organizations"), FABRIKAM, None),
+        ("personal accounts", any(TENANT_ID), CONSUMERS, Some(Tenant)),
+        (
+            "personal accounts of organizations",
+            any("organizations"),
+            CONSUMERS,
+            Some(Tenant),
+        ),
+        (
+            "personal accounts of common",
+            any("common"),
+            CONSUMERS,
+            None,
+        ),
+        ("no id", any("common"), "contoso.com", Some(AnothersIssuer)),
+    ] {
+        let validator = builder.build().unwrap();
+        assert_eq!(refused(&validator, &token(tenant)).await, reason, "{name}");
+    }
+    let validator = any(TENANT_ID).build().unwrap();
+    for (name, claims) in [
+        (
+            "another tenant than its issuer",
+            with(in_tenant(FABRIKAM), "tid", TENANT_ID),
+        ),
+        ("no tenant", without(in_tenant(FABRIKAM), "tid")),
+        ("the template", in_tenant("{tenantid}")),
+    ] {
+        let token = RSA.sign(&header(), &claims);
+        assert_eq!(
+            refused(&validator, &token).await,
+            Some(AnothersIssuer),
+            "{name}"
+        );
+    }
+    let v1 = with(
+        in_tenant(FABRIKAM),
+        "iss",
+        format!("https://sts.windows.net/{FABRIKAM}/"),
+    );
+    validator.validate(&RSA.sign(&header(), &v1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_openid_providers_tokens_are_taken_by_its_issuer() {
+    let issuer = Issuer::new();
+    let validator = TokenValidator::builder(Authority::oidc("https://id.example"))
+        .audience(API)
+        .single_tenant()
+        .transport(issuer.transport())
+        .build()
+        .unwrap();
+    let now = jsonwebtoken::get_current_timestamp();
+    let claims = json!({
+        "iss": "https://id.example", "aud": API, "sub": "adele", "client_id": "client",
+        "scope": "files:read openid", "exp": now + 60,
+    });
+    let at = with(header(), "typ", "at+jwt");
+    let user = validator.validate(&RSA.sign(&at, &claims)).await.unwrap();
+    assert!(user.is_user());
+    assert_eq!(user.client_id(), Some("client"));
+    user.require_scope("files:read").unwrap();
+    // RFC 9068 section 2.2: where there is no user, the subject is the client.
+    let own = validator
+        .validate(&RSA.sign(&at, &with(claims.clone(), "sub", "client")))
+        .await
+        .unwrap();
+    assert!(own.is_application());
+    own.require_scope("files:read").unwrap_err();
+    validator
+        .validate(&RSA.sign(&header(), &claims))
+        .await
+        .unwrap();
+    let id_token = with(without(claims.clone(), "scope"), "nonce", "n");
+    let reason = refused(&validator, &RSA.sign(&header(), &id_token)).await;
+    assert_eq!(reason, Some(RefusalReason::NotAnAccessToken));
+    let other = with(claims, "iss", "https://id.example/");
+    assert_eq!(
+        refused(&validator, &RSA.sign(&at, &other)).await,
+        Some(RefusalReason::Issuer)
+    );
+}
+
+#[tokio::test]
+async fn a_user_and_an_application_never_pass_for_each_other() {
+    let validator = Issuer::new().validator();
+    let user = user_claims();
+    let powerful = with(user.clone(), "roles", json!(["Files.Read.All"]));
+    let application = application_claims();
+    let scoped = with(
+        with(application.clone(), "idtyp", "app"),
+        "scp",
+        "Files.Read",
+    );
+    let unknown = with(
+        without(user.clone(), "scp"),
+        "roles",
+        json!(["Files.Read.All"]),
+    );
+    use RefusalReason::{MissingRole, MissingScope, NeedsApplication, NeedsUser};
+    for (name, claims, scope, role, any) in [
+        ("a user", user.clone(), None, Some(NeedsApplication), None),
+        (
+            "a user who was granted another",
+            with(user.clone(), "scp", "Files.ReadWrite"),
+            Some(MissingScope),
+            Some(NeedsApplication),
+            Some(MissingScope),
+        ),
+        (
+            "a user who was granted one in other letters",
+            with(user.clone(), "scp", "files.read"),
+            Some(MissingScope),
+            Some(NeedsApplication),
+            Some(MissingScope),
+        ),
+        (
+            "a user with a role of that name",
+            powerful.clone(),
+            None,
+            Some(NeedsApplication),
+            None,
+        ),
+        (
+            "a user with the role alone",
+            with(powerful.clone(), "scp", "x"),
+            Some(MissingScope),
+            Some(NeedsApplication),
+            Some(MissingScope),
+        ),
+        (
+            "a user by idtyp",
+            with(
+                with(without(powerful, "scp"), "sub", "adele"),
+                "idtyp",
+                "user",
+            ),
+            Some(MissingScope),
+            Some(NeedsApplication),
+            Some(MissingScope),
+        ),
+        (
+            "an application",
+            application.clone(),
+            Some(NeedsUser),
+            None,
+            None,
+        ),
+        (
+            "an application without a role",
+            without(application.clone(), "roles"),
+            Some(NeedsUser),
+            Some(MissingRole),
+            Some(MissingRole),
+        ),
+        (
+            "an application with another",
+            with(application.clone(), "roles", json!(["Files.Write.All"])),
+            Some(NeedsUser),
+            Some(MissingRole),
+            Some(MissingRole),
+        ),
+        (
+            "an application with a scope",
+            scoped,
+            Some(NeedsUser),
+            None,
+            None,
+        ),
+        (
+            "an application with one role as text",
+            with(application.clone(), "roles", "Files.Read.All"),
+            Some(NeedsUser),
+            None,
+            None,
+        ),
+        (
+            "an application by its client id",
+            with(without(application.clone(), "oid"), "sub", "client"),
+            Some(NeedsUser),
+            None,
+            None,
+        ),
+        (
+            "a device",
+            with(application, "idtyp", "device"),
+            Some(NeedsUser),
+            Some(NeedsApplication),
+            Some(NeedsUser),
+        ),
+        (
+            "nobody can tell",
+            unknown,
+            Some(NeedsUser),
+            Some(NeedsApplication),
+            Some(NeedsUser),
+        ),
+    ] {
+        let claims = validator
+            .validate(&RSA.sign(&header(), &claims))
+            .await
+            .unwrap();
+        let reason = |outcome: Result<(), confidential_client::resource::Refusal>| {
+            outcome.err().map(|refusal| refusal.reason())
+        };
+        assert_eq!(reason(claims.require_scope("Files.Read")), scope, "{name}");
+        assert_eq!(
+            reason(claims.require_role("Files.Read.All")),
+            role,
+            "{name}"
+        );
+        let both = claims.require_any(&["Files.Read"], &["Files.Read.All"]);
+        assert_eq!(reason(both), any, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_token_says_is_read_and_the_token_is_not_shown() {
+    let validator = Issuer::new().validator();
+    let claims = with(user_claims(), "roles", json!(["Owner"]));
+    let claims = with(
+        with(claims, "name", "Adele Vance"),
+        "groups",
+        json!(["g1", "g2"]),
+    );
+    let token = RSA.sign(&header(), &claims);
+    let read = validator.validate(&token).await.unwrap();
+    assert_eq!(read.tenant_id(), Some(TENANT_ID));
+    assert_eq!(read.object_id(), Some("adele"));
+    assert_eq!(read.subject(), Some("pairwise"));
+    assert_eq!(read.client_id(), Some("client"));
+    assert_eq!(
+        read.scopes().collect::<Vec<_>>(),
+        ["Files.Read", "User.Read"]
+    );
+    assert_eq!(read.roles().collect::<Vec<_>>(), ["Owner"]);
+    assert_eq!(read.string("name"), Some("Adele Vance"));
+    assert_eq!(read.json("groups").as_deref(), Some(r#"["g1","g2"]"#));
+    assert_eq!(
+        serde_json::from_str::<Value>(&read.to_json()).unwrap(),
+        claims
+    );
+    let left = read
+        .expires_on()
+        .duration_since(std::time::SystemTime::UNIX_EPOCH)
+        .unwrap();
+    assert_eq!(left.as_secs(), claims["exp"].as_u64().unwrap());
+    assert_eq!(read.token(), token);
+    assert!(read.is_user() && !read.is_application());
+
+    let forged = STRANGER.sign(&header(), &claims);
+    let refusal = validator.validate(&forged).await.unwrap_err();
+    let texts = format!("{read:?} {refusal:?} {refusal} {validator:?}");
+    for part in token.split('.').chain(forged.split('.')) {
+        assert!(!texts.contains(part), "{texts}");
+    }
+    assert!(!texts.contains("Adele Vance"), "{texts}");
+}
+
+#[tokio::test]
+async fn a_refusal_shows_no_more_of_a_token_than_fits_a_line() {
+    let validator = Issuer::new().validator();
+    let evil = format!("a\r\nb\u{1b}[31m\"\\{}", "x".repeat(5000));
+    for claims in [
+        with(user_claims(), "aud", evil.as_str()),
+        with(user_claims(), "iss", evil.as_str()),
+    ] {
+        let refusal = validator
+            .validate(&RSA.sign(&header(), &claims))
+            .await
+            .unwrap_err();
+        let text = refusal.to_string();
+        assert!(
+            text.len() < 400 && !text.contains(char::is_control),
+            "{text:?}"
+        );
+        refusal.www_authenticate().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn one_bearer_header_is_read() {
+    let validator = Issuer::new().validator();
+    let token = user_token();
+    let headers = |values: &[&str]| {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(AUTHORIZATION, HeaderValue::from_str(value).unwrap());
+        }
+        headers
+    };
+    for value in [format!("Bearer {token}"), format!("bEARER  {token} ")] {
+        validator
+            .validate_headers(&headers(&[&value]))
+            .await
+            .unwrap();
+    }
+    let bearer = format!("Bearer {token}");
+    let two_in_one = format!("Bearer {token}, Bearer {token}");
+    use RefusalReason::{InvalidRequest, Malformed, NoToken};
+    for (name, values, reason, status) in [
+        ("none", vec![], NoToken, 401),
+        ("another scheme", vec!["Basic YTpi"], NoToken, 401),
+        ("the token alone", vec![token.as_str()], NoToken, 401),
+        ("no token", vec!["Bearer"], InvalidRequest, 400),
+        ("an empty token", vec!["Bearer  "], InvalidRequest, 400),
+        ("two", vec![&bearer, &bearer], InvalidRequest, 400),
+        (
+            "a second one",
+            vec![&bearer, "Basic YTpi"],
+            InvalidRequest,
+            400,
+        ),
+        ("two in one", vec![&two_in_one], Malformed, 401),
+        ("no ASCII", vec!["Bearer \u{e9}"], InvalidRequest, 400),
+    ] {
+        let refusal = validator
+            .validate_headers(&headers(&values))
+            .await
+            .unwrap_err();
+        assert_eq!(
+            (refusal.reason(), refusal.status().as_u16()),
+            (reason, status),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn what_does_not_go_together_is_found_before_the_network() {
+    let builder = |authority| {
+        TokenValidator::builder(authority)
+            .audience(API)
+            .transport(Issuer::new().transport())
+    };
+    let entra = |tenant: &str| builder(Authority::entra(Cloud::Public, tenant));
+    let oidc = || builder(Authority::oidc("https://id.example"));
+    let without = TokenValidator::builder(Authority::entra(Cloud::Public, TENANT_ID))
+        .transport(Issuer::new().transport())
+        .single_tenant();
+    for (builder, expected) in [
+        (
+            entra(TENANT_ID),
+            "call single_tenant(), tenants(..) or any_tenant()",
+        ),
+        (
+            entra(TENANT_ID).single_tenant().any_tenant(),
+            "tenants are given twice",
+        ),
+        (
+            entra(TENANT_ID).tenants([TENANT_ID]).tenants([FABRIKAM]),
+            "tenants are given twice",
+        ),
+        (entra("common").single_tenant(), "'common' stands for many"),
+        (entra("Organizations").single_tenant(), "stands for many"),
+        (
+            entra(TENANT_ID).tenants(["contoso.com"]),
+            "directory's GUID",
+        ),
+        (entra(TENANT_ID).tenants([""; 0]), "names none"),
+        (oidc().any_tenant(), "call single_tenant()"),
+        (
+            builder(Authority::adfs("fs.contoso.com")).tenants([TENANT_ID]),
+            "call single_tenant()",
+        ),
+        (
+            builder(Authority::external_id("x.ciamlogin.com", TENANT_ID)).any_tenant(),
+            "call single_tenant()",
+        ),
+        (without, "no audience"),
+        (
+            entra(TENANT_ID).audience(" ").single_tenant(),
+            "white space",
+        ),
+        (entra(TENANT_ID).audience("").single_tenant(), "is empty"),
+        (
+            entra(TENANT_ID)
+                .single_tenant()
+                .leeway(Duration::from_secs(601)),
+            "leeway",
+        ),
+        (entra("").single_tenant(), "names no tenant"),
+        (
+            entra(TENANT_ID)
+                .single_tenant()
+                .reqwest(reqwest::Client::builder()),
+            "both a transport",
+        ),
+    ] {
+        let error = builder.build().unwrap_err();
+        assert!(matches!(error, Error::Config(_)), "{error:?}");
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+    for builder in [
+        entra("consumers").single_tenant(),
+        entra("common").tenants([TENANT_ID]),
+        oidc().single_tenant().leeway(Duration::ZERO),
+        builder(Authority::b2c(
+            "x.b2clogin.com",
+            "x.onmicrosoft.com",
+            "B2C_1_in",
+        ))
+        .single_tenant(),
+    ] {
+        builder.build().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn without_leeway_a_token_ends_when_it_says() {
+    let clock = ManualClock::new();
+    let builder = Issuer::new()
+        .builder(TENANT_ID)
+        .single_tenant()
+        .clock(clock.clone());
+    let validator = builder.leeway(Duration::ZERO).build().unwrap();
+    let token = user_token();
+    validator.validate(&token).await.unwrap();
+    clock.advance(Duration::from_secs(3600));
+    assert_eq!(
+        refused(&validator, &token).await,
+        Some(RefusalReason::Expired)
+    );
+}
