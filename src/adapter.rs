@@ -11,7 +11,12 @@
 //!
 //! The clients of the Azure SDK for Rust attach tokens themselves and ask a credential for them:
 //! [`AzureCredential`] (feature `azure-core`).
+//!
+//! At the other end, an API takes tokens out of the requests to its axum routes:
+//! [`AcceptedToken`] and [`PermittedToken`] (feature `axum`).
 
+#[cfg(feature = "axum")]
+mod axum;
 #[cfg(feature = "azure-core")]
 mod azure_core;
 #[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
@@ -23,6 +28,8 @@ mod reqwest_middleware;
 #[cfg(feature = "tower")]
 mod tower;
 
+#[cfg(feature = "axum")]
+pub use self::axum::{AcceptedToken, PermittedToken};
 #[cfg(feature = "azure-core")]
 pub use self::azure_core::AzureCredential;
 #[cfg(any(feature = "reqwest-middleware", feature = "tower"))]

@@ -50,7 +50,8 @@
 //!   `reqwest-middleware`, `tower` and `azure-core`) attaches tokens, and answers it once.
 //! - [`Acquisition`]: what an observer is told, for metrics.
 //! - [`Error`]: says who must act, and whether time may cure it.
-//! - [`resource`]: the other end, a web API that checks the tokens it is sent (feature `resource`).
+//! - [`resource`]: the other end, a web API that checks the tokens it is sent (feature `resource`;
+//!   as an axum extractor, feature `axum`).
 //! - [`testing`]: an identity provider for tests, which needs no account.
 //!
 //! # What goes on behind a call
@@ -137,6 +138,7 @@ mod transport;
 mod warm_up;
 
 #[cfg(any(
+    feature = "axum",
     feature = "azure-core",
     feature = "reqwest-middleware",
     feature = "tower"
@@ -144,6 +146,7 @@ mod warm_up;
 #[cfg_attr(
     docsrs,
     doc(cfg(any(
+        feature = "axum",
         feature = "azure-core",
         feature = "reqwest-middleware",
         feature = "tower"

@@ -40,6 +40,7 @@ mod openid_provider;
 mod outages;
 mod properties;
 mod protected_api;
+mod protected_route;
 mod raw;
 mod refusals;
 mod renewals;
