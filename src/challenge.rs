@@ -111,8 +111,8 @@ impl Challenge {
     pub fn tenant_id(&self) -> Option<String> {
         let url = Url::parse(self.authorization_uri()?).ok()?;
         let tenant = url.path_segments()?.find(|part| !part.is_empty())?;
-        let is_of_many = ["common", "organizations", "consumers"];
-        (!is_of_many.contains(&tenant)).then(|| tenant.to_owned())
+        let stands_for_many = ["common", "organizations", "consumers"];
+        (!stands_for_many.contains(&tenant)).then(|| tenant.to_owned())
     }
 
     /// The resource to ask a token for: `resource`, or `resource_id`.
