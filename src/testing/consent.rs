@@ -13,9 +13,15 @@ pub(super) struct Consent {
 }
 
 impl Consent {
-    /// One for each scope of each resource.
+    /// One for each scope of each resource, and one to the sign-in itself, whose scopes have no
+    /// resource.
     pub(super) fn to(client_id: &str, user: Option<&str>, scopes: &Scopes) -> Vec<Self> {
-        let mut consents = Vec::new();
+        let mut consents = vec![Self {
+            client_id: client_id.to_owned(),
+            user: user.map(ToOwned::to_owned),
+            resource: client_id.to_owned(),
+            scope: "openid".to_owned(),
+        }];
         for Asked {
             resource, names, ..
         } in &scopes.resources
@@ -28,16 +34,6 @@ impl Consent {
             }));
         }
         consents
-    }
-
-    /// The user knows the client: its sign-in needs no page of its own again.
-    pub(super) fn to_sign_in(client_id: &str, user: &str) -> Self {
-        Self {
-            client_id: client_id.to_owned(),
-            user: Some(user.to_owned()),
-            resource: client_id.to_owned(),
-            scope: "openid".to_owned(),
-        }
     }
 
     fn is_of(&self, client: &Application, user: &User) -> bool {

@@ -108,6 +108,8 @@ impl fmt::Debug for RecordedRequest {
             | "grant_type"
             | "client_assertion_type"
             | "client_info"
+            | "redirect_uri"
+            | "requested_token_use"
             | "claims" => (name.as_str(), value.as_str()),
             _ => (name.as_str(), "[redacted]"),
         });

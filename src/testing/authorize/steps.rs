@@ -126,9 +126,6 @@ pub(in crate::testing) fn answer_consent(
         let client_id = &request.client_id;
         let consents = Consent::to(client_id, Some(&name), &request.scopes);
         directory.consents.extend(consents);
-        directory
-            .consents
-            .push(Consent::to_sign_in(client_id, &name));
         return Ok(issue(&request, directory, user, sessions));
     }
     Err(Refusal::user_not_found(&name, &request.tenant))

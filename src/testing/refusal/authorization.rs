@@ -125,6 +125,7 @@ impl Refusal {
         )
     }
 
+    /// The code is Entra's; its `error` is not known here, and this is RFC 6749's.
     pub(in crate::testing) fn other_redirect_uri(presented: &str, asked: &str) -> Self {
         Self::bad_request(
             "invalid_grant",

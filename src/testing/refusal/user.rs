@@ -95,6 +95,7 @@ impl Refusal {
         )
     }
 
+    /// The code is Entra's; its `error` is not known here.
     pub(in crate::testing) fn application_as_user(client_id: &str) -> Self {
         Self::invalid_grant(
             7000114,
@@ -104,6 +105,7 @@ impl Refusal {
         )
     }
 
+    /// The code is Entra's; its `error` is not known here.
     pub(in crate::testing) fn id_token_as_user_assertion() -> Self {
         Self::invalid_grant(
             240002,
