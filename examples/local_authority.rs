@@ -14,6 +14,12 @@
 //! curl http://127.0.0.1:8400/contoso.onmicrosoft.com/v2.0/.well-known/openid-configuration
 //! ```
 //!
+//! Users sign in on its pages, by the authorization request of a web app:
+//!
+//! ```text
+//! http://127.0.0.1:8400/contoso.onmicrosoft.com/oauth2/v2.0/authorize?client_id=11111111-2222-3333-4444-555555555555&response_type=code&scope=openid+api://drive/Files.Read&redirect_uri=http://localhost:5000/signed-in
+//! ```
+//!
 //! With a folder as second argument it serves https, and writes into the folder the certificate of
 //! the CA to trust (`ca.pem`) and a certificate and key to sign in with (`daemon.pem`):
 //!
@@ -27,10 +33,12 @@ use std::error::Error;
 use std::path::Path;
 
 use confidential_client::Certificate;
-use confidential_client::testing::{Application, LocalAuthority, self_signed_certificate};
+use confidential_client::testing::{Application, LocalAuthority, User, self_signed_certificate};
 
 const TENANT: &str = "contoso.onmicrosoft.com";
 const CLIENT_ID: &str = "11111111-2222-3333-4444-555555555555";
+const DRIVE_ID: &str = "66666666-7777-8888-9999-000000000000";
+const REDIRECT_URI: &str = "http://localhost:5000/signed-in";
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -51,8 +59,24 @@ async fn main() -> Result<(), Box<dyn Error>> {
         Application::new(CLIENT_ID)
             .secret("s3cret")
             .certificate(&certificate)
-            .role("https://graph.microsoft.com", "User.Read.All"),
+            .role("https://graph.microsoft.com", "User.Read.All")
+            .redirect_uri(REDIRECT_URI)
+            .delegated("api://drive", "Files.Read"),
     );
+    local.register(
+        TENANT,
+        Application::new(DRIVE_ID)
+            .secret("s3cret")
+            .publishes("api://drive", ["Files.Read", "Files.Write"])
+            .access_token_version(2),
+    );
+    for (name, principal_name) in [
+        ("Adele Vance", "adele@contoso.onmicrosoft.com"),
+        ("Grady Archie", "grady@contoso.onmicrosoft.com"),
+    ] {
+        local.register_user(TENANT, User::new(principal_name).name(name));
+    }
+    local.admin_consent(TENANT, DRIVE_ID, "https://graph.microsoft.com/User.Read");
     if let (Some(folder), Some(ca)) = (&folder, local.ca_pem()) {
         let folder = Path::new(folder);
         std::fs::create_dir_all(folder)?;
@@ -66,6 +90,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     println!("{:<12} {}/{TENANT}", "authority", local.base_url());
     println!("{:<12} {CLIENT_ID}, secret s3cret", "application");
+    println!("{:<12} {REDIRECT_URI}", "redirect URI");
+    println!("{:<12} {DRIVE_ID}, secret s3cret, api://drive", "web API");
     println!("{:<12} until it is stopped (Ctrl-C)", "serving");
     std::future::pending().await
 }
