@@ -8,6 +8,8 @@ use confidential_client::Error;
 use confidential_client::testing::{
     Application, Fault, LocalAuthority, LocalAuthorityBuilder, User,
 };
+use jsonwebtoken::jwk::JwkSet;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use reqwest::Client;
 use serde_json::{Value, json};
 
@@ -706,4 +708,35 @@ async fn a_user_has_one_subject_for_each_audience() {
     local.admin_consent(TENANT, WEB, "api://drive/Files.Read");
     let drive = local.user_token(TENANT, WEB, ADELE, "api://drive/Files.Read");
     assert_ne!(by_id["sub"], claims_of(&drive.unwrap())["sub"]);
+}
+
+/// By a verifier that shares no code with what signed them.
+#[tokio::test]
+async fn users_tokens_stand_up_to_another_verifier() {
+    let (local, _) = authority(LocalAuthority::builder()).await;
+    let assertion = local
+        .user_token(TENANT, WEB, ADELE, "api://middle/Work.Do")
+        .unwrap();
+    let scope = "api://drive/Files.Read openid";
+    let (_, answer) = on_behalf_of(&local, &[("assertion", &assertion), ("scope", scope)]).await;
+    let keys: JwkSet = serde_json::from_str(&local.keys()).unwrap();
+    let tokens = [
+        (assertion.as_str(), MIDDLE_URI),
+        (answer["access_token"].as_str().unwrap(), "api://drive"),
+        (answer["id_token"].as_str().unwrap(), MIDDLE),
+    ];
+    for (token, audience) in tokens {
+        let header = decode_header(token).unwrap();
+        assert_eq!(header.alg, Algorithm::RS256);
+        let key = DecodingKey::from_jwk(keys.find(&header.kid.unwrap()).unwrap()).unwrap();
+        let mut validation = Validation::new(Algorithm::RS256);
+        validation.set_audience(&[audience]);
+        validation.set_issuer(&[local.issuer(TENANT).unwrap()]);
+        validation.set_required_spec_claims(&["aud", "iss", "sub", "exp", "nbf"]);
+        validation.validate_nbf = true;
+        validation.leeway = 0;
+        decode::<Value>(token, &key, &validation).unwrap();
+        validation.set_audience(&["another"]);
+        decode::<Value>(token, &key, &validation).unwrap_err();
+    }
 }
