@@ -139,6 +139,10 @@ impl Cache {
         theirs.for_each(|slot| slot.forgive());
         drop(slots);
         let slot = self.slot(issued.key());
+        // Whoever waits for what was asked for before finds this one instead.
+        if let Some(flight) = slot.flight() {
+            flight.abort();
+        }
         slot.store(issued);
         slot
     }
@@ -230,7 +234,7 @@ impl Cache {
     where
         R: Future<Output = Result<Issued, Error>> + Send + 'static,
     {
-        let runtime = Handle::try_current().map_err(|_| outside_a_runtime())?;
+        let runtime = in_a_runtime()?;
         let mut place = self.limit.try_place();
         let limit = self.tower.flight_limit;
         let mut turn = None;
@@ -282,7 +286,7 @@ impl Cache {
         &self,
         request: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        Handle::try_current().map_err(|_| outside_a_runtime())?;
+        in_a_runtime()?;
         let _place = self.limit.place().await;
         self.tower.counters.requests.add(1);
         let outcome = request.await;
@@ -352,10 +356,13 @@ fn announce(
 /// How often who waits for a turn looks whether it has to.
 const LOOK_UP: Duration = Duration::from_secs(1);
 
-fn outside_a_runtime() -> Error {
-    Error::config(
-        "a token is needed from the identity provider and there is no tokio runtime to fetch it; call from within one, as under #[tokio::main]",
-    )
+/// The runtime that a request is made on.
+pub(crate) fn in_a_runtime() -> Result<Handle, Error> {
+    Handle::try_current().map_err(|_| {
+        Error::config(
+            "the identity provider has to be asked and there is no tokio runtime to do it; call from within one, as under #[tokio::main]",
+        )
+    })
 }
 
 fn lost() -> Error {

@@ -23,10 +23,11 @@ mod services;
 mod sign_in;
 mod subject;
 
-use errand::{Errand, Way};
+use errand::Errand;
 pub(crate) use services::Services;
 use services::signed_out;
 pub(crate) use subject::Subject;
+use subject::Way;
 
 /// A confidential client: an application that can keep a credential, and proves its identity with
 /// it to get access tokens.
@@ -284,10 +285,10 @@ impl ConfidentialClient {
         self.len() == 0
     }
 
-    /// Forgets every token and every failure, `Retry-After` included: the next call for each asks
-    /// the identity provider, and what was looked up about the authority is looked up again. Tokens
-    /// that were handed out stay good. A request under way goes on,
-    /// and what it brings is kept.
+    /// Forgets every access token and every failure, `Retry-After` included: the next call for each
+    /// asks the identity provider, and what was looked up about the authority is looked up again.
+    /// Tokens that were handed out stay good. A request under way goes on, and what it brings is
+    /// kept. Users stay signed in; [`remove_account`](Self::remove_account) forgets one.
     pub fn clear(&self) {
         self.0.cache.clear();
         let services = &self.0.services;
@@ -439,7 +440,6 @@ impl ConfidentialClient {
         let services = Arc::clone(&self.0.services);
         let errand = Errand {
             key: Arc::clone(slot.key()),
-            way: self.way(&call.subject),
             // Checked when the call was made.
             tenant: self
                 .tenant(&call.request, &call.subject)
@@ -452,8 +452,9 @@ impl ConfidentialClient {
             is_renewal,
             progress: Mutex::default(),
         };
+        let way = self.way(&call.subject);
         let span = errand.span();
-        async move { services.run(&errand, deadline).await }.instrument(span)
+        async move { services.run(&errand, &way, deadline).await }.instrument(span)
     }
 
     fn way(&self, subject: &Subject) -> Way {

@@ -18,7 +18,8 @@ pub struct CacheOptions {
 
 impl CacheOptions {
     /// Keeps at most this many tokens; 10,000 unless set, some 20 MB of Entra's. A token is one for
-    /// a tenant and scope.
+    /// a tenant and scope, and of users each has their own. As many users' refresh tokens are kept
+    /// beside them; one who is pushed out signs in again.
     ///
     /// Whoever comes beyond them takes the place of a token that has ended, or else of one that has
     /// not been asked for lately; it is fetched anew when it is. The memory of a failure goes the same

@@ -4,8 +4,6 @@ use std::time::Duration;
 use tracing::{Span, field};
 
 use crate::authority::Tenant;
-use crate::cache::Session;
-use crate::delegated::UserAssertion;
 use crate::error::{Error, Failure};
 use crate::observer::{Acquisition, Outcome};
 use crate::time;
@@ -14,23 +12,12 @@ use crate::token::Key;
 /// One token request: for what, what it is known by, and how far it has come.
 pub(super) struct Errand {
     pub(super) key: Arc<Key>,
-    pub(super) way: Way,
     pub(super) tenant: Option<Tenant>,
     pub(super) scopes: Arc<str>,
     pub(super) claims: Option<Arc<str>>,
     pub(super) correlation_id: String,
     pub(super) is_renewal: bool,
     pub(super) progress: Mutex<Progress>,
-}
-
-/// By what the token is asked for.
-pub(super) enum Way {
-    Application,
-    /// By the refresh token that came last; else by the assertion, if there is one.
-    User {
-        session: Option<Arc<Session>>,
-        assertion: Option<UserAssertion>,
-    },
 }
 
 /// How far a token request has come, for whom it does not reach its end.
@@ -49,6 +36,8 @@ pub(super) enum WaitsFor {
     Credential,
     Authority,
     Answer,
+    /// Another request that has the user's refresh token.
+    RefreshToken,
 }
 
 impl Errand {
@@ -102,6 +91,12 @@ impl Errand {
             }
             WaitsFor::Authority => {
                 let message = format!("the authority could not be looked up within {limit}");
+                Error::Transport(known_by(message).asked_nothing().into())
+            }
+            WaitsFor::RefreshToken => {
+                let message = format!(
+                    "another request for the same user, whose refresh token is used by one at a time, did not end within {limit}"
+                );
                 Error::Transport(known_by(message).asked_nothing().into())
             }
             WaitsFor::Credential => {

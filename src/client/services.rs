@@ -5,7 +5,8 @@ use bytes::Bytes;
 use http::{Request, Response, Uri};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::errand::{self, Errand, WaitsFor, Way};
+use super::errand::{self, Errand, WaitsFor};
+use super::subject::Way;
 use crate::authority::Tenant;
 use crate::cache::Session;
 use crate::claims::Capabilities;
@@ -40,9 +41,14 @@ pub(crate) struct Services {
 
 impl Services {
     /// A whole flight: a token by the deadline.
-    pub(super) async fn run(&self, errand: &Errand, deadline: Instant) -> Result<Issued, Error> {
+    pub(super) async fn run(
+        &self,
+        errand: &Errand,
+        way: &Way,
+        deadline: Instant,
+    ) -> Result<Issued, Error> {
         let request = async {
-            match &errand.way {
+            match way {
                 Way::Application => {
                     let grant = Grant::ClientCredentials;
                     Ok(self.request_token(errand, grant, deadline).await?.issued)
@@ -95,10 +101,12 @@ impl Services {
         assertion: Option<&UserAssertion>,
         deadline: Instant,
     ) -> Result<Issued, Error> {
+        errand.progress().waits_for = WaitsFor::RefreshToken;
         let mut kept = match session {
             Some(session) => Some(session.refresh_token().await),
             None => None,
         };
+        errand.progress().waits_for = WaitsFor::Credential;
         let mut refused = None;
         if let Some(refresh_token) = kept.as_deref().and_then(Option::as_ref) {
             let grant = Grant::RefreshToken(refresh_token);

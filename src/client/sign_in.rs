@@ -6,8 +6,9 @@ use tokio::time::Instant;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::{ConfidentialClient, Errand, Subject, Way, hand_out};
+use super::{ConfidentialClient, Errand, Subject, hand_out};
 use crate::authority::{Rules, Tenant};
+use crate::cache::in_a_runtime;
 use crate::delegated::{
     Account, AuthenticationResult, AuthorizationCodeFlow, AuthorizationRequest, invalid_id_token,
 };
@@ -66,6 +67,9 @@ impl ConfidentialClient {
         request: &AuthorizationRequest,
     ) -> Result<(String, AuthorizationCodeFlow), Error> {
         let services = &self.0.services;
+        if services.endpoints.issuer().is_some() {
+            in_a_runtime()?;
+        }
         let flow = request.begin()?;
         let request_of_token = request.request();
         request_of_token.requested_scopes().for_user()?;
@@ -140,7 +144,6 @@ impl ConfidentialClient {
         let errand = Errand {
             // Nobody knows yet whose it will be.
             key: Arc::new(key(asked, Arc::new(User::Account("".into())))?),
-            way: Way::Application,
             tenant: asked.cloned(),
             scopes: Arc::clone(&scopes.wire),
             claims: request.requested_claims()?,

@@ -1,4 +1,7 @@
+use std::sync::Arc;
+
 use crate::authority::Tenant;
+use crate::cache::Session;
 use crate::delegated::{Account, UserAssertion};
 use crate::token::Kind;
 
@@ -27,4 +30,14 @@ impl Subject {
             Self::Account(account) => account.tenant(),
         }
     }
+}
+
+/// By what a token is asked for.
+pub(super) enum Way {
+    Application,
+    /// By the refresh token that came last; else by the assertion, if there is one.
+    User {
+        session: Option<Arc<Session>>,
+        assertion: Option<UserAssertion>,
+    },
 }

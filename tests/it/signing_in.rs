@@ -1,6 +1,7 @@
 //! Users who sign in to a web app, and what it goes on with when they are gone.
 
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,8 +9,8 @@ use confidential_client::testing::{
     Application, Fault, LocalAuthority, LocalAuthorityBuilder, ManualClock, User,
 };
 use confidential_client::{
-    Account, AuthenticationResult, AuthorizationCodeFlow, AuthorizationRequest, ConfidentialClient,
-    ConfidentialClientBuilder, Error, Prompt, TokenRequest, TokenSource,
+    Account, AuthenticationResult, Authority, AuthorizationCodeFlow, AuthorizationRequest,
+    ConfidentialClient, ConfidentialClientBuilder, Error, Prompt, TokenRequest, TokenSource,
 };
 use http::{Request, Response};
 use serde_json::{Value, json};
@@ -706,4 +707,78 @@ async fn a_token_that_has_ended_is_renewed_by_the_refresh_token() {
         .unwrap();
     assert_eq!(token.source(), TokenSource::IdentityProvider);
     assert_ne!(token.secret(), signed_in.access_token().secret());
+}
+
+/// As where the API asked for another factor: what was asked for without it has no say any more.
+#[tokio::test]
+async fn a_sign_in_overtakes_what_was_asked_for_before_it() {
+    let (local, client) = start().await;
+    let signed_in = sign_in(&local, &client, ADELE).await;
+    let account = signed_in.account().clone();
+    let (flow, back) = come_back(&local, &client, ADELE).await;
+    local.script([Fault::delayed(Duration::from_secs(20))]);
+    let caller = client.clone();
+    let asked = account.clone();
+    let waiting = tokio::spawn(async move {
+        let request = TokenRequest::new(FILES).force_refresh();
+        caller.acquire_token_silent(&asked, request).await
+    });
+    while local.token_requests().len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    let again = client
+        .acquire_token_by_authorization_code(flow, back)
+        .await
+        .unwrap();
+    // Whoever waited still wants another than what is there, and asks again.
+    let served = waiting.await.unwrap().unwrap();
+    assert_ne!(served.secret(), signed_in.access_token().secret());
+    let asked = local.token_requests();
+    let used = |number: usize| asked[number].field("refresh_token").unwrap().to_owned();
+    assert_eq!(asked.len(), 4);
+    assert_ne!(used(3), used(1), "the refresh token is the new sign-in's");
+    drop(again);
+}
+
+#[tokio::test]
+async fn clearing_the_cache_signs_nobody_out() {
+    let (local, client) = start().await;
+    let signed_in = sign_in(&local, &client, ADELE).await;
+    client.clear();
+    let token = client
+        .acquire_token_silent(signed_in.account(), FILES)
+        .await;
+    assert_eq!(token.unwrap().source(), TokenSource::IdentityProvider);
+    assert_eq!(local.token_requests().len(), 2);
+}
+
+#[test]
+fn outside_a_runtime_nobody_panics() {
+    let client = ConfidentialClient::builder(CLIENT_ID)
+        .tenant(TENANT)
+        .client_secret(SECRET)
+        .build()
+        .unwrap();
+    let request = drive();
+    let mut page = Box::pin(client.authorization_request_url(&request));
+    let Poll::Ready(Ok((_, flow))) = poll_once(&mut page) else {
+        panic!("Entra's page needs no network");
+    };
+    let back = format!("?code=x&state={}", flow.state());
+    let mut redeemed = Box::pin(client.acquire_token_by_authorization_code(flow, back));
+    let Poll::Ready(Err(error)) = poll_once(&mut redeemed) else {
+        panic!("it waits for something");
+    };
+    assert!(error.to_string().contains("no tokio runtime"), "{error}");
+
+    let client = ConfidentialClient::builder(CLIENT_ID)
+        .authority(Authority::oidc("https://id.example.org"))
+        .client_secret(SECRET)
+        .build()
+        .unwrap();
+    let mut page = Box::pin(client.authorization_request_url(&request));
+    let Poll::Ready(Err(error)) = poll_once(&mut page) else {
+        panic!("it waits for something");
+    };
+    assert!(error.to_string().contains("no tokio runtime"), "{error}");
 }
