@@ -2,8 +2,13 @@
 //! `testing`).
 //!
 //! [`LocalAuthority`] is a real HTTP server on loopback. It checks secrets and assertions as
-//! Microsoft Entra ID does, issues signed tokens, and refuses in Entra's words and codes, so that
-//! what a daemon does with a wrong secret can be tested with a wrong secret.
+//! Microsoft Entra ID does, issues signed tokens for applications and in users' names, and refuses
+//! in Entra's words and codes, so that what a daemon does with a wrong secret can be tested with a
+//! wrong secret.
+//!
+//! A [`User`] signs in on its pages, in a browser or by [`sign_in`](LocalAuthority::sign_in), and
+//! consents there or [beforehand](LocalAuthority::consent). A test of a web API starts from a
+//! [user's token](LocalAuthority::user_token).
 //!
 //! What else can happen on a network is [scripted](LocalAuthority::script) with [`Fault`], and
 //! what came in is [recorded](LocalAuthority::token_requests). To move the time, use
