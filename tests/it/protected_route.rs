@@ -184,10 +184,12 @@ async fn a_daemon_of_a_local_authority_is_let_in_by_its_role() {
             .role(API, "Files.Read.All"),
     );
     let as_openid = Authority::oidc(issuer_of(&local).await);
-    for authority in [local.authority(TENANT), as_openid] {
-        let validator = TokenValidator::builder(authority)
-            .audience(API)
-            .single_tenant();
+    let builder = |authority| TokenValidator::builder(authority).audience(API);
+    for validator in [
+        builder(local.authority(TENANT)).single_tenant(),
+        builder(local.authority(TENANT)).any_tenant(),
+        builder(as_openid).single_tenant(),
+    ] {
         let base = serve(validator.build().unwrap()).await;
         let client = client_of(&local).client_secret(SECRET).build().unwrap();
         for (scope, status) in [("api://drive/.default", 200), ("api://other/.default", 401)] {
