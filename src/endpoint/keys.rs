@@ -3,6 +3,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::time::Instant;
 use url::Url;
 
 use super::document::{Document, shortened};
@@ -139,9 +140,14 @@ struct Source<'a> {
 
 impl Source<'_> {
     async fn look_up(&self, lookup: &Lookup<'_>) -> Result<IssuerKeys, Error> {
+        let began = Instant::now();
         let metadata = Document::get(lookup, METADATA_NAME, &self.url, HINT).await?;
         let issuer = self.issuer(&metadata)?;
-        let keys = Document::get(lookup, KEYS_NAME, &self.keys_url(&metadata)?, HINT).await?;
+        let rest = Lookup {
+            limit: lookup.limit.saturating_sub(began.elapsed()),
+            ..*lookup
+        };
+        let keys = Document::get(&rest, KEYS_NAME, &self.keys_url(&metadata)?, HINT).await?;
         let Some(list) = keys.members().get("keys").and_then(Value::as_array) else {
             return Err(keys.invalid("it has no 'keys'"));
         };
@@ -157,7 +163,7 @@ impl Source<'_> {
             published.iter_mut().for_each(|key| key.issuer = None);
         }
         Ok(IssuerKeys {
-            other: self.other_issuer(&issuer, &metadata),
+            of_access_tokens: self.of_access_tokens(&issuer, &metadata),
             issuer,
             keys: published,
             authorization_endpoint: authorization_endpoint(&metadata),
@@ -197,14 +203,21 @@ impl Source<'_> {
         Ok(url.into())
     }
 
-    /// By which older name access tokens may call the issuer.
-    fn other_issuer(&self, issuer: &Issuer, metadata: &Document) -> Option<Issuer> {
-        match (self.place, self.rules) {
+    /// What access tokens call the issuer.
+    fn of_access_tokens(&self, issuer: &Issuer, metadata: &Document) -> Vec<Issuer> {
+        let other = match (self.place, self.rules) {
             // As for an application whose manifest does not ask for tokens of version 2.
-            (Place::Tenants { base, .. }, _) => issuer.version_1(&version_1_base(base)?),
-            (_, Rules::Adfs) => metadata.text("access_token_issuer").map(Issuer::new),
+            (Place::Tenants { base, .. }, _) => {
+                version_1_base(base).and_then(|base| issuer.version_1(&base))
+            }
+            // In its ID tokens alone AD FS calls itself by the issuer.
+            (_, Rules::Adfs) => match metadata.text("access_token_issuer") {
+                Some(own) => return vec![Issuer::new(own)],
+                None => None,
+            },
             _ => None,
-        }
+        };
+        [issuer.clone()].into_iter().chain(other).collect()
     }
 }
 
@@ -319,55 +332,56 @@ mod tests {
     #[tokio::test]
     async fn each_authority_tells_its_issuer_where_it_is_asked() {
         let v1 = format!("https://sts.windows.net/{TENANT}/");
-        let china = format!("https://sts.chinacloudapi.cn/{TENANT}/");
+        let v2 = format!("https://login.microsoftonline.com/{TENANT}/v2.0");
+        let china_v1 = format!("https://sts.chinacloudapi.cn/{TENANT}/");
+        let china = format!("https://login.partner.microsoftonline.cn/{TENANT}/v2.0");
         let entra = |tenant: &str| Authority::entra(Cloud::Public, tenant);
-        for (authority, issuer, expected, other) in [
+        for (authority, issuer, expected, own) in [
             (
                 entra("organizations"),
                 "https://login.microsoftonline.com/{tenantid}/v2.0",
                 "https://login.microsoftonline.com/{tenantid}/v2.0",
-                Some("https://sts.windows.net/{tenantid}/"),
+                vec![
+                    "https://login.microsoftonline.com/{tenantid}/v2.0",
+                    "https://sts.windows.net/{tenantid}/",
+                ],
             ),
-            (
-                entra(TENANT),
-                "BASE",
-                "https://login.microsoftonline.com/72f988bf-86f1-41af-91ab-2d7cd011db47/v2.0",
-                Some(&*v1),
-            ),
+            (entra(TENANT), "BASE", &*v2, vec![&*v2, &*v1]),
             (
                 Authority::entra(Cloud::China, TENANT),
                 "BASE",
-                "https://login.partner.microsoftonline.cn/72f988bf-86f1-41af-91ab-2d7cd011db47/v2.0",
-                Some(&*china),
+                &*china,
+                vec![&*china, &*china_v1],
             ),
             (
                 Authority::external_id("login.contoso.com", TENANT),
                 "https://x.ciamlogin.com/x/v2.0",
                 "https://x.ciamlogin.com/x/v2.0",
-                None,
+                vec!["https://x.ciamlogin.com/x/v2.0"],
             ),
             (
                 Authority::b2c("contoso.b2clogin.com", "contoso.com", "B2C_1_in"),
                 "BASE/",
                 "https://contoso.b2clogin.com/contoso.com/B2C_1_in/v2.0/",
-                None,
+                vec!["https://contoso.b2clogin.com/contoso.com/B2C_1_in/v2.0/"],
             ),
             (
                 Authority::adfs("fs.contoso.com"),
                 "BASE",
                 "https://fs.contoso.com/adfs",
-                Some("http://fs.contoso.com/adfs/services/trust"),
+                vec!["http://fs.contoso.com/adfs/services/trust"],
             ),
             (
                 Authority::oidc("https://id.example/a/"),
                 "BASE/",
                 "https://id.example/a/",
-                None,
+                vec!["https://id.example/a/"],
             ),
         ] {
             let keys = found(authority, issuer).await.unwrap();
             assert_eq!(keys.issuer.as_str(), expected);
-            assert_eq!(keys.other.as_ref().map(Issuer::as_str), other);
+            let of_access_tokens = keys.of_access_tokens.iter().map(Issuer::as_str);
+            assert_eq!(of_access_tokens.collect::<Vec<_>>(), own);
         }
         for (authority, issuer) in [
             (entra(TENANT), "https://attacker.example/v2.0"),

@@ -9,8 +9,8 @@ use super::key::PublishedKey;
 /// Who issues an authority's tokens, and what they are signed with.
 pub(crate) struct IssuerKeys {
     pub(crate) issuer: Issuer,
-    /// What access tokens may name instead: Microsoft's providers have an older name for themselves.
-    pub(crate) other: Option<Issuer>,
+    /// What access tokens call it, any of these: Microsoft's providers have an older name, too.
+    pub(crate) of_access_tokens: Vec<Issuer>,
     pub(crate) keys: Vec<PublishedKey>,
     /// Where a user signs in.
     pub(crate) authorization_endpoint: Option<Arc<str>>,
@@ -33,9 +33,11 @@ impl IssuerKeys {
         key: &PublishedKey,
         is_access_token: bool,
     ) -> Result<(), Flaw> {
-        let other = self.other.as_ref().filter(|_| is_access_token);
-        let is_other = other.is_some_and(|other| other.is(found, tenant));
-        if !is_other && !self.issuer.is(found, tenant) {
+        let issuers = match is_access_token {
+            true => self.of_access_tokens.as_slice(),
+            false => std::slice::from_ref(&self.issuer),
+        };
+        if !issuers.iter().any(|issuer| issuer.is(found, tenant)) {
             return Err(Flaw::Issuer(found.into()));
         }
         match &key.issuer {

@@ -63,7 +63,11 @@ fn read(jwk: &Value) -> Option<PublishedKey> {
 fn keys(issuer: &str, jwks: &[Value]) -> IssuerKeys {
     let issuer = Issuer::new(issuer);
     IssuerKeys {
-        other: issuer.version_1("https://sts.windows.net/"),
+        of_access_tokens: issuer
+            .version_1("https://sts.windows.net/")
+            .into_iter()
+            .chain([issuer.clone()])
+            .collect(),
         issuer,
         keys: jwks.iter().filter_map(read).collect(),
         authorization_endpoint: None,

@@ -168,5 +168,5 @@ impl fmt::Debug for TokenValidator {
     }
 }
 
-/// For each of the two documents.
+/// For both documents together.
 const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);
