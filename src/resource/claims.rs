@@ -215,7 +215,8 @@ impl Claims {
 
     /// Asks the application whether this user may: it owns the file, has the role, is on the list.
     /// Call it behind [`require_scope`](Self::require_scope): what a client was granted says nothing
-    /// of what its user may, nor the other way round.
+    /// of what its user may, nor the other way round. What takes an `.await` is asked before, and
+    /// its answer given here.
     ///
     /// # Errors
     ///
