@@ -2,13 +2,15 @@
 
 use std::fmt::Debug;
 
+use confidential_client::adapter::AcceptedToken;
+use confidential_client::resource::{Denied, TokenValidator};
 use confidential_client::testing::{
-    Application, Fault, LocalAuthority, ManualClock, self_signed_certificate,
+    Application, Fault, LocalAuthority, ManualClock, User, self_signed_certificate,
 };
 use confidential_client::{
-    AdminConsent, Authority, CacheOptions, Certificate, CertificateFile, Cloud, ConfidentialClient,
-    Error, RetryPolicy, Secret, SecretFile, SigningAlgorithm, TokenEndpointAuthMethod,
-    TokenRequest, TokenSource,
+    AdminConsent, Authority, AuthorizationRequest, CacheOptions, Certificate, CertificateFile,
+    Cloud, ConfidentialClient, Error, Prompt, RetryPolicy, Secret, SecretFile, SigningAlgorithm,
+    TokenEndpointAuthMethod, TokenRequest, TokenSource, UserAssertion,
 };
 
 use crate::support::{CLIENT_ID, PEM, Provider, SCOPE, SECRET, TENANT, client_of, success};
@@ -191,4 +193,100 @@ async fn no_error_shows_a_secret() {
     let key = pem.lines().rev().nth(3).unwrap().to_owned();
     let broken = pem.replace("-----END PRIVATE KEY-----", "-----END");
     Hidden(vec![key]).check_error(&Certificate::from_pem(broken).unwrap_err());
+}
+
+#[tokio::test]
+async fn no_type_of_delegated_access_shows_a_secret() {
+    let local = LocalAuthority::start().await.unwrap();
+    let back = "https://app.example.org/back";
+    let application = Application::new(CLIENT_ID)
+        .secret(SECRET)
+        .redirect_uri(back)
+        .publishes("api://own", ["Files.Read"]);
+    local.register(TENANT, application);
+    let user = User::new("adele@contoso.com");
+    local.register_user(TENANT, user.clone());
+    let scope = "api://drive/Files.Read";
+    local.consent(TENANT, CLIENT_ID, "adele@contoso.com", scope);
+    let client = client_of(&local).client_secret(SECRET).build().unwrap();
+
+    let request = AuthorizationRequest::new(back, scope).prompt(Prompt::Login);
+    let (page, flow) = client.authorization_request_url(&request).await.unwrap();
+    let redirected = local.sign_in(&page, "adele@contoso.com").await.unwrap();
+    let result = client
+        .acquire_token_by_authorization_code(flow.clone(), &redirected)
+        .await
+        .unwrap();
+    let renewed = TokenRequest::new(scope).force_refresh();
+    client
+        .acquire_token_silent(result.account(), renewed)
+        .await
+        .unwrap();
+    let own = "api://own/Files.Read";
+    let called_with = local.user_token(TENANT, CLIENT_ID, "adele@contoso.com", own);
+    let called_with = called_with.unwrap();
+    let assertion = UserAssertion::new(&called_with);
+    let on_behalf_of = client.acquire_token_on_behalf_of(&assertion, scope).await;
+
+    let requests = local.token_requests();
+    let sent = |request: usize, name: &str| requests[request].field(name).unwrap().to_owned();
+    let kept = serde_json::to_value(&flow).unwrap();
+    let of_the_flow = |name: &str| kept[name].as_str().unwrap().to_owned();
+    let hidden = Hidden(vec![
+        SECRET.to_owned(),
+        sent(0, "code"),
+        sent(0, "code_verifier"),
+        of_the_flow("state"),
+        of_the_flow("nonce"),
+        sent(1, "refresh_token"),
+        sent(2, "assertion"),
+        result.access_token().secret().to_owned(),
+        on_behalf_of.unwrap().secret().to_owned(),
+    ]);
+    hidden.check_debug("AuthorizationRequest", &request);
+    hidden.check_debug("AuthorizationCodeFlow", &flow);
+    hidden.check_debug("AuthenticationResult", &result);
+    hidden.check_debug("Account", result.account());
+    hidden.check_debug("Prompt", &Prompt::Login);
+    hidden.check_debug("UserAssertion", &assertion);
+    let provider = client.token_provider_on_behalf_of(&assertion, scope);
+    hidden.check_debug("TokenProvider", &provider.unwrap());
+    let provider = client.token_provider_silent(result.account(), scope);
+    hidden.check_debug("TokenProvider", &provider.unwrap());
+    hidden.check_debug("ConfidentialClient", &client);
+    hidden.check_debug("User", &user);
+    hidden.check_debug("LocalAuthority", &local);
+    for request in &requests {
+        hidden.check_debug("RecordedRequest", request);
+    }
+
+    let builder = TokenValidator::builder(local.authority(TENANT))
+        .audience("api://own")
+        .single_tenant();
+    hidden.check_debug("TokenValidatorBuilder", &builder);
+    let validator = builder.build().unwrap();
+    let claims = validator.validate(&called_with).await.unwrap();
+    hidden.check_debug("Claims", &claims);
+    hidden.check_debug("AcceptedToken", &AcceptedToken(claims.clone()));
+    let not_allowed = claims.authorize_user(|_| false).unwrap_err();
+    hidden.check_debug("UserNotAllowed", &not_allowed);
+    hidden.check_debug("Denied", &Denied::from(not_allowed));
+    hidden.check_debug("TokenValidator", &validator);
+    let flawed = format!("{called_with}x");
+    for token in [flawed.as_str(), result.access_token().secret(), "abc"] {
+        let refusal = validator.validate(token).await.unwrap_err();
+        hidden.check_debug("Refusal", &refusal);
+        hidden.check(
+            "Refusal",
+            &format!("{refusal} {:?}", refusal.www_authenticate()),
+        );
+    }
+
+    let again = client
+        .acquire_token_by_authorization_code(flow, &redirected)
+        .await;
+    hidden.check_error(&again.unwrap_err());
+    client.remove_account(result.account());
+    let gone = client.acquire_token_silent(result.account(), scope).await;
+    hidden.check_error(&gone.unwrap_err());
 }
