@@ -322,7 +322,7 @@ fn help(code: u64) -> Option<&'static str> {
             "the scope is not valid for an application; ask for '{application ID URI}/.default'"
         }
         65001 => {
-            "nobody has consented yet; have an administrator grant the permissions in the app registration"
+            "nobody has consented yet; have an administrator grant the permissions in the app registration, or let the user consent at the page of authorization_request_url(..)"
         }
         50013 | 500131 => {
             "the user assertion is not a token for this application; the calling client has to ask for a scope of this API"

@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
 use confidential_client::adapter::{BearerAuth, BearerAuthError, BearerAuthLayer};
-use confidential_client::{ConfidentialClient, Error};
+use confidential_client::{ConfidentialClient, Error, UserAssertion};
 use http::header::{AUTHORIZATION, LOCATION, WWW_AUTHENTICATE};
 use http::{Request, Response, StatusCode};
 use tokio::task::JoinSet;
@@ -424,4 +424,29 @@ async fn nothing_of_it_shows_a_token() {
     );
     assert!(!shown.contains("token-1"), "{shown}");
     assert!(shown.contains("graph.microsoft.com"), "{shown}");
+}
+
+/// A challenge of a user's token is answered with that user's next, and never with another's.
+#[tokio::test]
+async fn a_users_token_is_renewed_for_the_user() {
+    let (provider, api) = (Provider::open(), Api::default());
+    let client = provider.client();
+    let adele = UserAssertion::new("token-of-adele");
+    let user = client.token_provider_on_behalf_of(&adele, SCOPE).unwrap();
+    let service = BearerAuthLayer::new(BearerAuth::new(user, [GRAPH]).unwrap())
+        .repeat_with(|body: &String| Some(body.clone()))
+        .layer(api.service());
+    api.says_no_to("token-1", 401, &claims_challenge());
+    api.says_no_to("token-2", 401, r#"Bearer error="invalid_token""#);
+    for expected in ["token-2", "token-3"] {
+        let answer = service.clone().oneshot(users()).await.unwrap();
+        let sent = api.seen().pop().unwrap().1.unwrap();
+        assert_eq!(sent, format!("Bearer {expected}"), "{}", answer.status());
+    }
+    for request in 0..3 {
+        let sent = provider.field(request, "assertion");
+        assert_eq!(sent.as_deref(), Some("token-of-adele"), "{request}");
+    }
+    assert_eq!(provider.field(1, "claims").as_deref(), Some(CLAIMS));
+    assert_eq!(provider.requests(), 3);
 }
