@@ -704,10 +704,14 @@ async fn a_guest_signs_in_to_the_tenant_that_was_asked() {
     local.register("fabrikam.com", application);
     local.register_user("fabrikam.com", adele);
     let url = request(&local, "fabrikam.com", &[("scope", "openid")]);
-    let back = query(&local.sign_in(&url, ADELE).await.unwrap());
-    let (_, answer) = redeem(&local, "fabrikam.com", value(&back, "code"), &[]).await;
-    let id = claims_of(answer["id_token"].as_str().unwrap());
-    assert_eq!(id["iss"], local.issuer("fabrikam.com").unwrap());
+    // With the consent page, and without it.
+    for _ in 0..2 {
+        let back = query(&local.sign_in(&url, ADELE).await.unwrap());
+        let (_, answer) = redeem(&local, "fabrikam.com", value(&back, "code"), &[]).await;
+        let id = claims_of(answer["id_token"].as_str().unwrap());
+        assert_eq!(id["iss"], local.issuer("fabrikam.com").unwrap());
+        local.consent(TENANT, WEB, ADELE, "openid");
+    }
 }
 
 #[tokio::test]
