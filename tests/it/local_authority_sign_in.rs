@@ -485,6 +485,26 @@ async fn a_form_can_take_the_code_back() {
     assert_eq!(value(&back, "state"), evil);
 }
 
+/// Chromium applies it to where a form is redirected, and takes no IPv6 address in it.
+#[tokio::test]
+async fn a_forms_policy_lets_it_end_at_the_client() {
+    let (local, _) = authority(LocalAuthority::builder()).await;
+    for (back, ends_at) in [
+        ("https://web.example.org/", "https://web.example.org"),
+        ("http://localhost:5000/back", "http://localhost:5000"),
+        ("http://127.0.0.1:5000/back", "http://127.0.0.1:5000"),
+        ("http://[::1]:5000/back", "http:"),
+        ("com.example.app:/back", "com.example.app:"),
+    ] {
+        local.register(TENANT, Application::new(WEB).redirect_uri(back));
+        let url = request(&local, TENANT, &[("redirect_uri", back)]);
+        let page = browser().get(url).send().await.unwrap();
+        let policy = page.headers()["content-security-policy"].to_str().unwrap();
+        let ends = format!("; form-action 'self' {ends_at}; ");
+        assert!(policy.contains(&ends), "{back}: {policy}");
+    }
+}
+
 async fn code(local: &LocalAuthority, fields: &[(&str, &str)]) -> String {
     let back = local.sign_in(request(local, TENANT, fields), ADELE).await;
     value(&query(&back.unwrap()), "code").to_owned()

@@ -1,7 +1,7 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use sha2::{Digest, Sha256};
-use url::{Origin, Url};
+use url::{Host, Origin, Url};
 use uuid::Uuid;
 
 use super::reply::Reply;
@@ -100,6 +100,8 @@ impl Page {
 /// Browsers apply it to where a form is redirected, too: the client's own page has to be in it.
 fn form_action(back_to: &str) -> String {
     match Url::parse(back_to).map(|url| (url.origin(), url)) {
+        // A policy cannot name such a host (CSP level 3 section 2.3.1).
+        Ok((Origin::Tuple(scheme, Host::Ipv6(_), _), _)) => format!("'self' {scheme}:"),
         Ok((Origin::Tuple(..), url)) => format!("'self' {}", url.origin().ascii_serialization()),
         // As of an application on a telephone.
         Ok((Origin::Opaque(_), url)) => format!("'self' {}:", url.scheme()),
