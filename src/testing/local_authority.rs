@@ -47,7 +47,9 @@ mod users;
 /// 50034 (user), 7000218 (no credential), 9002313, 70000, 70008 and 50173 (refresh token), 54005,
 /// 500112 and 501481 (authorization code, beside 9002313, 70000 and 70008), 50027, 50013, 500133,
 /// 500131, 240002 and 7000114 (the token that a web API was called with). Others, and whatever else
-/// can happen on a network, by [`script`](Self::script). The text of one refusal is a single line,
+/// can happen on a network, by [`script`](Self::script). What Entra says to an assertion of another
+/// tenant, to a scope that its API does not publish and to a `plain` challenge is not known here, and
+/// said in this server's own way. The text of one refusal is a single line,
 /// as Entra writes it today, that of the next is broken into lines, as it was until 2023: nobody
 /// should depend on either.
 pub struct LocalAuthority {
