@@ -7,6 +7,7 @@ use http::header::AUTHORIZATION;
 use serde_json::Value;
 use url::form_urlencoded;
 
+use super::access::Access;
 use super::application::Application;
 use super::assertion::{self, Assertion};
 use super::directory::Directory;
@@ -14,6 +15,8 @@ use super::federated;
 use super::issuer::Issuer;
 use super::recorded::RecordedRequest;
 use super::refusal::Refusal;
+use super::scopes::Scopes;
+use super::user::User;
 
 /// A token request whose client has proved its identity.
 pub(super) struct Caller<'a> {
@@ -69,6 +72,18 @@ impl<'a> Caller<'a> {
     pub(super) fn scope(&self) -> Option<&'a str> {
         let scope = self.request.field("scope");
         scope.filter(|scope| !scope.is_empty())
+    }
+
+    /// The user of the directory who is meant.
+    pub(super) fn user(&self, name: &str) -> Result<&'a User, Refusal> {
+        let user = self.directory.user(name);
+        user.ok_or_else(|| Refusal::user_not_found(name, &self.directory.name))
+    }
+
+    /// What this client may have in the name of `user`.
+    pub(super) fn access(&self, user: &'a User, scopes: &'a Scopes) -> Result<Access<'a>, Refusal> {
+        let client = (self.application, self.method);
+        Access::decide(self.directory, client, user, scopes, self.capabilities())
     }
 
     /// Whether it asks who the user is, as MSAL does.

@@ -3,7 +3,6 @@ use std::time::SystemTime;
 use serde_json::Value;
 
 use crate::assertion::unix_seconds;
-use crate::testing::access::Access;
 use crate::testing::caller::Caller;
 use crate::testing::codes::Redemption;
 use crate::testing::issuer::Issuer;
@@ -31,9 +30,7 @@ pub(in crate::testing) fn answer(
         return Err(Refusal::not_this_clients("code"));
     }
     let id = code.user.to_string();
-    let Some(user) = caller.directory.user(&id) else {
-        return Err(Refusal::user_not_found(&id, &caller.directory.name));
-    };
+    let user = caller.user(&id)?;
     // Which tokens come of a sign-in was said when it began.
     let signed_in = Scopes::parse(&code.scope)?;
     let scopes = match caller.scope() {
@@ -43,14 +40,7 @@ pub(in crate::testing) fn answer(
             ..signed_in
         },
     };
-    let access = Access::decide(
-        caller.directory,
-        (caller.application, caller.method),
-        user,
-        &scopes,
-        caller.capabilities(),
-    )?
-    .nonce(code.nonce);
+    let access = caller.access(user, &scopes)?.nonce(code.nonce);
     let mut answer = access.answer(issuer, unix_seconds(now), caller.wants_client_info())?;
     sessions.codes.redeem(secret);
     if scopes.offline_access {

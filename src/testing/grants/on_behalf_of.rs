@@ -4,7 +4,6 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::assertion::unix_seconds;
-use crate::testing::access::Access;
 use crate::testing::answer::timestamp;
 use crate::testing::assertion::Jwt;
 use crate::testing::caller::Caller;
@@ -46,16 +45,8 @@ pub(in crate::testing) fn answer(
     let scopes = Scopes::parse(scope)?;
     let now = SystemTime::now();
     let name = check(jwt, caller, issuer, now)?;
-    let Some(user) = caller.directory.user(&name) else {
-        return Err(Refusal::user_not_found(&name, &caller.directory.name));
-    };
-    let access = Access::decide(
-        caller.directory,
-        (caller.application, caller.method),
-        user,
-        &scopes,
-        caller.capabilities(),
-    )?;
+    let user = caller.user(&name)?;
+    let access = caller.access(user, &scopes)?;
     let mut answer = access.answer(issuer, unix_seconds(now), caller.wants_client_info())?;
     if scopes.offline_access {
         let client_id = caller.application.client_id();

@@ -3,7 +3,6 @@ use std::time::SystemTime;
 use serde_json::Value;
 
 use crate::assertion::unix_seconds;
-use crate::testing::access::Access;
 use crate::testing::caller::Caller;
 use crate::testing::issuer::Issuer;
 use crate::testing::refusal::Refusal;
@@ -25,20 +24,12 @@ pub(in crate::testing) fn answer(
         return Err(Refusal::not_this_clients("refresh_token"));
     }
     let id = token.user.to_string();
-    let Some(user) = caller.directory.user(&id) else {
-        return Err(Refusal::user_not_found(&id, &caller.directory.name));
-    };
+    let user = caller.user(&id)?;
     let scopes = match caller.scope() {
         None => Scopes::parse(&token.scope)?.first_resource(),
         Some(scope) => Scopes::parse(scope)?,
     };
-    let access = Access::decide(
-        caller.directory,
-        (caller.application, caller.method),
-        user,
-        &scopes,
-        caller.capabilities(),
-    )?;
+    let access = caller.access(user, &scopes)?;
     let now = unix_seconds(SystemTime::now());
     let mut answer = access.answer(issuer, now, caller.wants_client_info())?;
     if let Some(members) = answer.as_object_mut() {
