@@ -55,8 +55,11 @@ impl Header {
         {
             return Err(Flaw::Type(other.into()));
         }
+        let Some(algorithm) = algorithm(&members.alg) else {
+            return Err(Flaw::Algorithm(members.alg.into()));
+        };
         Ok(Self {
-            algorithm: algorithm(&members.alg).ok_or(Flaw::Algorithm(members.alg.into()))?,
+            algorithm,
             typ,
             kid: members.kid,
             x5t: members.x5t,

@@ -8,7 +8,6 @@ use super::denied::UserNotAllowed;
 use super::refusal::{Refusal, RefusalReason};
 use crate::authority::Rules;
 use crate::jwt::{self, Flaw, IssuerKeys};
-use crate::secret::Secret;
 
 /// What a token says that was checked: who sent it, for whom, and what its client was granted.
 ///
@@ -23,7 +22,7 @@ struct Parts {
     holder: Holder,
     expires_on: SystemTime,
     authorization_uri: Option<Arc<str>>,
-    token: Secret,
+    token: Box<str>,
 }
 
 /// In whose name a client acts.
@@ -52,7 +51,7 @@ impl Claims {
             scopes,
             expires_on: jwt::time(&all, "exp")?.ok_or(Flaw::Claim("exp"))?,
             authorization_uri: keys.authorization_endpoint.clone(),
-            token: Secret::from(token),
+            token: token.into(),
             all,
         })))
     }
@@ -129,7 +128,7 @@ impl Claims {
 
     /// The token itself, to call the next API on behalf of its user.
     pub fn token(&self) -> &str {
-        self.0.token.expose()
+        &self.0.token
     }
 
     /// Lets through a client that acts for a user and was granted `scope`, such as `Files.Read`;
