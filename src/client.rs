@@ -6,7 +6,7 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::admin_consent;
-use crate::authority::Tenant;
+use crate::authority::{Rules, Tenant};
 use crate::builder::ConfidentialClientBuilder;
 use crate::cache::{Answer, Cache, CacheOptions, CacheStats, Demands, Slot, Special};
 use crate::certificate::Certificate;
@@ -446,7 +446,7 @@ impl ConfidentialClient {
                 .ok()
                 .flatten()
                 .cloned(),
-            scopes: call.wire(),
+            scopes: call.wire(self.0.services.endpoints.rules()),
             claims: demands.claims().cloned(),
             correlation_id: call.correlation_id.unwrap_or_else(Uuid::new_v4).to_string(),
             is_renewal,
@@ -474,10 +474,13 @@ impl ConfidentialClient {
 
 impl Call {
     /// The scopes as they are sent.
-    fn wire(&self) -> Arc<str> {
+    fn wire(&self, rules: Rules) -> Arc<str> {
         let scopes = self.request.requested_scopes();
         let of_a_user = match self.subject {
             Subject::Application => None,
+            // A refresh may not ask for what was never granted (RFC 6749 section 6), and what of
+            // OpenID Connect's was, not every provider says.
+            Subject::Account(_) if rules == Rules::OpenId => None,
             Subject::OnBehalfOf(_) | Subject::Account(_) => scopes.for_user().ok(),
         };
         Arc::clone(of_a_user.map_or(scopes.wire(), |scopes| &scopes.wire))

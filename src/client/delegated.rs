@@ -48,7 +48,8 @@ impl ConfidentialClient {
     /// the refresh token ([RFC 6749 section 6]) that came last, for this API's scopes or another's.
     ///
     /// One refresh token is redeemed by one request at a time, and the one that comes back takes its
-    /// place, as providers that rotate them want it.
+    /// place, as providers that rotate them want it. An OpenID provider is asked for the scopes of
+    /// the request alone: it refuses those that it never granted, and `profile` may be one.
     ///
     /// # Errors
     ///

@@ -552,6 +552,30 @@ async fn a_session_that_was_revoked_ends_and_signing_in_begins_another() {
     client.acquire_token_silent(account, MAIL).await.unwrap();
 }
 
+/// Which of OpenID Connect's scopes were granted, such a provider need not say, and it refuses a
+/// refresh for one that was not.
+#[tokio::test]
+async fn an_openid_provider_is_asked_for_no_scope_more_when_a_token_is_renewed() {
+    let (local, _) = start().await;
+    let client = ConfidentialClient::builder(CLIENT_ID)
+        .authority(Authority::oidc(local.issuer(TENANT).unwrap()))
+        .client_secret(SECRET)
+        .build()
+        .unwrap();
+    let signed_in = sign_in(&local, &client, ADELE).await;
+    for (scope, sent) in [
+        (FILES, FILES),
+        ("api://mail/Mail.Read openid", "api://mail/Mail.Read openid"),
+    ] {
+        let request = TokenRequest::new(scope).force_refresh();
+        let token = client.acquire_token_silent(signed_in.account(), request);
+        assert_eq!(token.await.unwrap().source(), TokenSource::IdentityProvider);
+        let request = local.token_requests().pop().unwrap();
+        assert_eq!(request.field("grant_type"), Some("refresh_token"));
+        assert_eq!(request.field("scope"), Some(sent));
+    }
+}
+
 /// Consent that is missing, or another factor, is for the user to add, and the session goes on.
 #[tokio::test]
 async fn what_a_user_has_to_add_does_not_end_the_session() {
