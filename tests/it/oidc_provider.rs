@@ -1,6 +1,10 @@
 //! Tokens of npm's oidc-provider, which the OpenID Foundation has certified, over TLS by a private
 //! CA. It has two issuers, and says what it saw and why it refused.
 
+mod browser;
+mod sign_in;
+mod validator;
+
 use std::error::Error as _;
 use std::fs;
 use std::path::PathBuf;
@@ -28,6 +32,8 @@ const BY_HAND: &str = "OIDC_PROVIDER names no server; tests/interop/README.md ha
 struct Description {
     ca: PathBuf,
     requests: String,
+    /// Where npm's jose says what it makes of a token.
+    judge: String,
     one: Tenant,
     two: Tenant,
 }
@@ -38,6 +44,16 @@ struct Tenant {
     client_id: String,
     secret: String,
     signers: Vec<Signer>,
+    web: Web,
+    /// What it signs its tokens with.
+    key: PathBuf,
+}
+
+/// An application that users sign in to; its secret is the tenant's.
+#[derive(Deserialize)]
+struct Web {
+    client_id: String,
+    redirect_uri: String,
 }
 
 #[derive(Deserialize)]
@@ -53,6 +69,8 @@ struct Seen {
     url: String,
     authorization: Option<String>,
     form: Vec<String>,
+    /// Its hash.
+    refresh_token: Option<String>,
     refused: Option<String>,
 }
 
@@ -102,6 +120,13 @@ impl Server {
         seen.into_iter().map(|request| request.url).collect()
     }
 
+    /// An HTTP client of the test, that trusts the server.
+    fn builder(&self) -> reqwest::ClientBuilder {
+        reqwest::Client::builder()
+            .tls_certs_merge([self.is.ca()])
+            .user_agent(self.user_agent.as_str())
+    }
+
     fn at(&self, issuer: &str, client_id: &str) -> ConfidentialClientBuilder {
         self.by(Authority::oidc(issuer), client_id)
     }
@@ -109,11 +134,7 @@ impl Server {
     fn by(&self, authority: Authority, client_id: &str) -> ConfidentialClientBuilder {
         ConfidentialClient::builder(client_id)
             .authority(authority)
-            .reqwest(
-                reqwest::Client::builder()
-                    .tls_certs_merge([self.is.ca()])
-                    .user_agent(self.user_agent.as_str()),
-            )
+            .reqwest(self.builder())
     }
 
     fn with_secret(&self, tenant: &Tenant) -> ConfidentialClientBuilder {

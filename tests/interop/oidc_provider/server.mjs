@@ -1,14 +1,16 @@
-// Serves npm's oidc-provider over TLS, as two issuers that have nothing in common but the port.
+// Serves npm's oidc-provider over TLS, as two issuers that have nothing in common but the port, and
+// what npm's jose has to say of other issuers' tokens.
 //
 // Usage: node server.mjs FOLDER. Certificates go into the folder. When it is ready it prints one
 // line of JSON, which tests/it/oidc_provider.rs reads, and it ends when its standard input does.
 
 import { execFileSync } from 'node:child_process';
-import { X509Certificate, generateKeyPairSync } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { X509Certificate, createHash, generateKeyPairSync } from 'node:crypto';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:https';
 import { join, resolve } from 'node:path';
 
+import { createRemoteJWKSet, jwtVerify } from 'jose';
 import { Provider, errors } from 'oidc-provider';
 
 const RESOURCES = {
@@ -31,6 +33,8 @@ const TENANTS = {
     },
 };
 
+const WEB = { client_id: 'web', redirect_uri: 'https://app.example/signed-in' };
+
 process.stdin.on('end', () => process.exit()).resume();
 
 const folder = resolve(process.argv[2]);
@@ -44,6 +48,8 @@ const server = createServer(tls, (request, response) => {
     const [, tenant] = request.url.split('/');
     if (request.url === '/requests') {
         response.end(JSON.stringify(seen));
+    } else if (request.url === '/judge') {
+        judge(request).then((judgement) => response.end(JSON.stringify(judgement)));
     } else if (answers.has(tenant)) {
         // So oidc-provider knows where it is mounted.
         request.originalUrl = request.url;
@@ -56,7 +62,11 @@ const server = createServer(tls, (request, response) => {
 await new Promise((ready) => server.listen(0, '127.0.0.1', ready));
 const base = `https://127.0.0.1:${server.address().port}`;
 
-const description = { ca: join(folder, 'ca.pem'), requests: `${base}/requests` };
+const description = {
+    ca: join(folder, 'ca.pem'),
+    requests: `${base}/requests`,
+    judge: `${base}/judge`,
+};
 for (const [name, { authentication, secret, algorithms }] of Object.entries(TENANTS)) {
     const issuer = `${base}/${name}`;
     const client_id = `daemon: ${name}+1`;
@@ -65,6 +75,10 @@ for (const [name, { authentication, secret, algorithms }] of Object.entries(TENA
         client_id: algorithm.toLowerCase(),
         pem: join(folder, name, `${algorithm}.pem`),
     }));
+    const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
+    // With it a test signs tokens that have one flaw and no other.
+    const key = join(folder, name, 'issuer.key');
+    writeFileSync(key, privateKey.export({ format: 'pem', type: 'pkcs8' }));
     const provider = new Provider(issuer, {
         clientAuthMethods: [authentication, 'private_key_jwt'],
         enabledJWA: { clientAuthSigningAlgValues: algorithms },
@@ -73,17 +87,28 @@ for (const [name, { authentication, secret, algorithms }] of Object.entries(TENA
                 token_endpoint_auth_method: authentication,
                 client_secret: secret,
             }),
+            {
+                client_id: WEB.client_id,
+                token_endpoint_auth_method: authentication,
+                client_secret: secret,
+                grant_types: ['authorization_code', 'refresh_token'],
+                redirect_uris: [WEB.redirect_uri],
+                response_types: ['code'],
+            },
             ...signers.map((signer) => application(signer.client_id, {
                 token_endpoint_auth_method: 'private_key_jwt',
                 token_endpoint_auth_signing_alg: signer.algorithm,
                 jwks: { keys: [publicKey(signer.pem)] },
             })),
         ],
-        jwks: { keys: [signingKey(name)] },
-        responseTypes: [],
+        jwks: { keys: [{ ...privateKey.export({ format: 'jwk' }), kid: name, alg: 'RS256', use: 'sig' }] },
+        responseTypes: ['code'],
+        pkce: { required: () => true },
+        rotateRefreshToken: true,
         features: {
             clientCredentials: { enabled: true },
-            devInteractions: { enabled: false },
+            // Pages on which whoever comes is who they say.
+            devInteractions: { enabled: true },
             resourceIndicators: {
                 enabled: true,
                 defaultResource: () => undefined,
@@ -106,7 +131,7 @@ for (const [name, { authentication, secret, algorithms }] of Object.entries(TENA
         state.refused = error.error_detail ?? error.error_description;
     });
     answers.set(name, provider.callback());
-    description[name] = { issuer, client_id, secret, signers };
+    description[name] = { issuer, client_id, secret, signers, web: WEB, key };
 }
 console.log(JSON.stringify(description));
 
@@ -124,9 +149,20 @@ function publicKey(pem) {
     return new X509Certificate(readFileSync(pem)).publicKey.export({ format: 'jwk' });
 }
 
-function signingKey(kid) {
-    const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
-    return { ...privateKey.export({ format: 'jwk' }), kid, alg: 'RS256', use: 'sig' };
+// What jose makes of a token, by the keys that are published where it says.
+async function judge(request) {
+    let body = '';
+    for await (const part of request) {
+        body += part;
+    }
+    const { token, keys, ...expected } = JSON.parse(body);
+    try {
+        const { payload, protectedHeader } =
+            await jwtVerify(token, createRemoteJWKSet(new URL(keys)), expected);
+        return { payload, header: protectedHeader };
+    } catch ({ code, message }) {
+        return { refused: code ?? message };
+    }
 }
 
 // How a client proved its identity, by its User-Agent, and why that was not taken: oidc-provider
@@ -140,6 +176,11 @@ async function record(context, next) {
         status: context.status,
         authorization: headers.authorization?.split(' ')[0],
         form: Object.keys(oidc?.body ?? {}),
+        refresh_token: fingerprint(oidc?.body?.refresh_token),
         refused: state.refused,
     });
+}
+
+function fingerprint(secret) {
+    return secret && createHash('sha256').update(secret).digest('hex');
 }
