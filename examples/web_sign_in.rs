@@ -29,12 +29,12 @@ use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use confidential_client::{
-    Account, AuthorizationCodeFlow, AuthorizationRequest, ConfidentialClient, Error, TokenRequest,
+    Account, AuthorizationCodeFlow, AuthorizationRequest, ConfidentialClient, Error, ServerError,
+    TokenRequest,
 };
 use uuid::Uuid;
 
-use browser::Browser;
-use world::{ADELE, MEGAN, World};
+use world::World;
 
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
@@ -44,28 +44,10 @@ const FILES: &str = "api://drive/Files.Read";
 async fn main() -> Result<()> {
     let world = World::start().await?;
     if std::env::args().any(|argument| argument == "--walk") {
-        return walk(&world.app.url).await;
+        return browser::walk(&world.app.url).await;
     }
     println!("open {} in a browser; Ctrl-C ends it", world.app.url);
     Ok(tokio::signal::ctrl_c().await?)
-}
-
-/// Two users in browsers of their own; the second declines.
-async fn walk(url: &str) -> Result<()> {
-    let mut adele = Browser::new()?;
-    println!("{}", adele.open(url).await?);
-    println!("{}", adele.follow("Sign in").await?);
-    println!("{}", adele.press(ADELE).await?);
-    println!("{}", adele.press("Accept").await?);
-    println!("{}", adele.open(url).await?);
-    println!("{}", adele.follow("Your file").await?);
-    println!("{}", adele.press("Sign out").await?);
-
-    let mut megan = Browser::new()?;
-    println!("{}", megan.open(&format!("{url}/file")).await?);
-    println!("{}", megan.press(MEGAN).await?);
-    println!("{}", megan.press("Cancel").await?);
-    Ok(())
 }
 
 /// What a web app keeps: one client, and its users' sessions.
@@ -91,7 +73,7 @@ fn pages(app: App) -> Router {
 
 async fn home(State(app): State<App>, headers: HeaderMap) -> Response {
     let Some(account) = app.sessions.account(&headers) else {
-        return page("Welcome", r#"<p><a href="/sign-in">Sign in</a></p>"#);
+        return page("Welcome", SIGN_IN);
     };
     let name = escaped(account.name().unwrap_or_default());
     let body = format!(r#"<p>You are {name}.</p><p><a href="/file">Your file</a></p>{SIGN_OUT}"#);
@@ -112,29 +94,31 @@ async fn signed_in(
     // Out of the session, as it is good for one sign-in.
     let Some(flow) = session.flow.take() else {
         let cookie = app.sessions.keep(session);
-        let page = page("Nobody was signing in", AGAIN);
+        let page = page("Nobody was signing in", SIGN_IN);
         return Ok((StatusCode::BAD_REQUEST, cookie, page).into_response());
     };
     let query = query.unwrap_or_default();
     let signed_in = app.client.acquire_token_by_authorization_code(flow, query);
-    let refused = match signed_in.await {
-        Ok(signed_in) => {
-            session.account = Some(signed_in.account().clone());
-            let cookie = app.sessions.keep(session);
-            return Ok((cookie, Redirect::to("/file")).into_response());
-        }
-        Err(error) => error,
-    };
+    let signed_in = signed_in.await;
+    if let Ok(signed_in) = &signed_in {
+        session.account = Some(signed_in.account().clone());
+    }
     let cookie = app.sessions.keep(session);
-    let answer = refused.server_error().map(|answer| answer.error());
-    let (title, why) = match answer {
+    let Err(error) = signed_in else {
+        return Ok((cookie, Redirect::to("/file")).into_response());
+    };
+    let (title, why) = match error.server_error().map(ServerError::error) {
         Some("access_denied") => (
             "You declined",
-            "The app sees nothing of yours, and you are not signed in.".to_owned(),
+            "Without your consent the app can show you nothing.".to_owned(),
         ),
-        _ => ("You are not signed in", refused.to_string()),
+        // A code that is too old, or an answer to another sign-in.
+        _ if error.needs_user_interaction() || matches!(error, Error::InvalidResponse(_)) => {
+            ("You are not signed in", error.to_string())
+        }
+        _ => return Ok((cookie, Failure::from(error)).into_response()),
     };
-    let page = page(title, &format!("<p>{}</p>{AGAIN}", escaped(&why)));
+    let page = page(title, &format!("<p>{}</p>{SIGN_IN}", escaped(&why)));
     Ok((StatusCode::FORBIDDEN, cookie, page).into_response())
 }
 
@@ -258,7 +242,7 @@ fn page(title: &str, body: &str) -> Response {
 }
 
 const SIGN_OUT: &str = r#"<form method="post" action="/sign-out"><button>Sign out</button></form>"#;
-const AGAIN: &str = r#"<p><a href="/sign-in">Sign in</a></p>"#;
+const SIGN_IN: &str = r#"<p><a href="/sign-in">Sign in</a></p>"#;
 
 fn escaped(text: &str) -> String {
     let text = text.replace('&', "&amp;").replace('<', "&lt;");
@@ -279,10 +263,8 @@ impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let error = self.0;
         tracing::warn!(%error, "a page was not served");
-        let retry = error
-            .downcast_ref::<Error>()
-            .is_some_and(Error::is_transient);
-        let (status, text) = match retry {
+        let error = error.downcast_ref::<Error>();
+        let (status, text) = match error.is_some_and(Error::is_transient) {
             true => (StatusCode::SERVICE_UNAVAILABLE, "<p>Try again soon.</p>"),
             false => (StatusCode::INTERNAL_SERVER_ERROR, "<p>We are on it.</p>"),
         };

@@ -9,6 +9,25 @@ use reqwest::redirect::Policy;
 use url::{Origin, Url, form_urlencoded};
 
 use crate::Result;
+use crate::world::{ADELE, MEGAN};
+
+/// Two users in browsers of their own; the second declines.
+pub(crate) async fn walk(url: &str) -> Result<()> {
+    let mut adele = Browser::new()?;
+    println!("{}", adele.open(url).await?);
+    println!("{}", adele.follow("Sign in").await?);
+    println!("{}", adele.press(ADELE).await?);
+    println!("{}", adele.press("Accept").await?);
+    println!("{}", adele.open(url).await?);
+    println!("{}", adele.follow("Your file").await?);
+    println!("{}", adele.press("Sign out").await?);
+
+    let mut megan = Browser::new()?;
+    println!("{}", megan.open(&format!("{url}/file")).await?);
+    println!("{}", megan.press(MEGAN).await?);
+    println!("{}", megan.press("Cancel").await?);
+    Ok(())
+}
 
 /// A browser, on the page that it shows.
 pub(crate) struct Browser {

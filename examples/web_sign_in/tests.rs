@@ -122,6 +122,21 @@ async fn what_a_provider_says_is_no_part_of_the_page() {
 }
 
 #[tokio::test]
+async fn what_is_wrong_with_the_app_is_not_told_its_users() {
+    let World { app, authority } = World::start().await.unwrap();
+    let mut browser = Browser::new().unwrap();
+    browser.open(&format!("{}/sign-in", app.url)).await.unwrap();
+    browser.press(ADELE).await.unwrap();
+    authority.script([Fault::aadsts(7000215)]);
+    browser.press("Accept").await.unwrap();
+    assert_eq!(
+        browser.to_string(),
+        "500  Something is wrong       /signed-in"
+    );
+    assert!(!browser.html.contains("secret"), "{}", browser.html);
+}
+
+#[tokio::test]
 async fn a_user_who_has_to_prove_more_signs_in_again_with_the_claims() {
     let World { app, authority } = World::start().await.unwrap();
     let mut browser = signed_in(&app).await;
