@@ -164,6 +164,10 @@ impl Source<'_> {
         }
         Ok(IssuerKeys {
             of_access_tokens: self.of_access_tokens(&issuer, &metadata),
+            tenant: match self.place {
+                Place::Tenants { .. } => issuer.tenant().map(ToOwned::to_owned),
+                Place::Fixed { .. } | Place::Provider(_) => None,
+            },
             issuer,
             keys: published,
             authorization_endpoint: authorization_endpoint(&metadata),

@@ -11,6 +11,8 @@ pub(crate) struct IssuerKeys {
     pub(crate) issuer: Issuer,
     /// What access tokens call it, any of these: Microsoft's providers have an older name, too.
     pub(crate) of_access_tokens: Vec<Issuer>,
+    /// The tenant that the issuer's name has in it, where it is Microsoft's and of one tenant.
+    pub(crate) tenant: Option<String>,
     pub(crate) keys: Vec<PublishedKey>,
     /// Where a user signs in.
     pub(crate) authorization_endpoint: Option<Arc<str>>,
@@ -40,6 +42,12 @@ impl IssuerKeys {
         if !issuers.iter().any(|issuer| issuer.is(found, tenant)) {
             return Err(Flaw::Issuer(found.into()));
         }
+        // Whoever asks a tenant's token for its tenant is told of that one.
+        if let (Some(own), Some(tenant)) = (&self.tenant, tenant)
+            && own != tenant
+        {
+            return Err(Flaw::Issuer(found.into()));
+        }
         match &key.issuer {
             // Keys never name the older one.
             Some(of_key) if of_key.filled(tenant) != self.issuer.filled(tenant) => {
@@ -66,9 +74,16 @@ impl Issuer {
 
     /// How tokens of version 1 call the same tenant, behind `base`.
     pub(crate) fn version_1(&self, base: &str) -> Option<Self> {
-        let mut segments = self.0.split('/');
-        let tenant = segments.find(|segment| *segment == TENANT || is_guid(segment))?;
+        let tenant = match self.is_template() {
+            true => TENANT,
+            false => self.tenant()?,
+        };
         Some(Self(format!("{base}{tenant}/")))
+    }
+
+    /// The tenant whose it is, where it is one's.
+    pub(crate) fn tenant(&self) -> Option<&str> {
+        self.0.split('/').find(|segment| is_guid(segment))
     }
 
     fn is(&self, issuer: &str, tenant: Option<&str>) -> bool {

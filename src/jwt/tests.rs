@@ -68,6 +68,7 @@ fn keys(issuer: &str, jwks: &[Value]) -> IssuerKeys {
             .into_iter()
             .chain([issuer.clone()])
             .collect(),
+        tenant: issuer.tenant().map(ToOwned::to_owned),
         issuer,
         keys: jwks.iter().filter_map(read).collect(),
         authorization_endpoint: None,

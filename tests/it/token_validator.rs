@@ -258,6 +258,11 @@ async fn the_tenants_that_are_let_in_are_those_that_were_named() {
         let validator = builder.build().unwrap();
         assert_eq!(refused(&validator, &token(tenant)).await, reason, "{name}");
     }
+    // Found by the fuzzer: what the application is told of is the tenant of the issuer.
+    let validator = issuer.builder(TENANT_ID).single_tenant().build().unwrap();
+    let token = RSA.sign(&header(), &with(in_tenant(TENANT_ID), "tid", FABRIKAM));
+    assert_eq!(refused(&validator, &token).await, Some(AnothersIssuer));
+
     let validator = any(TENANT_ID).build().unwrap();
     for (name, claims) in [
         (
