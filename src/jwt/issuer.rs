@@ -43,10 +43,10 @@ impl IssuerKeys {
             return Err(Flaw::Issuer(found.into()));
         }
         // Whoever asks a tenant's token for its tenant is told of that one.
-        if let (Some(own), Some(tenant)) = (&self.tenant, tenant)
-            && own != tenant
-        {
-            return Err(Flaw::Issuer(found.into()));
+        match (&self.tenant, tenant) {
+            (Some(_), None) => return Err(Flaw::Claim("tid")),
+            (Some(own), Some(tenant)) if own != tenant => return Err(Flaw::Issuer(found.into())),
+            _ => {}
         }
         match &key.issuer {
             // Keys never name the older one.

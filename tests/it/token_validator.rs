@@ -221,7 +221,7 @@ async fn the_tenants_that_are_let_in_are_those_that_were_named() {
     };
     let both = || issuer.builder(TENANT_ID).tenants([FABRIKAM, CONSUMERS]);
     let any = |own| issuer.builder(own).any_tenant();
-    use RefusalReason::{Issuer as AnothersIssuer, Tenant};
+    use RefusalReason::{Issuer as AnothersIssuer, Malformed, Tenant};
     for (name, builder, tenant, reason) in [
         (
             "its own",
@@ -262,6 +262,8 @@ async fn the_tenants_that_are_let_in_are_those_that_were_named() {
     let validator = issuer.builder(TENANT_ID).single_tenant().build().unwrap();
     let token = RSA.sign(&header(), &with(in_tenant(TENANT_ID), "tid", FABRIKAM));
     assert_eq!(refused(&validator, &token).await, Some(AnothersIssuer));
+    let token = RSA.sign(&header(), &without(in_tenant(TENANT_ID), "tid"));
+    assert_eq!(refused(&validator, &token).await, Some(Malformed));
 
     let validator = any(TENANT_ID).build().unwrap();
     for (name, claims) in [
