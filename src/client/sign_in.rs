@@ -25,7 +25,8 @@ impl ConfidentialClient {
     /// session until they come back: the authorization code flow ([RFC 6749 section 4.1]) with PKCE
     /// ([RFC 7636]) and a nonce.
     ///
-    /// `openid`, `profile` and `offline_access` are added to the scopes. Does no I/O with Microsoft's
+    /// `openid`, `profile` and `offline_access` are added to the scopes. Some OpenID providers give a
+    /// refresh token only with [`Prompt::Consent`](crate::Prompt::Consent). Does no I/O with Microsoft's
     /// authorities; an OpenID provider's metadata is looked up, and kept for a day.
     ///
     /// ```
@@ -192,8 +193,9 @@ impl ConfidentialClient {
         claims.map_err(flawed)
     }
 
-    /// Forgets a user: their tokens and their refresh token, as when they sign out. Does no I/O: the
-    /// provider's own session, in the user's browser, ends at its end-session page.
+    /// Forgets a user: their tokens and their refresh token, as when they sign out, in whichever
+    /// browser they signed in. Does no I/O: the provider's own session, in the user's browser, ends
+    /// at its end-session page.
     ///
     /// Tokens that were handed out stay good until they end. A request under way goes on, and nobody
     /// else is served what it brings.
