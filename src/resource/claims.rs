@@ -47,7 +47,7 @@ impl Claims {
             _ => "scp",
         };
         Ok(Self(Arc::new(Parts {
-            holder: holder(&all, scopes),
+            holder: holder(&all, scopes, rules),
             scopes,
             expires_on: jwt::time(&all, "exp")?.ok_or(Flaw::Claim("exp"))?,
             authorization_uri: keys.authorization_endpoint.clone(),
@@ -74,7 +74,7 @@ impl Claims {
         self.string("sub")
     }
 
-    /// The client that was issued the token: `azp`, `appid` in version 1, or `client_id`.
+    /// The client that was issued the token: `azp`, `appid` in version 1, `client_id`, or Okta's `cid`.
     pub fn client_id(&self) -> Option<&str> {
         client_id(&self.0.all)
     }
@@ -101,7 +101,15 @@ impl Claims {
     ///
     /// `idtyp` says so, where the API asks for that optional claim. Elsewhere a token with `scp` is a
     /// user's, and one without it an application's if its `sub` is the application too: its `oid`,
-    /// or its client id. A token of which neither can be said is taken for neither.
+    /// or its client id; or if it has no `sub`, as AD FS's. A token of which neither can be said is
+    /// taken for neither.
+    ///
+    /// An OpenID provider gives scopes to applications, too: there a token with scopes is an
+    /// application's if its `sub` is the client ([RFC 9068 section 2.2]), and a user's otherwise. One
+    /// that makes up a user for each application, as Keycloak does, is not seen through: ask such a
+    /// token for what only a user's has.
+    ///
+    /// [RFC 9068 section 2.2]: https://www.rfc-editor.org/rfc/rfc9068#section-2.2
     pub fn is_application(&self) -> bool {
         self.0.holder == Holder::Application
     }
@@ -242,27 +250,36 @@ impl Claims {
     }
 }
 
-fn holder(claims: &Map<String, Value>, scopes: &str) -> Holder {
+fn holder(claims: &Map<String, Value>, scopes: &str, rules: Rules) -> Holder {
     let text = |name: &str| claims.get(name).and_then(Value::as_str);
     let subject = text("sub");
+    let is_client = || subject.is_none() || subject == client_id(claims);
     let is_application = || match text("oid") {
         Some(object) => subject == Some(object),
-        None => subject.is_none() || subject == client_id(claims),
+        None => is_client(),
     };
     match (claims.get("idtyp"), claims.contains_key(scopes)) {
         (Some(kind), _) if kind == "app" => Holder::Application,
         (Some(kind), _) if kind == "user" => Holder::User,
         (Some(_), _) => Holder::Unknown,
-        // Elsewhere an application's own token has scopes as well.
-        (None, true) if scopes == "scope" && is_application() => Holder::Application,
+        // Elsewhere an application's own token has scopes as well; Auth0 says so by `gty`.
+        (None, true) if rules == Rules::OpenId && (is_client() || has_no_user(claims)) => {
+            Holder::Application
+        }
         (None, true) => Holder::User,
         (None, false) if is_application() => Holder::Application,
         (None, false) => Holder::Unknown,
     }
 }
 
+fn has_no_user(claims: &Map<String, Value>) -> bool {
+    claims
+        .get("gty")
+        .is_some_and(|grant| grant == "client-credentials")
+}
+
 fn client_id(claims: &Map<String, Value>) -> Option<&str> {
-    let mut names = ["azp", "appid", "client_id"].into_iter();
+    let mut names = ["azp", "appid", "client_id", "cid"].into_iter();
     names.find_map(|name| claims.get(name)?.as_str())
 }
 

@@ -315,6 +315,39 @@ async fn an_openid_providers_tokens_are_taken_by_its_issuer() {
         .unwrap();
     assert!(own.is_application());
     own.require_scope("files:read").unwrap_err();
+    // As Okta, Auth0, and one with a claim of its own write theirs.
+    let scoped = with(
+        without(claims.clone(), "scope"),
+        "scp",
+        json!(["files:read"]),
+    );
+    let okta = with(without(scoped.clone(), "client_id"), "cid", "client");
+    let auth0 = with(claims.clone(), "gty", "client-credentials");
+    let named = with(with(claims.clone(), "sub", "client"), "oid", "x");
+    for (name, claims, is_user) in [
+        ("Okta, a user", okta.clone(), true),
+        ("Okta, an application", with(okta, "sub", "client"), false),
+        (
+            "Auth0, an application",
+            with(auth0, "sub", "client@clients"),
+            false,
+        ),
+        ("an application with an oid", named, false),
+        (
+            "a user whose oid is the subject",
+            with(scoped, "oid", "adele"),
+            true,
+        ),
+    ] {
+        let token = validator.validate(&RSA.sign(&at, &claims)).await.unwrap();
+        assert_eq!(
+            (token.is_user(), token.is_application()),
+            (is_user, !is_user),
+            "{name}"
+        );
+        assert_eq!(token.client_id(), Some("client"), "{name}");
+        assert_eq!(token.require_scope("files:read").is_ok(), is_user, "{name}");
+    }
     validator
         .validate(&RSA.sign(&header(), &claims))
         .await
