@@ -7,7 +7,7 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::{ConfidentialClient, Errand, Subject, hand_out};
-use crate::authority::{Rules, Tenant};
+use crate::authority::Tenant;
 use crate::cache::in_a_runtime;
 use crate::delegated::{
     Account, AuthenticationResult, AuthorizationCodeFlow, AuthorizationRequest, invalid_id_token,
@@ -165,9 +165,9 @@ impl ConfidentialClient {
             return Err(invalid_id_token("the provider sent none"));
         };
         let claims = self.validated(id_token, asked, &lookup).await?;
-        let is_entra = services.endpoints.rules() == Rules::Entra;
-        let client_info = response.client_info.as_deref().filter(|_| is_entra);
-        let account = Account::of(&claims, client_info, flow.nonce())?;
+        let client_info = response.client_info.as_deref();
+        let rules = services.endpoints.rules();
+        let account = Account::of(&claims, client_info, flow.nonce(), rules)?;
         let tenant = asked
             .filter(|tenant| !tenant.is_of_many())
             .or(account.tenant());

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::authority::Tenant;
+use crate::authority::{Rules, Tenant};
 use crate::error::{Error, Failure};
 use crate::token::User;
 
@@ -73,11 +73,18 @@ impl Account {
     }
 
     /// Who signed in, by the claims of an ID token that was validated, and by what Entra says beside it.
+    ///
+    /// Elsewhere `sub` alone tells users apart, and what is called `tid` or `oid` may be anything, be it
+    /// a field that users fill in themselves ([OpenID Connect Core section 5.7]).
+    ///
+    /// [OpenID Connect Core section 5.7]: https://openid.net/specs/openid-connect-core-1_0.html#ClaimStability
     pub(crate) fn of(
         claims: &Map<String, Value>,
         client_info: Option<&str>,
         nonce: &str,
+        rules: Rules,
     ) -> Result<Self, Error> {
+        let is_entra = rules == Rules::Entra;
         let text = |name: &str| {
             let text = claims.get(name).and_then(Value::as_str);
             text.filter(|text| !text.is_empty()).map(ToOwned::to_owned)
@@ -90,8 +97,8 @@ impl Account {
         let Some(subject) = text("sub") else {
             return Err(invalid_id_token("it has no 'sub'"));
         };
-        let tenant_id = text("tid").filter(|tid| Uuid::try_parse(tid).is_ok());
-        // Whatever else a provider calls `oid`, it tells users apart by `sub`.
+        let tenant_id = text("tid").filter(|tid| is_entra && Uuid::try_parse(tid).is_ok());
+        let client_info = client_info.filter(|_| is_entra);
         let object_id = text("oid").filter(|_| tenant_id.is_some());
         let local_account_id = object_id.unwrap_or(subject);
         let home_account_id = match (client_info.map(home), &tenant_id) {

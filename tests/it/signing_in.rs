@@ -552,6 +552,28 @@ async fn a_session_that_was_revoked_ends_and_signing_in_begins_another() {
     client.acquire_token_silent(account, MAIL).await.unwrap();
 }
 
+/// What it calls `tid` and `oid` is its own affair, or its users': they are known by `sub`.
+#[tokio::test]
+async fn an_openid_providers_user_is_known_by_the_subject_alone() {
+    let (local, _) = start().await;
+    let client = ConfidentialClient::builder(CLIENT_ID)
+        .authority(Authority::oidc(local.issuer(TENANT).unwrap()))
+        .client_secret(SECRET)
+        .build()
+        .unwrap();
+    let signed_in = sign_in(&local, &client, ADELE).await;
+    let claims: Value = serde_json::from_str(signed_in.id_token_claims()).unwrap();
+    assert!(claims["tid"].is_string() && claims["oid"] != claims["sub"]);
+    let account = signed_in.account();
+    assert_eq!(account.home_account_id(), claims["sub"].as_str().unwrap());
+    assert_eq!(account.local_account_id(), account.home_account_id());
+    assert_eq!(account.tenant_id(), None);
+    // What the sign-in brought is found again.
+    let token = client.acquire_token_silent(account, FILES).await.unwrap();
+    assert_eq!(token.source(), TokenSource::Cache);
+    assert_eq!(token.secret(), signed_in.access_token().secret());
+}
+
 /// Which of OpenID Connect's scopes were granted, such a provider need not say, and it refuses a
 /// refresh for one that was not.
 #[tokio::test]
