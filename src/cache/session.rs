@@ -21,6 +21,13 @@ impl Session {
         self.0.lock().await
     }
 
+    /// Keeps a refresh token, unless another is being redeemed: whoever does that keeps theirs.
+    pub(crate) fn offer(&self, refresh_token: Secret) {
+        if let Ok(mut kept) = self.0.try_lock() {
+            *kept = Some(refresh_token);
+        }
+    }
+
     /// Whether there is a refresh token, or may be one in a moment.
     pub(crate) fn can_go_on(&self) -> bool {
         self.0.try_lock().map_or(true, |token| token.is_some())

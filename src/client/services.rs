@@ -111,7 +111,13 @@ impl Services {
         if let Some(refresh_token) = kept.as_deref().and_then(Option::as_ref) {
             let grant = Grant::RefreshToken(refresh_token);
             match self.request_token(errand, grant, deadline).await {
-                Ok(response) => return Ok(keep(response, kept.as_deref_mut())),
+                Ok(response) => {
+                    // It takes the place of the one before.
+                    if let (Some(kept), Some(another)) = (&mut kept, response.refresh_token) {
+                        **kept = Some(another);
+                    }
+                    return Ok(response.issued);
+                }
                 Err(error) if error.is_grant_used_up() => refused = Some(error),
                 Err(error) => return Err(error),
             }
@@ -125,8 +131,13 @@ impl Services {
         let grant = Grant::OnBehalfOf {
             assertion: assertion.secret(),
         };
+        // An assertion, unlike a refresh token, is good for many at once.
+        drop(kept);
         let response = self.request_token(errand, grant, deadline).await?;
-        Ok(keep(response, kept.as_deref_mut()))
+        if let (Some(session), Some(refresh_token)) = (session, response.refresh_token) {
+            session.offer(refresh_token);
+        }
+        Ok(response.issued)
     }
 
     /// A token by the credential of now; by the next one, should it be refused and replaced.
@@ -340,14 +351,6 @@ impl Services {
             }
         }
     }
-}
-
-/// The token; the refresh token that came with it takes the place of the one before.
-fn keep(response: TokenResponse, kept: Option<&mut Option<Secret>>) -> Issued {
-    if let (Some(kept), Some(another)) = (kept, response.refresh_token) {
-        *kept = Some(another);
-    }
-    response.issued
 }
 
 /// Nothing in memory can go on for a user; `claims` are what their signing in has to meet.

@@ -10,7 +10,8 @@ use confidential_client::{
 };
 
 use crate::support::{
-    CLIENT_ID, Provider, SCOPE, SECRET, TENANT, claims_of, client_of, in_memory, poll_once,
+    CLIENT_ID, Provider, SCOPE, SECRET, TENANT, claims_of, client_of, in_memory, let_others_run,
+    poll_once,
 };
 
 const FILES: &str = "api://drive/Files.Read";
@@ -125,6 +126,21 @@ async fn a_thousand_calls_with_one_assertion_are_one_request() {
         assert_eq!(call.await.unwrap().secret(), "token-1");
     }
     assert_eq!(provider.requests(), 1);
+}
+
+/// There is no refresh token yet that only one may redeem.
+#[tokio::test]
+async fn an_api_whose_token_is_slow_to_come_holds_up_no_other() {
+    let provider = Provider::gated();
+    let client = provider.client();
+    let adele = assertion("adele");
+    let mut files = Box::pin(client.acquire_token_on_behalf_of(&adele, FILES));
+    let mut mail = Box::pin(client.acquire_token_on_behalf_of(&adele, "api://mail/Mail.Read"));
+    assert!(poll_once(&mut files).is_pending() && poll_once(&mut mail).is_pending());
+    let_others_run().await;
+    assert_eq!(provider.requests(), 2);
+    provider.release();
+    assert_ne!(files.await.unwrap().secret(), mail.await.unwrap().secret());
 }
 
 #[tokio::test]
