@@ -164,7 +164,7 @@ impl Cache {
             if let Some(flight) = slot.flight() {
                 flight.abort();
             }
-            slot.clear();
+            slot.forget();
             false
         });
     }

@@ -25,6 +25,7 @@ use crate::token::{Issued, Key, Stage};
 /// | [`abandon`](Self::abandon) | a flight brought nothing and never will |
 /// | [`invalidate`](Self::invalidate) | an API did not take the token |
 /// | [`clear`](Self::clear) | everything is forgotten but a flight |
+/// | [`forget`](Self::forget) | everything is, and what a flight brings |
 pub(crate) struct Slot<F> {
     key: Arc<Key>,
     /// Read without the lock, and never cleared by a failure.
@@ -37,6 +38,8 @@ struct State<F> {
     flight: Option<Box<Running<F>>>,
     /// How many flights have started: the number of the latest.
     generation: u64,
+    /// The last flight that nothing is kept of.
+    forgotten: u64,
     cool_down: CoolDown,
     rejections: Rejections,
 }
@@ -84,6 +87,7 @@ impl<F: Clone> Slot<F> {
             state: Mutex::new(State {
                 flight: None,
                 generation: 0,
+                forgotten: 0,
                 cool_down: CoolDown::default(),
                 rejections: Rejections::default(),
             }),
@@ -185,6 +189,9 @@ impl<F: Clone> Slot<F> {
             Some(running) => (running.claims, running.after_rejection),
             None => (None, false),
         };
+        if generation <= state.forgotten {
+            return outcome;
+        }
         match outcome {
             Ok(issued) => {
                 if !overtaken || self.is_outlived_by(&issued) {
@@ -204,9 +211,10 @@ impl<F: Clone> Slot<F> {
     }
 
     /// Keeps a token that came without a flight, as by a user's signing in; what failed before has
-    /// no say any more.
+    /// no say any more, nor has what was asked for before.
     pub(crate) fn store(&self, issued: Arc<Issued>) {
         let mut state = self.lock();
+        state.forgotten = state.generation;
         state.cool_down = CoolDown::default();
         self.current.store(Some(issued));
     }
@@ -242,6 +250,14 @@ impl<F: Clone> Slot<F> {
         state.cool_down = CoolDown::default();
         state.rejections = Rejections::default();
         self.current.store(None);
+    }
+
+    /// Forgets the token and what a flight under way will bring: aborted, it may land all the same.
+    pub(crate) fn forget(&self) {
+        let mut state = self.lock();
+        state.forgotten = state.generation;
+        drop(state);
+        self.clear();
     }
 
     /// The flight under way, if any.
@@ -848,6 +864,23 @@ mod tests {
         assert!(bench.renews());
         bench.land(3, bench.token("c", 3600));
         assert_eq!(bench.join_with(rejected(&b, Some("2"))), "served c");
+    }
+
+    /// A provider may hold the slot of a user who has gone.
+    #[test]
+    fn what_was_asked_for_before_a_sign_out_or_a_sign_in_is_not_kept() {
+        let bench = Bench::new();
+        assert_eq!(bench.join(), "started 1");
+        bench.slot.forget();
+        bench.land(1, bench.token("late", 3600));
+        assert_eq!(bench.fresh(), "none");
+        assert_eq!(bench.join(), "started 2");
+        bench.slot.store(bench.token("signed in", 60).unwrap());
+        bench.land(2, bench.token("late", 3600));
+        assert_eq!(bench.fresh(), "signed in");
+        bench.join_with(forced());
+        bench.land(3, bench.token("c", 3600));
+        assert_eq!(bench.fresh(), "c");
     }
 
     #[test]

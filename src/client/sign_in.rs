@@ -197,8 +197,8 @@ impl ConfidentialClient {
     /// browser they signed in. Does no I/O: the provider's own session, in the user's browser, ends
     /// at its end-session page.
     ///
-    /// Tokens that were handed out stay good until they end. A request under way goes on, and nobody
-    /// else is served what it brings.
+    /// Tokens that were handed out stay good until they end. A request under way is given up, and
+    /// nothing that it may still bring is kept; who waits for it is told to sign in.
     pub fn remove_account(&self, account: &Account) {
         self.0.cache.sign_out(account.user());
     }
