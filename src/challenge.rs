@@ -292,6 +292,11 @@ mod tests {
                 "Negotiate[YII+/-._~==]{}",
             ),
             (
+                "signs right behind a scheme",
+                "Negotiate/abc, Basic a=1",
+                "Negotiate{} Basic{a=1}",
+            ),
+            (
                 "a token68 and another",
                 "Negotiate abc==, Basic realm=x",
                 "Negotiate[abc==]{} Basic{realm=x}",
@@ -471,9 +476,21 @@ mod tests {
     }
 
     #[test]
+    fn a_uri_without_a_tenant_of_its_own_names_none() {
+        for path in ["", "/", "/common", "/organizations/oauth2", "/consumers/"] {
+            let header = format!("Bearer authorization_uri=https://login.windows.net{path}");
+            assert_eq!(Challenge::parse(&header)[0].tenant_id(), None, "{path}");
+        }
+    }
+
+    #[test]
     fn claims_are_taken_in_any_base64_or_plain_and_as_an_object_alone() {
         let claims =
             |text: &str| Challenge::parse(&format!("Bearer claims=\"{text}\""))[0].claims();
+        let slashes = Some(r#"{"a":"???"}"#.to_owned());
+        for text in ["eyJhIjoiPz8/In0=", "eyJhIjoiPz8_In0"] {
+            assert_eq!(claims(text), slashes, "{text}");
+        }
         let sure = Some(r#"{"a":"??>>~"}"#.to_owned());
         for text in [
             "eyJhIjoiPz8+Pn4ifQ==",
@@ -503,7 +520,7 @@ mod tests {
     #[test]
     fn every_header_of_an_answer_is_read() {
         let mut headers = HeaderMap::new();
-        for value in [&b"Negotiate"[..], b"Bearer a=\"\xe4\", b=1"] {
+        for value in [&b"Negotiate"[..], b"Bearer a=\"\xe4\", b=1, b=2"] {
             let value = http::HeaderValue::from_bytes(value).unwrap();
             headers.append(WWW_AUTHENTICATE, value);
         }

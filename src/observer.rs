@@ -95,3 +95,29 @@ impl Observer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Failure;
+
+    #[test]
+    fn an_outcome_has_a_label_of_its_own() {
+        let failure = || Failure::new("no").into();
+        for (result, label) in [
+            (Ok(()), "issued"),
+            (Err(Error::Config(failure())), "config"),
+            (Err(Error::Credential(failure())), "credential"),
+            (Err(Error::Transport(failure())), "transport"),
+            (Err(Error::Throttled(failure())), "throttled"),
+            (Err(Error::InvalidResponse(failure())), "invalid_response"),
+            (
+                Err(Error::InteractionRequired(failure())),
+                "interaction_required",
+            ),
+        ] {
+            assert_eq!(Outcome::of(&result).as_str(), label);
+        }
+        assert_eq!(Outcome::Server.as_str(), "server");
+    }
+}

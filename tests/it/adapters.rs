@@ -3,21 +3,28 @@
 
 use std::collections::HashSet;
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
+use axum::response::Redirect;
+use axum::routing::post;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-
 use confidential_client::adapter::{BearerAuth, BearerAuthError, BearerAuthLayer};
+use confidential_client::testing::ManualClock;
 use confidential_client::{ConfidentialClient, Error, UserAssertion};
 use http::header::{AUTHORIZATION, LOCATION, WWW_AUTHENTICATE};
 use http::{Request, Response, StatusCode};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tower::{Layer, Service, ServiceExt};
 use tower_http::follow_redirect::FollowRedirectLayer;
 
 use crate::raw::{Act, RawServer, answer};
-use crate::support::{Provider, SCOPE};
+use crate::support::{Provider, SCOPE, let_others_run};
 
 const GRAPH: &str = "https://graph.microsoft.com";
 const CLAIMS: &str = r#"{"access_token":{"nbf":{"essential":true,"value":"1604106651"}}}"#;
@@ -138,6 +145,47 @@ async fn a_token_goes_to_the_origins_that_were_named_alone() {
 }
 
 #[tokio::test]
+async fn one_provider_may_serve_several_origins() {
+    let (provider, api) = (Provider::open(), Api::default());
+    let token = provider.client().token_provider(SCOPE).unwrap();
+    let auth = BearerAuth::new(token, [GRAPH, "https://canary.example:8443"]).unwrap();
+    let service = BearerAuthLayer::new(auth).layer(api.service());
+    for (uri, has_one) in [
+        ("https://graph.microsoft.com/v1.0/users", true),
+        ("https://canary.example:8443/", true),
+        ("https://graph.microsoft.com:8443/", false),
+        ("https://canary.example/", false),
+    ] {
+        service.clone().oneshot(get(uri)).await.unwrap();
+        let (_, header) = api.seen().pop().unwrap();
+        assert_eq!(header.is_some(), has_one, "{uri}");
+    }
+}
+
+/// Whose token it was, is the caller's business.
+#[tokio::test]
+async fn a_challenge_of_a_token_of_the_callers_own_is_handed_through() {
+    let (provider, api) = (Provider::open(), Api::default());
+    api.0.lock().unwrap().says_no_to_all = Some(r#"Bearer error="invalid_token""#.to_owned());
+    let service = layer(&provider.client()).layer(api.service());
+    let mut own = users();
+    own.headers_mut()
+        .insert(AUTHORIZATION, "Bearer own".parse().unwrap());
+    let response = service.oneshot(own).await.unwrap();
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!((provider.requests(), api.seen().len()), (0, 1));
+}
+
+#[tokio::test]
+async fn the_words_of_a_challenge_are_read_in_any_case() {
+    let (provider, api) = (Provider::open(), Api::default());
+    api.says_no_to("token-1", 401, r#"bEARER Error="Invalid_Token""#);
+    let service = layer(&provider.client()).layer(api.service());
+    let response = service.oneshot(users()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+}
+
+#[tokio::test]
 async fn an_outer_layer_that_follows_redirects_takes_no_token_along() {
     let (provider, api) = (Provider::open(), Api::default());
     let service = layer(&provider.client()).layer(api.service());
@@ -199,6 +247,36 @@ async fn a_thousand_callers_whose_token_was_revoked_make_one_token_request() {
     }
 }
 
+/// Its answer takes so long that nothing is rationed any more.
+#[tokio::test]
+async fn who_is_told_late_that_a_token_was_revoked_gets_the_one_that_came_since() {
+    let (provider, api, clock) = (Provider::open(), Api::default(), ManualClock::new());
+    api.says_no_to("token-1", 401, &claims_challenge());
+    let slow = Arc::new(Semaphore::new(0));
+    let gate = Arc::clone(&slow);
+    let service = tower::service_fn(move |request: Request<String>| {
+        let (answer, gate) = (api.answer(&request), Arc::clone(&gate));
+        async move {
+            if request.uri().path() == "/slow" {
+                let _ = gate.acquire().await;
+            }
+            Ok::<_, Infallible>(answer)
+        }
+    });
+    let service = layer(&provider.client_at(&clock)).layer(service);
+    let late = service
+        .clone()
+        .oneshot(get("https://graph.microsoft.com/slow"));
+    let late = tokio::spawn(late);
+    let_others_run().await;
+    service.oneshot(users()).await.unwrap();
+    assert_eq!(provider.requests(), 2);
+    clock.advance(Duration::from_secs(31));
+    slow.close();
+    assert_eq!(late.await.unwrap().unwrap().status(), StatusCode::OK);
+    assert_eq!(provider.requests(), 2);
+}
+
 #[tokio::test]
 async fn two_challenges_bring_two_tokens() {
     let (provider, api) = (Provider::open(), Api::default());
@@ -243,6 +321,52 @@ async fn an_api_that_takes_no_token_causes_no_storm() {
     }
 }
 
+/// Called only when it is ready, and by its clones no sooner.
+struct Strict {
+    api: Api,
+    is_ready: bool,
+}
+
+impl Clone for Strict {
+    fn clone(&self) -> Self {
+        Self {
+            api: self.api.clone(),
+            is_ready: false,
+        }
+    }
+}
+
+impl Service<Request<String>> for Strict {
+    type Response = Response<String>;
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<Response<String>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.is_ready = true;
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<String>) -> Self::Future {
+        assert!(std::mem::take(&mut self.is_ready), "it is not ready");
+        std::future::ready(Ok(self.api.answer(&request)))
+    }
+}
+
+#[tokio::test]
+async fn a_service_is_asked_whether_it_is_ready_before_each_request() {
+    let (provider, api) = (Provider::open(), Api::default());
+    api.says_no_to("token-1", 401, &claims_challenge());
+    let service = Strict {
+        api: api.clone(),
+        is_ready: false,
+    };
+    let service = layer(&provider.client()).layer(service);
+    let response = service.clone().oneshot(users()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    service.oneshot(get("https://evil.example/")).await.unwrap();
+    assert_eq!(api.seen().len(), 3);
+}
+
 #[tokio::test]
 async fn what_another_token_would_not_cure_is_handed_through() {
     for (status, challenge) in [
@@ -255,6 +379,15 @@ async fn what_another_token_would_not_cure_is_handed_through() {
         ),
         (401, r#"Basic error="invalid_token""#),
         (401, r#"Bearer error="insufficient_claims""#),
+        (401, r#"Bearer claims="eyJhIjoxfQ==""#),
+        (
+            401,
+            r#"Bearer error="interaction_required", claims="eyJhIjoxfQ==""#,
+        ),
+        (
+            401,
+            r#"Bearer error="insufficient_claims", Basic claims="eyJhIjoxfQ==""#,
+        ),
         (
             401,
             r#"Bearer error="insufficient_claims", claims="bnVsbA==""#,
@@ -327,11 +460,11 @@ fn an_origin_that_cannot_be_one_is_refused() {
 
 /// The middleware, over real sockets.
 fn with_middleware(
-    server: &RawServer,
+    origin: &str,
     client: &ConfidentialClient,
 ) -> reqwest_middleware::ClientWithMiddleware {
     let provider = client.token_provider(SCOPE).unwrap();
-    let auth = BearerAuth::new(provider, [server.base()]).unwrap();
+    let auth = BearerAuth::new(provider, [origin]).unwrap();
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     reqwest_middleware::ClientBuilder::new(http)
         .with(auth)
@@ -345,7 +478,7 @@ fn say(server: &RawServer, status: &str, headers: &str) {
 #[tokio::test]
 async fn the_middleware_attaches_repeats_once_and_hands_through() {
     let (server, provider) = (RawServer::start().await, Provider::open());
-    let http = with_middleware(&server, &provider.client());
+    let http = with_middleware(server.base(), &provider.client());
     http.get(format!("{}/a", server.base()))
         .send()
         .await
@@ -378,7 +511,7 @@ async fn the_middleware_attaches_repeats_once_and_hands_through() {
 async fn neither_a_redirect_nor_its_challenge_gets_anything_out_of_the_middleware() {
     let (server, other) = (RawServer::start().await, RawServer::start().await);
     let provider = Provider::open();
-    let http = with_middleware(&server, &provider.client());
+    let http = with_middleware(server.base(), &provider.client());
     let location = format!("location: {}/\r\n", other.base());
     for status in ["302 There", "307 There", "308 There"] {
         say(&server, status, &location);
@@ -403,6 +536,29 @@ async fn neither_a_redirect_nor_its_challenge_gets_anything_out_of_the_middlewar
     );
 }
 
+/// The API did what it was asked before it sent the client on.
+#[tokio::test]
+async fn a_request_that_was_redirected_is_not_repeated() {
+    let orders = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&orders);
+    let order = move || async move {
+        counted.fetch_add(1, Ordering::SeqCst);
+        Redirect::to("/orders/1")
+    };
+    let no = [(WWW_AUTHENTICATE, r#"Bearer error="invalid_token""#)];
+    let router = axum::Router::new()
+        .route("/orders", post(order))
+        .fallback(async move || (StatusCode::UNAUTHORIZED, no));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(axum::serve(listener, router).into_future());
+    let provider = Provider::open();
+    let http = with_middleware(&base, &provider.client());
+    let response = http.post(format!("{base}/orders")).body("x").send().await;
+    assert_eq!(response.unwrap().status(), 401);
+    assert_eq!((orders.load(Ordering::SeqCst), provider.requests()), (1, 1));
+}
+
 #[tokio::test]
 async fn nothing_of_it_shows_a_token() {
     let (provider, api) = (Provider::open(), Api::default());
@@ -410,7 +566,7 @@ async fn nothing_of_it_shows_a_token() {
     let service = layer(&client).layer(api.service());
     service.clone().oneshot(users()).await.unwrap();
     let server = RawServer::start().await;
-    let http = with_middleware(&server, &client);
+    let http = with_middleware(server.base(), &client);
     let mut request = users();
     let token = client.acquire_token_for_client(SCOPE).await.unwrap();
     request
