@@ -14,6 +14,9 @@ struct Last {
     over: Deadline,
     /// What the request asked for, where it was refused: nobody else is to suffer for it.
     refused_claims: Option<Arc<str>>,
+    /// Other claims had been refused a moment ago: an API that asks for new ones each time is not to
+    /// cause a storm either.
+    is_for_all_claims: bool,
     /// How many of the kind there were in a row.
     failures: u32,
 }
@@ -32,7 +35,9 @@ impl CoolDown {
 
     fn holding(&self, claims: Option<&Arc<str>>, now: &Now) -> Option<&Last> {
         let last = self.0.as_deref()?;
-        let concerned = last.refused_claims.is_none() || last.refused_claims.as_ref() == claims;
+        let concerned = last.refused_claims.is_none()
+            || last.refused_claims.as_ref() == claims
+            || (last.is_for_all_claims && claims.is_some());
         (concerned && !last.over.reached(now)).then_some(last)
     }
 
@@ -54,10 +59,14 @@ impl CoolDown {
         };
         let length = length(&error, failures, jitter);
         let error = error.with_retry_after(length);
+        let refused_claims = claims.filter(|_| !error.is_transient());
+        let of_late = self.0.as_deref().filter(|last| !last.over.reached(now));
+        let is_for_all_claims = of_late.is_some_and(|last| last.refused_claims.is_some());
         self.0 = Some(Box::new(Last {
             error: error.clone(),
             over: now.plus(length),
-            refused_claims: claims.filter(|_| !error.is_transient()),
+            refused_claims,
+            is_for_all_claims,
             failures,
         }));
         error

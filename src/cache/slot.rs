@@ -920,4 +920,24 @@ mod tests {
             "no answer is none for anybody"
         );
     }
+
+    #[test]
+    fn claims_that_are_new_each_time_and_refused_are_thinned_out() {
+        let (mut bench, _) = with_a_token();
+        for (generation, claims) in [(2, "1"), (3, "2")] {
+            let joined = bench.join_with(with_claims(claims));
+            assert_eq!(joined, format!("started {generation}"));
+            bench.land(generation, Err(Error::config("no")));
+        }
+        for claims in ["1", "2", "3"] {
+            assert_eq!(bench.join_with(with_claims(claims)), "refused for 10");
+        }
+        assert_eq!(bench.fresh(), "a", "who asks for none is served");
+        bench.sleep(10);
+        for (generation, claims) in [(4, "3"), (5, "4")] {
+            let joined = bench.join_with(with_claims(claims));
+            assert_eq!(joined, format!("started {generation}"));
+            bench.land(generation, Err(Error::config("no")));
+        }
+    }
 }

@@ -321,6 +321,26 @@ async fn an_api_that_takes_no_token_causes_no_storm() {
     }
 }
 
+/// Claims that are refused are an error of their own, and these are others each time.
+#[tokio::test]
+async fn an_api_that_asks_for_new_claims_each_time_causes_no_storm() {
+    for is_refused in [true, false] {
+        let (provider, api) = (Provider::open(), Api::default());
+        let service = layer(&provider.client()).layer(api.service());
+        service.clone().oneshot(users()).await.unwrap();
+        for number in 0..100 {
+            if is_refused {
+                provider.answer(400, r#"{"error":"invalid_request"}"#);
+            }
+            let claims = BASE64_STANDARD.encode(format!(r#"{{"number":{number}}}"#));
+            let challenge = format!("Bearer error=insufficient_claims, claims={claims}");
+            api.0.lock().unwrap().says_no_to_all = Some(challenge);
+            service.clone().oneshot(users()).await.unwrap();
+        }
+        assert_eq!(provider.requests(), 3, "refused: {is_refused}");
+    }
+}
+
 /// Called only when it is ready, and by its clones no sooner.
 struct Strict {
     api: Api,

@@ -48,6 +48,8 @@ struct Failure {
     kind: Kind,
     /// What was refused, if it was the claims: nobody else is told of it.
     claims: Option<&'static str>,
+    /// It is the second in a row of different claims.
+    is_for_all_claims: bool,
     over: [Until; 2],
 }
 
@@ -218,7 +220,10 @@ impl Reference {
     /// What answers instead of the provider.
     fn remembered(&self, key: usize, claims: Option<&str>, now: Now) -> Remembered {
         let own = self.places[&key].failure;
-        let own = own.filter(|own| own.claims.is_none() || own.claims == claims);
+        let own = own.filter(|own| {
+            let for_all = own.is_for_all_claims && claims.is_some();
+            own.claims.is_none() || own.claims == claims || for_all
+        });
         let mut remembered = Remembered {
             failures: Vec::new(),
             surely: false,
@@ -292,8 +297,11 @@ impl Place {
             self.failures = 0;
         }
         self.failures += 1;
+        let claims = claims.filter(|_| matches!(answer, Answer::Refused));
+        let of_late = self.failure.filter(|last| last.surely_lasts(now));
         self.failure = Some(Failure {
-            claims: claims.filter(|_| matches!(answer, Answer::Refused)),
+            claims,
+            is_for_all_claims: of_late.is_some_and(|last| last.claims.is_some()),
             ..Failure::new(answer, self.failures, now)
         });
     }
@@ -412,6 +420,7 @@ impl Failure {
         Self {
             kind: answer.kind(),
             claims: None,
+            is_for_all_claims: false,
             over: [now.plus(least), now.plus(most)],
         }
     }
