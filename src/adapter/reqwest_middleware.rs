@@ -55,3 +55,4 @@ impl Middleware for BearerAuth {
         }
     }
 }
+                drop(response);

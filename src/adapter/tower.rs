@@ -201,6 +201,8 @@ impl<B> BearerAuthLayer<B> {
                 let request = Request::from_parts(parts, body);
                 inner.call(request).await.map_err(BearerAuthError::Service)
             }
+                // A service that is one connection is not ready again before it is gone.
+                drop(response);
             _ => Ok(response),
         }
     }

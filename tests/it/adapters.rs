@@ -341,6 +341,26 @@ async fn an_api_that_asks_for_new_claims_each_time_causes_no_storm() {
     }
 }
 
+/// A service that is one connection, as hyper's: it takes the next request when the body of the last
+/// answer is read, or dropped.
+#[tokio::test]
+async fn an_answer_is_let_go_before_its_request_is_repeated() {
+    let (provider, api) = (Provider::open(), Api::default());
+    api.says_no_to("token-1", 401, &claims_challenge());
+    let connection = Arc::new(Semaphore::new(1));
+    let service = tower::service_fn(move |request: Request<String>| {
+        let (connection, answer) = (Arc::clone(&connection), api.answer(&request));
+        async move {
+            let permit = connection.try_acquire_owned();
+            let permit = permit.map_err(|_| "the last answer is still there")?;
+            Ok::<_, &str>(answer.map(|body| (body, permit)))
+        }
+    });
+    let service = layer(&provider.client()).layer(service);
+    let response = service.oneshot(users()).await.map_err(|_| "an error");
+    assert_eq!(response.unwrap().status(), StatusCode::OK);
+}
+
 /// Called only when it is ready, and by its clones no sooner.
 struct Strict {
     api: Api,
