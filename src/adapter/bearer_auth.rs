@@ -36,8 +36,9 @@ pub struct BearerAuth {
 impl BearerAuth {
     /// Attaches the provider's tokens to requests to these origins, such as
     /// `https://graph.microsoft.com`, and to no other: neither after a redirect nor to a URL that
-    /// somebody configured. A request elsewhere, or one that has an `Authorization` header already,
-    /// is sent as it is. Does no I/O.
+    /// somebody configured. A request elsewhere, one whose `Host` header is of another origin, and one
+    /// that has an `Authorization` header already are sent as they are; so a chain may have one
+    /// `BearerAuth` for each API. Does no I/O.
     ///
     /// # Errors
     ///
@@ -60,8 +61,9 @@ impl BearerAuth {
     }
 
     /// Whether a request there may have a token.
-    pub(super) fn is_for(&self, target: &Target<'_>) -> bool {
-        self.origins.iter().any(|origin| origin.is_of(target))
+    pub(super) fn is_for(&self, target: &Target<'_>, headers: &HeaderMap) -> bool {
+        let mut origins = self.origins.iter();
+        origins.any(|origin| origin.is_of(target) && origin.is_of_host(headers))
     }
 
     /// Sets the header of a request that may have a token, and says with which.

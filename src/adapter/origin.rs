@@ -1,3 +1,7 @@
+use http::header::HOST;
+use http::uri::Authority;
+use http::{HeaderMap, HeaderValue};
+
 use crate::authority::address::checked_host;
 use crate::error::Error;
 
@@ -28,6 +32,15 @@ impl Origin {
             && Some(self.port) == target.port
             && self.host.eq_ignore_ascii_case(target.host)
     }
+
+    /// Whether no `Host` header says otherwise: what stands at the address may go by it, and pass
+    /// the request on.
+    pub(super) fn is_of_host(&self, headers: &HeaderMap) -> bool {
+        headers.get_all(HOST).iter().all(|host| {
+            let authority = Authority::try_from(HeaderValue::as_bytes(host));
+            authority.is_ok_and(|host| self.is_of(&Target::new(&self.scheme, &host)))
+        })
+    }
 }
 
 /// Where a request goes.
@@ -37,18 +50,31 @@ pub(super) struct Target<'a> {
     port: Option<u16>,
 }
 
+impl<'a> Target<'a> {
+    fn new(scheme: &'a str, authority: &'a Authority) -> Self {
+        let host = authority.host();
+        let port = match (authority.port_u16(), scheme) {
+            // Behind a colon stands what is no port, and somebody may read it as a part of the host.
+            (None, _) if !authority.as_str().ends_with(host) => None,
+            (None, "https") => Some(443),
+            (None, "http") => Some(80),
+            (port, _) => port,
+        };
+        Self { scheme, host, port }
+    }
+}
+
 #[cfg(feature = "tower")]
 impl<'a> From<&'a http::Uri> for Target<'a> {
     fn from(uri: &'a http::Uri) -> Self {
         let scheme = uri.scheme_str().unwrap_or_default();
-        Self {
-            scheme,
-            host: uri.host().unwrap_or_default(),
-            port: uri.port_u16().or(match scheme {
-                "https" => Some(443),
-                "http" => Some(80),
-                _ => None,
-            }),
+        match uri.authority() {
+            Some(authority) => Self::new(scheme, authority),
+            None => Self {
+                scheme,
+                host: "",
+                port: None,
+            },
         }
     }
 }
@@ -87,6 +113,12 @@ mod tests {
             ("https://evil.example/graph.microsoft.com", false),
             ("https://graph.microsoft.com@evil.example/", false),
             ("https://microsoft.com/", false),
+            ("https://graph.microsoft.com.:443/", false),
+            ("https://graph.microsoft.com:443.evil.example/", false),
+            ("https://graph.microsoft.com:!/", false),
+            ("https://graph.microsoft.com:65979/", false),
+            ("https://u:p@graph.microsoft.com/", true),
+            ("graph.microsoft.com:443", false),
             ("/v1.0/users", false),
             ("ftp://graph.microsoft.com/", false),
         ] {
@@ -95,6 +127,15 @@ mod tests {
         let here = Origin::parse("http://127.0.0.1:8080/").unwrap();
         assert!(is_of(&here, "http://127.0.0.1:8080/x"));
         assert!(!is_of(&here, "http://127.0.0.1/x"));
+        assert!(!is_of(&here, "http://127.1:8080/x"));
+        let here = Origin::parse("http://127.0.0.1").unwrap();
+        assert!(is_of(&here, "http://127.0.0.1/x"));
+        assert!(!is_of(&here, "http://127.0.0.1:443/x"));
+        let here = Origin::parse("http://[::1]").unwrap();
+        assert!(is_of(&here, "http://[::1]:80/"));
+        assert!(!is_of(&here, "http://[::1]:8080/"));
+        assert!(!is_of(&here, "http://[::1]:/"));
+        assert!(!is_of(&here, "http://[0:0:0:0:0:0:0:1]/"));
         for (text, why) in [
             ("http://graph.microsoft.com", "in the clear"),
             (
@@ -105,6 +146,9 @@ mod tests {
                 "https://u:hunter2@graph.microsoft.com",
                 "user name or password",
             ),
+            ("https://gr\u{e4}ph.microsoft.com", "is read as"),
+            ("https://graph.microsoft.com.", "ends in a dot"),
+            ("http://localhost", "in the clear"),
             ("https://*.microsoft.com", ""),
             ("", "empty host"),
         ] {
@@ -113,6 +157,28 @@ mod tests {
                 // A star is a host like any other, of no request.
                 Ok(origin) => assert!(!is_of(&origin, "https://a.microsoft.com")),
             }
+        }
+    }
+
+    #[test]
+    fn a_host_header_of_another_origin_is_none_of_this() {
+        let graph = Origin::parse("https://graph.microsoft.com").unwrap();
+        for (hosts, expected) in [
+            (&[][..], true),
+            (&["graph.microsoft.com"], true),
+            (&["Graph.Microsoft.com:443"], true),
+            (&["evil.example"], false),
+            (&["graph.microsoft.com:8443"], false),
+            (&["graph.microsoft.com", "evil.example"], false),
+            (&["graph.microsoft.com, evil.example"], false),
+            (&[""], false),
+            (&["\u{e4}"], false),
+        ] {
+            let mut headers = HeaderMap::new();
+            for host in hosts {
+                headers.append(HOST, HeaderValue::from_bytes(host.as_bytes()).unwrap());
+            }
+            assert_eq!(graph.is_of_host(&headers), expected, "{hosts:?}");
         }
     }
 }

@@ -30,7 +30,7 @@ impl Middleware for BearerAuth {
         extensions: &mut Extensions,
         next: Next<'_>,
     ) -> Result<Response> {
-        let may_have_it = self.is_for(&Target::from(request.url()));
+        let may_have_it = self.is_for(&Target::from(request.url()), request.headers());
         let attached = self.attach(may_have_it, request.headers_mut()).await;
         let Some(token) = attached.map_err(reqwest_middleware::Error::middleware)? else {
             return next.run(request, extensions).await;

@@ -179,7 +179,7 @@ impl<B> BearerAuthLayer<B> {
         S: Service<Request<B>, Response = Response<R>>,
     {
         let (mut parts, body) = request.into_parts();
-        let may_have_it = self.auth.is_for(&Target::from(&parts.uri));
+        let may_have_it = self.auth.is_for(&Target::from(&parts.uri), &parts.headers);
         let attached = self.auth.attach(may_have_it, &mut parts.headers).await;
         let Some(token) = attached.map_err(BearerAuthError::Token)? else {
             let request = Request::from_parts(parts, body);

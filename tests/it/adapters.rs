@@ -15,7 +15,7 @@ use base64::prelude::BASE64_STANDARD;
 use confidential_client::adapter::{BearerAuth, BearerAuthError, BearerAuthLayer};
 use confidential_client::testing::ManualClock;
 use confidential_client::{ConfidentialClient, Error, UserAssertion};
-use http::header::{AUTHORIZATION, LOCATION, WWW_AUTHENTICATE};
+use http::header::{AUTHORIZATION, HOST, LOCATION, WWW_AUTHENTICATE};
 use http::{Request, Response, StatusCode};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -405,6 +405,25 @@ async fn a_service_is_asked_whether_it_is_ready_before_each_request() {
     assert_eq!(response.status(), StatusCode::OK);
     service.oneshot(get("https://evil.example/")).await.unwrap();
     assert_eq!(api.seen().len(), 3);
+}
+
+/// The origin that a server knows a request by may be its `Host`'s.
+#[tokio::test]
+async fn a_request_with_another_host_header_has_no_token() {
+    let (provider, api) = (Provider::open(), Api::default());
+    let service = layer(&provider.client()).layer(api.service());
+    for (host, has_one) in [("evil.example", false), ("graph.microsoft.com", true)] {
+        let mut request = users();
+        request.headers_mut().insert(HOST, host.parse().unwrap());
+        service.clone().oneshot(request).await.unwrap();
+        let (_, header) = api.seen().pop().unwrap();
+        assert_eq!(header.is_some(), has_one, "{host}");
+    }
+    let server = RawServer::start().await;
+    let http = with_middleware(server.base(), &provider.client());
+    let request = http.get(server.base()).header(HOST, "evil.example");
+    request.send().await.unwrap();
+    assert_eq!(server.header(0, "authorization"), None);
 }
 
 #[tokio::test]
