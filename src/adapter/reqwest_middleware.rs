@@ -35,7 +35,9 @@ impl Middleware for BearerAuth {
         let Some(token) = attached.map_err(reqwest_middleware::Error::middleware)? else {
             return next.run(request, extensions).await;
         };
-        let url = request.url().clone();
+        // What stands behind a '#' is not sent, and does not come back.
+        let mut url = request.url().clone();
+        url.set_fragment(None);
         let again = request.try_clone();
         let response = next.clone().run(request, extensions).await?;
         // A challenge counts from where the token was sent, and from nowhere else.
