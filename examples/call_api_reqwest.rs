@@ -29,7 +29,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let graph = client.token_provider(format!("{GRAPH}/.default"))?;
     // Against Microsoft Graph the origin is GRAPH; no other gets the token.
     let auth = BearerAuth::new(graph, [api.base_url()])?;
-    let http = reqwest_middleware::ClientBuilder::new(reqwest::Client::new())
+    // On loopback, where a proxy has no business.
+    let http = reqwest::Client::builder().no_proxy().build()?;
+    let http = reqwest_middleware::ClientBuilder::new(http)
         .with(auth)
         .build();
 

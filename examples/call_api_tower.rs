@@ -13,6 +13,7 @@ use confidential_client::ConfidentialClient;
 use confidential_client::adapter::{BearerAuth, BearerAuthLayer};
 use confidential_client::testing::{Application, LocalAuthority};
 use http::{Request, Response};
+use reqwest::redirect::Policy;
 use tower::{Layer, ServiceExt};
 
 const TENANT: &str = "contoso.onmicrosoft.com";
@@ -34,7 +35,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     // Against Microsoft Graph the origin is GRAPH; no other gets the token.
     let auth = BearerAuth::new(graph, [api.base_url()])?;
     let layer = BearerAuthLayer::new(auth).repeat_with(|body: &Bytes| Some(body.clone()));
-    let service = layer.layer(tower::service_fn(send));
+    // It follows no redirects: the answer at the end of one would be taken for the API's own.
+    let http = reqwest::Client::builder()
+        .no_proxy()
+        .redirect(Policy::none())
+        .build()?;
+    let service = layer.layer(tower::service_fn(move |request| {
+        send(http.clone(), request)
+    }));
 
     for path in ["v1.0/users", "v1.0/groups"] {
         let request = Request::get(format!("{}/{path}", api.base_url())).body(Bytes::new())?;
@@ -46,8 +54,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     Ok(())
 }
 
-async fn send(request: Request<Bytes>) -> Result<Response<Bytes>, reqwest::Error> {
-    let http = reqwest::Client::builder().no_proxy().build()?;
+async fn send(
+    http: reqwest::Client,
+    request: Request<Bytes>,
+) -> Result<Response<Bytes>, reqwest::Error> {
     let answer = http.execute(request.try_into()?).await?;
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = answer.status();

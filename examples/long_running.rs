@@ -60,7 +60,9 @@ async fn run(file: &Path, rounds: u64) -> Result<()> {
         .observer(report)
         .build()?;
     let graph = client.token_provider(format!("{GRAPH}/.default"))?;
-    let http = reqwest_middleware::ClientBuilder::new(reqwest::Client::new())
+    // On loopback, where a proxy has no business.
+    let http = reqwest::Client::builder().no_proxy().build()?;
+    let http = reqwest_middleware::ClientBuilder::new(http)
         .with(BearerAuth::new(graph.clone(), [api.base_url()])?)
         .build();
 
