@@ -11,12 +11,14 @@
 
 use std::fs;
 use std::path::Path;
+use std::pin::pin;
 use std::time::{Duration, SystemTime};
 
 use confidential_client::adapter::BearerAuth;
 use confidential_client::testing::{Application, Fault, LocalAuthority};
 use confidential_client::{Acquisition, ConfidentialClient, SecretFile, TokenProvider};
 use reqwest_middleware::ClientWithMiddleware;
+#[cfg(unix)]
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
@@ -66,7 +68,7 @@ async fn run(file: &Path, rounds: u64) -> Result<()> {
         .with(BearerAuth::new(graph.clone(), [api.base_url()])?)
         .build();
 
-    let mut terminated = signal(SignalKind::terminate())?;
+    let mut told_to_end = pin!(told_to_end()?);
     let mut ticks = interval(Duration::from_secs(1));
     // After a slow round the next comes later, and not two at once.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -74,8 +76,7 @@ async fn run(file: &Path, rounds: u64) -> Result<()> {
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
-            _ = terminated.recv() => break,
-            _ = tokio::signal::ctrl_c() => break,
+            _ = &mut told_to_end => break,
         }
         round += 1;
         match round {
@@ -100,6 +101,22 @@ async fn run(file: &Path, rounds: u64) -> Result<()> {
         "ended"
     );
     Ok(())
+}
+
+/// Ctrl-C or, where there is one, SIGTERM.
+fn told_to_end() -> Result<impl Future<Output = ()>> {
+    #[cfg(unix)]
+    let mut signals = signal(SignalKind::terminate())?;
+    Ok(async move {
+        #[cfg(unix)]
+        let terminated = signals.recv();
+        #[cfg(not(unix))]
+        let terminated = std::future::pending::<()>();
+        tokio::select! {
+            _ = terminated => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+    })
 }
 
 /// One round. A failure is the next round's business, unless somebody has to act.
