@@ -6,8 +6,12 @@
 //!
 //! When an API answers with a challenge, the right thing happens once: a 401 that asks for claims
 //! brings a token with them, a 401 that says `invalid_token` another token, and the request is
-//! repeated with it. Both are rationed for all callers together, so an API that takes no token
-//! causes no storm. A 403 is handed through: another token would not help.
+//! repeated with it, whatever its method: who answers 401 has done nothing. Both are rationed for
+//! all callers together, so an API that takes no token causes no storm. A 403 is handed through:
+//! another token would not help, and so is a 401 for which there is no other.
+//!
+//! Microsoft's APIs ask for claims only where the client says that it answers:
+//! [`client_capabilities(["cp1"])`](crate::ConfidentialClientBuilder::client_capabilities).
 //!
 //! The clients of the Azure SDK for Rust attach tokens themselves and ask a credential for them:
 //! [`AzureCredential`] (feature `azure-core`).

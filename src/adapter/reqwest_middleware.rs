@@ -19,9 +19,16 @@ use super::origin::Target;
 /// # }
 /// ```
 ///
+/// Without a token nothing is sent. The error is `reqwest_middleware::Error::Middleware`, and
+/// `downcast_ref::<confidential_client::Error>()` finds this crate's in it.
+///
 /// reqwest itself takes the header off a request that is redirected to another origin. A request
-/// whose body cannot be cloned is not repeated: its 401 is handed through, and the next request has
-/// the new token.
+/// that was redirected is not repeated, as its first part may have been done, nor is one whose body
+/// cannot be cloned: their 401 is handed through. After the latter, the next request has the new
+/// token.
+///
+/// An API on loopback over http, as in tests, is asked through the proxy of the environment, which
+/// then reads the token, unless the `reqwest::Client` is told `no_proxy()`.
 #[async_trait::async_trait]
 impl Middleware for BearerAuth {
     async fn handle(
@@ -49,6 +56,7 @@ impl Middleware for BearerAuth {
             .await;
         match (renewed, again) {
             (Some(renewed), Some(mut again)) => {
+                drop(response);
                 let headers = again.headers_mut();
                 headers.insert(AUTHORIZATION, renewed.authorization_header());
                 next.run(again, extensions).await
@@ -57,4 +65,3 @@ impl Middleware for BearerAuth {
         }
     }
 }
-                drop(response);

@@ -16,7 +16,14 @@ use crate::error::Error;
 /// whatever else is built on tower.
 ///
 /// An outer layer that follows redirects comes in again for each of them, and gets a token for the
-/// origins named alone.
+/// origins named alone. The service beneath must follow none itself, as reqwest's client does unless
+/// told otherwise: it would take the token along by rules of its own, and the challenge at the end
+/// would pass for that of the origin asked.
+///
+/// A request goes to the origin of its URI, so it needs a whole one: `/v1.0/users` alone has no token.
+/// The clients that tonic generates put the origin in by `with_origin(service, origin)`; by `new`
+/// they leave it to the channel, which comes too late. That a gRPC service turned a token down is in
+/// its `grpc-status`, where this layer does not look.
 ///
 /// ```
 /// # use std::convert::Infallible;
@@ -194,6 +201,8 @@ impl<B> BearerAuthLayer<B> {
             .await;
         match (renewed, again) {
             (Some(renewed), Some((mut parts, body))) => {
+                // A service that is one connection is not ready again before it is gone.
+                drop(response);
                 let header = renewed.authorization_header();
                 parts.headers.insert(AUTHORIZATION, header);
                 let ready = std::future::poll_fn(|context| inner.poll_ready(context));
@@ -201,8 +210,6 @@ impl<B> BearerAuthLayer<B> {
                 let request = Request::from_parts(parts, body);
                 inner.call(request).await.map_err(BearerAuthError::Service)
             }
-                // A service that is one connection is not ready again before it is gone.
-                drop(response);
             _ => Ok(response),
         }
     }
