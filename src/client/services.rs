@@ -102,28 +102,27 @@ impl Services {
         deadline: Instant,
     ) -> Result<Issued, Error> {
         errand.progress().waits_for = WaitsFor::RefreshToken;
-        let mut kept = match session {
-            Some(session) => Some(session.refresh_token().await),
+        let turn = match session {
+            Some(session) => Some(session.turn(deadline).await),
             None => None,
         };
         errand.progress().waits_for = WaitsFor::Credential;
         let mut refused = None;
-        if let Some(refresh_token) = kept.as_deref().and_then(Option::as_ref) {
+        if let Some(turn) = &turn
+            && let Some(refresh_token) = turn.refresh_token()
+        {
             let grant = Grant::RefreshToken(refresh_token);
             match self.request_token(errand, grant, deadline).await {
                 Ok(response) => {
-                    // It takes the place of the one before.
-                    if let (Some(kept), Some(another)) = (&mut kept, response.refresh_token) {
-                        **kept = Some(another);
+                    if let Some(another) = response.refresh_token {
+                        turn.keep(Some(another));
                     }
                     return Ok(response.issued);
                 }
                 Err(error) if error.is_grant_used_up() => refused = Some(error),
                 Err(error) => return Err(error),
             }
-            if let Some(kept) = kept.as_deref_mut() {
-                *kept = None;
-            }
+            turn.keep(None);
         }
         let Some(assertion) = assertion else {
             return Err(refused.unwrap_or_else(|| signed_out(errand.claims.clone())));
@@ -132,7 +131,7 @@ impl Services {
             assertion: assertion.secret(),
         };
         // An assertion, unlike a refresh token, is good for many at once.
-        drop(kept);
+        drop(turn);
         let response = self.request_token(errand, grant, deadline).await?;
         if let (Some(session), Some(refresh_token)) = (session, response.refresh_token) {
             session.offer(refresh_token);

@@ -7,7 +7,9 @@ use std::thread;
 use std::time::Duration;
 
 use confidential_client::testing::{Application, LocalAuthority, ManualClock};
-use confidential_client::{ConfidentialClient, ConfidentialClientBuilder, Error, TokenSource};
+use confidential_client::{
+    ConfidentialClient, ConfidentialClientBuilder, Error, TokenSource, UserAssertion,
+};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::support::{
@@ -154,6 +156,37 @@ fn a_flight_on_a_stalled_runtime_is_given_up_and_replaced() {
     provider.release();
     let token = paused.block_on(client.acquire_token_for_client(SCOPE));
     assert_eq!(token.unwrap().secret(), "token-2");
+}
+
+/// The same where that flight has the user's refresh token, which one redeems at a time.
+#[test]
+fn a_refresh_token_on_a_stalled_runtime_is_not_lost_to_the_user() {
+    let provider = Provider::open();
+    let client = provider.client();
+    let adele = UserAssertion::new("opaque");
+    let stalled = runtime();
+    stalled.block_on(async {
+        provider.answer(
+            200,
+            r#"{"token_type":"Bearer","expires_in":3599,"access_token":"a","refresh_token":"r"}"#,
+        );
+        client
+            .acquire_token_on_behalf_of(&adele, "api://a/x")
+            .await
+            .unwrap();
+        provider.hold();
+        let mut caller = Box::pin(client.acquire_token_on_behalf_of(&adele, "api://b/x"));
+        assert!(poll_once(&mut caller).is_pending());
+        let_others_run().await;
+    });
+    provider.release();
+    paused_runtime().block_on(async {
+        // It waits for the other for nearly all its time, if not all.
+        let _ = client.acquire_token_on_behalf_of(&adele, "api://c/x").await;
+        let token = client.acquire_token_on_behalf_of(&adele, "api://d/x").await;
+        token.unwrap();
+    });
+    assert_eq!(provider.field(2, "refresh_token").as_deref(), Some("r"));
 }
 
 /// A renewal for which nobody waits goes down with its runtime: the next call starts another.
