@@ -365,6 +365,25 @@ async fn users_have_the_bound_that_tenants_have() {
 }
 
 #[tokio::test]
+async fn users_without_a_refresh_token_put_out_none_who_has_one() {
+    let provider = Provider::open();
+    let client = provider
+        .builder()
+        .cache(CacheOptions::default().with_max_entries(2));
+    let client = client.build().unwrap();
+    provider.answer(200, &with_refresh_token("token-1", "refresh-1"));
+    for user in ["adele", "a", "b", "c", "d"] {
+        on_behalf_of(&client, user, FILES).await.unwrap();
+    }
+    let mail = on_behalf_of(&client, "adele", "api://mail/Mail.Read");
+    mail.await.unwrap();
+    assert_eq!(
+        provider.field(5, "refresh_token").as_deref(),
+        Some("refresh-1")
+    );
+}
+
+#[tokio::test]
 async fn a_provider_serves_a_users_request_and_an_apis_claims() {
     let provider = Provider::open();
     let client = provider.client();

@@ -265,8 +265,11 @@ async fn an_answer_that_is_not_to_this_sign_in_is_refused_before_the_network() {
         assert!(matches!(error, Error::InvalidResponse(_)), "{error:?}");
         assert!(error.to_string().contains(text), "{redirected}: {error}");
     }
-    let error = client.acquire_token_by_authorization_code(changed(&flow, "state", ""), "?code=x");
-    assert!(error.await.unwrap_err().to_string().contains("state"));
+    for back in ["?code=x", "?code=x&state="] {
+        let without = changed(&flow, "state", "");
+        let error = client.acquire_token_by_authorization_code(without, back);
+        assert!(error.await.unwrap_err().to_string().contains("state"));
+    }
     assert!(local.token_requests().is_empty());
 
     // The query alone will do, as the body of a posted form is one.
@@ -561,7 +564,17 @@ async fn an_openid_providers_user_is_known_by_the_subject_alone() {
         .client_secret(SECRET)
         .build()
         .unwrap();
-    let signed_in = sign_in(&local, &client, ADELE).await;
+    // RFC 9207: an answer that names its issuer names this one.
+    let (flow, back) = come_back(&local, &client, ADELE).await;
+    let mixed_up = format!(
+        "{BACK}?code=x&state={}&iss=https%3A%2F%2Fid.example",
+        flow.state()
+    );
+    let error = client.acquire_token_by_authorization_code(flow.clone(), mixed_up);
+    let error = error.await.unwrap_err().to_string();
+    assert!(error.contains("another issuer"), "{error}");
+    let signed_in = client.acquire_token_by_authorization_code(flow, back);
+    let signed_in = signed_in.await.unwrap();
     let claims: Value = serde_json::from_str(signed_in.id_token_claims()).unwrap();
     assert!(claims["tid"].is_string() && claims["oid"] != claims["sub"]);
     let account = signed_in.account();
@@ -784,6 +797,40 @@ async fn a_sign_in_overtakes_what_was_asked_for_before_it() {
     assert_eq!(asked.len(), 4);
     assert_ne!(used(3), used(1), "the refresh token is the new sign-in's");
     drop(again);
+}
+
+#[tokio::test]
+async fn who_waits_for_the_token_of_a_user_who_leaves_is_told_to_sign_in() {
+    let (local, client) = start().await;
+    let signed_in = sign_in(&local, &client, ADELE).await;
+    local.script([Fault::delayed(Duration::from_secs(20))]);
+    let account = signed_in.account().clone();
+    let caller = client.clone();
+    let waiting = tokio::spawn(async move { caller.acquire_token_silent(&account, MAIL).await });
+    while local.token_requests().len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    client.remove_account(signed_in.account());
+    let error = waiting.await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::InteractionRequired(_)), "{error:?}");
+    assert_eq!(local.token_requests().len(), 2);
+}
+
+#[tokio::test]
+async fn a_token_that_is_due_is_served_where_there_is_nothing_to_renew_it_by() {
+    let local = authority(LocalAuthority::builder()).await;
+    let clock = ManualClock::new();
+    let client = meddled(&local, |body| {
+        drop(body.as_object_mut().unwrap().remove("refresh_token"))
+    });
+    let client = client.clock(clock.clone()).build().unwrap();
+    let signed_in = sign_in(&local, &client, ADELE).await;
+    clock.advance(Duration::from_secs(3500));
+    let token = client
+        .acquire_token_silent(signed_in.account(), FILES)
+        .await;
+    assert_eq!(token.unwrap().source(), TokenSource::Cache);
+    assert_eq!(client.stats().renewals, 0);
 }
 
 #[tokio::test]
