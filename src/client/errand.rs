@@ -52,7 +52,10 @@ impl Errand {
             "acquire_token",
             correlation_id = self.correlation_id,
             renewal = self.is_renewal,
+            // What comes from memory is no token request, and has no span.
+            source = "identity_provider",
             outcome = field::Empty,
+            duration_ms = field::Empty,
             attempts = field::Empty,
             aadsts = field::Empty,
             { "error.type" } = field::Empty,
@@ -115,6 +118,8 @@ pub(super) fn record(acquisition: &Acquisition) {
     let outcome = acquisition.outcome.as_str();
     span.record("outcome", outcome);
     span.record("attempts", acquisition.attempts);
+    let milliseconds = u64::try_from(acquisition.duration.as_millis());
+    span.record("duration_ms", milliseconds.unwrap_or(u64::MAX));
     if acquisition.outcome != Outcome::Issued {
         span.record("error.type", outcome);
     }

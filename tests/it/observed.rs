@@ -131,6 +131,8 @@ async fn a_token_request_is_a_span() {
         "renewal=false",
         "outcome=\"issued\"",
         "attempts=1",
+        "source=\"identity_provider\"",
+        "duration_ms=",
         "correlation_id=",
     ] {
         assert!(issued.contains(part), "{part}: {issued}");

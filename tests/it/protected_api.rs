@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
+use confidential_client::adapter::{BearerAuth, BearerAuthLayer};
 use confidential_client::testing::{Application, LocalAuthority, ProtectedApi};
 use confidential_client::{Challenge, ConfidentialClient, ConfidentialClientBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
 use reqwest::Response;
 use serde_json::Value;
+use tower::{Layer, ServiceExt};
 
 use crate::support::{CLIENT_ID, SECRET, TENANT, claims_of, client_of};
 
@@ -129,4 +133,29 @@ async fn a_token_of_a_client_that_takes_challenges_can_be_taken_back() {
         assert_eq!(call(&api, &header).await.status(), 200);
     }
     local.revoke_tokens("nobody.example", CLIENT_ID);
+}
+
+/// hyper's own client beneath the layer.
+#[tokio::test]
+async fn hypers_client_goes_on_after_a_revocation() {
+    let (local, api) = start(Application::new(CLIENT_ID)).await;
+    let client = builder(&local)
+        .client_capabilities(["cp1"])
+        .build()
+        .unwrap();
+    let provider = client.token_provider(SCOPE).unwrap();
+    let auth = BearerAuth::new(provider, [api.base_url()]).unwrap();
+    let hyper: Client<_, String> = Client::builder(TokioExecutor::new()).build_http();
+    let service = BearerAuthLayer::new(auth)
+        .repeat_with(|body: &String| Some(body.clone()))
+        .layer(hyper);
+    for token_requests in [1, 2] {
+        let request = http::Request::get(format!("{}/v1.0/users", api.base_url()));
+        let request = request.body(String::new()).unwrap();
+        let answer = service.clone().oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        assert_eq!(local.token_requests().len(), token_requests);
+        local.revoke_tokens(TENANT, CLIENT_ID);
+    }
+    assert_eq!(api.requests(), 3);
 }
