@@ -24,7 +24,7 @@ use tower::{Layer, Service, ServiceExt};
 use tower_http::follow_redirect::FollowRedirectLayer;
 
 use crate::raw::{Act, RawServer, answer};
-use crate::support::{Provider, SCOPE, let_others_run};
+use crate::support::{Provider, SCOPE, SECRET, let_others_run};
 
 const GRAPH: &str = "https://graph.microsoft.com";
 const CLAIMS: &str = r#"{"access_token":{"nbf":{"essential":true,"value":"1604106651"}}}"#;
@@ -635,11 +635,26 @@ async fn nothing_of_it_shows_a_token() {
         .insert(AUTHORIZATION, token.authorization_header());
     let error: BearerAuthError<Infallible> =
         BearerAuthError::Token(client.acquire_token_for_client("x").await.unwrap_err());
+    let of_reqwest = reqwest::Client::new()
+        .get(server.base())
+        .header(AUTHORIZATION, token.authorization_header())
+        .build()
+        .unwrap();
+    client.clear();
+    provider.answer(
+        400,
+        &format!(r#"{{"error":"invalid_client","error_description":"{SECRET}"}}"#),
+    );
+    let of_middleware = http.get(server.base()).send().await.unwrap_err();
     let shown = format!(
-        "{:?} {service:?} {http:?} {request:?} {error:?} {error}",
+        "{:?} {service:?} {http:?} {request:?} {error:?} {error} {of_reqwest:?} {of_middleware:?} {of_middleware}",
         layer(&client)
     );
-    assert!(!shown.contains("token-1"), "{shown}");
+    assert!(shown.contains("invalid_client"), "{shown}");
+    assert!(
+        !shown.contains("token-1") && !shown.contains(SECRET),
+        "{shown}"
+    );
     assert!(shown.contains("graph.microsoft.com"), "{shown}");
 }
 
