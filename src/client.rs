@@ -140,7 +140,8 @@ impl ConfidentialClient {
         &self,
         request: impl Into<TokenRequest>,
     ) -> Result<AccessToken, Error> {
-        self.acquire(request.into(), Subject::Application).await
+        let (slot, call) = self.place(request.into(), Subject::Application)?;
+        self.token(&slot, &call).await
     }
 
     /// Binds a request to its place in the cache: the fastest way to the same token again and
@@ -300,15 +301,15 @@ impl ConfidentialClient {
         self.0.cache.stats()
     }
 
-    /// The path of one call.
-    pub(crate) async fn acquire(
+    /// The place in the cache of what is asked for, once that is checked.
+    #[inline]
+    pub(crate) fn place(
         &self,
         request: TokenRequest,
         subject: Subject,
-    ) -> Result<AccessToken, Error> {
+    ) -> Result<(Arc<Slot>, Call), Error> {
         let (key, call) = self.check(request, subject)?;
-        let slot = self.0.cache.slot(&key);
-        self.token(&slot, &call).await
+        Ok((self.0.cache.slot(&key), call))
     }
 
     fn bind(&self, request: TokenRequest, subject: Subject) -> Result<TokenProvider, Error> {

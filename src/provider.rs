@@ -62,7 +62,8 @@ impl TokenProvider {
         let request = self.call.request().clone();
         let request = request.claims(claims).rejected_token(rejected);
         let subject = self.call.subject().clone();
-        self.client.acquire(request, subject).await
+        let (slot, call) = self.client.place(request, subject)?;
+        self.client.token(&slot, &call).await
     }
 
     /// Forgets a token that an API turned down, as

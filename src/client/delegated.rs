@@ -41,7 +41,8 @@ impl ConfidentialClient {
         request: impl Into<TokenRequest>,
     ) -> Result<AccessToken, Error> {
         let subject = Subject::OnBehalfOf(assertion.clone());
-        self.acquire(request.into(), subject).await
+        let (slot, call) = self.place(request.into(), subject)?;
+        self.token(&slot, &call).await
     }
 
     /// Gets another token for a user who signed in: from memory while there is a good one, else by
@@ -65,7 +66,8 @@ impl ConfidentialClient {
         request: impl Into<TokenRequest>,
     ) -> Result<AccessToken, Error> {
         let subject = Subject::Account(account.clone());
-        self.acquire(request.into(), subject).await
+        let (slot, call) = self.place(request.into(), subject)?;
+        self.token(&slot, &call).await
     }
 
     /// Binds a user's request to its place in the cache, as [`token_provider`](Self::token_provider)
