@@ -120,3 +120,44 @@ impl Occupant for Session {
         !self.can_go_on()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// As a task on a runtime that stands still, and comes back.
+    #[tokio::test]
+    async fn who_was_given_up_has_no_say() {
+        let session = Session::new(Some("1".into()));
+        let stalled = session.turn(Instant::now()).await;
+        let later = Instant::now() + Duration::from_secs(3600);
+        let current = session.turn(later).await;
+        stalled.keep(None);
+        session.offer("offered".into());
+        assert!(session.can_go_on(), "the stalled one took the token away");
+        drop(stalled);
+        assert!(session.begin(later).is_err(), "the turn is not over");
+        current.keep(Some("2".into()));
+        drop(current);
+        let next = session.turn(later).await;
+        assert_eq!(next.refresh_token().unwrap().expose(), "2");
+        drop(next);
+        session.offer("3".into());
+        let next = session.turn(later).await;
+        assert_eq!(next.refresh_token().unwrap().expose(), "3");
+    }
+
+    #[tokio::test]
+    async fn an_offer_does_not_replace_what_is_being_redeemed() {
+        let session = Session::new(Some("1".into()));
+        let turn = session
+            .turn(Instant::now() + Duration::from_secs(3600))
+            .await;
+        session.offer("offered".into());
+        drop(turn);
+        let next = session.turn(Instant::now()).await;
+        assert_eq!(next.refresh_token().unwrap().expose(), "1");
+    }
+}
