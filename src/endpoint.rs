@@ -11,10 +11,17 @@ use crate::time::TimeSource;
 
 mod document;
 mod instance;
-#[allow(dead_code, reason = "the flows of users will call it")]
+#[cfg_attr(
+    not(feature = "resource"),
+    allow(dead_code, reason = "keys are read without a look-up there alone")
+)]
 mod keys;
 mod lookup;
 mod metadata;
+#[cfg_attr(
+    not(feature = "resource"),
+    allow(dead_code, reason = "keys are read without a look-up there alone")
+)]
 mod remembered;
 
 use instance::Instance;

@@ -121,7 +121,14 @@ mod credential;
 mod delegated;
 mod endpoint;
 mod error;
-#[allow(dead_code, unused_imports, reason = "the flows of users will call it")]
+#[cfg_attr(
+    not(feature = "resource"),
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "access tokens are checked there alone"
+    )
+)]
 mod jwt;
 mod observer;
 mod parameters;
