@@ -43,7 +43,7 @@ fn main() -> Result<()> {
     let provider = provider(&runtime)?;
     let auth = BearerAuth::new(provider.clone(), [ORIGIN])?;
     let tower = tower::service_fn(answer);
-    let layered = BearerAuthLayer::new(auth.clone()).repeat_with(|body: &Bytes| Some(body.clone()));
+    let layered = BearerAuthLayer::new(auth.clone()).retry_with(|body: &Bytes| Some(body.clone()));
     let layered = layered.layer(tower);
     let plain = || ClientBuilder::new(reqwest::Client::new());
     let by_hand = plain().with(Answers).build();

@@ -11,7 +11,8 @@
 use std::alloc::System;
 use std::hint::black_box;
 
-use confidential_client::{CacheOptions, TokenRequest, UserAssertion};
+use confidential_client::delegated::UserAssertion;
+use confidential_client::{CacheOptions, TokenRequest};
 use http::HeaderMap;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use tokio::runtime::Runtime;
@@ -170,7 +171,7 @@ fn entry(entries: usize, runtime: &Runtime) -> Result<()> {
 fn bound(max: usize, tenants: usize, runtime: &Runtime) -> Result<()> {
     let region = Region::new(ALLOCATOR);
     let client = setup::builder()
-        .cache(CacheOptions::default().with_max_entries(max))
+        .cache(CacheOptions::default().max_entries(max))
         .build()?;
     let mut table = Table::new([
         "a cache bounded",
@@ -181,7 +182,7 @@ fn bound(max: usize, tenants: usize, runtime: &Runtime) -> Result<()> {
     let mut row = |when: String| {
         table.row([
             when,
-            client.len().to_string(),
+            client.cache().len().to_string(),
             format!("{:.1}", live(&region) as f64 / 1e6),
             format!("{:.1}", resident() as f64 / 1e6),
         ]);
@@ -190,7 +191,7 @@ fn bound(max: usize, tenants: usize, runtime: &Runtime) -> Result<()> {
         for tenant in from..to {
             let request = setup::request(tenant);
             client.acquire_token_for_client(request).await?;
-            if client.len() > max {
+            if client.cache().len() > max {
                 return Err("the bound was exceeded".into());
             }
         }
@@ -201,7 +202,7 @@ fn bound(max: usize, tenants: usize, runtime: &Runtime) -> Result<()> {
     row(format!("after {max} tenants"));
     runtime.block_on(fill(max, tenants))?;
     row(format!("after {tenants} tenants, never above"));
-    client.clear();
+    client.cache().clear();
     row("after `clear()`".to_owned());
     table.print();
     Ok(())

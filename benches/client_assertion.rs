@@ -15,9 +15,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use confidential_client::{
-    Certificate, ConfidentialClient, ConfidentialClientBuilder, SigningAlgorithm,
-};
+use confidential_client::credential::SigningAlgorithm;
+use confidential_client::{Certificate, ConfidentialClient, ConfidentialClientBuilder};
 use http::{Request, Response};
 use tokio::runtime::Runtime;
 
@@ -72,7 +71,7 @@ struct Row {
 impl Row {
     fn new(key: &Key, algorithm: SigningAlgorithm, runtime: &Runtime) -> Result<Self> {
         let certificate = Certificate::from_der([&key.certificate], &key.private_key)?;
-        let certificate = certificate.with_algorithm(algorithm);
+        let certificate = certificate.signing_algorithm(algorithm);
         Ok(Self {
             name: format!("RSA {} {algorithm}", key.bits),
             message: signing_input(&certificate, runtime)?,
@@ -223,7 +222,7 @@ impl Key {
 mod bare {
     use aws_lc_rs::rand::SystemRandom;
     use aws_lc_rs::signature::{RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaKeyPair};
-    use confidential_client::SigningAlgorithm;
+    use confidential_client::credential::SigningAlgorithm;
 
     pub(super) const BACKEND: &str = "aws-lc-rs";
 
@@ -254,7 +253,7 @@ mod bare {
 /// The signature alone, by the same library.
 #[cfg(not(feature = "aws-lc-rs"))]
 mod bare {
-    use confidential_client::SigningAlgorithm;
+    use confidential_client::credential::SigningAlgorithm;
     use rsa::pkcs8::DecodePrivateKey;
     use rsa::rand_core::OsRng;
     use rsa::sha2::Sha256;

@@ -34,7 +34,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let graph = client.token_provider(format!("{GRAPH}/.default"))?;
     // Against Microsoft Graph the origin is GRAPH; no other gets the token.
     let auth = BearerAuth::new(graph, [api.base_url()])?;
-    let layer = BearerAuthLayer::new(auth).repeat_with(|body: &Bytes| Some(body.clone()));
+    let layer = BearerAuthLayer::new(auth).retry_with(|body: &Bytes| Some(body.clone()));
     // It follows no redirects: the answer at the end of one would be taken for the API's own.
     let http = reqwest::Client::builder()
         .no_proxy()

@@ -13,8 +13,9 @@
 use std::error::Error;
 use std::path::Path;
 
+use confidential_client::credential::CertificateFile;
 use confidential_client::testing::{Application, LocalAuthority, self_signed_certificate};
-use confidential_client::{Certificate, CertificateFile, ConfidentialClient};
+use confidential_client::{Certificate, ConfidentialClient};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 

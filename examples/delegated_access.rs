@@ -16,9 +16,10 @@ use axum::extract::{FromRef, Path, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use confidential_client::adapter::{AcceptedToken, BearerAuth};
+use confidential_client::delegated::UserAssertion;
 use confidential_client::resource::TokenValidator;
 use confidential_client::testing::{Application, LocalAuthority, User};
-use confidential_client::{ConfidentialClient, Error, UserAssertion};
+use confidential_client::{ConfidentialClient, Error};
 use reqwest::StatusCode;
 use tokio::net::TcpListener;
 

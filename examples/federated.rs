@@ -15,8 +15,9 @@
 use std::error::Error;
 use std::path::Path;
 
+use confidential_client::ConfidentialClient;
+use confidential_client::credential::FederatedTokenFile;
 use confidential_client::testing::{Application, LocalAuthority};
-use confidential_client::{ConfidentialClient, FederatedTokenFile};
 use serde_json::Value;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;

@@ -15,8 +15,10 @@ use std::pin::pin;
 use std::time::{Duration, SystemTime};
 
 use confidential_client::adapter::BearerAuth;
+use confidential_client::credential::SecretFile;
+use confidential_client::metrics::Acquisition;
 use confidential_client::testing::{Application, Fault, LocalAuthority};
-use confidential_client::{Acquisition, ConfidentialClient, SecretFile, TokenProvider};
+use confidential_client::{ConfidentialClient, TokenProvider};
 use reqwest_middleware::ClientWithMiddleware;
 #[cfg(unix)]
 use tokio::signal::unix::{SignalKind, signal};
@@ -97,7 +99,7 @@ async fn run(file: &Path, rounds: u64) -> Result<()> {
     // Nothing waits for a renewal under way: it ends with the client.
     info!(
         rounds = round,
-        token_requests = client.stats().requests,
+        token_requests = client.cache().stats().requests,
         "ended"
     );
     Ok(())
@@ -147,7 +149,7 @@ fn health(client: &ConfidentialClient, graph: &TokenProvider) {
     info!(
         token_good_for_s = token,
         certificate_good_for_days = certificate,
-        failures = client.stats().server_errors + client.stats().transport_errors,
+        failures = client.cache().stats().server_errors + client.cache().stats().transport_errors,
         "health"
     );
 }
@@ -156,7 +158,7 @@ fn health(client: &ConfidentialClient, graph: &TokenProvider) {
 fn report(acquisition: Acquisition) {
     info!(
         outcome = acquisition.outcome.as_str(),
-        renewal = acquisition.is_renewal,
+        renewal = acquisition.is_refresh,
         attempts = acquisition.attempts,
         "token request"
     );

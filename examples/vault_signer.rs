@@ -22,10 +22,9 @@ use axum::routing::post;
 use axum::{Json, Router};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use confidential_client::credential::{Signer, SignerFuture, SigningAlgorithm};
 use confidential_client::testing::{Application, LocalAuthority, self_signed_certificate};
-use confidential_client::{
-    Certificate, ConfidentialClient, Secret, Signer, SignerFuture, SigningAlgorithm,
-};
+use confidential_client::{Certificate, ConfidentialClient, Secret};
 use rsa::RsaPrivateKey;
 use rsa::pkcs8::DecodePrivateKey;
 use rsa::pss::BlindedSigningKey;

@@ -28,10 +28,8 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
-use confidential_client::{
-    Account, AuthorizationCodeFlow, AuthorizationRequest, ConfidentialClient, Error, ServerError,
-    TokenRequest,
-};
+use confidential_client::delegated::{Account, AuthorizationCodeFlow, AuthorizationRequest};
+use confidential_client::{ConfidentialClient, Error, ServerError, TokenRequest};
 use uuid::Uuid;
 
 use world::World;

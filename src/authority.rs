@@ -7,7 +7,6 @@ mod tenant;
 
 pub use cloud::Cloud;
 pub(crate) use cloud::preferred;
-#[cfg(feature = "resource")]
 pub(crate) use tenant::PERSONAL_ACCOUNTS;
 pub(crate) use tenant::Tenant;
 
@@ -302,12 +301,12 @@ impl Rules {
     }
 
     /// Whether an application asks for a resource's `/.default` and nothing else.
-    pub(crate) fn ask_for_default(self) -> bool {
+    pub(crate) fn requires_default_scope(self) -> bool {
         self == Self::Entra
     }
 
     /// Whether assertions have to be signed with an RSA key.
-    pub(crate) fn take_rsa_alone(self) -> bool {
+    pub(crate) fn requires_rsa(self) -> bool {
         self != Self::OpenId
     }
 

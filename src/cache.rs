@@ -8,28 +8,28 @@ use tokio::time::{Instant, timeout};
 use crate::error::{Error, Failure};
 use crate::secret::Secret;
 use crate::time::TimeSource;
-use crate::token::{Issued, Key, TokenSource, User};
+use crate::token::{CacheKey, IssuedToken, TokenSource, User};
 
+mod bounded_map;
+mod circuit_breaker;
 mod cool_down;
-mod demands;
-mod entries;
 mod flight;
-mod gate;
 mod limit;
 mod options;
 mod rejections;
+mod requirements;
 mod session;
 mod slot;
 mod stats;
 mod sync;
 
-pub(crate) use demands::{Demands, Special};
-use entries::Entries;
+use bounded_map::BoundedMap;
 use flight::{Departure, Flight, Tower, overdue_after};
-use limit::{Limit, Place};
+use limit::{Limit, Permit};
 pub use options::CacheOptions;
+pub(crate) use requirements::{Requirements, SpecialRequirements};
 pub(crate) use session::Session;
-pub(crate) use slot::Answer;
+pub(crate) use slot::Cached;
 use slot::{Invalidated, Joined};
 pub use stats::CacheStats;
 
@@ -40,8 +40,8 @@ pub(crate) type Slot = slot::Slot<Flight>;
 ///
 /// The cache runs a future that it is handed, and knows neither networks nor credentials.
 pub(crate) struct Cache {
-    slots: RwLock<Entries<Key, Slot>>,
-    sessions: RwLock<Entries<User, Session>>,
+    slots: RwLock<BoundedMap<CacheKey, Slot>>,
+    sessions: RwLock<BoundedMap<User, Session>>,
     limit: Limit,
     tower: Arc<Tower>,
 }
@@ -51,15 +51,15 @@ impl Cache {
     pub(crate) fn new(options: &CacheOptions, flight_limit: Duration, clock: TimeSource) -> Self {
         let overdue = overdue_after(flight_limit);
         Self {
-            slots: RwLock::new(Entries::new(options.max_entries())),
-            sessions: RwLock::new(Entries::new(options.max_entries())),
-            limit: Limit::new(options.max_concurrent_requests(), overdue),
+            slots: RwLock::new(BoundedMap::new(options.max_entries)),
+            sessions: RwLock::new(BoundedMap::new(options.max_entries)),
+            limit: Limit::new(options.max_concurrent_requests, overdue),
             tower: Arc::new(Tower::new(flight_limit, clock)),
         }
     }
 
     /// The slot of `key`, made if there is none. The lock is held for the look-up alone.
-    pub(crate) fn slot(&self, key: &Key) -> Arc<Slot> {
+    pub(crate) fn slot(&self, key: &CacheKey) -> Arc<Slot> {
         match self.existing(key) {
             Some(slot) => slot,
             None => {
@@ -74,13 +74,13 @@ impl Cache {
     }
 
     /// The same for as long as the binding is held, beside the entries that are counted.
-    pub(crate) fn bind(&self, key: &Key) -> (Arc<Slot>, Binding) {
+    pub(crate) fn bind(&self, key: &CacheKey) -> (Arc<Slot>, Binding) {
         self.tower.bound.fetch_add(1, Ordering::Relaxed);
         let binding = Binding(Arc::new(Bound(Arc::clone(&self.tower))));
         (self.slot(key), binding)
     }
 
-    fn existing(&self, key: &Key) -> Option<Arc<Slot>> {
+    fn existing(&self, key: &CacheKey) -> Option<Arc<Slot>> {
         let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
         slots.get(key)
     }
@@ -122,7 +122,7 @@ impl Cache {
     pub(crate) fn sign_in(
         &self,
         user: &Arc<User>,
-        issued: Arc<Issued>,
+        issued: Arc<IssuedToken>,
         refresh_token: Option<Secret>,
     ) -> Arc<Slot> {
         let session = Arc::new(Session::new(refresh_token));
@@ -177,7 +177,7 @@ impl Cache {
     }
 
     /// Removes a token that an API did not take, if it is still the one that is kept.
-    pub(crate) fn invalidate(&self, rejected: &Issued) {
+    pub(crate) fn invalidate(&self, rejected: &IssuedToken) {
         let Some(slot) = self.existing(rejected.key()) else {
             return;
         };
@@ -199,21 +199,23 @@ impl Cache {
     pub(crate) async fn wait<R>(
         &self,
         slot: &Arc<Slot>,
-        demands: &Demands,
+        requirements: &Requirements,
         fetch: impl Fn(Instant) -> R,
-    ) -> Result<(Arc<Issued>, TokenSource), Error>
+    ) -> Result<(Arc<IssuedToken>, TokenSource), Error>
     where
-        R: Future<Output = Result<Issued, Error>> + Send + 'static,
+        R: Future<Output = Result<IssuedToken, Error>> + Send + 'static,
     {
         self.tower.counters.misses.add(1);
-        let error = match self.arrive(slot, demands, fetch).await {
+        let error = match self.arrive(slot, requirements, fetch).await {
             Ok(arrived) => return Ok(arrived),
             Err(error) => error,
         };
-        if !demands.are_of_a_rejection() {
+        if !requirements.are_of_a_rejection() {
             // A token that is still good is never withheld, nor is one that came late.
             let now = self.tower.clock.now();
-            if let Answer::Fresh(issued) | Answer::Stale(issued) = slot.get(&now, &Demands::NONE) {
+            if let Cached::Fresh(issued) | Cached::Stale(issued) =
+                slot.get(&now, &Requirements::NONE)
+            {
                 tracing::warn!(
                     error = %error.chain(),
                     correlation_id = error.correlation_id(),
@@ -228,11 +230,11 @@ impl Cache {
     async fn arrive<R>(
         &self,
         slot: &Arc<Slot>,
-        demands: &Demands,
+        requirements: &Requirements,
         fetch: impl Fn(Instant) -> R,
-    ) -> Result<(Arc<Issued>, TokenSource), Error>
+    ) -> Result<(Arc<IssuedToken>, TokenSource), Error>
     where
-        R: Future<Output = Result<Issued, Error>> + Send + 'static,
+        R: Future<Output = Result<IssuedToken, Error>> + Send + 'static,
     {
         let runtime = in_a_runtime()?;
         let mut place = self.limit.try_place();
@@ -246,7 +248,7 @@ impl Cache {
                 .take()
                 .map(|place| announce(place, limit, &mut departure));
             let now = self.tower.clock.now();
-            let joined = slot.join(&now, demands, &self.tower.gate, launch);
+            let joined = slot.join(&now, requirements, &self.tower.gate, launch);
             if let Some(departure) = departure {
                 self.tower.launch(departure, &runtime, slot, &fetch);
             }
@@ -299,7 +301,7 @@ impl Cache {
     /// Sends a flight off to renew a token that is due; nobody waits for it.
     pub(crate) fn renew<R>(&self, slot: &Arc<Slot>, fetch: impl Fn(Instant) -> R)
     where
-        R: Future<Output = Result<Issued, Error>> + Send + 'static,
+        R: Future<Output = Result<IssuedToken, Error>> + Send + 'static,
     {
         let Ok(runtime) = Handle::try_current() else {
             tracing::debug!("a token is due and cannot be renewed outside a tokio runtime");
@@ -312,7 +314,7 @@ impl Cache {
         let launch = announce(place, self.tower.flight_limit, &mut departure);
         slot.renew(&self.tower.clock.now(), &self.tower.gate, launch);
         if let Some(departure) = departure {
-            self.tower.counters.renewals.add(1);
+            self.tower.counters.refreshes.add(1);
             self.tower.launch(departure, &runtime, slot, &fetch);
         }
     }
@@ -342,7 +344,7 @@ impl Drop for Cache {
 
 /// Announces a flight to the slot, and leaves its departure to be launched.
 fn announce(
-    place: Place,
+    place: Permit,
     limit: Duration,
     departure: &mut Option<Departure>,
 ) -> impl FnOnce(u64, Option<Flight>) -> Flight {

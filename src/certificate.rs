@@ -9,26 +9,25 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jsonwebtoken::Header;
 use x509_cert::der::DateTime;
 
+use crate::crypto::{PrivateKey, SigningAlgorithm};
 use crate::error::Error;
 use crate::time::TimeSource;
 
 mod chain;
 mod formats;
-pub(crate) mod key;
 mod pem;
 mod protected;
 mod signer;
 
 pub(crate) use chain::KeyKind;
 use chain::X509;
-use key::PrivateKey;
-pub use signer::{Signer, SignerFuture, SigningAlgorithm};
+pub use signer::{Signer, SignerFuture};
 
 /// A certificate and the means to sign with its private key, parsed and checked once.
 ///
 /// Cheap to clone. `Debug` shows neither key nor certificate, only subject, thumbprint, validity
 /// and algorithm. Nothing here does I/O: pass the bytes of a file. One that is replaced while the
-/// program runs is better given by its path, as a [`CertificateFile`](crate::CertificateFile).
+/// program runs is better given by its path, as a [`CertificateFile`](crate::credential::CertificateFile).
 ///
 /// Several certificates may be given in any order: the one that fits the key is put first, behind
 /// it those that lead to its root, and others are left out. Of several that fit, the one that is
@@ -76,8 +75,8 @@ struct Parts {
 /// Where the private key is.
 #[derive(Clone)]
 pub(crate) enum SigningKey {
-    Here(Arc<PrivateKey>),
-    Elsewhere(Arc<dyn Signer>),
+    Local(Arc<PrivateKey>),
+    Remote(Arc<dyn Signer>),
 }
 
 impl Certificate {
@@ -88,7 +87,7 @@ impl Certificate {
     /// An algorithm that does not go with the key is refused by
     /// [`build()`](crate::ConfidentialClientBuilder::build).
     #[must_use]
-    pub fn with_algorithm(mut self, algorithm: SigningAlgorithm) -> Self {
+    pub fn signing_algorithm(mut self, algorithm: SigningAlgorithm) -> Self {
         self.algorithm = Some(algorithm);
         self
     }
@@ -100,17 +99,18 @@ impl Certificate {
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let pem = confidential_client::testing::self_signed_certificate("daemon")?;
-    /// use confidential_client::{Certificate, SigningAlgorithm};
+    /// use confidential_client::Certificate;
+    /// use confidential_client::credential::SigningAlgorithm;
     ///
     /// let certificate = Certificate::from_pem(pem)?
-    ///     .with_x5c()
-    ///     .with_algorithm(SigningAlgorithm::RS256);
+    ///     .send_x5c()
+    ///     .signing_algorithm(SigningAlgorithm::RS256);
     /// assert!(format!("{certificate:?}").contains("x5c: true"));
     /// # Ok(())
     /// # }
     /// ```
     #[must_use]
-    pub fn with_x5c(mut self) -> Self {
+    pub fn send_x5c(mut self) -> Self {
         self.x5c = true;
         self
     }
@@ -147,7 +147,7 @@ impl Certificate {
     }
 
     /// What assertions are signed with, unless the authority suggests another: see
-    /// [`with_algorithm`](Self::with_algorithm).
+    /// [`signing_algorithm`](Self::signing_algorithm).
     pub fn algorithm(&self) -> SigningAlgorithm {
         self.algorithm.unwrap_or(match self.parts.key_kind {
             KeyKind::Rsa { .. } => SigningAlgorithm::PS256,

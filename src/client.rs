@@ -5,29 +5,35 @@ use tokio::time::Instant;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use crate::admin_consent;
 use crate::authority::{Rules, Tenant};
-use crate::builder::ConfidentialClientBuilder;
-use crate::cache::{Answer, Cache, CacheOptions, CacheStats, Demands, Slot, Special};
+use crate::cache::{Cache, CacheOptions, Cached, Requirements, Slot, SpecialRequirements};
 use crate::certificate::Certificate;
+use crate::delegated::admin_consent;
 use crate::error::{Error, Failure};
-use crate::provider::TokenProvider;
 use crate::request::TokenRequest;
 use crate::scope::ScopeSet;
-use crate::token::{AccessToken, Issued, Key, TokenSource};
-use crate::warm_up::WarmUp;
+use crate::token::{AccessToken, CacheKey, IssuedToken, TokenSource};
 
+mod builder;
 mod delegated;
+mod environment;
 mod errand;
+mod provider;
 mod services;
 mod sign_in;
 mod subject;
+mod token_cache;
+mod warm_up;
 
+pub use builder::ConfidentialClientBuilder;
 use errand::Errand;
+pub use provider::TokenProvider;
 pub(crate) use services::Services;
 use services::signed_out;
 pub(crate) use subject::Subject;
 use subject::Way;
+pub use token_cache::TokenCache;
+pub use warm_up::WarmUp;
 
 /// A confidential client: an application that can keep a credential, and proves its identity with
 /// it to get access tokens.
@@ -55,7 +61,7 @@ pub(crate) struct Call {
     request: TokenRequest,
     subject: Subject,
     correlation_id: Option<Uuid>,
-    demands: Demands,
+    requirements: Requirements,
 }
 
 impl ConfidentialClient {
@@ -179,7 +185,7 @@ impl ConfidentialClient {
     /// missing when it is needed.
     ///
     /// Have room for all of them in the cache, 10,000 unless
-    /// [set](crate::CacheOptions::with_max_entries): beyond it the last push out the first.
+    /// [set](crate::CacheOptions::max_entries): beyond it the last push out the first.
     ///
     /// ```
     /// # use bytes::Bytes;
@@ -207,7 +213,7 @@ impl ConfidentialClient {
     /// }
     ///
     /// // Two tokens are in the cache, and the third customer has no tenant of its own.
-    /// assert_eq!(client.len(), 2);
+    /// assert_eq!(client.cache().len(), 2);
     /// let (request, error) = &failed[0];
     /// assert_eq!(request.tenant_id(), Some("common"));
     /// assert!(error.to_string().contains("an application has no token in 'common'"));
@@ -224,12 +230,13 @@ impl ConfidentialClient {
     ///
     /// The tenant is the customer's id or domain, or `organizations` where it is not known yet. The
     /// redirect URI is one of the registration's; the administrator comes back to it, and
-    /// [`AdminConsent::parse`](crate::AdminConsent::parse) reads what they bring. The state comes
+    /// [`AdminConsent::parse`](crate::delegated::AdminConsent::parse) reads what they bring. The state comes
     /// back unchanged: something random that is kept in the administrator's session, so that
     /// nobody can bring an answer that this application did not ask for.
     ///
     /// ```
-    /// use confidential_client::{AdminConsent, ConfidentialClient};
+    /// use confidential_client::ConfidentialClient;
+    /// use confidential_client::delegated::AdminConsent;
     ///
     /// # fn main() -> Result<(), confidential_client::Error> {
     /// let client = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
@@ -275,30 +282,9 @@ impl ConfidentialClient {
         self.0.services.credential.certificate()
     }
 
-    /// How many tenants and scopes are in memory: with a token, be it one that has ended, with the
-    /// memory of a failure, or because a provider is bound to them.
-    pub fn len(&self) -> usize {
-        self.0.cache.len()
-    }
-
-    /// Whether nothing is in memory.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Forgets every access token and every failure, `Retry-After` included: the next call for each
-    /// asks the identity provider, and what was looked up about the authority is looked up again.
-    /// Tokens that were handed out stay good. A request under way goes on, and what it brings is
-    /// kept. Users stay signed in; [`remove_account`](Self::remove_account) forgets one.
-    pub fn clear(&self) {
-        self.0.cache.clear();
-        let services = &self.0.services;
-        services.endpoints.expire(&services.clock);
-    }
-
-    /// What the client has done since it was made, for a dashboard. Does no I/O.
-    pub fn stats(&self) -> CacheStats {
-        self.0.cache.stats()
+    /// Returns the client's token cache: its size, its statistics, and a way to clear it.
+    pub fn cache(&self) -> TokenCache<'_> {
+        TokenCache::new(self)
     }
 
     /// The place in the cache of what is asked for, once that is checked.
@@ -320,17 +306,17 @@ impl ConfidentialClient {
     }
 
     /// Checks everything that can be known before the network, and says where the cache has it.
-    fn check(&self, request: TokenRequest, subject: Subject) -> Result<(Key, Call), Error> {
+    fn check(&self, request: TokenRequest, subject: Subject) -> Result<(CacheKey, Call), Error> {
         let tenant = self.tenant(&request, &subject)?;
         let folded = tenant.map(Tenant::folded).map(Arc::clone);
-        let key = Key {
+        let key = CacheKey {
             scopes: self.scopes(&request, &subject, tenant)?.clone(),
             tenant: folded.unwrap_or_default(),
             kind: subject.kind(),
             parameters: request.extra_parameters()?.clone(),
         };
         let call = Call {
-            demands: demands(&request, &key)?,
+            requirements: requirements(&request, &key)?,
             correlation_id: request.requested_correlation_id()?,
             request,
             subject,
@@ -352,7 +338,7 @@ impl ConfidentialClient {
         if let Some(tenant) = tenant {
             tenant.check_for_application()?;
         }
-        match self.0.services.endpoints.rules().ask_for_default() {
+        match self.0.services.endpoints.rules().requires_default_scope() {
             true => scopes.check_for_application()?,
             false => scopes.check_characters()?,
         }
@@ -369,7 +355,7 @@ impl ConfidentialClient {
         let endpoints = &self.0.services.endpoints;
         match (request.requested_tenant()?, endpoints.tenant()) {
             (Some(tenant), Some(_)) => Ok(Some(tenant)),
-            (None, Some(own)) if own.is_of_many() => Ok(Some(subject.tenant().unwrap_or(own))),
+            (None, Some(own)) if own.is_multi_tenant() => Ok(Some(subject.tenant().unwrap_or(own))),
             (None, own) => Ok(own),
             (Some(tenant), None) => Err(Error::config(format!(
                 "the tenant '{}' cannot be asked: the authority '{endpoints}' has no tenants to choose from",
@@ -381,41 +367,42 @@ impl ConfidentialClient {
     /// A token from the slot, or through it from the identity provider. A hit neither waits nor
     /// allocates; the rest is boxed, to keep the future small.
     pub(crate) async fn token(&self, slot: &Arc<Slot>, call: &Call) -> Result<AccessToken, Error> {
-        match slot.get(&self.0.services.clock.now(), &call.demands) {
-            Answer::Fresh(issued) => hand_out(issued, slot, TokenSource::Cache),
-            Answer::Stale(issued) if !self.can_go_on(call) => {
+        match slot.get(&self.0.services.clock.now(), &call.requirements) {
+            Cached::Fresh(issued) => hand_out(issued, slot, TokenSource::Cache),
+            Cached::Stale(issued) if !self.can_go_on(call) => {
                 hand_out(issued, slot, TokenSource::Cache)
             }
-            Answer::Stale(issued) => {
-                let renewal = |deadline| self.fetch(slot, call, &Demands::NONE, true, deadline);
+            Cached::Stale(issued) => {
+                let renewal =
+                    |deadline| self.fetch(slot, call, &Requirements::NONE, true, deadline);
                 self.0.cache.renew(slot, renewal);
                 hand_out(issued, slot, TokenSource::Cache)
             }
-            Answer::Wait => Box::pin(self.wait(slot, call)).await,
+            Cached::Miss => Box::pin(self.wait(slot, call)).await,
         }
     }
 
     /// The slot's token, if it is good; a pure read.
     #[inline]
     pub(crate) fn cached(&self, slot: &Slot, call: &Call) -> Option<AccessToken> {
-        match slot.get(&self.0.services.clock.now(), &call.demands) {
-            Answer::Fresh(issued) | Answer::Stale(issued) => {
+        match slot.get(&self.0.services.clock.now(), &call.requirements) {
+            Cached::Fresh(issued) | Cached::Stale(issued) => {
                 hand_out(issued, slot, TokenSource::Cache).ok()
             }
-            Answer::Wait => None,
+            Cached::Miss => None,
         }
     }
 
     async fn wait(&self, slot: &Arc<Slot>, call: &Call) -> Result<AccessToken, Error> {
-        let demands = &call.demands;
+        let requirements = &call.requirements;
         if let Subject::OnBehalfOf(assertion) = &call.subject {
             assertion.check()?;
         }
         if !self.can_go_on(call) {
-            return Err(signed_out(demands.claims().cloned()));
+            return Err(signed_out(requirements.claims().cloned()));
         }
-        let fetch = |deadline| self.fetch(slot, call, demands, false, deadline);
-        let (issued, source) = self.0.cache.wait(slot, demands, fetch).await?;
+        let fetch = |deadline| self.fetch(slot, call, requirements, false, deadline);
+        let (issued, source) = self.0.cache.wait(slot, requirements, fetch).await?;
         hand_out(issued, slot, source)
     }
 
@@ -429,15 +416,15 @@ impl ConfidentialClient {
     }
 
     /// The future of a flight. A renewal, which nobody waits for, goes without what the caller
-    /// demands.
+    /// requirements.
     fn fetch(
         &self,
         slot: &Slot,
         call: &Call,
-        demands: &Demands,
-        is_renewal: bool,
+        requirements: &Requirements,
+        is_refresh: bool,
         deadline: Instant,
-    ) -> impl Future<Output = Result<Issued, Error>> + use<> {
+    ) -> impl Future<Output = Result<IssuedToken, Error>> + use<> {
         let services = Arc::clone(&self.0.services);
         let errand = Errand {
             key: Arc::clone(slot.key()),
@@ -448,9 +435,9 @@ impl ConfidentialClient {
                 .flatten()
                 .cloned(),
             scopes: call.wire(self.0.services.endpoints.rules()),
-            claims: demands.claims().cloned(),
+            claims: requirements.claims().cloned(),
             correlation_id: call.correlation_id.unwrap_or_else(Uuid::new_v4).to_string(),
-            is_renewal,
+            is_refresh,
             progress: Mutex::default(),
         };
         let way = self.way(&call.subject);
@@ -500,7 +487,7 @@ impl Call {
     fn check_for_provider(&self) -> Result<(), Error> {
         let belongs_to_one = match () {
             () if self.correlation_id.is_some() => "a correlation id",
-            () if self.demands.claims().is_some() => "claims",
+            () if self.requirements.claims().is_some() => "claims",
             () if self.request.rejected().is_some() => "a rejected token",
             () if self.request.is_forced() => "a forced refresh",
             () => return Ok(()),
@@ -530,20 +517,24 @@ impl fmt::Debug for ConfidentialClient {
 impl ConfidentialClient {
     pub(crate) fn new(options: &CacheOptions, services: Services) -> Self {
         Self(Arc::new(Inner {
-            cache: Cache::new(options, services.retry.deadline(), services.clock.clone()),
+            cache: Cache::new(
+                options,
+                services.retry.total_timeout(),
+                services.clock.clone(),
+            ),
             services: Arc::new(services),
         }))
     }
 }
 
-fn demands(request: &TokenRequest, key: &Key) -> Result<Demands, Error> {
+fn requirements(request: &TokenRequest, key: &CacheKey) -> Result<Requirements, Error> {
     let rejected = request.rejected().map(AccessToken::issued);
     if rejected.is_some_and(|rejected| rejected.key() != key) {
         return Err(Error::config(
             "the rejected token is for another tenant, scope or parameter than the request; give the one that this request brought",
         ));
     }
-    Ok(Demands::new(Special {
+    Ok(Requirements::new(SpecialRequirements {
         claims: request.requested_claims()?,
         rejected: rejected.cloned(),
         force_refresh: request.is_forced(),
@@ -552,7 +543,11 @@ fn demands(request: &TokenRequest, key: &Key) -> Result<Demands, Error> {
 }
 
 #[inline]
-fn hand_out(issued: Arc<Issued>, slot: &Slot, source: TokenSource) -> Result<AccessToken, Error> {
+fn hand_out(
+    issued: Arc<IssuedToken>,
+    slot: &Slot,
+    source: TokenSource,
+) -> Result<AccessToken, Error> {
     AccessToken::hand_out(issued, slot.key(), source).ok_or_else(|| {
         let message = "the cache held a token for another request; it was not handed out, please report this as a bug";
         Error::InvalidResponse(Failure::new(message).into())

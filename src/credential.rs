@@ -1,3 +1,6 @@
+//! Credentials beyond a plain [`Secret`](crate::Secret) or [`Certificate`](crate::Certificate):
+//! files, sources, signers and client assertions.
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -11,19 +14,23 @@ use crate::error::Error;
 use crate::secret::Secret;
 
 mod assertion_provider;
+mod authenticate;
 mod callback;
+mod client_assertion;
 mod file;
-mod proof;
 mod source;
 
+pub use crate::certificate::{Signer, SignerFuture};
+pub use crate::client_auth::TokenEndpointAuthMethod;
+pub use crate::crypto::SigningAlgorithm;
 pub use assertion_provider::{AssertionContext, ClientAssertionFuture, ClientAssertionProvider};
+pub(crate) use authenticate::Credential;
 pub use file::{CertificateFile, FederatedTokenFile, SecretFile};
-pub(crate) use proof::Credential;
 pub(crate) use source::Rotating;
 pub use source::{CredentialFuture, CredentialSource};
 
 /// What a client was given to prove its identity with.
-pub(crate) enum Given {
+pub(crate) enum CredentialConfig {
     Secret(Secret),
     Certificate(Certificate),
     Assertion(Arc<dyn ClientAssertionProvider>),
@@ -32,8 +39,8 @@ pub(crate) enum Given {
 }
 
 /// Holds what was given, and has it fetched again where it can change.
-pub(crate) struct CredentialHolder {
-    given: Given,
+pub(crate) struct CredentialStore {
+    given: CredentialConfig,
     rules: Rules,
     /// For a source to answer.
     limit: Duration,
@@ -41,10 +48,10 @@ pub(crate) struct CredentialHolder {
     days_warned_of: AtomicI64,
 }
 
-impl CredentialHolder {
+impl CredentialStore {
     /// Checks what can be known before the network and without I/O.
     pub(crate) fn new(
-        given: Given,
+        given: CredentialConfig,
         rules: Rules,
         limit: Duration,
         now: SystemTime,
@@ -56,15 +63,17 @@ impl CredentialHolder {
             days_warned_of: AtomicI64::new(WARNED_OF_NONE),
         };
         match &holder.given {
-            Given::Secret(secret) => {
+            CredentialConfig::Secret(secret) => {
                 check_secret(secret)?;
                 holder.warn_of_an_id(secret);
             }
-            Given::Certificate(certificate) => {
+            CredentialConfig::Certificate(certificate) => {
                 holder.check_certificate(certificate, now)?;
                 holder.warn_of_its_end(certificate, now);
             }
-            Given::Assertion(_) | Given::SecretSource(_) | Given::CertificateSource(_) => {}
+            CredentialConfig::Assertion(_)
+            | CredentialConfig::SecretSource(_)
+            | CredentialConfig::CertificateSource(_) => {}
         }
         Ok(holder)
     }
@@ -73,17 +82,17 @@ impl CredentialHolder {
     /// good one is used.
     pub(crate) async fn current(&self, now: SystemTime) -> Result<Credential, Error> {
         let credential = match &self.given {
-            Given::Secret(secret) => Credential::Secret(secret.clone()),
-            Given::Certificate(certificate) => {
+            CredentialConfig::Secret(secret) => Credential::Secret(secret.clone()),
+            CredentialConfig::Certificate(certificate) => {
                 certificate.check_validity(now)?;
                 Credential::Certificate(certificate.clone())
             }
-            Given::Assertion(provider) => Credential::Assertion(Arc::clone(provider)),
-            Given::SecretSource(source) => {
-                let welcome = |secret: &Secret| self.warn_of_an_id(secret);
-                Credential::Secret(source.current(self.limit, check_secret, welcome).await?)
+            CredentialConfig::Assertion(provider) => Credential::Assertion(Arc::clone(provider)),
+            CredentialConfig::SecretSource(source) => {
+                let on_new = |secret: &Secret| self.warn_of_an_id(secret);
+                Credential::Secret(source.current(self.limit, check_secret, on_new).await?)
             }
-            Given::CertificateSource(source) => {
+            CredentialConfig::CertificateSource(source) => {
                 let check = |certificate: &Certificate| self.check_certificate(certificate, now);
                 Credential::Certificate(source.current(self.limit, check, |_| {}).await?)
             }
@@ -102,12 +111,14 @@ impl CredentialHolder {
         now: SystemTime,
     ) -> Option<Credential> {
         let accepted = match &self.given {
-            Given::SecretSource(source) => source.accepted().map(Credential::Secret),
-            Given::CertificateSource(source) => source
+            CredentialConfig::SecretSource(source) => source.accepted().map(Credential::Secret),
+            CredentialConfig::CertificateSource(source) => source
                 .accepted()
                 .filter(|accepted| self.check_certificate(accepted, now).is_ok())
                 .map(Credential::Certificate),
-            Given::Secret(_) | Given::Certificate(_) | Given::Assertion(_) => return None,
+            CredentialConfig::Secret(_)
+            | CredentialConfig::Certificate(_)
+            | CredentialConfig::Assertion(_) => return None,
         };
         let newest = self.current(now).await;
         let newest = newest.inspect_err(|error| {
@@ -120,8 +131,10 @@ impl CredentialHolder {
     /// Remembers a credential that the identity provider accepted.
     pub(crate) fn accepted(&self, credential: &Credential) {
         match (&self.given, credential) {
-            (Given::SecretSource(source), Credential::Secret(secret)) => source.accept(secret),
-            (Given::CertificateSource(source), Credential::Certificate(certificate)) => {
+            (CredentialConfig::SecretSource(source), Credential::Secret(secret)) => {
+                source.accept(secret)
+            }
+            (CredentialConfig::CertificateSource(source), Credential::Certificate(certificate)) => {
                 source.accept(certificate);
             }
             _ => {}
@@ -130,20 +143,25 @@ impl CredentialHolder {
 
     /// Whether it is a secret, which goes another way than an assertion.
     pub(crate) fn is_secret(&self) -> bool {
-        matches!(self.given, Given::Secret(_) | Given::SecretSource(_))
+        matches!(
+            self.given,
+            CredentialConfig::Secret(_) | CredentialConfig::SecretSource(_)
+        )
     }
 
     /// The certificate that was last used, or is to be.
     pub(crate) fn certificate(&self) -> Option<Certificate> {
         match &self.given {
-            Given::Certificate(certificate) => Some(certificate.clone()),
-            Given::CertificateSource(source) => source.last(),
-            Given::Secret(_) | Given::Assertion(_) | Given::SecretSource(_) => None,
+            CredentialConfig::Certificate(certificate) => Some(certificate.clone()),
+            CredentialConfig::CertificateSource(source) => source.last(),
+            CredentialConfig::Secret(_)
+            | CredentialConfig::Assertion(_)
+            | CredentialConfig::SecretSource(_) => None,
         }
     }
 
     fn check_certificate(&self, certificate: &Certificate, now: SystemTime) -> Result<(), Error> {
-        if self.rules.take_rsa_alone() && !certificate.is_rsa() {
+        if self.rules.requires_rsa() && !certificate.is_rsa() {
             return Err(Error::credential(format!(
                 "the certificate of '{}' has a P-256 key, and {} takes RSA alone for client assertions; use a certificate with an RSA key of 2048 bits or more",
                 certificate.subject(),
@@ -199,7 +217,7 @@ pub(crate) fn check_secret(secret: &Secret) -> Result<(), Error> {
 }
 
 /// Which kind it is, and nothing else.
-impl fmt::Debug for Given {
+impl fmt::Debug for CredentialConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Secret(_) => f.write_str("client secret"),
@@ -211,7 +229,7 @@ impl fmt::Debug for Given {
     }
 }
 
-impl fmt::Debug for CredentialHolder {
+impl fmt::Debug for CredentialStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.given.fmt(f)
     }

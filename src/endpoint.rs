@@ -9,35 +9,27 @@ use crate::authority::{Authority, Kind, Rules, Tenant, preferred};
 use crate::error::Error;
 use crate::time::TimeSource;
 
+mod cached_lookup;
 mod document;
 mod instance;
-#[cfg_attr(
-    not(feature = "resource"),
-    allow(dead_code, reason = "keys are read without a look-up there alone")
-)]
 mod keys;
 mod lookup;
 mod metadata;
-#[cfg_attr(
-    not(feature = "resource"),
-    allow(dead_code, reason = "keys are read without a look-up there alone")
-)]
-mod remembered;
 
 use instance::Instance;
 use keys::PublishedKeys;
 pub(crate) use lookup::Lookup;
-pub(crate) use metadata::Methods;
 use metadata::Provider;
+pub(crate) use metadata::SupportedAuthMethods;
 
 /// The checked endpoints of an authority: whoever holds one never asks whether it is https.
 pub(crate) struct Endpoints {
     rules: Rules,
-    place: Place,
+    place: EndpointKind,
     keys: PublishedKeys,
 }
 
-enum Place {
+enum EndpointKind {
     /// One for each tenant of a host.
     Tenants {
         base: Url,
@@ -57,7 +49,7 @@ pub(crate) struct TokenEndpoint {
     pub(crate) url: Url,
     /// The `aud` of an assertion for it.
     pub(crate) audience: String,
-    pub(crate) methods: Methods,
+    pub(crate) methods: SupportedAuthMethods,
 }
 
 impl Endpoints {
@@ -85,13 +77,13 @@ impl Endpoints {
                 let (base, is_known) = folded(given);
                 let trusted =
                     is_known || authority.without_instance_discovery || is_loopback(&base);
-                Place::Tenants {
+                EndpointKind::Tenants {
                     instance: (!trusted).then(|| Instance::new(&base, &own)),
                     base,
                     own,
                 }
             }
-            Kind::ExternalId { host, tenant } => Place::Tenants {
+            Kind::ExternalId { host, tenant } => EndpointKind::Tenants {
                 base: checked_host(AUTHORITY, host)?,
                 own: Tenant::parse(tenant)?,
                 instance: None,
@@ -110,12 +102,12 @@ impl Endpoints {
                     ))
                 })?;
                 let path = format!("{}/{policy}", tenant.as_str());
-                Place::fixed(base, &path, "oauth2/v2.0/token")
+                EndpointKind::fixed(base, &path, "oauth2/v2.0/token")
             }
             Kind::Adfs { host } => {
-                Place::fixed(checked_host(AUTHORITY, host)?, "adfs", "oauth2/token")
+                EndpointKind::fixed(checked_host(AUTHORITY, host)?, "adfs", "oauth2/token")
             }
-            Kind::Oidc { issuer } => Place::Provider(Provider::new(
+            Kind::Oidc { issuer } => EndpointKind::Provider(Provider::new(
                 issuer,
                 authority.token_endpoint.as_deref(),
                 authority.client_assertion_audience.as_deref(),
@@ -136,8 +128,8 @@ impl Endpoints {
     /// The tenant of requests that name none; most providers have none.
     pub(crate) fn tenant(&self) -> Option<&Tenant> {
         match &self.place {
-            Place::Tenants { own, .. } => Some(own),
-            Place::Fixed { .. } | Place::Provider(_) => None,
+            EndpointKind::Tenants { own, .. } => Some(own),
+            EndpointKind::Fixed { .. } | EndpointKind::Provider(_) => None,
         }
     }
 
@@ -148,7 +140,7 @@ impl Endpoints {
         lookup: &Lookup<'_>,
     ) -> Result<TokenEndpoint, Error> {
         match &self.place {
-            Place::Tenants {
+            EndpointKind::Tenants {
                 base,
                 own,
                 instance,
@@ -161,8 +153,10 @@ impl Endpoints {
                 url.set_path(&format!("{tenant}/oauth2/v2.0/token"));
                 Ok(TokenEndpoint::known(url, self.rules))
             }
-            Place::Fixed { token, .. } => Ok(TokenEndpoint::known(token.clone(), self.rules)),
-            Place::Provider(provider) => provider.token_endpoint(lookup).await,
+            EndpointKind::Fixed { token, .. } => {
+                Ok(TokenEndpoint::known(token.clone(), self.rules))
+            }
+            EndpointKind::Provider(provider) => provider.token_endpoint(lookup).await,
         }
     }
 
@@ -173,64 +167,64 @@ impl Endpoints {
         lookup: &Lookup<'_>,
     ) -> Result<Url, Error> {
         match &self.place {
-            Place::Tenants { base, own, .. } => {
+            EndpointKind::Tenants { base, own, .. } => {
                 let tenant = tenant.unwrap_or(own).as_str();
                 let mut url = base.clone();
                 url.set_path(&format!("{tenant}/oauth2/v2.0/authorize"));
                 Ok(url)
             }
-            Place::Fixed { token, .. } => {
+            EndpointKind::Fixed { token, .. } => {
                 let beside = token.path().strip_suffix("token").unwrap_or_default();
                 let mut url = token.clone();
                 url.set_path(&format!("{beside}authorize"));
                 Ok(url)
             }
-            Place::Provider(provider) => provider.authorization_endpoint(lookup).await,
+            EndpointKind::Provider(provider) => provider.authorization_endpoint(lookup).await,
         }
     }
 
     /// The issuer, where it is known to the letter.
     pub(crate) fn issuer(&self) -> Option<&str> {
         match &self.place {
-            Place::Provider(provider) => Some(provider.issuer()),
-            Place::Tenants { .. } | Place::Fixed { .. } => None,
+            EndpointKind::Provider(provider) => Some(provider.issuer()),
+            EndpointKind::Tenants { .. } | EndpointKind::Fixed { .. } => None,
         }
     }
 
     /// Looks up again what was looked up, before it is used.
-    pub(crate) fn expire(&self, clock: &TimeSource) {
-        self.keys.expire(clock);
+    pub(crate) fn force_refresh(&self, clock: &TimeSource) {
+        self.keys.force_refresh(clock);
         match &self.place {
-            Place::Tenants { instance, .. } => {
+            EndpointKind::Tenants { instance, .. } => {
                 if let Some(instance) = instance {
-                    instance.expire(clock);
+                    instance.force_refresh(clock);
                 }
             }
-            Place::Fixed { .. } => {}
-            Place::Provider(provider) => provider.expire(clock),
+            EndpointKind::Fixed { .. } => {}
+            EndpointKind::Provider(provider) => provider.force_refresh(clock),
         }
     }
 
     /// Learns that a token request failed: a provider may have moved its endpoint.
-    pub(crate) fn doubt(&self, error: &Error, clock: &TimeSource) {
+    pub(crate) fn mark_suspect(&self, error: &Error, clock: &TimeSource) {
         let speaks_against = match error.status() {
             None => matches!(error, Error::Transport(_) | Error::Config(_)),
             Some(status) => status.is_redirection() || [404, 405, 410].contains(&status.as_u16()),
         };
-        if let (Place::Provider(provider), true) = (&self.place, speaks_against) {
-            provider.doubt(clock);
+        if let (EndpointKind::Provider(provider), true) = (&self.place, speaks_against) {
+            provider.mark_suspect(clock);
         }
     }
 
     /// Where a tenant's administrator is sent to consent; only Entra has such a place.
     pub(crate) fn admin_consent(&self, tenant: &Tenant) -> Result<Url, Error> {
         match &self.place {
-            Place::Tenants { base, .. } => {
+            EndpointKind::Tenants { base, .. } => {
                 let mut url = base.clone();
                 url.set_path(&format!("{}/adminconsent", tenant.as_str()));
                 Ok(url)
             }
-            Place::Fixed { .. } | Place::Provider(_) => Err(Error::config(format!(
+            EndpointKind::Fixed { .. } | EndpointKind::Provider(_) => Err(Error::config(format!(
                 "the authority '{self}' has no page where an administrator consents; that is Microsoft Entra ID's"
             ))),
         }
@@ -240,9 +234,9 @@ impl Endpoints {
     #[cfg(feature = "reqwest")]
     fn target(&self) -> &Url {
         match &self.place {
-            Place::Tenants { base, .. } => base,
-            Place::Fixed { token, .. } => token,
-            Place::Provider(provider) => provider.target(),
+            EndpointKind::Tenants { base, .. } => base,
+            EndpointKind::Fixed { token, .. } => token,
+            EndpointKind::Provider(provider) => provider.target(),
         }
     }
 
@@ -258,7 +252,7 @@ impl Endpoints {
     }
 }
 
-impl Place {
+impl EndpointKind {
     fn fixed(base: Url, path: &str, token: &str) -> Self {
         let mut url = base.clone();
         url.set_path(&format!("{path}/{token}"));
@@ -275,7 +269,7 @@ impl TokenEndpoint {
         Self {
             audience: url.to_string(),
             url,
-            methods: Methods::known(rules),
+            methods: SupportedAuthMethods::known(rules),
         }
     }
 }
@@ -283,9 +277,9 @@ impl TokenEndpoint {
 impl fmt::Display for Endpoints {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
-            Place::Tenants { base, own, .. } => write!(f, "{base}{}", own.as_str()),
-            Place::Fixed { authority, .. } => f.write_str(authority),
-            Place::Provider(provider) => f.write_str(provider.issuer()),
+            EndpointKind::Tenants { base, own, .. } => write!(f, "{base}{}", own.as_str()),
+            EndpointKind::Fixed { authority, .. } => f.write_str(authority),
+            EndpointKind::Provider(provider) => f.write_str(provider.issuer()),
         }
     }
 }

@@ -8,7 +8,7 @@ use http::StatusCode;
 mod server;
 
 pub use server::ServerError;
-pub(crate) use server::{Answer, Escaped};
+pub(crate) use server::{ErrorResponse, Escaped};
 
 /// Why there is no token. The variant says who must act.
 ///
@@ -72,7 +72,7 @@ impl Error {
             Self::Credential(details) => {
                 let source = details.0.source.as_deref();
                 let error = source.and_then(|source| source.downcast_ref::<Self>());
-                error.map_or(details.0.made_elsewhere, Self::is_transient)
+                error.map_or(details.0.from_callback, Self::is_transient)
             }
             Self::Config(_) | Self::InteractionRequired(_) => false,
         }
@@ -94,7 +94,7 @@ impl Error {
     /// The claims that are asked for, as JSON, to pass on with the next request: by the identity
     /// provider, or by the API whose claims were passed on in vain.
     ///
-    /// A web app passes them on with the [`AuthorizationRequest`](crate::AuthorizationRequest) that
+    /// A web app passes them on with the [`AuthorizationRequest`](crate::delegated::AuthorizationRequest) that
     /// signs the user in again; a web API that acts on behalf of a user hands them to its caller.
     pub fn claims_challenge(&self) -> Option<&str> {
         let asked_by_the_provider = self.server_error().and_then(ServerError::claims);
@@ -150,7 +150,7 @@ impl Error {
     /// The error and its causes on one line, for a log.
     ///
     /// ```
-    /// use confidential_client::SecretFile;
+    /// use confidential_client::credential::SecretFile;
     ///
     /// let error = SecretFile::new("/nowhere/secret").read().unwrap_err();
     /// let text = error.chain().to_string();
@@ -207,14 +207,14 @@ impl Error {
     pub(crate) fn host_is_down(&self) -> Option<bool> {
         match (self, self.status()) {
             (_, Some(status)) => Some(status.is_server_error()),
-            (Self::Transport(details), None) => (!details.0.asked_nothing).then_some(true),
+            (Self::Transport(details), None) => (!details.0.not_sent).then_some(true),
             (_, None) => None,
         }
     }
 
     /// What others are told of it for whom the host was not asked: its cause and its status, and
     /// nothing that belongs to the request.
-    pub(crate) fn told_to_others(&self) -> Self {
+    pub(crate) fn for_other_callers(&self) -> Self {
         let message = "the identity provider is taken to be down, as other token requests had no answer or a server error";
         let mut failure = Failure::new(message);
         failure.status = self.status();
@@ -226,9 +226,9 @@ impl Error {
     pub(crate) fn after_attempts(self, attempts: u32) -> Self {
         let tell = |message: &str| format!("{message} ({attempts} attempts)");
         match self {
-            Self::Throttled(details) => Self::Throttled(details.retold(tell)),
-            Self::Transport(details) => Self::Transport(details.retold(tell)),
-            Self::InvalidResponse(details) => Self::InvalidResponse(details.retold(tell)),
+            Self::Throttled(details) => Self::Throttled(details.map_message(tell)),
+            Self::Transport(details) => Self::Transport(details.map_message(tell)),
+            Self::InvalidResponse(details) => Self::InvalidResponse(details.map_message(tell)),
             other => other,
         }
     }
@@ -237,8 +237,8 @@ impl Error {
     pub(crate) fn about(self, what: &str) -> Self {
         let tell = |message: &str| format!("the {what} cannot be used: {message}");
         match self {
-            Self::Config(details) => Self::Config(details.retold(tell)),
-            Self::Credential(details) => Self::Credential(details.retold(tell)),
+            Self::Config(details) => Self::Config(details.map_message(tell)),
+            Self::Credential(details) => Self::Credential(details.map_message(tell)),
             other => other,
         }
     }
@@ -270,7 +270,7 @@ pub struct ErrorDetails(Arc<Failure>);
 
 impl ErrorDetails {
     /// The same, in other words.
-    fn retold(&self, tell: impl FnOnce(&str) -> String) -> Self {
+    fn map_message(&self, tell: impl FnOnce(&str) -> String) -> Self {
         let mut failure = Failure::clone(&self.0);
         failure.message = tell(&failure.message);
         failure.into()
@@ -325,9 +325,9 @@ pub(crate) struct Failure {
     correlation_id: Option<String>,
     retry_after: Option<Duration>,
     /// By somebody of whom nothing is known.
-    made_elsewhere: bool,
+    from_callback: bool,
     /// It says nothing about the host.
-    asked_nothing: bool,
+    not_sent: bool,
     server: Option<ServerError>,
     /// JSON that a user's signing in has to meet.
     claims: Option<Arc<str>>,
@@ -341,8 +341,8 @@ impl Failure {
             status: None,
             correlation_id: None,
             retry_after: None,
-            made_elsewhere: false,
-            asked_nothing: false,
+            from_callback: false,
+            not_sent: false,
             server: None,
             claims: None,
             source: None,
@@ -364,13 +364,13 @@ impl Failure {
         self
     }
 
-    pub(crate) fn made_elsewhere(mut self) -> Self {
-        self.made_elsewhere = true;
+    pub(crate) fn from_callback(mut self) -> Self {
+        self.from_callback = true;
         self
     }
 
-    pub(crate) fn asked_nothing(mut self) -> Self {
-        self.asked_nothing = true;
+    pub(crate) fn not_sent(mut self) -> Self {
+        self.not_sent = true;
         self
     }
 
@@ -425,7 +425,7 @@ mod tests {
     #[test]
     fn a_credential_is_rejected_by_invalid_client_alone() {
         let rejected = |error: &str| {
-            let answer = Answer::new(StatusCode::UNAUTHORIZED, error.to_owned());
+            let answer = ErrorResponse::new(StatusCode::UNAUTHORIZED, error.to_owned());
             Error::Server(answer.into()).is_credential_rejected()
         };
         assert!(rejected("invalid_client"));
@@ -434,7 +434,7 @@ mod tests {
 
     #[test]
     fn a_refusal_tells_what_is_left_of_the_wait_too() {
-        let answer = Answer::new(StatusCode::BAD_REQUEST, "invalid_scope".to_owned());
+        let answer = ErrorResponse::new(StatusCode::BAD_REQUEST, "invalid_scope".to_owned());
         let later = Error::Server(answer.into()).with_retry_after(Duration::from_secs(3));
         assert_eq!(later.retry_after(), Some(Duration::from_secs(3)));
     }

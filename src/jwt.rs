@@ -4,19 +4,21 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
-use crate::certificate::SigningAlgorithm;
+use crate::crypto::{NoBackend, SigningAlgorithm};
 
 mod checks;
-mod flaw;
+mod error;
 mod header;
 mod issuer;
 mod key;
+mod unsigned;
 
 pub(crate) use checks::{Expected, time};
-pub(crate) use flaw::Flaw;
+pub(crate) use error::JwtError;
 use header::Header;
 pub(crate) use issuer::{Issuer, IssuerKeys, is_guid};
 pub(crate) use key::PublishedKey;
+pub(crate) use unsigned::UnsignedJwt;
 
 /// A signed JWT in its compact form ([RFC 7515 section 7.1]), taken apart. Nothing in it is to be
 /// believed: [`verify`](Self::verify) and the checks of [`Expected`] say when.
@@ -31,20 +33,20 @@ pub(crate) struct SignedJwt<'a> {
 }
 
 impl<'a> SignedJwt<'a> {
-    pub(crate) fn parse(token: &'a str) -> Result<Self, Flaw> {
+    pub(crate) fn parse(token: &'a str) -> Result<Self, JwtError> {
         if token.len() > LONGEST {
-            return Err(Flaw::TooLong);
+            return Err(JwtError::TooLong);
         }
         let mut parts = token.split('.');
         let (Some(header), Some(claims), Some(signature)) =
             (parts.next(), parts.next(), parts.next())
         else {
-            return Err(Flaw::Malformed("it does not have three parts"));
+            return Err(JwtError::Malformed("it does not have three parts"));
         };
         match parts.count() {
             0 => {}
-            2 => return Err(Flaw::Malformed("it is encrypted")),
-            _ => return Err(Flaw::Malformed("it does not have three parts")),
+            2 => return Err(JwtError::Malformed("it is encrypted")),
+            _ => return Err(JwtError::Malformed("it does not have three parts")),
         }
         let (message, _) = token.rsplit_once('.').unwrap_or_default();
         let header = Header::parse(&decoded(header)?)?;
@@ -74,16 +76,16 @@ impl<'a> SignedJwt<'a> {
     }
 
     /// The key of `keys` that signed it.
-    pub(crate) fn verify<'k>(&self, keys: &'k IssuerKeys) -> Result<&'k PublishedKey, Flaw> {
+    pub(crate) fn verify<'k>(&self, keys: &'k IssuerKeys) -> Result<&'k PublishedKey, JwtError> {
         let signed_by = self.signed_by(keys);
         // Its header is not signed as it is sent, so that whoever is not Graph cannot use it.
-        signed_by.map_err(|flaw| match self.header.has_nonce {
-            true => Flaw::ForGraph,
-            false => flaw,
+        signed_by.map_err(|error| match self.header.has_nonce {
+            true => JwtError::ForGraph,
+            false => error,
         })
     }
 
-    fn signed_by<'k>(&self, keys: &'k IssuerKeys) -> Result<&'k PublishedKey, Flaw> {
+    fn signed_by<'k>(&self, keys: &'k IssuerKeys) -> Result<&'k PublishedKey, JwtError> {
         let name = self.key_name();
         let mut named = keys
             .keys
@@ -91,43 +93,46 @@ impl<'a> SignedJwt<'a> {
             .filter(|key| name.is_none_or(|name| key.is_named(name)))
             .peekable();
         if named.peek().is_none() {
-            return Err(Flaw::UnknownKey);
+            return Err(JwtError::UnknownKey);
         }
         let mut fitting = named.filter(|key| key.fits(self.algorithm())).peekable();
         if fitting.peek().is_none() {
-            return Err(Flaw::UnfitKey);
+            return Err(JwtError::UnfitKey);
         }
         if name.is_none() {
             let only = fitting.next();
             return match (only, fitting.next()) {
-                (Some(only), None) if self.is_signed_by(only) => Ok(only),
-                (Some(_), None) => Err(Flaw::Signature),
-                _ => Err(Flaw::UnnamedKey),
+                (Some(only), None) if self.is_signed_by(only)? => Ok(only),
+                (Some(_), None) => Err(JwtError::Signature),
+                _ => Err(JwtError::UnnamedKey),
             };
         }
-        fitting
-            .find(|key| self.is_signed_by(key))
-            .ok_or(Flaw::Signature)
+        for key in fitting {
+            if self.is_signed_by(key)? {
+                return Ok(key);
+            }
+        }
+        Err(JwtError::Signature)
     }
 
-    fn is_signed_by(&self, key: &PublishedKey) -> bool {
+    fn is_signed_by(&self, key: &PublishedKey) -> Result<bool, NoBackend> {
         key.verifies(self.algorithm(), self.message.as_bytes(), &self.signature)
     }
 
     /// The claims, as yet unchecked.
-    fn claims(&self) -> Result<Map<String, Value>, Flaw> {
+    fn claims(&self) -> Result<Map<String, Value>, JwtError> {
         let claims = decoded(self.claims)?;
         // At once: serde_json would check each string by itself.
         let claims = std::str::from_utf8(&claims).ok();
         // What serde says is not passed on: it quotes the token.
         let claims = claims.and_then(|claims| serde_json::from_str(claims).ok());
-        claims.ok_or(Flaw::Malformed("its claims are no JSON object"))
+        claims.ok_or(JwtError::Malformed("its claims are no JSON object"))
     }
 }
 
-fn decoded(part: &str) -> Result<Vec<u8>, Flaw> {
+fn decoded(part: &str) -> Result<Vec<u8>, JwtError> {
     let decoded = BASE64_URL_SAFE_NO_PAD.decode(part);
-    decoded.map_err(|_| Flaw::Malformed("a part of it is not base64url without padding"))
+    decoded.map_err(|_| JwtError::Malformed("a part of it is not base64url without padding"))
 }
 
 /// Tokens that list a user's groups have some 20 KiB.

@@ -86,7 +86,7 @@
 //! fails in the background, and for how many seconds more. Alarm on it: what begins with hundreds
 //! of seconds left ends in callers' errors. Two more `WARN`s say when the provider is taken to be
 //! down, and when a caller who asked for another token is served the one at hand. An attempt that
-//! is repeated is an `INFO`, requests and answers are `DEBUG`. [`ConfidentialClient::stats`] has
+//! is repeated is an `INFO`, requests and answers are `DEBUG`. [`TokenCache::stats`] has
 //! the same in numbers. A certificate with less than 30 days left is a `WARN` once a day, a source
 //! without a credential that can be used one at every token request. No event carries a token, a
 //! secret, an assertion or a scope.
@@ -96,11 +96,6 @@
 //! It does not write tokens to disk or share them between processes, does not read what is in an
 //! access token it got (that is the API's: [`resource`]), and keeps no user signed in beyond the
 //! process.
-#![cfg_attr(not(feature = "resource"), doc = "")]
-#![cfg_attr(
-    not(feature = "resource"),
-    doc = "[`resource`]: https://docs.rs/confidential-client/latest/confidential_client/resource"
-)]
 #![cfg_attr(not(feature = "testing"), doc = "")]
 #![cfg_attr(
     not(feature = "testing"),
@@ -108,41 +103,23 @@
 )]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod admin_consent;
-mod assertion;
 mod authority;
-mod builder;
 mod cache;
 mod certificate;
 mod challenge;
-mod claims;
 mod client;
-mod credential;
-mod delegated;
+mod client_auth;
+mod crypto;
 mod endpoint;
 mod error;
-#[cfg_attr(
-    not(feature = "resource"),
-    allow(
-        dead_code,
-        unused_imports,
-        reason = "access tokens are checked there alone"
-    )
-)]
+mod grant;
 mod jwt;
-mod observer;
-mod parameters;
-mod provider;
-mod redirect;
 mod request;
 mod response;
 mod retry;
 mod scope;
 mod secret;
-mod time;
 mod token;
-mod transport;
-mod warm_up;
 
 #[cfg(any(
     feature = "axum",
@@ -160,38 +137,28 @@ mod warm_up;
     )))
 )]
 pub mod adapter;
-#[cfg(feature = "resource")]
-#[cfg_attr(docsrs, doc(cfg(feature = "resource")))]
+pub mod credential;
+pub mod delegated;
+pub mod metrics;
 pub mod resource;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;
+pub mod time;
+pub mod transport;
 
-pub use admin_consent::AdminConsent;
 pub use authority::{Authority, Cloud};
-pub use builder::ConfidentialClientBuilder;
 pub use cache::{CacheOptions, CacheStats};
-pub use certificate::{Certificate, Signer, SignerFuture, SigningAlgorithm};
+pub use certificate::Certificate;
 pub use challenge::Challenge;
-pub use client::ConfidentialClient;
-pub use credential::{
-    AssertionContext, CertificateFile, ClientAssertionFuture, ClientAssertionProvider,
-    CredentialFuture, CredentialSource, FederatedTokenFile, SecretFile,
-};
-pub use delegated::{
-    Account, AuthenticationResult, AuthorizationCodeFlow, AuthorizationRequest, Prompt,
-    UserAssertion,
+pub use client::{
+    ConfidentialClient, ConfidentialClientBuilder, TokenCache, TokenProvider, WarmUp,
 };
 pub use error::{Error, ErrorDetails, ServerError};
-pub use observer::{Acquisition, Outcome};
-pub use provider::TokenProvider;
-pub use request::{TokenEndpointAuthMethod, TokenRequest};
+pub use request::TokenRequest;
 pub use retry::RetryPolicy;
 pub use secret::Secret;
-pub use time::Clock;
 pub use token::{AccessToken, TokenSource};
-pub use transport::{Transport, TransportFuture};
-pub use warm_up::WarmUp;
 
 /// Compiles the examples of the README.
 #[cfg(doctest)]

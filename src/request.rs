@@ -1,27 +1,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
-use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderValue, Method};
 use serde_json::Value;
-use url::Url;
-use url::form_urlencoded::{Serializer, byte_serialize};
 use uuid::Uuid;
-use zeroize::Zeroizing;
 
-use crate::authority::{Rules, Tenant};
+use crate::authority::Tenant;
 use crate::error::Error;
-use crate::parameters::{Parameters, Place};
 use crate::scope::Scopes;
-use crate::secret::Secret;
 use crate::token::AccessToken;
 
-mod grant;
+pub(crate) mod claims;
+mod http;
+pub(crate) mod parameters;
 
-pub(crate) use grant::Grant;
+pub(crate) use http::TokenHttpRequest;
+use parameters::{ParameterLocation, Parameters};
 
 /// What to get a token for: a scope, and optionally a tenant other than the client's own.
 ///
@@ -161,7 +154,11 @@ impl TokenRequest {
     ///
     /// [RFC 8707 section 2]: https://www.rfc-editor.org/rfc/rfc8707#section-2
     pub fn form_parameter(self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.with(|parts| parts.parameters.add(Place::Form, name.into(), value.into()))
+        self.with(|parts| {
+            parts
+                .parameters
+                .add(ParameterLocation::Form, name.into(), value.into())
+        })
     }
 
     /// Adds a parameter to the token endpoint's query, in the same way as
@@ -170,7 +167,7 @@ impl TokenRequest {
         self.with(|parts| {
             parts
                 .parameters
-                .add(Place::Query, name.into(), value.into())
+                .add(ParameterLocation::Query, name.into(), value.into())
         })
     }
 
@@ -250,201 +247,9 @@ impl From<&TokenRequest> for TokenRequest {
     }
 }
 
-/// How a client proves its identity at the token endpoint, by its name in [RFC 7591 section 2].
-///
-/// [RFC 7591 section 2]: https://www.rfc-editor.org/rfc/rfc7591#section-2
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum TokenEndpointAuthMethod {
-    /// In the form, as MSAL sends it.
-    #[default]
-    ClientSecretPost,
-    /// In the `Authorization` header, client id and secret each percent-encoded first
-    /// ([RFC 6749 section 2.3.1](https://www.rfc-editor.org/rfc/rfc6749#section-2.3.1)).
-    ClientSecretBasic,
-    /// No secret, but an assertion that is signed with a certificate's key or made elsewhere
-    /// ([OpenID Connect Core section 9]): what a credential other than a secret is sent by.
-    ///
-    /// [OpenID Connect Core section 9]: https://openid.net/specs/openid-connect-core-1_0.html#ClientAuthentication
-    PrivateKeyJwt,
-}
-
-impl TokenEndpointAuthMethod {
-    /// As it is registered.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::ClientSecretPost => "client_secret_post",
-            Self::ClientSecretBasic => "client_secret_basic",
-            Self::PrivateKeyJwt => "private_key_jwt",
-        }
-    }
-}
-
-/// How the client proves who it is, ready to be sent.
-pub(crate) enum Proof {
-    /// A secret in the form.
-    Secret(Secret),
-    /// A secret, and the credentials that stand in the `Authorization` header for it.
-    Basic { secret: Secret, credentials: Secret },
-    /// A signed JWT ([RFC 7523 section 2.2](https://www.rfc-editor.org/rfc/rfc7523#section-2.2)).
-    Assertion(Secret),
-}
-
-impl Proof {
-    /// By `client_secret_basic`: client id and secret encoded as a form is, and then in base64.
-    pub(crate) fn basic(client_id: &str, secret: Secret) -> Self {
-        let encoded = |text: &str| -> String { byte_serialize(text.as_bytes()).collect() };
-        let encoded_secret = Zeroizing::new(encoded(secret.expose()));
-        let both = Zeroizing::new(format!("{}:{}", encoded(client_id), *encoded_secret));
-        Self::Basic {
-            secret,
-            credentials: BASE64_STANDARD.encode(both.as_bytes()).into(),
-        }
-    }
-
-    /// What nobody else may read, in each of its forms.
-    pub(crate) fn secrets(&self) -> impl Iterator<Item = &Secret> {
-        let (first, second) = match self {
-            Self::Secret(secret) | Self::Assertion(secret) => (secret, None),
-            Self::Basic {
-                secret,
-                credentials,
-            } => (credentials, Some(secret)),
-        };
-        [first].into_iter().chain(second)
-    }
-}
-
-/// A token request ([RFC 6749 section 3.2]), as it goes to the token endpoint.
-///
-/// [RFC 6749 section 3.2]: https://www.rfc-editor.org/rfc/rfc6749#section-3.2
-pub(crate) struct TokenHttpRequest<'a> {
-    pub(crate) endpoint: &'a Url,
-    pub(crate) client_id: &'a str,
-    pub(crate) proof: &'a Proof,
-    pub(crate) grant: Grant<'a>,
-    pub(crate) scopes: &'a str,
-    pub(crate) parameters: &'a Parameters,
-    pub(crate) claims: Option<&'a str>,
-    pub(crate) correlation_id: &'a str,
-    pub(crate) rules: Rules,
-}
-
-impl TokenHttpRequest<'_> {
-    pub(crate) fn to_http(&self) -> Result<http::Request<Bytes>, Error> {
-        let mut endpoint = self.endpoint.clone();
-        for (name, value) in self.parameters.of(Place::Query) {
-            endpoint.query_pairs_mut().append_pair(name, value);
-        }
-        let mut request = http::Request::builder()
-            .method(Method::POST)
-            .uri(endpoint.as_str())
-            .header(CONTENT_TYPE, FORM)
-            .header(ACCEPT, HeaderValue::from_static("application/json"))
-            .header("x-client-sku", HeaderValue::from_static(SKU))
-            .header(
-                "x-client-ver",
-                HeaderValue::from_static(env!("CARGO_PKG_VERSION")),
-            )
-            .header(
-                "x-client-os",
-                HeaderValue::from_static(std::env::consts::OS),
-            )
-            .header("client-request-id", self.correlation_id)
-            .header("return-client-request-id", HeaderValue::from_static("true"))
-            .header(
-                "x-ms-lib-capability",
-                HeaderValue::from_static("retry-after, h429"),
-            )
-            .body(self.form().into())
-            .map_err(not_built)?;
-        if let Proof::Basic { credentials, .. } = self.proof {
-            let value = Zeroizing::new(format!("Basic {}", credentials.expose()));
-            let mut value = HeaderValue::from_str(&value).map_err(not_built)?;
-            value.set_sensitive(true);
-            request.headers_mut().insert(AUTHORIZATION, value);
-        }
-        Ok(request)
-    }
-
-    /// The body, in the order MSAL sends it.
-    fn form(&self) -> String {
-        let mut form = Serializer::new(String::new());
-        match self.proof {
-            // Who and how is then said once, in the header.
-            Proof::Basic { .. } => {}
-            Proof::Secret(secret) => {
-                form.append_pair("client_id", self.client_id);
-                form.append_pair("client_secret", secret.expose());
-            }
-            Proof::Assertion(assertion) => {
-                form.append_pair("client_id", self.client_id);
-                form.append_pair("client_assertion_type", JWT_BEARER);
-                form.append_pair("client_assertion", assertion.expose());
-            }
-        }
-        if !self.scopes.is_empty() {
-            form.append_pair("scope", self.scopes);
-        }
-        if let Some(claims) = self.claims {
-            form.append_pair("claims", claims);
-        }
-        self.grant.append_to(&mut form);
-        if self.rules == Rules::Entra {
-            let wanted = if self.grant.is_of_a_user() { "1" } else { "2" };
-            form.append_pair("client_info", wanted);
-        }
-        form.extend_pairs(self.parameters.of(Place::Form));
-        form.finish()
-    }
-}
-
-fn not_built(error: impl Into<http::Error>) -> Error {
-    let error = error.into();
-    Error::config(format!("the token request cannot be built: {error}"))
-}
-
-/// The name this library goes by at the identity provider.
-const SKU: &str = "confidential-client.rs";
-const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
-const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn body(proof: Proof) -> String {
-        let endpoint = Url::parse("https://login.example.org/t/oauth2/v2.0/token").unwrap();
-        let request = TokenHttpRequest {
-            endpoint: &endpoint,
-            client_id: "client",
-            proof: &proof,
-            grant: Grant::ClientCredentials,
-            scopes: "api://a/.default",
-            parameters: &Parameters::default(),
-            claims: None,
-            correlation_id: "id",
-            rules: Rules::Entra,
-        };
-        let body = request.to_http().unwrap().into_body();
-        String::from_utf8(body.to_vec()).unwrap()
-    }
-
-    #[test]
-    fn the_form_has_msals_order() {
-        assert_eq!(
-            body(Proof::Secret(Secret::from("a+b &ä"))),
-            "client_id=client&client_secret=a%2Bb+%26%C3%A4&scope=api%3A%2F%2Fa%2F.default\
-             &grant_type=client_credentials&client_info=2"
-        );
-        assert_eq!(
-            body(Proof::Assertion(Secret::from("e.y.J"))),
-            "client_id=client\
-             &client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer\
-             &client_assertion=e.y.J&scope=api%3A%2F%2Fa%2F.default\
-             &grant_type=client_credentials&client_info=2"
-        );
-    }
 
     #[test]
     fn a_request_is_a_value_that_changes_for_nobody_else() {

@@ -2,13 +2,13 @@
 //!
 //! An API asks two questions of a request that comes with a user's token. May this *client* do
 //! that? The scopes say so that it was granted. May this *user*? That the application knows: by
-//! roles, ownership, a list. **Both must pass**, and the answers stay apart: a [`Refusal`] is about
+//! roles, ownership, a list. **Both must pass**, and the answers stay apart: a [`TokenRejection`] is about
 //! the token and tells the client what it lacks, [`UserNotAllowed`] is about the user.
 //!
 //! ```
 //! # use confidential_client::ConfidentialClient;
 //! # use confidential_client::testing::{Application, LocalAuthority};
-//! use confidential_client::resource::{Denied, RefusalReason, TokenValidator};
+//! use confidential_client::resource::{AccessDenied, RejectionReason, TokenValidator};
 //! use http::HeaderMap;
 //!
 //! # #[tokio::main(flavor = "current_thread")]
@@ -25,7 +25,7 @@
 //!     .build()?;
 //!
 //! // For each request:
-//! async fn read(validator: &TokenValidator, headers: &HeaderMap, owner: &str) -> Result<(), Denied> {
+//! async fn read(validator: &TokenValidator, headers: &HeaderMap, owner: &str) -> Result<(), AccessDenied> {
 //!     let token = validator.validate_headers(headers).await?;
 //!     token.require_scope("Files.Read")?; // The client may.
 //!     token.authorize_user(|user| user.object_id() == Some(owner))?; // And the user may.
@@ -41,8 +41,8 @@
 //!
 //! // A daemon's own token has no user, and does not pass for one.
 //! match read(&validator, &headers, "adele").await {
-//!     Err(Denied::Client(refusal)) => {
-//!         assert_eq!(refusal.reason(), RefusalReason::NeedsUser);
+//!     Err(AccessDenied::Client(refusal)) => {
+//!         assert_eq!(refusal.reason(), RejectionReason::NeedsUser);
 //!         assert_eq!(refusal.status(), 403);
 //!     }
 //!     other => panic!("{other:?}"),
@@ -52,7 +52,7 @@
 //! ```
 //!
 //! An application that acts for itself has roles instead of scopes, and no user:
-//! [`require_role`](Claims::require_role) lets it through, and
+//! [`require_application_role`](Claims::require_application_role) lets it through, and
 //! [`require_any`](Claims::require_any) both. No token passes for the other kind.
 //!
 //! Which tenants are let in has to be said; there is no default. The feature `axum` makes a
@@ -61,18 +61,18 @@
 //! What it does not do: it asks nobody whether a token was revoked, keeps no list of tokens it has
 //! seen, and decrypts none.
 
+mod access_denied;
 mod bearer;
 mod builder;
 mod claims;
-mod denied;
 mod permission;
-mod refusal;
+mod rejection;
 mod tenants;
 mod validator;
 
+pub use access_denied::{AccessDenied, UserNotAllowed};
 pub use builder::TokenValidatorBuilder;
 pub use claims::Claims;
-pub use denied::{Denied, UserNotAllowed};
 pub use permission::Permission;
-pub use refusal::{Refusal, RefusalReason};
+pub use rejection::{RejectionReason, TokenRejection};
 pub use validator::TokenValidator;

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Failure};
 use crate::secret::Secret;
 use crate::time::Now;
-use crate::token::{Issued, Key, Lifetime};
+use crate::token::{CacheKey, IssuedToken, Lifetime};
 
 mod mask;
 mod refusal;
@@ -21,20 +21,20 @@ pub(crate) use refusal::{is_throttled, redirected_to, retry_after};
 use refusal::{oauth_error, refusal};
 
 /// What a token response is read against: the request it answers.
-pub(crate) struct Asked<'a> {
-    pub(crate) key: &'a Arc<Key>,
+pub(crate) struct ResponseContext<'a> {
+    pub(crate) key: &'a Arc<CacheKey>,
     pub(crate) tenant: Option<&'a Arc<str>>,
     pub(crate) scopes: &'a Arc<str>,
     pub(crate) correlation_id: &'a str,
     /// What we sent that nobody else may read.
     pub(crate) hidden: &'a [&'a Secret],
     /// Whether signing in again would bring another grant.
-    pub(crate) is_of_a_sign_in: bool,
+    pub(crate) is_interactive: bool,
 }
 
 /// A success: the token, and what comes with one of a user's.
 pub(crate) struct TokenResponse {
-    pub(crate) issued: Issued,
+    pub(crate) issued: IssuedToken,
     pub(crate) refresh_token: Option<Secret>,
     pub(crate) id_token: Option<Secret>,
     /// Entra's ids of the user, in base64.
@@ -47,14 +47,14 @@ pub(crate) struct TokenResponse {
 /// [RFC 6749 section 5]: https://www.rfc-editor.org/rfc/rfc6749#section-5
 pub(crate) fn parse(
     response: &Response<Bytes>,
-    asked: Asked<'_>,
+    context: ResponseContext<'_>,
     now: Now,
     jitter: f64,
 ) -> Result<TokenResponse, Error> {
     if response.status().is_success() {
-        success(response, asked, now, jitter)
+        success(response, context, now, jitter)
     } else {
-        Err(refusal(response, &asked, now.wall))
+        Err(refusal(response, &context, now.wall))
     }
 }
 
@@ -62,11 +62,11 @@ pub(crate) fn parse(
 /// default, unless it is one that nobody needs.
 fn success(
     response: &Response<Bytes>,
-    asked: Asked<'_>,
+    context: ResponseContext<'_>,
     now: Now,
     jitter: f64,
 ) -> Result<TokenResponse, Error> {
-    let invalid = |why: &str| Err(invalid_success(response, &asked, why));
+    let invalid = |why: &str| Err(invalid_success(response, &context, why));
     if response.body().len() > LARGEST_BODY {
         return invalid("it is too long");
     }
@@ -76,7 +76,7 @@ fn success(
     };
     // Some providers refuse with 200.
     if !body.contains_key("access_token")
-        && let Some(server) = oauth_error(response, &asked, now.wall)
+        && let Some(server) = oauth_error(response, &context, now.wall)
     {
         return Err(Error::Server(server));
     }
@@ -96,21 +96,23 @@ fn success(
     };
     let refresh_in = body.get("refresh_in").and_then(number);
     let scopes = match body.get("scope").and_then(Value::as_str) {
-        Some(granted) if !granted.trim().is_empty() && granted != &**asked.scopes => granted.into(),
-        _ => Arc::clone(asked.scopes),
+        Some(granted) if !granted.trim().is_empty() && granted != &**context.scopes => {
+            granted.into()
+        }
+        _ => Arc::clone(context.scopes),
     };
     let text = |name: &str| {
         let text = body.get(name).and_then(Value::as_str);
         text.filter(|text| !text.is_empty())
     };
     let lifetime = Lifetime::new(expires_in, refresh_in.map(Duration::from_secs), now, jitter);
-    match Issued::new(
-        Arc::clone(asked.key),
+    match IssuedToken::new(
+        Arc::clone(context.key),
         token,
         lifetime,
         scopes,
-        asked.tenant.cloned(),
-        asked.correlation_id,
+        context.tenant.cloned(),
+        context.correlation_id,
     ) {
         Some(issued) => Ok(TokenResponse {
             issued,
@@ -123,18 +125,18 @@ fn success(
 }
 
 /// A success that is none: status, length and type are told, nothing of the body.
-fn invalid_success(response: &Response<Bytes>, asked: &Asked<'_>, why: &str) -> Error {
+fn invalid_success(response: &Response<Bytes>, context: &ResponseContext<'_>, why: &str) -> Error {
     let status = response.status();
     let message = format!(
         "the token endpoint's answer cannot be read: {why} (status {}, {} bytes, {})",
         status.as_u16(),
         response.body().len(),
-        content_type(response, asked.hidden),
+        content_type(response, context.hidden),
     );
     Error::InvalidResponse(
         Failure::new(message)
             .status(status)
-            .correlation_id(asked.correlation_id)
+            .correlation_id(context.correlation_id)
             .into(),
     )
 }
@@ -203,16 +205,16 @@ mod tests {
         }
         let response = response.body(Bytes::copy_from_slice(body)).unwrap();
         let now = *NOW;
-        let key = Key::sample("t");
-        let asked = Asked {
+        let key = CacheKey::sample("t");
+        let context = ResponseContext {
             key: &key,
             tenant: Some(&"t".into()),
             scopes: &"asked/.default".into(),
             correlation_id: "our-id",
             hidden: &[&Secret::from("hunter2 &")],
-            is_of_a_sign_in: false,
+            is_interactive: false,
         };
-        let issued = Arc::new(parse(&response, asked, now, jitter)?.issued);
+        let issued = Arc::new(parse(&response, context, now, jitter)?.issued);
         Ok(AccessToken::hand_out(issued, &key, TokenSource::IdentityProvider).unwrap())
     }
 

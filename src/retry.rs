@@ -43,12 +43,12 @@ pub struct RetryPolicy {
 impl RetryPolicy {
     /// Makes one attempt, under the same deadline.
     pub fn none() -> Self {
-        Self::default().with_max_attempts(1)
+        Self::default().max_attempts(1)
     }
 
     /// Makes at most this many attempts, the first included; 3 unless set.
     #[must_use]
-    pub fn with_max_attempts(mut self, max_attempts: u32) -> Self {
+    pub fn max_attempts(mut self, max_attempts: u32) -> Self {
         self.max_attempts = max_attempts;
         self
     }
@@ -56,14 +56,14 @@ impl RetryPolicy {
     /// Waits for at most this long before the first repeat, and twice as long before each further
     /// one; half a second unless set.
     #[must_use]
-    pub fn with_base_delay(mut self, base_delay: Duration) -> Self {
+    pub fn base_delay(mut self, base_delay: Duration) -> Self {
         self.base_delay = base_delay;
         self
     }
 
     /// Never waits longer than this between two attempts; 5 seconds unless set.
     #[must_use]
-    pub fn with_max_delay(mut self, max_delay: Duration) -> Self {
+    pub fn max_delay(mut self, max_delay: Duration) -> Self {
         self.max_delay = max_delay;
         self
     }
@@ -75,28 +75,13 @@ impl RetryPolicy {
     /// and ten seconds at most. A call waits for one request, and for a second only where the first
     /// was lost with its tokio runtime or was for other [claims](crate::TokenRequest::claims).
     #[must_use]
-    pub fn with_deadline(mut self, deadline: Duration) -> Self {
+    pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
     }
 
-    /// How many attempts are made at most, the first included.
-    pub fn max_attempts(&self) -> u32 {
-        self.max_attempts
-    }
-
-    /// The longest wait before the first repeat.
-    pub fn base_delay(&self) -> Duration {
-        self.base_delay
-    }
-
-    /// The longest wait between two attempts.
-    pub fn max_delay(&self) -> Duration {
-        self.max_delay
-    }
-
-    /// How long all attempts may take together.
-    pub fn deadline(&self) -> Duration {
+    /// The limit for a whole token request, retries included.
+    pub(crate) fn total_timeout(&self) -> Duration {
         self.deadline
     }
 
@@ -162,46 +147,46 @@ fn may_pass(error: &Error) -> bool {
 
 /// What a client's repeats are paid from, so that an outage does not multiply its requests.
 #[derive(Debug)]
-pub(crate) struct Budget(Mutex<Purse>);
+pub(crate) struct RetryBudget(Mutex<Balance>);
 
 #[derive(Debug)]
-struct Purse {
+struct Balance {
     left: u32,
     /// Up to when it was filled for the time that passed.
     filled: Option<Instant>,
 }
 
-impl Budget {
+impl RetryBudget {
     /// Whether one more may be made.
-    pub(crate) fn take(&self, now: Instant) -> bool {
-        let mut purse = self.lock();
-        let filled = *purse.filled.get_or_insert(now);
+    pub(crate) fn withdraw(&self, now: Instant) -> bool {
+        let mut balance = self.lock();
+        let filled = *balance.filled.get_or_insert(now);
         let passed = now.saturating_duration_since(filled).as_secs() / ONE_MORE_AFTER.as_secs();
         if passed > 0 {
             let earned = u32::try_from(passed).unwrap_or(u32::MAX);
-            purse.left = purse.left.saturating_add(earned).min(REPEATS);
-            purse.filled = Some(now);
+            balance.left = balance.left.saturating_add(earned).min(REPEATS);
+            balance.filled = Some(now);
         }
-        let left = purse.left.checked_sub(1);
-        purse.left = left.unwrap_or_default();
+        let left = balance.left.checked_sub(1);
+        balance.left = left.unwrap_or_default();
         left.is_some()
     }
 
     /// A request succeeded.
-    pub(crate) fn earn(&self) {
-        let mut purse = self.lock();
-        purse.left = purse.left.saturating_add(1).min(REPEATS);
+    pub(crate) fn deposit(&self) {
+        let mut balance = self.lock();
+        balance.left = balance.left.saturating_add(1).min(REPEATS);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Purse> {
+    fn lock(&self) -> MutexGuard<'_, Balance> {
         // Nothing panics while it is held; were it so, every field is still whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Default for Budget {
+impl Default for RetryBudget {
     fn default() -> Self {
-        Self(Mutex::new(Purse {
+        Self(Mutex::new(Balance {
             left: REPEATS,
             filled: None,
         }))
@@ -216,7 +201,7 @@ const LONGEST_STEP: Duration = Duration::from_secs(10);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::{Answer, Failure};
+    use crate::error::{ErrorResponse, Failure};
 
     fn answered(status: u16, retry_after: Option<u64>) -> Error {
         let status = StatusCode::from_u16(status).unwrap();
@@ -229,7 +214,8 @@ mod tests {
     fn what_a_moment_may_cure_is_tried_again() {
         let silent = || Error::Transport(Failure::new("no answer").into());
         let busy = {
-            let mut answer = Answer::new(StatusCode::BAD_REQUEST, "temporarily_unavailable".into());
+            let mut answer =
+                ErrorResponse::new(StatusCode::BAD_REQUEST, "temporarily_unavailable".into());
             answer.error_codes = vec![90033];
             Error::Server(answer.into())
         };
@@ -296,7 +282,7 @@ mod tests {
 
     #[test]
     fn the_bound_doubles_up_to_the_longest() {
-        let policy = RetryPolicy::default().with_max_attempts(u32::MAX);
+        let policy = RetryPolicy::default().max_attempts(u32::MAX);
         let error = Error::Transport(Failure::new("no answer").into());
         let bounds = [1, 2, 4, 5, 99, u32::MAX - 1].map(|attempt| {
             let delay = policy.delay(attempt, &error, 1.0).unwrap();
@@ -304,25 +290,25 @@ mod tests {
             delay.as_millis()
         });
         assert_eq!(bounds, [500, 1000, 4000, 5000, 5000, 5000]);
-        let longest = policy.with_base_delay(Duration::MAX);
+        let longest = policy.base_delay(Duration::MAX);
         assert_eq!(longest.delay(9, &error, 1.0), Some(Duration::from_secs(5)));
-        let endless = longest.with_max_delay(Duration::MAX);
+        let endless = longest.max_delay(Duration::MAX);
         let deadline = Some(Duration::from_secs(30));
         assert_eq!(endless.delay(9, &error, 1.0), deadline);
     }
 
     #[test]
     fn repeats_are_paid_for_by_success_and_by_time() {
-        let budget = Budget::default();
+        let budget = RetryBudget::default();
         let now = Instant::now();
-        budget.earn();
-        let spent = (0..100).filter(|_| budget.take(now)).count();
+        budget.deposit();
+        let spent = (0..100).filter(|_| budget.withdraw(now)).count();
         assert_eq!(spent, 20, "no more than it began with");
-        budget.earn();
-        assert!(budget.take(now) && !budget.take(now));
-        assert!(!budget.take(now + Duration::from_secs(9)));
+        budget.deposit();
+        assert!(budget.withdraw(now) && !budget.withdraw(now));
+        assert!(!budget.withdraw(now + Duration::from_secs(9)));
         let later = now + Duration::from_secs(25);
-        let spent = (0..100).filter(|_| budget.take(later)).count();
+        let spent = (0..100).filter(|_| budget.withdraw(later)).count();
         assert_eq!(spent, 2, "one for each ten seconds");
     }
 }

@@ -12,7 +12,7 @@
 //!
 //! What else can happen on a network is [scripted](LocalAuthority::script) with [`Fault`], and
 //! what came in is [recorded](LocalAuthority::token_requests). To move the time, use
-//! [`ManualClock`] over an in-memory [`Transport`](crate::Transport).
+//! [`ManualClock`] over an in-memory [`Transport`](crate::transport::Transport).
 //!
 //! ```
 //! use confidential_client::ConfidentialClient;

@@ -1,3 +1,5 @@
+//! The clock that a client reads.
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -113,6 +115,13 @@ pub(crate) fn jitter() -> f64 {
     // The low half of a version 4 UUID is random but for two bits at its top.
     let random = Uuid::new_v4().as_u64_pair().1 as u32;
     f64::from(random) / f64::from(u32::MAX)
+}
+
+/// Seconds since the Unix epoch, or 0 for an earlier time.
+pub(crate) fn unix_seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
 }
 
 #[cfg(test)]

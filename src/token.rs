@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use http::HeaderValue;
 
-use crate::parameters::Parameters;
+use crate::request::parameters::Parameters;
 use crate::scope::{ScopeSet, is_granted};
 #[cfg(test)]
 use crate::time::Now;
@@ -43,7 +43,7 @@ pub(crate) use lifetime::{Lifetime, Stage};
 /// ```
 #[derive(Clone)]
 pub struct AccessToken {
-    issued: Arc<Issued>,
+    issued: Arc<IssuedToken>,
     source: TokenSource,
 }
 
@@ -52,8 +52,8 @@ impl AccessToken {
     /// is never handed out, whatever went wrong before.
     #[inline]
     pub(crate) fn hand_out(
-        issued: Arc<Issued>,
-        key: &Arc<Key>,
+        issued: Arc<IssuedToken>,
+        key: &Arc<CacheKey>,
         source: TokenSource,
     ) -> Option<Self> {
         // Nearly always the very same, which saves a look at either.
@@ -61,7 +61,7 @@ impl AccessToken {
         same.then_some(Self { issued, source })
     }
 
-    pub(crate) fn issued(&self) -> &Arc<Issued> {
+    pub(crate) fn issued(&self) -> &Arc<IssuedToken> {
         &self.issued
     }
 
@@ -160,7 +160,7 @@ pub enum TokenSource {
 /// It belongs to one client, so authority and client id are not in it; and nothing that differs
 /// from call to call is, such as a correlation id.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Key {
+pub(crate) struct CacheKey {
     /// Case folded.
     pub(crate) tenant: Arc<str>,
     pub(crate) scopes: ScopeSet,
@@ -200,27 +200,27 @@ impl fmt::Debug for User {
 }
 
 /// A token as it was issued: what the cache keeps, once, whoever asks.
-pub(crate) struct Issued {
+pub(crate) struct IssuedToken {
     /// What it was asked for, to be compared when it is handed out.
-    key: Arc<Key>,
+    key: Arc<CacheKey>,
     /// `Bearer ` and the token: the one copy of it.
     authorization: HeaderValue,
     pub(crate) lifetime: Lifetime,
     /// Where it differs from the key.
-    spelling: Option<Box<Spelling>>,
+    spelling: Option<Box<AsRequested>>,
     correlation_id: Box<str>,
 }
 
 /// The words of the request and of the answer.
-struct Spelling {
+struct AsRequested {
     scopes: Arc<str>,
     tenant: Option<Arc<str>>,
 }
 
-impl Issued {
+impl IssuedToken {
     /// `None` if the token cannot be a header value.
     pub(crate) fn new(
-        key: Arc<Key>,
+        key: Arc<CacheKey>,
         token: &str,
         lifetime: Lifetime,
         scopes: Arc<str>,
@@ -233,7 +233,7 @@ impl Issued {
         let as_in_key = *scopes == *key.scopes.as_str()
             && tenant.as_deref().unwrap_or_default() == &*key.tenant;
         Some(Self {
-            spelling: (!as_in_key).then(|| Box::new(Spelling { scopes, tenant })),
+            spelling: (!as_in_key).then(|| Box::new(AsRequested { scopes, tenant })),
             key,
             authorization,
             lifetime,
@@ -242,9 +242,9 @@ impl Issued {
     }
 }
 
-impl Issued {
+impl IssuedToken {
     /// The same for `key`, as where it is known only afterwards whose token it is.
-    pub(crate) fn belonging_to(mut self, key: Arc<Key>) -> Self {
+    pub(crate) fn belonging_to(mut self, key: Arc<CacheKey>) -> Self {
         if let Some(spelling) = &mut self.spelling
             && key.tenant != self.key.tenant
         {
@@ -254,7 +254,7 @@ impl Issued {
         self
     }
 
-    pub(crate) fn key(&self) -> &Key {
+    pub(crate) fn key(&self) -> &CacheKey {
         &self.key
     }
 
@@ -291,7 +291,7 @@ impl Issued {
 }
 
 #[cfg(test)]
-impl Key {
+impl CacheKey {
     pub(crate) fn sample(tenant: &str) -> Arc<Self> {
         Arc::new(Self {
             tenant: tenant.into(),
@@ -303,10 +303,10 @@ impl Key {
 }
 
 #[cfg(test)]
-impl Issued {
+impl IssuedToken {
     /// A token for `tenant` that lives `seconds` from `now`.
     pub(crate) fn sample(tenant: &str, token: &str, seconds: u64, now: Now) -> Self {
-        let key = Key::sample(tenant);
+        let key = CacheKey::sample(tenant);
         let tenant = Arc::clone(&key.tenant);
         let lifetime = Lifetime::new(Duration::from_secs(seconds), None, now, 0.0);
         Self::new(key, token, lifetime, "s".into(), Some(tenant), "c").expect("a plain token")
@@ -322,7 +322,12 @@ mod tests {
 
     #[test]
     fn the_token_is_kept_once_and_hidden() {
-        let issued = Arc::new(Issued::sample("t", "abc.def", 60, TimeSource::System.now()));
+        let issued = Arc::new(IssuedToken::sample(
+            "t",
+            "abc.def",
+            60,
+            TimeSource::System.now(),
+        ));
         let key = issued.key.clone();
         let token = AccessToken::hand_out(issued, &key, TokenSource::Cache).unwrap();
         assert_eq!(token.secret(), "abc.def");
@@ -341,15 +346,17 @@ mod tests {
     #[test]
     fn a_token_of_another_tenant_is_not_handed_out() {
         let now = TimeSource::System.now();
-        let fabrikam = Arc::new(Issued::sample("fabrikam.com", "a", 60, now));
-        let contoso = Issued::sample("contoso.com", "b", 60, now).key;
+        let fabrikam = Arc::new(IssuedToken::sample("fabrikam.com", "a", 60, now));
+        let contoso = IssuedToken::sample("contoso.com", "b", 60, now).key;
         assert!(AccessToken::hand_out(fabrikam, &contoso, TokenSource::Cache).is_none());
     }
 
     #[test]
     fn a_token_that_cannot_be_a_header_value_is_no_token() {
         let now = TimeSource::System.now();
-        let sample = Issued::sample("t", "a", 60, now);
-        assert!(Issued::new(sample.key, "a\nb", sample.lifetime, "s".into(), None, "c").is_none());
+        let sample = IssuedToken::sample("t", "a", 60, now);
+        assert!(
+            IssuedToken::new(sample.key, "a\nb", sample.lifetime, "s".into(), None, "c").is_none()
+        );
     }
 }

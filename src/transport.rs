@@ -1,11 +1,16 @@
+//! The HTTP transport of token requests.
+
 use std::error::Error as StdError;
 use std::pin::Pin;
 
 use bytes::Bytes;
 use http::{Request, Response};
 
+mod config;
 #[cfg(feature = "reqwest")]
-pub(crate) mod reqwest;
+mod reqwest;
+
+pub(crate) use config::{TransportConfig, no_time};
 
 /// What a [`Transport`] returns: the answer, or why there is none.
 pub type TransportFuture<'a> = Pin<

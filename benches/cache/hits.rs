@@ -4,7 +4,8 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use bytes::Bytes;
-use confidential_client::{ConfidentialClient, TokenProvider, TokenRequest, UserAssertion};
+use confidential_client::delegated::UserAssertion;
+use confidential_client::{ConfidentialClient, TokenProvider, TokenRequest};
 use http::{HeaderMap, Request, Response};
 use sha2::{Digest, Sha256};
 use tokio::runtime::Runtime;

@@ -23,7 +23,7 @@ pub(crate) fn bare_builder() -> ConfidentialClientBuilder {
     ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
         .tenant("contoso.onmicrosoft.com")
         .client_secret("s3cret")
-        .cache(CacheOptions::default().with_max_entries(200_000))
+        .cache(CacheOptions::default().max_entries(200_000))
 }
 
 /// A token as long as Entra's are, and different from every other.

@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 
-use confidential_client::AuthorizationRequest;
+use confidential_client::delegated::AuthorizationRequest;
 use confidential_client::testing::Fault;
 
 use crate::browser::Browser;
@@ -52,7 +52,7 @@ async fn a_user_who_declines_is_told_so_and_stays_out() {
     );
     browser.open(&app.url).await.unwrap();
     assert!(browser.html.contains("Sign in"), "{}", browser.html);
-    assert!(app.client.is_empty());
+    assert!(app.client.cache().is_empty());
 }
 
 #[tokio::test]
@@ -177,10 +177,10 @@ async fn who_signs_out_leaves_no_token_behind() {
     // Another site can link here, and not post in the user's name.
     let sign_out = format!("{}/sign-out", app.url);
     assert_eq!(browser.open(&sign_out).await.unwrap().status, 405);
-    assert!(!app.client.is_empty());
+    assert!(!app.client.cache().is_empty());
     browser.open(&format!("{}/file", app.url)).await.unwrap();
     browser.press("Sign out").await.unwrap();
     assert!(browser.html.contains("Sign in"), "{}", browser.html);
-    assert!(app.client.is_empty());
+    assert!(app.client.cache().is_empty());
     assert!(app.sessions.lock().is_empty());
 }

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use confidential_client::ConfidentialClient;
 use confidential_client::adapter::AcceptedToken;
-use confidential_client::resource::{Refusal, TokenValidator};
+use confidential_client::resource::{TokenRejection, TokenValidator};
 use confidential_client::testing::{Application, LocalAuthority, User};
 use tokio::net::TcpListener;
 
@@ -32,7 +32,7 @@ struct Drive {
 async fn content(
     State(drive): State<Drive>,
     AcceptedToken(token): AcceptedToken,
-) -> Result<Response, Refusal> {
+) -> Result<Response, TokenRejection> {
     token.require_scope("Files.Read")?;
     let file = token.object_id().and_then(|user| drive.files.get(user));
     Ok(match file {

@@ -8,21 +8,23 @@ use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderValue, StatusCode};
 
-use crate::resource::{Claims, Denied, Permission, Refusal, TokenValidator, UserNotAllowed};
+use crate::resource::{
+    AccessDenied, Claims, Permission, TokenRejection, TokenValidator, UserNotAllowed,
+};
 
 /// A request's token, checked by the router's [`TokenValidator`]: an axum extractor.
 ///
 /// A request without a token that is taken never reaches the handler; it is answered as the
-/// [`Refusal`] says. What the token lets its client do is still to be asked: see
+/// [`TokenRejection`] says. What the token lets its client do is still to be asked: see
 /// [`PermittedToken`] for a route that asks at the same place.
 ///
 /// ```
 /// # use axum::Router;
 /// # use axum::routing::get;
 /// use confidential_client::adapter::AcceptedToken;
-/// use confidential_client::resource::{Refusal, TokenValidator};
+/// use confidential_client::resource::{TokenRejection, TokenValidator};
 ///
-/// async fn files(AcceptedToken(token): AcceptedToken) -> Result<String, Refusal> {
+/// async fn files(AcceptedToken(token): AcceptedToken) -> Result<String, TokenRejection> {
 ///     token.require_scope("Files.Read")?;
 ///     Ok(format!("the files of {:?}", token.object_id()))
 /// }
@@ -88,9 +90,9 @@ where
     TokenValidator: FromRef<S>,
     S: Send + Sync,
 {
-    type Rejection = Refusal;
+    type Rejection = TokenRejection;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, TokenRejection> {
         let validator = TokenValidator::from_ref(state);
         validator.validate_headers(&parts.headers).await.map(Self)
     }
@@ -102,16 +104,16 @@ where
     TokenValidator: FromRef<S>,
     S: Send + Sync,
 {
-    type Rejection = Refusal;
+    type Rejection = TokenRejection;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, TokenRejection> {
         let AcceptedToken(claims) = AcceptedToken::from_request_parts(parts, state).await?;
         claims.require::<P>()?;
         Ok(Self(claims, PhantomData))
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for TokenRejection {
     fn into_response(self) -> Response {
         let mut response = answer(self.status(), &self);
         let headers = response.headers_mut();
@@ -133,7 +135,7 @@ impl IntoResponse for UserNotAllowed {
     }
 }
 
-impl IntoResponse for Denied {
+impl IntoResponse for AccessDenied {
     fn into_response(self) -> Response {
         match self {
             Self::Client(refusal) => refusal.into_response(),

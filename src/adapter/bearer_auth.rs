@@ -4,10 +4,10 @@ use std::sync::Arc;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, StatusCode};
 
-use super::origin::{Origin, Target};
+use super::origin::{Origin, RequestOrigin};
 use crate::challenge::Challenge;
+use crate::client::TokenProvider;
 use crate::error::Error;
-use crate::provider::TokenProvider;
 use crate::token::AccessToken;
 
 /// Whose token is attached, and to calls of which APIs. Cheap to clone.
@@ -61,7 +61,7 @@ impl BearerAuth {
     }
 
     /// Whether a request there may have a token.
-    pub(super) fn is_for(&self, target: &Target<'_>, headers: &HeaderMap) -> bool {
+    pub(super) fn is_for(&self, target: &RequestOrigin<'_>, headers: &HeaderMap) -> bool {
         let mut origins = self.origins.iter();
         origins.any(|origin| origin.is_of(target) && origin.is_of_host(headers))
     }

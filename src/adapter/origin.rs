@@ -27,7 +27,7 @@ impl Origin {
         })
     }
 
-    pub(super) fn is_of(&self, target: &Target<'_>) -> bool {
+    pub(super) fn is_of(&self, target: &RequestOrigin<'_>) -> bool {
         self.scheme == target.scheme
             && Some(self.port) == target.port
             && self.host.eq_ignore_ascii_case(target.host)
@@ -38,19 +38,19 @@ impl Origin {
     pub(super) fn is_of_host(&self, headers: &HeaderMap) -> bool {
         headers.get_all(HOST).iter().all(|host| {
             let authority = Authority::try_from(HeaderValue::as_bytes(host));
-            authority.is_ok_and(|host| self.is_of(&Target::new(&self.scheme, &host)))
+            authority.is_ok_and(|host| self.is_of(&RequestOrigin::new(&self.scheme, &host)))
         })
     }
 }
 
 /// Where a request goes.
-pub(super) struct Target<'a> {
+pub(super) struct RequestOrigin<'a> {
     scheme: &'a str,
     host: &'a str,
     port: Option<u16>,
 }
 
-impl<'a> Target<'a> {
+impl<'a> RequestOrigin<'a> {
     fn new(scheme: &'a str, authority: &'a Authority) -> Self {
         let host = authority.host();
         let port = match (authority.port_u16(), scheme) {
@@ -65,7 +65,7 @@ impl<'a> Target<'a> {
 }
 
 #[cfg(feature = "tower")]
-impl<'a> From<&'a http::Uri> for Target<'a> {
+impl<'a> From<&'a http::Uri> for RequestOrigin<'a> {
     fn from(uri: &'a http::Uri) -> Self {
         let scheme = uri.scheme_str().unwrap_or_default();
         match uri.authority() {
@@ -80,7 +80,7 @@ impl<'a> From<&'a http::Uri> for Target<'a> {
 }
 
 #[cfg(feature = "reqwest-middleware")]
-impl<'a> From<&'a reqwest::Url> for Target<'a> {
+impl<'a> From<&'a reqwest::Url> for RequestOrigin<'a> {
     fn from(url: &'a reqwest::Url) -> Self {
         Self {
             scheme: url.scheme(),
@@ -98,7 +98,7 @@ mod tests {
 
     fn is_of(origin: &Origin, uri: &str) -> bool {
         uri.parse::<Uri>()
-            .is_ok_and(|uri| origin.is_of(&Target::from(&uri)))
+            .is_ok_and(|uri| origin.is_of(&RequestOrigin::from(&uri)))
     }
 
     #[test]

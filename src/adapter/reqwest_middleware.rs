@@ -4,7 +4,7 @@ use reqwest::{Request, Response};
 use reqwest_middleware::{Middleware, Next, Result};
 
 use super::bearer_auth::BearerAuth;
-use super::origin::Target;
+use super::origin::RequestOrigin;
 
 /// Put it last, so that a middleware that repeats requests has each of them authorised anew:
 ///
@@ -37,7 +37,7 @@ impl Middleware for BearerAuth {
         extensions: &mut Extensions,
         next: Next<'_>,
     ) -> Result<Response> {
-        let may_have_it = self.is_for(&Target::from(request.url()), request.headers());
+        let may_have_it = self.is_for(&RequestOrigin::from(request.url()), request.headers());
         let attached = self.attach(may_have_it, request.headers_mut()).await;
         let Some(token) = attached.map_err(reqwest_middleware::Error::middleware)? else {
             return next.run(request, extensions).await;

@@ -9,7 +9,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::bearer_auth::BearerAuth;
-use super::origin::Target;
+use super::origin::RequestOrigin;
 use crate::error::Error;
 
 /// Attaches tokens before any tower service over `http::Request`: hyper's clients, tonic's, and
@@ -48,7 +48,7 @@ use crate::error::Error;
 /// let graph = client.token_provider("https://graph.microsoft.com/.default")?;
 /// let auth = BearerAuth::new(graph, ["https://graph.microsoft.com"])?;
 /// let service = ServiceBuilder::new()
-///     .layer(BearerAuthLayer::new(auth).repeat_with(|body: &Bytes| Some(body.clone())))
+///     .layer(BearerAuthLayer::new(auth).retry_with(|body: &Bytes| Some(body.clone())))
 ///     .service(http);
 ///
 /// let users = Request::get("https://graph.microsoft.com/v1.0/users").body(Bytes::new())?;
@@ -78,7 +78,7 @@ impl<B> BearerAuthLayer<B> {
     /// Repeats a request whose token was not taken, once, with what `clone` makes of its body;
     /// `None` for one that cannot be sent twice, such as a stream.
     #[must_use]
-    pub fn repeat_with(mut self, clone: impl Fn(&B) -> Option<B> + Send + Sync + 'static) -> Self {
+    pub fn retry_with(mut self, clone: impl Fn(&B) -> Option<B> + Send + Sync + 'static) -> Self {
         self.clone = Arc::new(clone);
         self
     }
@@ -186,7 +186,9 @@ impl<B> BearerAuthLayer<B> {
         S: Service<Request<B>, Response = Response<R>>,
     {
         let (mut parts, body) = request.into_parts();
-        let may_have_it = self.auth.is_for(&Target::from(&parts.uri), &parts.headers);
+        let may_have_it = self
+            .auth
+            .is_for(&RequestOrigin::from(&parts.uri), &parts.headers);
         let attached = self.auth.attach(may_have_it, &mut parts.headers).await;
         let Some(token) = attached.map_err(BearerAuthError::Token)? else {
             let request = Request::from_parts(parts, body);

@@ -44,7 +44,7 @@ impl Tenant {
     }
 
     /// Whether it stands for the tenants of others, and not for one.
-    pub(crate) fn is_of_many(&self) -> bool {
+    pub(crate) fn is_multi_tenant(&self) -> bool {
         matches!(&**self.folded(), "common" | "organizations")
     }
 
@@ -52,7 +52,7 @@ impl Tenant {
     /// accounts.
     pub(crate) fn check_for_application(&self) -> Result<(), Error> {
         let is_of_persons = matches!(&**self.folded(), "consumers" | PERSONAL_ACCOUNTS);
-        if self.is_of_many() || is_of_persons {
+        if self.is_multi_tenant() || is_of_persons {
             return Err(Error::config(format!(
                 "an application has no token in '{}'; name the tenant it is to work in, by its GUID or a domain",
                 self.as_str()

@@ -9,17 +9,17 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 
-use super::demands::Demands;
-use super::gate::Gate;
-use super::limit::Place;
-use super::slot::{Answer, Slot};
+use super::circuit_breaker::CircuitBreaker;
+use super::limit::Permit;
+use super::requirements::Requirements;
+use super::slot::{Cached, Slot};
 use super::stats::Counters;
 use crate::error::{Error, Failure};
 use crate::time::{Now, TimeSource, jitter};
-use crate::token::Issued;
+use crate::token::IssuedToken;
 
 /// What a flight brings: the same for everyone who waits.
-type Outcome = Result<Arc<Issued>, Error>;
+type Outcome = Result<Arc<IssuedToken>, Error>;
 
 /// A handle on a token request under way: a task of its own that belongs to no caller, so that
 /// dropping any of them changes nothing for the others.
@@ -40,7 +40,7 @@ pub(super) struct Departure {
     generation: u64,
     replaced: Option<Flight>,
     deadline: Instant,
-    place: Place,
+    place: Permit,
 }
 
 impl Flight {
@@ -48,7 +48,7 @@ impl Flight {
     pub(super) fn announce(
         generation: u64,
         replaced: Option<Self>,
-        place: Place,
+        place: Permit,
         limit: Duration,
     ) -> (Self, Departure) {
         let (sender, outcome) = watch::channel(None);
@@ -93,7 +93,7 @@ pub(super) struct Tower {
     /// For a whole flight, every attempt included.
     pub(super) flight_limit: Duration,
     pub(super) clock: TimeSource,
-    pub(super) gate: Gate,
+    pub(super) gate: CircuitBreaker,
     pub(super) counters: Counters,
     /// How many providers hold a slot.
     pub(super) bound: AtomicUsize,
@@ -104,7 +104,7 @@ impl Tower {
         Self {
             flight_limit,
             clock,
-            gate: Gate::new(overdue_after(flight_limit)),
+            gate: CircuitBreaker::new(overdue_after(flight_limit)),
             counters: Counters::default(),
             bound: AtomicUsize::new(0),
         }
@@ -118,7 +118,7 @@ impl Tower {
         slot: &Arc<Slot<Flight>>,
         fetch: impl FnOnce(Instant) -> R,
     ) where
-        R: Future<Output = Result<Issued, Error>> + Send + 'static,
+        R: Future<Output = Result<IssuedToken, Error>> + Send + 'static,
     {
         let Departure {
             sender,
@@ -164,7 +164,7 @@ struct Seat {
     slot: Arc<Slot<Flight>>,
     generation: u64,
     sender: watch::Sender<Option<Outcome>>,
-    _place: Place,
+    _place: Permit,
 }
 
 impl Seat {
@@ -188,11 +188,11 @@ impl Seat {
     }
 
     fn warn(&self, error: &Error, now: &Now) {
-        let left = match self.slot.get(now, &Demands::NONE) {
-            Answer::Fresh(issued) | Answer::Stale(issued) => {
+        let left = match self.slot.get(now, &Requirements::NONE) {
+            Cached::Fresh(issued) | Cached::Stale(issued) => {
                 Some(issued.lifetime.remaining(now).as_secs())
             }
-            Answer::Wait => None,
+            Cached::Miss => None,
         };
         tracing::warn!(
             error = %error.chain(),
@@ -218,5 +218,5 @@ pub(super) fn overdue_after(limit: Duration) -> Duration {
 
 fn panicked() -> Error {
     let message = "the token request panicked: its transport has a bug, or the tokio runtime has no time and I/O enabled (see enable_all())";
-    Error::Transport(Failure::new(message).asked_nothing().into())
+    Error::Transport(Failure::new(message).not_sent().into())
 }

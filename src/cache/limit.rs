@@ -7,9 +7,9 @@ use tokio::time::{Instant, timeout_at};
 
 /// How many flights may be under way at once. Those who would start another wait for their turn;
 /// who joins one that is under way does not, and a renewal that finds no place is left for later.
-pub(super) struct Limit(Option<Arc<Places>>);
+pub(super) struct Limit(Option<Arc<Permits>>);
 
-struct Places {
+struct Permits {
     /// After this time a flight is taken for lost.
     overdue: Duration,
     free: Semaphore,
@@ -25,12 +25,12 @@ struct Taken {
 }
 
 /// A flight's place, given back when it is dropped.
-pub(super) struct Place(Option<(Arc<Places>, u64)>);
+pub(super) struct Permit(Option<(Arc<Permits>, u64)>);
 
 impl Limit {
     pub(super) fn new(at_once: Option<usize>, overdue: Duration) -> Self {
         Self(at_once.map(|at_once| {
-            Arc::new(Places {
+            Arc::new(Permits {
                 overdue,
                 free: Semaphore::new(at_once.min(Semaphore::MAX_PERMITS)),
                 taken: Mutex::default(),
@@ -38,18 +38,18 @@ impl Limit {
         }))
     }
 
-    pub(super) fn try_place(&self) -> Option<Place> {
+    pub(super) fn try_place(&self) -> Option<Permit> {
         let Some(places) = &self.0 else {
-            return Some(Place(None));
+            return Some(Permit(None));
         };
         places.free.try_acquire().ok()?.forget();
         Some(places.take())
     }
 
     /// Waits for a place, on the waiter's own runtime.
-    pub(super) async fn place(&self) -> Place {
+    pub(super) async fn place(&self) -> Permit {
         let Some(places) = &self.0 else {
-            return Place(None);
+            return Permit(None);
         };
         loop {
             let turn = timeout_at(places.next_overdue(), places.free.acquire());
@@ -61,13 +61,13 @@ impl Limit {
     }
 }
 
-impl Places {
-    fn take(self: &Arc<Self>) -> Place {
+impl Permits {
+    fn take(self: &Arc<Self>) -> Permit {
         let mut taken = self.lock();
         taken.latest = taken.latest.wrapping_add(1);
         let number = taken.latest;
         taken.until.insert(number, Instant::now() + self.overdue);
-        Place(Some((Arc::clone(self), number)))
+        Permit(Some((Arc::clone(self), number)))
     }
 
     fn give_back(&self, number: u64) {
@@ -93,7 +93,7 @@ impl Places {
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         if let Some((places, number)) = &self.0 {
             places.give_back(*number);

@@ -1,19 +1,21 @@
+use crate::error::Error;
+
 /// How a client keeps its tokens: see
 /// [`ConfidentialClientBuilder::cache`](crate::ConfidentialClientBuilder::cache).
 ///
 /// ```
 /// use confidential_client::CacheOptions;
 ///
-/// let options = CacheOptions::default();
-/// assert_eq!(options.max_entries(), 10_000);
-/// // A service for a hundred thousand customers, who may all come at once.
-/// let options = options.with_max_entries(100_000).with_max_concurrent_requests(64);
+/// // A service for a hundred thousand customers, who may all arrive at once.
+/// let options = CacheOptions::default()
+///     .max_entries(100_000)
+///     .max_concurrent_requests(64);
 /// # let _ = options;
 /// ```
 #[derive(Clone, Debug)]
 pub struct CacheOptions {
-    max_entries: usize,
-    max_concurrent_requests: Option<usize>,
+    pub(super) max_entries: usize,
+    pub(super) max_concurrent_requests: Option<usize>,
 }
 
 impl CacheOptions {
@@ -26,7 +28,7 @@ impl CacheOptions {
     /// way, and with it how long to wait. What a [`TokenProvider`](crate::TokenProvider) is bound to
     /// is kept beside them.
     #[must_use]
-    pub fn with_max_entries(mut self, max_entries: usize) -> Self {
+    pub fn max_entries(mut self, max_entries: usize) -> Self {
         self.max_entries = max_entries;
         self
     }
@@ -40,19 +42,19 @@ impl CacheOptions {
     /// already looks once a second whether it is. A token
     /// that is due is renewed at a later call where there is no room.
     #[must_use]
-    pub fn with_max_concurrent_requests(mut self, requests: usize) -> Self {
+    pub fn max_concurrent_requests(mut self, requests: usize) -> Self {
         self.max_concurrent_requests = Some(requests);
         self
     }
 
-    /// How many tokens are kept at most.
-    pub fn max_entries(&self) -> usize {
-        self.max_entries
-    }
-
-    /// How many token requests are made at once, at most; `None` for any number.
-    pub fn max_concurrent_requests(&self) -> Option<usize> {
-        self.max_concurrent_requests
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if self.max_entries == 0 {
+            return Err(Error::config("max_entries must be at least 1"));
+        }
+        if self.max_concurrent_requests == Some(0) {
+            return Err(Error::config("max_concurrent_requests must be at least 1"));
+        }
+        Ok(())
     }
 }
 

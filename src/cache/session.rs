@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-use super::entries::Occupant;
+use super::bounded_map::Evictable;
 use crate::secret::Secret;
 use crate::time::Now;
 
@@ -115,8 +115,8 @@ impl Drop for Turn<'_> {
     }
 }
 
-impl Occupant for Session {
-    fn is_idle(&self, _: &Now) -> bool {
+impl Evictable for Session {
+    fn can_evict(&self, _: &Now) -> bool {
         !self.can_go_on()
     }
 }

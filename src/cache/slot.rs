@@ -1,15 +1,15 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::bounded_map::Evictable;
+use super::circuit_breaker::{CircuitBreaker, FlightId};
 use super::cool_down::CoolDown;
-use super::demands::Demands;
-use super::entries::Occupant;
-use super::gate::{FlightId, Gate};
 use super::rejections::Rejections;
+use super::requirements::Requirements;
 use super::sync::{Current, Mutex, MutexGuard, PoisonError};
 use crate::error::Error;
 use crate::time::Now;
-use crate::token::{Issued, Key, Stage};
+use crate::token::{CacheKey, IssuedToken, Stage};
 
 /// The place of one key: its token, the one flight that may be fetching another, and the memory of
 /// what went wrong. `F` is a handle on a flight; nothing here knows what one is.
@@ -27,9 +27,9 @@ use crate::token::{Issued, Key, Stage};
 /// | [`clear`](Self::clear) | everything is forgotten but a flight |
 /// | [`forget`](Self::forget) | everything is, and what a flight brings |
 pub(crate) struct Slot<F> {
-    key: Arc<Key>,
+    key: Arc<CacheKey>,
     /// Read without the lock, and never cleared by a failure.
-    current: Current<Issued>,
+    current: Current<IssuedToken>,
     state: Mutex<State<F>>,
 }
 
@@ -54,17 +54,17 @@ struct Running<F> {
 }
 
 /// What a slot has for a caller.
-pub(crate) enum Answer {
-    Fresh(Arc<Issued>),
+pub(crate) enum Cached {
+    Fresh(Arc<IssuedToken>),
     /// Good, and due to be renewed behind the caller's back.
-    Stale(Arc<Issued>),
+    Stale(Arc<IssuedToken>),
     /// Nothing to serve.
-    Wait,
+    Miss,
 }
 
 /// What became of a caller who found nothing to serve.
 pub(crate) enum Joined<F> {
-    Served(Arc<Issued>),
+    Served(Arc<IssuedToken>),
     Refused(Error),
     /// A flight would have to be started, and the caller may not.
     Full,
@@ -80,7 +80,7 @@ pub(crate) enum Joined<F> {
 }
 
 impl<F: Clone> Slot<F> {
-    pub(crate) fn new(key: Arc<Key>) -> Self {
+    pub(crate) fn new(key: Arc<CacheKey>) -> Self {
         Self {
             key,
             current: Current::default(),
@@ -94,22 +94,22 @@ impl<F: Clone> Slot<F> {
         }
     }
 
-    pub(crate) fn key(&self) -> &Arc<Key> {
+    pub(crate) fn key(&self) -> &Arc<CacheKey> {
         &self.key
     }
 
     /// The one decision of the fast path.
     #[inline]
-    pub(crate) fn get(&self, now: &Now, demands: &Demands) -> Answer {
+    pub(crate) fn get(&self, now: &Now, requirements: &Requirements) -> Cached {
         let current = self.current.load();
         let Some(issued) = &*current else {
-            return Answer::Wait;
+            return Cached::Miss;
         };
         match issued.lifetime.stage(now) {
-            Stage::Ended => Answer::Wait,
-            _ if !demands.are_met_by(issued, now) => Answer::Wait,
-            Stage::Due => Answer::Stale(Arc::clone(issued)),
-            Stage::Fresh => Answer::Fresh(Arc::clone(issued)),
+            Stage::Ended => Cached::Miss,
+            _ if !requirements.are_met_by(issued, now) => Cached::Miss,
+            Stage::Due => Cached::Stale(Arc::clone(issued)),
+            Stage::Fresh => Cached::Fresh(Arc::clone(issued)),
         }
     }
 
@@ -119,32 +119,32 @@ impl<F: Clone> Slot<F> {
     pub(crate) fn join(
         &self,
         now: &Now,
-        demands: &Demands,
-        gate: &Gate,
+        requirements: &Requirements,
+        gate: &CircuitBreaker,
         launch: Option<impl FnOnce(u64, Option<F>) -> F>,
     ) -> Joined<F> {
         let mut state = self.lock();
         let current = self.usable(now);
         // Another caller's flight may have stored a token while this one waited for the lock.
         if let Some(issued) = &current
-            && demands.are_met_after_all(issued, state.rejections.came_by(), now)
+            && requirements.are_met_by_current(issued, state.rejections.came_by(), now)
         {
             return Joined::Served(Arc::clone(issued));
         }
         if let Some(running) = state.running(now) {
             let (generation, flight) = (running.generation, running.handle.clone());
-            return if demands.are_met_by_flight(running.claims.as_deref()) {
+            return if requirements.are_met_by_flight(running.claims.as_deref()) {
                 Joined::Aboard { generation, flight }
             } else {
                 Joined::Behind { generation, flight }
             };
         }
-        if let (Some(issued), true) = (current, demands.are_of_a_rejection())
-            && !state.rejections.allow(demands.claims(), now)
+        if let (Some(issued), true) = (current, requirements.are_of_a_rejection())
+            && !state.rejections.allow(requirements.claims(), now)
         {
             return Joined::Served(issued);
         }
-        if let Some(error) = state.cool_down.answer(demands.claims(), now) {
+        if let Some(error) = state.cool_down.answer(requirements.claims(), now) {
             return Joined::Refused(error);
         }
         let Some(launch) = launch else {
@@ -153,23 +153,28 @@ impl<F: Clone> Slot<F> {
         if let Err(error) = gate.pass(self.flight_id(state.next()), now) {
             return Joined::Refused(error);
         }
-        let (generation, flight) = state.start(gate.overdue(now), demands, launch);
+        let (generation, flight) = state.start(gate.overdue(now), requirements, launch);
         Joined::Aboard { generation, flight }
     }
 
     /// Starts a flight as [`join`](Self::join) does, to renew a token that is due, unless one is
     /// under way, has just landed or has just failed.
-    pub(crate) fn renew(&self, now: &Now, gate: &Gate, launch: impl FnOnce(u64, Option<F>) -> F) {
+    pub(crate) fn renew(
+        &self,
+        now: &Now,
+        gate: &CircuitBreaker,
+        launch: impl FnOnce(u64, Option<F>) -> F,
+    ) {
         let mut state = self.lock();
         // Another caller's flight may have stored a token while this one waited for the lock.
-        if let Answer::Fresh(_) = self.get(now, &Demands::NONE) {
+        if let Cached::Fresh(_) = self.get(now, &Requirements::NONE) {
             return;
         }
         if state.running(now).is_none()
             && state.cool_down.is_over(None, now)
             && gate.lets_through(self.flight_id(state.next()), now)
         {
-            state.start(gate.overdue(now), &Demands::NONE, launch);
+            state.start(gate.overdue(now), &Requirements::NONE, launch);
         }
     }
 
@@ -179,10 +184,10 @@ impl<F: Clone> Slot<F> {
     pub(crate) fn land(
         &self,
         generation: u64,
-        outcome: Result<Arc<Issued>, Error>,
+        outcome: Result<Arc<IssuedToken>, Error>,
         now: &Now,
         jitter: f64,
-    ) -> Result<Arc<Issued>, Error> {
+    ) -> Result<Arc<IssuedToken>, Error> {
         let mut state = self.lock();
         let overtaken = generation != state.generation;
         let (claims, after_rejection) = match state.end(generation) {
@@ -212,7 +217,7 @@ impl<F: Clone> Slot<F> {
 
     /// Keeps a token that came without a flight, as by a user's signing in; what failed before has
     /// no say any more, nor has what was asked for before.
-    pub(crate) fn store(&self, issued: Arc<Issued>) {
+    pub(crate) fn store(&self, issued: Arc<IssuedToken>) {
         let mut state = self.lock();
         state.forgotten = state.generation;
         state.cool_down = CoolDown::default();
@@ -230,7 +235,7 @@ impl<F: Clone> Slot<F> {
     }
 
     /// Removes the token if it is still this one, unless that has just been done.
-    pub(crate) fn invalidate(&self, rejected: &Issued, now: &Now) -> Invalidated {
+    pub(crate) fn invalidate(&self, rejected: &IssuedToken, now: &Now) -> Invalidated {
         let mut state = self.lock();
         match &*self.current.load() {
             Some(issued) if issued.is_same_token(rejected) => {}
@@ -273,14 +278,14 @@ impl<F: Clone> Slot<F> {
         }
     }
 
-    fn usable(&self, now: &Now) -> Option<Arc<Issued>> {
-        match self.get(now, &Demands::NONE) {
-            Answer::Fresh(issued) | Answer::Stale(issued) => Some(issued),
-            Answer::Wait => None,
+    fn usable(&self, now: &Now) -> Option<Arc<IssuedToken>> {
+        match self.get(now, &Requirements::NONE) {
+            Cached::Fresh(issued) | Cached::Stale(issued) => Some(issued),
+            Cached::Miss => None,
         }
     }
 
-    fn is_outlived_by(&self, issued: &Issued) -> bool {
+    fn is_outlived_by(&self, issued: &IssuedToken) -> bool {
         match &*self.current.load() {
             Some(current) => issued.lifetime.expires_on() > current.lifetime.expires_on(),
             None => true,
@@ -293,9 +298,9 @@ impl<F: Clone> Slot<F> {
     }
 }
 
-impl<F: Clone> Occupant for Slot<F> {
+impl<F: Clone> Evictable for Slot<F> {
     /// Neither a token to serve nor a failure to remember.
-    fn is_idle(&self, now: &Now) -> bool {
+    fn can_evict(&self, now: &Now) -> bool {
         self.usable(now).is_none() && self.lock().cool_down.is_over(None, now)
     }
 }
@@ -315,7 +320,7 @@ impl<F: Clone> State<F> {
     fn start(
         &mut self,
         overdue: Instant,
-        demands: &Demands,
+        requirements: &Requirements,
         launch: impl FnOnce(u64, Option<F>) -> F,
     ) -> (u64, F) {
         self.generation = self.next();
@@ -325,8 +330,8 @@ impl<F: Clone> State<F> {
             generation: self.generation,
             handle: handle.clone(),
             overdue,
-            claims: demands.claims().cloned(),
-            after_rejection: demands.are_of_a_rejection(),
+            claims: requirements.claims().cloned(),
+            after_rejection: requirements.are_of_a_rejection(),
         }));
         (self.generation, handle)
     }
@@ -352,7 +357,7 @@ pub(crate) enum Invalidated {
 mod tests {
     use std::time::Duration;
 
-    use super::super::demands::Special;
+    use super::super::requirements::SpecialRequirements;
     use super::*;
     use crate::error::Failure;
     use crate::time::TimeSource;
@@ -360,15 +365,15 @@ mod tests {
     /// A slot whose flights are their own numbers, at a time that only the test moves.
     struct Bench {
         slot: Slot<u64>,
-        gate: Gate,
+        gate: CircuitBreaker,
         now: Now,
     }
 
     impl Bench {
         fn new() -> Self {
             Self {
-                slot: Slot::new(Key::sample("t")),
-                gate: Gate::new(Duration::from_secs(31)),
+                slot: Slot::new(CacheKey::sample("t")),
+                gate: CircuitBreaker::new(Duration::from_secs(31)),
                 now: TimeSource::System.now(),
             }
         }
@@ -378,29 +383,29 @@ mod tests {
             self.now.monotonic += Duration::from_secs(seconds);
         }
 
-        fn token(&self, name: &str, seconds: u64) -> Result<Arc<Issued>, Error> {
-            Ok(Arc::new(Issued::sample("t", name, seconds, self.now)))
+        fn token(&self, name: &str, seconds: u64) -> Result<Arc<IssuedToken>, Error> {
+            Ok(Arc::new(IssuedToken::sample("t", name, seconds, self.now)))
         }
 
-        fn land(&self, generation: u64, outcome: Result<Arc<Issued>, Error>) {
+        fn land(&self, generation: u64, outcome: Result<Arc<IssuedToken>, Error>) {
             let _ = self.slot.land(generation, outcome, &self.now, 0.0);
         }
 
         /// What a caller meets, in a word and a number.
         fn join(&self) -> String {
-            self.join_with(Special::default())
+            self.join_with(SpecialRequirements::default())
         }
 
-        fn join_with(&self, special: Special) -> String {
+        fn join_with(&self, special: SpecialRequirements) -> String {
             let mut started = false;
-            let demands = Demands::new(special);
+            let requirements = Requirements::new(special);
             let launch = |generation, _| {
                 started = true;
                 generation
             };
             let joined = self
                 .slot
-                .join(&self.now, &demands, &self.gate, Some(launch));
+                .join(&self.now, &requirements, &self.gate, Some(launch));
             match joined {
                 Joined::Served(issued) => format!("served {}", issued.secret()),
                 Joined::Full => unreachable!("it may start"),
@@ -424,22 +429,22 @@ mod tests {
 
         /// Which token is there.
         fn fresh(&self) -> String {
-            match self.slot.get(&self.now, &Demands::NONE) {
-                Answer::Fresh(issued) => issued.secret().to_owned(),
+            match self.slot.get(&self.now, &Requirements::NONE) {
+                Cached::Fresh(issued) => issued.secret().to_owned(),
                 _ => "none".to_owned(),
             }
         }
 
         fn get(&self) -> &'static str {
-            match self.slot.get(&self.now, &Demands::NONE) {
-                Answer::Fresh(_) => "fresh",
-                Answer::Stale(_) => "stale",
-                Answer::Wait => "wait",
+            match self.slot.get(&self.now, &Requirements::NONE) {
+                Cached::Fresh(_) => "fresh",
+                Cached::Stale(_) => "stale",
+                Cached::Miss => "wait",
             }
         }
     }
 
-    fn no_answer() -> Result<Arc<Issued>, Error> {
+    fn no_answer() -> Result<Arc<IssuedToken>, Error> {
         Err(Error::Transport(Failure::new("no answer").into()))
     }
 
@@ -633,34 +638,37 @@ mod tests {
     }
 
     /// What an API says about a token.
-    fn rejected(token: &Result<Arc<Issued>, Error>, claims: Option<&str>) -> Special {
-        Special {
+    fn rejected(
+        token: &Result<Arc<IssuedToken>, Error>,
+        claims: Option<&str>,
+    ) -> SpecialRequirements {
+        SpecialRequirements {
             claims: claims.map(Arc::from),
             rejected: token.as_ref().ok().cloned(),
-            ..Special::default()
+            ..SpecialRequirements::default()
         }
     }
 
-    fn with_claims(claims: &str) -> Special {
+    fn with_claims(claims: &str) -> SpecialRequirements {
         rejected(&no_answer(), Some(claims))
     }
 
-    fn forced() -> Special {
-        Special {
+    fn forced() -> SpecialRequirements {
+        SpecialRequirements {
             force_refresh: true,
-            ..Special::default()
+            ..SpecialRequirements::default()
         }
     }
 
-    fn lasting(seconds: u64) -> Special {
-        Special {
+    fn lasting(seconds: u64) -> SpecialRequirements {
+        SpecialRequirements {
             min_remaining: Duration::from_secs(seconds),
-            ..Special::default()
+            ..SpecialRequirements::default()
         }
     }
 
     /// A slot with a token of an hour.
-    fn with_a_token() -> (Bench, Result<Arc<Issued>, Error>) {
+    fn with_a_token() -> (Bench, Result<Arc<IssuedToken>, Error>) {
         let bench = Bench::new();
         bench.join();
         let token = bench.token("a", 3600);
@@ -827,7 +835,7 @@ mod tests {
             let launch = None::<fn(u64, Option<u64>) -> u64>;
             bench
                 .slot
-                .join(&bench.now, &Demands::NONE, &bench.gate, launch)
+                .join(&bench.now, &Requirements::NONE, &bench.gate, launch)
         };
         assert!(matches!(join(&bench), Joined::Full));
         bench.join();

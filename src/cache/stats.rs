@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::error::Error;
 
 /// What a client has done since it was made, in numbers that only grow: see
-/// [`ConfidentialClient::stats`](crate::ConfidentialClient::stats).
+/// [`TokenCache::stats`](crate::TokenCache::stats).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CacheStats {
@@ -11,11 +11,11 @@ pub struct CacheStats {
     /// last failure. All other calls were served from memory, and are not counted: counting would
     /// cost them more than all the rest.
     pub misses: u64,
-    /// Token requests, renewals included. A request that is repeated, or with another credential, is
+    /// Token requests, refreshes included. A request that is repeated, or with another credential, is
     /// one.
     pub requests: u64,
     /// Token requests in the background, for a token that was still good.
-    pub renewals: u64,
+    pub refreshes: u64,
     /// Tokens, and memories of a failure, that went to make room for others, as [`CacheOptions`](crate::CacheOptions) says.
     pub evictions: u64,
     /// Token requests that failed with [`Error::Config`].
@@ -38,7 +38,7 @@ pub struct CacheStats {
 pub(super) struct Counters {
     pub(super) misses: Counter,
     pub(super) requests: Counter,
-    pub(super) renewals: Counter,
+    pub(super) refreshes: Counter,
     pub(super) evictions: Counter,
     config_errors: Counter,
     credential_errors: Counter,
@@ -80,7 +80,7 @@ impl Counters {
         CacheStats {
             misses: self.misses.get(),
             requests: self.requests.get(),
-            renewals: self.renewals.get(),
+            refreshes: self.refreshes.get(),
             evictions: self.evictions.get(),
             config_errors: self.config_errors.get(),
             credential_errors: self.credential_errors.get(),

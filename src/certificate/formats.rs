@@ -5,10 +5,10 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use super::chain::{self, X509};
-use super::key::{PrivateKey, PrivateKeyDer};
 use super::pem::{self, Pem, PemKey};
 use super::signer::Signer;
 use super::{Certificate, SigningKey, protected};
+use crate::crypto::{PrivateKey, PrivateKeyDer};
 use crate::error::Error;
 use crate::secret::Secret;
 use crate::time::TimeSource;
@@ -119,7 +119,8 @@ impl Certificate {
     /// not verify is not sent.
     ///
     /// ```
-    /// use confidential_client::{Certificate, SigningAlgorithm};
+    /// use confidential_client::Certificate;
+    /// use confidential_client::credential::SigningAlgorithm;
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let pem = confidential_client::testing::self_signed_certificate("daemon")?;
@@ -144,7 +145,7 @@ impl Certificate {
             pem::read(chain)?.certificates
         };
         let chain = chain::leading_from_leaf(parsed(certificates)?, now)?;
-        Self::new(chain, SigningKey::Elsewhere(Arc::new(signer)))
+        Self::new(chain, SigningKey::Remote(Arc::new(signer)))
     }
 
     /// Reads a file by what it holds.
@@ -223,7 +224,7 @@ impl Certificate {
                 "the private key does not fit the certificate of '{first}'; use the key that this certificate was made for, or the certificate that was made for this key"
             )));
         };
-        Self::new(chain, SigningKey::Here(Arc::new(key)))
+        Self::new(chain, SigningKey::Local(Arc::new(key)))
     }
 }
 

@@ -3,7 +3,7 @@ use base64::prelude::BASE64_STANDARD;
 use rustls_pki_types::pem::{self, PemObject, SectionKind};
 use zeroize::Zeroizing;
 
-use super::key::PrivateKeyDer;
+use crate::crypto::PrivateKeyDer;
 use crate::error::Error;
 
 /// What a PEM text holds that a client assertion needs.

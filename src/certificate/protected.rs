@@ -1,5 +1,6 @@
 //! What is read with a password: PKCS#12, and PKCS#8 encrypted.
 
+use crate::crypto::PrivateKeyDer;
 #[cfg(not(feature = "pkcs12"))]
 use crate::error::Error;
 
@@ -7,7 +8,7 @@ use crate::error::Error;
 pub(super) use reading::{pkcs12, private_key};
 
 #[cfg(not(feature = "pkcs12"))]
-pub(super) fn private_key(_: &[u8], _: &str) -> Result<super::key::PrivateKeyDer, Error> {
+pub(super) fn private_key(_: &[u8], _: &str) -> Result<PrivateKeyDer, Error> {
     Err(feature_needed("the private key is encrypted"))
 }
 
@@ -26,7 +27,7 @@ fn feature_needed(what: &str) -> Error {
 /// What a PKCS#12 file holds.
 pub(super) struct Contents {
     pub(super) certificates: Vec<Vec<u8>>,
-    pub(super) key: super::key::PrivateKeyDer,
+    pub(super) key: PrivateKeyDer,
 }
 
 #[cfg(feature = "pkcs12")]
@@ -38,8 +39,8 @@ mod reading {
     use pkcs8::pkcs5::{self, EncryptionScheme, pbes2};
     use zeroize::Zeroizing;
 
-    use super::super::key::PrivateKeyDer;
     use super::Contents;
+    use crate::crypto::PrivateKeyDer;
     use crate::error::Error;
 
     /// Decrypts an `EncryptedPrivateKeyInfo`.

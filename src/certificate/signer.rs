@@ -1,8 +1,7 @@
 use std::error::Error as StdError;
-use std::fmt;
 use std::pin::Pin;
 
-use jsonwebtoken::Algorithm;
+use crate::crypto::SigningAlgorithm;
 
 /// What a [`Signer`] returns: the signature, or why there is none.
 pub type SignerFuture<'a> =
@@ -37,44 +36,5 @@ where
 {
     fn sign(&self, algorithm: SigningAlgorithm, message: Vec<u8>) -> SignerFuture<'_> {
         Box::pin(self(algorithm, message))
-    }
-}
-
-/// How an assertion is signed, by its name in [RFC 7518 section 3.1].
-///
-/// [RFC 7518 section 3.1]: https://www.rfc-editor.org/rfc/rfc7518#section-3.1
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum SigningAlgorithm {
-    /// RSASSA-PSS with SHA-256: what Microsoft Entra ID advises.
-    PS256,
-    /// RSASSA-PKCS1-v1_5 with SHA-256: what AD FS and every OpenID provider take. The assertion then names the certificate
-    /// by `x5t`, its SHA-1 thumbprint, too.
-    RS256,
-    /// ECDSA with P-256 and SHA-256, with a P-256 key. Microsoft Entra ID does not
-    /// take it.
-    ES256,
-}
-
-impl SigningAlgorithm {
-    pub(crate) fn jwa(self) -> Algorithm {
-        match self {
-            Self::PS256 => Algorithm::PS256,
-            Self::RS256 => Algorithm::RS256,
-            Self::ES256 => Algorithm::ES256,
-        }
-    }
-
-    pub(crate) fn is_rsa(self) -> bool {
-        match self {
-            Self::PS256 | Self::RS256 => true,
-            Self::ES256 => false,
-        }
-    }
-}
-
-impl fmt::Display for SigningAlgorithm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
     }
 }

@@ -1,7 +1,7 @@
 use super::{ConfidentialClient, Subject};
+use crate::client::TokenProvider;
 use crate::delegated::{Account, UserAssertion};
 use crate::error::Error;
-use crate::provider::TokenProvider;
 use crate::request::TokenRequest;
 use crate::token::AccessToken;
 

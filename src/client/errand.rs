@@ -5,18 +5,18 @@ use tracing::{Span, field};
 
 use crate::authority::Tenant;
 use crate::error::{Error, Failure};
-use crate::observer::{Acquisition, Outcome};
+use crate::metrics::{Acquisition, Outcome};
 use crate::time;
-use crate::token::Key;
+use crate::token::CacheKey;
 
 /// One token request: for what, what it is known by, and how far it has come.
 pub(super) struct Errand {
-    pub(super) key: Arc<Key>,
+    pub(super) key: Arc<CacheKey>,
     pub(super) tenant: Option<Tenant>,
     pub(super) scopes: Arc<str>,
     pub(super) claims: Option<Arc<str>>,
     pub(super) correlation_id: String,
-    pub(super) is_renewal: bool,
+    pub(super) is_refresh: bool,
     pub(super) progress: Mutex<Progress>,
 }
 
@@ -51,7 +51,7 @@ impl Errand {
         tracing::info_span!(
             "acquire_token",
             correlation_id = self.correlation_id,
-            renewal = self.is_renewal,
+            refresh = self.is_refresh,
             // What comes from memory is no token request, and has no span.
             source = "identity_provider",
             outcome = field::Empty,
@@ -71,7 +71,7 @@ impl Errand {
         let error = result.as_ref().err();
         Acquisition {
             outcome: Outcome::of(result),
-            is_renewal: self.is_renewal,
+            is_refresh: self.is_refresh,
             attempts: self.progress().sent,
             duration,
             status: error.and_then(Error::status).map(|status| status.as_u16()),
@@ -94,19 +94,19 @@ impl Errand {
             }
             WaitsFor::Authority => {
                 let message = format!("the authority could not be looked up within {limit}");
-                Error::Transport(known_by(message).asked_nothing().into())
+                Error::Transport(known_by(message).not_sent().into())
             }
             WaitsFor::RefreshToken => {
                 let message = format!(
                     "another request for the same user, whose refresh token is used by one at a time, did not end within {limit}"
                 );
-                Error::Transport(known_by(message).asked_nothing().into())
+                Error::Transport(known_by(message).not_sent().into())
             }
             WaitsFor::Credential => {
                 let message = format!(
                     "the credential was not ready within {limit}: did its source or signer take too long, or is every blocking thread of the tokio runtime busy?"
                 );
-                Error::Credential(known_by(message).made_elsewhere().into())
+                Error::Credential(known_by(message).from_callback().into())
             }
         }
     }

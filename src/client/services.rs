@@ -9,30 +9,32 @@ use super::errand::{self, Errand, WaitsFor};
 use super::subject::Way;
 use crate::authority::Tenant;
 use crate::cache::Session;
-use crate::claims::Capabilities;
-use crate::credential::{AssertionContext, Credential, CredentialHolder};
+use crate::client_auth::{ClientAuthentication, TokenEndpointAuthMethod};
+use crate::credential::{AssertionContext, Credential, CredentialStore};
 use crate::delegated::UserAssertion;
 use crate::endpoint::{Endpoints, Lookup, TokenEndpoint};
 use crate::error::{Error, Failure};
-use crate::observer::Observer;
-use crate::request::{Grant, Proof, TokenEndpointAuthMethod, TokenHttpRequest};
-use crate::response::{self, Asked, TokenResponse};
-use crate::retry::{Budget, RetryPolicy};
+use crate::grant::Grant;
+use crate::metrics::Observer;
+use crate::request::TokenHttpRequest;
+use crate::request::claims::Capabilities;
+use crate::response::{self, ResponseContext, TokenResponse};
+use crate::retry::{RetryBudget, RetryPolicy};
 use crate::secret::Secret;
 use crate::time::{self, TimeSource, jitter};
-use crate::token::Issued;
+use crate::token::IssuedToken;
 use crate::transport::Transport;
 
 /// What a flight takes along. It never holds the client, whose end ends the flight.
 pub(crate) struct Services {
     pub(crate) client_id: String,
     pub(crate) endpoints: Endpoints,
-    pub(crate) credential: CredentialHolder,
+    pub(crate) credential: CredentialStore,
     /// Where the caller chose it.
     pub(crate) auth_method: Option<TokenEndpointAuthMethod>,
     pub(crate) capabilities: Capabilities,
     pub(crate) retry: RetryPolicy,
-    pub(crate) budget: Budget,
+    pub(crate) budget: RetryBudget,
     pub(crate) attempt_timeout: Duration,
     pub(crate) observer: Observer,
     pub(crate) transport: Arc<dyn Transport>,
@@ -46,7 +48,7 @@ impl Services {
         errand: &Errand,
         way: &Way,
         deadline: Instant,
-    ) -> Result<Issued, Error> {
+    ) -> Result<IssuedToken, Error> {
         let request = async {
             match way {
                 Way::Application => {
@@ -84,7 +86,7 @@ impl Services {
         let began = self.clock.now().monotonic;
         let result = match timeout_at(deadline, request).await {
             Ok(result) => result,
-            Err(_) => Err(errand.too_late(self.retry.deadline())),
+            Err(_) => Err(errand.too_late(self.retry.total_timeout())),
         };
         let now = self.clock.now().monotonic;
         let acquisition = errand.acquisition(&result, now.saturating_duration_since(began));
@@ -100,7 +102,7 @@ impl Services {
         session: Option<&Session>,
         assertion: Option<&UserAssertion>,
         deadline: Instant,
-    ) -> Result<Issued, Error> {
+    ) -> Result<IssuedToken, Error> {
         errand.progress().waits_for = WaitsFor::RefreshToken;
         let turn = match session {
             Some(session) => Some(session.turn(deadline).await),
@@ -195,16 +197,16 @@ impl Services {
         loop {
             let error = match self.attempt(errand, credential, grant, deadline).await {
                 Ok(response) => {
-                    self.budget.earn();
+                    self.budget.deposit();
                     return Ok(response);
                 }
                 Err(error) => error,
             };
-            self.endpoints.doubt(&error, &self.clock);
+            self.endpoints.mark_suspect(&error, &self.clock);
             let delay = self.retry.delay(attempt, &error, jitter());
             let left = deadline.saturating_duration_since(Instant::now());
             match delay.filter(|delay| *delay < left) {
-                Some(delay) if self.budget.take(self.clock.now().monotonic) => {
+                Some(delay) if self.budget.withdraw(self.clock.now().monotonic) => {
                     tracing::info!(
                         error = %error.chain(),
                         correlation_id = errand.correlation_id,
@@ -233,7 +235,9 @@ impl Services {
         let id = errand.correlation_id.as_str();
         let endpoint = self.endpoint(errand).await?;
         let method = self.auth_method(&endpoint)?;
-        let proof = self.prove(errand, credential, &endpoint, method).await?;
+        let proof = self
+            .authenticate(errand, credential, &endpoint, method)
+            .await?;
         let now = self.clock.now();
         let request = TokenHttpRequest {
             endpoint: &endpoint.url,
@@ -261,15 +265,15 @@ impl Services {
         );
         let hidden: Vec<&Secret> = proof.secrets().chain(grant.secrets()).collect();
         // The clock was read before the request went out: a token lives from when it was issued.
-        let asked = Asked {
+        let context = ResponseContext {
             key: &errand.key,
             tenant: errand.tenant.as_ref().map(Tenant::as_asked),
             scopes: &errand.scopes,
             correlation_id: id,
             hidden: &hidden,
-            is_of_a_sign_in: grant.is_of_a_sign_in(),
+            is_interactive: grant.is_interactive(),
         };
-        response::parse(&response, asked, now, jitter())
+        response::parse(&response, context, now, jitter())
     }
 
     async fn endpoint(&self, errand: &Errand) -> Result<TokenEndpoint, Error> {
@@ -302,13 +306,13 @@ impl Services {
     }
 
     /// A proof for one attempt: strict providers take none twice.
-    async fn prove(
+    async fn authenticate(
         &self,
         errand: &Errand,
         credential: &Credential,
         endpoint: &TokenEndpoint,
         method: TokenEndpointAuthMethod,
-    ) -> Result<Proof, Error> {
+    ) -> Result<ClientAuthentication, Error> {
         let tenant = errand.tenant.as_ref().map(Tenant::as_asked);
         let context = AssertionContext {
             client_id: self.client_id.clone(),
@@ -321,7 +325,7 @@ impl Services {
         let algorithms = endpoint.methods.algorithms();
         let limit = self.retry.step_limit();
         credential
-            .prove(context, now, method, algorithms, limit)
+            .authenticate(context, now, method, algorithms, limit)
             .await
     }
 

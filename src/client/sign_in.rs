@@ -14,10 +14,10 @@ use crate::delegated::{
 };
 use crate::endpoint::Lookup;
 use crate::error::Error;
-use crate::jwt::{Flaw, SignedJwt};
+use crate::jwt::{JwtError, SignedJwt};
 use crate::request::TokenRequest;
 use crate::secret::Secret;
-use crate::token::{Issued, Key, Kind, TokenSource, User};
+use crate::token::{CacheKey, IssuedToken, Kind, TokenSource, User};
 
 /// # Signing users in
 impl ConfidentialClient {
@@ -26,12 +26,13 @@ impl ConfidentialClient {
     /// ([RFC 7636]) and a nonce.
     ///
     /// `openid`, `profile` and `offline_access` are added to the scopes. Some OpenID providers give a
-    /// refresh token only with [`Prompt::Consent`](crate::Prompt::Consent). Does no I/O with Microsoft's
+    /// refresh token only with [`Prompt::Consent`](crate::delegated::Prompt::Consent). Does no I/O with Microsoft's
     /// authorities; an OpenID provider's metadata is looked up, and kept for a day.
     ///
     /// ```
     /// # use bytes::Bytes;
-    /// use confidential_client::{AuthorizationRequest, ConfidentialClient};
+    /// use confidential_client::ConfidentialClient;
+    /// use confidential_client::delegated::AuthorizationRequest;
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -50,7 +51,7 @@ impl ConfidentialClient {
     ///
     /// // Into the session, and out of it when the browser comes back.
     /// let kept = serde_json::to_string(&flow)?;
-    /// let flow: confidential_client::AuthorizationCodeFlow = serde_json::from_str(&kept)?;
+    /// let flow: confidential_client::delegated::AuthorizationCodeFlow = serde_json::from_str(&kept)?;
     /// # let _ = flow;
     /// # Ok(())
     /// # }
@@ -129,13 +130,13 @@ impl ConfidentialClient {
         &self,
         flow: &AuthorizationCodeFlow,
         code: &Secret,
-    ) -> Result<(Issued, Account, Map<String, Value>, Option<Secret>), Error> {
+    ) -> Result<(IssuedToken, Account, Map<String, Value>, Option<Secret>), Error> {
         let services = &self.0.services;
         let request = flow.request();
         let asked = self.tenant(&request, &Subject::Application)?;
         let scopes = request.requested_scopes().for_user()?;
-        let key = |tenant: Option<&Tenant>, user: Arc<User>| -> Result<Key, Error> {
-            Ok(Key {
+        let key = |tenant: Option<&Tenant>, user: Arc<User>| -> Result<CacheKey, Error> {
+            Ok(CacheKey {
                 tenant: tenant.map(Tenant::folded).cloned().unwrap_or_default(),
                 scopes: scopes.set.clone(),
                 kind: Kind::User(user),
@@ -149,13 +150,13 @@ impl ConfidentialClient {
             scopes: Arc::clone(&scopes.wire),
             claims: request.requested_claims()?,
             correlation_id: correlation_id(&request)?,
-            is_renewal: false,
+            is_refresh: false,
             progress: Mutex::default(),
         };
         let lookup = services.lookup(&errand.correlation_id);
         // First, as the code is good for one attempt.
         services.endpoints.issuer_keys(asked, None, &lookup).await?;
-        let deadline = Instant::now() + services.retry.deadline();
+        let deadline = Instant::now() + services.retry.total_timeout();
         let verifier = flow.verifier();
         let grant = flow.grant(code, &verifier);
         let span = errand.span();
@@ -169,7 +170,7 @@ impl ConfidentialClient {
         let rules = services.endpoints.rules();
         let account = Account::of(&claims, client_info, flow.nonce(), rules)?;
         let tenant = asked
-            .filter(|tenant| !tenant.is_of_many())
+            .filter(|tenant| !tenant.is_multi_tenant())
             .or(account.tenant());
         let key = key(tenant, Arc::clone(account.user()))?;
         let issued = response.issued.belonging_to(Arc::new(key));
@@ -184,7 +185,7 @@ impl ConfidentialClient {
         lookup: &Lookup<'_>,
     ) -> Result<Map<String, Value>, Error> {
         let services = &self.0.services;
-        let flawed = |flaw: Flaw| invalid_id_token(&flaw.to_string());
+        let flawed = |error: JwtError| invalid_id_token(&error.to_string());
         let id_token = SignedJwt::parse(id_token.expose()).map_err(flawed)?;
         let name = id_token.key_name();
         let keys = services.endpoints.issuer_keys(tenant, name, lookup).await?;

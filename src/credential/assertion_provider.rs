@@ -11,13 +11,14 @@ pub type ClientAssertionFuture<'a> =
 ///
 /// Asked for every attempt of a token request, given ten seconds, and never cached here: what it
 /// returns must be good now. Closures that return a future are providers, and so are
-/// [`FederatedTokenFile`](crate::FederatedTokenFile) and [`TokenProvider`](crate::TokenProvider):
+/// [`FederatedTokenFile`](crate::credential::FederatedTokenFile) and [`TokenProvider`](crate::TokenProvider):
 /// the token of one application as the assertion of another, for the scope
 /// `api://AzureADTokenExchange/.default`.
 ///
 /// ```
 /// use bytes::Bytes;
-/// use confidential_client::{AssertionContext, ConfidentialClient};
+/// use confidential_client::ConfidentialClient;
+/// use confidential_client::credential::AssertionContext;
 /// use http::{Request, Response};
 ///
 /// # #[tokio::main(flavor = "current_thread")]

@@ -8,7 +8,8 @@ use zeroize::Zeroizing;
 
 use super::assertion_provider::{AssertionContext, ClientAssertionFuture, ClientAssertionProvider};
 use super::source::{CredentialFuture, CredentialSource};
-use crate::certificate::{Certificate, SigningAlgorithm};
+use crate::certificate::Certificate;
+use crate::crypto::SigningAlgorithm;
 use crate::error::{Error, Failure};
 use crate::secret::Secret;
 
@@ -21,7 +22,8 @@ use crate::secret::Secret;
 /// broken, the last good certificate is used: see [`CredentialSource`].
 ///
 /// ```
-/// use confidential_client::{CertificateFile, ConfidentialClient};
+/// use confidential_client::ConfidentialClient;
+/// use confidential_client::credential::CertificateFile;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let folder = std::env::temp_dir().join(uuid::Uuid::new_v4().to_string());
@@ -85,16 +87,16 @@ impl CertificateFile {
         self
     }
 
-    /// Signs with this algorithm: see [`Certificate::with_algorithm`].
+    /// Signs with this algorithm: see [`Certificate::signing_algorithm`].
     #[must_use]
-    pub fn with_algorithm(mut self, algorithm: SigningAlgorithm) -> Self {
+    pub fn signing_algorithm(mut self, algorithm: SigningAlgorithm) -> Self {
         self.algorithm = Some(algorithm);
         self
     }
 
-    /// Sends the certificate along: see [`Certificate::with_x5c`].
+    /// Sends the certificate along: see [`Certificate::send_x5c`].
     #[must_use]
-    pub fn with_x5c(mut self) -> Self {
+    pub fn send_x5c(mut self) -> Self {
         self.x5c = true;
         self
     }
@@ -141,10 +143,10 @@ impl CertificateFile {
 
     fn configured(&self, mut certificate: Certificate) -> Certificate {
         if let Some(algorithm) = self.algorithm {
-            certificate = certificate.with_algorithm(algorithm);
+            certificate = certificate.signing_algorithm(algorithm);
         }
         if self.x5c {
-            certificate = certificate.with_x5c();
+            certificate = certificate.send_x5c();
         }
         certificate
     }
@@ -165,7 +167,8 @@ impl CredentialSource<Certificate> for CertificateFile {
 /// it, such as the newline at the file's end, is no part of it.
 ///
 /// ```
-/// use confidential_client::{ConfidentialClient, SecretFile};
+/// use confidential_client::ConfidentialClient;
+/// use confidential_client::credential::SecretFile;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let client = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
@@ -212,7 +215,8 @@ impl CredentialSource<Secret> for SecretFile {
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use confidential_client::{ConfidentialClient, FederatedTokenFile};
+/// use confidential_client::ConfidentialClient;
+/// use confidential_client::credential::FederatedTokenFile;
 ///
 /// let client = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
 ///     .tenant("contoso.onmicrosoft.com")

@@ -24,8 +24,8 @@ pub type CredentialFuture<'a, T> =
 /// and the request is repeated once if there is another by now, or with the one that was accepted
 /// before: a new certificate may be deployed before it is registered everywhere.
 ///
-/// Closures that return a future are sources, and so are [`CertificateFile`](crate::CertificateFile)
-/// and [`SecretFile`](crate::SecretFile).
+/// Closures that return a future are sources, and so are [`CertificateFile`](crate::credential::CertificateFile)
+/// and [`SecretFile`](crate::credential::SecretFile).
 ///
 /// ```
 /// use confidential_client::{ConfidentialClient, Secret};
@@ -67,19 +67,19 @@ where
 }
 
 /// A credential that can be told from another.
-pub(crate) trait Distinct {
-    fn is(&self, other: &Self) -> bool;
+pub(crate) trait SameAs {
+    fn same_as(&self, other: &Self) -> bool;
 }
 
-impl Distinct for Secret {
-    fn is(&self, other: &Self) -> bool {
+impl SameAs for Secret {
+    fn same_as(&self, other: &Self) -> bool {
         self.expose() == other.expose()
     }
 }
 
 /// The same certificate, signing in the same way.
-impl Distinct for Certificate {
-    fn is(&self, other: &Self) -> bool {
+impl SameAs for Certificate {
+    fn same_as(&self, other: &Self) -> bool {
         self.sha256() == other.sha256() && self.header() == other.header()
     }
 }
@@ -98,7 +98,7 @@ struct Last<T> {
     credential: T,
 }
 
-impl<T: Clone + Distinct + Send + 'static> Rotating<T> {
+impl<T: Clone + SameAs + Send + 'static> Rotating<T> {
     pub(crate) fn new(source: impl CredentialSource<T>) -> Self {
         Self {
             source: Arc::new(source),
@@ -117,22 +117,22 @@ impl<T: Clone + Distinct + Send + 'static> Rotating<T> {
         last.as_ref().map(|last| last.credential.clone())
     }
 
-    /// The source's credential if `check` finds it good, else the last good one; `welcome` is shown
+    /// The source's credential if `check` finds it good, else the last good one; `on_new` is shown
     /// each that is new.
     pub(crate) async fn current(
         &self,
         limit: Duration,
         check: impl Fn(&T) -> Result<(), Error>,
-        welcome: impl Fn(&T),
+        on_new: impl Fn(&T),
     ) -> Result<T, Error> {
         let asked = self.asked.fetch_add(1, Ordering::Relaxed);
         let error = match self.load(limit, &check).await {
             Ok(new) => match self.keep(&new, asked) {
-                Kept::Outdated(newer) => return Ok(newer),
-                Kept::Known => return Ok(new),
-                Kept::New => {
+                Update::Outdated(newer) => return Ok(newer),
+                Update::Known => return Ok(new),
+                Update::New => {
                     tracing::info!(source = self.describe(), "a new credential is used");
-                    welcome(&new);
+                    on_new(&new);
                     return Ok(new);
                 }
             },
@@ -174,17 +174,20 @@ impl<T: Clone + Distinct + Send + 'static> Rotating<T> {
 
     pub(super) fn accept(&self, credential: &T) {
         let mut accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
-        if !accepted.as_ref().is_some_and(|known| known.is(credential)) {
+        if !accepted
+            .as_ref()
+            .is_some_and(|known| known.same_as(credential))
+        {
             *accepted = Some(credential.clone());
         }
     }
 
     /// Keeps the answer to the latest question: one that was asked earlier may answer later.
-    fn keep(&self, credential: &T, asked: u64) -> Kept<T> {
+    fn keep(&self, credential: &T, asked: u64) -> Update<T> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let is_known = match &*last {
-            Some(last) if last.asked > asked => return Kept::Outdated(last.credential.clone()),
-            Some(last) => last.credential.is(credential),
+            Some(last) if last.asked > asked => return Update::Outdated(last.credential.clone()),
+            Some(last) => last.credential.same_as(credential),
             None => false,
         };
         *last = Some(Last {
@@ -192,14 +195,14 @@ impl<T: Clone + Distinct + Send + 'static> Rotating<T> {
             credential: credential.clone(),
         });
         match is_known {
-            true => Kept::Known,
-            false => Kept::New,
+            true => Update::Known,
+            false => Update::New,
         }
     }
 }
 
 /// What became of an answer.
-enum Kept<T> {
+enum Update<T> {
     New,
     Known,
     /// There is a newer one.

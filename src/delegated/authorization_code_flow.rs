@@ -5,9 +5,10 @@ use std::fmt;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Answer, Error, Escaped, Failure};
-use crate::redirect::{Redirected, Twice};
-use crate::request::{Grant, TokenRequest};
+use crate::delegated::redirect::{DuplicateParameter, Redirected};
+use crate::error::{Error, ErrorResponse, Escaped, Failure};
+use crate::grant::Grant;
+use crate::request::TokenRequest;
 use crate::secret::Secret;
 
 /// A sign-in that was begun: what to keep until the user comes back, to see that it is they who do.
@@ -67,7 +68,11 @@ impl AuthorizationCodeFlow {
     /// [RFC 9207]: https://www.rfc-editor.org/rfc/rfc9207
     pub(crate) fn code(&self, redirected: &str, issuer: Option<&str>) -> Result<Secret, Error> {
         let query = Redirected::new(redirected);
-        let one = |name: &str| query.one(name).map_err(|Twice(why)| unreadable(&why));
+        let one = |name: &str| {
+            query
+                .one(name)
+                .map_err(|DuplicateParameter(why)| unreadable(&why))
+        };
         // An empty state is nobody's, be it the flow's own by a mistake of the session store.
         let state = one("state")?.filter(|state| !state.is_empty());
         if state.as_deref() != Some(&*self.state) {
@@ -124,7 +129,7 @@ fn refused(error: String, description: Option<String>) -> Error {
         message.push_str(": ");
         message.push_str(&Escaped(&shortened(description)).to_string());
     }
-    let mut answer = Answer::new(StatusCode::FOUND, shortened(&error));
+    let mut answer = ErrorResponse::new(StatusCode::FOUND, shortened(&error));
     answer.error_description = description.as_deref().map(shortened);
     let failure = Failure::new(message).server(Some(answer.into()));
     Error::InteractionRequired(failure.into())

@@ -5,15 +5,15 @@ use url::Url;
 use uuid::Uuid;
 
 use super::authorization_code_flow::AuthorizationCodeFlow;
+use crate::delegated::redirect::check_redirect_uri;
 use crate::error::Error;
-use crate::parameters::Place;
-use crate::redirect::check_redirect_uri;
 use crate::request::TokenRequest;
+use crate::request::parameters::ParameterLocation;
 
 /// How a user is asked to sign in: what [`authorization_request_url`] makes a URL of.
 ///
 /// ```
-/// use confidential_client::{AuthorizationRequest, Prompt};
+/// use confidential_client::delegated::{AuthorizationRequest, Prompt};
 ///
 /// let sign_in = AuthorizationRequest::new("https://app.example.org/signed-in", "api://drive/Files.Read")
 ///     .login_hint("adele@contoso.com")
@@ -127,8 +127,8 @@ impl AuthorizationRequest {
             scopes: request.requested_scopes().wire().to_string(),
             tenant: request.tenant_id().map(ToOwned::to_owned),
             claims: request.requested_claims()?.map(|claims| claims.to_string()),
-            form_parameters: of(Place::Form),
-            query_parameters: of(Place::Query),
+            form_parameters: of(ParameterLocation::Form),
+            query_parameters: of(ParameterLocation::Query),
         })
     }
 
@@ -167,7 +167,11 @@ impl AuthorizationRequest {
                 query.append_pair(name, value);
             }
         }
-        query.extend_pairs(self.request.extra_parameters()?.of(Place::Query));
+        query.extend_pairs(
+            self.request
+                .extra_parameters()?
+                .of(ParameterLocation::Query),
+        );
         drop(query);
         Ok(page.into())
     }

@@ -26,11 +26,11 @@ pub struct UserAssertion(Arc<Parts>);
 struct Parts {
     assertion: Secret,
     user: Arc<User>,
-    looked_at: OnceLock<LookedAt>,
+    looked_at: OnceLock<UnverifiedClaims>,
 }
 
 /// What can be seen of it without its key.
-struct LookedAt {
+struct UnverifiedClaims {
     fits: Result<(), Error>,
     tenant: Option<Tenant>,
 }
@@ -73,11 +73,11 @@ impl UserAssertion {
         self.looked_at().fits.clone()
     }
 
-    fn looked_at(&self) -> &LookedAt {
+    fn looked_at(&self) -> &UnverifiedClaims {
         self.0.looked_at.get_or_init(|| {
             let token = self.0.assertion.expose();
             let claims = read(token).unwrap_or_default();
-            LookedAt {
+            UnverifiedClaims {
                 fits: fits(token, &claims),
                 tenant: claims.tid.and_then(|tid| Tenant::parse(&tid).ok()),
             }

@@ -4,8 +4,8 @@ use std::time::Duration;
 use url::Url;
 use url::form_urlencoded::Serializer;
 
+use super::cached_lookup::{A_DAY, AFTER_A_FAILURE, CachedLookup};
 use super::lookup::Lookup;
-use super::remembered::{A_DAY, AFTER_A_FAILURE, Remembered};
 use crate::authority::{Cloud, Tenant};
 use crate::error::Error;
 use crate::response::json_object;
@@ -17,7 +17,7 @@ use crate::time::TimeSource;
 pub(super) struct Instance {
     host: String,
     url: String,
-    known: Remembered<Verdict>,
+    known: CachedLookup<Verdict>,
 }
 
 /// Whether the credential may be sent there.
@@ -33,7 +33,7 @@ impl Instance {
         Self {
             host: base.host_str().unwrap_or_default().to_owned(),
             url: format!("{}/common/discovery/instance?{query}", Cloud::Public.base()),
-            known: Remembered::new(),
+            known: CachedLookup::new(),
         }
     }
 
@@ -53,8 +53,8 @@ impl Instance {
         (*verdict).clone()
     }
 
-    pub(super) fn expire(&self, clock: &TimeSource) {
-        self.known.expire(clock);
+    pub(super) fn force_refresh(&self, clock: &TimeSource) {
+        self.known.force_refresh(clock);
     }
 
     /// What the worldwide cloud says, and for how long to keep it; `None` if it says nothing.

@@ -6,30 +6,30 @@ use serde_json::Value;
 use tokio::time::Instant;
 use url::Url;
 
+use super::cached_lookup::{A_DAY, AFTER_A_FAILURE, CachedLookup};
 use super::document::{Document, shortened};
 use super::lookup::Lookup;
-use super::remembered::{A_DAY, AFTER_A_FAILURE, Remembered};
-use super::{Endpoints, Place};
+use super::{EndpointKind, Endpoints};
 use crate::authority::address::checked;
 use crate::authority::{Rules, Tenant, preferred};
-use crate::certificate::key::CAN_VERIFY;
+use crate::crypto::check_backend;
 use crate::error::{Error, Escaped};
 use crate::jwt::{Issuer, IssuerKeys, PublishedKey};
 use crate::time::{Now, TimeSource};
 
 /// What an authority says of its issuer and keys, by tenant, where it has tenants.
 #[derive(Default)]
-pub(super) struct PublishedKeys(Mutex<HashMap<Arc<str>, Arc<Remembered<IssuerKeys>>>>);
+pub(super) struct PublishedKeys(Mutex<HashMap<Arc<str>, Arc<CachedLookup<IssuerKeys>>>>);
 
 impl PublishedKeys {
     /// Looked up again before they are used.
-    pub(super) fn expire(&self, clock: &TimeSource) {
+    pub(super) fn force_refresh(&self, clock: &TimeSource) {
         for published in self.lock().values() {
-            published.expire(clock);
+            published.force_refresh(clock);
         }
     }
 
-    fn of(&self, tenant: Arc<str>) -> Arc<Remembered<IssuerKeys>> {
+    fn of(&self, tenant: Arc<str>) -> Arc<CachedLookup<IssuerKeys>> {
         let mut all = self.lock();
         if let Some(published) = all.get(&tenant) {
             return Arc::clone(published);
@@ -40,12 +40,12 @@ impl PublishedKeys {
             // Whoever needs it again looks it up again.
             all.remove(&other);
         }
-        let published = Arc::new(Remembered::pausing(A_MOMENT));
+        let published = Arc::new(CachedLookup::pausing(A_MOMENT));
         all.insert(tenant, Arc::clone(&published));
         published
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<Remembered<IssuerKeys>>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<CachedLookup<IssuerKeys>>>> {
         // Nothing panics while it is held.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -56,12 +56,9 @@ impl Endpoints {
     ///
     /// [`Error::Config`] in a build that takes any signature for what it says it is.
     pub(crate) fn check_can_verify() -> Result<(), Error> {
-        match CAN_VERIFY {
-            true => Ok(()),
-            false => Err(Error::config(
-                "no backend is compiled in that verifies a token's signature; enable the feature 'aws-lc-rs' or 'rust-crypto' of confidential-client",
-            )),
-        }
+        check_backend().map_err(|error| {
+            Error::config(format!("tokens' signatures cannot be verified: {error}"))
+        })
     }
 
     /// The issuer and the keys that tokens of `tenant`, or of the authority's own, are verified by.
@@ -114,12 +111,12 @@ impl Endpoints {
     fn source(&self, tenant: Option<&Tenant>) -> Source<'_> {
         let tenant = self.tenant_of_keys(tenant);
         let url = match &self.place {
-            Place::Tenants { base, .. } => format!("{base}{tenant}/v2.0{METADATA}"),
-            Place::Fixed { authority, .. } if self.rules == Rules::B2c => {
+            EndpointKind::Tenants { base, .. } => format!("{base}{tenant}/v2.0{METADATA}"),
+            EndpointKind::Fixed { authority, .. } if self.rules == Rules::B2c => {
                 format!("{authority}/v2.0{METADATA}")
             }
-            Place::Fixed { authority, .. } => format!("{authority}{METADATA}"),
-            Place::Provider(provider) => provider.metadata_url(),
+            EndpointKind::Fixed { authority, .. } => format!("{authority}{METADATA}"),
+            EndpointKind::Provider(provider) => provider.metadata_url(),
         };
         Source {
             place: &self.place,
@@ -132,7 +129,7 @@ impl Endpoints {
 
 /// Where issuer and keys are published.
 struct Source<'a> {
-    place: &'a Place,
+    place: &'a EndpointKind,
     rules: Rules,
     tenant: Arc<str>,
     url: String,
@@ -165,8 +162,8 @@ impl Source<'_> {
         Ok(IssuerKeys {
             of_access_tokens: self.of_access_tokens(&issuer, &metadata),
             tenant: match self.place {
-                Place::Tenants { .. } => issuer.tenant().map(ToOwned::to_owned),
-                Place::Fixed { .. } | Place::Provider(_) => None,
+                EndpointKind::Tenants { .. } => issuer.tenant().map(ToOwned::to_owned),
+                EndpointKind::Fixed { .. } | EndpointKind::Provider(_) => None,
             },
             issuer,
             keys: published,
@@ -179,10 +176,10 @@ impl Source<'_> {
             return Err(metadata.invalid("it has no 'issuer'"));
         };
         let is_right = match self.place {
-            Place::Provider(provider) => issuer == provider.issuer(),
-            Place::Tenants { base, .. } => is_of_host(issuer, base),
+            EndpointKind::Provider(provider) => issuer == provider.issuer(),
+            EndpointKind::Tenants { base, .. } => is_of_host(issuer, base),
             // These name themselves by the directory's id, or as they were configured.
-            Place::Fixed { .. } => !issuer.is_empty(),
+            EndpointKind::Fixed { .. } => !issuer.is_empty(),
         };
         match is_right {
             true => Ok(Issuer::new(issuer)),
@@ -211,7 +208,7 @@ impl Source<'_> {
     fn of_access_tokens(&self, issuer: &Issuer, metadata: &Document) -> Vec<Issuer> {
         let other = match (self.place, self.rules) {
             // As for an application whose manifest does not ask for tokens of version 2.
-            (Place::Tenants { base, .. }, _) => {
+            (EndpointKind::Tenants { base, .. }, _) => {
                 version_1_base(base).and_then(|base| issuer.version_1(&base))
             }
             // In its ID tokens alone AD FS calls itself by the issuer.

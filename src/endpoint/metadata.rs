@@ -4,14 +4,14 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::TokenEndpoint;
+use super::cached_lookup::{A_DAY, CachedLookup};
 use super::document::{Document, shortened};
 use super::lookup::Lookup;
-use super::remembered::{A_DAY, Remembered};
 use crate::authority::Rules;
 use crate::authority::address::{checked, refusal};
-use crate::certificate::SigningAlgorithm;
+use crate::client_auth::TokenEndpointAuthMethod;
+use crate::crypto::SigningAlgorithm;
 use crate::error::Error;
-use crate::request::TokenEndpointAuthMethod;
 use crate::time::TimeSource;
 
 /// An OpenID provider, whose metadata tells where its token endpoint is ([OpenID Connect Discovery
@@ -25,18 +25,18 @@ pub(super) struct Provider {
     audience: Option<String>,
     /// In place of what the metadata says.
     told: Option<Url>,
-    metadata: Remembered<Metadata>,
+    metadata: CachedLookup<Metadata>,
 }
 
 struct Metadata {
     token_endpoint: Url,
     authorization_endpoint: Option<Url>,
-    methods: Methods,
+    methods: SupportedAuthMethods,
 }
 
 /// In which ways a client may prove its identity.
 #[derive(Clone, Debug)]
-pub(crate) struct Methods {
+pub(crate) struct SupportedAuthMethods {
     secret: Option<TokenEndpointAuthMethod>,
     assertion: bool,
     /// Of ours, the better before the good.
@@ -59,7 +59,7 @@ impl Provider {
             url,
             audience: audience.map(ToOwned::to_owned),
             told: told.transpose()?,
-            metadata: Remembered::new(),
+            metadata: CachedLookup::new(),
         })
     }
 
@@ -85,7 +85,7 @@ impl Provider {
             return Ok(TokenEndpoint {
                 url: url.clone(),
                 audience,
-                methods: Methods::known(Rules::OpenId),
+                methods: SupportedAuthMethods::known(Rules::OpenId),
             });
         }
         let metadata = self.metadata(lookup).await?;
@@ -114,13 +114,13 @@ impl Provider {
     }
 
     /// Looks the metadata up again before they are used.
-    pub(super) fn expire(&self, clock: &TimeSource) {
-        self.metadata.expire(clock);
+    pub(super) fn force_refresh(&self, clock: &TimeSource) {
+        self.metadata.force_refresh(clock);
     }
 
     /// The same, at most once a minute: what they say did not work.
-    pub(super) fn doubt(&self, clock: &TimeSource) {
-        self.metadata.doubt(clock);
+    pub(super) fn mark_suspect(&self, clock: &TimeSource) {
+        self.metadata.mark_suspect(clock);
     }
 
     async fn look_up(&self, lookup: &Lookup<'_>) -> Result<Metadata, Error> {
@@ -154,12 +154,12 @@ impl Provider {
         Ok(Metadata {
             token_endpoint,
             authorization_endpoint,
-            methods: Methods::of(document.members()),
+            methods: SupportedAuthMethods::of(document.members()),
         })
     }
 }
 
-impl Methods {
+impl SupportedAuthMethods {
     /// What is not listed has the default that the standard gives it.
     fn of(document: &Map<String, Value>) -> Self {
         let list = |name: &str| {

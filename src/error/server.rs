@@ -39,7 +39,7 @@ use super::transient_status;
 ///
 /// [RFC 6749 section 5.2]: https://www.rfc-editor.org/rfc/rfc6749#section-5.2
 #[derive(Clone)]
-pub struct ServerError(Arc<Answer>);
+pub struct ServerError(Arc<ErrorResponse>);
 
 impl ServerError {
     /// The HTTP status of the answer.
@@ -126,7 +126,7 @@ impl ServerError {
                 // Not for the user to mend.
                 Some("client_mismatch" | "protection_policy_required") => false,
                 // What a sign-in brought, be it a code or a refresh token, another brings again.
-                _ => self.0.is_of_a_sign_in || self.asks_for_more(),
+                _ => self.0.is_interactive || self.asks_for_more(),
             },
             _ => false,
         }
@@ -150,7 +150,7 @@ impl ServerError {
     }
 
     pub(super) fn with_retry_after(&self, remaining: Duration) -> Self {
-        let mut answer = Answer::clone(&self.0);
+        let mut answer = ErrorResponse::clone(&self.0);
         answer.retry_after = Some(remaining);
         answer.into()
     }
@@ -182,15 +182,15 @@ impl fmt::Debug for ServerError {
 
 impl std::error::Error for ServerError {}
 
-impl From<Answer> for ServerError {
-    fn from(answer: Answer) -> Self {
+impl From<ErrorResponse> for ServerError {
+    fn from(answer: ErrorResponse) -> Self {
         Self(Arc::new(answer))
     }
 }
 
 /// The members of a [`ServerError`], as the response parser found them.
 #[derive(Clone)]
-pub(crate) struct Answer {
+pub(crate) struct ErrorResponse {
     pub(crate) status: StatusCode,
     pub(crate) error: String,
     pub(crate) error_description: Option<String>,
@@ -203,12 +203,12 @@ pub(crate) struct Answer {
     pub(crate) error_uri: Option<String>,
     pub(crate) retry_after: Option<Duration>,
     /// Whether it answers a grant that a user's signing in brings.
-    pub(crate) is_of_a_sign_in: bool,
+    pub(crate) is_interactive: bool,
     /// What our clock and the answer's `Date` header disagree about, in words.
     pub(crate) clock_skew: Option<String>,
 }
 
-impl Answer {
+impl ErrorResponse {
     pub(crate) fn new(status: StatusCode, error: String) -> Self {
         Self {
             status,
@@ -222,13 +222,13 @@ impl Answer {
             timestamp: None,
             error_uri: None,
             retry_after: None,
-            is_of_a_sign_in: false,
+            is_interactive: false,
             clock_skew: None,
         }
     }
 }
 
-impl fmt::Debug for Answer {
+impl fmt::Debug for ErrorResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerError")
             .field("status", &self.status.as_u16())
@@ -350,8 +350,8 @@ fn help(code: u64) -> Option<&'static str> {
 mod tests {
     use super::*;
 
-    fn answer(error: &str, codes: &[u64]) -> Answer {
-        let mut answer = Answer::new(StatusCode::UNAUTHORIZED, error.to_owned());
+    fn answer(error: &str, codes: &[u64]) -> ErrorResponse {
+        let mut answer = ErrorResponse::new(StatusCode::UNAUTHORIZED, error.to_owned());
         answer.error_codes = codes.to_vec();
         answer
     }

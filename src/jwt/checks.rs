@@ -2,7 +2,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value};
 
-use super::flaw::Flaw;
+use super::error::JwtError;
 use super::{IssuerKeys, SignedJwt};
 
 /// What a token has to say of itself.
@@ -25,9 +25,9 @@ impl SignedJwt<'_> {
         client_id: &str,
         now: SystemTime,
         leeway: Duration,
-    ) -> Result<Map<String, Value>, Flaw> {
+    ) -> Result<Map<String, Value>, JwtError> {
         if self.is_access_token() {
-            return Err(Flaw::Type("at+jwt".into()));
+            return Err(JwtError::Type("at+jwt".into()));
         }
         let expected = Expected {
             audiences: &[client_id.to_owned()],
@@ -40,8 +40,8 @@ impl SignedJwt<'_> {
             .and_then(Value::as_array)
             .is_some_and(|audiences| audiences.len() > 1);
         match text(&claims, "azp")? {
-            Some(party) if party != client_id => Err(Flaw::AuthorizedParty(party.into())),
-            None if is_for_others => Err(Flaw::Claim("azp")),
+            Some(party) if party != client_id => Err(JwtError::AuthorizedParty(party.into())),
+            None if is_for_others => Err(JwtError::Claim("azp")),
             _ => Ok(claims),
         }
     }
@@ -52,7 +52,7 @@ impl SignedJwt<'_> {
         &self,
         keys: &IssuerKeys,
         expected: &Expected<'_>,
-    ) -> Result<Map<String, Value>, Flaw> {
+    ) -> Result<Map<String, Value>, JwtError> {
         self.checked(keys, expected, true)
     }
 
@@ -61,10 +61,10 @@ impl SignedJwt<'_> {
         keys: &IssuerKeys,
         expected: &Expected<'_>,
         is_access_token: bool,
-    ) -> Result<Map<String, Value>, Flaw> {
+    ) -> Result<Map<String, Value>, JwtError> {
         let key = self.verify(keys)?;
         let claims = self.claims()?;
-        let issuer = text(&claims, "iss")?.ok_or(Flaw::Claim("iss"))?;
+        let issuer = text(&claims, "iss")?.ok_or(JwtError::Claim("iss"))?;
         keys.check(issuer, text(&claims, "tid")?, key, is_access_token)?;
         expected.check_audience(&claims)?;
         expected.check_times(&claims)?;
@@ -76,35 +76,35 @@ impl Expected<'_> {
     /// `aud`, one or several ([RFC 7519 section 4.1.3]).
     ///
     /// [RFC 7519 section 4.1.3]: https://www.rfc-editor.org/rfc/rfc7519#section-4.1.3
-    fn check_audience(&self, claims: &Map<String, Value>) -> Result<(), Flaw> {
+    fn check_audience(&self, claims: &Map<String, Value>) -> Result<(), JwtError> {
         let found: Vec<&str> = match claims.get("aud") {
             Some(Value::String(audience)) => vec![audience],
             Some(Value::Array(audiences)) => audiences
                 .iter()
                 .map(Value::as_str)
                 .collect::<Option<_>>()
-                .ok_or(Flaw::Claim("aud"))?,
-            _ => return Err(Flaw::Claim("aud")),
+                .ok_or(JwtError::Claim("aud"))?,
+            _ => return Err(JwtError::Claim("aud")),
         };
         let is_ours = |audience: &&str| self.audiences.iter().any(|own| own == audience);
         if found.iter().any(is_ours) {
             return Ok(());
         }
         match found.iter().any(|audience| GRAPH.contains(audience)) {
-            true => Err(Flaw::ForGraph),
-            false => Err(Flaw::Audience(found.join("', '").into())),
+            true => Err(JwtError::ForGraph),
+            false => Err(JwtError::Audience(found.join("', '").into())),
         }
     }
 
-    fn check_times(&self, claims: &Map<String, Value>) -> Result<(), Flaw> {
-        let end = time(claims, "exp")?.ok_or(Flaw::Claim("exp"))?;
-        let last = end.checked_add(self.leeway).ok_or(Flaw::Claim("exp"))?;
+    fn check_times(&self, claims: &Map<String, Value>) -> Result<(), JwtError> {
+        let end = time(claims, "exp")?.ok_or(JwtError::Claim("exp"))?;
+        let last = end.checked_add(self.leeway).ok_or(JwtError::Claim("exp"))?;
         if self.now >= last {
-            return Err(Flaw::Expired);
+            return Err(JwtError::Expired);
         }
         let start = time(claims, "nbf")?;
         match start.and_then(|start| start.duration_since(self.now).ok()) {
-            Some(wait) if wait > self.leeway => Err(Flaw::NotYetValid),
+            Some(wait) if wait > self.leeway => Err(JwtError::NotYetValid),
             _ => Ok(()),
         }
     }
@@ -114,11 +114,11 @@ impl Expected<'_> {
 pub(crate) fn text<'a>(
     claims: &'a Map<String, Value>,
     name: &'static str,
-) -> Result<Option<&'a str>, Flaw> {
+) -> Result<Option<&'a str>, JwtError> {
     match claims.get(name) {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(Flaw::Claim(name)),
+        Some(_) => Err(JwtError::Claim(name)),
     }
 }
 
@@ -128,7 +128,7 @@ pub(crate) fn text<'a>(
 pub(crate) fn time(
     claims: &Map<String, Value>,
     name: &'static str,
-) -> Result<Option<SystemTime>, Flaw> {
+) -> Result<Option<SystemTime>, JwtError> {
     let Some(value) = claims.get(name) else {
         return Ok(None);
     };
@@ -138,7 +138,7 @@ pub(crate) fn time(
         (None, None) => None,
     };
     let time = since.and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since));
-    time.map(Some).ok_or(Flaw::Claim(name))
+    time.map(Some).ok_or(JwtError::Claim(name))
 }
 
 /// Microsoft Graph, by its id and its names.

@@ -1,8 +1,8 @@
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny};
 
-use super::flaw::Flaw;
-use crate::certificate::SigningAlgorithm;
+use super::error::JwtError;
+use crate::crypto::SigningAlgorithm;
 
 /// What matters in the header of a JWS ([RFC 7515 section 4.1]).
 ///
@@ -33,8 +33,8 @@ struct Members {
 }
 
 impl Header {
-    pub(super) fn parse(json: &[u8]) -> Result<Self, Flaw> {
-        let malformed = Flaw::Malformed("its header is no JSON object with an 'alg'");
+    pub(super) fn parse(json: &[u8]) -> Result<Self, JwtError> {
+        let malformed = JwtError::Malformed("its header is no JSON object with an 'alg'");
         // Of an array serde would read the members in their order.
         if json.trim_ascii_start().first() != Some(&b'{') {
             return Err(malformed);
@@ -44,7 +44,7 @@ impl Header {
         };
         // What must be understood (RFC 7515 section 4.1.11) is nothing that we understand.
         if members.crit {
-            return Err(Flaw::Critical);
+            return Err(JwtError::Critical);
         }
         let typ = members.typ.map(|typ| {
             let typ = typ.to_ascii_lowercase();
@@ -53,10 +53,10 @@ impl Header {
         if let Some(other) = typ.as_deref()
             && !TYPES.contains(&other)
         {
-            return Err(Flaw::Type(other.into()));
+            return Err(JwtError::Type(other.into()));
         }
         let Some(algorithm) = algorithm(&members.alg) else {
-            return Err(Flaw::Algorithm(members.alg.into()));
+            return Err(JwtError::Algorithm(members.alg.into()));
         };
         Ok(Self {
             algorithm,

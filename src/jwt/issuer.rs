@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::flaw::Flaw;
+use super::error::JwtError;
 use super::key::PublishedKey;
 
 /// Who issues an authority's tokens, and what they are signed with.
@@ -34,24 +34,26 @@ impl IssuerKeys {
         tenant: Option<&str>,
         key: &PublishedKey,
         is_access_token: bool,
-    ) -> Result<(), Flaw> {
+    ) -> Result<(), JwtError> {
         let issuers = match is_access_token {
             true => self.of_access_tokens.as_slice(),
             false => std::slice::from_ref(&self.issuer),
         };
         if !issuers.iter().any(|issuer| issuer.is(found, tenant)) {
-            return Err(Flaw::Issuer(found.into()));
+            return Err(JwtError::Issuer(found.into()));
         }
         // Whoever asks a tenant's token for its tenant is told of that one.
         match (&self.tenant, tenant) {
-            (Some(_), None) => return Err(Flaw::Claim("tid")),
-            (Some(own), Some(tenant)) if own != tenant => return Err(Flaw::Issuer(found.into())),
+            (Some(_), None) => return Err(JwtError::Claim("tid")),
+            (Some(own), Some(tenant)) if own != tenant => {
+                return Err(JwtError::Issuer(found.into()));
+            }
             _ => {}
         }
         match &key.issuer {
             // Keys never name the older one.
             Some(of_key) if of_key.filled(tenant) != self.issuer.filled(tenant) => {
-                Err(Flaw::KeyIssuer)
+                Err(JwtError::KeyIssuer)
             }
             _ => Ok(()),
         }

@@ -6,8 +6,7 @@ use x509_cert::der::asn1::UintRef;
 
 use super::header::algorithm;
 use super::issuer::Issuer;
-use crate::certificate::SigningAlgorithm;
-use crate::certificate::key::{CAN_VERIFY, verify};
+use crate::crypto::{self, NoBackend, SigningAlgorithm};
 
 /// A key that an identity provider publishes for its signatures ([RFC 7517 section 4]).
 ///
@@ -85,8 +84,8 @@ impl PublishedKey {
         algorithm: SigningAlgorithm,
         message: &[u8],
         signature: &[u8],
-    ) -> bool {
-        CAN_VERIFY && verify(&self.public_key, algorithm, message, signature)
+    ) -> Result<bool, NoBackend> {
+        crypto::verify(&self.public_key, algorithm, message, signature)
     }
 }
 

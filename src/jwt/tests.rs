@@ -110,7 +110,7 @@ fn signed(header: &Value, claims: &Value) -> String {
     format!("{message}.{}", encode(signature))
 }
 
-fn access_token(token: &str, keys: &IssuerKeys) -> Result<Map<String, Value>, Flaw> {
+fn access_token(token: &str, keys: &IssuerKeys) -> Result<Map<String, Value>, JwtError> {
     let expected = Expected {
         audiences: &[API.to_owned()],
         now: now(),
@@ -182,11 +182,11 @@ fn what_is_no_signed_jwt_is_refused() {
             signed(&header("RS256", "rsa"), &json!([])),
         ),
     ] {
-        let flaw = access_token(&token, &keys).unwrap_err();
-        assert!(matches!(flaw, Flaw::Malformed(_)), "{name}: {flaw}");
+        let error = access_token(&token, &keys).unwrap_err();
+        assert!(matches!(error, JwtError::Malformed(_)), "{name}: {error}");
     }
     let long = format!("{}.{}.{}", parts[0], "A".repeat(64 * 1024), parts[2]);
-    assert_eq!(access_token(&long, &keys).unwrap_err(), Flaw::TooLong);
+    assert_eq!(access_token(&long, &keys).unwrap_err(), JwtError::TooLong);
 }
 
 #[test]
@@ -196,8 +196,8 @@ fn a_header_has_no_say_in_how_it_is_verified() {
     for alg in [
         "none", "None", "", "HS256", "HS512", "RS1", "RS384", "ES256K", "EdDSA",
     ] {
-        let flaw = with_header(header(alg, "rsa")).unwrap_err();
-        assert_eq!(flaw, Flaw::Algorithm(alg.into()));
+        let error = with_header(header(alg, "rsa")).unwrap_err();
+        assert_eq!(error, JwtError::Algorithm(alg.into()));
     }
     for crit in [
         json!([]),
@@ -208,7 +208,7 @@ fn a_header_has_no_say_in_how_it_is_verified() {
     ] {
         let mut header = header("RS256", "rsa");
         header["crit"] = crit;
-        assert_eq!(with_header(header).unwrap_err(), Flaw::Critical);
+        assert_eq!(with_header(header).unwrap_err(), JwtError::Critical);
     }
     for (typ, taken) in [
         ("JWT", true),
@@ -229,65 +229,65 @@ fn a_header_has_no_say_in_how_it_is_verified() {
     misleading["x5c"] = json!(["MIIB"]);
     with_header(misleading.clone()).unwrap();
     misleading["kid"] = "elsewhere".into();
-    assert_eq!(with_header(misleading).unwrap_err(), Flaw::UnknownKey);
+    assert_eq!(with_header(misleading).unwrap_err(), JwtError::UnknownKey);
 }
 
 #[test]
 fn a_key_is_used_for_what_it_is_published_for() {
-    for (name, jwks, alg, kid, flaw) in [
+    for (name, jwks, alg, kid, error) in [
         (
             "another name",
             vec![with(rsa_jwk(), "kid", "b")],
             "RS256",
             "rsa",
-            Flaw::UnknownKey,
+            JwtError::UnknownKey,
         ),
         (
             "for encryption",
             vec![with(rsa_jwk(), "use", "enc")],
             "RS256",
             "rsa",
-            Flaw::UnknownKey,
+            JwtError::UnknownKey,
         ),
         (
             "to sign with",
             vec![with(rsa_jwk(), "key_ops", json!(["sign"]))],
             "RS256",
             "rsa",
-            Flaw::UnknownKey,
+            JwtError::UnknownKey,
         ),
         (
             "for another algorithm",
             vec![with(rsa_jwk(), "alg", "PS256")],
             "RS256",
             "rsa",
-            Flaw::UnfitKey,
+            JwtError::UnfitKey,
         ),
         (
             "of another kind",
             vec![with(ec_jwk(), "kid", "rsa")],
             "RS256",
             "rsa",
-            Flaw::UnfitKey,
+            JwtError::UnfitKey,
         ),
         (
             "RSA for a curve",
             vec![rsa_jwk()],
             "ES256",
             "rsa",
-            Flaw::UnfitKey,
+            JwtError::UnfitKey,
         ),
         (
             "of another number",
             vec![with(rsa_jwk(), "e", "Aw")],
             "RS256",
             "rsa",
-            Flaw::Signature,
+            JwtError::Signature,
         ),
     ] {
         let keys = keys(ISSUER, &jwks);
         let outcome = access_token(&signed(&header(alg, kid), &claims()), &keys);
-        assert_eq!(outcome.unwrap_err(), flaw, "{name}");
+        assert_eq!(outcome.unwrap_err(), error, "{name}");
     }
     let both = keys(ISSUER, &[with(ec_jwk(), "kid", "rsa"), rsa_jwk()]);
     access_token(&signed(&header("RS256", "rsa"), &claims()), &both).unwrap();
@@ -315,7 +315,10 @@ fn a_token_without_a_key_name_is_taken_where_there_is_one_key_for_it() {
     let token = signed(&json!({ "alg": "RS256" }), &claims());
     access_token(&token, &keys(ISSUER, &[rsa_jwk(), ec_jwk()])).unwrap();
     let two = keys(ISSUER, &[rsa_jwk(), with(rsa_jwk(), "kid", "b")]);
-    assert_eq!(access_token(&token, &two).unwrap_err(), Flaw::UnnamedKey);
+    assert_eq!(
+        access_token(&token, &two).unwrap_err(),
+        JwtError::UnnamedKey
+    );
     let by_thumbprint = signed(&json!({ "alg": "RS256", "x5t": "print" }), &claims());
     let named = keys(
         ISSUER,
@@ -332,17 +335,20 @@ fn a_changed_token_and_one_for_graph_are_told_apart() {
     let other = encode(with(claims(), "tid", CONSUMERS).to_string());
     let head = message.split_once('.').unwrap().0;
     let changed = format!("{head}.{other}.{signature}");
-    assert_eq!(access_token(&changed, &keys).unwrap_err(), Flaw::Signature);
+    assert_eq!(
+        access_token(&changed, &keys).unwrap_err(),
+        JwtError::Signature
+    );
 
     let head = encode(with(header("RS256", "rsa"), "nonce", "n").to_string());
     let graph = format!("{head}.{}.{signature}", message.split_once('.').unwrap().1);
-    assert_eq!(access_token(&graph, &keys).unwrap_err(), Flaw::ForGraph);
+    assert_eq!(access_token(&graph, &keys).unwrap_err(), JwtError::ForGraph);
     for audience in [
         "https://graph.microsoft.com",
         "00000003-0000-0000-c000-000000000000",
     ] {
         let token = signed(&header("RS256", "rsa"), &with(claims(), "aud", audience));
-        assert_eq!(access_token(&token, &keys).unwrap_err(), Flaw::ForGraph);
+        assert_eq!(access_token(&token, &keys).unwrap_err(), JwtError::ForGraph);
     }
 }
 
@@ -352,7 +358,7 @@ fn issuer_and_tenant_have_to_belong_together() {
     let consumers = TEMPLATE.replace("{tenantid}", CONSUMERS);
     let theirs = with(rsa_jwk(), "issuer", consumers.as_str());
     let anybodys = with(rsa_jwk(), "issuer", TEMPLATE);
-    for (name, published, jwk, iss, tid, flaw) in [
+    for (name, published, jwk, iss, tid, error) in [
         ("its own", ISSUER, rsa_jwk(), ISSUER, TENANT, None),
         ("of version 1", ISSUER, rsa_jwk(), &v1, TENANT, None),
         ("of a template", TEMPLATE, rsa_jwk(), ISSUER, TENANT, None),
@@ -394,7 +400,7 @@ fn issuer_and_tenant_have_to_belong_together() {
             rsa_jwk(),
             "https://login.example/x/v2.0",
             TENANT,
-            Some(Flaw::Issuer("https://login.example/x/v2.0".into())),
+            Some(JwtError::Issuer("https://login.example/x/v2.0".into())),
         ),
         (
             "another tenant's",
@@ -402,7 +408,7 @@ fn issuer_and_tenant_have_to_belong_together() {
             rsa_jwk(),
             ISSUER,
             CONSUMERS,
-            Some(Flaw::Issuer(ISSUER.into())),
+            Some(JwtError::Issuer(ISSUER.into())),
         ),
         (
             "another tenant's of version 1",
@@ -410,7 +416,7 @@ fn issuer_and_tenant_have_to_belong_together() {
             rsa_jwk(),
             "https://sts.windows.net/x/",
             TENANT,
-            Some(Flaw::Issuer("https://sts.windows.net/x/".into())),
+            Some(JwtError::Issuer("https://sts.windows.net/x/".into())),
         ),
         (
             "of a template by another's key",
@@ -418,7 +424,7 @@ fn issuer_and_tenant_have_to_belong_together() {
             theirs.clone(),
             ISSUER,
             TENANT,
-            Some(Flaw::KeyIssuer),
+            Some(JwtError::KeyIssuer),
         ),
         (
             "of version 1 by another's key",
@@ -426,7 +432,7 @@ fn issuer_and_tenant_have_to_belong_together() {
             theirs,
             &v1,
             TENANT,
-            Some(Flaw::KeyIssuer),
+            Some(JwtError::KeyIssuer),
         ),
         (
             "the template itself",
@@ -434,51 +440,55 @@ fn issuer_and_tenant_have_to_belong_together() {
             rsa_jwk(),
             TEMPLATE,
             "{tenantid}",
-            Some(Flaw::Issuer(TEMPLATE.into())),
+            Some(JwtError::Issuer(TEMPLATE.into())),
         ),
     ] {
         let claims = with(with(claims(), "iss", iss), "tid", tid);
         let token = signed(&header("RS256", "rsa"), &claims);
         let outcome = access_token(&token, &keys(published, &[jwk]));
-        assert_eq!(outcome.err(), flaw, "{name}");
+        assert_eq!(outcome.err(), error, "{name}");
     }
     let mut nowhere = claims();
     nowhere.as_object_mut().unwrap().remove("tid");
     let token = signed(&header("RS256", "rsa"), &nowhere);
-    let flaw = access_token(&token, &keys(TEMPLATE, &[rsa_jwk()])).unwrap_err();
-    assert_eq!(flaw, Flaw::Issuer(ISSUER.into()));
+    let error = access_token(&token, &keys(TEMPLATE, &[rsa_jwk()])).unwrap_err();
+    assert_eq!(error, JwtError::Issuer(ISSUER.into()));
 }
 
 #[test]
 fn audience_and_times_are_checked() {
     let keys = keys(ISSUER, &[rsa_jwk()]);
-    for (name, value, flaw) in [
+    for (name, value, error) in [
         ("aud", json!(API), None),
         ("aud", json!(["other", API]), None),
-        ("aud", json!("other"), Some(Flaw::Audience("other".into()))),
+        (
+            "aud",
+            json!("other"),
+            Some(JwtError::Audience("other".into())),
+        ),
         (
             "aud",
             json!("api://orders/"),
-            Some(Flaw::Audience("api://orders/".into())),
+            Some(JwtError::Audience("api://orders/".into())),
         ),
-        ("aud", json!([]), Some(Flaw::Audience("".into()))),
-        ("aud", json!([API, 7]), Some(Flaw::Claim("aud"))),
-        ("aud", json!(null), Some(Flaw::Claim("aud"))),
-        ("iss", json!(null), Some(Flaw::Claim("iss"))),
-        ("iss", json!([ISSUER]), Some(Flaw::Claim("iss"))),
-        ("tid", json!(7), Some(Flaw::Claim("tid"))),
+        ("aud", json!([]), Some(JwtError::Audience("".into()))),
+        ("aud", json!([API, 7]), Some(JwtError::Claim("aud"))),
+        ("aud", json!(null), Some(JwtError::Claim("aud"))),
+        ("iss", json!(null), Some(JwtError::Claim("iss"))),
+        ("iss", json!([ISSUER]), Some(JwtError::Claim("iss"))),
+        ("tid", json!(7), Some(JwtError::Claim("tid"))),
         ("exp", json!(NOW - 299), None),
         ("exp", json!(NOW as f64 - 299.5), None),
-        ("exp", json!(NOW - 300), Some(Flaw::Expired)),
-        ("exp", json!(0), Some(Flaw::Expired)),
-        ("exp", json!(-1), Some(Flaw::Claim("exp"))),
-        ("exp", json!(1e300), Some(Flaw::Claim("exp"))),
-        ("exp", json!(u64::MAX), Some(Flaw::Claim("exp"))),
-        ("exp", json!("1900000000"), Some(Flaw::Claim("exp"))),
-        ("exp", json!(null), Some(Flaw::Claim("exp"))),
+        ("exp", json!(NOW - 300), Some(JwtError::Expired)),
+        ("exp", json!(0), Some(JwtError::Expired)),
+        ("exp", json!(-1), Some(JwtError::Claim("exp"))),
+        ("exp", json!(1e300), Some(JwtError::Claim("exp"))),
+        ("exp", json!(u64::MAX), Some(JwtError::Claim("exp"))),
+        ("exp", json!("1900000000"), Some(JwtError::Claim("exp"))),
+        ("exp", json!(null), Some(JwtError::Claim("exp"))),
         ("nbf", json!(NOW + 300), None),
-        ("nbf", json!(NOW + 301), Some(Flaw::NotYetValid)),
-        ("nbf", json!("now"), Some(Flaw::Claim("nbf"))),
+        ("nbf", json!(NOW + 301), Some(JwtError::NotYetValid)),
+        ("nbf", json!("now"), Some(JwtError::Claim("nbf"))),
         ("iat", json!("whenever"), None),
     ] {
         let token = signed(
@@ -486,7 +496,7 @@ fn audience_and_times_are_checked() {
             &with(claims(), name, value.clone()),
         );
         let outcome = access_token(&token, &keys);
-        assert_eq!(outcome.err(), flaw, "{name}: {value}");
+        assert_eq!(outcome.err(), error, "{name}: {value}");
     }
     for (name, taken) in [
         ("aud", false),
@@ -505,7 +515,7 @@ fn audience_and_times_are_checked() {
 fn an_id_token_is_for_the_client_that_asked() {
     let keys = keys(ISSUER, &[rsa_jwk()]);
     let v1 = format!("https://sts.windows.net/{TENANT}/");
-    for (name, header, claims, flaw) in [
+    for (name, header, claims, error) in [
         ("plain", header("RS256", "rsa"), claims(), None),
         (
             "issued to it",
@@ -517,42 +527,42 @@ fn an_id_token_is_for_the_client_that_asked() {
             "issued to another",
             header("RS256", "rsa"),
             with(claims(), "azp", "b"),
-            Some(Flaw::AuthorizedParty("b".into())),
+            Some(JwtError::AuthorizedParty("b".into())),
         ),
         (
             "for two, issued to nobody",
             header("RS256", "rsa"),
             with(claims(), "aud", json!([API, "b"])),
-            Some(Flaw::Claim("azp")),
+            Some(JwtError::Claim("azp")),
         ),
         (
             "for another",
             header("RS256", "rsa"),
             with(claims(), "aud", "b"),
-            Some(Flaw::Audience("b".into())),
+            Some(JwtError::Audience("b".into())),
         ),
         (
             "by the older name",
             header("RS256", "rsa"),
             with(claims(), "iss", v1.as_str()),
-            Some(Flaw::Issuer(v1.as_str().into())),
+            Some(JwtError::Issuer(v1.as_str().into())),
         ),
         (
             "an access token",
             with(header("RS256", "rsa"), "typ", "at+jwt"),
             claims(),
-            Some(Flaw::Type("at+jwt".into())),
+            Some(JwtError::Type("at+jwt".into())),
         ),
     ] {
         let token = signed(&header, &claims);
         let outcome =
             SignedJwt::parse(&token).and_then(|jwt| jwt.id_token(&keys, API, now(), LEEWAY));
-        assert_eq!(outcome.err(), flaw, "{name}");
+        assert_eq!(outcome.err(), error, "{name}");
     }
 }
 
 #[test]
 fn text_of_a_token_is_shown_on_one_line_and_in_part() {
-    let shown = Flaw::Audience(format!("a\nb\u{1b}{}", "x".repeat(999)).into()).to_string();
+    let shown = JwtError::Audience(format!("a\nb\u{1b}{}", "x".repeat(999)).into()).to_string();
     assert!(shown.contains("a b\\u{1b}") && shown.len() < 400, "{shown}");
 }

@@ -1,16 +1,16 @@
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
-use super::refusal::{Refusal, RefusalReason};
+use super::rejection::{RejectionReason, TokenRejection};
 
 /// The token in the one `Authorization` header ([RFC 6750 section 2.1]).
 ///
 /// [RFC 6750 section 2.1]: https://www.rfc-editor.org/rfc/rfc6750#section-2.1
-pub(super) fn bearer_token(headers: &HeaderMap) -> Result<&str, Refusal> {
+pub(super) fn bearer_token(headers: &HeaderMap) -> Result<&str, TokenRejection> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let no_token = || {
-        Refusal::new(
-            RefusalReason::NoToken,
+        TokenRejection::new(
+            RejectionReason::NoToken,
             "the request carries no bearer token",
         )
     };
@@ -32,6 +32,6 @@ pub(super) fn bearer_token(headers: &HeaderMap) -> Result<&str, Refusal> {
     }
 }
 
-fn invalid(message: &str) -> Refusal {
-    Refusal::new(RefusalReason::InvalidRequest, message)
+fn invalid(message: &str) -> TokenRejection {
+    TokenRejection::new(RejectionReason::InvalidRequest, message)
 }

@@ -5,12 +5,12 @@ use std::time::Duration;
 use super::tenants::Tenants;
 use super::validator::{Parts, TokenValidator};
 use crate::authority::Authority;
-use crate::builder::Sending;
 use crate::endpoint::Endpoints;
 use crate::error::Error;
 use crate::jwt::is_guid;
 use crate::time::{Clock, TimeSource};
 use crate::transport::Transport;
+use crate::transport::TransportConfig;
 
 /// Collects what a [`TokenValidator`] needs: an audience, and whose tokens are let in.
 ///
@@ -21,7 +21,7 @@ pub struct TokenValidatorBuilder {
     audiences: Vec<String>,
     tenants: Vec<Tenants>,
     leeway: Duration,
-    sending: Sending,
+    sending: TransportConfig,
     clock: TimeSource,
 }
 
@@ -32,7 +32,7 @@ impl TokenValidatorBuilder {
             audiences: Vec::new(),
             tenants: Vec::new(),
             leeway: LEEWAY,
-            sending: Sending::default(),
+            sending: TransportConfig::default(),
             clock: TimeSource::default(),
         }
     }

@@ -4,10 +4,10 @@ use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
 
-use super::denied::UserNotAllowed;
-use super::refusal::{Refusal, RefusalReason};
+use super::access_denied::UserNotAllowed;
+use super::rejection::{RejectionReason, TokenRejection};
 use crate::authority::Rules;
-use crate::jwt::{self, Flaw, IssuerKeys};
+use crate::jwt::{self, IssuerKeys, JwtError};
 
 /// What a token says that was checked: who sent it, for whom, and what its client was granted.
 ///
@@ -19,7 +19,7 @@ struct Parts {
     all: Map<String, Value>,
     /// The claim that lists the scopes.
     scopes: &'static str,
-    holder: Holder,
+    principal: Principal,
     expires_on: SystemTime,
     authorization_uri: Option<Arc<str>>,
     token: Box<str>,
@@ -27,7 +27,7 @@ struct Parts {
 
 /// In whose name a client acts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Holder {
+enum Principal {
     User,
     Application,
     /// That of a device, or nobody can tell: it passes for neither.
@@ -40,16 +40,16 @@ impl Claims {
         token: &str,
         rules: Rules,
         keys: &IssuerKeys,
-    ) -> Result<Self, Flaw> {
+    ) -> Result<Self, JwtError> {
         let scopes = match rules {
             // Theirs is `scp`, and another may be anybody's.
             Rules::OpenId if !all.contains_key("scp") => "scope",
             _ => "scp",
         };
         Ok(Self(Arc::new(Parts {
-            holder: holder(&all, scopes, rules),
+            principal: principal(&all, scopes, rules),
             scopes,
-            expires_on: jwt::time(&all, "exp")?.ok_or(Flaw::Claim("exp"))?,
+            expires_on: jwt::time(&all, "exp")?.ok_or(JwtError::Claim("exp"))?,
             authorization_uri: keys.authorization_endpoint.clone(),
             token: token.into(),
             all,
@@ -94,7 +94,7 @@ impl Claims {
 
     /// Whether the client acts for a user.
     pub fn is_user(&self) -> bool {
-        self.0.holder == Holder::User
+        self.0.principal == Principal::User
     }
 
     /// Whether the client acts for itself, without a user.
@@ -111,7 +111,7 @@ impl Claims {
     ///
     /// [RFC 9068 section 2.2]: https://www.rfc-editor.org/rfc/rfc9068#section-2.2
     pub fn is_application(&self) -> bool {
-        self.0.holder == Holder::Application
+        self.0.principal == Principal::Application
     }
 
     /// When the token ends.
@@ -146,7 +146,7 @@ impl Claims {
     /// # Errors
     ///
     /// 403 with `insufficient_scope` and the scope.
-    pub fn require_scope(&self, scope: &str) -> Result<(), Refusal> {
+    pub fn require_scope(&self, scope: &str) -> Result<(), TokenRejection> {
         self.require_any(&[scope], &[])
     }
 
@@ -156,7 +156,7 @@ impl Claims {
     /// # Errors
     ///
     /// 403 with `insufficient_scope`.
-    pub fn require_role(&self, role: &str) -> Result<(), Refusal> {
+    pub fn require_application_role(&self, role: &str) -> Result<(), TokenRejection> {
         self.require_any(&[], &[role])
     }
 
@@ -166,36 +166,36 @@ impl Claims {
     /// # Errors
     ///
     /// 403 with `insufficient_scope` and the scopes.
-    pub fn require_any(&self, scopes: &[&str], roles: &[&str]) -> Result<(), Refusal> {
-        let refused = |reason, message| Err(Refusal::insufficient(reason, message, scopes));
-        match self.0.holder {
-            Holder::User if !scopes.is_empty() => {
+    pub fn require_any(&self, scopes: &[&str], roles: &[&str]) -> Result<(), TokenRejection> {
+        let refused = |reason, message| Err(TokenRejection::insufficient(reason, message, scopes));
+        match self.0.principal {
+            Principal::User if !scopes.is_empty() => {
                 if self.scopes().any(|granted| scopes.contains(&granted)) {
                     return Ok(());
                 }
                 refused(
-                    RefusalReason::MissingScope,
+                    RejectionReason::MissingScope,
                     format!("the client was not granted {}", any_of("scope", scopes)),
                 )
             }
-            Holder::Application if !roles.is_empty() => {
+            Principal::Application if !roles.is_empty() => {
                 if self.roles().any(|granted| roles.contains(&granted)) {
                     return Ok(());
                 }
                 refused(
-                    RefusalReason::MissingRole,
+                    RejectionReason::MissingRole,
                     format!("the application was not granted {}", any_of("role", roles)),
                 )
             }
             _ if scopes.is_empty() => refused(
-                RefusalReason::NeedsApplication,
+                RejectionReason::NeedsApplication,
                 format!(
                     "this takes an application's own token with {}",
                     any_of("role", roles)
                 ),
             ),
             _ => refused(
-                RefusalReason::NeedsUser,
+                RejectionReason::NeedsUser,
                 format!("this takes a user's token with {}", any_of("scope", scopes)),
             ),
         }
@@ -208,12 +208,12 @@ impl Claims {
     ///
     /// A claims challenge: 401 with `insufficient_claims`. A client that declares the capability
     /// `cp1` answers it with a token that has met it, after its user has.
-    pub fn require_authentication_context(&self, id: &str) -> Result<(), Refusal> {
+    pub fn require_authentication_context(&self, id: &str) -> Result<(), TokenRejection> {
         if texts(self.0.all.get("acrs")).any(|met| met == id) {
             return Ok(());
         }
         let acrs = json!({ "essential": true, "value": id });
-        Err(Refusal::challenge(
+        Err(TokenRejection::challenge(
             format!("the token does not say that its user met the authentication context '{id}'"),
             json!({ "access_token": { "acrs": acrs } }).to_string(),
             self.0.authorization_uri.clone(),
@@ -228,7 +228,7 @@ impl Claims {
     /// # Errors
     ///
     /// If `is_allowed` says no, or there is no user: 403, which is not about the token, and no
-    /// [`Refusal`].
+    /// [`TokenRejection`].
     pub fn authorize_user(
         &self,
         is_allowed: impl FnOnce(&Self) -> bool,
@@ -250,7 +250,7 @@ impl Claims {
     }
 }
 
-fn holder(claims: &Map<String, Value>, scopes: &str, rules: Rules) -> Holder {
+fn principal(claims: &Map<String, Value>, scopes: &str, rules: Rules) -> Principal {
     let text = |name: &str| claims.get(name).and_then(Value::as_str);
     let subject = text("sub");
     let is_client = || subject.is_none() || subject == client_id(claims);
@@ -259,16 +259,16 @@ fn holder(claims: &Map<String, Value>, scopes: &str, rules: Rules) -> Holder {
         None => is_client(),
     };
     match (claims.get("idtyp"), claims.contains_key(scopes)) {
-        (Some(kind), _) if kind == "app" => Holder::Application,
-        (Some(kind), _) if kind == "user" => Holder::User,
-        (Some(_), _) => Holder::Unknown,
+        (Some(kind), _) if kind == "app" => Principal::Application,
+        (Some(kind), _) if kind == "user" => Principal::User,
+        (Some(_), _) => Principal::Unknown,
         // Elsewhere an application's own token has scopes as well; Auth0 says so by `gty`.
         (None, true) if rules == Rules::OpenId && (is_client() || has_no_user(claims)) => {
-            Holder::Application
+            Principal::Application
         }
-        (None, true) => Holder::User,
-        (None, false) if is_application() => Holder::Application,
-        (None, false) => Holder::Unknown,
+        (None, true) => Principal::User,
+        (None, false) if is_application() => Principal::Application,
+        (None, false) => Principal::Unknown,
     }
 }
 
@@ -304,7 +304,7 @@ fn any_of(what: &str, names: &[&str]) -> String {
 impl fmt::Debug for Claims {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Claims")
-            .field("holder", &self.0.holder)
+            .field("principal", &self.0.principal)
             .field("client_id", &self.client_id())
             .field("tenant_id", &self.tenant_id())
             .field("object_id", &self.object_id())

@@ -1,5 +1,5 @@
 use super::claims::Claims;
-use super::refusal::Refusal;
+use super::rejection::TokenRejection;
 
 /// What a route takes, by a name of its own, for [`Claims::require`] and the axum adapter.
 ///
@@ -27,7 +27,7 @@ impl Claims {
     /// # Errors
     ///
     /// 403 with `insufficient_scope` and the scopes.
-    pub fn require<P: Permission>(&self) -> Result<(), Refusal> {
+    pub fn require<P: Permission>(&self) -> Result<(), TokenRejection> {
         self.require_any(P::SCOPES, P::ROLES)
     }
 }

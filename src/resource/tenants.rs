@@ -24,10 +24,10 @@ impl Tenants {
         Self::Listed(folded.collect())
     }
 
-    /// Whether tokens of `tenant` are taken; `is_of_many` if the issuer is whichever tenant's.
-    pub(super) fn takes(&self, tenant: Option<&str>, is_of_many: bool) -> bool {
+    /// Whether tokens of `tenant` are taken; `is_multi_tenant` if the issuer is whichever tenant's.
+    pub(super) fn takes(&self, tenant: Option<&str>, is_multi_tenant: bool) -> bool {
         match self {
-            Self::Single => !is_of_many,
+            Self::Single => !is_multi_tenant,
             Self::Listed(listed) => tenant.is_some_and(|tenant| listed.contains(tenant)),
             Self::Any {
                 with_personal_accounts,
@@ -44,10 +44,10 @@ impl Tenants {
         kind: &Kind,
         own: Option<&Tenant>,
     ) -> Result<Option<Tenant>, Error> {
-        let is_of_many = own.is_some_and(Tenant::is_of_many);
+        let is_multi_tenant = own.is_some_and(Tenant::is_multi_tenant);
         if let Self::Single = self {
             return match own {
-                Some(own) if is_of_many => Err(Error::config(format!(
+                Some(own) if is_multi_tenant => Err(Error::config(format!(
                     "single_tenant() is the authority's own, and '{}' stands for many; name one, or call tenants(..) or any_tenant()",
                     own.as_str()
                 ))),
@@ -77,7 +77,7 @@ impl Tenants {
             } => *with_personal_accounts = own.is_some_and(|own| &**own.folded() == COMMON),
             Self::Single => {}
         }
-        match is_of_many {
+        match is_multi_tenant {
             true => Ok(None),
             // Its keys and its issuer are those of every tenant.
             false => Tenant::parse(COMMON).map(Some),

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::bearer::bearer_token;
 use super::builder::TokenValidatorBuilder;
 use super::claims::Claims;
-use super::refusal::{Refusal, RefusalReason};
+use super::rejection::{RejectionReason, TokenRejection};
 use super::tenants::Tenants;
 use crate::authority::{Authority, Tenant};
 use crate::endpoint::{Endpoints, Lookup};
@@ -60,7 +60,7 @@ impl TokenValidator {
     /// # Errors
     ///
     /// Which check it failed: 401 in an answer, or 503 where the keys could not be had.
-    pub async fn validate(&self, token: &str) -> Result<Claims, Refusal> {
+    pub async fn validate(&self, token: &str) -> Result<Claims, TokenRejection> {
         let claims = self.checked(token).await;
         if let Err(refusal) = &claims {
             refusal.record();
@@ -77,11 +77,11 @@ impl TokenValidator {
     /// headers a 400.
     ///
     /// [RFC 6750 section 2.1]: https://www.rfc-editor.org/rfc/rfc6750#section-2.1
-    pub async fn validate_headers(&self, headers: &HeaderMap) -> Result<Claims, Refusal> {
+    pub async fn validate_headers(&self, headers: &HeaderMap) -> Result<Claims, TokenRejection> {
         self.validate(bearer_token(headers)?).await
     }
 
-    async fn checked(&self, token: &str) -> Result<Claims, Refusal> {
+    async fn checked(&self, token: &str) -> Result<Claims, TokenRejection> {
         let Parts {
             audiences,
             leeway,
@@ -91,7 +91,7 @@ impl TokenValidator {
         } = &*self.0;
         let jwt = SignedJwt::parse(token)?;
         let keys = self.issuer_keys(jwt.key_name()).await;
-        let keys = keys.map_err(Refusal::keys_unavailable)?;
+        let keys = keys.map_err(TokenRejection::keys_unavailable)?;
         let expected = Expected {
             audiences,
             now: clock.now().wall,
@@ -102,19 +102,23 @@ impl TokenValidator {
         let claims = Claims::new(claims, token, endpoints.rules(), &keys)?;
         match jwt.is_access_token() || claims.are_of_an_access_token() {
             true => Ok(claims),
-            false => Err(Refusal::new(
-                RefusalReason::NotAnAccessToken,
+            false => Err(TokenRejection::new(
+                RejectionReason::NotAnAccessToken,
                 "the token is an ID token, which is for the client alone; send an access token",
             )),
         }
     }
 
-    fn check_tenant(&self, keys: &IssuerKeys, claims: &Map<String, Value>) -> Result<(), Refusal> {
+    fn check_tenant(
+        &self,
+        keys: &IssuerKeys,
+        claims: &Map<String, Value>,
+    ) -> Result<(), TokenRejection> {
         let tenant = claims.get("tid").and_then(Value::as_str);
         match self.0.tenants.takes(tenant, keys.issuer.is_template()) {
             true => Ok(()),
-            false => Err(Refusal::new(
-                RefusalReason::Tenant,
+            false => Err(TokenRejection::new(
+                RejectionReason::Tenant,
                 "the token is of a tenant that is not let in here",
             )),
         }

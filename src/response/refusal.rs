@@ -8,21 +8,25 @@ use url::Url;
 use uuid::Uuid;
 
 use super::mask::{excerpt, presentable};
-use super::{Asked, content_type, json_object, number};
-use crate::error::{Answer, Error, Failure, ServerError};
+use super::{ResponseContext, content_type, json_object, number};
+use crate::error::{Error, ErrorResponse, Failure, ServerError};
 
 /// Reads a refusal leniently: whatever can be had from it helps.
-pub(super) fn refusal(response: &Response<Bytes>, asked: &Asked<'_>, now: SystemTime) -> Error {
+pub(super) fn refusal(
+    response: &Response<Bytes>,
+    context: &ResponseContext<'_>,
+    now: SystemTime,
+) -> Error {
     let status = response.status();
     let retry_after = retry_after(response, now);
     let failure = |message: String| {
         Failure::new(message)
             .status(status)
-            .correlation_id(asked.correlation_id)
+            .correlation_id(context.correlation_id)
             .retry_after(retry_after)
     };
     let throttled = is_throttled(status, retry_after);
-    match oauth_error(response, asked, now) {
+    match oauth_error(response, context, now) {
         Some(server) if throttled => {
             let message = format!("{TOLD_TO_WAIT}: {server}");
             Error::Throttled(failure(message).server(Some(server)).into())
@@ -33,21 +37,21 @@ pub(super) fn refusal(response: &Response<Bytes>, asked: &Asked<'_>, now: System
             let message = format!("{TOLD_TO_WAIT}: the token endpoint answered {status}");
             Error::Throttled(failure(message).into())
         }
-        None => Error::InvalidResponse(failure(unreadable(response, asked)).into()),
+        None => Error::InvalidResponse(failure(unreadable(response, context)).into()),
     }
 }
 
 /// The OAuth error in a refusal, if there is one.
 pub(super) fn oauth_error(
     response: &Response<Bytes>,
-    asked: &Asked<'_>,
+    context: &ResponseContext<'_>,
     now: SystemTime,
 ) -> Option<ServerError> {
     // Of a wrong charset the part that can be read is better than nothing.
     let body = json_object(String::from_utf8_lossy(response.body()).as_bytes())?;
     let text = |name: &str| {
         let text = body.get(name)?.as_str()?;
-        Some(presentable(text, asked.hidden))
+        Some(presentable(text, context.hidden))
     };
     // JSON to be passed on: whole or not at all, and not only as the string it should be.
     let claims = match body.get("claims") {
@@ -63,37 +67,37 @@ pub(super) fn oauth_error(
     };
     // A correlation id is a GUID; what is not is the server's joke on whoever reads the log.
     let correlation_id = text("correlation_id").filter(|id| Uuid::try_parse(id).is_ok());
-    let mut answer = Answer::new(response.status(), error);
+    let mut answer = ErrorResponse::new(response.status(), error);
     answer.error_description = text("error_description");
     answer.error_codes = codes;
     answer.suberror = text("suberror");
-    answer.claims = claims.filter(|claims| presentable(claims, asked.hidden) == *claims);
-    answer.correlation_id = correlation_id.or_else(|| Some(asked.correlation_id.to_owned()));
+    answer.claims = claims.filter(|claims| presentable(claims, context.hidden) == *claims);
+    answer.correlation_id = correlation_id.or_else(|| Some(context.correlation_id.to_owned()));
     answer.trace_id = text("trace_id");
     answer.timestamp = text("timestamp");
     answer.error_uri = text("error_uri");
     answer.retry_after = retry_after(response, now);
-    answer.is_of_a_sign_in = asked.is_of_a_sign_in;
+    answer.is_interactive = context.is_interactive;
     answer.clock_skew = clock_skew(response.headers(), now);
     Some(answer.into())
 }
 
 /// A refusal that is no OAuth error: an excerpt helps to see which gateway or proxy answered.
-fn unreadable(response: &Response<Bytes>, asked: &Asked<'_>) -> String {
+fn unreadable(response: &Response<Bytes>, context: &ResponseContext<'_>) -> String {
     if let Some(host) = redirected_to(response) {
         return format!(
             "the token endpoint answered {} with a redirect to '{}', which is not followed, since that would send the credential there; is the authority right, and is there a proxy or a captive portal in between?",
             response.status().as_u16(),
-            excerpt(host.as_bytes(), asked.hidden),
+            excerpt(host.as_bytes(), context.hidden),
         );
     }
     let mut message = format!(
         "the token endpoint answered {} without an OAuth error ({} bytes, {})",
         response.status().as_u16(),
         response.body().len(),
-        content_type(response, asked.hidden),
+        content_type(response, context.hidden),
     );
-    let excerpt = excerpt(response.body(), asked.hidden);
+    let excerpt = excerpt(response.body(), context.hidden);
     if !excerpt.is_empty() {
         message.push_str(": ");
         message.push_str(&excerpt);

@@ -5,7 +5,7 @@ use crate::time::Clock;
 
 /// A clock that moves when a test says so; its clones move together.
 ///
-/// It starts at the present. Use it over an in-memory [`Transport`](crate::Transport): a
+/// It starts at the present. Use it over an in-memory [`Transport`](crate::transport::Transport): a
 /// [`LocalAuthority`](super::LocalAuthority) has the machine's own time. It does not move tokio's
 /// timers. A renewal runs in a task of its own, which a test has to let run:
 ///

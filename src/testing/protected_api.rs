@@ -17,8 +17,8 @@ use tokio::sync::oneshot;
 
 use super::assertion::Jwt;
 use super::server::{Server, lock};
-use crate::assertion::unix_seconds;
 use crate::error::{Error, Failure};
+use crate::time::unix_seconds;
 
 /// A web API on loopback that takes a [`LocalAuthority`](super::LocalAuthority)'s tokens and
 /// challenges as Microsoft Graph does: for tests of what a daemon does with a 401.

@@ -27,7 +27,7 @@ use super::refusal::Refusal;
 use super::sessions::Sessions;
 use super::signing_key::SigningKey;
 use super::token_endpoint;
-use crate::assertion::unix_seconds;
+use crate::time::unix_seconds;
 
 /// What the requests of a `LocalAuthority` are answered from.
 pub(super) struct Server {

@@ -9,8 +9,8 @@ use jsonwebtoken::{Algorithm, Header, jwk};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::assertion::{Unsigned, failed};
 use crate::error::{Error, Failure};
+use crate::jwt::UnsignedJwt;
 
 /// The key an authority signs its tokens with.
 pub(super) struct SigningKey {
@@ -36,7 +36,7 @@ impl SigningKey {
     pub(super) fn sign(&self, claims: &Value) -> Result<String, Error> {
         let mut header = Header::new(Algorithm::RS256);
         header.kid = Some(self.id.clone());
-        let unsigned = Unsigned::new(&header, claims)?;
+        let unsigned = UnsignedJwt::new(&header, claims).map_err(failed)?;
         let mut signature = vec![0; self.pair.public_modulus_len()];
         self.pair
             .sign(
@@ -74,4 +74,12 @@ impl SigningKey {
             }),
         }
     }
+}
+
+fn failed(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::Credential(
+        Failure::new("the token could not be signed")
+            .source(source.into())
+            .into(),
+    )
 }

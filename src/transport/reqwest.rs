@@ -20,7 +20,7 @@ pub(crate) struct ReqwestTransport(Clients);
 /// opened: a request from elsewhere that took one of them from the pool would hang.
 enum Clients {
     /// The caller's, of which there is one: it keeps no connection where a runtime may stand still.
-    Given(reqwest::Client),
+    CredentialConfig(reqwest::Client),
     /// Our own, made anew for another thread's current-thread runtime.
     Own {
         limits: Limits,
@@ -50,7 +50,7 @@ impl ReqwestTransport {
     ) -> Result<Self, Error> {
         let limits = Limits { connect, loopback };
         let clients = match builder {
-            Some(builder) => client(builder, limits).map(Clients::Given),
+            Some(builder) => client(builder, limits).map(Clients::CredentialConfig),
             None => client(default_builder(), limits).map(|client| Clients::Own {
                 limits,
                 latest: Mutex::new((None, client)),
@@ -68,7 +68,7 @@ impl Clients {
     fn client(&self) -> Result<(reqwest::Client, bool), reqwest::Error> {
         let home = home();
         match self {
-            Self::Given(client) => Ok((client.clone(), home.is_some())),
+            Self::CredentialConfig(client) => Ok((client.clone(), home.is_some())),
             Self::Own { limits, latest } => {
                 let mut latest = latest.lock().unwrap_or_else(PoisonError::into_inner);
                 if latest.0.is_some_and(|used| used != home) {

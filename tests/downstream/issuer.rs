@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use confidential_client::resource::{Claims, Refusal, TokenValidator, TokenValidatorBuilder};
-use confidential_client::{Authority, Clock};
+use confidential_client::resource::{Claims, TokenRejection, TokenValidator, TokenValidatorBuilder};
+use confidential_client::Authority;
+use confidential_client::time::Clock;
 use http::{Request, Response};
 
 /// The day before the token ends.
@@ -57,7 +58,7 @@ pub fn validate() {
     assert_eq!(refusal.to_string(), "the token's signature is wrong");
 }
 
-fn block_on(validator: &TokenValidator, token: &str) -> Result<Claims, Refusal> {
+fn block_on(validator: &TokenValidator, token: &str) -> Result<Claims, TokenRejection> {
     tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()

@@ -13,8 +13,9 @@ use axum::routing::post;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use confidential_client::adapter::{BearerAuth, BearerAuthError, BearerAuthLayer};
+use confidential_client::delegated::UserAssertion;
 use confidential_client::testing::ManualClock;
-use confidential_client::{ConfidentialClient, Error, UserAssertion};
+use confidential_client::{ConfidentialClient, Error};
 use http::header::{AUTHORIZATION, HOST, LOCATION, WWW_AUTHENTICATE};
 use http::{Request, Response, StatusCode};
 use tokio::net::TcpListener;
@@ -109,7 +110,7 @@ fn auth(client: &ConfidentialClient) -> BearerAuth {
 }
 
 fn layer(client: &ConfidentialClient) -> BearerAuthLayer<String> {
-    BearerAuthLayer::new(auth(client)).repeat_with(|body: &String| Some(body.clone()))
+    BearerAuthLayer::new(auth(client)).retry_with(|body: &String| Some(body.clone()))
 }
 
 fn get(uri: &str) -> Request<String> {
@@ -640,7 +641,7 @@ async fn nothing_of_it_shows_a_token() {
         .header(AUTHORIZATION, token.authorization_header())
         .build()
         .unwrap();
-    client.clear();
+    client.cache().clear();
     provider.answer(
         400,
         &format!(r#"{{"error":"invalid_client","error_description":"{SECRET}"}}"#),
@@ -666,7 +667,7 @@ async fn a_users_token_is_renewed_for_the_user() {
     let adele = UserAssertion::new("token-of-adele");
     let user = client.token_provider_on_behalf_of(&adele, SCOPE).unwrap();
     let service = BearerAuthLayer::new(BearerAuth::new(user, [GRAPH]).unwrap())
-        .repeat_with(|body: &String| Some(body.clone()))
+        .retry_with(|body: &String| Some(body.clone()))
         .layer(api.service());
     api.says_no_to("token-1", 401, &claims_challenge());
     api.says_no_to("token-2", 401, r#"Bearer error="invalid_token""#);

@@ -1,6 +1,7 @@
 //! An administrator is sent to consent, and comes back.
 
-use confidential_client::{AdminConsent, Authority, Cloud, ConfidentialClient, Error};
+use confidential_client::delegated::AdminConsent;
+use confidential_client::{Authority, Cloud, ConfidentialClient, Error};
 
 use crate::support::{CLIENT_ID, Provider, SECRET, TENANT};
 

@@ -3,11 +3,11 @@
 use std::error::Error as _;
 use std::sync::{Arc, Mutex};
 
-use confidential_client::testing::{Application, LocalAuthority};
-use confidential_client::{
-    AssertionContext, Certificate, ClientAssertionProvider, ConfidentialClient, Error,
-    FederatedTokenFile,
+use confidential_client::credential::{
+    AssertionContext, ClientAssertionProvider, FederatedTokenFile,
 };
+use confidential_client::testing::{Application, LocalAuthority};
+use confidential_client::{Certificate, ConfidentialClient, Error};
 
 use crate::support::{CLIENT_ID, PEM, Provider, SCOPE, SECRET, TENANT, client_of};
 

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use base64::Engine;
+use confidential_client::credential::SigningAlgorithm;
 use confidential_client::{
     Authority, Certificate, Cloud, ConfidentialClient, ConfidentialClientBuilder, Error,
-    SigningAlgorithm, TokenRequest,
+    TokenRequest,
 };
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
@@ -386,7 +387,7 @@ async fn a_self_signed_certificate_ends_its_chain() {
     let old = named("daemon").self_signed(&old).unwrap().pem();
     let renewed = named("daemon").self_signed(&new).unwrap().pem();
     let bundle = format!("{renewed}{old}{}", new.serialize_pem());
-    let certificate = Certificate::from_pem(bundle).unwrap().with_x5c();
+    let certificate = Certificate::from_pem(bundle).unwrap().send_x5c();
     let provider = Provider::open();
     let client = in_memory(&provider)
         .certificate(certificate)
@@ -466,7 +467,7 @@ async fn of_two_issuers_of_one_name_the_one_whose_key_signed_is_sent_along() {
     for cas in [[&other, &issuer], [&issuer, &other]] {
         let cas = cas.map(|ca| ca.as_ref().pem()).concat();
         let pem = format!("{cas}{}{}", leaf.pem(), leaf_key.serialize_pem());
-        let certificate = Certificate::from_pem(pem).unwrap().with_x5c();
+        let certificate = Certificate::from_pem(pem).unwrap().send_x5c();
         let provider = Provider::open();
         let client = in_memory(&provider)
             .certificate(certificate)

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use confidential_client::testing::ManualClock;
-use confidential_client::{CacheOptions, Clock, TokenRequest, TokenSource};
+use confidential_client::time::Clock;
+use confidential_client::{CacheOptions, TokenRequest, TokenSource};
 use http::HeaderMap;
 
 use crate::support::{Provider, SCOPE, let_others_run, poll_once, success};
@@ -212,7 +213,7 @@ async fn authorize_sets_the_header_or_leaves_it() {
 #[tokio::test]
 async fn the_number_of_tokens_is_bounded() {
     let provider = Provider::open();
-    let options = CacheOptions::default().with_max_entries(100);
+    let options = CacheOptions::default().max_entries(100);
     let client = provider.builder().cache(options).build().unwrap();
     let at = |tenant: &str| TokenRequest::new(SCOPE).tenant(tenant);
     let bound = client.token_provider(at("bound.example")).unwrap();
@@ -225,7 +226,7 @@ async fn the_number_of_tokens_is_bounded() {
             .acquire_token_for_client(at("used.example"))
             .await
             .unwrap();
-        assert!(client.len() <= 101, "{}", client.len());
+        assert!(client.cache().len() <= 101, "{}", client.cache().len());
     }
     assert_eq!(provider.requests(), 5_002);
     assert!(bound.cached().is_some());
@@ -259,9 +260,9 @@ async fn a_cleared_cache_asks_again_whatever_it_remembered() {
     let other = "api://other/.default";
     client.acquire_token_for_client(other).await.unwrap_err();
     client.acquire_token_for_client(other).await.unwrap_err();
-    assert_eq!((provider.requests(), client.len()), (2, 2));
+    assert_eq!((provider.requests(), client.cache().len()), (2, 2));
 
-    client.clear();
+    client.cache().clear();
     assert!(bound.cached().is_none());
     client.acquire_token_for_client(other).await.unwrap();
     bound.token().await.unwrap();
@@ -275,10 +276,10 @@ async fn a_cleared_cache_asks_again_whatever_it_remembered() {
 
 #[test]
 fn a_cache_of_nothing_is_refused() {
-    let options = CacheOptions::default().with_max_entries(0);
+    let options = CacheOptions::default().max_entries(0);
     let builder = Provider::open().builder().cache(options);
     let error = builder.build().unwrap_err();
-    assert!(error.to_string().contains("allow at least one"), "{error}");
+    assert!(error.to_string().contains("must be at least 1"), "{error}");
 }
 
 #[tokio::test]
@@ -310,8 +311,8 @@ async fn a_clock_near_its_end_ends_nothing_else() {
 async fn no_limit_is_too_large() {
     let provider = Provider::open();
     let options = CacheOptions::default()
-        .with_max_entries(usize::MAX)
-        .with_max_concurrent_requests(usize::MAX);
+        .max_entries(usize::MAX)
+        .max_concurrent_requests(usize::MAX);
     let client = provider.builder().cache(options).build().unwrap();
     client.acquire_token_for_client(SCOPE).await.unwrap();
     let request = TokenRequest::new(SCOPE).min_remaining(Duration::MAX);

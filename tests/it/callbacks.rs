@@ -6,9 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use confidential_client::{
-    AssertionContext, Certificate, ConfidentialClient, Error, Secret, SigningAlgorithm,
-};
+use confidential_client::credential::{AssertionContext, SigningAlgorithm};
+use confidential_client::{Certificate, ConfidentialClient, Error, Secret};
 use http::{Request, Response};
 
 use crate::support::{CLIENT_ID, PEM, Provider, SCOPE, TENANT, in_memory, scope, success};

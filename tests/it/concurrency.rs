@@ -151,7 +151,7 @@ async fn a_slow_scope_does_not_delay_a_hit_on_another() {
             let slow = Arc::clone(&slow);
             async move {
                 if String::from_utf8_lossy(request.body()).contains("slow") {
-                    return confidential_client::Transport::send(&*slow, request).await;
+                    return confidential_client::transport::Transport::send(&*slow, request).await;
                 }
                 Ok(success("fast", 3599))
             }

@@ -10,10 +10,8 @@ use std::sync::{Arc, LazyLock, Mutex};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use confidential_client::{
-    Authority, Certificate, CertificateFile, ConfidentialClient, Error, Signer, SignerFuture,
-    SigningAlgorithm,
-};
+use confidential_client::credential::{CertificateFile, Signer, SignerFuture, SigningAlgorithm};
+use confidential_client::{Authority, Certificate, ConfidentialClient, Error};
 use http::{Request, Response};
 use serde_json::Value;
 
@@ -249,7 +247,7 @@ async fn every_format_of_every_key_signs_by_every_algorithm() {
                 "{row}"
             );
             for algorithm in algorithms {
-                let certificate = certificate.clone().with_algorithm(*algorithm).with_x5c();
+                let certificate = certificate.clone().signing_algorithm(*algorithm).send_x5c();
                 let assertion = assertion(certificate).await.unwrap();
                 let (header, claims) = judged(&assertion, key, *algorithm);
                 assert_eq!(header["alg"], algorithm.to_string(), "{row}");
@@ -300,7 +298,7 @@ async fn an_algorithm_that_does_not_go_with_the_key_is_refused() {
             "has a P-256 key, and RS256 needs an RSA key",
         ),
     ] {
-        let certificate = pem(key, "pkcs8.pem").unwrap().with_algorithm(algorithm);
+        let certificate = pem(key, "pkcs8.pem").unwrap().signing_algorithm(algorithm);
         let error = assertion(certificate).await.unwrap_err();
         assert!(matches!(error, Error::Credential(_)), "{error:?}");
         assert!(error.to_string().contains(text), "{error}");
@@ -676,7 +674,7 @@ async fn a_signer_signs_and_the_key_stays_where_it_is() {
                 certificate.thumbprint_sha1(),
                 FOLDER.text(&format!("{key}.sha1"))
             );
-            let assertion = assertion(certificate.with_algorithm(algorithm))
+            let assertion = assertion(certificate.signing_algorithm(algorithm))
                 .await
                 .unwrap();
             judged(&assertion, key, algorithm);

@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use confidential_client::credential::{SigningAlgorithm, TokenEndpointAuthMethod};
 use confidential_client::testing::{LocalAuthority, ManualClock};
 use confidential_client::{
     Authority, Certificate, Cloud, ConfidentialClient, ConfidentialClientBuilder, Error,
-    RetryPolicy, SigningAlgorithm, TokenEndpointAuthMethod, TokenRequest,
+    RetryPolicy, TokenRequest,
 };
 use http::{Method, Request, Response};
 use serde_json::{Value, json};
@@ -217,7 +218,7 @@ async fn an_assertion_is_signed_by_what_the_provider_takes() {
         (
             "chosen",
             algorithms(&["PS256"]),
-            rsa().with_algorithm(SigningAlgorithm::RS256),
+            rsa().signing_algorithm(SigningAlgorithm::RS256),
             "RS256",
         ),
     ] {

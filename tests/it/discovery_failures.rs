@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use confidential_client::credential::AssertionContext;
 use confidential_client::testing::ManualClock;
 use confidential_client::{
-    AssertionContext, Authority, Cloud, ConfidentialClient, ConfidentialClientBuilder, Error,
-    RetryPolicy, Secret,
+    Authority, Cloud, ConfidentialClient, ConfidentialClientBuilder, Error, RetryPolicy, Secret,
 };
 use http::{Method, Request, Response};
 use serde_json::json;
@@ -56,7 +56,7 @@ fn client(
 }
 
 fn short() -> RetryPolicy {
-    RetryPolicy::default().with_deadline(Duration::from_secs(8))
+    RetryPolicy::default().deadline(Duration::from_secs(8))
 }
 
 /// failures.md M17.
@@ -222,7 +222,7 @@ async fn clear_forgets_what_was_looked_up_too() {
     let client = builder.build().unwrap();
     let error = client.acquire_token_for_client("a").await.unwrap_err();
     assert!(error.to_string().contains("takes no secret"), "{error}");
-    client.clear();
+    client.cache().clear();
     client.acquire_token_for_client("a").await.unwrap();
 }
 

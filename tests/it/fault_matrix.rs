@@ -18,8 +18,8 @@ fn builder(server: &RawServer) -> ConfidentialClientBuilder {
     log::start();
     let base = server.base().to_owned();
     let policy = RetryPolicy::default()
-        .with_max_attempts(2)
-        .with_base_delay(Duration::ZERO);
+        .max_attempts(2)
+        .base_delay(Duration::ZERO);
     ConfidentialClient::builder(CLIENT_ID)
         .authority(Authority::entra(Cloud::Custom(base), TENANT))
         .client_secret(SECRET)
@@ -258,7 +258,7 @@ async fn with_a_token_that_is_due(row: Row) {
     let token = client.acquire_token_for_client(SCOPE).await.unwrap();
     strike(&server, &row.fault).await;
     // Until it is due, is asked for and has failed.
-    while client.stats().requests < 2 || failures(&client) < 1 {
+    while client.cache().stats().requests < 2 || failures(&client) < 1 {
         let served = client.acquire_token_for_client(SCOPE).await.unwrap();
         assert_eq!(
             (served.secret(), served.source()),
@@ -272,7 +272,7 @@ async fn with_a_token_that_is_due(row: Row) {
 }
 
 fn failures(client: &ConfidentialClient) -> u64 {
-    let stats = client.stats();
+    let stats = client.cache().stats();
     stats.transport_errors
         + stats.server_errors
         + stats.throttled_errors

@@ -180,7 +180,7 @@ impl Issuer {
         (metadata, asked.len() - metadata)
     }
 
-    pub fn transport(&self) -> impl confidential_client::Transport + use<> {
+    pub fn transport(&self) -> impl confidential_client::transport::Transport + use<> {
         let state = Arc::clone(&self.0);
         move |request: Request<Bytes>| {
             let state = Arc::clone(&state);

@@ -21,7 +21,7 @@ fn at(tenant: usize) -> TokenRequest {
 }
 
 fn limited(provider: &Provider, at_once: usize) -> ConfidentialClient {
-    let options = CacheOptions::default().with_max_concurrent_requests(at_once);
+    let options = CacheOptions::default().max_concurrent_requests(at_once);
     provider.builder().cache(options).build().unwrap()
 }
 
@@ -29,7 +29,7 @@ fn limited(provider: &Provider, at_once: usize) -> ConfidentialClient {
 async fn no_more_requests_are_under_way_than_allowed() {
     let (under_way, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (counted, peak) = (Arc::clone(&under_way), Arc::clone(&most));
-    let options = CacheOptions::default().with_max_concurrent_requests(3);
+    let options = CacheOptions::default().max_concurrent_requests(3);
     let client = ConfidentialClient::builder(CLIENT_ID)
         .tenant(TENANT)
         .client_secret(SECRET)
@@ -56,7 +56,7 @@ async fn no_more_requests_are_under_way_than_allowed() {
         task.await.unwrap().unwrap();
     }
     assert_eq!(most.load(Ordering::SeqCst), 3);
-    assert_eq!(client.stats().requests, 20);
+    assert_eq!(client.cache().stats().requests, 20);
 }
 
 #[tokio::test]
@@ -96,7 +96,7 @@ async fn a_failed_request_gives_its_place_back() {
 async fn a_renewal_without_room_is_left_for_later() {
     let clock = ManualClock::new();
     let provider = Provider::open();
-    let options = CacheOptions::default().with_max_concurrent_requests(1);
+    let options = CacheOptions::default().max_concurrent_requests(1);
     let builder = provider.builder().cache(options).clock(clock.clone());
     let client = builder.build().unwrap();
     client.acquire_token_for_client(at(1)).await.unwrap();
@@ -156,10 +156,10 @@ fn a_place_on_a_stalled_runtime_is_taken_back() {
 
 #[test]
 fn a_limit_of_nothing_is_refused() {
-    let options = CacheOptions::default().with_max_concurrent_requests(0);
+    let options = CacheOptions::default().max_concurrent_requests(0);
     let error = Provider::open().builder().cache(options).build();
     let error = error.unwrap_err().to_string();
-    assert!(error.contains("allow at least one"), "{error}");
+    assert!(error.contains("must be at least 1"), "{error}");
 }
 
 /// A host that is down is asked by one at a time, whoever comes.
@@ -212,7 +212,7 @@ async fn clearing_opens_the_way_to_the_host() {
     }
     let error = client.acquire_token_for_client(at(4)).await.unwrap_err();
     assert!(matches!(error, Error::Transport(_)), "{error:?}");
-    client.clear();
+    client.cache().clear();
     client.acquire_token_for_client(at(4)).await.unwrap();
 }
 
@@ -238,7 +238,7 @@ async fn refusals_and_throttling_are_each_slots_own() {
 async fn everything_but_a_hit_is_counted() {
     let clock = ManualClock::new();
     let provider = Provider::open();
-    let options = CacheOptions::default().with_max_entries(2);
+    let options = CacheOptions::default().max_entries(2);
     let builder = provider.builder().cache(options).clock(clock.clone());
     let client = builder.build().unwrap();
     for tenant in [1, 1, 2, 3] {
@@ -261,11 +261,11 @@ async fn everything_but_a_hit_is_counted() {
     client.invalidate(&token);
     client.acquire_token_for_client(at(8)).await.unwrap();
 
-    let stats = client.stats();
+    let stats = client.cache().stats();
     assert_eq!(stats.misses, 3 + 5 + 1);
     assert_eq!(stats.requests, 3 + 4 + 1 + 1);
     assert_eq!(stats.requests, provider.requests() as u64);
-    assert_eq!(stats.renewals, 1);
+    assert_eq!(stats.refreshes, 1);
     assert_eq!(stats.evictions, 1 + 4 + 1);
     let errors = [
         stats.config_errors,
@@ -359,7 +359,7 @@ async fn others_are_not_told_of_a_tenants_failure() {
 #[tokio::test]
 async fn providers_leave_room_for_the_others() {
     let provider = Provider::open();
-    let options = CacheOptions::default().with_max_entries(10);
+    let options = CacheOptions::default().max_entries(10);
     let client = provider.builder().cache(options).build().unwrap();
     let bound: Vec<_> = (0..10)
         .map(|t| client.token_provider(at(t)).unwrap())
@@ -383,7 +383,7 @@ async fn who_waits_for_a_turn_notices_that_its_token_is_there() {
     let client = ConfidentialClient::builder(CLIENT_ID)
         .tenant(TENANT)
         .client_secret(SECRET)
-        .cache(CacheOptions::default().with_max_concurrent_requests(4))
+        .cache(CacheOptions::default().max_concurrent_requests(4))
         .transport(|_: Request<Bytes>| async move {
             tokio::time::sleep(Duration::from_secs(5)).await;
             Ok(success("token", 3599))

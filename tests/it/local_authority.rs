@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use confidential_client::credential::SigningAlgorithm;
 use confidential_client::testing::{
     Application, Fault, LocalAuthority, ManualClock, self_signed_certificate,
 };
-use confidential_client::{
-    AccessToken, Certificate, ConfidentialClient, Error, SigningAlgorithm, TokenRequest,
-};
+use confidential_client::{AccessToken, Certificate, ConfidentialClient, Error, TokenRequest};
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde_json::Value;
@@ -408,8 +407,10 @@ async fn it_knows_a_certificate_by_either_thumbprint() {
     );
     for certificate in [
         certificate.clone(),
-        certificate.clone().with_algorithm(SigningAlgorithm::RS256),
-        certificate.with_x5c(),
+        certificate
+            .clone()
+            .signing_algorithm(SigningAlgorithm::RS256),
+        certificate.send_x5c(),
     ] {
         let client = client_of(&local).certificate(certificate).build().unwrap();
         client.acquire_token_for_client(SCOPE).await.unwrap();

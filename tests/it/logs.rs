@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
+use confidential_client::credential::{CertificateFile, SecretFile};
 use confidential_client::testing::{Application, LocalAuthority, ManualClock};
-use confidential_client::{
-    Certificate, CertificateFile, ConfidentialClient, ConfidentialClientBuilder, SecretFile,
-};
+use confidential_client::{Certificate, ConfidentialClient, ConfidentialClientBuilder};
 
 use crate::log::Log;
 use crate::support::{

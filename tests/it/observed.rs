@@ -3,10 +3,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use confidential_client::metrics::{Acquisition, Outcome};
 use confidential_client::testing::ManualClock;
-use confidential_client::{
-    Acquisition, ConfidentialClient, ConfidentialClientBuilder, Outcome, RetryPolicy,
-};
+use confidential_client::{ConfidentialClient, ConfidentialClientBuilder, RetryPolicy};
 
 use crate::log::Log;
 use crate::support::{Provider, SCOPE, SECRET, let_others_run, scope};
@@ -70,8 +69,8 @@ async fn each_token_request_is_told_once_with_how_it_went() {
             ..
         } = *told;
         assert_eq!((outcome, attempts, status, aadsts), expected, "{name}");
-        assert!(!told.is_renewal, "{name}");
-        client.clear();
+        assert!(!told.is_refresh, "{name}");
+        client.cache().clear();
     }
 }
 
@@ -89,7 +88,7 @@ async fn a_renewal_is_told_as_one_and_how_long_it_took() {
     let_others_run().await;
     let told = seen.lock().unwrap().clone();
     assert_eq!(
-        told.iter().map(|it| it.is_renewal).collect::<Vec<_>>(),
+        told.iter().map(|it| it.is_refresh).collect::<Vec<_>>(),
         [false, true]
     );
     assert_eq!(told[1].duration, Duration::from_secs(3));
@@ -128,7 +127,7 @@ async fn a_token_request_is_a_span() {
     };
     for part in [
         "acquire_token{",
-        "renewal=false",
+        "refresh=false",
         "outcome=\"issued\"",
         "attempts=1",
         "source=\"identity_provider\"",

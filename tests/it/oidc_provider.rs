@@ -9,9 +9,10 @@ use std::error::Error as _;
 use std::fs;
 use std::path::PathBuf;
 
+use confidential_client::credential::{SigningAlgorithm, TokenEndpointAuthMethod};
 use confidential_client::{
     Authority, Certificate, ConfidentialClient, ConfidentialClientBuilder, Error, RetryPolicy,
-    ServerError, SigningAlgorithm, TokenEndpointAuthMethod, TokenRequest, TokenSource,
+    ServerError, TokenRequest, TokenSource,
 };
 use futures_util::future::join_all;
 use jsonwebtoken::jwk::JwkSet;
@@ -294,7 +295,7 @@ async fn assertions_are_accepted_by_every_algorithm() {
     let mut accepted = 0;
     for tenant in server.tenants() {
         for signer in &tenant.signers {
-            let certificate = signer.certificate().with_algorithm(signer.algorithm());
+            let certificate = signer.certificate().signing_algorithm(signer.algorithm());
             let client = server
                 .at(&tenant.issuer, &signer.client_id)
                 .certificate(certificate)
@@ -384,7 +385,7 @@ async fn what_is_wrong_is_refused() {
         (
             server
                 .at(&two.issuer, &two.signer("RS256").client_id)
-                .certificate(two.signer("RS256").certificate().with_algorithm(PS256)),
+                .certificate(two.signer("RS256").certificate().signing_algorithm(PS256)),
             "alg mismatch",
         ),
         (

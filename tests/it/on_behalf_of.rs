@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use confidential_client::delegated::UserAssertion;
 use confidential_client::testing::{Application, LocalAuthority, ManualClock, User};
 use confidential_client::{
-    AccessToken, CacheOptions, ConfidentialClient, Error, TokenRequest, TokenSource, UserAssertion,
+    AccessToken, CacheOptions, ConfidentialClient, Error, TokenRequest, TokenSource,
 };
 
 use crate::support::{
@@ -350,7 +351,7 @@ async fn what_was_asked_for_and_not_granted_can_be_seen() {
 #[tokio::test]
 async fn users_have_the_bound_that_tenants_have() {
     let provider = Provider::open();
-    let options = CacheOptions::default().with_max_entries(10);
+    let options = CacheOptions::default().max_entries(10);
     let client = provider.builder().cache(options).build().unwrap();
     for user in 0..100 {
         provider.answer(200, &with_refresh_token("t", "r"));
@@ -359,9 +360,9 @@ async fn users_have_the_bound_that_tenants_have() {
             .acquire_token_on_behalf_of(&user, FILES)
             .await
             .unwrap();
-        assert!(client.len() <= 10);
+        assert!(client.cache().len() <= 10);
     }
-    assert_eq!(client.stats().evictions, 90);
+    assert_eq!(client.cache().stats().evictions, 90);
 }
 
 #[tokio::test]
@@ -369,7 +370,7 @@ async fn users_without_a_refresh_token_put_out_none_who_has_one() {
     let provider = Provider::open();
     let client = provider
         .builder()
-        .cache(CacheOptions::default().with_max_entries(2));
+        .cache(CacheOptions::default().max_entries(2));
     let client = client.build().unwrap();
     provider.answer(200, &with_refresh_token("token-1", "refresh-1"));
     for user in ["adele", "a", "b", "c", "d"] {
@@ -462,7 +463,7 @@ async fn a_token_of_the_users_comes_over_http_once_they_consented() {
     assert!(error.to_string().contains("consent"), "{error}");
 
     local.consent(TENANT, CLIENT_ID, ADELE, FILES);
-    client.clear();
+    client.cache().clear();
     let token = client.acquire_token_on_behalf_of(&adele, FILES).await;
     let token = token.unwrap();
     let claims = claims_of(token.secret());

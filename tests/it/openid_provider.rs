@@ -1,8 +1,9 @@
 //! An OpenID provider other than Entra, by its issuer and its token endpoint.
 
+use confidential_client::credential::TokenEndpointAuthMethod;
 use confidential_client::{
     Authority, Certificate, ConfidentialClient, ConfidentialClientBuilder, Error, RetryPolicy,
-    TokenEndpointAuthMethod, TokenRequest,
+    TokenRequest,
 };
 
 use crate::support::{PEM, Provider, SECRET, TENANT, claims_of};
@@ -134,7 +135,7 @@ async fn an_assertion_is_for_the_issuer_unless_another_audience_is_named() {
     let provider = Provider::open();
     let client = builder(&provider, authority())
         .client_assertion(
-            |context: confidential_client::AssertionContext| async move {
+            |context: confidential_client::credential::AssertionContext| async move {
                 assert_eq!(context.tenant_id(), None);
                 Ok(format!(
                     "{} at {}",

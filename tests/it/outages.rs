@@ -46,7 +46,7 @@ async fn clock_left(
     clock: &ManualClock,
 ) -> Duration {
     let token = client.acquire_token_for_client(SCOPE).await.unwrap();
-    let now = confidential_client::Clock::wall(clock);
+    let now = confidential_client::time::Clock::wall(clock);
     token.expires_on().duration_since(now).unwrap_or_default()
 }
 

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use bytes::Bytes;
 use confidential_client::testing::ManualClock;
+use confidential_client::time::Clock;
 use confidential_client::{
-    AccessToken, CacheOptions, Clock, ConfidentialClient, Error, RetryPolicy, TokenRequest,
+    AccessToken, CacheOptions, ConfidentialClient, Error, RetryPolicy, TokenRequest,
 };
 use http::{Request, Response};
 use proptest::collection::vec;
@@ -92,7 +93,7 @@ fn run(steps: &[Step], max_entries: usize, held: Option<usize>) {
         for step in steps {
             bench.take(step).await;
             assert_eq!(bench.requests(), bench.reference.requests());
-            assert_eq!(bench.client.len(), bench.reference.len());
+            assert_eq!(bench.client.cache().len(), bench.reference.len());
         }
     });
 }
@@ -127,7 +128,7 @@ impl Bench {
             .tenant(TENANT)
             .client_secret(SECRET)
             .retry(RetryPolicy::none())
-            .cache(CacheOptions::default().with_max_entries(max_entries))
+            .cache(CacheOptions::default().max_entries(max_entries))
             .clock(clock.clone())
             .transport(move |_: Request<Bytes>| {
                 let answer = asked.lock().unwrap().answer();
@@ -152,10 +153,10 @@ impl Bench {
             Step::Cached(key) => {
                 // Where there is no room for all, by the provider that is held.
                 let key = &self.held.unwrap_or(*key);
-                let evicted = self.client.stats().evictions;
+                let evicted = self.client.cache().stats().evictions;
                 let provider = self.client.token_provider(scope(*key)).unwrap();
                 let cached = provider.cached().map(|token| number(&token));
-                let evicted = self.client.stats().evictions - evicted;
+                let evicted = self.client.cache().stats().evictions - evicted;
                 assert_eq!(cached, self.reference.cached(*key, evicted, self.now()));
             }
             Step::Invalidate(key, which) => {
@@ -166,7 +167,7 @@ impl Bench {
                 }
             }
             Step::Clear => {
-                self.client.clear();
+                self.client.cache().clear();
                 self.reference.clear();
             }
             Step::Time(by) => self.clock.advance(*by),
@@ -185,7 +186,7 @@ impl Bench {
             _ => key,
         };
         self.provider.lock().unwrap().next = answer;
-        let (requests, evicted) = (self.requests(), self.client.stats().evictions);
+        let (requests, evicted) = (self.requests(), self.client.cache().stats().evictions);
         let (request, ask) = self.request(key, wish);
         let told = match wish {
             Wish::Provider => {
@@ -201,7 +202,7 @@ impl Bench {
         let seen = Seen {
             told: told.as_ref().map(seen_token).map_err(seen_error),
             requests: self.requests() - requests,
-            evicted: self.client.stats().evictions - evicted,
+            evicted: self.client.cache().stats().evictions - evicted,
         };
         let now = self.now();
         self.reference.acquire(key, ask, answer, &seen, now);

@@ -147,7 +147,7 @@ async fn hypers_client_goes_on_after_a_revocation() {
     let auth = BearerAuth::new(provider, [api.base_url()]).unwrap();
     let hyper: Client<_, String> = Client::builder(TokioExecutor::new()).build_http();
     let service = BearerAuthLayer::new(auth)
-        .repeat_with(|body: &String| Some(body.clone()))
+        .retry_with(|body: &String| Some(body.clone()))
         .layer(hyper);
     for token_requests in [1, 2] {
         let request = http::Request::get(format!("{}/v1.0/users", api.base_url()));

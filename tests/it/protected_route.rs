@@ -4,7 +4,7 @@ use axum::Router;
 use axum::extract::{FromRef, Path};
 use axum::routing::get;
 use confidential_client::adapter::{AcceptedToken, PermittedToken};
-use confidential_client::resource::{Denied, Permission, TokenValidator, UserNotAllowed};
+use confidential_client::resource::{AccessDenied, Permission, TokenValidator, UserNotAllowed};
 use confidential_client::testing::{Application, LocalAuthority};
 use confidential_client::{Authority, Challenge};
 use reqwest::Response;
@@ -47,7 +47,7 @@ async fn own_file(
     Ok("what is in the file")
 }
 
-async fn step_up(AcceptedToken(token): AcceptedToken) -> Result<&'static str, Denied> {
+async fn step_up(AcceptedToken(token): AcceptedToken) -> Result<&'static str, AccessDenied> {
     token.require_authentication_context("c1")?;
     Ok("the vault")
 }

@@ -1,7 +1,7 @@
 //! What an API answers by: the status and the challenge of each refusal, as a client reads them.
 
 use confidential_client::Challenge;
-use confidential_client::resource::{Claims, Denied, Refusal, TokenValidator};
+use confidential_client::resource::{AccessDenied, Claims, TokenRejection, TokenValidator};
 use http::HeaderMap;
 use serde_json::json;
 
@@ -14,7 +14,7 @@ async fn claims(validator: &TokenValidator, claims: &serde_json::Value) -> Claim
         .unwrap()
 }
 
-fn challenge(refusal: &Refusal) -> Challenge {
+fn challenge(refusal: &TokenRejection) -> Challenge {
     let value = refusal.www_authenticate().unwrap();
     let mut challenges = Challenge::parse(value.to_str().unwrap());
     assert_eq!(challenges.len(), 1, "{value:?}");
@@ -74,14 +74,16 @@ async fn each_refusal_has_the_status_and_the_challenge_of_its_standard() {
         ),
         (
             "not for users",
-            user.require_role("Files.Read.All").unwrap_err(),
+            user.require_application_role("Files.Read.All").unwrap_err(),
             403,
             Some("insufficient_scope"),
             None,
         ),
         (
             "no role",
-            application.require_role("Files.Write.All").unwrap_err(),
+            application
+                .require_application_role("Files.Write.All")
+                .unwrap_err(),
             403,
             Some("insufficient_scope"),
             None,
@@ -119,7 +121,7 @@ async fn the_reasons_are_told_in_words() {
             "the client was not granted any of the scopes 'a', 'b'",
         ),
         (
-            user.require_role("R").unwrap_err(),
+            user.require_application_role("R").unwrap_err(),
             "this takes an application's own token with the role 'R'",
         ),
         (
@@ -127,7 +129,7 @@ async fn the_reasons_are_told_in_words() {
             "this takes a user's token with the scope 'S'",
         ),
         (
-            application.require_role("R").unwrap_err(),
+            application.require_application_role("R").unwrap_err(),
             "the application was not granted the role 'R'",
         ),
     ] {
@@ -177,7 +179,7 @@ async fn what_the_client_may_and_what_the_user_may_are_two_answers() {
     let not_granted = RSA.sign(&header(), &with(user_claims(), "scp", "User.Read"));
     let application = RSA.sign(&header(), &application_claims());
     let validator = &validator;
-    let read = async move |token: &str, owner: &str| -> Result<(), Denied> {
+    let read = async move |token: &str, owner: &str| -> Result<(), AccessDenied> {
         let token = validator.validate(token).await?;
         token.require_any(&["Files.Read"], &["Files.Read.All"])?;
         token.authorize_user(|user| user.object_id() == Some(owner))?;
@@ -185,7 +187,7 @@ async fn what_the_client_may_and_what_the_user_may_are_two_answers() {
     };
     read(&granted, "adele").await.unwrap();
     let denied = read(&granted, "ben").await.unwrap_err();
-    assert!(matches!(denied, Denied::User(_)), "{denied:?}");
+    assert!(matches!(denied, AccessDenied::User(_)), "{denied:?}");
     assert_eq!(
         (denied.status().as_u16(), denied.www_authenticate()),
         (403, None)
@@ -196,12 +198,12 @@ async fn what_the_client_may_and_what_the_user_may_are_two_answers() {
     );
     for owner in ["adele", "ben"] {
         let denied = read(&not_granted, owner).await.unwrap_err();
-        assert!(matches!(denied, Denied::Client(_)), "{denied:?}");
+        assert!(matches!(denied, AccessDenied::Client(_)), "{denied:?}");
         assert_eq!(denied.status(), 403);
         assert!(denied.www_authenticate().is_some());
     }
     // Its object id is the owner's, and it is no user all the same.
     let denied = read(&application, "adele").await.unwrap_err();
-    assert!(matches!(denied, Denied::User(_)), "{denied:?}");
+    assert!(matches!(denied, AccessDenied::User(_)), "{denied:?}");
     assert!(denied.to_string().contains("there is no user"), "{denied}");
 }

@@ -102,9 +102,9 @@ async fn each_attempt_has_an_assertion_of_its_own() {
 async fn the_deadline_is_for_all_attempts_together() {
     let provider = Provider::gated();
     let policy = RetryPolicy::default()
-        .with_max_attempts(100)
-        .with_base_delay(Duration::ZERO)
-        .with_deadline(Duration::from_secs(10));
+        .max_attempts(100)
+        .base_delay(Duration::ZERO)
+        .deadline(Duration::from_secs(10));
     let client = provider
         .builder()
         .retry(policy)
@@ -128,7 +128,7 @@ async fn the_deadline_is_for_all_attempts_together() {
     // No wait that would end too late is begun.
     let provider = Provider::open();
     answer(&provider, 503, Some(3));
-    let policy = RetryPolicy::default().with_deadline(Duration::from_secs(2));
+    let policy = RetryPolicy::default().deadline(Duration::from_secs(2));
     let client = provider.builder().retry(policy).build().unwrap();
     let started = tokio::time::Instant::now();
     client.acquire_token_for_client(SCOPE).await.unwrap_err();
@@ -190,15 +190,12 @@ fn a_policy_that_cannot_work_is_refused() {
     let zero = Duration::ZERO;
     for (builder, text) in [
         (
-            client().retry(policy().with_max_attempts(0)),
+            client().retry(policy().max_attempts(0)),
             "allow at least one",
         ),
+        (client().retry(policy().deadline(zero)), "a deadline of 0ns"),
         (
-            client().retry(policy().with_deadline(zero)),
-            "a deadline of 0ns",
-        ),
-        (
-            client().retry(policy().with_deadline(Duration::MAX)),
+            client().retry(policy().deadline(Duration::MAX)),
             "at most ten minutes",
         ),
         (client().attempt_timeout(zero), "in no time"),

@@ -7,13 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use confidential_client::credential::{CertificateFile, SecretFile, SigningAlgorithm};
 use confidential_client::testing::{
     Application, LocalAuthority, ManualClock, self_signed_certificate,
 };
-use confidential_client::{
-    Certificate, CertificateFile, ConfidentialClientBuilder, Error, Secret, SecretFile,
-    SigningAlgorithm, TokenSource,
-};
+use confidential_client::{Certificate, ConfidentialClientBuilder, Error, Secret, TokenSource};
 use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
 
@@ -211,7 +209,7 @@ async fn certificate_and_key_may_be_replaced_one_after_the_other() {
     let provider = Provider::open();
     let source = CertificateFile::new(&certificate)
         .private_key(&key)
-        .with_x5c();
+        .send_x5c();
     let client = in_memory(&provider)
         .certificate_source(source)
         .build()
@@ -251,7 +249,7 @@ async fn refused_with(
 fn first_then<T: Clone + Send + Sync + 'static>(
     first: T,
     second: T,
-) -> impl confidential_client::CredentialSource<T> {
+) -> impl confidential_client::credential::CredentialSource<T> {
     let asked = AtomicUsize::new(0);
     move || {
         let now = match asked.fetch_add(1, Ordering::Relaxed) {
@@ -336,7 +334,7 @@ async fn a_request_is_not_repeated_where_that_would_change_nothing() {
 #[tokio::test]
 async fn a_certificate_that_is_sent_along_by_now_is_another_credential() {
     let old = Certificate::from_pem(&*PEM).unwrap();
-    let with_chain = old.clone().with_x5c();
+    let with_chain = old.clone().send_x5c();
     let (provider, token) = refused_with(700027, |builder| {
         builder.certificate_source(first_then(old.clone(), with_chain.clone()))
     })
@@ -592,7 +590,7 @@ fn what_is_set_on_a_certificate_file_after_it_was_read_counts() {
     replace(&path, &*PEM);
     let file = CertificateFile::new(&path);
     file.read().unwrap();
-    let file = file.with_x5c().with_algorithm(SigningAlgorithm::RS256);
+    let file = file.send_x5c().signing_algorithm(SigningAlgorithm::RS256);
     let certificate = file.read().unwrap();
     assert_eq!(certificate.algorithm(), SigningAlgorithm::RS256);
     assert!(format!("{certificate:?}").contains("x5c: true"));

@@ -6,10 +6,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use confidential_client::delegated::UserAssertion;
 use confidential_client::testing::{Application, LocalAuthority, ManualClock};
-use confidential_client::{
-    ConfidentialClient, ConfidentialClientBuilder, Error, TokenSource, UserAssertion,
-};
+use confidential_client::{ConfidentialClient, ConfidentialClientBuilder, Error, TokenSource};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::support::{

@@ -3,14 +3,17 @@
 use std::fmt::Debug;
 
 use confidential_client::adapter::AcceptedToken;
-use confidential_client::resource::{Denied, TokenValidator};
+use confidential_client::credential::{
+    CertificateFile, SecretFile, SigningAlgorithm, TokenEndpointAuthMethod,
+};
+use confidential_client::delegated::{AdminConsent, AuthorizationRequest, Prompt, UserAssertion};
+use confidential_client::resource::{AccessDenied, TokenValidator};
 use confidential_client::testing::{
     Application, Fault, LocalAuthority, ManualClock, User, self_signed_certificate,
 };
 use confidential_client::{
-    AdminConsent, Authority, AuthorizationRequest, CacheOptions, Certificate, CertificateFile,
-    Cloud, ConfidentialClient, Error, Prompt, RetryPolicy, Secret, SecretFile, SigningAlgorithm,
-    TokenEndpointAuthMethod, TokenRequest, TokenSource, UserAssertion,
+    Authority, CacheOptions, Certificate, Cloud, ConfidentialClient, Error, RetryPolicy, Secret,
+    TokenRequest, TokenSource,
 };
 
 use crate::support::{CLIENT_ID, PEM, Provider, SCOPE, SECRET, TENANT, client_of, success};
@@ -89,7 +92,7 @@ async fn no_public_type_shows_a_secret() {
     let back = format!("?state={SECRET}&admin_consent=True&tenant={TENANT}");
     let consent = AdminConsent::parse(back, SECRET).unwrap();
     hidden.check_debug("AdminConsent", &consent);
-    hidden.check_debug("CacheStats", &by_secret.stats());
+    hidden.check_debug("CacheStats", &by_secret.cache().stats());
     hidden.check_debug("Secret", &Secret::from(SECRET));
     hidden.check_debug("Certificate", &certificate);
     hidden.check_debug("Authority", &local.authority(TENANT));
@@ -270,14 +273,14 @@ async fn no_type_of_delegated_access_shows_a_secret() {
     hidden.check_debug("AcceptedToken", &AcceptedToken(claims.clone()));
     let not_allowed = claims.authorize_user(|_| false).unwrap_err();
     hidden.check_debug("UserNotAllowed", &not_allowed);
-    hidden.check_debug("Denied", &Denied::from(not_allowed));
+    hidden.check_debug("AccessDenied", &AccessDenied::from(not_allowed));
     hidden.check_debug("TokenValidator", &validator);
     let flawed = format!("{called_with}x");
     for token in [flawed.as_str(), result.access_token().secret(), "abc"] {
         let refusal = validator.validate(token).await.unwrap_err();
-        hidden.check_debug("Refusal", &refusal);
+        hidden.check_debug("TokenRejection", &refusal);
         hidden.check(
-            "Refusal",
+            "TokenRejection",
             &format!("{refusal} {:?}", refusal.www_authenticate()),
         );
     }

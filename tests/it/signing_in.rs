@@ -5,12 +5,14 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use confidential_client::delegated::{
+    Account, AuthenticationResult, AuthorizationCodeFlow, AuthorizationRequest, Prompt,
+};
 use confidential_client::testing::{
     Application, Fault, LocalAuthority, LocalAuthorityBuilder, ManualClock, User,
 };
 use confidential_client::{
-    Account, AuthenticationResult, Authority, AuthorizationCodeFlow, AuthorizationRequest,
-    ConfidentialClient, ConfidentialClientBuilder, Error, Prompt, TokenRequest, TokenSource,
+    Authority, ConfidentialClient, ConfidentialClientBuilder, Error, TokenRequest, TokenSource,
 };
 use http::{Request, Response};
 use serde_json::{Value, json};
@@ -429,7 +431,7 @@ async fn an_id_token_that_is_not_good_brings_nothing() {
         );
         assert!(error.to_string().contains(text), "{name}: {error}");
         assert!(!format!("{error:?}").contains("eyJ"), "{name}");
-        assert!(client.is_empty(), "{name}");
+        assert!(client.cache().is_empty(), "{name}");
     }
 }
 
@@ -458,7 +460,7 @@ async fn an_id_token_of_another_sign_in_is_refused() {
     let error = client.acquire_token_by_authorization_code(flow, back);
     let error = error.await.unwrap_err();
     assert!(error.to_string().contains("nonce"), "{error}");
-    assert!(client.is_empty());
+    assert!(client.cache().is_empty());
 }
 
 #[tokio::test]
@@ -830,14 +832,14 @@ async fn a_token_that_is_due_is_served_where_there_is_nothing_to_renew_it_by() {
         .acquire_token_silent(signed_in.account(), FILES)
         .await;
     assert_eq!(token.unwrap().source(), TokenSource::Cache);
-    assert_eq!(client.stats().renewals, 0);
+    assert_eq!(client.cache().stats().refreshes, 0);
 }
 
 #[tokio::test]
 async fn clearing_the_cache_signs_nobody_out() {
     let (local, client) = start().await;
     let signed_in = sign_in(&local, &client, ADELE).await;
-    client.clear();
+    client.cache().clear();
     let token = client
         .acquire_token_silent(signed_in.account(), FILES)
         .await;

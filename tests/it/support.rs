@@ -134,7 +134,7 @@ impl Provider {
             .transport(self.transport())
     }
 
-    pub fn transport(&self) -> impl confidential_client::Transport + use<> {
+    pub fn transport(&self) -> impl confidential_client::transport::Transport + use<> {
         let state = Arc::clone(&self.0);
         move |request: Request<Bytes>| {
             let state = Arc::clone(&state);

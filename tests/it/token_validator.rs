@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use confidential_client::resource::{RefusalReason, TokenValidator};
+use confidential_client::resource::{RejectionReason, TokenValidator};
 use confidential_client::testing::ManualClock;
 use confidential_client::{Authority, Cloud, Error};
 use http::header::AUTHORIZATION;
@@ -19,7 +19,7 @@ const CONSUMERS: &str = "9188040d-6c67-4c5b-b112-36a304b66dad";
 const FABRIKAM: &str = "0a1b2c3d-0000-4000-8000-000000000001";
 
 /// The reason for which a token is refused, if it is.
-async fn refused(validator: &TokenValidator, token: &str) -> Option<RefusalReason> {
+async fn refused(validator: &TokenValidator, token: &str) -> Option<RejectionReason> {
     let outcome = validator.validate(token).await;
     outcome.err().map(|refusal| refusal.reason())
 }
@@ -70,7 +70,7 @@ async fn a_token_with_one_flaw_is_refused_for_it() {
             &user_claims(),
         )
     };
-    use RefusalReason as Is;
+    use RejectionReason as Is;
     for (name, token, reason) in [
         ("another's key of that name", STRANGER.sign(&header(), &user_claims()), Is::Signature),
         ("changed claims", format!("{head}.{}.{signature}", encode(with(user_claims(), "oid", "b").to_string())), Is::Signature),
@@ -221,7 +221,7 @@ async fn the_tenants_that_are_let_in_are_those_that_were_named() {
     };
     let both = || issuer.builder(TENANT_ID).tenants([FABRIKAM, CONSUMERS]);
     let any = |own| issuer.builder(own).any_tenant();
-    use RefusalReason::{Issuer as AnothersIssuer, Malformed, Tenant};
+    use RejectionReason::{Issuer as AnothersIssuer, Malformed, Tenant};
     for (name, builder, tenant, reason) in [
         (
             "its own",
@@ -354,11 +354,11 @@ async fn an_openid_providers_tokens_are_taken_by_its_issuer() {
         .unwrap();
     let id_token = with(without(claims.clone(), "scope"), "nonce", "n");
     let reason = refused(&validator, &RSA.sign(&header(), &id_token)).await;
-    assert_eq!(reason, Some(RefusalReason::NotAnAccessToken));
+    assert_eq!(reason, Some(RejectionReason::NotAnAccessToken));
     let other = with(claims, "iss", "https://id.example/");
     assert_eq!(
         refused(&validator, &RSA.sign(&at, &other)).await,
-        Some(RefusalReason::Issuer)
+        Some(RejectionReason::Issuer)
     );
 }
 
@@ -378,7 +378,7 @@ async fn a_user_and_an_application_never_pass_for_each_other() {
         "roles",
         json!(["Files.Read.All"]),
     );
-    use RefusalReason::{MissingRole, MissingScope, NeedsApplication, NeedsUser};
+    use RejectionReason::{MissingRole, MissingScope, NeedsApplication, NeedsUser};
     for (name, claims, scope, role, any) in [
         ("a user", user.clone(), None, Some(NeedsApplication), None),
         (
@@ -481,12 +481,12 @@ async fn a_user_and_an_application_never_pass_for_each_other() {
             .validate(&RSA.sign(&header(), &claims))
             .await
             .unwrap();
-        let reason = |outcome: Result<(), confidential_client::resource::Refusal>| {
+        let reason = |outcome: Result<(), confidential_client::resource::TokenRejection>| {
             outcome.err().map(|refusal| refusal.reason())
         };
         assert_eq!(reason(claims.require_scope("Files.Read")), scope, "{name}");
         assert_eq!(
-            reason(claims.require_role("Files.Read.All")),
+            reason(claims.require_application_role("Files.Read.All")),
             role,
             "{name}"
         );
@@ -578,7 +578,7 @@ async fn one_bearer_header_is_read() {
     }
     let bearer = format!("Bearer {token}");
     let two_in_one = format!("Bearer {token}, Bearer {token}");
-    use RefusalReason::{InvalidRequest, Malformed, NoToken};
+    use RejectionReason::{InvalidRequest, Malformed, NoToken};
     for (name, values, reason, status) in [
         ("none", vec![], NoToken, 401),
         ("another scheme", vec!["Basic YTpi"], NoToken, 401),
@@ -700,6 +700,6 @@ async fn without_leeway_a_token_ends_when_it_says() {
     clock.advance(Duration::from_secs(3600));
     assert_eq!(
         refused(&validator, &token).await,
-        Some(RefusalReason::Expired)
+        Some(RejectionReason::Expired)
     );
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use confidential_client::resource::{RefusalReason, TokenValidator};
+use confidential_client::resource::{RejectionReason, TokenValidator};
 use confidential_client::testing::ManualClock;
 use http::{Request, Response};
 use serde_json::json;
@@ -99,7 +99,7 @@ async fn a_flood_of_keys_that_nobody_has_makes_one_look_up_in_five_minutes() {
             let refusal = validator
                 .validate(&STRANGER.sign(&header, &user_claims()))
                 .await;
-            assert_eq!(refusal.unwrap_err().reason(), RefusalReason::Key);
+            assert_eq!(refusal.unwrap_err().reason(), RejectionReason::Key);
         }
         assert_eq!(issuer.asked(), (1 + round, 1 + round));
         clock.advance(FIVE_MINUTES);
@@ -108,7 +108,7 @@ async fn a_flood_of_keys_that_nobody_has_makes_one_look_up_in_five_minutes() {
     let nameless = STRANGER.sign(&json!({ "alg": "RS256" }), &user_claims());
     for token in [STRANGER.sign(&header(), &user_claims()), nameless] {
         let refusal = validator.validate(&token).await.unwrap_err();
-        assert_eq!(refusal.reason(), RefusalReason::Signature);
+        assert_eq!(refusal.reason(), RejectionReason::Signature);
     }
     assert_eq!(issuer.asked(), (4, 4));
 }
@@ -124,7 +124,7 @@ async fn a_flood_while_the_issuer_is_down_makes_no_more_and_old_keys_serve() {
     for _ in 0..100 {
         validator.validate(&lasting_token()).await.unwrap();
         let refusal = validator.validate(&next_token()).await.unwrap_err();
-        assert_eq!(refusal.reason(), RefusalReason::Key);
+        assert_eq!(refusal.reason(), RejectionReason::Key);
     }
     // Once as the day was over, and once for the new key.
     assert_eq!(issuer.asked(), (3, 1));
@@ -146,7 +146,7 @@ async fn without_keys_nobody_is_let_in_and_the_answer_says_when_to_come_again() 
     let validator = issuer.validator_at(&clock);
     for _ in 0..100 {
         let refusal = validator.validate(&user_token()).await.unwrap_err();
-        assert_eq!(refusal.reason(), RefusalReason::KeysUnavailable);
+        assert_eq!(refusal.reason(), RejectionReason::KeysUnavailable);
         assert_eq!(refusal.status(), 503);
         assert!(refusal.www_authenticate().is_none());
         assert!(refusal.retry_after().unwrap() > Duration::ZERO);

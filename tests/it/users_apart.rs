@@ -6,10 +6,10 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::Bytes;
+use confidential_client::delegated::{Account, AuthorizationRequest, UserAssertion};
 use confidential_client::testing::ManualClock;
 use confidential_client::{
-    AccessToken, Account, AuthorizationRequest, CacheOptions, ConfidentialClient, Error,
-    RetryPolicy, TokenRequest, UserAssertion,
+    AccessToken, CacheOptions, ConfidentialClient, Error, RetryPolicy, TokenRequest,
 };
 use http::{Request, Response};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
@@ -91,7 +91,7 @@ async fn run(steps: Vec<Step>, entries: usize) {
         .tenant(TENANTS[0])
         .client_secret(SECRET)
         .retry(RetryPolicy::none())
-        .cache(CacheOptions::default().with_max_entries(entries))
+        .cache(CacheOptions::default().max_entries(entries))
         .clock(clock.clone())
         .transport(move |request: Request<Bytes>| {
             let answer = provider.answer(&request);

@@ -8,8 +8,9 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use confidential_client::testing::{Application, LocalAuthority};
+use confidential_client::transport::Transport;
 use confidential_client::{
-    AccessToken, ConfidentialClient, Error, TokenRequest, TokenSource, Transport, WarmUp,
+    AccessToken, ConfidentialClient, Error, TokenRequest, TokenSource, WarmUp,
 };
 use http::Request;
 use tokio::task::yield_now;

@@ -8,7 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use confidential_client::testing::ManualClock;
-use confidential_client::{Clock, ConfidentialClient, RetryPolicy, TokenRequest};
+use confidential_client::time::Clock;
+use confidential_client::{ConfidentialClient, RetryPolicy, TokenRequest};
 use http::{Request, Response};
 
 use crate::support::{CLIENT_ID, SECRET, TENANT, scope, success};

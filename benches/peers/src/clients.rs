@@ -18,7 +18,7 @@ use crate::{CLIENT_ID, Result, SECRET, TENANT};
 pub fn ours(base_url: &str) -> ConfidentialClientBuilder {
     ConfidentialClient::builder(CLIENT_ID)
         .authority(Authority::entra(Cloud::Custom(base_url.to_owned()), TENANT))
-        .cache(CacheOptions::default().with_max_entries(200_000))
+        .cache(CacheOptions::default().max_entries(200_000))
 }
 
 pub fn azure_identity(base_url: &str) -> Result<Arc<dyn TokenCredential>> {

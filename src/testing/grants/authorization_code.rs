@@ -2,13 +2,13 @@ use std::time::SystemTime;
 
 use serde_json::Value;
 
-use crate::assertion::unix_seconds;
 use crate::testing::caller::Caller;
 use crate::testing::codes::Redemption;
 use crate::testing::issuer::Issuer;
 use crate::testing::refusal::Refusal;
 use crate::testing::scopes::Scopes;
 use crate::testing::sessions::{RefreshToken, Sessions};
+use crate::time::unix_seconds;
 
 /// Tokens for the code that a sign-in ended with ([RFC 6749 section 4.1.3]).
 ///

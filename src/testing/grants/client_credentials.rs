@@ -2,11 +2,11 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
-use crate::assertion::unix_seconds;
 use crate::testing::caller::Caller;
 use crate::testing::issuer::Issuer;
 use crate::testing::refusal::Refusal;
 use crate::testing::token_form::{self, TokenForm};
+use crate::time::unix_seconds;
 
 /// A token for the application itself ([RFC 6749 section 4.4]).
 ///

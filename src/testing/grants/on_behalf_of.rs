@@ -3,7 +3,6 @@ use std::time::{Duration, SystemTime};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::assertion::unix_seconds;
 use crate::testing::answer::timestamp;
 use crate::testing::assertion::Jwt;
 use crate::testing::caller::Caller;
@@ -11,6 +10,7 @@ use crate::testing::issuer::Issuer;
 use crate::testing::refusal::Refusal;
 use crate::testing::scopes::Scopes;
 use crate::testing::sessions::{RefreshToken, Sessions};
+use crate::time::unix_seconds;
 
 /// What is looked at of the token that a web API was called with.
 #[derive(Deserialize)]

@@ -2,12 +2,12 @@ use std::time::SystemTime;
 
 use serde_json::Value;
 
-use crate::assertion::unix_seconds;
 use crate::testing::caller::Caller;
 use crate::testing::issuer::Issuer;
 use crate::testing::refusal::Refusal;
 use crate::testing::scopes::Scopes;
 use crate::testing::sessions::Sessions;
+use crate::time::unix_seconds;
 
 /// New tokens for a user who signed in before ([RFC 6749 section 6]): of any resource that was
 /// consented to, and with the next refresh token.

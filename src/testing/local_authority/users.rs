@@ -1,7 +1,6 @@
 use std::time::SystemTime;
 
 use super::LocalAuthority;
-use crate::assertion::unix_seconds;
 use crate::error::{Error, Escaped};
 use crate::testing::access::Access;
 use crate::testing::consent::Consent;
@@ -9,6 +8,7 @@ use crate::testing::refusal::Refusal;
 use crate::testing::scopes::Scopes;
 use crate::testing::server::lock;
 use crate::testing::user::User;
+use crate::time::unix_seconds;
 
 /// Users, and what they let applications do.
 impl LocalAuthority {

@@ -4,7 +4,8 @@ use std::error::Error as _;
 use std::iter;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use confidential_client::{Certificate, Error, SigningAlgorithm};
+use confidential_client::{Certificate, Error};
+use confidential_client::credential::SigningAlgorithm;
 
 /// What the seeds are encrypted with.
 pub const PASSWORD: &str = "hunter2";

@@ -9,7 +9,8 @@ mod checks;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use checks::{PASSWORD, check};
-use confidential_client::{Certificate, SigningAlgorithm};
+use confidential_client::Certificate;
+use confidential_client::credential::SigningAlgorithm;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {

@@ -14,8 +14,9 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPai
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use confidential_client::resource::{Claims, Refusal, TokenValidator};
-use confidential_client::{Authority, Challenge, Clock, Cloud};
+use confidential_client::resource::{Claims, TokenRejection, TokenValidator};
+use confidential_client::{Authority, Challenge, Cloud};
+use confidential_client::time::Clock;
 use http::{Request, Response};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
@@ -54,12 +55,12 @@ fn check_claims(claims: &Claims, sent: &str) {
     let scope = claims.scopes().next();
     let role = claims.roles().next();
     let as_user = scope.is_some_and(|scope| claims.require_scope(scope).is_ok());
-    let as_application = role.is_some_and(|role| claims.require_role(role).is_ok());
+    let as_application = role.is_some_and(|role| claims.require_application_role(role).is_ok());
     assert!(!(as_user && as_application), "{claims:?}");
     assert!(!(claims.is_user() && claims.is_application()));
 }
 
-fn check_refusal(refusal: &Refusal) {
+fn check_refusal(refusal: &TokenRejection) {
     let text = refusal.to_string();
     assert!(
         text.len() < 1200 && !text.contains(char::is_control),
@@ -74,7 +75,7 @@ fn check_refusal(refusal: &Refusal) {
     assert!(refusal.status().is_client_error());
 }
 
-fn validate(validator: &TokenValidator, token: &str) -> Result<Claims, Refusal> {
+fn validate(validator: &TokenValidator, token: &str) -> Result<Claims, TokenRejection> {
     RUNTIME.block_on(validator.validate(token))
 }
 

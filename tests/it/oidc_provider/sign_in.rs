@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use confidential_client::{
-    AuthenticationResult, Authority, AuthorizationCodeFlow, AuthorizationRequest,
-    ConfidentialClient, Error, Prompt, TokenRequest, TokenSource,
+use confidential_client::delegated::{
+    AuthenticationResult, AuthorizationCodeFlow, AuthorizationRequest, Prompt,
 };
+use confidential_client::{Authority, ConfidentialClient, Error, TokenRequest, TokenSource};
 use http::header::USER_AGENT;
 use http::{Request, Response};
 use serde_json::Value;
@@ -234,7 +234,7 @@ async fn a_sign_in_that_is_not_the_users_own_is_refused() {
     let error = client.acquire_token_by_authorization_code(flow, back.replace(&named, &mixed_up));
     let error = error.await.unwrap_err().to_string();
     assert!(error.contains("it names another issuer"), "{error}");
-    assert!(client.is_empty());
+    assert!(client.cache().is_empty());
 }
 
 #[tokio::test]
@@ -268,5 +268,5 @@ async fn a_user_may_turn_back() {
     let error = error.await.unwrap_err();
     assert!(matches!(error, Error::InteractionRequired(_)), "{error:?}");
     assert_eq!(error.server_error().unwrap().error(), "access_denied");
-    assert!(client.is_empty());
+    assert!(client.cache().is_empty());
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::time::Duration;
 
 use confidential_client::Authority;
-use confidential_client::resource::{RefusalReason, TokenValidator};
+use confidential_client::resource::{RejectionReason, TokenValidator};
 use confidential_client::testing::{Application, LocalAuthority, ManualClock, User};
 use http::header::CONTENT_TYPE;
 use jsonwebtoken::{Algorithm, EncodingKey};
@@ -53,7 +53,7 @@ async fn its_access_tokens_are_accepted() {
         assert_eq!(user.client_id(), Some("web"));
         user.require_scope("orders.read").unwrap();
         let missing = user.require_scope("orders.write").unwrap_err();
-        assert_eq!(missing.reason(), RefusalReason::MissingScope);
+        assert_eq!(missing.reason(), RejectionReason::MissingScope);
 
         let daemon = server.with_secret(tenant).build().unwrap();
         let request = resource(ORDERS).scopes(["orders.read"]);
@@ -61,7 +61,7 @@ async fn its_access_tokens_are_accepted() {
         let application = validator.validate(token.secret()).await.unwrap();
         assert!(application.is_application() && !application.is_user());
         let refused = application.require_scope("orders.read").unwrap_err();
-        assert_eq!(refused.reason(), RefusalReason::NeedsUser);
+        assert_eq!(refused.reason(), RejectionReason::NeedsUser);
     }
 }
 
@@ -76,10 +76,10 @@ async fn its_tokens_for_others_are_refused() {
     let later = ManualClock::new();
     later.advance(Duration::from_secs(600 + 5 * 60));
     for (validator, reason) in [
-        (validator(&server, one, INVOICES), RefusalReason::Audience),
+        (validator(&server, one, INVOICES), RejectionReason::Audience),
         // Whose keys are others.
-        (validator(&server, two, ORDERS), RefusalReason::Key),
-        (on(&server, one, ORDERS, later), RefusalReason::Expired),
+        (validator(&server, two, ORDERS), RejectionReason::Key),
+        (on(&server, one, ORDERS, later), RejectionReason::Expired),
     ] {
         let refused = validator.validate(token.secret()).await.unwrap_err();
         assert_eq!(refused.reason(), reason, "{refused}");
@@ -125,64 +125,64 @@ async fn a_token_with_one_flaw_is_refused() {
         (
             "a wrong key",
             sign_with(&two.key(), Algorithm::RS256, &header, &claims),
-            RefusalReason::Signature,
+            RejectionReason::Signature,
         ),
         (
             "another's claims",
             format!("{}.{}.{}", parts[0], encode(expired.to_string()), parts[2]),
-            RefusalReason::Signature,
+            RejectionReason::Signature,
         ),
         (
             "audience",
             sign(&header, &with(claims.clone(), "aud", INVOICES)),
-            RefusalReason::Audience,
+            RejectionReason::Audience,
         ),
         (
             "issuer",
             sign(&header, &with(claims.clone(), "iss", &*two.issuer)),
-            RefusalReason::Issuer,
+            RejectionReason::Issuer,
         ),
-        ("expired", sign(&header, &expired), RefusalReason::Expired),
+        ("expired", sign(&header, &expired), RejectionReason::Expired),
         (
             "no end",
             sign(&header, &without(claims.clone(), "exp")),
-            RefusalReason::Malformed,
+            RejectionReason::Malformed,
         ),
         (
             "none",
             format!("{none}.{}.", parts[1]),
-            RefusalReason::Algorithm,
+            RejectionReason::Algorithm,
         ),
         (
             "none, with the signature",
             format!("{none}.{}.{}", parts[1], parts[2]),
-            RefusalReason::Algorithm,
+            RejectionReason::Algorithm,
         ),
         (
             "HMAC with the public key",
             hmac(public.as_bytes()),
-            RefusalReason::Algorithm,
+            RejectionReason::Algorithm,
         ),
         (
             "HMAC with its PEM",
             hmac(pem.as_bytes()),
-            RefusalReason::Algorithm,
+            RejectionReason::Algorithm,
         ),
         (
             "HMAC with the JWK",
             hmac(keys["keys"][0].to_string().as_bytes()),
-            RefusalReason::Algorithm,
+            RejectionReason::Algorithm,
         ),
         (
             "an unknown kid",
             sign(&with(header.clone(), "kid", "three"), &claims),
-            RefusalReason::Key,
+            RejectionReason::Key,
         ),
-        ("crit", sign(&critical, &claims), RefusalReason::Malformed),
+        ("crit", sign(&critical, &claims), RejectionReason::Malformed),
         (
             "two signatures",
             format!("{own}.{}", parts[2]),
-            RefusalReason::Malformed,
+            RejectionReason::Malformed,
         ),
         (
             "two signatures, as JSON",
@@ -191,7 +191,7 @@ async fn a_token_with_one_flaw_is_refused() {
                 { "protected": parts[0], "signature": parts[2] },
             ] })
             .to_string(),
-            RefusalReason::Malformed,
+            RejectionReason::Malformed,
         ),
         (
             "oversized",
@@ -199,12 +199,12 @@ async fn a_token_with_one_flaw_is_refused() {
                 &header,
                 &with(claims.clone(), "padding", "x".repeat(64 * 1024)),
             ),
-            RefusalReason::Malformed,
+            RejectionReason::Malformed,
         ),
         (
             "an ID token",
             sign(&with(header.clone(), "typ", "JWT"), &id_token),
-            RefusalReason::NotAnAccessToken,
+            RejectionReason::NotAnAccessToken,
         ),
     ] {
         let Err(refused) = validator.validate(&token).await else {

@@ -4,7 +4,7 @@ use loom::sync::{Condvar, Mutex};
 
 use super::OVERDUE;
 use crate::error::Error;
-use crate::token::Issued;
+use crate::token::IssuedToken;
 
 /// What becomes of a flight. A place has one for each of its flights, in their order, and no place
 /// has more flights than fates.
@@ -35,7 +35,7 @@ struct UnderWay {
     arrived: Condvar,
 }
 
-pub(super) type Outcome = Result<Arc<Issued>, Error>;
+pub(super) type Outcome = Result<Arc<IssuedToken>, Error>;
 
 impl Flight {
     pub(super) fn new(generation: u64, fate: Fate) -> Self {

@@ -11,17 +11,19 @@
 )]
 mod library {
     pub(crate) mod error;
-    pub(crate) mod parameters;
+    pub(crate) mod request {
+        pub(crate) mod parameters;
+    }
     pub(crate) mod scope;
     pub(crate) mod time;
     pub(crate) mod token;
 
     pub(crate) mod cache {
+        mod bounded_map;
+        mod circuit_breaker;
         mod cool_down;
-        mod demands;
-        mod entries;
-        mod gate;
         mod rejections;
+        mod requirements;
         mod slot;
         #[path = "../../tests/model/src/sync.rs"]
         mod sync;
@@ -31,7 +33,7 @@ mod library {
 }
 
 pub use library::cache::world::{Ask, Fate, Place, Told, World};
-use library::{error, parameters, scope, time, token};
+use library::{error, request, scope, time, token};
 
 /// Runs `test` in every order that two threads can come in.
 pub fn in_every_order(test: impl Fn() + Send + Sync + 'static) {

@@ -4,15 +4,15 @@ use std::time::Duration;
 use loom::sync::RwLock;
 use loom::thread::{self, JoinHandle};
 
-use super::demands::{Demands, Special};
-use super::entries::Entries;
-use super::gate::Gate;
-use super::slot::{Answer, Invalidated, Joined, Slot};
+use super::bounded_map::BoundedMap;
+use super::circuit_breaker::CircuitBreaker;
+use super::requirements::{Requirements, SpecialRequirements};
+use super::slot::{Cached, Invalidated, Joined, Slot};
 use crate::error::{Error, Failure};
-use crate::parameters::Parameters;
+use crate::request::parameters::Parameters;
 use crate::scope::ScopeSet;
 use crate::time::{Now, TimeSource};
-use crate::token::{Issued, Key, Kind, Lifetime};
+use crate::token::{CacheKey, IssuedToken, Kind, Lifetime};
 
 mod flight;
 mod log;
@@ -30,8 +30,8 @@ use log::{Departed, Log};
 pub struct World(Arc<Shared>);
 
 struct Shared {
-    entries: RwLock<Entries<Key, Slot<Flight>>>,
-    gate: Gate,
+    entries: RwLock<BoundedMap<CacheKey, Slot<Flight>>>,
+    gate: CircuitBreaker,
     /// For the checks alone. Loom runs one thread at a time, so nobody waits for this lock.
     log: std::sync::Mutex<Log>,
 }
@@ -81,8 +81,8 @@ impl Ask {
 impl World {
     pub fn new(max_entries: usize) -> Self {
         Self(Arc::new(Shared {
-            entries: RwLock::new(Entries::new(max_entries)),
-            gate: Gate::new(OVERDUE),
+            entries: RwLock::new(BoundedMap::new(max_entries)),
+            gate: CircuitBreaker::new(OVERDUE),
             log: std::sync::Mutex::default(),
         }))
     }
@@ -143,27 +143,27 @@ impl Place {
 
     /// As `ConfidentialClient::token` does.
     pub fn token(&self, at: u64, ask: Ask) -> Told {
-        let demands = self.demands(ask);
-        match self.slot.get(&now(at), &demands) {
-            Answer::Fresh(issued) => served(&issued),
-            Answer::Stale(issued) => {
+        let requirements = self.requirements(ask);
+        match self.slot.get(&now(at), &requirements) {
+            Cached::Fresh(issued) => served(&issued),
+            Cached::Stale(issued) => {
                 self.renew(at);
                 served(&issued)
             }
-            Answer::Wait => self.wait(at, &demands),
+            Cached::Miss => self.wait(at, &requirements),
         }
     }
 
     /// A caller who is dropped where it would wait: what it started goes on.
     pub fn token_cancelled(&self, at: u64) {
-        self.join(&now(at), at, &Demands::NONE);
+        self.join(&now(at), at, &Requirements::NONE);
     }
 
     /// As `TokenProvider::cached` does.
     pub fn cached(&self, at: u64) -> Option<u64> {
-        match self.slot.get(&now(at), &Demands::NONE) {
-            Answer::Fresh(issued) | Answer::Stale(issued) => Some(number(&issued)),
-            Answer::Wait => None,
+        match self.slot.get(&now(at), &Requirements::NONE) {
+            Cached::Fresh(issued) | Cached::Stale(issued) => Some(number(&issued)),
+            Cached::Miss => None,
         }
     }
 
@@ -187,22 +187,22 @@ impl Place {
     }
 
     /// As `Cache::wait` does.
-    fn wait(&self, at: u64, demands: &Demands) -> Told {
-        let told = self.arrive(at, demands);
-        if matches!(told, Told::Token(_)) || demands.are_of_a_rejection() {
+    fn wait(&self, at: u64, requirements: &Requirements) -> Told {
+        let told = self.arrive(at, requirements);
+        if matches!(told, Told::Token(_)) || requirements.are_of_a_rejection() {
             return told;
         }
-        match self.slot.get(&now(at), &Demands::NONE) {
-            Answer::Fresh(issued) | Answer::Stale(issued) => served(&issued),
-            Answer::Wait => told,
+        match self.slot.get(&now(at), &Requirements::NONE) {
+            Cached::Fresh(issued) | Cached::Stale(issued) => served(&issued),
+            Cached::Miss => told,
         }
     }
 
     /// As `Cache::arrive` does.
-    fn arrive(&self, mut at: u64, demands: &Demands) -> Told {
+    fn arrive(&self, mut at: u64, requirements: &Requirements) -> Told {
         let mut lost_before = false;
         loop {
-            match self.join(&now(at), at, demands) {
+            match self.join(&now(at), at, requirements) {
                 Joined::Served(issued) => return served(&issued),
                 Joined::Refused(_) => return Told::Refused,
                 Joined::Full => unreachable!("everybody may start a flight"),
@@ -226,17 +226,17 @@ impl Place {
         }
     }
 
-    fn join(&self, now: &Now, at: u64, demands: &Demands) -> Joined<Flight> {
+    fn join(&self, now: &Now, at: u64, requirements: &Requirements) -> Joined<Flight> {
         let mut departed = None;
         let launch = |generation, replaced| {
-            let claims = demands.claims().map(ToString::to_string);
+            let claims = requirements.claims().map(ToString::to_string);
             let flight = self.depart(generation, replaced, now, claims);
             departed = Some(flight.clone());
             flight
         };
         let joined = self
             .slot
-            .join(now, demands, &self.world.0.gate, Some(launch));
+            .join(now, requirements, &self.world.0.gate, Some(launch));
         if let Some(flight) = departed {
             self.fly(&flight, at);
         }
@@ -323,8 +323,8 @@ impl Place {
         change(self.world.log().flight(&self.slot, generation));
     }
 
-    fn demands(&self, ask: Ask) -> Demands {
-        Demands::new(Special {
+    fn requirements(&self, ask: Ask) -> Requirements {
+        Requirements::new(SpecialRequirements {
             claims: ask.claims.map(Arc::from),
             rejected: ask.rejected.map(|token| Arc::new(self.issued(token, 0, 1))),
             force_refresh: ask.force_refresh,
@@ -332,11 +332,11 @@ impl Place {
         })
     }
 
-    fn issued(&self, number: u64, at: u64, seconds: u64) -> Issued {
+    fn issued(&self, number: u64, at: u64, seconds: u64) -> IssuedToken {
         let lifetime = Lifetime::new(Duration::from_secs(seconds), None, now(at), 0.0);
         let number = number.to_string();
         let key = Arc::new(typed(self.key));
-        Issued::new(key, &number, lifetime, "s".into(), None, &number).unwrap()
+        IssuedToken::new(key, &number, lifetime, "s".into(), None, &number).unwrap()
     }
 }
 
@@ -348,8 +348,8 @@ fn now(at: u64) -> Now {
     }
 }
 
-fn typed(key: &str) -> Key {
-    Key {
+fn typed(key: &str) -> CacheKey {
+    CacheKey {
         tenant: key.into(),
         scopes: ScopeSet::default(),
         kind: Kind::Application,
@@ -357,11 +357,11 @@ fn typed(key: &str) -> Key {
     }
 }
 
-fn served(issued: &Issued) -> Told {
+fn served(issued: &IssuedToken) -> Told {
     Told::Token(number(issued))
 }
 
-fn number(issued: &Issued) -> u64 {
+fn number(issued: &IssuedToken) -> u64 {
     issued.correlation_id().parse().unwrap()
 }
 

@@ -107,7 +107,7 @@ impl Shared {
 
     /// Whether a token request is under way, as far as one can tell from outside.
     pub fn has_flights(&self) -> bool {
-        let stats = self.client.stats();
+        let stats = self.client.cache().stats();
         let counts = self.authority.with_ledger(|ledger| ledger.counts);
         let failed = stats.transport_errors
             + stats.server_errors

@@ -79,8 +79,8 @@ fn run() -> Result<bool> {
         .certificate_source(rotation.file())
         .cache(
             options
-                .with_max_entries(MAX_ENTRIES)
-                .with_max_concurrent_requests(MAX_CONCURRENT_REQUESTS),
+                .max_entries(MAX_ENTRIES)
+                .max_concurrent_requests(MAX_CONCURRENT_REQUESTS),
         )
         .build()?;
     let shared = Arc::new(Shared::new(client, authority, Arc::clone(&findings))?);

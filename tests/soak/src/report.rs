@@ -32,12 +32,12 @@ impl<'a> Figures<'a> {
         let ends = [samples.first(), samples.last()];
         Self {
             shared,
-            stats: shared.client.stats(),
+            stats: shared.client.cache().stats(),
             counts: shared.authority.with_ledger(|ledger| ledger.counts),
             faults: shared.authority.faults(),
             visits: shared.authority.visits(),
             rotations: get(&rotation.rotations),
-            entries: shared.client.len(),
+            entries: shared.client.cache().len(),
             ends: ends.map(|end| end.copied().unwrap_or_default()),
             peaks: peaks(samples, ran.length),
             ran,
@@ -65,7 +65,7 @@ impl<'a> Figures<'a> {
         row("misses", stats.misses);
         row("flights", stats.requests);
         row("  at most by the policy", verdict::most_flights(self));
-        row("  renewals", stats.renewals);
+        row("  renewals", stats.refreshes);
         row("  with a token", counts.tokens);
         row("  before their time", counts.early);
         row("token requests", counts.requests);
@@ -94,7 +94,7 @@ impl<'a> Figures<'a> {
 
 /// One line on how it stands.
 pub fn summary(shared: &Shared, last: Sample) {
-    let stats = shared.client.stats();
+    let stats = shared.client.cache().stats();
     let counts = shared.authority.with_ledger(|ledger| ledger.counts);
     println!(
         "{} s: {} calls, {} hits, {} errors, {} token requests, {} evictions, {} resident and heap",

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use confidential_client::credential::CertificateFile;
 use confidential_client::testing::self_signed_certificate;
-use confidential_client::{Certificate, CertificateFile, ConfidentialClient};
+use confidential_client::{Certificate, ConfidentialClient};
 use tokio::time::sleep;
 
 use crate::Result;

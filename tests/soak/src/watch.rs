@@ -38,7 +38,7 @@ impl Watch {
                 let seconds = since.as_secs();
                 println!("FOUND a deadlock: caller {caller} has not come back for {seconds} s");
                 // Nothing that could wait for a lock.
-                println!("{:#?}", self.shared.client.stats());
+                println!("{:#?}", self.shared.client.cache().stats());
                 exit(1);
             }
             if second % SAMPLE_EVERY == 0 {

@@ -1,10 +1,11 @@
 use std::fmt;
 
+use crate::crypto::NoBackend;
 use crate::error::Escaped;
 
 /// The check that a token failed. Safe to show to whoever sent it, and to log.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Flaw {
+pub(crate) enum JwtError {
     #[error("the token is longer than 64 KiB")]
     TooLong,
     #[error("the token is not a signed JWT: {0}")]
@@ -23,6 +24,8 @@ pub(crate) enum Flaw {
     UnfitKey,
     #[error("the token's signature is wrong")]
     Signature,
+    #[error(transparent)]
+    NoBackend(#[from] NoBackend),
     #[error(
         "the token is for Microsoft Graph, and not for this application; ask for a scope of this one"
     )]

@@ -3,11 +3,14 @@ use std::time::{Duration, SystemTime};
 
 use super::assertion_provider::{AssertionContext, ClientAssertionProvider};
 use super::callback;
-use super::source::Distinct;
-use crate::assertion::{self, Unsigned};
-use crate::certificate::{Certificate, SigningAlgorithm, SigningKey, key};
+use super::client_assertion;
+use super::source::SameAs;
+
+use crate::certificate::{Certificate, SigningKey};
+use crate::client_auth::{ClientAuthentication, TokenEndpointAuthMethod};
+use crate::crypto::{self, NoBackend, SigningAlgorithm};
 use crate::error::Error;
-use crate::request::{Proof, TokenEndpointAuthMethod};
+use crate::jwt::UnsignedJwt;
 use crate::secret::Secret;
 
 /// What it proves its identity with in one request.
@@ -20,19 +23,19 @@ pub(crate) enum Credential {
 
 impl Credential {
     /// A proof for one request.
-    pub(crate) async fn prove(
+    pub(crate) async fn authenticate(
         &self,
         context: AssertionContext,
         now: SystemTime,
         method: TokenEndpointAuthMethod,
         algorithms: &[SigningAlgorithm],
         limit: Duration,
-    ) -> Result<Proof, Error> {
+    ) -> Result<ClientAuthentication, Error> {
         match self {
-            Self::Secret(secret) if method == TokenEndpointAuthMethod::ClientSecretBasic => {
-                Ok(Proof::basic(context.client_id(), secret.clone()))
-            }
-            Self::Secret(secret) => Ok(Proof::Secret(secret.clone())),
+            Self::Secret(secret) if method == TokenEndpointAuthMethod::ClientSecretBasic => Ok(
+                ClientAuthentication::basic(context.client_id(), secret.clone()),
+            ),
+            Self::Secret(secret) => Ok(ClientAuthentication::Secret(secret.clone())),
             Self::Certificate(certificate) => {
                 let certificate = certificate.clone().signing_by(algorithms)?;
                 sign(&certificate, &context, now, limit).await
@@ -61,8 +64,8 @@ impl Credential {
 
     pub(super) fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Secret(one), Self::Secret(other)) => one.is(other),
-            (Self::Certificate(one), Self::Certificate(other)) => one.is(other),
+            (Self::Secret(one), Self::Secret(other)) => one.same_as(other),
+            (Self::Certificate(one), Self::Certificate(other)) => one.same_as(other),
             _ => false,
         }
     }
@@ -75,11 +78,11 @@ async fn sign(
     context: &AssertionContext,
     now: SystemTime,
     limit: Duration,
-) -> Result<Proof, Error> {
+) -> Result<ClientAuthentication, Error> {
     let (client_id, audience) = (context.client_id(), context.audience());
-    let unsigned = assertion::client_assertion(certificate, client_id, audience, now)?;
+    let unsigned = client_assertion::client_assertion(certificate, client_id, audience, now)?;
     let assertion = match certificate.key() {
-        SigningKey::Here(key) => {
+        SigningKey::Local(key) => {
             let (key, algorithm) = (Arc::clone(key), certificate.algorithm());
             let signing = tokio::task::spawn_blocking(move || {
                 let signature = key.sign(algorithm, unsigned.message());
@@ -87,10 +90,10 @@ async fn sign(
             });
             signing
                 .await
-                .map_err(assertion::failed)?
-                .map_err(assertion::failed)?
+                .map_err(client_assertion::failed)?
+                .map_err(client_assertion::failed)?
         }
-        SigningKey::Elsewhere(signer) => {
+        SigningKey::Remote(signer) => {
             let (signer, algorithm) = (Arc::clone(signer), certificate.algorithm());
             let message = unsigned.message().to_vec();
             let signing = async move { signer.sign(algorithm, message).await };
@@ -100,18 +103,20 @@ async fn sign(
             unsigned.signed(&signature)
         }
     };
-    Ok(Proof::Assertion(Secret::from(assertion)))
+    Ok(ClientAuthentication::Assertion(Secret::from(assertion)))
 }
 
 /// A signature made elsewhere may be another key's, or have another form.
 fn check_signature(
     certificate: &Certificate,
-    unsigned: &Unsigned,
+    unsigned: &UnsignedJwt,
     signature: &[u8],
 ) -> Result<(), Error> {
     let (public_key, algorithm) = (certificate.public_key(), certificate.algorithm());
-    if key::verify(public_key, algorithm, unsigned.message(), signature) {
-        return Ok(());
+    match crypto::verify(public_key, algorithm, unsigned.message(), signature) {
+        // Without a backend the identity provider is the first to verify the signature.
+        Ok(true) | Err(NoBackend) => return Ok(()),
+        Ok(false) => {}
     }
     Err(Error::credential(format!(
         "the signer's signature of {} bytes does not fit the certificate of '{}'; does it sign with that certificate's key, by {algorithm}, the message and not its digest, and give the signature as RFC 7518 writes it, neither base64 nor DER?",
@@ -124,7 +129,7 @@ async fn provided(
     provider: &Arc<dyn ClientAssertionProvider>,
     context: AssertionContext,
     limit: Duration,
-) -> Result<Proof, Error> {
+) -> Result<ClientAuthentication, Error> {
     let asked = Arc::clone(provider);
     let providing = async move { asked.client_assertion(context).await };
     let assertion = callback::ask("no client assertion could be had", limit, providing).await?;
@@ -133,7 +138,7 @@ async fn provided(
             "the {} is empty",
             provider.describe()
         ))),
-        assertion => Ok(Proof::Assertion(Secret::from(assertion))),
+        assertion => Ok(ClientAuthentication::Assertion(Secret::from(assertion))),
     }
 }
 

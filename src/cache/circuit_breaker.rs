@@ -5,14 +5,14 @@ use super::cool_down::transient;
 use super::sync::{Mutex, MutexGuard, PoisonError};
 use crate::error::Error;
 use crate::time::{Deadline, Now};
-use crate::token::Issued;
+use crate::token::IssuedToken;
 
 /// Whether the authority's host is up, as all slots together know it.
 ///
 /// After three failures in a row on different slots without an answer, or with a 5xx, it is taken
 /// to be down. Then one flight at a time is let through, the probe, first after a second and in the
 /// end every 30, and the others fail at once, told why. Any answer opens it.
-pub(crate) struct Gate {
+pub(crate) struct CircuitBreaker {
     /// After this time a flight is taken for lost.
     overdue: Duration,
     state: Mutex<State>,
@@ -46,7 +46,7 @@ pub(crate) struct FlightId {
     pub(super) generation: u64,
 }
 
-impl Gate {
+impl CircuitBreaker {
     pub(crate) fn new(overdue: Duration) -> Self {
         Self {
             overdue,
@@ -85,7 +85,7 @@ impl Gate {
     pub(super) fn report(
         &self,
         flight: FlightId,
-        outcome: &Result<Arc<Issued>, Error>,
+        outcome: &Result<Arc<IssuedToken>, Error>,
         now: &Now,
         jitter: f64,
     ) -> bool {
@@ -153,7 +153,7 @@ impl State {
             }
         };
         self.down = Some(Down {
-            error: error.told_to_others(),
+            error: error.for_other_callers(),
             failures,
             next_probe: now.plus(transient(failures, jitter)),
             probe: None,
@@ -176,13 +176,13 @@ mod tests {
     use http::StatusCode;
 
     use super::*;
-    use crate::error::{Answer, Failure};
+    use crate::error::{ErrorResponse, Failure};
     use crate::time::TimeSource;
 
-    type Outcome = Result<Arc<Issued>, Error>;
+    type Outcome = Result<Arc<IssuedToken>, Error>;
 
     struct Bench {
-        gate: Gate,
+        gate: CircuitBreaker,
         now: Now,
     }
 
@@ -196,7 +196,7 @@ mod tests {
     impl Bench {
         fn new() -> Self {
             Self {
-                gate: Gate::new(Duration::from_secs(31)),
+                gate: CircuitBreaker::new(Duration::from_secs(31)),
                 now: TimeSource::System.now(),
             }
         }
@@ -231,13 +231,13 @@ mod tests {
     }
 
     fn panicked() -> Error {
-        Error::Transport(Failure::new("panicked").asked_nothing().into())
+        Error::Transport(Failure::new("panicked").not_sent().into())
     }
 
     fn answered(status: u16) -> Outcome {
         let status = StatusCode::from_u16(status).unwrap();
         Err(Error::Server(
-            Answer::new(status, "error".to_owned()).into(),
+            ErrorResponse::new(status, "error".to_owned()).into(),
         ))
     }
 
@@ -274,7 +274,7 @@ mod tests {
             ("a captive portal", unreadable(200), false, true),
             (
                 "a token",
-                Ok(Arc::new(Issued::sample("t", "t", 60, now))),
+                Ok(Arc::new(IssuedToken::sample("t", "t", 60, now))),
                 false,
                 true,
             ),

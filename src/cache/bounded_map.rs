@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::slot::Slot;
 use crate::time::Now;
-use crate::token::Key;
+use crate::token::CacheKey;
 
 /// What a cache keeps by its keys, of which it keeps a bounded number: whoever comes beyond it takes
 /// the place of one that is not needed, and there is no timer.
@@ -13,7 +13,7 @@ use crate::token::Key;
 /// What somebody holds (a provider, a caller who waits, a flight) is needed. Of the others one that
 /// has nothing to serve goes first, and then one that was not asked for since it was last passed
 /// over ("second chance").
-pub(super) struct Entries<K, V> {
+pub(super) struct BoundedMap<K, V> {
     kept: HashMap<Arc<K>, Entry<V>>,
     /// All keys in the order in which they are looked at.
     queue: VecDeque<Arc<K>>,
@@ -26,12 +26,12 @@ struct Entry<V> {
 }
 
 /// What can be an entry.
-pub(super) trait Occupant {
+pub(super) trait Evictable {
     /// Whether it has nothing to serve.
-    fn is_idle(&self, now: &Now) -> bool;
+    fn can_evict(&self, now: &Now) -> bool;
 }
 
-impl<K: Eq + Hash, V: Occupant> Entries<K, V> {
+impl<K: Eq + Hash, V: Evictable> BoundedMap<K, V> {
     pub(super) fn new(max: usize) -> Self {
         Self {
             kept: HashMap::new(),
@@ -89,7 +89,7 @@ impl<K: Eq + Hash, V: Occupant> Entries<K, V> {
         if let Some(at) = self.idle(now) {
             return self.remove(at);
         }
-        // Twice around: the first time passes over what was asked for, the second takes it.
+        // DuplicateParameter around: the first time passes over what was asked for, the second takes it.
         for _ in 0..2 * self.queue.len() {
             let Some(key) = self.queue.pop_front() else {
                 return false;
@@ -110,7 +110,7 @@ impl<K: Eq + Hash, V: Occupant> Entries<K, V> {
     fn idle(&self, now: &Now) -> Option<usize> {
         self.queue.iter().take(LOOKED_AT).position(|key| {
             let entry = self.kept.get(key);
-            entry.is_some_and(|entry| !is_held(&entry.value) && entry.value.is_idle(now))
+            entry.is_some_and(|entry| !is_held(&entry.value) && entry.value.can_evict(now))
         })
     }
 
@@ -122,9 +122,9 @@ impl<K: Eq + Hash, V: Occupant> Entries<K, V> {
     }
 }
 
-impl<F: Clone> Entries<Key, Slot<F>> {
+impl<F: Clone> BoundedMap<CacheKey, Slot<F>> {
     /// The slot of `key`, made if there is none, and how many others had to go for it.
-    pub(super) fn slot(&mut self, key: &Key, bound: usize, now: &Now) -> (Arc<Slot<F>>, u64) {
+    pub(super) fn slot(&mut self, key: &CacheKey, bound: usize, now: &Now) -> (Arc<Slot<F>>, u64) {
         // Another caller may have made the slot while this one waited for the lock.
         if let Some(slot) = self.get(key) {
             return (slot, 0);
@@ -137,7 +137,7 @@ impl<F: Clone> Entries<Key, Slot<F>> {
 
     /// The same key; where it has the scopes of the last, also by their text, since a client mostly
     /// asks for the same in each tenant.
-    fn with_known_scopes(&self, key: &Key) -> Key {
+    fn with_known_scopes(&self, key: &CacheKey) -> CacheKey {
         let mut key = key.clone();
         if let Some(last) = self.queue.back()
             && last.scopes == key.scopes
@@ -167,32 +167,32 @@ const LOOKED_AT: usize = 64;
 mod tests {
     use std::time::Duration;
 
-    use super::super::demands::Demands;
-    use super::super::gate::Gate;
+    use super::super::circuit_breaker::CircuitBreaker;
+    use super::super::requirements::Requirements;
     use super::*;
     use crate::time::TimeSource;
-    use crate::token::Issued;
+    use crate::token::IssuedToken;
 
     struct Bench {
-        entries: Entries<Key, Slot<u64>>,
+        entries: BoundedMap<CacheKey, Slot<u64>>,
         now: Now,
     }
 
     impl Bench {
         fn new(max: usize) -> Self {
             Self {
-                entries: Entries::new(max),
+                entries: BoundedMap::new(max),
                 now: TimeSource::System.now(),
             }
         }
 
         fn insert(&mut self, tenant: &str, seconds: u64) -> Arc<Slot<u64>> {
-            let issued = Arc::new(Issued::sample(tenant, "t", seconds, self.now));
+            let issued = Arc::new(IssuedToken::sample(tenant, "t", seconds, self.now));
             let (slot, _) = self.entries.slot(issued.key(), 0, &self.now);
             slot.join(
                 &self.now,
-                &Demands::NONE,
-                &Gate::new(Duration::from_secs(31)),
+                &Requirements::NONE,
+                &CircuitBreaker::new(Duration::from_secs(31)),
                 Some(|generation, _| generation),
             );
             let _ = slot.land(1, Ok(issued), &self.now, 0.0);
@@ -200,11 +200,11 @@ mod tests {
         }
 
         fn has(&self, tenant: &str) -> bool {
-            self.entries.kept.contains_key(&Key::sample(tenant))
+            self.entries.kept.contains_key(&CacheKey::sample(tenant))
         }
 
         fn ask(&self, tenant: &str) {
-            self.entries.get(&Key::sample(tenant)).unwrap();
+            self.entries.get(&CacheKey::sample(tenant)).unwrap();
         }
     }
 
@@ -254,12 +254,12 @@ mod tests {
     #[test]
     fn what_cools_down_does_not_go_first() {
         let mut bench = Bench::new(2);
-        let key = Key::sample("a");
+        let key = CacheKey::sample("a");
         let (slot, _) = bench.entries.slot(&key, 0, &bench.now);
         slot.join(
             &bench.now,
-            &Demands::NONE,
-            &Gate::new(Duration::from_secs(31)),
+            &Requirements::NONE,
+            &CircuitBreaker::new(Duration::from_secs(31)),
             Some(|generation, _| generation),
         );
         let refusal = crate::error::Error::credential("no");
@@ -278,7 +278,7 @@ mod tests {
         bench.insert("b", 3600);
         bench.entries.clear();
         assert!(bench.has("a") && !bench.has("b"));
-        assert!(held.is_idle(&bench.now));
+        assert!(held.can_evict(&bench.now));
         assert_eq!((bench.entries.len(), bench.entries.queue.len()), (1, 1));
     }
 }

@@ -7,8 +7,9 @@ use aws_lc_rs::signature::{
     RsaKeyPair, UnparsedPublicKey, VerificationAlgorithm,
 };
 
-use super::super::SigningAlgorithm;
-use super::{PrivateKeyDer, too_large, too_small, unreadable, unsupported};
+use super::{
+    NoBackend, PrivateKeyDer, SigningAlgorithm, too_large, too_small, unreadable, unsupported,
+};
 use crate::error::Error;
 
 pub(crate) enum KeyPair {
@@ -67,18 +68,18 @@ impl KeyPair {
     }
 }
 
-/// Whether `signature` is `public_key`'s.
+/// Verifies a signature with a public key: PKCS#1 DER for RSA, an uncompressed point for P-256.
 pub(crate) fn verify(
     public_key: &[u8],
     algorithm: SigningAlgorithm,
     message: &[u8],
     signature: &[u8],
-) -> bool {
+) -> Result<bool, NoBackend> {
     let algorithm: &'static dyn VerificationAlgorithm = match algorithm {
         SigningAlgorithm::PS256 => &RSA_PSS_2048_8192_SHA256,
         SigningAlgorithm::RS256 => &RSA_PKCS1_2048_8192_SHA256,
         SigningAlgorithm::ES256 => &ECDSA_P256_SHA256_FIXED,
     };
     let key = UnparsedPublicKey::new(algorithm, public_key);
-    key.verify(message, signature).is_ok()
+    Ok(key.verify(message, signature).is_ok())
 }

@@ -11,8 +11,7 @@ use rsa::signature::{RandomizedSigner, SignatureEncoding, Signer};
 use rsa::traits::PublicKeyParts as _;
 use rsa::{BigUint, RsaPrivateKey, RsaPublicKey, pkcs1v15, pss};
 
-use super::super::SigningAlgorithm;
-use super::{PrivateKeyDer, too_small, unreadable, unsupported};
+use super::{NoBackend, PrivateKeyDer, SigningAlgorithm, too_small, unreadable, unsupported};
 use crate::error::Error;
 
 pub(crate) struct KeyPair {
@@ -97,13 +96,13 @@ fn not_rsa(error: rsa::pkcs8::Error) -> Error {
     }
 }
 
-/// Whether `signature` is `public_key`'s.
+/// Verifies a signature with a public key: PKCS#1 DER for RSA, an uncompressed point for P-256.
 pub(crate) fn verify(
     public_key: &[u8],
     algorithm: SigningAlgorithm,
     message: &[u8],
     signature: &[u8],
-) -> bool {
+) -> Result<bool, NoBackend> {
     let rsa = || {
         let key = rsa::pkcs1::RsaPublicKey::from_der(public_key).ok()?;
         let number = |bytes| BigUint::from_bytes_be(bytes);
@@ -129,7 +128,7 @@ pub(crate) fn verify(
             })
         }
     };
-    verified.is_some()
+    Ok(verified.is_some())
 }
 
 /// As many bits as the other backend takes.

@@ -24,18 +24,18 @@ impl<'a> Redirected<'a> {
     }
 
     /// The value of a parameter that is there once. A second one could be read by somebody else.
-    pub(crate) fn one(&self, name: &str) -> Result<Option<String>, Twice> {
+    pub(crate) fn one(&self, name: &str) -> Result<Option<String>, DuplicateParameter> {
         let mut values = parse(self.0.as_bytes()).filter(|(key, _)| key == name);
         let first = values.next().map(|(_, value)| Cow::into_owned(value));
         match values.next() {
             None => Ok(first),
-            Some(_) => Err(Twice(format!("it has '{name}' twice"))),
+            Some(_) => Err(DuplicateParameter(format!("it has '{name}' twice"))),
         }
     }
 }
 
 /// A parameter that is there twice, in words.
-pub(crate) struct Twice(pub(crate) String);
+pub(crate) struct DuplicateParameter(pub(crate) String);
 
 /// Checks that a provider may send a browser there: https, or to this machine.
 pub(crate) fn check_redirect_uri(redirect_uri: &str) -> Result<(), Error> {

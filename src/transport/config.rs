@@ -7,14 +7,14 @@ use crate::transport::Transport;
 
 /// What a builder was told of how to send.
 #[derive(Default)]
-pub(crate) struct Sending {
+pub(crate) struct TransportConfig {
     pub(crate) transport: Option<Arc<dyn Transport>>,
     pub(crate) connect_timeout: Option<Duration>,
     #[cfg(feature = "reqwest")]
     pub(crate) reqwest: Option<reqwest::ClientBuilder>,
 }
 
-impl Sending {
+impl TransportConfig {
     /// The one transport that this names, or that there is by default.
     pub(crate) fn transport(self, endpoints: &Endpoints) -> Result<Arc<dyn Transport>, Error> {
         if self.connect_timeout.is_some_and(|limit| limit.is_zero()) {
@@ -42,7 +42,7 @@ impl Sending {
     }
 }
 
-pub(super) fn no_time() -> Error {
+pub(crate) fn no_time() -> Error {
     Error::config(
         "in no time nothing can be asked; give attempt_timeout(..) and connect_timeout(..) some, or leave them out",
     )

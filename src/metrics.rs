@@ -1,3 +1,5 @@
+//! Outcomes of token requests, for an [observer](crate::ConfidentialClientBuilder::observer).
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +17,7 @@ pub struct Acquisition {
     /// A token, or the variant of the [`Error`].
     pub outcome: Outcome,
     /// Whether it was in the background, for a token that was still good: nobody waited.
-    pub is_renewal: bool,
+    pub is_refresh: bool,
     /// How many requests went out.
     pub attempts: u32,
     /// From the first look-up to the last byte of the last answer, with the waits between.

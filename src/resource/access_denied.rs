@@ -1,14 +1,14 @@
 use http::{HeaderValue, StatusCode};
 
-use super::refusal::Refusal;
+use super::rejection::TokenRejection;
 
 /// The two answers of a protected route, kept apart: what the client was granted, and what its user
 /// may do. Each comes of itself, by `?`, from the check that gave it.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum Denied {
+pub enum AccessDenied {
     /// The token is not taken, or does not let its client do this: *client authorization*.
     #[error(transparent)]
-    Client(#[from] Refusal),
+    Client(#[from] TokenRejection),
     /// The client may, and its user may not: *user authorization*.
     #[error(transparent)]
     User(#[from] UserNotAllowed),
@@ -35,7 +35,7 @@ impl UserNotAllowed {
     }
 }
 
-impl Denied {
+impl AccessDenied {
     /// The status of the answer.
     pub fn status(&self) -> StatusCode {
         match self {

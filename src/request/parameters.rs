@@ -9,32 +9,36 @@ pub(crate) struct Parameters(Option<Arc<Vec<Parameter>>>);
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Parameter {
-    place: Place,
+    location: ParameterLocation,
     name: String,
     value: String,
 }
 
 /// Where a parameter goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Place {
+pub(crate) enum ParameterLocation {
     Form,
     Query,
 }
 
 impl Parameters {
     /// Adds one. Their order is that of their names, and one name's values keep theirs.
-    pub(crate) fn add(&mut self, place: Place, name: String, value: String) {
+    pub(crate) fn add(&mut self, location: ParameterLocation, name: String, value: String) {
         let parameters = Arc::make_mut(self.0.get_or_insert_default());
-        let parameter = Parameter { place, name, value };
+        let parameter = Parameter {
+            location,
+            name,
+            value,
+        };
         let at = parameters.partition_point(|other| {
-            (other.place, &other.name) <= (parameter.place, &parameter.name)
+            (other.location, &other.name) <= (parameter.location, &parameter.name)
         });
         parameters.insert(at, parameter);
     }
 
-    pub(crate) fn of(&self, place: Place) -> impl Iterator<Item = (&str, &str)> {
+    pub(crate) fn of(&self, location: ParameterLocation) -> impl Iterator<Item = (&str, &str)> {
         self.iter()
-            .filter(move |parameter| parameter.place == place)
+            .filter(move |parameter| parameter.location == location)
             .map(|parameter| (&*parameter.name, &*parameter.value))
     }
 
@@ -97,17 +101,17 @@ const OURS: [&str; 22] = [
 mod tests {
     use super::*;
 
-    fn parameters(all: &[(Place, &str, &str)]) -> Parameters {
+    fn parameters(all: &[(ParameterLocation, &str, &str)]) -> Parameters {
         let mut parameters = Parameters::default();
-        for (place, name, value) in all {
-            parameters.add(*place, (*name).to_owned(), (*value).to_owned());
+        for (location, name, value) in all {
+            parameters.add(*location, (*name).to_owned(), (*value).to_owned());
         }
         parameters
     }
 
     #[test]
     fn they_are_the_same_in_any_order_of_their_names() {
-        use Place::{Form, Query};
+        use ParameterLocation::{Form, Query};
         let one = parameters(&[(Form, "b", "1"), (Form, "a", "2"), (Form, "a", "1")]);
         let same = parameters(&[(Form, "a", "2"), (Form, "b", "1"), (Form, "a", "1")]);
         assert!(one == same);
@@ -126,7 +130,7 @@ mod tests {
 
     #[test]
     fn what_the_library_sends_cannot_be_sent_again() {
-        parameters(&[(Place::Form, "audience", "x")])
+        parameters(&[(ParameterLocation::Form, "audience", "x")])
             .check()
             .unwrap();
         for (name, text) in [
@@ -134,7 +138,7 @@ mod tests {
             ("scope", "own to send"),
             ("Grant_Type", "own to send"),
         ] {
-            let error = parameters(&[(Place::Query, name, "x")])
+            let error = parameters(&[(ParameterLocation::Query, name, "x")])
                 .check()
                 .unwrap_err();
             assert!(error.to_string().contains(text), "{error}");

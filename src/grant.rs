@@ -35,12 +35,12 @@ impl<'a> Grant<'a> {
     }
 
     /// Whether signing in again brings another.
-    pub(crate) fn is_of_a_sign_in(self) -> bool {
+    pub(crate) fn is_interactive(self) -> bool {
         matches!(self, Self::AuthorizationCode { .. } | Self::RefreshToken(_))
     }
 
     /// Adds what it is in a form.
-    pub(super) fn append_to(self, form: &mut Serializer<'_, String>) {
+    pub(crate) fn append_to(self, form: &mut Serializer<'_, String>) {
         match self {
             Self::ClientCredentials => {
                 form.append_pair("grant_type", "client_credentials");

@@ -8,7 +8,7 @@ use base64::prelude::BASE64_STANDARD;
 use http::{HeaderValue, StatusCode};
 
 use crate::error::Error;
-use crate::jwt::Flaw;
+use crate::jwt::JwtError;
 
 /// Why a request is not served: its token failed a check, or does not allow its client to do this.
 ///
@@ -16,10 +16,10 @@ use crate::jwt::Flaw;
 /// and [`retry_after`](Self::retry_after); the axum adapter turns it into that answer. `Display`
 /// says which check failed, in one line that is safe to log and to show to the client.
 #[derive(Clone)]
-pub struct Refusal(Arc<Parts>);
+pub struct TokenRejection(Arc<Parts>);
 
 struct Parts {
-    reason: RefusalReason,
+    reason: RejectionReason,
     message: String,
     /// Those that would do, any of them.
     scope: Option<String>,
@@ -33,7 +33,7 @@ struct Parts {
 /// Which check failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum RefusalReason {
+pub enum RejectionReason {
     /// The request carries no bearer token.
     NoToken,
     /// It carries two, or an empty one.
@@ -74,13 +74,13 @@ pub enum RefusalReason {
     KeysUnavailable,
 }
 
-impl Refusal {
-    pub(super) fn new(reason: RefusalReason, message: impl Into<String>) -> Self {
+impl TokenRejection {
+    pub(super) fn new(reason: RejectionReason, message: impl Into<String>) -> Self {
         Parts::new(reason, message).into()
     }
 
     /// Any of `scopes` would do.
-    pub(super) fn insufficient(reason: RefusalReason, message: String, scopes: &[&str]) -> Self {
+    pub(super) fn insufficient(reason: RejectionReason, message: String, scopes: &[&str]) -> Self {
         Self::from(Parts {
             scope: (!scopes.is_empty()).then(|| scopes.join(" ")),
             ..Parts::new(reason, message)
@@ -96,7 +96,7 @@ impl Refusal {
         Self::from(Parts {
             claims: Some(claims),
             authorization_uri,
-            ..Parts::new(RefusalReason::AuthenticationContext, message)
+            ..Parts::new(RejectionReason::AuthenticationContext, message)
         })
     }
 
@@ -105,12 +105,12 @@ impl Refusal {
             "the token cannot be checked now, as the identity provider's keys cannot be had";
         Self::from(Parts {
             source: Some(error),
-            ..Parts::new(RefusalReason::KeysUnavailable, message)
+            ..Parts::new(RejectionReason::KeysUnavailable, message)
         })
     }
 
     /// Which check failed.
-    pub fn reason(&self) -> RefusalReason {
+    pub fn reason(&self) -> RejectionReason {
         self.0.reason
     }
 
@@ -136,7 +136,7 @@ impl Refusal {
                 add("error", error);
                 add("error_description", &self.0.message);
             }
-            None if self.0.reason == RefusalReason::KeysUnavailable => return None,
+            None if self.0.reason == RejectionReason::KeysUnavailable => return None,
             None => {}
         }
         if let Some(scope) = &self.0.scope {
@@ -169,7 +169,7 @@ impl Refusal {
 }
 
 impl Parts {
-    fn new(reason: RefusalReason, message: impl Into<String>) -> Self {
+    fn new(reason: RejectionReason, message: impl Into<String>) -> Self {
         Self {
             reason,
             message: message.into(),
@@ -181,13 +181,13 @@ impl Parts {
     }
 }
 
-impl From<Parts> for Refusal {
+impl From<Parts> for TokenRejection {
     fn from(parts: Parts) -> Self {
         Self(Arc::new(parts))
     }
 }
 
-impl RefusalReason {
+impl RejectionReason {
     fn status(self) -> StatusCode {
         match self {
             Self::InvalidRequest => StatusCode::BAD_REQUEST,
@@ -216,35 +216,38 @@ impl RefusalReason {
     }
 }
 
-impl From<Flaw> for Refusal {
-    fn from(flaw: Flaw) -> Self {
-        let reason = match flaw {
-            Flaw::TooLong | Flaw::Malformed(_) | Flaw::Critical | Flaw::Claim(_) => {
-                RefusalReason::Malformed
+impl From<JwtError> for TokenRejection {
+    fn from(error: JwtError) -> Self {
+        let reason = match error {
+            JwtError::TooLong
+            | JwtError::Malformed(_)
+            | JwtError::Critical
+            | JwtError::Claim(_) => RejectionReason::Malformed,
+            JwtError::Algorithm(_) => RejectionReason::Algorithm,
+            JwtError::Type(_) | JwtError::AuthorizedParty(_) => RejectionReason::NotAnAccessToken,
+            JwtError::UnknownKey | JwtError::UnnamedKey | JwtError::UnfitKey => {
+                RejectionReason::Key
             }
-            Flaw::Algorithm(_) => RefusalReason::Algorithm,
-            Flaw::Type(_) | Flaw::AuthorizedParty(_) => RefusalReason::NotAnAccessToken,
-            Flaw::UnknownKey | Flaw::UnnamedKey | Flaw::UnfitKey => RefusalReason::Key,
-            Flaw::Signature => RefusalReason::Signature,
-            Flaw::ForGraph => RefusalReason::ForGraph,
-            Flaw::Issuer(_) | Flaw::KeyIssuer => RefusalReason::Issuer,
-            Flaw::Audience(_) => RefusalReason::Audience,
-            Flaw::Expired => RefusalReason::Expired,
-            Flaw::NotYetValid => RefusalReason::NotYetValid,
+            JwtError::Signature | JwtError::NoBackend(_) => RejectionReason::Signature,
+            JwtError::ForGraph => RejectionReason::ForGraph,
+            JwtError::Issuer(_) | JwtError::KeyIssuer => RejectionReason::Issuer,
+            JwtError::Audience(_) => RejectionReason::Audience,
+            JwtError::Expired => RejectionReason::Expired,
+            JwtError::NotYetValid => RejectionReason::NotYetValid,
         };
-        Self::new(reason, flaw.to_string())
+        Self::new(reason, error.to_string())
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for TokenRejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.message)
     }
 }
 
-impl fmt::Debug for Refusal {
+impl fmt::Debug for TokenRejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Refusal")
+        f.debug_struct("TokenRejection")
             .field("reason", &self.0.reason)
             .field("message", &self.0.message)
             .field("source", &self.0.source)
@@ -252,7 +255,7 @@ impl fmt::Debug for Refusal {
     }
 }
 
-impl StdError for Refusal {
+impl StdError for TokenRejection {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.0.source.as_ref().map(|error| error as _)
     }

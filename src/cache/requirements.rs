@@ -2,27 +2,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::time::Now;
-use crate::token::Issued;
+use crate::token::IssuedToken;
 
 /// What one caller asks of a token beyond its being good; nothing, for nearly all.
 #[derive(Clone, Default)]
-pub(crate) struct Demands(Option<Arc<Special>>);
+pub(crate) struct Requirements(Option<Arc<SpecialRequirements>>);
 
 #[derive(Default)]
-pub(crate) struct Special {
+pub(crate) struct SpecialRequirements {
     /// JSON to go out with the request, as an API's challenge asked for.
     pub(crate) claims: Option<Arc<str>>,
     /// The token that the API did not take.
-    pub(crate) rejected: Option<Arc<Issued>>,
+    pub(crate) rejected: Option<Arc<IssuedToken>>,
     pub(crate) force_refresh: bool,
     pub(crate) min_remaining: Duration,
 }
 
-impl Demands {
+impl Requirements {
     pub(crate) const NONE: Self = Self(None);
 
-    pub(crate) fn new(special: Special) -> Self {
-        let Special {
+    pub(crate) fn new(special: SpecialRequirements) -> Self {
+        let SpecialRequirements {
             claims,
             rejected,
             force_refresh,
@@ -48,16 +48,16 @@ impl Demands {
     /// Whether a good token can be served at a glance. With claims, the [slot](super::slot) has
     /// more to say.
     #[inline]
-    pub(super) fn are_met_by(&self, issued: &Arc<Issued>, now: &Now) -> bool {
+    pub(super) fn are_met_by(&self, issued: &Arc<IssuedToken>, now: &Now) -> bool {
         let Some(special) = &self.0 else { return true };
         special.claims.is_none() && special.accepts(issued, now)
     }
 
     /// Whether a good token meets claims, too: it is another than the one that was turned down, and
     /// came by these claims or after them. `came_by` are the claims that it was asked for with.
-    pub(super) fn are_met_after_all(
+    pub(super) fn are_met_by_current(
         &self,
-        issued: &Arc<Issued>,
+        issued: &Arc<IssuedToken>,
         came_by: Option<&str>,
         now: &Now,
     ) -> bool {
@@ -78,8 +78,8 @@ impl Demands {
     }
 }
 
-impl Special {
-    fn accepts(&self, issued: &Arc<Issued>, now: &Now) -> bool {
+impl SpecialRequirements {
+    fn accepts(&self, issued: &Arc<IssuedToken>, now: &Now) -> bool {
         let rejected = self.rejected.as_ref();
         !self.force_refresh
             && rejected.is_none_or(|rejected| !rejected.is_same_token(issued))
@@ -88,7 +88,7 @@ impl Special {
 
     /// Whether enough is left of it; or it is young, and the next would soon be as short. One that
     /// never had enough is young for half of its life, and else for a tenth.
-    fn lasts(&self, issued: &Issued, now: &Now) -> bool {
+    fn lasts(&self, issued: &IssuedToken, now: &Now) -> bool {
         let left = issued.lifetime.remaining(now);
         let whole = issued.lifetime.whole();
         let young = match whole < self.min_remaining {

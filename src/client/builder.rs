@@ -5,25 +5,19 @@ use std::time::Duration;
 use crate::authority::{Authority, Cloud};
 use crate::cache::CacheOptions;
 use crate::certificate::Certificate;
-use crate::claims::Capabilities;
 use crate::client::{ConfidentialClient, Services};
+use crate::client_auth::TokenEndpointAuthMethod;
 use crate::credential::{
-    ClientAssertionProvider, CredentialHolder, CredentialSource, Given, Rotating,
+    ClientAssertionProvider, CredentialConfig, CredentialSource, CredentialStore, Rotating,
 };
 use crate::endpoint::Endpoints;
 use crate::error::Error;
-use crate::observer::{Acquisition, Observer};
-use crate::request::TokenEndpointAuthMethod;
-use crate::retry::{Budget, RetryPolicy};
+use crate::metrics::{Acquisition, Observer};
+use crate::request::claims::Capabilities;
+use crate::retry::{RetryBudget, RetryPolicy};
 use crate::secret::Secret;
 use crate::time::{Clock, TimeSource};
-use crate::transport::Transport;
-
-mod environment;
-mod sending;
-
-pub(crate) use sending::Sending;
-use sending::no_time;
+use crate::transport::{Transport, TransportConfig, no_time};
 
 /// Collects what a [`ConfidentialClient`] needs: a tenant or an authority, and one credential.
 ///
@@ -33,14 +27,14 @@ pub struct ConfidentialClientBuilder {
     client_id: String,
     tenant: Option<String>,
     authority: Option<Authority>,
-    credentials: Vec<Given>,
+    credentials: Vec<CredentialConfig>,
     auth_method: Option<TokenEndpointAuthMethod>,
     capabilities: Vec<String>,
     cache: CacheOptions,
     retry: RetryPolicy,
     attempt_timeout: Duration,
     observer: Observer,
-    sending: Sending,
+    sending: TransportConfig,
     clock: TimeSource,
 }
 
@@ -57,7 +51,7 @@ impl ConfidentialClientBuilder {
             retry: RetryPolicy::default(),
             attempt_timeout: ATTEMPT_TIMEOUT,
             observer: Observer::default(),
-            sending: Sending::default(),
+            sending: TransportConfig::default(),
             clock: TimeSource::default(),
         }
     }
@@ -78,15 +72,17 @@ impl ConfidentialClientBuilder {
     /// Proves the client's identity with a secret: its *value*, shown once when it is created, not
     /// its id.
     pub fn client_secret(mut self, secret: impl Into<Secret>) -> Self {
-        self.credentials.push(Given::Secret(secret.into()));
+        self.credentials
+            .push(CredentialConfig::Secret(secret.into()));
         self
     }
 
     /// The same with a secret that may be replaced while the program runs: read from a file by
-    /// [`SecretFile`](crate::SecretFile), or fetched from a vault by a closure.
+    /// [`SecretFile`](crate::credential::SecretFile), or fetched from a vault by a closure.
     pub fn client_secret_source(mut self, source: impl CredentialSource<Secret>) -> Self {
         let source = Rotating::new(source);
-        self.credentials.push(Given::SecretSource(source));
+        self.credentials
+            .push(CredentialConfig::SecretSource(source));
         self
     }
 
@@ -116,23 +112,26 @@ impl ConfidentialClientBuilder {
     /// Proves the client's identity with a certificate registered with the application: each token
     /// request carries an assertion signed with its key, and the key stays where it is.
     pub fn certificate(mut self, certificate: Certificate) -> Self {
-        self.credentials.push(Given::Certificate(certificate));
+        self.credentials
+            .push(CredentialConfig::Certificate(certificate));
         self
     }
 
     /// The same with a certificate that may be replaced while the program runs: read from a file by
-    /// [`CertificateFile`](crate::CertificateFile), or fetched from a vault by a closure.
+    /// [`CertificateFile`](crate::credential::CertificateFile), or fetched from a vault by a closure.
     pub fn certificate_source(mut self, source: impl CredentialSource<Certificate>) -> Self {
         let source = Rotating::new(source);
-        self.credentials.push(Given::CertificateSource(source));
+        self.credentials
+            .push(CredentialConfig::CertificateSource(source));
         self
     }
 
     /// Proves the client's identity with assertions made elsewhere: by a workload's platform, as
-    /// [`FederatedTokenFile`](crate::FederatedTokenFile) reads them, by a signing service, or by
+    /// [`FederatedTokenFile`](crate::credential::FederatedTokenFile) reads them, by a signing service, or by
     /// another application.
     pub fn client_assertion(mut self, provider: impl ClientAssertionProvider) -> Self {
-        self.credentials.push(Given::Assertion(Arc::new(provider)));
+        self.credentials
+            .push(CredentialConfig::Assertion(Arc::new(provider)));
         self
     }
 
@@ -186,13 +185,14 @@ impl ConfidentialClientBuilder {
     }
 
     /// Tells `observer` how each token request went, for metrics. It is called on the tokio runtime,
-    /// once for each, and must not block. [`ConfidentialClient::stats`] has the counts without it.
+    /// once for each, and must not block. [`TokenCache::stats`](crate::TokenCache::stats) has the counts without it.
     ///
     /// With the `metrics` crate it would be:
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use confidential_client::{Acquisition, ConfidentialClient};
+    /// # use confidential_client::ConfidentialClient;
+    /// # use confidential_client::metrics::Acquisition;
     /// # struct Handle;
     /// # impl Handle { fn increment(&self, _: u64) {} fn record(&self, _: Duration) {} }
     /// # macro_rules! counter { ($($any:tt)*) => { Handle } }
@@ -231,21 +231,12 @@ impl ConfidentialClientBuilder {
         check_client_id(&self.client_id)?;
         let authority = authority(self.tenant, self.authority)?;
         let endpoints = Endpoints::of(&authority)?;
-        if self.cache.max_entries() == 0 {
-            return Err(Error::config(
-                "a cache of no entries keeps no token, and every call would be a token request; allow at least one",
-            ));
-        }
-        if self.cache.max_concurrent_requests() == Some(0) {
-            return Err(Error::config(
-                "with no token request at a time there is never a token; allow at least one, or leave max_concurrent_requests out",
-            ));
-        }
+        self.cache.check()?;
         let given = one_credential(self.credentials)?;
         self.retry.check()?;
         let now = self.clock.now().wall;
         let credential =
-            CredentialHolder::new(given, endpoints.rules(), self.retry.step_limit(), now)?;
+            CredentialStore::new(given, endpoints.rules(), self.retry.step_limit(), now)?;
         check_auth_method(self.auth_method, credential.is_secret())?;
         if self.capabilities.iter().any(|name| name.trim().is_empty()) {
             return Err(Error::config(
@@ -263,7 +254,7 @@ impl ConfidentialClientBuilder {
             auth_method: self.auth_method,
             capabilities: Capabilities::new(&self.capabilities),
             retry: self.retry,
-            budget: Budget::default(),
+            budget: RetryBudget::default(),
             attempt_timeout: self.attempt_timeout,
             observer: self.observer,
             transport,
@@ -331,7 +322,7 @@ fn check_auth_method(
     }
 }
 
-fn one_credential(credentials: Vec<Given>) -> Result<Given, Error> {
+fn one_credential(credentials: Vec<CredentialConfig>) -> Result<CredentialConfig, Error> {
     let count = credentials.len();
     let mut credentials = credentials.into_iter();
     match credentials.next() {

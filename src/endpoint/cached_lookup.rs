@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::time::{Deadline, Now, TimeSource};
 
 /// What is looked up when it is first needed, by one task for all, and kept for a while.
-pub(super) struct Remembered<T> {
+pub(super) struct CachedLookup<T> {
     state: Mutex<State<T>>,
     /// Tells who waits that a look-up has ended, or was given up.
     ended: watch::Sender<()>,
@@ -44,7 +44,7 @@ enum Next<T> {
     LookUp(u64),
 }
 
-impl<T> Remembered<T> {
+impl<T> CachedLookup<T> {
     /// What time may cure is tried again by whoever tries again.
     pub(super) fn new() -> Self {
         Self::pausing(Duration::ZERO)
@@ -147,7 +147,7 @@ impl<T> Remembered<T> {
     }
 
     /// What is known is looked up again before it is used.
-    pub(super) fn expire(&self, clock: &TimeSource) {
+    pub(super) fn force_refresh(&self, clock: &TimeSource) {
         let now = clock.now();
         let mut state = self.lock();
         state.failure = None;
@@ -157,14 +157,14 @@ impl<T> Remembered<T> {
     }
 
     /// The same, where something speaks against what is known: at most once a minute.
-    pub(super) fn doubt(&self, clock: &TimeSource) {
+    pub(super) fn mark_suspect(&self, clock: &TimeSource) {
         let state = self.lock();
         let is_young = |known: &Known<T>| !known.asked.later(A_MINUTE).reached(&clock.now());
         if state.known.as_ref().is_none_or(is_young) {
             return;
         }
         drop(state);
-        self.expire(clock);
+        self.force_refresh(clock);
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
@@ -273,7 +273,7 @@ impl<T> State<T> {
 
 /// The turn of whoever looks it up, over however that ends.
 struct Turn<'a, T> {
-    of: &'a Remembered<T>,
+    of: &'a CachedLookup<T>,
     turn: u64,
 }
 

@@ -3,8 +3,8 @@
 use url::Url;
 
 use crate::authority::Tenant;
+use crate::delegated::redirect::{DuplicateParameter, Redirected, check_redirect_uri};
 use crate::error::{Error, Escaped, Failure};
-use crate::redirect::{Redirected, Twice, check_redirect_uri};
 
 /// What an administrator brought back from the page of
 /// [`admin_consent_url`](crate::ConfidentialClient::admin_consent_url).
@@ -38,7 +38,7 @@ impl AdminConsent {
     /// was given to `admin_consent_url` in the same session. Does no I/O.
     ///
     /// ```
-    /// use confidential_client::AdminConsent;
+    /// use confidential_client::delegated::AdminConsent;
     ///
     /// let back = "https://isv.example.org/consented?error=access_denied\
     ///             &error_description=AADSTS65004%3A+User+declined+to+consent.&state=x7Zq";
@@ -115,7 +115,9 @@ fn check_state(state: &str) -> Result<(), Error> {
 
 /// The value of a parameter that is there once.
 fn one(redirected: &Redirected<'_>, name: &str) -> Result<Option<String>, Error> {
-    redirected.one(name).map_err(|Twice(why)| unreadable(&why))
+    redirected
+        .one(name)
+        .map_err(|DuplicateParameter(why)| unreadable(&why))
 }
 
 fn unreadable(why: &str) -> Error {

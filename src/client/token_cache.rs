@@ -1,0 +1,56 @@
+use std::fmt;
+
+use super::ConfidentialClient;
+use crate::cache::CacheStats;
+
+/// The in-memory token cache of a [`ConfidentialClient`], from [`ConfidentialClient::cache`].
+///
+/// No method does I/O. Users' refresh tokens are not part of it:
+/// [`ConfidentialClient::remove_account`] removes those.
+#[derive(Clone, Copy)]
+pub struct TokenCache<'a>(&'a ConfidentialClient);
+
+impl<'a> TokenCache<'a> {
+    pub(super) fn new(client: &'a ConfidentialClient) -> Self {
+        Self(client)
+    }
+
+    /// Returns the number of cache entries.
+    ///
+    /// There is one entry for each tenant, set of scopes and user. An entry may hold an expired
+    /// token, a remembered failure, or nothing while a [`TokenProvider`](crate::TokenProvider)
+    /// uses it.
+    pub fn len(&self) -> usize {
+        self.0.0.cache.len()
+    }
+
+    /// Returns `true` if the cache has no entries.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Removes every access token and every remembered failure, including a `Retry-After`.
+    ///
+    /// The next call for each entry sends a token request, and the authority's metadata is
+    /// discovered again. Tokens already returned stay valid. A token request in flight continues,
+    /// and its token is cached. Users stay signed in.
+    pub fn clear(&self) {
+        self.0.0.cache.clear();
+        let services = &self.0.0.services;
+        services.endpoints.force_refresh(&services.clock);
+    }
+
+    /// Returns counters of the client's work since it was built.
+    pub fn stats(&self) -> CacheStats {
+        self.0.0.cache.stats()
+    }
+}
+
+impl fmt::Debug for TokenCache<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenCache")
+            .field("len", &self.len())
+            .field("stats", &self.stats())
+            .finish()
+    }
+}

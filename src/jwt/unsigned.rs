@@ -1,0 +1,31 @@
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use jsonwebtoken::Header;
+use serde::Serialize;
+
+/// A JWS in compact form ([RFC 7515 section 7.1]) that lacks its signature.
+///
+/// jsonwebtoken's own `encode` is not used: it goes through a process-wide provider that panics
+/// when a program's crates enable both of its backends, or none.
+///
+/// [RFC 7515 section 7.1]: https://www.rfc-editor.org/rfc/rfc7515#section-7.1
+pub(crate) struct UnsignedJwt(String);
+
+impl UnsignedJwt {
+    pub(crate) fn new(header: &Header, claims: &impl Serialize) -> serde_json::Result<Self> {
+        let header = serde_json::to_vec(header)?;
+        let claims = serde_json::to_vec(claims)?;
+        let encode = |part: Vec<u8>| BASE64_URL_SAFE_NO_PAD.encode(part);
+        Ok(Self(format!("{}.{}", encode(header), encode(claims))))
+    }
+
+    pub(crate) fn message(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
+    pub(crate) fn signed(mut self, signature: &[u8]) -> String {
+        self.0.push('.');
+        BASE64_URL_SAFE_NO_PAD.encode_string(signature, &mut self.0);
+        self.0
+    }
+}

@@ -1,0 +1,145 @@
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderValue, Method};
+use url::Url;
+use url::form_urlencoded::Serializer;
+use zeroize::Zeroizing;
+
+use super::parameters::{ParameterLocation, Parameters};
+use crate::authority::Rules;
+use crate::client_auth::ClientAuthentication;
+use crate::error::Error;
+use crate::grant::Grant;
+
+/// A token request ([RFC 6749 section 3.2]), as it goes to the token endpoint.
+///
+/// [RFC 6749 section 3.2]: https://www.rfc-editor.org/rfc/rfc6749#section-3.2
+pub(crate) struct TokenHttpRequest<'a> {
+    pub(crate) endpoint: &'a Url,
+    pub(crate) client_id: &'a str,
+    pub(crate) proof: &'a ClientAuthentication,
+    pub(crate) grant: Grant<'a>,
+    pub(crate) scopes: &'a str,
+    pub(crate) parameters: &'a Parameters,
+    pub(crate) claims: Option<&'a str>,
+    pub(crate) correlation_id: &'a str,
+    pub(crate) rules: Rules,
+}
+
+impl TokenHttpRequest<'_> {
+    pub(crate) fn to_http(&self) -> Result<http::Request<Bytes>, Error> {
+        let mut endpoint = self.endpoint.clone();
+        for (name, value) in self.parameters.of(ParameterLocation::Query) {
+            endpoint.query_pairs_mut().append_pair(name, value);
+        }
+        let mut request = http::Request::builder()
+            .method(Method::POST)
+            .uri(endpoint.as_str())
+            .header(CONTENT_TYPE, FORM)
+            .header(ACCEPT, HeaderValue::from_static("application/json"))
+            .header("x-client-sku", HeaderValue::from_static(SKU))
+            .header(
+                "x-client-ver",
+                HeaderValue::from_static(env!("CARGO_PKG_VERSION")),
+            )
+            .header(
+                "x-client-os",
+                HeaderValue::from_static(std::env::consts::OS),
+            )
+            .header("client-request-id", self.correlation_id)
+            .header("return-client-request-id", HeaderValue::from_static("true"))
+            .header(
+                "x-ms-lib-capability",
+                HeaderValue::from_static("retry-after, h429"),
+            )
+            .body(self.form().into())
+            .map_err(not_built)?;
+        if let ClientAuthentication::Basic { credentials, .. } = self.proof {
+            let value = Zeroizing::new(format!("Basic {}", credentials.expose()));
+            let mut value = HeaderValue::from_str(&value).map_err(not_built)?;
+            value.set_sensitive(true);
+            request.headers_mut().insert(AUTHORIZATION, value);
+        }
+        Ok(request)
+    }
+
+    /// The body, in the order MSAL sends it.
+    fn form(&self) -> String {
+        let mut form = Serializer::new(String::new());
+        match self.proof {
+            // Who and how is then said once, in the header.
+            ClientAuthentication::Basic { .. } => {}
+            ClientAuthentication::Secret(secret) => {
+                form.append_pair("client_id", self.client_id);
+                form.append_pair("client_secret", secret.expose());
+            }
+            ClientAuthentication::Assertion(assertion) => {
+                form.append_pair("client_id", self.client_id);
+                form.append_pair("client_assertion_type", JWT_BEARER);
+                form.append_pair("client_assertion", assertion.expose());
+            }
+        }
+        if !self.scopes.is_empty() {
+            form.append_pair("scope", self.scopes);
+        }
+        if let Some(claims) = self.claims {
+            form.append_pair("claims", claims);
+        }
+        self.grant.append_to(&mut form);
+        if self.rules == Rules::Entra {
+            let wanted = if self.grant.is_of_a_user() { "1" } else { "2" };
+            form.append_pair("client_info", wanted);
+        }
+        form.extend_pairs(self.parameters.of(ParameterLocation::Form));
+        form.finish()
+    }
+}
+
+fn not_built(error: impl Into<http::Error>) -> Error {
+    let error = error.into();
+    Error::config(format!("the token request cannot be built: {error}"))
+}
+
+/// The name this library goes by at the identity provider.
+const SKU: &str = "confidential-client.rs";
+const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
+const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Secret;
+
+    fn body(proof: ClientAuthentication) -> String {
+        let endpoint = Url::parse("https://login.example.org/t/oauth2/v2.0/token").unwrap();
+        let request = TokenHttpRequest {
+            endpoint: &endpoint,
+            client_id: "client",
+            proof: &proof,
+            grant: Grant::ClientCredentials,
+            scopes: "api://a/.default",
+            parameters: &Parameters::default(),
+            claims: None,
+            correlation_id: "id",
+            rules: Rules::Entra,
+        };
+        let body = request.to_http().unwrap().into_body();
+        String::from_utf8(body.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn the_form_has_msals_order() {
+        assert_eq!(
+            body(ClientAuthentication::Secret(Secret::from("a+b &ä"))),
+            "client_id=client&client_secret=a%2Bb+%26%C3%A4&scope=api%3A%2F%2Fa%2F.default\
+             &grant_type=client_credentials&client_info=2"
+        );
+        assert_eq!(
+            body(ClientAuthentication::Assertion(Secret::from("e.y.J"))),
+            "client_id=client\
+             &client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer\
+             &client_assertion=e.y.J&scope=api%3A%2F%2Fa%2F.default\
+             &grant_type=client_credentials&client_info=2"
+        );
+    }
+}
