@@ -1,5 +1,5 @@
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -20,126 +20,117 @@ mod rejections;
 mod requirements;
 mod session;
 mod slot;
+mod slots;
 mod stats;
 mod sync;
 
 use bounded_map::BoundedMap;
-use flight::{Departure, Flight, Tower, overdue_after};
-use limit::{Limit, Permit};
+use flight::{Flight, FlightContext, NewFlight, overdue_after};
+use limit::RequestLimit;
 pub use options::CacheOptions;
 pub(crate) use requirements::{Requirements, SpecialRequirements};
-pub(crate) use session::Session;
+pub(crate) use session::UserSession;
 pub(crate) use slot::Cached;
-use slot::{Invalidated, Joined};
+use slot::{Invalidated, JoinOutcome};
 pub use stats::CacheStats;
 
-/// The place of one key, with its flight.
-pub(crate) type Slot = slot::Slot<Flight>;
+pub(crate) type CacheSlot = slot::Slot<Flight>;
 
-/// The tokens of one client: a slot for each key, and for each slot at most one flight.
+/// The token cache of one client: a slot for each key, and for each slot at most one flight.
 ///
-/// The cache runs a future that it is handed, and knows neither networks nor credentials.
+/// The cache runs a future that the client passes to it. It knows neither networks nor
+/// credentials.
 pub(crate) struct Cache {
-    slots: RwLock<BoundedMap<CacheKey, Slot>>,
-    sessions: RwLock<BoundedMap<User, Session>>,
-    limit: Limit,
-    tower: Arc<Tower>,
+    slots: RwLock<BoundedMap<CacheKey, CacheSlot>>,
+    sessions: RwLock<BoundedMap<User, UserSession>>,
+    limit: RequestLimit,
+    context: Arc<FlightContext>,
 }
 
 impl Cache {
-    /// No flight takes longer than `flight_limit`.
+    /// Creates an empty cache, whose flights end within `flight_limit`.
     pub(crate) fn new(options: &CacheOptions, flight_limit: Duration, clock: TimeSource) -> Self {
         let overdue = overdue_after(flight_limit);
         Self {
             slots: RwLock::new(BoundedMap::new(options.max_entries)),
             sessions: RwLock::new(BoundedMap::new(options.max_entries)),
-            limit: Limit::new(options.max_concurrent_requests, overdue),
-            tower: Arc::new(Tower::new(flight_limit, clock)),
+            limit: RequestLimit::new(options.max_concurrent_requests, overdue),
+            context: Arc::new(FlightContext::new(flight_limit, clock)),
         }
     }
 
-    /// The slot of `key`, made if there is none. The lock is held for the look-up alone.
-    pub(crate) fn slot(&self, key: &CacheKey) -> Arc<Slot> {
-        match self.existing(key) {
+    /// Returns the slot of a key, and creates it if needed.
+    pub(crate) fn slot(&self, key: &CacheKey) -> Arc<CacheSlot> {
+        match self.existing_slot(key) {
             Some(slot) => slot,
             None => {
-                let now = self.tower.clock.now();
-                let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
-                let bound = self.tower.bound.load(Ordering::Relaxed);
-                let (slot, evicted) = slots.slot(key, bound, &now);
-                self.tower.counters.evictions.add(evicted);
+                let now = self.context.clock.now();
+                let providers = self.context.providers.load(Ordering::Relaxed);
+                let (slot, evicted) = write(&self.slots).get_or_insert(key, providers, &now);
+                self.context.counters.evictions.add(evicted);
                 slot
             }
         }
     }
 
-    /// The same for as long as the binding is held, beside the entries that are counted.
-    pub(crate) fn bind(&self, key: &CacheKey) -> (Arc<Slot>, Binding) {
-        self.tower.bound.fetch_add(1, Ordering::Relaxed);
-        let binding = Binding(Arc::new(Bound(Arc::clone(&self.tower))));
+    /// Returns the slot of a key, which stays in the cache as long as the binding.
+    ///
+    /// Such a slot is not counted against the maximum of entries.
+    pub(crate) fn bind(&self, key: &CacheKey) -> (Arc<CacheSlot>, SlotBinding) {
+        self.context.providers.fetch_add(1, Ordering::Relaxed);
+        let binding = SlotBinding(Arc::new(ProviderCount(Arc::clone(&self.context))));
         (self.slot(key), binding)
     }
 
-    fn existing(&self, key: &CacheKey) -> Option<Arc<Slot>> {
-        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
-        slots.get(key)
+    fn existing_slot(&self, key: &CacheKey) -> Option<Arc<CacheSlot>> {
+        read(&self.slots).get(key)
     }
 
-    /// How many slots there are, with a token or without.
     pub(crate) fn len(&self) -> usize {
-        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
-        slots.len()
+        read(&self.slots).len()
     }
 
     pub(crate) fn stats(&self) -> CacheStats {
-        self.tower.counters.read()
+        self.context.counters.read()
     }
 
-    /// What there is to go on with for a user; nothing yet, for one who is new.
-    pub(crate) fn session(&self, user: &Arc<User>) -> Arc<Session> {
+    /// Returns a user's session, and creates an empty one for a new user.
+    pub(crate) fn session(&self, user: &Arc<User>) -> Arc<UserSession> {
         if let Some(session) = self.existing_session(user) {
             return session;
         }
-        let now = self.tower.clock.now();
-        let mut sessions = self
-            .sessions
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        // Another caller may have made it while this one waited for the lock.
+        let now = self.context.clock.now();
+        let mut sessions = write(&self.sessions);
+        // Another caller may have created the session while this one waited for the lock.
         sessions.get(user).unwrap_or_else(|| {
-            let session = Arc::new(Session::default());
+            let session = Arc::new(UserSession::default());
             sessions.insert(Arc::clone(user), Arc::clone(&session), 0, &now);
             session
         })
     }
 
-    pub(crate) fn existing_session(&self, user: &User) -> Option<Arc<Session>> {
-        let sessions = self.sessions.read().unwrap_or_else(PoisonError::into_inner);
-        sessions.get(user)
+    pub(crate) fn existing_session(&self, user: &User) -> Option<Arc<UserSession>> {
+        read(&self.sessions).get(user)
     }
 
-    /// Keeps what a user brought by signing in, in the place of what there was.
+    /// Stores the tokens of a user who signed in, in place of the tokens before.
     pub(crate) fn sign_in(
         &self,
         user: &Arc<User>,
         issued: Arc<IssuedToken>,
         refresh_token: Option<Secret>,
-    ) -> Arc<Slot> {
-        let session = Arc::new(Session::new(refresh_token));
-        let now = self.tower.clock.now();
-        let mut sessions = self
-            .sessions
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        // A request that still goes on with the session before has no part in this one.
-        sessions.insert(Arc::clone(user), session, 0, &now);
-        drop(sessions);
-        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
-        let theirs = slots.values().filter(|slot| slot.key().kind.is_user(user));
-        theirs.for_each(|slot| slot.forgive());
-        drop(slots);
+    ) -> Arc<CacheSlot> {
+        let session = Arc::new(UserSession::new(refresh_token));
+        let now = self.context.clock.now();
+        // A request in flight keeps the session before, and has no part in this one.
+        write(&self.sessions).insert(Arc::clone(user), session, 0, &now);
+        for slot in read(&self.slots).values() {
+            if slot.key().kind.is_user(user) {
+                slot.clear_failure();
+            }
+        }
         let slot = self.slot(issued.key());
-        // Whoever waits for what was asked for before finds this one instead.
+        // Callers that wait for an earlier request find this token instead.
         if let Some(flight) = slot.flight() {
             flight.abort();
         }
@@ -147,192 +138,211 @@ impl Cache {
         slot
     }
 
-    /// Forgets a user.
+    /// Removes a user's tokens and session.
     pub(crate) fn sign_out(&self, user: &User) {
-        let mut sessions = self
-            .sessions
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        sessions.retain(|known, _| known != user);
-        drop(sessions);
-        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
-        slots.retain(|key, slot| {
+        write(&self.sessions).retain(|known, _| known != user);
+        write(&self.slots).retain(|key, slot| {
             if !key.kind.is_user(user) {
                 return true;
             }
-            // What it brings would be there for them again.
+            // Its token would be cached for the user again.
             if let Some(flight) = slot.flight() {
                 flight.abort();
             }
-            slot.forget();
+            slot.clear_and_ignore_flight();
             false
         });
     }
 
-    /// Forgets every access token and every failure.
+    /// Removes every access token and every failure.
     pub(crate) fn clear(&self) {
-        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
-        slots.clear();
-        self.tower.gate.open();
+        write(&self.slots).clear();
+        self.context.breaker.reset();
     }
 
-    /// Removes a token that an API did not take, if it is still the one that is kept.
+    /// Removes a token that an API rejected, if it is still cached.
     pub(crate) fn invalidate(&self, rejected: &IssuedToken) {
-        let Some(slot) = self.existing(rejected.key()) else {
+        let Some(slot) = self.existing_slot(rejected.key()) else {
             return;
         };
-        if slot.invalidate(rejected, &self.tower.clock.now()) == Invalidated::TooSoon {
+        if slot.invalidate(rejected, &self.context.clock.now()) == Invalidated::TooSoon {
             tracing::warn!(
                 correlation_id = rejected.correlation_id(),
-                "a token that an API rejected is kept: it came by a renewal after a rejection, a moment ago"
+                "a token that an API rejected stays cached: it replaced a rejected token less than 30 seconds ago"
             );
         }
     }
 
-    /// Waits for a token where the slot has none to serve at once: joins the flight, or sends one
-    /// off with `fetch`, which is told by when it has to end.
+    /// Returns a token for a caller that the slot's cached token does not serve.
+    ///
+    /// Joins the slot's flight, or starts one with `fetch`, which receives the flight's deadline.
     ///
     /// # Errors
     ///
-    /// The flight's own error, shared by all who waited and remembered for a while;
-    /// [`Error::Config`] outside a tokio runtime.
-    pub(crate) async fn wait<R>(
+    /// The flight's error, which all waiting callers share and which the slot remembers for a
+    /// while. [`Error::Config`] outside a tokio runtime.
+    pub(crate) async fn fetch<R>(
         &self,
-        slot: &Arc<Slot>,
+        slot: &Arc<CacheSlot>,
         requirements: &Requirements,
         fetch: impl Fn(Instant) -> R,
     ) -> Result<(Arc<IssuedToken>, TokenSource), Error>
     where
         R: Future<Output = Result<IssuedToken, Error>> + Send + 'static,
     {
-        self.tower.counters.misses.add(1);
-        let error = match self.arrive(slot, requirements, fetch).await {
-            Ok(arrived) => return Ok(arrived),
+        self.context.counters.misses.add(1);
+        let error = match self.join_flight(slot, requirements, fetch).await {
+            Ok(fetched) => return Ok(fetched),
             Err(error) => error,
         };
-        if !requirements.are_of_a_rejection() {
-            // A token that is still good is never withheld, nor is one that came late.
-            let now = self.tower.clock.now();
-            if let Cached::Fresh(issued) | Cached::Stale(issued) =
-                slot.get(&now, &Requirements::NONE)
-            {
+        if requirements.follow_a_rejection() {
+            return Err(error);
+        }
+        // A valid token is never withheld, even if the caller required another one.
+        let now = self.context.clock.now();
+        match slot.get(&now, &Requirements::NONE) {
+            Cached::Fresh(issued) | Cached::Stale(issued) => {
                 tracing::warn!(
                     error = %error.chain(),
                     correlation_id = error.correlation_id(),
-                    "another token was asked for and there is none; the one at hand is served"
+                    "the required token could not be acquired; the cached one is returned"
                 );
-                return Ok((issued, TokenSource::Cache));
+                Ok((issued, TokenSource::Cache))
             }
+            Cached::Miss => Err(error),
         }
-        Err(error)
     }
 
-    async fn arrive<R>(
+    async fn join_flight<R>(
         &self,
-        slot: &Arc<Slot>,
+        slot: &Arc<CacheSlot>,
         requirements: &Requirements,
         fetch: impl Fn(Instant) -> R,
     ) -> Result<(Arc<IssuedToken>, TokenSource), Error>
     where
         R: Future<Output = Result<IssuedToken, Error>> + Send + 'static,
     {
-        let runtime = in_a_runtime()?;
-        let mut place = self.limit.try_place();
-        let limit = self.tower.flight_limit;
-        let mut turn = None;
-        // A flight that brings nothing is replaced, once.
-        let mut lost_before = false;
+        let runtime = runtime_handle()?;
+        let FlightContext {
+            limit,
+            clock,
+            breaker,
+            ..
+        } = &*self.context;
+        let mut permit = self.limit.try_acquire();
+        let mut waiting_for_permit = None;
+        let mut has_lost_one = false;
         loop {
-            let mut departure = None;
-            let launch = place
-                .take()
-                .map(|place| announce(place, limit, &mut departure));
-            let now = self.tower.clock.now();
-            let joined = slot.join(&now, requirements, &self.tower.gate, launch);
-            if let Some(departure) = departure {
-                self.tower.launch(departure, &runtime, slot, &fetch);
-            }
-            match joined {
-                Joined::Served(issued) => return Ok((issued, TokenSource::Cache)),
-                Joined::Refused(error) => return Err(error),
-                // Looks up now and then whether somebody before it asks for the same by now.
-                Joined::Full => {
-                    let waiting = turn.get_or_insert_with(|| Box::pin(self.limit.place()));
-                    place = timeout(LOOK_UP, waiting).await.ok();
-                    if place.is_some() {
-                        turn = None;
-                    }
+            let new = permit.take().map(|permit| NewFlight::new(permit, *limit));
+            let handle = new.as_ref().map(NewFlight::handle);
+            let joined = slot.join(&clock.now(), requirements, breaker, handle);
+            let (generation, flight) = match (joined, new) {
+                (JoinOutcome::Served(issued), _) => return Ok((issued, TokenSource::Cache)),
+                (JoinOutcome::Failed(error), _) => return Err(error),
+                (JoinOutcome::Joined { generation, flight }, _) => (generation, flight),
+                (JoinOutcome::Started(started), Some(new)) => {
+                    let generation = started.generation;
+                    let flight = self.context.spawn(new, started, slot, &runtime, &fetch);
+                    (generation, flight)
                 }
-                Joined::Aboard { generation, flight } => match flight.clone().outcome().await {
-                    Some(Ok(issued)) => return Ok((issued, TokenSource::IdentityProvider)),
-                    Some(Err(error)) => return Err(error),
-                    None if lost_before => return Err(lost()),
-                    None => {
-                        lost_before = true;
-                        flight.abort();
-                        self.tower.abandon(slot, generation);
-                    }
-                },
-                Joined::Behind { generation, flight } => {
+                (JoinOutcome::Blocked { generation, flight }, unused) => {
+                    // Returns the permit while this caller waits.
+                    drop(unused);
                     if flight.clone().outcome().await.is_none() {
-                        flight.abort();
-                        self.tower.abandon(slot, generation);
+                        self.abort(slot, generation, &flight);
                     }
+                    continue;
+                }
+                (JoinOutcome::NeedsFlight | JoinOutcome::Started(_), _) => {
+                    // Wakes now and then: another caller may have started a flight to join.
+                    let waiting =
+                        waiting_for_permit.get_or_insert_with(|| Box::pin(self.limit.acquire()));
+                    permit = timeout(JOIN_INTERVAL, waiting).await.ok();
+                    if permit.is_some() {
+                        waiting_for_permit = None;
+                    }
+                    continue;
+                }
+            };
+            match flight.clone().outcome().await {
+                Some(Ok(issued)) => return Ok((issued, TokenSource::IdentityProvider)),
+                Some(Err(error)) => return Err(error),
+                None if has_lost_one => return Err(lost()),
+                None => {
+                    // A lost flight is replaced, once.
+                    has_lost_one = true;
+                    self.abort(slot, generation, &flight);
                 }
             }
         }
     }
 
-    /// Makes a token request that nobody else can share: no slot is for it.
+    fn abort(&self, slot: &CacheSlot, generation: u64, flight: &Flight) {
+        flight.abort();
+        self.context.drop_flight(slot, generation);
+    }
+
+    /// Starts a flight that refreshes the slot's token, unless one is running. Does not wait.
+    pub(crate) fn refresh<R>(&self, slot: &Arc<CacheSlot>, fetch: impl FnOnce(Instant) -> R)
+    where
+        R: Future<Output = Result<IssuedToken, Error>> + Send + 'static,
+    {
+        let FlightContext {
+            limit,
+            clock,
+            breaker,
+            counters,
+            ..
+        } = &*self.context;
+        let now = clock.now();
+        if !slot.needs_refresh(&now) {
+            return;
+        }
+        let Ok(runtime) = Handle::try_current() else {
+            tracing::debug!("a token is due and cannot be refreshed outside a tokio runtime");
+            return;
+        };
+        let Some(permit) = self.limit.try_acquire() else {
+            return;
+        };
+        let new = NewFlight::new(permit, *limit);
+        if let Some(started) = slot.refresh(&now, breaker, new.handle()) {
+            counters.refreshes.add(1);
+            self.context.spawn(new, started, slot, &runtime, fetch);
+        }
+    }
+
+    /// Sends a token request that no slot is for, such as the redemption of a code.
     pub(crate) async fn request<T>(
         &self,
         request: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        in_a_runtime()?;
-        let _place = self.limit.place().await;
-        self.tower.counters.requests.add(1);
+        runtime_handle()?;
+        let _permit = self.limit.acquire().await;
+        self.context.counters.requests.add(1);
         let outcome = request.await;
         if let Err(error) = &outcome {
-            self.tower.counters.failed(error);
+            self.context.counters.failed(error);
         }
         outcome
     }
-
-    /// Sends a flight off to renew a token that is due; nobody waits for it.
-    pub(crate) fn renew<R>(&self, slot: &Arc<Slot>, fetch: impl Fn(Instant) -> R)
-    where
-        R: Future<Output = Result<IssuedToken, Error>> + Send + 'static,
-    {
-        let Ok(runtime) = Handle::try_current() else {
-            tracing::debug!("a token is due and cannot be renewed outside a tokio runtime");
-            return;
-        };
-        let Some(place) = self.limit.try_place() else {
-            return;
-        };
-        let mut departure = None;
-        let launch = announce(place, self.tower.flight_limit, &mut departure);
-        slot.renew(&self.tower.clock.now(), &self.tower.gate, launch);
-        if let Some(departure) = departure {
-            self.tower.counters.refreshes.add(1);
-            self.tower.launch(departure, &runtime, slot, &fetch);
-        }
-    }
 }
 
-/// What holds a slot in place: shared by the clones of one provider.
+/// Keeps a slot in the cache. The clones of a provider share it.
 #[derive(Clone)]
-pub(crate) struct Binding(#[expect(dead_code, reason = "held, and let go")] Arc<Bound>);
+pub(crate) struct SlotBinding(
+    #[expect(dead_code, reason = "held for its drop")] Arc<ProviderCount>,
+);
 
-struct Bound(Arc<Tower>);
+struct ProviderCount(Arc<FlightContext>);
 
-impl Drop for Bound {
+impl Drop for ProviderCount {
     fn drop(&mut self) {
-        self.0.bound.fetch_sub(1, Ordering::Relaxed);
+        self.0.providers.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// With the last handle on the client its flights end: nothing waits for a renewal at exit.
+/// Aborts all flights when the last client and provider are dropped. No refresh delays an exit.
 impl Drop for Cache {
     fn drop(&mut self) {
         let slots = self.slots.get_mut().unwrap_or_else(PoisonError::into_inner);
@@ -342,36 +352,27 @@ impl Drop for Cache {
     }
 }
 
-/// Announces a flight to the slot, and leaves its departure to be launched.
-fn announce(
-    place: Permit,
-    limit: Duration,
-    departure: &mut Option<Departure>,
-) -> impl FnOnce(u64, Option<Flight>) -> Flight {
-    move |generation, replaced| {
-        let (flight, announced) = Flight::announce(generation, replaced, place, limit);
-        *departure = Some(announced);
-        flight
-    }
-}
-
-/// How often who waits for a turn looks whether it has to.
-const LOOK_UP: Duration = Duration::from_secs(1);
-
-/// The runtime that a request is made on.
-pub(crate) fn in_a_runtime() -> Result<Handle, Error> {
+/// Returns the runtime that a token request runs on.
+pub(crate) fn runtime_handle() -> Result<Handle, Error> {
     Handle::try_current().map_err(|_| {
         Error::config(
-            "the identity provider has to be asked and there is no tokio runtime to do it; call from within one, as under #[tokio::main]",
+            "there is no tokio runtime, and a token request needs one; call from within a runtime, such as under #[tokio::main]",
         )
     })
 }
 
-fn lost() -> Error {
-    Error::Transport(
-        Failure::new(
-            "the token request ended without an outcome, twice: its tokio runtime stopped",
-        )
-        .into(),
-    )
+fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
 }
+
+fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn lost() -> Error {
+    let message = "the token request ended without an outcome, twice: its tokio runtime stopped";
+    Error::Transport(Failure::new(message).into())
+}
+
+/// The interval at which a caller that waits for a permit tries to join a flight instead.
+const JOIN_INTERVAL: Duration = Duration::from_secs(1);

@@ -1,110 +1,99 @@
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use tokio::time::Instant;
-use tracing::Instrument;
-use uuid::Uuid;
-
-use crate::authority::{Rules, Tenant};
-use crate::cache::{Cache, CacheOptions, Cached, Requirements, Slot, SpecialRequirements};
+use crate::authority::Tenant;
+use crate::cache::{Cache, CacheOptions};
 use crate::certificate::Certificate;
 use crate::delegated::admin_consent;
-use crate::error::{Error, Failure};
+use crate::error::Error;
 use crate::request::TokenRequest;
-use crate::scope::ScopeSet;
-use crate::token::{AccessToken, CacheKey, IssuedToken, TokenSource};
+use crate::token::AccessToken;
 
+mod acquire;
 mod builder;
 mod delegated;
 mod environment;
-mod errand;
+mod fetch;
+mod fetch_for_user;
 mod provider;
-mod services;
 mod sign_in;
-mod subject;
 mod token_cache;
 mod warm_up;
 
+pub(crate) use acquire::Subject;
 pub use builder::ConfidentialClientBuilder;
-use errand::Errand;
+use fetch::TokenFetcher;
 pub use provider::TokenProvider;
-pub(crate) use services::Services;
-use services::signed_out;
-pub(crate) use subject::Subject;
-use subject::Way;
 pub use token_cache::TokenCache;
 pub use warm_up::WarmUp;
 
-/// A confidential client: an application that can keep a credential, and proves its identity with
-/// it to get access tokens.
+/// An OAuth 2.0 confidential client: an application that authenticates with a credential.
 ///
-/// Make one per process, with [`builder`](Self::builder), and share it: it is an `Arc` inside,
-/// cheap to clone, and holds the cache and the connections. Every method takes `&self`. Calls that
-/// may go to the network need a tokio runtime with time and I/O enabled, such as
-/// `#[tokio::main]`'s; one without time panics, as tokio's own timers do.
+/// Create one client per process with [`builder`](Self::builder), and share it. A client is cheap
+/// to clone (an `Arc` inside), and holds the token cache and the HTTP connections. Every method
+/// takes `&self`.
 ///
-/// A process that forks makes its client in the child, after `fork`: the parent's threads, its tokio
-/// runtime's among them, do not exist there, a lock that one of them held stays locked, and a
-/// connection in use by both would mix their requests. Programs started with `exec`, as by
-/// [`std::process::Command`], are not concerned.
+/// Methods that may send a token request need a tokio runtime with time and I/O enabled, such as
+/// the one of `#[tokio::main]`. A runtime without time panics, as tokio's own timers do.
+///
+/// A process that forks creates its client in the child, after `fork`. The parent's threads do not
+/// exist in the child, a lock that one of them held stays locked, and a shared connection would mix
+/// requests. Programs started with `exec`, such as by [`std::process::Command`], are not affected.
+#[doc(alias = "ConfidentialClientApplication")]
+#[doc(alias = "ClientSecretCredential")]
+#[doc(alias = "ClientCertificateCredential")]
 #[derive(Clone)]
 pub struct ConfidentialClient(Arc<Inner>);
 
 struct Inner {
     cache: Cache,
-    services: Arc<Services>,
-}
-
-/// A request that has been checked against this client.
-#[derive(Clone)]
-pub(crate) struct Call {
-    request: TokenRequest,
-    subject: Subject,
-    correlation_id: Option<Uuid>,
-    requirements: Requirements,
+    fetcher: Arc<TokenFetcher>,
 }
 
 impl ConfidentialClient {
-    /// Starts a client for the application (client) id of the registration, usually a GUID.
+    /// Returns a builder for the application (client) ID of an app registration.
     pub fn builder(client_id: impl Into<String>) -> ConfidentialClientBuilder {
         ConfidentialClientBuilder::new(client_id.into())
     }
 
-    /// Makes a client from the environment variables that Azure's SDKs and workload identity use.
+    /// Builds a client from the environment variables of the Azure SDKs and of workload identity.
     ///
-    /// | variable | what it holds |
+    /// | variable | content |
     /// |---|---|
-    /// | `AZURE_TENANT_ID` | the tenant's id or one of its domains |
-    /// | `AZURE_CLIENT_ID` | the application (client) id |
-    /// | `AZURE_CLIENT_SECRET` | a client secret |
-    /// | `AZURE_CLIENT_CERTIFICATE_PATH` | or the path of a certificate with its private key: PEM, or with the feature `pkcs12` PKCS#12 |
-    /// | `AZURE_CLIENT_CERTIFICATE_PASSWORD` | that file's password, if it has one |
-    /// | `AZURE_FEDERATED_TOKEN_FILE` | or the path of a file with a client assertion, as Kubernetes mounts it |
+    /// | `AZURE_TENANT_ID` | tenant ID or domain |
+    /// | `AZURE_CLIENT_ID` | application (client) ID |
+    /// | `AZURE_CLIENT_SECRET` | client secret |
+    /// | `AZURE_CLIENT_CERTIFICATE_PATH` | path of a certificate with its private key: PEM, or PKCS#12 with the feature `pkcs12` |
+    /// | `AZURE_CLIENT_CERTIFICATE_PASSWORD` | password of that file, if it has one |
+    /// | `AZURE_FEDERATED_TOKEN_FILE` | path of a file with a client assertion, as Kubernetes mounts it |
     /// | `AZURE_AUTHORITY_HOST` | another cloud, such as `https://login.microsoftonline.us/`; always https |
     ///
-    /// One of the three credentials is needed, and one only; an empty variable counts as unset. The
-    /// certificate is read now, so that a file that cannot be used is found at the start, and read
-    /// again when it has been replaced. For anything more, such as a transport, begin with
-    /// [`ConfidentialClientBuilder::from_env`].
+    /// Exactly one of the three credentials is required. An empty variable counts as unset. The
+    /// certificate file is read at once, to find a bad file early, and again after it was
+    /// replaced. [`ConfidentialClientBuilder::from_env`] returns the builder, for further settings.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`], naming each variable that is missing or contradicts another, and never
-    /// showing a value; [`Error::Credential`] for a certificate file that cannot be used; and what
-    /// [`build`](ConfidentialClientBuilder::build) finds.
+    /// - [`Error::Config`] names each variable that is missing or contradicts another. It shows no
+    ///   value.
+    /// - [`Error::Credential`]: the certificate file cannot be used.
+    /// - The errors of [`build`](ConfidentialClientBuilder::build).
+    #[doc(alias = "EnvironmentCredential")]
+    #[doc(alias = "DefaultAzureCredential")]
     pub fn from_env() -> Result<Self, Error> {
         ConfidentialClientBuilder::from_env()?.build()
     }
 
-    /// Gets a token for the application itself, by the client-credentials grant
-    /// ([RFC 6749 section 4.4]): from memory while there is a good one, else from the identity
-    /// provider.
+    /// Acquires a token for the application itself by the client-credentials grant
+    /// ([RFC 6749 section 4.4]).
     ///
-    /// However many callers wait for the same token, one request is made, and all share its result
-    /// or its error. Dropping the returned future stops nothing for the others. A token that is
-    /// due to be renewed is returned at once and renewed in the background; if that fails, it is
-    /// served until it ends. After a failure, callers get that failure's error for a moment
-    /// without another request: see [`Error::retry_after`].
+    /// Returns the cached token while it is valid. Otherwise one token request is sent, however
+    /// many callers wait for the same token, and all of them receive its token or its error.
+    /// Dropping the returned future does not cancel the request for the others.
+    ///
+    /// A token that is due for refresh is returned at once and refreshed in the background. If the
+    /// refresh fails, the token is returned until it expires. After a failure, further calls receive
+    /// the same error without another request for the time of [`Error::retry_after`].
     ///
     /// ```
     /// # use bytes::Bytes;
@@ -125,7 +114,7 @@ impl ConfidentialClient {
     /// let token = client.acquire_token_for_client(graph).await?;
     /// assert_eq!(token.source(), TokenSource::Cache);
     ///
-    /// // In a customer's tenant: another token, kept beside the first.
+    /// // A customer's tenant has its own token in the cache.
     /// let request = TokenRequest::new(graph).tenant("fabrikam.com");
     /// let token = client.acquire_token_for_client(&request).await?;
     /// assert_eq!(token.tenant_id(), Some("fabrikam.com"));
@@ -135,57 +124,61 @@ impl ConfidentialClient {
     ///
     /// # Errors
     ///
-    /// Before the network, [`Error::Config`]: a scope that is not one resource's `/.default`, a
-    /// tenant that is not one organisation's, a correlation id that is no GUID, no tokio runtime;
-    /// and [`Error::Credential`], a certificate outside its validity, a source, signer or assertion
-    /// provider that failed or took more than ten seconds. After it, whatever the provider
-    /// answered: see [`Error`].
+    /// Before the network:
+    ///
+    /// - [`Error::Config`]: a scope that is not one resource's `/.default`, a tenant such as
+    ///   `common`, a correlation ID that is no GUID, or no tokio runtime.
+    /// - [`Error::Credential`]: a certificate outside its validity; a source, signer or assertion
+    ///   provider that failed or took more than ten seconds.
+    ///
+    /// After it, the errors of the identity provider: see [`Error`].
     ///
     /// [RFC 6749 section 4.4]: https://www.rfc-editor.org/rfc/rfc6749#section-4.4
+    #[doc(alias = "get_token")]
     pub async fn acquire_token_for_client(
         &self,
         request: impl Into<TokenRequest>,
     ) -> Result<AccessToken, Error> {
-        let (slot, call) = self.place(request.into(), Subject::Application)?;
-        self.token(&slot, &call).await
+        self.acquire(request.into(), Subject::Application).await
     }
 
-    /// Binds a request to its place in the cache: the fastest way to the same token again and
-    /// again. Does no I/O and gets no token yet.
+    /// Returns a [`TokenProvider`] for repeated calls with the same request: the fastest path.
+    ///
+    /// Does no I/O, and requests no token yet.
     ///
     /// # Errors
     ///
     /// [`Error::Config`] for a request that
-    /// [`acquire_token_for_client`](Self::acquire_token_for_client) would refuse, and for one with
-    /// a correlation id, claims, a rejected token or a forced refresh, which belong to a single call.
+    /// [`acquire_token_for_client`](Self::acquire_token_for_client) rejects. Also for one with a
+    /// correlation ID, claims, a rejected token or a forced refresh, which belong to a single call.
+    #[doc(alias = "get_bearer_token_provider")]
     pub fn token_provider(&self, request: impl Into<TokenRequest>) -> Result<TokenProvider, Error> {
         self.bind(request.into(), Subject::Application)
     }
 
-    /// Forgets a token that an API did not take, so that the next call asks for another: after a 401
-    /// whose challenge has no claims. Does no I/O.
+    /// Removes a token from the cache that an API rejected, so that the next call acquires another.
     ///
-    /// A token that has been renewed since is left alone, so a thousand callers may report the same
-    /// one. Within 30 seconds of the last renewal for such a reason the token is kept, so that an API
-    /// that takes no token at all does not cause a storm at the identity provider.
+    /// For a 401 whose challenge has no claims. Does no I/O. A token that was refreshed since stays
+    /// cached, so a thousand callers may report the same token. Within 30 seconds after a token was
+    /// replaced for this reason the next one stays cached, too: an API that rejects every token does
+    /// not cause a storm of token requests.
     pub fn invalidate(&self, token: &AccessToken) {
         self.0.cache.invalidate(token.issued());
     }
 
-    /// Gets the tokens of many requests into the cache, a bounded number at a time, and reports each
-    /// outcome as it comes: for the start of a daemon that works in thousands of tenants. Asks for
-    /// nothing until [`WarmUp::next`] is called.
+    /// Acquires the tokens of many requests, a bounded number at a time, and reports each outcome.
     ///
-    /// Each request is served as by [`acquire_token_for_client`](Self::acquire_token_for_client):
-    /// from memory where there is a good token, and with one token request for all that ask for
-    /// the same. One that is wrong or refused is an outcome like any other, and the rest go on.
-    /// None is tried again beyond what [`RetryPolicy`](crate::RetryPolicy) says. While the identity provider is down, those whose turn comes fail at once
-    /// without a request of their own: a daemon that finds the first to be
-    /// [transient](crate::Error::is_transient) failures may drop the [`WarmUp`] and ask for what is
-    /// missing when it is needed.
+    /// For the start of a daemon that works in thousands of tenants. Sends nothing until
+    /// [`WarmUp::next`] is called.
     ///
-    /// Have room for all of them in the cache, 10,000 unless
-    /// [set](crate::CacheOptions::max_entries): beyond it the last push out the first.
+    /// Each request is served as by [`acquire_token_for_client`](Self::acquire_token_for_client). A
+    /// failed request does not stop the others, and is retried only by the
+    /// [`RetryPolicy`](crate::RetryPolicy). While the identity provider is down, requests fail at
+    /// once. A daemon whose first outcomes are [transient](Error::is_transient) failures may drop
+    /// the [`WarmUp`], and acquire each token when it is needed.
+    ///
+    /// The cache must have room for all tokens: 10,000, unless
+    /// [`max_entries`](CacheOptions::max_entries) says otherwise.
     ///
     /// ```
     /// # use bytes::Bytes;
@@ -212,7 +205,7 @@ impl ConfidentialClient {
     ///     }
     /// }
     ///
-    /// // Two tokens are in the cache, and the third customer has no tenant of its own.
+    /// // Two tokens are cached. `common` is no tenant that an application has a token in.
     /// assert_eq!(client.cache().len(), 2);
     /// let (request, error) = &failed[0];
     /// assert_eq!(request.tenant_id(), Some("common"));
@@ -225,14 +218,16 @@ impl ConfidentialClient {
         WarmUp::new(self.clone(), requests)
     }
 
-    /// The page of Microsoft Entra ID where an administrator of `tenant` consents to what this
-    /// application's registration asks for: where an ISV sends a customer who is new. Does no I/O.
+    /// Returns the URL of the page where a tenant's administrator consents to the permissions of
+    /// this application's registration.
     ///
-    /// The tenant is the customer's id or domain, or `organizations` where it is not known yet. The
-    /// redirect URI is one of the registration's; the administrator comes back to it, and
-    /// [`AdminConsent::parse`](crate::delegated::AdminConsent::parse) reads what they bring. The state comes
-    /// back unchanged: something random that is kept in the administrator's session, so that
-    /// nobody can bring an answer that this application did not ask for.
+    /// For an ISV with a new customer. Only Microsoft Entra ID has such a page. Does no I/O.
+    ///
+    /// `tenant` is the customer's tenant ID or domain, or `organizations` if it is not known yet.
+    /// `redirect_uri` is one of the registration's. Entra sends the administrator back there, and
+    /// [`AdminConsent::parse`](crate::delegated::AdminConsent::parse) reads the URL. `state` comes
+    /// back unchanged: use a random value from the administrator's session, which protects against
+    /// forged redirects.
     ///
     /// ```
     /// use confidential_client::ConfidentialClient;
@@ -261,8 +256,9 @@ impl ConfidentialClient {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`]: the authority is not Microsoft Entra ID, `tenant` is no tenant, the redirect
-    /// URI is none (https, or http to this machine, without a fragment), or the state is empty.
+    /// [`Error::Config`]: the authority is not Microsoft Entra ID; the tenant is invalid; the
+    /// redirect URI is neither https nor http to this machine, or has a fragment; the state is
+    /// empty.
     pub fn admin_consent_url(
         &self,
         tenant: impl AsRef<str>,
@@ -270,16 +266,17 @@ impl ConfidentialClient {
         state: impl AsRef<str>,
     ) -> Result<String, Error> {
         let tenant = Tenant::parse(tenant.as_ref())?;
-        let page = self.0.services.endpoints.admin_consent(&tenant)?;
-        let client_id = &self.0.services.client_id;
+        let page = self.0.fetcher.endpoints.admin_consent(&tenant)?;
+        let client_id = &self.0.fetcher.client_id;
         admin_consent::url(page, client_id, redirect_uri.as_ref(), state.as_ref())
     }
 
-    /// The certificate that the client proves its identity with, for a health check: the one it was
-    /// built with, or the one its source gave last. `None` before the source was first asked, and
-    /// for a client with another credential. Does no I/O.
+    /// Returns the certificate that the client authenticates with, for a health check.
+    ///
+    /// With a certificate source, that is the last certificate of the source. Returns `None` before
+    /// the source was first used, and for a client with another credential. Does no I/O.
     pub fn certificate(&self) -> Option<Certificate> {
-        self.0.services.credential.certificate()
+        self.0.fetcher.credential.certificate()
     }
 
     /// Returns the client's token cache: its size, its statistics, and a way to clear it.
@@ -287,269 +284,22 @@ impl ConfidentialClient {
         TokenCache::new(self)
     }
 
-    /// The place in the cache of what is asked for, once that is checked.
-    #[inline]
-    pub(crate) fn place(
-        &self,
-        request: TokenRequest,
-        subject: Subject,
-    ) -> Result<(Arc<Slot>, Call), Error> {
-        let (key, call) = self.check(request, subject)?;
-        Ok((self.0.cache.slot(&key), call))
-    }
-
-    fn bind(&self, request: TokenRequest, subject: Subject) -> Result<TokenProvider, Error> {
-        let (key, call) = self.check(request, subject)?;
-        call.check_for_provider()?;
-        let place = self.0.cache.bind(&key);
-        Ok(TokenProvider::new(self.clone(), place, call))
-    }
-
-    /// Checks everything that can be known before the network, and says where the cache has it.
-    fn check(&self, request: TokenRequest, subject: Subject) -> Result<(CacheKey, Call), Error> {
-        let tenant = self.tenant(&request, &subject)?;
-        let folded = tenant.map(Tenant::folded).map(Arc::clone);
-        let key = CacheKey {
-            scopes: self.scopes(&request, &subject, tenant)?.clone(),
-            tenant: folded.unwrap_or_default(),
-            kind: subject.kind(),
-            parameters: request.extra_parameters()?.clone(),
-        };
-        let call = Call {
-            requirements: requirements(&request, &key)?,
-            correlation_id: request.requested_correlation_id()?,
-            request,
-            subject,
-        };
-        Ok((key, call))
-    }
-
-    /// The scopes as the cache has them, if they can be had in the tenant.
-    fn scopes<'a>(
-        &self,
-        request: &'a TokenRequest,
-        subject: &Subject,
-        tenant: Option<&Tenant>,
-    ) -> Result<&'a ScopeSet, Error> {
-        let scopes = request.requested_scopes();
-        if !matches!(subject, Subject::Application) {
-            return Ok(&scopes.for_user()?.set);
-        }
-        if let Some(tenant) = tenant {
-            tenant.check_for_application()?;
-        }
-        match self.0.services.endpoints.rules().requires_default_scope() {
-            true => scopes.check_for_application()?,
-            false => scopes.check_characters()?,
-        }
-        Ok(scopes.set())
-    }
-
-    /// The tenant that is asked: the request's, or else the client's own, where there are tenants;
-    /// of a client that serves many, the one that the user is from.
-    fn tenant<'a>(
-        &'a self,
-        request: &'a TokenRequest,
-        subject: &'a Subject,
-    ) -> Result<Option<&'a Tenant>, Error> {
-        let endpoints = &self.0.services.endpoints;
-        match (request.requested_tenant()?, endpoints.tenant()) {
-            (Some(tenant), Some(_)) => Ok(Some(tenant)),
-            (None, Some(own)) if own.is_multi_tenant() => Ok(Some(subject.tenant().unwrap_or(own))),
-            (None, own) => Ok(own),
-            (Some(tenant), None) => Err(Error::config(format!(
-                "the tenant '{}' cannot be asked: the authority '{endpoints}' has no tenants to choose from",
-                tenant.as_str()
-            ))),
-        }
-    }
-
-    /// A token from the slot, or through it from the identity provider. A hit neither waits nor
-    /// allocates; the rest is boxed, to keep the future small.
-    pub(crate) async fn token(&self, slot: &Arc<Slot>, call: &Call) -> Result<AccessToken, Error> {
-        match slot.get(&self.0.services.clock.now(), &call.requirements) {
-            Cached::Fresh(issued) => hand_out(issued, slot, TokenSource::Cache),
-            Cached::Stale(issued) if !self.can_go_on(call) => {
-                hand_out(issued, slot, TokenSource::Cache)
-            }
-            Cached::Stale(issued) => {
-                let renewal =
-                    |deadline| self.fetch(slot, call, &Requirements::NONE, true, deadline);
-                self.0.cache.renew(slot, renewal);
-                hand_out(issued, slot, TokenSource::Cache)
-            }
-            Cached::Miss => Box::pin(self.wait(slot, call)).await,
-        }
-    }
-
-    /// The slot's token, if it is good; a pure read.
-    #[inline]
-    pub(crate) fn cached(&self, slot: &Slot, call: &Call) -> Option<AccessToken> {
-        match slot.get(&self.0.services.clock.now(), &call.requirements) {
-            Cached::Fresh(issued) | Cached::Stale(issued) => {
-                hand_out(issued, slot, TokenSource::Cache).ok()
-            }
-            Cached::Miss => None,
-        }
-    }
-
-    async fn wait(&self, slot: &Arc<Slot>, call: &Call) -> Result<AccessToken, Error> {
-        let requirements = &call.requirements;
-        if let Subject::OnBehalfOf(assertion) = &call.subject {
-            assertion.check()?;
-        }
-        if !self.can_go_on(call) {
-            return Err(signed_out(requirements.claims().cloned()));
-        }
-        let fetch = |deadline| self.fetch(slot, call, requirements, false, deadline);
-        let (issued, source) = self.0.cache.wait(slot, requirements, fetch).await?;
-        hand_out(issued, slot, source)
-    }
-
-    /// Whether there is anything to ask with: of a user who signed in, that may be used up.
-    fn can_go_on(&self, call: &Call) -> bool {
-        let Subject::Account(account) = &call.subject else {
-            return true;
-        };
-        let session = self.0.cache.existing_session(account.user());
-        session.is_some_and(|session| session.can_go_on())
-    }
-
-    /// The future of a flight. A renewal, which nobody waits for, goes without what the caller
-    /// requirements.
-    fn fetch(
-        &self,
-        slot: &Slot,
-        call: &Call,
-        requirements: &Requirements,
-        is_refresh: bool,
-        deadline: Instant,
-    ) -> impl Future<Output = Result<IssuedToken, Error>> + use<> {
-        let services = Arc::clone(&self.0.services);
-        let errand = Errand {
-            key: Arc::clone(slot.key()),
-            // Checked when the call was made.
-            tenant: self
-                .tenant(&call.request, &call.subject)
-                .ok()
-                .flatten()
-                .cloned(),
-            scopes: call.wire(self.0.services.endpoints.rules()),
-            claims: requirements.claims().cloned(),
-            correlation_id: call.correlation_id.unwrap_or_else(Uuid::new_v4).to_string(),
-            is_refresh,
-            progress: Mutex::default(),
-        };
-        let way = self.way(&call.subject);
-        let span = errand.span();
-        async move { services.run(&errand, &way, deadline).await }.instrument(span)
-    }
-
-    fn way(&self, subject: &Subject) -> Way {
-        match subject {
-            Subject::Application => Way::Application,
-            Subject::OnBehalfOf(assertion) => Way::User {
-                session: Some(self.0.cache.session(assertion.user())),
-                assertion: Some(assertion.clone()),
-            },
-            Subject::Account(account) => Way::User {
-                session: self.0.cache.existing_session(account.user()),
-                assertion: None,
-            },
-        }
-    }
-}
-
-impl Call {
-    /// The scopes as they are sent.
-    fn wire(&self, rules: Rules) -> Arc<str> {
-        let scopes = self.request.requested_scopes();
-        let of_a_user = match self.subject {
-            Subject::Application => None,
-            // A refresh may not ask for what was never granted (RFC 6749 section 6), and what of
-            // OpenID Connect's was, not every provider says.
-            Subject::Account(_) if rules == Rules::OpenId => None,
-            Subject::OnBehalfOf(_) | Subject::Account(_) => scopes.for_user().ok(),
-        };
-        Arc::clone(of_a_user.map_or(scopes.wire(), |scopes| &scopes.wire))
-    }
-
-    #[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
-    pub(crate) fn subject(&self) -> &Subject {
-        &self.subject
-    }
-
-    #[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
-    pub(crate) fn request(&self) -> &TokenRequest {
-        &self.request
-    }
-
-    fn check_for_provider(&self) -> Result<(), Error> {
-        let belongs_to_one = match () {
-            () if self.correlation_id.is_some() => "a correlation id",
-            () if self.requirements.claims().is_some() => "claims",
-            () if self.request.rejected().is_some() => "a rejected token",
-            () if self.request.is_forced() => "a forced refresh",
-            () => return Ok(()),
-        };
-        Err(Error::config(format!(
-            "a token provider serves many calls, and {belongs_to_one} belongs to one; use acquire_token_for_client(..) for it"
-        )))
+    fn new(options: &CacheOptions, fetcher: TokenFetcher) -> Self {
+        let limit = fetcher.retry.total_timeout();
+        Self(Arc::new(Inner {
+            cache: Cache::new(options, limit, fetcher.clock.clone()),
+            fetcher: Arc::new(fetcher),
+        }))
     }
 }
 
 impl fmt::Debug for ConfidentialClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Services {
-            client_id,
-            endpoints,
-            credential,
-            ..
-        } = &*self.0.services;
+        let fetcher = &self.0.fetcher;
         f.debug_struct("ConfidentialClient")
-            .field("client_id", client_id)
-            .field("authority", &endpoints.to_string())
-            .field("credential", credential)
+            .field("client_id", &fetcher.client_id)
+            .field("authority", &fetcher.endpoints.to_string())
+            .field("credential", &fetcher.credential)
             .finish_non_exhaustive()
     }
-}
-
-impl ConfidentialClient {
-    pub(crate) fn new(options: &CacheOptions, services: Services) -> Self {
-        Self(Arc::new(Inner {
-            cache: Cache::new(
-                options,
-                services.retry.total_timeout(),
-                services.clock.clone(),
-            ),
-            services: Arc::new(services),
-        }))
-    }
-}
-
-fn requirements(request: &TokenRequest, key: &CacheKey) -> Result<Requirements, Error> {
-    let rejected = request.rejected().map(AccessToken::issued);
-    if rejected.is_some_and(|rejected| rejected.key() != key) {
-        return Err(Error::config(
-            "the rejected token is for another tenant, scope or parameter than the request; give the one that this request brought",
-        ));
-    }
-    Ok(Requirements::new(SpecialRequirements {
-        claims: request.requested_claims()?,
-        rejected: rejected.cloned(),
-        force_refresh: request.is_forced(),
-        min_remaining: request.wanted_remaining(),
-    }))
-}
-
-#[inline]
-fn hand_out(
-    issued: Arc<IssuedToken>,
-    slot: &Slot,
-    source: TokenSource,
-) -> Result<AccessToken, Error> {
-    AccessToken::hand_out(issued, slot.key(), source).ok_or_else(|| {
-        let message = "the cache held a token for another request; it was not handed out, please report this as a bug";
-        Error::InvalidResponse(Failure::new(message).into())
-    })
 }

@@ -114,6 +114,7 @@ mod endpoint;
 mod error;
 mod grant;
 mod jwt;
+mod lease;
 mod request;
 mod response;
 mod retry;

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use http::HeaderValue;
 
+use crate::authority::Tenant;
 use crate::request::parameters::Parameters;
 use crate::scope::{ScopeSet, is_granted};
 #[cfg(test)]
@@ -161,8 +162,7 @@ pub enum TokenSource {
 /// from call to call is, such as a correlation id.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct CacheKey {
-    /// Case folded.
-    pub(crate) tenant: Arc<str>,
+    pub(crate) tenant: Option<Tenant>,
     pub(crate) scopes: ScopeSet,
     pub(crate) kind: Kind,
     pub(crate) parameters: Parameters,
@@ -231,7 +231,7 @@ impl IssuedToken {
         let mut authorization = HeaderValue::from_maybe_shared(credentials).ok()?;
         authorization.set_sensitive(true);
         let as_in_key = *scopes == *key.scopes.as_str()
-            && tenant.as_deref().unwrap_or_default() == &*key.tenant;
+            && tenant.as_deref() == key.tenant.as_ref().map(Tenant::as_str);
         Some(Self {
             spelling: (!as_in_key).then(|| Box::new(AsRequested { scopes, tenant })),
             key,
@@ -248,7 +248,7 @@ impl IssuedToken {
         if let Some(spelling) = &mut self.spelling
             && key.tenant != self.key.tenant
         {
-            spelling.tenant = Some(Arc::clone(&key.tenant));
+            spelling.tenant = key.tenant.as_ref().map(Tenant::as_requested).cloned();
         }
         self.key = key;
         self
@@ -285,7 +285,7 @@ impl IssuedToken {
     fn tenant(&self) -> Option<&str> {
         match &self.spelling {
             Some(spelling) => spelling.tenant.as_deref(),
-            None => Some(&*self.key.tenant).filter(|tenant| !tenant.is_empty()),
+            None => self.key.tenant.as_ref().map(Tenant::as_str),
         }
     }
 }
@@ -294,7 +294,7 @@ impl IssuedToken {
 impl CacheKey {
     pub(crate) fn sample(tenant: &str) -> Arc<Self> {
         Arc::new(Self {
-            tenant: tenant.into(),
+            tenant: Tenant::parse(tenant).ok(),
             scopes: ScopeSet::default(),
             kind: Kind::Application,
             parameters: Parameters::default(),
@@ -307,9 +307,9 @@ impl IssuedToken {
     /// A token for `tenant` that lives `seconds` from `now`.
     pub(crate) fn sample(tenant: &str, token: &str, seconds: u64, now: Now) -> Self {
         let key = CacheKey::sample(tenant);
-        let tenant = Arc::clone(&key.tenant);
+        let tenant = key.tenant.as_ref().map(Tenant::as_requested).cloned();
         let lifetime = Lifetime::new(Duration::from_secs(seconds), None, now, 0.0);
-        Self::new(key, token, lifetime, "s".into(), Some(tenant), "c").expect("a plain token")
+        Self::new(key, token, lifetime, "s".into(), tenant, "c").expect("a plain token")
     }
 }
 

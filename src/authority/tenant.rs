@@ -1,57 +1,48 @@
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use crate::error::Error;
 
-/// A tenant that is safe to put into a URL: an id or a domain, and as the key of a cache, folded.
+/// A tenant ID or domain, checked to be safe in a URL.
+///
+/// Tenants are case-insensitive. The text stays as it was requested.
 #[derive(Clone, Debug)]
-pub(crate) struct Tenant {
-    as_asked: Arc<str>,
-    folded: Arc<str>,
-}
+pub(crate) struct Tenant(Arc<str>);
 
 impl Tenant {
     pub(crate) fn parse(tenant: &str) -> Result<Self, Error> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
         let safe = tenant.bytes().all(plain) && tenant.bytes().any(|byte| byte != b'.');
-        if !safe {
-            return Err(Error::config(format!(
+        match safe {
+            true => Ok(Self(tenant.into())),
+            false => Err(Error::config(format!(
                 "the tenant {tenant:?} is neither an id nor a domain; use the directory's GUID or a domain such as 'contoso.onmicrosoft.com'"
-            )));
+            ))),
         }
-        let as_asked = Arc::<str>::from(tenant);
-        let folded = tenant.to_ascii_lowercase();
-        Ok(Self {
-            folded: if folded == tenant {
-                Arc::clone(&as_asked)
-            } else {
-                folded.into()
-            },
-            as_asked,
-        })
     }
 
     pub(crate) fn as_str(&self) -> &str {
-        &self.as_asked
+        &self.0
     }
 
-    pub(crate) fn as_asked(&self) -> &Arc<str> {
-        &self.as_asked
+    pub(crate) fn as_requested(&self) -> &Arc<str> {
+        &self.0
     }
 
-    /// Tenants are case-insensitive; this is the spelling that all others share.
-    pub(crate) fn folded(&self) -> &Arc<str> {
-        &self.folded
-    }
-
-    /// Whether it stands for the tenants of others, and not for one.
+    /// Returns `true` for the names that stand for many tenants: `common` and `organizations`.
     pub(crate) fn is_multi_tenant(&self) -> bool {
-        matches!(&**self.folded(), "common" | "organizations")
+        self.is("common") || self.is("organizations")
+    }
+
+    /// Compares with a name, ignoring case.
+    pub(crate) fn is(&self, name: &str) -> bool {
+        self.0.eq_ignore_ascii_case(name)
     }
 
     /// Checks that an application can have a token here: in one tenant, never with personal
     /// accounts.
     pub(crate) fn check_for_application(&self) -> Result<(), Error> {
-        let is_of_persons = matches!(&**self.folded(), "consumers" | PERSONAL_ACCOUNTS);
+        let is_of_persons = self.is("consumers") || self.is(PERSONAL_ACCOUNTS);
         if self.is_multi_tenant() || is_of_persons {
             return Err(Error::config(format!(
                 "an application has no token in '{}'; name the tenant it is to work in, by its GUID or a domain",
@@ -59,6 +50,28 @@ impl Tenant {
             )));
         }
         Ok(())
+    }
+}
+
+impl PartialEq for Tenant {
+    fn eq(&self, other: &Self) -> bool {
+        self.is(&other.0)
+    }
+}
+
+impl Eq for Tenant {}
+
+impl Hash for Tenant {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let mut buffer = [0; 64];
+        for chunk in self.0.as_bytes().chunks(buffer.len()) {
+            let (lower, _) = buffer.split_at_mut(chunk.len());
+            lower.copy_from_slice(chunk);
+            lower.make_ascii_lowercase();
+            state.write(lower);
+        }
+        // No byte of a tenant, so that a prefix hashes differently.
+        state.write_u8(0xff);
     }
 }
 

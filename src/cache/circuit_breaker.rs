@@ -4,84 +4,81 @@ use std::time::{Duration, Instant};
 use super::cool_down::transient;
 use super::sync::{Mutex, MutexGuard, PoisonError};
 use crate::error::Error;
+use crate::lease::{Lease, LeaseId};
 use crate::time::{Deadline, Now};
 use crate::token::IssuedToken;
 
-/// Whether the authority's host is up, as all slots together know it.
+/// A circuit breaker for the authority's host, shared by all slots.
 ///
-/// After three failures in a row on different slots without an answer, or with a 5xx, it is taken
-/// to be down. Then one flight at a time is let through, the probe, first after a second and in the
-/// end every 30, and the others fail at once, told why. Any answer opens it.
+/// Three failures in a row on different slots, each without a response or with a 5xx, open the
+/// circuit. While the circuit is open, one flight at a time passes as the probe, first after a
+/// second and later every 30 seconds. All other flights fail at once. Any response closes it.
 pub(crate) struct CircuitBreaker {
-    /// After this time a flight is taken for lost.
+    /// The time after which a flight is considered lost.
     overdue: Duration,
-    state: Mutex<State>,
+    state: Mutex<Circuit>,
 }
 
 #[derive(Default)]
-struct State {
-    /// The slots that failed since the last answer, each once.
-    failed: Vec<usize>,
-    down: Option<Down>,
+struct Circuit {
+    /// The slots that failed since the last response, each once.
+    failed_slots: Vec<usize>,
+    open: Option<OpenCircuit>,
 }
 
-struct Down {
+struct OpenCircuit {
     error: Error,
     failures: u32,
     next_probe: Deadline,
-    probe: Option<Probe>,
+    probe: Lease<FlightId>,
 }
 
-struct Probe {
-    flight: FlightId,
-    overdue: Instant,
-}
-
-/// A flight, as the gate knows it.
+/// The identity of a flight across all slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FlightId {
-    /// The slot's address. Should a new slot have that of one that is gone, two failures count as
+    /// The slot's address. If a new slot gets the address of a removed one, two failures count as
     /// one.
     pub(super) slot: usize,
-    pub(super) generation: u64,
+    pub(super) generation: LeaseId,
 }
 
 impl CircuitBreaker {
     pub(crate) fn new(overdue: Duration) -> Self {
         Self {
             overdue,
-            state: Mutex::new(State::default()),
+            state: Mutex::new(Circuit::default()),
         }
     }
 
-    /// When a flight that departs now is taken for lost. Monotonic alone: the flight's own timer is,
-    /// and a step of the wall clock loses no flight.
+    /// Returns the time at which a flight that starts now is considered lost.
+    ///
+    /// Monotonic time alone, as the flight's own timer: a step of the wall clock loses no flight.
     pub(super) fn overdue(&self, now: &Now) -> Instant {
         now.plus(self.overdue).monotonic
     }
 
-    /// Lets a flight go.
+    /// Lets a flight pass.
     ///
     /// # Errors
     ///
-    /// The host is down: why it is thought so, and when to come again.
-    pub(super) fn pass(&self, flight: FlightId, now: &Now) -> Result<(), Error> {
+    /// The circuit is open. The error says why, and when to retry.
+    pub(super) fn try_pass(&self, flight: FlightId, now: &Now) -> Result<(), Error> {
         let mut state = self.lock();
-        let Some(down) = &mut state.down else {
+        let Some(open) = &mut state.open else {
             return Ok(());
         };
-        let passed = down.pass(flight, self.overdue(now), now);
-        passed.map_err(|wait| down.error.with_retry_after(wait))
+        let passed = open.try_probe(flight, self.overdue(now), now);
+        passed.map_err(|wait| open.error.with_retry_after(wait))
     }
 
-    /// Whether a flight that nobody waits for may go.
-    pub(super) fn lets_through(&self, flight: FlightId, now: &Now) -> bool {
+    /// Lets a flight pass that no caller waits for. Returns `false` if the circuit is open.
+    pub(super) fn allows(&self, flight: FlightId, now: &Now) -> bool {
         let mut state = self.lock();
-        let down = state.down.as_mut();
-        down.is_none_or(|down| down.pass(flight, self.overdue(now), now).is_ok())
+        let open = state.open.as_mut();
+        open.is_none_or(|open| open.try_probe(flight, self.overdue(now), now).is_ok())
     }
 
-    /// Learns from what a flight brought; whether the host is from now on taken to be down.
+    /// Counts the outcome of a flight. Returns `true` if the outcome opens the circuit.
     pub(super) fn report(
         &self,
         flight: FlightId,
@@ -90,86 +87,97 @@ impl CircuitBreaker {
         jitter: f64,
     ) -> bool {
         let mut state = self.lock();
-        let probed = state.end_probe(flight);
+        let was_probe = state.end_probe(flight);
         let error = match outcome {
             Err(error) if error.host_is_down() == Some(true) => error,
-            // It was not asked.
+            // No request was sent to the host.
             Err(error) if error.host_is_down().is_none() => return false,
-            // It answered, be it with a refusal or a request to wait.
+            // The host responded, even if only with an error or a `Retry-After`.
             _ => {
-                *state = State::default();
+                *state = Circuit::default();
                 return false;
             }
         };
-        state.fail(flight.slot, probed, error, now, jitter)
+        state.fail(flight.slot, was_probe, error, now, jitter)
     }
 
-    /// A flight ended without bringing anything, or long ago.
-    pub(super) fn abandon(&self, flight: FlightId) {
+    /// Ends the probe if this flight is it, without counting an outcome.
+    pub(super) fn drop_flight(&self, flight: FlightId) {
         self.lock().end_probe(flight);
     }
 
-    pub(crate) fn open(&self) {
-        *self.lock() = State::default();
+    /// Closes the circuit and forgets all failures.
+    pub(crate) fn reset(&self) {
+        *self.lock() = Circuit::default();
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it is held; were it so, every field is still whole.
+    fn lock(&self) -> MutexGuard<'_, Circuit> {
+        // No code panics under the lock, and every field would still be whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Down {
-    /// # Errors
-    ///
-    /// For how long to wait.
-    fn pass(&mut self, flight: FlightId, overdue: Instant, now: &Now) -> Result<(), Duration> {
-        let probe = self.probe.as_ref();
-        if probe.is_some_and(|probe| now.monotonic < probe.overdue) {
+impl OpenCircuit {
+    /// Lets a flight pass as the probe, or returns the time to wait.
+    fn try_probe(&mut self, flight: FlightId, overdue: Instant, now: &Now) -> Result<(), Duration> {
+        if self.probe.holder(now.monotonic).is_some() {
             return Err(transient(1, 0.0));
         }
         if !self.next_probe.reached(now) {
             return Err(self.next_probe.remaining(now));
         }
-        self.probe = Some(Probe { flight, overdue });
+        self.probe.grant(overdue, flight);
         Ok(())
     }
 }
 
-impl State {
-    fn fail(&mut self, slot: usize, probed: bool, error: &Error, now: &Now, jitter: f64) -> bool {
-        let failures = match &self.down {
-            Some(down) if probed => down.failures.saturating_add(1),
-            // A flight from before the host was taken to be down.
+impl Circuit {
+    /// Counts a failure of the host. Returns `true` if the failure opens the circuit.
+    fn fail(
+        &mut self,
+        slot: usize,
+        was_probe: bool,
+        error: &Error,
+        now: &Now,
+        jitter: f64,
+    ) -> bool {
+        let failures = match &self.open {
+            Some(open) if was_probe => open.failures.saturating_add(1),
+            // The flight started before the circuit opened.
             Some(_) => return false,
             None => {
-                if !self.failed.contains(&slot) {
-                    self.failed.push(slot);
+                if !self.failed_slots.contains(&slot) {
+                    self.failed_slots.push(slot);
                 }
-                if self.failed.len() < IN_A_ROW {
+                if self.failed_slots.len() < FAILURES_TO_OPEN {
                     return false;
                 }
                 1
             }
         };
-        self.down = Some(Down {
+        self.open = Some(OpenCircuit {
             error: error.for_other_callers(),
             failures,
             next_probe: now.plus(transient(failures, jitter)),
-            probe: None,
+            probe: Lease::default(),
         });
         failures == 1
     }
 
-    /// Whether it was the probe.
+    /// Ends the probe if `flight` is the probe, and returns whether it was.
     fn end_probe(&mut self, flight: FlightId) -> bool {
-        let down = self.down.as_mut();
-        let probe = down.and_then(|down| down.probe.take_if(|probe| probe.flight == flight));
-        probe.is_some()
+        let Some(open) = &mut self.open else {
+            return false;
+        };
+        if open.probe.value() != Some(&flight) {
+            return false;
+        }
+        let probe = open.probe.latest();
+        open.probe.release(probe).is_some()
     }
 }
 
-const IN_A_ROW: usize = 3;
+const FAILURES_TO_OPEN: usize = 3;
 
 #[cfg(test)]
 mod tests {
@@ -182,7 +190,7 @@ mod tests {
     type Outcome = Result<Arc<IssuedToken>, Error>;
 
     struct Bench {
-        gate: CircuitBreaker,
+        breaker: CircuitBreaker,
         now: Now,
     }
 
@@ -196,16 +204,16 @@ mod tests {
     impl Bench {
         fn new() -> Self {
             Self {
-                gate: CircuitBreaker::new(Duration::from_secs(31)),
+                breaker: CircuitBreaker::new(Duration::from_secs(31)),
                 now: TimeSource::System.now(),
             }
         }
 
-        /// Closed by three slots.
-        fn closed() -> Self {
+        /// A circuit opened by the failures of three slots.
+        fn open() -> Self {
             let bench = Self::new();
-            let closes = [1, 2, 3].map(|slot| bench.report(slot, no_answer()));
-            assert_eq!(closes, [false, false, true]);
+            let opens = [1, 2, 3].map(|slot| bench.report(slot, no_answer()));
+            assert_eq!(opens, [false, false, true]);
             bench
         }
 
@@ -215,12 +223,12 @@ mod tests {
         }
 
         fn report(&self, slot: usize, outcome: Outcome) -> bool {
-            self.gate.report(flight(slot), &outcome, &self.now, 0.0)
+            self.breaker.report(flight(slot), &outcome, &self.now, 0.0)
         }
 
         /// For how many seconds a slot has to wait.
         fn wait(&self, slot: usize) -> Option<u64> {
-            let refused = self.gate.pass(flight(slot), &self.now).err()?;
+            let refused = self.breaker.try_pass(flight(slot), &self.now).err()?;
             assert!(matches!(refused, Error::Transport(_)), "{refused:?}");
             refused.retry_after().map(|wait| wait.as_secs())
         }
@@ -242,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn three_slots_in_a_row_close_it() {
+    fn three_slots_in_a_row_open_the_circuit() {
         let bench = Bench::new();
         for slot in [1, 1, 1, 2] {
             assert!(!bench.report(slot, no_answer()));
@@ -263,7 +271,7 @@ mod tests {
             Err(Error::Throttled(failure.into()))
         };
         let now = TimeSource::System.now();
-        // Two failures, this, another: does it close, and would it without what came before?
+        // Two failures, this, another: does it open, and would it without what came before?
         for (name, outcome, counts, forgives) in [
             ("no answer", no_answer(), true, false),
             ("500", answered(500), true, false),
@@ -294,7 +302,7 @@ mod tests {
 
     #[test]
     fn one_probe_at_a_time_and_they_thin_out() {
-        let mut bench = Bench::closed();
+        let mut bench = Bench::open();
         for (seconds, longer) in [(1, 2), (2, 4), (4, 8), (8, 16), (16, 30), (30, 30)] {
             assert_eq!(bench.wait(4), Some(seconds));
             bench.sleep(seconds);
@@ -308,7 +316,7 @@ mod tests {
     #[test]
     fn any_answer_opens_it() {
         for answer in [answered(400), answered(429)] {
-            let mut bench = Bench::closed();
+            let mut bench = Bench::open();
             bench.sleep(1);
             assert_eq!(bench.wait(4), None);
             bench.report(4, answer);
@@ -320,7 +328,7 @@ mod tests {
 
     #[test]
     fn an_answer_to_a_flight_from_before_opens_it_and_a_failure_changes_nothing() {
-        let mut bench = Bench::closed();
+        let mut bench = Bench::open();
         bench.sleep(1);
         assert_eq!(bench.wait(4), None);
         assert!(!bench.report(5, no_answer()));
@@ -331,15 +339,15 @@ mod tests {
 
     #[test]
     fn a_probe_that_is_lost_is_replaced() {
-        let mut bench = Bench::closed();
+        let mut bench = Bench::open();
         bench.sleep(1);
         assert_eq!(bench.wait(4), None);
-        bench.gate.abandon(FlightId {
+        bench.breaker.drop_flight(FlightId {
             slot: 4,
             generation: 2,
         });
         assert_eq!(bench.wait(5), Some(1), "another flight of that slot");
-        bench.gate.abandon(flight(4));
+        bench.breaker.drop_flight(flight(4));
         assert_eq!(bench.wait(5), None);
         bench.sleep(31);
         assert_eq!(bench.wait(6), None, "or overdue");
@@ -347,7 +355,7 @@ mod tests {
 
     #[test]
     fn a_probe_that_asked_nothing_is_replaced() {
-        let mut bench = Bench::closed();
+        let mut bench = Bench::open();
         bench.sleep(1);
         assert_eq!(bench.wait(4), None);
         bench.report(4, Err(Error::credential("no")));

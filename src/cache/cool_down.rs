@@ -4,45 +4,44 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::time::{Deadline, Now};
 
-/// The memory of the last failure, and for how long it is everybody's answer. Small where there was
-/// none.
+/// The last failure of a slot, which answers further requests until its cool-down ends.
 #[derive(Default)]
-pub(super) struct CoolDown(Option<Box<Last>>);
+pub(super) struct CoolDown(Option<Box<LastFailure>>);
 
-struct Last {
+struct LastFailure {
     error: Error,
-    over: Deadline,
-    /// What the request asked for, where it was refused: nobody else is to suffer for it.
-    refused_claims: Option<Arc<str>>,
-    /// Other claims had been refused a moment ago: an API that asks for new ones each time is not to
-    /// cause a storm either.
+    until: Deadline,
+    /// The claims of a request that was rejected. Requests without these claims are not affected.
+    rejected_claims: Option<Arc<str>>,
+    /// Set when other claims were rejected shortly before. An API that sends new claims each time
+    /// must not cause a storm of requests.
     is_for_all_claims: bool,
-    /// How many of the kind there were in a row.
+    /// The number of failures of this kind in a row.
     failures: u32,
 }
 
 impl CoolDown {
-    /// Whether anybody may try again.
+    /// Returns `true` if a request with these claims may be sent.
     pub(super) fn is_over(&self, claims: Option<&Arc<str>>, now: &Now) -> bool {
-        self.holding(claims, now).is_none()
+        self.active(claims, now).is_none()
     }
 
-    /// The last failure, as long as it answers for the next attempt with these claims.
-    pub(super) fn answer(&self, claims: Option<&Arc<str>>, now: &Now) -> Option<Error> {
-        let last = self.holding(claims, now)?;
-        Some(last.error.with_retry_after(last.over.remaining(now)))
+    /// Returns the error for a request with these claims, with the remaining time to wait.
+    pub(super) fn error(&self, claims: Option<&Arc<str>>, now: &Now) -> Option<Error> {
+        let last = self.active(claims, now)?;
+        Some(last.error.with_retry_after(last.until.remaining(now)))
     }
 
-    fn holding(&self, claims: Option<&Arc<str>>, now: &Now) -> Option<&Last> {
+    fn active(&self, claims: Option<&Arc<str>>, now: &Now) -> Option<&LastFailure> {
         let last = self.0.as_deref()?;
-        let concerned = last.refused_claims.is_none()
-            || last.refused_claims.as_ref() == claims
+        let applies = last.rejected_claims.is_none()
+            || last.rejected_claims.as_ref() == claims
             || (last.is_for_all_claims && claims.is_some());
-        (concerned && !last.over.reached(now)).then_some(last)
+        (applies && !last.until.reached(now)).then_some(last)
     }
 
-    /// Remembers the failure of a request with these claims, and gives it back with for how long.
-    /// `jitter` is from 0 to 1.
+    /// Remembers the failure of a request with these claims. Returns the error with the length of
+    /// the cool-down. `jitter` is from 0 to 1.
     pub(super) fn begin(
         &mut self,
         error: Error,
@@ -50,7 +49,7 @@ impl CoolDown {
         now: &Now,
         jitter: f64,
     ) -> Error {
-        // Failures of one kind add up: after an outage, a refusal is the first of its own.
+        // Each kind counts by itself: a rejection after an outage is the first rejection.
         let failures = match &self.0 {
             Some(last) if last.error.is_transient() == error.is_transient() => {
                 last.failures.saturating_add(1)
@@ -59,13 +58,13 @@ impl CoolDown {
         };
         let length = length(&error, failures, jitter);
         let error = error.with_retry_after(length);
-        let refused_claims = claims.filter(|_| !error.is_transient());
-        let of_late = self.0.as_deref().filter(|last| !last.over.reached(now));
-        let is_for_all_claims = of_late.is_some_and(|last| last.refused_claims.is_some());
-        self.0 = Some(Box::new(Last {
+        let rejected_claims = claims.filter(|_| !error.is_transient());
+        let recent = self.0.as_deref().filter(|last| !last.until.reached(now));
+        let is_for_all_claims = recent.is_some_and(|last| last.rejected_claims.is_some());
+        self.0 = Some(Box::new(LastFailure {
             error: error.clone(),
-            over: now.plus(length),
-            refused_claims,
+            until: now.plus(length),
+            rejected_claims,
             is_for_all_claims,
             failures,
         }));
@@ -73,11 +72,13 @@ impl CoolDown {
     }
 }
 
-/// How long a failure answers for further attempts. What the server asked for counts; without it,
-/// attempts thin out: from one second to 30 for what time may cure, from five to 60 for a refusal.
+/// Returns the length of the cool-down.
+///
+/// A `Retry-After` is obeyed to the letter. Without one the length doubles: from one second to 30
+/// for transient failures, from five to 60 for rejections.
 fn length(error: &Error, failures: u32, jitter: f64) -> Duration {
-    if let Some(asked) = error.retry_after() {
-        return asked;
+    if let Some(retry_after) = error.retry_after() {
+        return retry_after;
     }
     if error.is_transient() {
         transient(failures, jitter)
@@ -86,8 +87,8 @@ fn length(error: &Error, failures: u32, jitter: f64) -> Duration {
     }
 }
 
-/// Up to a quarter more than doubling, so that a fleet that failed together does not return
-/// together.
+/// Returns the wait after transient failures, up to a quarter longer by jitter. A fleet that
+/// failed together must not return together.
 pub(super) fn transient(failures: u32, jitter: f64) -> Duration {
     doubled(1, 30, failures).mul_f64(1.0 + 0.25 * jitter.clamp(0.0, 1.0))
 }
@@ -103,7 +104,7 @@ mod tests {
     use crate::error::Failure;
 
     #[test]
-    fn it_has_the_length_that_its_cause_asks_for() {
+    fn the_length_follows_from_the_failure() {
         let no_answer = || Error::Transport(Failure::new("no answer").into());
         let told_to_wait = || {
             let failure = Failure::new("wait").retry_after(Some(Duration::from_secs(7)));
@@ -115,7 +116,7 @@ mod tests {
             ("transient, at its longest", no_answer(), 9, 0.0, 30.0),
             ("after years", no_answer(), u32::MAX, 0.0, 30.0),
             ("jitter adds up to a quarter", no_answer(), 4, 1.0, 10.0),
-            ("refused", Error::config("no"), 1, 0.0, 5.0),
+            ("rejected", Error::config("no"), 1, 0.0, 5.0),
             (
                 "refused, doubled, without jitter",
                 Error::config("no"),
@@ -123,7 +124,13 @@ mod tests {
                 1.0,
                 10.0,
             ),
-            ("refused, at its longest", Error::config("no"), 9, 0.0, 60.0),
+            (
+                "rejected, at its longest",
+                Error::config("no"),
+                9,
+                0.0,
+                60.0,
+            ),
             ("Retry-After, to the letter", told_to_wait(), 9, 1.0, 7.0),
         ] {
             let length = length(&error, failures, jitter).as_secs_f64();

@@ -12,69 +12,66 @@ use tokio::time::{Instant, timeout_at};
 use super::circuit_breaker::CircuitBreaker;
 use super::limit::Permit;
 use super::requirements::Requirements;
-use super::slot::{Cached, Slot};
+use super::slot::{Cached, Slot, Started};
 use super::stats::Counters;
 use crate::error::{Error, Failure};
+use crate::lease::LeaseId;
 use crate::time::{Now, TimeSource, jitter};
 use crate::token::IssuedToken;
 
-/// What a flight brings: the same for everyone who waits.
-type Outcome = Result<Arc<IssuedToken>, Error>;
+/// The outcome of a flight, shared by all callers that wait for it.
+type FlightOutcome = Result<Arc<IssuedToken>, Error>;
 
-/// A handle on a token request under way: a task of its own that belongs to no caller, so that
-/// dropping any of them changes nothing for the others.
+/// A handle on a flight: a token request in a task of its own.
+///
+/// The task belongs to no caller. Dropping a caller changes nothing for the others.
 #[derive(Clone)]
 pub(crate) struct Flight {
-    outcome: watch::Receiver<Option<Outcome>>,
+    outcome: watch::Receiver<Option<FlightOutcome>>,
     task: Arc<OnceLock<AbortHandle>>,
     overdue: Instant,
 }
 
-/// What turns a [`Flight`] that has been announced into one that is under way.
+/// A flight that has not started.
 ///
-/// It is announced under the slot's lock and launched after: a runtime that is shutting down drops
-/// a new task on the spot, and with it the [`Seat`], which takes the lock.
-pub(super) struct Departure {
-    sender: watch::Sender<Option<Outcome>>,
-    task: Arc<OnceLock<AbortHandle>>,
-    generation: u64,
-    replaced: Option<Flight>,
+/// A flight is registered under the slot's lock, and spawned after. A runtime that shuts down
+/// drops a new task at once, and with the task the [`FlightGuard`], which takes that lock.
+pub(super) struct NewFlight {
+    handle: Flight,
+    sender: watch::Sender<Option<FlightOutcome>>,
     deadline: Instant,
-    place: Permit,
+    permit: Permit,
+}
+
+impl NewFlight {
+    /// Creates a flight that ends within `limit`.
+    pub(super) fn new(permit: Permit, limit: Duration) -> Self {
+        let (sender, outcome) = watch::channel(None);
+        let now = Instant::now();
+        Self {
+            handle: Flight {
+                outcome,
+                task: Arc::default(),
+                overdue: now + overdue_after(limit),
+            },
+            sender,
+            deadline: now + limit,
+            permit,
+        }
+    }
+
+    pub(super) fn handle(&self) -> Flight {
+        self.handle.clone()
+    }
 }
 
 impl Flight {
-    /// `replaced` is the overdue flight in whose place it comes, which ends when it departs.
-    pub(super) fn announce(
-        generation: u64,
-        replaced: Option<Self>,
-        place: Permit,
-        limit: Duration,
-    ) -> (Self, Departure) {
-        let (sender, outcome) = watch::channel(None);
-        let task = Arc::new(OnceLock::new());
-        let now = Instant::now();
-        let flight = Self {
-            outcome,
-            task: Arc::clone(&task),
-            overdue: now + overdue_after(limit),
-        };
-        let departure = Departure {
-            sender,
-            task,
-            generation,
-            replaced,
-            deadline: now + limit,
-            place,
-        };
-        (flight, departure)
-    }
-
-    /// Waits for the outcome, on the waiter's own runtime and with the waiter's own timer: the
-    /// flight's runtime may have stopped. `None` if there will be none.
-    pub(super) async fn outcome(mut self) -> Option<Outcome> {
-        let arrival = self.outcome.wait_for(Option::is_some);
-        match timeout_at(self.overdue, arrival).await {
+    /// Waits for the outcome. Returns `None` if the flight was lost.
+    ///
+    /// The caller waits on its own runtime and timer, since the flight's runtime may have stopped.
+    pub(super) async fn outcome(mut self) -> Option<FlightOutcome> {
+        let completed = self.outcome.wait_for(Option::is_some);
+        match timeout_at(self.overdue, completed).await {
             Ok(Ok(outcome)) => outcome.clone(),
             Ok(Err(_)) | Err(_) => None,
         }
@@ -87,108 +84,105 @@ impl Flight {
     }
 }
 
-/// What all flights and providers of a client have in common. It outlives the client as long as one
-/// of them does.
-pub(super) struct Tower {
-    /// For a whole flight, every attempt included.
-    pub(super) flight_limit: Duration,
+/// The state that all flights and providers of a client share. It may outlive the client.
+pub(super) struct FlightContext {
+    /// The limit for a whole flight, retries included.
+    pub(super) limit: Duration,
     pub(super) clock: TimeSource,
-    pub(super) gate: CircuitBreaker,
+    pub(super) breaker: CircuitBreaker,
     pub(super) counters: Counters,
-    /// How many providers hold a slot.
-    pub(super) bound: AtomicUsize,
+    /// The number of providers, each of which keeps a slot.
+    pub(super) providers: AtomicUsize,
 }
 
-impl Tower {
-    pub(super) fn new(flight_limit: Duration, clock: TimeSource) -> Self {
+impl FlightContext {
+    pub(super) fn new(limit: Duration, clock: TimeSource) -> Self {
         Self {
-            flight_limit,
+            limit,
             clock,
-            gate: CircuitBreaker::new(overdue_after(flight_limit)),
+            breaker: CircuitBreaker::new(overdue_after(limit)),
             counters: Counters::default(),
-            bound: AtomicUsize::new(0),
+            providers: AtomicUsize::new(0),
         }
     }
 
-    /// Runs `fetch` on `runtime`, which is told by when it has to end, and lands its outcome.
-    pub(super) fn launch<R>(
+    /// Spawns a registered flight. `fetch` receives the flight's deadline.
+    pub(super) fn spawn<R>(
         self: &Arc<Self>,
-        departure: Departure,
-        runtime: &Handle,
+        flight: NewFlight,
+        started: Started<Flight>,
         slot: &Arc<Slot<Flight>>,
+        runtime: &Handle,
         fetch: impl FnOnce(Instant) -> R,
-    ) where
+    ) -> Flight
+    where
         R: Future<Output = Result<IssuedToken, Error>> + Send + 'static,
     {
-        let Departure {
-            sender,
-            task,
-            generation,
-            replaced,
-            deadline,
-            place,
-        } = departure;
-        if let Some(replaced) = replaced {
+        if let Some(replaced) = started.replaced {
             replaced.abort();
         }
         self.counters.requests.add(1);
-        let seat = Seat {
-            tower: Arc::clone(self),
+        let guard = FlightGuard {
+            context: Arc::clone(self),
             slot: Arc::clone(slot),
-            generation,
-            sender,
-            _place: place,
+            generation: started.generation,
+            sender: flight.sender,
+            _permit: flight.permit,
         };
-        let fetch = fetch(deadline);
-        let spawned = runtime.spawn(async move {
+        let fetch = fetch(flight.deadline);
+        let task = runtime.spawn(async move {
             match AssertUnwindSafe(fetch).catch_unwind().await {
-                Ok(outcome) => seat.land(outcome.map(Arc::new)),
-                // A failure like any other, remembered as one: the next caller would panic too.
-                Err(_) => seat.land(Err(panicked())),
+                Ok(outcome) => guard.complete(outcome.map(Arc::new)),
+                // Remembered as any other failure: the next request would panic, too.
+                Err(_) => guard.complete(Err(panicked())),
             }
         });
-        // Set once: a departure is launched once.
-        let _ = task.set(spawned.abort_handle());
+        // Empty until now: a flight is spawned once.
+        let _ = flight.handle.task.set(task.abort_handle());
+        flight.handle
     }
 
-    /// Forgets a flight that will not land.
-    pub(super) fn abandon(&self, slot: &Slot<Flight>, generation: u64) {
-        self.gate.abandon(slot.flight_id(generation));
-        slot.abandon(generation);
+    /// Removes a flight that will not complete.
+    pub(super) fn drop_flight(&self, slot: &Slot<Flight>, generation: LeaseId) {
+        self.breaker.drop_flight(slot.flight_id(generation));
+        slot.drop_flight(generation);
     }
 }
 
-/// A flight's place in its slot, given up however the flight ends.
-struct Seat {
-    tower: Arc<Tower>,
+/// Removes the flight from its slot, however the flight's task ends.
+struct FlightGuard {
+    context: Arc<FlightContext>,
     slot: Arc<Slot<Flight>>,
-    generation: u64,
-    sender: watch::Sender<Option<Outcome>>,
-    _place: Permit,
+    generation: LeaseId,
+    sender: watch::Sender<Option<FlightOutcome>>,
+    _permit: Permit,
 }
 
-impl Seat {
-    /// The gate and the slot first: whoever is told of the outcome finds it there.
-    fn land(&self, outcome: Outcome) {
-        let now = self.tower.clock.now();
-        let flight = self.slot.flight_id(self.generation);
+impl FlightGuard {
+    /// Stores the outcome, then shares it. A caller that receives the outcome finds it stored.
+    fn complete(&self, outcome: FlightOutcome) {
+        let FlightContext {
+            breaker, counters, ..
+        } = &*self.context;
+        let now = self.context.clock.now();
         let jitter = if outcome.is_err() { jitter() } else { 0.0 };
-        let closes = self.tower.gate.report(flight, &outcome, &now, jitter);
-        let outcome = self.slot.land(self.generation, outcome, &now, jitter);
+        let flight = self.slot.flight_id(self.generation);
+        let opens_circuit = breaker.report(flight, &outcome, &now, jitter);
+        let outcome = self.slot.complete(self.generation, outcome, &now, jitter);
         if let Err(error) = &outcome {
-            self.tower.counters.failed(error);
+            counters.failed(error);
             self.warn(error, &now);
         }
-        if closes {
+        if opens_circuit {
             tracing::warn!(
-                "the authority's host is taken to be down: one token request at a time tries it, until it answers"
+                "the authority's host seems to be down: until it responds, one token request at a time is sent"
             );
         }
         self.sender.send_replace(Some(outcome));
     }
 
     fn warn(&self, error: &Error, now: &Now) {
-        let left = match self.slot.get(now, &Requirements::NONE) {
+        let remaining = match self.slot.get(now, &Requirements::NONE) {
             Cached::Fresh(issued) | Cached::Stale(issued) => {
                 Some(issued.lifetime.remaining(now).as_secs())
             }
@@ -197,21 +191,22 @@ impl Seat {
         tracing::warn!(
             error = %error.chain(),
             correlation_id = error.correlation_id(),
-            still_served = left.is_some(),
-            still_served_s = left,
+            still_served = remaining.is_some(),
+            still_served_s = remaining,
             "a token request failed"
         );
     }
 }
 
-impl Drop for Seat {
+impl Drop for FlightGuard {
     fn drop(&mut self) {
-        // Landed already, or dropped with its runtime, which says nothing about the next.
-        self.tower.abandon(&self.slot, self.generation);
+        // Without effect after `complete`. A task dropped with its runtime says nothing about the
+        // next one.
+        self.context.drop_flight(&self.slot, self.generation);
     }
 }
 
-/// A little after its limit, a flight is given up by those who wait.
+/// The time after which waiting callers consider a flight lost: a little more than its limit.
 pub(super) fn overdue_after(limit: Duration) -> Duration {
     limit + Duration::from_secs(1)
 }

@@ -1,102 +1,91 @@
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
-/// How many flights may be under way at once. Those who would start another wait for their turn;
-/// who joins one that is under way does not, and a renewal that finds no place is left for later.
-pub(super) struct Limit(Option<Arc<Permits>>);
+use crate::lease::{LeaseId, Leases};
+
+/// A limit on concurrent token requests.
+///
+/// A caller that needs another flight waits for a permit. A caller that joins a flight needs none.
+/// A background refresh without a permit is left for a later call.
+pub(super) struct RequestLimit(Option<Arc<Permits>>);
 
 struct Permits {
-    /// After this time a flight is taken for lost.
+    /// The time after which a flight is considered lost.
     overdue: Duration,
     free: Semaphore,
-    taken: Mutex<Taken>,
+    /// A task on a stopped runtime holds its permit until the lease expires.
+    leases: Mutex<Leases>,
 }
 
-#[derive(Default)]
-struct Taken {
-    latest: u64,
-    /// By when a flight has to be over. A task on a runtime that stands still holds its place until
-    /// then.
-    until: HashMap<u64, Instant>,
-}
+/// A flight's permit. Dropping it returns it.
+pub(super) struct Permit(Option<(Arc<Permits>, LeaseId)>);
 
-/// A flight's place, given back when it is dropped.
-pub(super) struct Permit(Option<(Arc<Permits>, u64)>);
-
-impl Limit {
-    pub(super) fn new(at_once: Option<usize>, overdue: Duration) -> Self {
-        Self(at_once.map(|at_once| {
+impl RequestLimit {
+    pub(super) fn new(max_concurrent: Option<usize>, overdue: Duration) -> Self {
+        Self(max_concurrent.map(|max_concurrent| {
             Arc::new(Permits {
                 overdue,
-                free: Semaphore::new(at_once.min(Semaphore::MAX_PERMITS)),
-                taken: Mutex::default(),
+                free: Semaphore::new(max_concurrent.min(Semaphore::MAX_PERMITS)),
+                leases: Mutex::default(),
             })
         }))
     }
 
-    pub(super) fn try_place(&self) -> Option<Permit> {
-        let Some(places) = &self.0 else {
+    pub(super) fn try_acquire(&self) -> Option<Permit> {
+        let Some(permits) = &self.0 else {
             return Some(Permit(None));
         };
-        places.free.try_acquire().ok()?.forget();
-        Some(places.take())
+        permits.free.try_acquire().ok()?.forget();
+        Some(permits.grant())
     }
 
-    /// Waits for a place, on the waiter's own runtime.
-    pub(super) async fn place(&self) -> Permit {
-        let Some(places) = &self.0 else {
+    /// Waits for a permit, on the waiting caller's runtime.
+    pub(super) async fn acquire(&self) -> Permit {
+        let Some(permits) = &self.0 else {
             return Permit(None);
         };
         loop {
-            let turn = timeout_at(places.next_overdue(), places.free.acquire());
-            if let Ok(Ok(permit)) = turn.await {
+            let acquired = timeout_at(permits.recover(), permits.free.acquire());
+            if let Ok(Ok(permit)) = acquired.await {
                 permit.forget();
-                return places.take();
+                return permits.grant();
             }
         }
     }
 }
 
 impl Permits {
-    fn take(self: &Arc<Self>) -> Permit {
-        let mut taken = self.lock();
-        taken.latest = taken.latest.wrapping_add(1);
-        let number = taken.latest;
-        taken.until.insert(number, Instant::now() + self.overdue);
-        Permit(Some((Arc::clone(self), number)))
+    fn grant(self: &Arc<Self>) -> Permit {
+        let expires = Instant::now() + self.overdue;
+        let lease = self.lock().grant(expires.into_std());
+        Permit(Some((Arc::clone(self), lease)))
     }
 
-    fn give_back(&self, number: u64) {
-        // Once: it may have been taken back already.
-        if self.lock().until.remove(&number).is_some() {
-            self.free.add_permits(1);
-        }
-    }
-
-    /// Takes back the places of flights that must be over, and says when the next has to be.
-    fn next_overdue(&self) -> Instant {
+    /// Recovers the permits of lost flights. Returns when the next flight may be lost.
+    fn recover(&self) -> Instant {
         let now = Instant::now();
-        let mut taken = self.lock();
-        let before = taken.until.len();
-        taken.until.retain(|_, overdue| *overdue > now);
-        self.free.add_permits(before - taken.until.len());
-        let next = taken.until.values().min().copied();
+        let mut leases = self.lock();
+        self.free
+            .add_permits(leases.release_expired(now.into_std()));
+        let next = leases.next_expiry().map(Instant::from_std);
         next.unwrap_or(now + self.overdue)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Taken> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Leases> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if let Some((places, number)) = &self.0 {
-            places.give_back(*number);
+        // A lease that expired has returned the permit already.
+        if let Some((permits, lease)) = &self.0
+            && permits.lock().release(*lease)
+        {
+            permits.free.add_permits(1);
         }
     }
 }

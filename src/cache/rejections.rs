@@ -3,62 +3,68 @@ use std::time::Duration;
 
 use crate::time::{Deadline, Now};
 
-/// What APIs' rejections of a key's tokens have led to: small where there was none.
+/// A ration of tokens that replace rejected ones.
+///
+/// An API that rejects every token must not cause a storm of token requests.
 #[derive(Default)]
-pub(super) struct Rejections(Option<Box<Memory>>);
+pub(super) struct Rejections(Option<Box<Ration>>);
 
 #[derive(Default)]
-struct Memory {
-    /// The renewals of late.
-    renewals: [Option<Renewal>; AT_MOST],
-    /// What the token at hand was asked for with.
-    came_by: Option<Arc<str>>,
+struct Ration {
+    replacements: [Option<Replacement>; MAX_REPLACEMENTS],
+    /// The claims with which the current token was requested.
+    requested_claims: Option<Arc<str>>,
 }
 
-struct Renewal {
+struct Replacement {
     claims: Option<Arc<str>>,
-    over: Deadline,
+    until: Deadline,
 }
 
 impl Rejections {
-    /// Whether there may be one more renewal. An API that rejects every token must not become a
-    /// storm at the identity provider: in 30 seconds there is one for the same claims (or for none)
-    /// and two altogether, since two challenges may differ, and each needs its token.
+    /// Returns `true` if one more token may be replaced.
+    ///
+    /// The ration for 30 seconds is one token for the same claims (or for none), and two tokens
+    /// altogether: two challenges may differ, and each needs its token.
     pub(super) fn allow(&self, claims: Option<&Arc<str>>, now: &Now) -> bool {
-        let Some(memory) = &self.0 else { return true };
-        let of_late = || {
-            let renewals = memory.renewals.iter().flatten();
-            renewals.filter(|renewal| !renewal.over.reached(now))
+        let Some(ration) = &self.0 else { return true };
+        let recent = || {
+            let replacements = ration.replacements.iter().flatten();
+            replacements.filter(|replacement| !replacement.until.reached(now))
         };
-        of_late().count() < AT_MOST && of_late().all(|renewal| renewal.claims.as_ref() != claims)
+        recent().count() < MAX_REPLACEMENTS
+            && recent().all(|replacement| replacement.claims.as_ref() != claims)
     }
 
-    /// There was one. One rejection that is told in two ways counts once.
-    pub(super) fn renewed(&mut self, claims: Option<Arc<str>>, now: &Now) {
-        let memory = self.0.get_or_insert_default();
-        let over = |place: &Option<Renewal>| {
-            let renewal = place.as_ref();
-            renewal.is_none_or(|renewal| renewal.over.reached(now) || renewal.claims == claims)
+    /// Counts a replaced token. The same rejection reported in two ways counts once.
+    pub(super) fn count(&mut self, claims: Option<Arc<str>>, now: &Now) {
+        let ration = self.0.get_or_insert_default();
+        let is_free = |place: &Option<Replacement>| {
+            let replacement = place.as_ref();
+            replacement.is_none_or(|replacement| {
+                replacement.until.reached(now) || replacement.claims == claims
+            })
         };
-        if let Some(free) = memory.renewals.iter_mut().find(|place| over(place)) {
-            *free = Some(Renewal {
+        if let Some(free) = ration.replacements.iter_mut().find(|place| is_free(place)) {
+            *free = Some(Replacement {
                 claims,
-                over: now.plus(PERIOD),
+                until: now.plus(PERIOD),
             });
         }
     }
 
-    /// The claims that the token at hand was asked for with.
-    pub(super) fn came_by(&self) -> Option<&str> {
-        self.0.as_ref().and_then(|memory| memory.came_by.as_deref())
+    /// Returns the claims with which the current token was requested.
+    pub(super) fn requested_claims(&self) -> Option<&str> {
+        let ration = self.0.as_ref();
+        ration.and_then(|ration| ration.requested_claims.as_deref())
     }
 
-    pub(super) fn comes_by(&mut self, claims: Option<Arc<str>>) {
+    pub(super) fn set_requested_claims(&mut self, claims: Option<Arc<str>>) {
         if claims.is_some() || self.0.is_some() {
-            self.0.get_or_insert_default().came_by = claims;
+            self.0.get_or_insert_default().requested_claims = claims;
         }
     }
 }
 
 const PERIOD: Duration = Duration::from_secs(30);
-const AT_MOST: usize = 2;
+const MAX_REPLACEMENTS: usize = 2;

@@ -4,15 +4,15 @@ use std::time::Duration;
 use crate::time::Now;
 use crate::token::IssuedToken;
 
-/// What one caller asks of a token beyond its being good; nothing, for nearly all.
+/// The requirements of one caller beyond a valid token. Nearly all callers have none.
 #[derive(Clone, Default)]
 pub(crate) struct Requirements(Option<Arc<SpecialRequirements>>);
 
 #[derive(Default)]
 pub(crate) struct SpecialRequirements {
-    /// JSON to go out with the request, as an API's challenge asked for.
+    /// The JSON claims of an API's challenge, to send with the token request.
     pub(crate) claims: Option<Arc<str>>,
-    /// The token that the API did not take.
+    /// The token that an API rejected.
     pub(crate) rejected: Option<Arc<IssuedToken>>,
     pub(crate) force_refresh: bool,
     pub(crate) min_remaining: Duration,
@@ -28,37 +28,41 @@ impl Requirements {
             force_refresh,
             min_remaining,
         } = &special;
-        let none = claims.is_none()
+        let is_none = claims.is_none()
             && rejected.is_none()
             && !force_refresh
             && *min_remaining == Duration::ZERO;
-        Self((!none).then(|| Arc::new(special)))
+        Self((!is_none).then(|| Arc::new(special)))
     }
 
     pub(crate) fn claims(&self) -> Option<&Arc<str>> {
         self.0.as_ref().and_then(|special| special.claims.as_ref())
     }
 
-    /// Whether an API has turned down what there is.
-    pub(super) fn are_of_a_rejection(&self) -> bool {
+    /// Returns `true` if an API has rejected the cached token.
+    pub(super) fn follow_a_rejection(&self) -> bool {
         let special = self.0.as_ref();
         special.is_some_and(|special| special.claims.is_some() || special.rejected.is_some())
     }
 
-    /// Whether a good token can be served at a glance. With claims, the [slot](super::slot) has
-    /// more to say.
+    /// Returns `true` if a valid token meets the requirements at first sight.
+    ///
+    /// Claims are never met at first sight: see [`are_met_by_current`](Self::are_met_by_current).
     #[inline]
     pub(super) fn are_met_by(&self, issued: &Arc<IssuedToken>, now: &Now) -> bool {
         let Some(special) = &self.0 else { return true };
         special.claims.is_none() && special.accepts(issued, now)
     }
 
-    /// Whether a good token meets claims, too: it is another than the one that was turned down, and
-    /// came by these claims or after them. `came_by` are the claims that it was asked for with.
+    /// Returns `true` if the current token meets the requirements, claims included.
+    ///
+    /// Claims are met by a token other than the rejected one that was requested with these claims,
+    /// or by a later request without claims. `requested_claims` are the claims of the current
+    /// token's request.
     pub(super) fn are_met_by_current(
         &self,
         issued: &Arc<IssuedToken>,
-        came_by: Option<&str>,
+        requested_claims: Option<&str>,
         now: &Now,
     ) -> bool {
         let Some(special) = &self.0 else { return true };
@@ -66,15 +70,16 @@ impl Requirements {
             None => special.accepts(issued, now),
             Some(claims) => {
                 special.rejected.is_some()
-                    && came_by.is_none_or(|came_by| came_by == &**claims)
+                    && requested_claims.is_none_or(|requested| requested == &**claims)
                     && special.accepts(issued, now)
             }
         }
     }
 
-    /// Whether a flight under way, which asks with `claims`, is this caller's too.
+    /// Returns `true` if this caller can use the token of a flight that sends `claims`.
     pub(super) fn are_met_by_flight(&self, claims: Option<&str>) -> bool {
-        self.claims().is_none_or(|own| Some(&**own) == claims)
+        self.claims()
+            .is_none_or(|required| Some(&**required) == claims)
     }
 }
 
@@ -83,18 +88,20 @@ impl SpecialRequirements {
         let rejected = self.rejected.as_ref();
         !self.force_refresh
             && rejected.is_none_or(|rejected| !rejected.is_same_token(issued))
-            && self.lasts(issued, now)
+            && self.has_enough_left(issued, now)
     }
 
-    /// Whether enough is left of it; or it is young, and the next would soon be as short. One that
-    /// never had enough is young for half of its life, and else for a tenth.
-    fn lasts(&self, issued: &IssuedToken, now: &Now) -> bool {
-        let left = issued.lifetime.remaining(now);
-        let whole = issued.lifetime.whole();
-        let young = match whole < self.min_remaining {
-            true => whole / 2,
-            false => whole - whole / 10,
+    /// Returns `true` if the token lasts for `min_remaining`, or is too new to be replaced.
+    ///
+    /// A new token would soon be as short as this one. A token that never had enough is new for
+    /// half of its lifetime, any other for a tenth.
+    fn has_enough_left(&self, issued: &IssuedToken, now: &Now) -> bool {
+        let remaining = issued.lifetime.remaining(now);
+        let lifetime = issued.lifetime.whole();
+        let remaining_while_new = match lifetime < self.min_remaining {
+            true => lifetime / 2,
+            false => lifetime - lifetime / 10,
         };
-        left >= self.min_remaining || left > young
+        remaining >= self.min_remaining || remaining > remaining_while_new
     }
 }

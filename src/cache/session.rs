@@ -5,119 +5,110 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use super::bounded_map::Evictable;
+use crate::lease::{Lease, LeaseId};
 use crate::secret::Secret;
 use crate::time::Now;
 
-/// What a client can go on with for a user: the refresh token that came last, if one did.
+/// The refresh token of a user, if the provider issued one.
 ///
-/// Who redeems it has the turn until the answer is there: a provider that rotates refresh tokens
-/// takes each once, and a second use for a theft.
+/// One request at a time redeems it. A provider that rotates refresh tokens accepts each once, and
+/// treats a second use as theft.
 #[derive(Default)]
-pub(crate) struct Session {
-    state: Mutex<State>,
-    /// Tells who waits that a turn has ended.
-    ended: Notify,
+pub(crate) struct UserSession {
+    state: Mutex<SessionState>,
+    released: Notify,
 }
 
 #[derive(Default)]
-struct State {
+struct SessionState {
     refresh_token: Option<Arc<Secret>>,
-    /// Whose turn it is, and until when that is believed: a task may be on a runtime that stands still.
-    turn: Option<(u64, Instant)>,
-    turns: u64,
+    lease: Lease,
 }
 
-/// The turn of whoever redeems the refresh token, over however that ends.
-pub(crate) struct Turn<'a> {
-    of: &'a Session,
-    turn: u64,
+/// The exclusive right to redeem a user's refresh token. Dropping it releases the right.
+pub(crate) struct RefreshTokenLease<'a> {
+    session: &'a UserSession,
+    id: LeaseId,
     refresh_token: Option<Arc<Secret>>,
 }
 
-impl Session {
+impl UserSession {
     pub(crate) fn new(refresh_token: Option<Secret>) -> Self {
         let session = Self::default();
         session.lock().refresh_token = refresh_token.map(Arc::new);
         session
     }
 
-    /// A turn that ends by the deadline, once nobody else has one.
-    pub(crate) async fn turn(&self, deadline: Instant) -> Turn<'_> {
+    /// Waits until no other request redeems the refresh token. The lease expires at the deadline.
+    pub(crate) async fn lease_refresh_token(&self, deadline: Instant) -> RefreshTokenLease<'_> {
         loop {
-            let mut ended = pin!(self.ended.notified());
-            // From here on no end is missed.
-            ended.as_mut().enable();
-            match self.begin(deadline) {
-                Ok(turn) => return turn,
-                Err(until) => drop(timeout_at(until, ended).await),
+            let mut released = pin!(self.released.notified());
+            // From here on no release is missed.
+            released.as_mut().enable();
+            match self.try_lease(deadline) {
+                Ok(lease) => return lease,
+                Err(expires) => drop(timeout_at(expires, released).await),
             }
         }
     }
 
-    /// Until when another has the turn, if one has.
-    fn begin(&self, deadline: Instant) -> Result<Turn<'_>, Instant> {
+    /// Returns the expiry of the current lease if another request has it.
+    fn try_lease(&self, deadline: Instant) -> Result<RefreshTokenLease<'_>, Instant> {
         let mut state = self.lock();
-        match state.turn {
-            Some((_, until)) if Instant::now() < until => Err(until),
-            _ => {
-                state.turns = state.turns.wrapping_add(1);
-                state.turn = Some((state.turns, deadline));
-                Ok(Turn {
-                    of: self,
-                    turn: state.turns,
-                    refresh_token: state.refresh_token.clone(),
-                })
-            }
+        if let Some((_, expires)) = state.lease.holder(Instant::now().into_std()) {
+            return Err(Instant::from_std(expires));
         }
+        let (id, _) = state.lease.grant(deadline.into_std(), ());
+        Ok(RefreshTokenLease {
+            session: self,
+            id,
+            refresh_token: state.refresh_token.clone(),
+        })
     }
 
-    /// Keeps a refresh token, unless another is being redeemed: whoever does that keeps theirs.
-    pub(crate) fn offer(&self, refresh_token: Secret) {
+    /// Stores a refresh token, unless a request redeems another one: that request stores its own.
+    pub(crate) fn store(&self, refresh_token: Secret) {
         let mut state = self.lock();
-        if state.turn.is_none() {
+        if !state.lease.is_held() {
             state.refresh_token = Some(Arc::new(refresh_token));
         }
     }
 
-    /// Whether there is a refresh token.
-    pub(crate) fn can_go_on(&self) -> bool {
+    pub(crate) fn has_refresh_token(&self) -> bool {
         self.lock().refresh_token.is_some()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it is held.
+    fn lock(&self) -> MutexGuard<'_, SessionState> {
+        // No code panics under the lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Turn<'_> {
+impl RefreshTokenLease<'_> {
     pub(crate) fn refresh_token(&self) -> Option<&Secret> {
         self.refresh_token.as_deref()
     }
 
-    /// Keeps another refresh token in the place of the one that was redeemed, or none.
-    pub(crate) fn keep(&self, refresh_token: Option<Secret>) {
-        let mut state = self.of.lock();
-        // Who was given up has no say any more.
-        if state.turn.is_some_and(|(current, _)| current == self.turn) {
+    /// Replaces the redeemed refresh token. Does nothing if the lease has expired and another
+    /// request has it.
+    pub(crate) fn replace(&self, refresh_token: Option<Secret>) {
+        let mut state = self.session.lock();
+        if state.lease.is_current(self.id) {
             state.refresh_token = refresh_token.map(Arc::new);
         }
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for RefreshTokenLease<'_> {
     fn drop(&mut self) {
-        self.of
-            .lock()
-            .turn
-            .take_if(|(current, _)| *current == self.turn);
-        self.of.ended.notify_waiters();
+        self.session.lock().lease.release(self.id);
+        self.session.released.notify_waiters();
     }
 }
 
-impl Evictable for Session {
+impl Evictable for UserSession {
     fn can_evict(&self, _: &Now) -> bool {
-        !self.can_go_on()
+        !self.has_refresh_token()
     }
 }
 
@@ -127,37 +118,40 @@ mod tests {
 
     use super::*;
 
-    /// As a task on a runtime that stands still, and comes back.
+    /// A task may be on a runtime that stops and continues later.
     #[tokio::test]
-    async fn who_was_given_up_has_no_say() {
-        let session = Session::new(Some("1".into()));
-        let stalled = session.turn(Instant::now()).await;
+    async fn an_expired_lease_cannot_replace_the_refresh_token() {
+        let session = UserSession::new(Some("1".into()));
+        let stalled = session.lease_refresh_token(Instant::now()).await;
         let later = Instant::now() + Duration::from_secs(3600);
-        let current = session.turn(later).await;
-        stalled.keep(None);
-        session.offer("offered".into());
-        assert!(session.can_go_on(), "the stalled one took the token away");
+        let current = session.lease_refresh_token(later).await;
+        stalled.replace(None);
+        session.store("offered".into());
+        assert!(
+            session.has_refresh_token(),
+            "the stalled task removed the token"
+        );
         drop(stalled);
-        assert!(session.begin(later).is_err(), "the turn is not over");
-        current.keep(Some("2".into()));
+        assert!(session.try_lease(later).is_err(), "the lease is held");
+        current.replace(Some("2".into()));
         drop(current);
-        let next = session.turn(later).await;
+        let next = session.lease_refresh_token(later).await;
         assert_eq!(next.refresh_token().unwrap().expose(), "2");
         drop(next);
-        session.offer("3".into());
-        let next = session.turn(later).await;
+        session.store("3".into());
+        let next = session.lease_refresh_token(later).await;
         assert_eq!(next.refresh_token().unwrap().expose(), "3");
     }
 
     #[tokio::test]
-    async fn an_offer_does_not_replace_what_is_being_redeemed() {
-        let session = Session::new(Some("1".into()));
-        let turn = session
-            .turn(Instant::now() + Duration::from_secs(3600))
+    async fn a_refresh_token_in_use_is_not_replaced_by_another() {
+        let session = UserSession::new(Some("1".into()));
+        let lease = session
+            .lease_refresh_token(Instant::now() + Duration::from_secs(3600))
             .await;
-        session.offer("offered".into());
-        drop(turn);
-        let next = session.turn(Instant::now()).await;
+        session.store("offered".into());
+        drop(lease);
+        let next = session.lease_refresh_token(Instant::now()).await;
         assert_eq!(next.refresh_token().unwrap().expose(), "1");
     }
 }

@@ -2,10 +2,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::{ConfidentialClient, TokenFetcher};
 use crate::authority::{Authority, Cloud};
 use crate::cache::CacheOptions;
 use crate::certificate::Certificate;
-use crate::client::{ConfidentialClient, Services};
 use crate::client_auth::TokenEndpointAuthMethod;
 use crate::credential::{
     ClientAssertionProvider, CredentialConfig, CredentialSource, CredentialStore, Rotating,
@@ -247,7 +247,7 @@ impl ConfidentialClientBuilder {
             return Err(no_time());
         }
         let transport = self.sending.transport(&endpoints)?;
-        let services = Services {
+        let fetcher = TokenFetcher {
             client_id: self.client_id,
             endpoints,
             credential,
@@ -260,7 +260,7 @@ impl ConfidentialClientBuilder {
             transport,
             clock: self.clock,
         };
-        Ok(ConfidentialClient::new(&self.cache, services))
+        Ok(ConfidentialClient::new(&self.cache, fetcher))
     }
 }
 
@@ -298,7 +298,7 @@ fn authority(tenant: Option<String>, authority: Option<Authority>) -> Result<Aut
                 "two tenants, {tenant:?} by tenant(..) and {named:?} by authority(..); name one"
             ))),
             None => Err(Error::config(format!(
-                "the tenant {tenant:?} cannot be asked: the authority '{authority}' has no tenants to choose from"
+                "the tenant {tenant:?} cannot be used: the authority '{authority}' has no tenants; leave tenant(..) out"
             ))),
         },
         (None, Some(authority)) => Ok(authority),

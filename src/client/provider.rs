@@ -4,76 +4,82 @@ use std::sync::Arc;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
-use crate::cache::{Binding, Slot};
-use crate::client::{Call, ConfidentialClient};
+use super::ConfidentialClient;
+use super::acquire::ResolvedRequest;
+use crate::cache::{CacheSlot, SlotBinding};
 use crate::credential::{AssertionContext, ClientAssertionFuture, ClientAssertionProvider};
 use crate::error::Error;
 use crate::token::AccessToken;
 
-/// A request bound to its place in the cache: the fastest path to its token.
+/// A source of tokens for one request: the fastest path to a cached token.
 ///
-/// Made by [`ConfidentialClient::token_provider`]; cheap to clone, and keeps its client alive.
+/// [`ConfidentialClient::token_provider`] returns one. A provider is cheap to clone, keeps its
+/// client alive, and keeps its cache entry from eviction.
+#[doc(alias = "TokenCredential")]
 #[derive(Clone)]
 pub struct TokenProvider {
     client: ConfidentialClient,
-    slot: Arc<Slot>,
-    call: Call,
-    _binding: Binding,
+    slot: Arc<CacheSlot>,
+    request: ResolvedRequest,
+    _binding: SlotBinding,
 }
 
 impl TokenProvider {
-    pub(crate) fn new(
+    pub(super) fn new(
         client: ConfidentialClient,
-        (slot, binding): (Arc<Slot>, Binding),
-        call: Call,
+        slot: Arc<CacheSlot>,
+        binding: SlotBinding,
+        request: ResolvedRequest,
     ) -> Self {
         Self {
             client,
             slot,
-            call,
+            request,
             _binding: binding,
         }
     }
 
-    /// Gets the token as
-    /// [`acquire_token_for_client`](ConfidentialClient::acquire_token_for_client) does, without
-    /// looking its place up.
+    /// Acquires the token like
+    /// [`acquire_token_for_client`](ConfidentialClient::acquire_token_for_client), without a cache
+    /// lookup.
     ///
     /// # Errors
     ///
-    /// Those of `acquire_token_for_client`.
+    /// The errors of `acquire_token_for_client`.
+    #[doc(alias = "get_token")]
     pub async fn token(&self) -> Result<AccessToken, Error> {
-        self.client.token(&self.slot, &self.call).await
+        self.client.acquire_from(&self.slot, &self.request).await
     }
 
-    /// The token in memory, if there is a good one. Does no I/O, never waits and starts nothing:
-    /// for a health check, or for code that is not async.
+    /// Returns the cached token if it is valid.
+    ///
+    /// Does no I/O, never waits, and starts no refresh. For a health check, or for code that is not
+    /// async.
     pub fn cached(&self) -> Option<AccessToken> {
-        self.client.cached(&self.slot, &self.call)
+        self.client.cached(&self.slot, &self.request)
     }
 
-    /// A token with the claims that an API asked for when it turned this one down.
+    /// Acquires a token with the claims of an API's challenge, after the API rejected a token.
     #[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
     pub(crate) async fn token_with_claims(
         &self,
         claims: String,
         rejected: &AccessToken,
     ) -> Result<AccessToken, Error> {
-        let request = self.call.request().clone();
+        let request = self.request.request().clone();
         let request = request.claims(claims).rejected_token(rejected);
-        let subject = self.call.subject().clone();
-        let (slot, call) = self.client.place(request, subject)?;
-        self.client.token(&slot, &call).await
+        let subject = self.request.subject().clone();
+        self.client.acquire(request, subject).await
     }
 
-    /// Forgets a token that an API turned down, as
-    /// [`ConfidentialClient::invalidate`](crate::ConfidentialClient::invalidate) does.
+    /// Removes a rejected token from the cache, like
+    /// [`ConfidentialClient::invalidate`](crate::ConfidentialClient::invalidate).
     #[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
     pub(crate) fn invalidate(&self, rejected: &AccessToken) {
         self.client.invalidate(rejected);
     }
 
-    /// Gets the token and sets the `Authorization` header of an outgoing request to it.
+    /// Acquires the token, and sets the `Authorization` header of an outgoing request.
     ///
     /// ```
     /// # use bytes::Bytes;
@@ -99,7 +105,7 @@ impl TokenProvider {
     ///
     /// # Errors
     ///
-    /// Those of [`token`](Self::token); the headers are then as they were.
+    /// The errors of [`token`](Self::token). The headers are then unchanged.
     pub async fn authorize(&self, headers: &mut HeaderMap) -> Result<(), Error> {
         let token = self.token().await?;
         headers.insert(AUTHORIZATION, token.authorization_header());
@@ -107,7 +113,7 @@ impl TokenProvider {
     }
 }
 
-/// An application that vouches for another: its token is the other's assertion. Its scope is
+/// The token of one application as the client assertion of another. The scope is
 /// `api://AzureADTokenExchange/.default`.
 impl ClientAssertionProvider for TokenProvider {
     fn client_assertion(&self, _: AssertionContext) -> ClientAssertionFuture<'_> {

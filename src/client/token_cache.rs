@@ -36,8 +36,8 @@ impl<'a> TokenCache<'a> {
     /// and its token is cached. Users stay signed in.
     pub fn clear(&self) {
         self.0.0.cache.clear();
-        let services = &self.0.0.services;
-        services.endpoints.force_refresh(&services.clock);
+        let fetcher = &self.0.0.fetcher;
+        fetcher.endpoints.force_refresh(&fetcher.clock);
     }
 
     /// Returns counters of the client's work since it was built.

@@ -5,77 +5,78 @@ use std::vec;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
-use crate::client::ConfidentialClient;
+use super::ConfidentialClient;
 use crate::error::Error;
 use crate::request::TokenRequest;
 use crate::token::AccessToken;
 
-/// Gets many tokens, a bounded number at a time, and reports each as it comes.
+/// Acquires many tokens, a bounded number at a time, and reports each outcome.
 ///
-/// Made by [`ConfidentialClient::warm_up`]. It asks for nothing until [`next`](Self::next) is
-/// called, and starts no more between its calls: whoever wants all tokens goes on to the end.
+/// [`ConfidentialClient::warm_up`] returns one. A `WarmUp` sends no request before the first call of
+/// [`next`](Self::next), and starts none between two calls. Call `next` until it returns `None` to
+/// acquire all tokens.
 ///
-/// To drop it is to ask for no more. Requests that are under way go on, and the cache keeps what
-/// they bring.
-#[must_use = "it asks for nothing until `next` is called"]
+/// Dropping it stops sending further requests. Requests in flight continue, and the cache keeps
+/// their tokens.
+#[must_use = "sends no request until `next` is called"]
 pub struct WarmUp {
     client: ConfidentialClient,
-    to_come: vec::IntoIter<TokenRequest>,
+    pending: vec::IntoIter<TokenRequest>,
     max_concurrent: usize,
-    /// Requests to the network are tasks of their own. What waits for them is polled by whoever calls
-    /// `next`, and behaves as any other call of the client would there, outside a runtime too.
-    under_way: FuturesUnordered<UnderWay>,
+    /// Polled by the caller of `next`. The token requests themselves are tasks of their own, and
+    /// need a runtime as any other call of the client does.
+    in_flight: FuturesUnordered<Acquiring>,
 }
 
-type UnderWay = Pin<Box<dyn Future<Output = Outcome> + Send + Sync>>;
-type Outcome = (TokenRequest, Result<AccessToken, Error>);
+type Acquiring = Pin<Box<dyn Future<Output = Acquired> + Send + Sync>>;
+type Acquired = (TokenRequest, Result<AccessToken, Error>);
 
 impl WarmUp {
-    pub(crate) fn new(client: ConfidentialClient, requests: Vec<TokenRequest>) -> Self {
+    pub(super) fn new(client: ConfidentialClient, requests: Vec<TokenRequest>) -> Self {
         Self {
             client,
-            to_come: requests.into_iter(),
+            pending: requests.into_iter(),
             max_concurrent: MAX_CONCURRENT,
-            under_way: FuturesUnordered::new(),
+            in_flight: FuturesUnordered::new(),
         }
     }
 
-    /// Waits for at most this many tokens at a time; for 32 unless set, and for one at least.
+    /// Sets the number of tokens to wait for at a time. The default is 32, the minimum 1.
     ///
-    /// It makes no more token requests than that at a time. Those that renew a token in the
-    /// background are not waited for and not counted.
+    /// At most that many token requests are sent at a time. Background refreshes do not count.
     pub fn max_concurrent(mut self, max: usize) -> Self {
         self.max_concurrent = max.max(1);
         self
     }
 
-    /// How many requests have not been reported yet, for a progress bar.
+    /// Returns the number of requests without an outcome, for a progress bar.
     pub fn remaining(&self) -> usize {
-        self.to_come.len() + self.under_way.len()
+        self.pending.len() + self.in_flight.len()
     }
 
-    /// The next outcome, with the request that it is the outcome of; `None` once each has been
-    /// reported. They come as they are ready, not in the order of the requests.
+    /// Waits for the next outcome, and returns it with its request. Returns `None` after the last
+    /// one.
     ///
-    /// To drop the returned future loses no outcome. A call may go to the network; call it on one
-    /// runtime to the end.
+    /// Outcomes arrive as they are ready, not in the order of the requests. Dropping the returned
+    /// future loses no outcome. Call `next` on one tokio runtime throughout: a call may send token
+    /// requests.
     ///
     /// # Errors
     ///
-    /// An outcome's error is what
-    /// [`acquire_token_for_client`](ConfidentialClient::acquire_token_for_client) would have given
-    /// for that request alone. It ends nothing: go on, or drop the `WarmUp`.
+    /// The error of an outcome is the one that
+    /// [`acquire_token_for_client`](ConfidentialClient::acquire_token_for_client) returns for that
+    /// request. The other requests are not affected.
     pub async fn next(&mut self) -> Option<(TokenRequest, Result<AccessToken, Error>)> {
-        while self.under_way.len() < self.max_concurrent
-            && let Some(request) = self.to_come.next()
+        while self.in_flight.len() < self.max_concurrent
+            && let Some(request) = self.pending.next()
         {
             let client = self.client.clone();
-            self.under_way.push(Box::pin(async move {
+            self.in_flight.push(Box::pin(async move {
                 let result = client.acquire_token_for_client(&request).await;
                 (request, result)
             }));
         }
-        self.under_way.next().await
+        self.in_flight.next().await
     }
 }
 

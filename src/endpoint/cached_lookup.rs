@@ -6,70 +6,72 @@ use tokio::time::{Instant, timeout_at};
 
 use super::lookup::Lookup;
 use crate::error::Error;
+use crate::lease::{Lease, LeaseId};
 use crate::time::{Deadline, Now, TimeSource};
 
-/// What is looked up when it is first needed, by one task for all, and kept for a while.
+/// A value that is discovered when it is first needed, by one caller for all, and then cached.
 pub(super) struct CachedLookup<T> {
-    state: Mutex<State<T>>,
-    /// Tells who waits that a look-up has ended, or was given up.
+    state: Mutex<LookupState<T>>,
+    /// Notifies waiting callers that a lookup has ended.
     ended: watch::Sender<()>,
 }
 
-struct State<T> {
-    known: Option<Known<T>>,
-    /// Who looks it up, and until when that is believed: a task may be on a runtime that stands still.
-    turn: Option<(u64, Instant)>,
-    turns: u64,
-    /// What a look-up brought that found nothing, and how long that is everybody's answer.
+struct LookupState<T> {
+    known: Option<KnownValue<T>>,
+    /// The lookup in progress.
+    lease: Lease,
+    /// The error of the last lookup, and until when it answers for further ones.
     failure: Option<(Error, Deadline)>,
-    /// How long that is at least, where time may cure it.
+    /// The shortest time for which a transient failure is remembered.
     pause: Duration,
-    /// How many look-ups have ended.
+    /// The number of lookups that have ended.
     ended: u64,
-    /// When another than what is known was last looked for.
-    sought: Option<Deadline>,
+    /// The time of the last search for a value other than the known one.
+    searched: Option<Deadline>,
 }
 
-struct Known<T> {
+struct KnownValue<T> {
     value: Arc<T>,
-    /// When it was last looked up, be it in vain.
-    asked: Deadline,
+    /// The time of the last lookup, successful or not.
+    looked_up: Deadline,
     until: Deadline,
 }
 
-/// What is to be done about something that is not known, or not any more.
+/// The next step of a caller.
 enum Next<T> {
-    Use(Result<Arc<T>, Error>),
+    Return(Result<Arc<T>, Error>),
+    /// Wait for the lookup in progress, which is considered lost at this time.
     Wait(Instant),
-    LookUp(u64),
+    LookUp(LeaseId),
 }
 
 impl<T> CachedLookup<T> {
-    /// What time may cure is tried again by whoever tries again.
+    /// Creates an empty lookup. A transient failure is not cached: the next caller retries.
     pub(super) fn new() -> Self {
         Self::pausing(Duration::ZERO)
     }
 
-    /// The same, where those who try again are too many.
+    /// Creates an empty lookup that caches a transient failure for at least `pause`.
+    ///
+    /// For values that too many callers would retry.
     pub(super) fn pausing(pause: Duration) -> Self {
         Self {
-            state: Mutex::new(State {
+            state: Mutex::new(LookupState {
                 known: None,
-                turn: None,
-                turns: 0,
+                lease: Lease::default(),
                 failure: None,
                 pause,
                 ended: 0,
-                sought: None,
+                searched: None,
             }),
             ended: watch::Sender::new(()),
         }
     }
 
-    /// What is known, or what `look_up` finds, with for how long to keep it.
+    /// Returns the cached value, or the value that `look_up` returns with its time to live.
     ///
-    /// Those who come meanwhile share what it finds, be it an error. What was known before, which
-    /// `look_up` is told, is kept if it fails.
+    /// Callers that arrive during a lookup share its result, even if the result is an error. If
+    /// the lookup fails, the value before is kept. `look_up` receives that value.
     pub(super) async fn get<'a, F>(
         &self,
         lookup: &Lookup<'a>,
@@ -78,22 +80,15 @@ impl<T> CachedLookup<T> {
     where
         F: Future<Output = Result<(T, Duration), Error>>,
     {
-        let began = self.lock().ended;
-        let turn = loop {
-            let mut ended = self.ended.subscribe();
-            let next = self.lock().next(began, lookup);
-            match next {
-                Next::Use(outcome) => return outcome,
-                Next::LookUp(turn) => break Turn { of: self, turn },
-                // Whoever is at it is given up then.
-                Next::Wait(until) => drop(timeout_at(until, ended.changed()).await),
-            }
-        };
-        self.take_turn(&turn, lookup, look_up).await
+        let ended_before = self.lock().ended;
+        let next = |state: &mut LookupState<T>| state.next(ended_before, lookup);
+        self.wait_or_look_up(lookup, next, look_up).await
     }
 
-    /// What is found by a look-up that began after that of `old`, which did not do: by one that is
-    /// under way, or by `look_up`, unless another was sought less than `interval` ago.
+    /// Returns a value from a lookup that began after the lookup of `old`, which did not suffice.
+    ///
+    /// Joins the lookup in progress, or calls `look_up`. Returns `old` if the last search was less
+    /// than `interval` ago.
     pub(super) async fn other_than<'a, F>(
         &self,
         old: &Arc<T>,
@@ -104,19 +99,38 @@ impl<T> CachedLookup<T> {
     where
         F: Future<Output = Result<(T, Duration), Error>>,
     {
-        let turn = loop {
-            let mut ended = self.ended.subscribe();
-            let next = self.lock().next_after(old, interval, lookup);
-            match next {
-                Next::Use(outcome) => return outcome,
-                Next::LookUp(turn) => break Turn { of: self, turn },
-                Next::Wait(until) => drop(timeout_at(until, ended.changed()).await),
-            }
-        };
-        self.take_turn(&turn, lookup, look_up).await
+        let next = |state: &mut LookupState<T>| state.next_after(old, interval, lookup);
+        self.wait_or_look_up(lookup, next, look_up).await
     }
 
-    /// What is known, for as long as it is.
+    async fn wait_or_look_up<'a, F>(
+        &self,
+        lookup: &Lookup<'a>,
+        next: impl Fn(&mut LookupState<T>) -> Next<T>,
+        look_up: impl FnOnce(Lookup<'a>, Option<Arc<T>>) -> F,
+    ) -> Result<Arc<T>, Error>
+    where
+        F: Future<Output = Result<(T, Duration), Error>>,
+    {
+        let guard = loop {
+            let mut ended = self.ended.subscribe();
+            let step = next(&mut self.lock());
+            match step {
+                Next::Return(result) => return result,
+                Next::LookUp(id) => break LookupGuard { lookup: self, id },
+                Next::Wait(expires) => drop(timeout_at(expires, ended.changed()).await),
+            }
+        };
+        let old = self.lock().value();
+        let mut lookup = *lookup;
+        if old.is_some() {
+            lookup.limit = lookup.limit.min(LIMIT_WITH_OLD_VALUE);
+        }
+        let result = look_up(lookup, old).await;
+        self.lock().complete(guard.id, result, &lookup.clock.now())
+    }
+
+    /// Returns the cached value, unless its time to live has ended.
     pub(super) fn known(&self, now: &Now) -> Option<Arc<T>> {
         let state = self.lock();
         let known = state.known.as_ref();
@@ -124,29 +138,7 @@ impl<T> CachedLookup<T> {
         Some(Arc::clone(&known.value))
     }
 
-    async fn take_turn<'a, F>(
-        &self,
-        turn: &Turn<'_, T>,
-        lookup: &Lookup<'a>,
-        look_up: impl FnOnce(Lookup<'a>, Option<Arc<T>>) -> F,
-    ) -> Result<Arc<T>, Error>
-    where
-        F: Future<Output = Result<(T, Duration), Error>>,
-    {
-        let old = self
-            .lock()
-            .known
-            .as_ref()
-            .map(|known| Arc::clone(&known.value));
-        let mut lookup = *lookup;
-        if old.is_some() {
-            lookup.limit = lookup.limit.min(WITH_AN_OLD_ONE);
-        }
-        let found = look_up(lookup, old).await;
-        self.lock().land(turn, found, &lookup.clock.now())
-    }
-
-    /// What is known is looked up again before it is used.
+    /// Ends the time to live of the cached value: the next caller looks it up.
     pub(super) fn force_refresh(&self, clock: &TimeSource) {
         let now = clock.now();
         let mut state = self.lock();
@@ -156,93 +148,105 @@ impl<T> CachedLookup<T> {
         }
     }
 
-    /// The same, where something speaks against what is known: at most once a minute.
+    /// Forces a refresh because the cached value seems to be wrong, at most once a minute.
     pub(super) fn mark_suspect(&self, clock: &TimeSource) {
         let state = self.lock();
-        let is_young = |known: &Known<T>| !known.asked.later(A_MINUTE).reached(&clock.now());
-        if state.known.as_ref().is_none_or(is_young) {
+        let is_recent =
+            |known: &KnownValue<T>| !known.looked_up.later(ONE_MINUTE).reached(&clock.now());
+        if state.known.as_ref().is_none_or(is_recent) {
             return;
         }
         drop(state);
         self.force_refresh(clock);
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
-        // Nothing panics while it is held; were it so, every field is still whole.
+    fn lock(&self) -> MutexGuard<'_, LookupState<T>> {
+        // No code panics under the lock, and every field would still be whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<T> State<T> {
-    /// `began` is how many look-ups had ended when the caller came.
-    fn next(&mut self, began: u64, lookup: &Lookup<'_>) -> Next<T> {
+impl<T> LookupState<T> {
+    /// Decides for a caller of [`CachedLookup::get`]. `ended_before` is the number of lookups that
+    /// had ended when the caller arrived.
+    fn next(&mut self, ended_before: u64, lookup: &Lookup<'_>) -> Next<T> {
         let now = lookup.clock.now();
         let old = match &self.known {
             Some(known) if !known.until.reached(&now) => {
-                return Next::Use(Ok(Arc::clone(&known.value)));
+                return Next::Return(Ok(Arc::clone(&known.value)));
             }
-            known => known.as_ref().map(|known| Arc::clone(&known.value)),
+            _ => self.value(),
         };
-        match (&self.failure, old.is_some()) {
-            // It failed while this caller waited, or a moment ago.
-            (Some((error, until)), false) if self.ended != began || !until.reached(&now) => {
-                return Next::Use(Err(error.clone()));
-            }
-            _ => {}
+        // A lookup failed while this caller waited, or shortly before.
+        if let (Some((error, until)), None) = (&self.failure, &old)
+            && (self.ended != ended_before || !until.reached(&now))
+        {
+            return Next::Return(Err(error.clone()));
         }
-        match (self.turn, old) {
-            // The old one does meanwhile.
-            (Some((_, until)), Some(old)) if Instant::now() < until => Next::Use(Ok(old)),
-            (Some((_, until)), None) if Instant::now() < until => Next::Wait(until),
-            _ => self.begin(lookup),
+        match (self.in_progress(), old) {
+            // The old value serves during the lookup.
+            (Some(_), Some(old)) => Next::Return(Ok(old)),
+            (Some(expires), None) => Next::Wait(expires),
+            (None, _) => self.begin(lookup),
         }
     }
 
+    /// Decides for a caller of [`CachedLookup::other_than`].
     fn next_after(&mut self, old: &Arc<T>, interval: Duration, lookup: &Lookup<'_>) -> Next<T> {
-        match (&self.known, self.turn) {
+        match (&self.known, self.in_progress()) {
             (Some(known), _) if !Arc::ptr_eq(&known.value, old) => {
-                Next::Use(Ok(Arc::clone(&known.value)))
+                Next::Return(Ok(Arc::clone(&known.value)))
             }
-            (_, Some((_, until))) if Instant::now() < until => Next::Wait(until),
-            _ if self.was_sought_within(interval, lookup) => Next::Use(Ok(Arc::clone(old))),
+            (_, Some(expires)) => Next::Wait(expires),
+            _ if self.has_searched_within(interval, lookup) => Next::Return(Ok(Arc::clone(old))),
             _ => {
-                self.sought = Some(lookup.clock.now().plus(Duration::ZERO));
+                self.searched = Some(lookup.clock.now().plus(Duration::ZERO));
                 self.begin(lookup)
             }
         }
     }
 
-    fn was_sought_within(&self, interval: Duration, lookup: &Lookup<'_>) -> bool {
-        let sought = self.sought.as_ref();
-        sought.is_some_and(|sought| !sought.later(interval).reached(&lookup.clock.now()))
+    fn value(&self) -> Option<Arc<T>> {
+        self.known.as_ref().map(|known| Arc::clone(&known.value))
+    }
+
+    /// Returns when the lookup in progress is considered lost.
+    fn in_progress(&self) -> Option<Instant> {
+        let (_, expires) = self.lease.holder(Instant::now().into_std())?;
+        Some(Instant::from_std(expires))
+    }
+
+    fn has_searched_within(&self, interval: Duration, lookup: &Lookup<'_>) -> bool {
+        let searched = self.searched.as_ref();
+        searched.is_some_and(|searched| !searched.later(interval).reached(&lookup.clock.now()))
     }
 
     fn begin(&mut self, lookup: &Lookup<'_>) -> Next<T> {
-        self.turns = self.turns.wrapping_add(1);
-        let until = Instant::now().checked_add(lookup.limit.saturating_add(MARGIN));
-        self.turn = Some((self.turns, until.unwrap_or_else(Instant::now)));
-        Next::LookUp(self.turns)
+        let expires = Instant::now().checked_add(lookup.limit.saturating_add(MARGIN));
+        let expires = expires.unwrap_or_else(Instant::now);
+        let (id, _) = self.lease.grant(expires.into_std(), ());
+        Next::LookUp(id)
     }
 
-    fn land(
+    fn complete(
         &mut self,
-        turn: &Turn<'_, T>,
-        found: Result<(T, Duration), Error>,
+        id: LeaseId,
+        result: Result<(T, Duration), Error>,
         now: &Now,
     ) -> Result<Arc<T>, Error> {
         self.ended = self.ended.wrapping_add(1);
-        let is_current = self.turn.is_some_and(|(current, _)| current == turn.turn);
-        let asked = now.plus(Duration::ZERO);
-        match (found, &mut self.known) {
-            (Ok((found, keep)), known) => {
-                let value = Arc::new(found);
-                // One that was given up does not take the place of a later one.
+        let is_current = self.lease.is_current(id);
+        let looked_up = now.plus(Duration::ZERO);
+        match (result, &mut self.known) {
+            (Ok((value, time_to_live)), known) => {
+                let value = Arc::new(value);
+                // The value of a replaced lookup must not overwrite a later one.
                 if is_current || known.is_none() {
                     self.failure = None;
-                    *known = Some(Known {
+                    *known = Some(KnownValue {
                         value: Arc::clone(&value),
-                        asked,
-                        until: now.plus(keep),
+                        looked_up,
+                        until: now.plus(time_to_live),
                     });
                 }
                 Ok(value)
@@ -250,10 +254,10 @@ impl<T> State<T> {
             (Err(error), Some(known)) => {
                 tracing::warn!(
                     error = %error.chain(),
-                    "what is known of the authority could not be looked up again; it is used for a while longer"
+                    "the authority's metadata could not be refreshed; the cached metadata is used for longer"
                 );
                 if is_current {
-                    known.asked = asked;
+                    known.looked_up = looked_up;
                     known.until = now.plus(AFTER_A_FAILURE);
                 }
                 Ok(Arc::clone(&known.value))
@@ -262,7 +266,7 @@ impl<T> State<T> {
                 let wait = match (error.is_transient(), self.pause) {
                     (true, Duration::ZERO) => Duration::ZERO,
                     (true, pause) => error.retry_after().unwrap_or(pause).max(pause),
-                    (false, _) => AFTER_A_REFUSAL,
+                    (false, _) => AFTER_A_REJECTION,
                 };
                 self.failure = Some((error.clone(), now.plus(wait)));
                 Err(error)
@@ -271,31 +275,27 @@ impl<T> State<T> {
     }
 }
 
-/// The turn of whoever looks it up, over however that ends.
-struct Turn<'a, T> {
-    of: &'a CachedLookup<T>,
-    turn: u64,
+/// The right to look the value up. Dropping it lets the next caller do so.
+struct LookupGuard<'a, T> {
+    lookup: &'a CachedLookup<T>,
+    id: LeaseId,
 }
 
-impl<T> Drop for Turn<'_, T> {
+impl<T> Drop for LookupGuard<'_, T> {
     fn drop(&mut self) {
-        let mut state = self.of.lock();
-        if state.turn.is_some_and(|(current, _)| current == self.turn) {
-            state.turn = None;
-        }
-        drop(state);
-        self.of.ended.send_replace(());
+        self.lookup.lock().lease.release(self.id);
+        self.lookup.ended.send_replace(());
     }
 }
 
-/// For how long something is kept that was looked up.
+/// The time to live of a discovered value.
 pub(super) const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// For how long it goes without, or with the old, where that failed.
+/// The time for which an old value, or none, is used after a lookup failed.
 pub(super) const AFTER_A_FAILURE: Duration = Duration::from_secs(5 * 60);
-/// For how long a refusal answers for all who would look it up.
-const AFTER_A_REFUSAL: Duration = Duration::from_secs(5);
-const A_MINUTE: Duration = Duration::from_secs(60);
-/// For a look-up that there is an old answer to: who waits for it could go on without.
-const WITH_AN_OLD_ONE: Duration = Duration::from_secs(2);
-/// A little after its limit, a look-up is given up by those who wait.
+/// The time for which a rejected lookup answers for all further ones.
+const AFTER_A_REJECTION: Duration = Duration::from_secs(5);
+const ONE_MINUTE: Duration = Duration::from_secs(60);
+/// The limit of a lookup that an old value could replace.
+const LIMIT_WITH_OLD_VALUE: Duration = Duration::from_secs(2);
+/// The time after its limit at which waiting callers consider a lookup lost.
 const MARGIN: Duration = Duration::from_secs(1);

@@ -19,7 +19,7 @@ use crate::time::{Now, TimeSource};
 
 /// What an authority says of its issuer and keys, by tenant, where it has tenants.
 #[derive(Default)]
-pub(super) struct PublishedKeys(Mutex<HashMap<Arc<str>, Arc<CachedLookup<IssuerKeys>>>>);
+pub(super) struct PublishedKeys(Mutex<HashMap<Option<Tenant>, Arc<CachedLookup<IssuerKeys>>>>);
 
 impl PublishedKeys {
     /// Looked up again before they are used.
@@ -29,7 +29,7 @@ impl PublishedKeys {
         }
     }
 
-    fn of(&self, tenant: Arc<str>) -> Arc<CachedLookup<IssuerKeys>> {
+    fn of(&self, tenant: Option<Tenant>) -> Arc<CachedLookup<IssuerKeys>> {
         let mut all = self.lock();
         if let Some(published) = all.get(&tenant) {
             return Arc::clone(published);
@@ -45,7 +45,7 @@ impl PublishedKeys {
         published
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<CachedLookup<IssuerKeys>>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Option<Tenant>, Arc<CachedLookup<IssuerKeys>>>> {
         // Nothing panics while it is held.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -103,15 +103,17 @@ impl Endpoints {
         name.is_none_or(|name| keys.has(name)).then_some(keys)
     }
 
-    fn tenant_of_keys(&self, tenant: Option<&Tenant>) -> Arc<str> {
-        let tenant = tenant.or(self.tenant());
-        tenant.map_or_else(|| Arc::from(""), |tenant| Arc::clone(tenant.folded()))
+    fn tenant_of_keys(&self, tenant: Option<&Tenant>) -> Option<Tenant> {
+        tenant.or(self.tenant()).cloned()
     }
 
     fn source(&self, tenant: Option<&Tenant>) -> Source<'_> {
         let tenant = self.tenant_of_keys(tenant);
         let url = match &self.place {
-            EndpointKind::Tenants { base, .. } => format!("{base}{tenant}/v2.0{METADATA}"),
+            EndpointKind::Tenants { base, own, .. } => {
+                let tenant = tenant.as_ref().unwrap_or(own).as_str().to_ascii_lowercase();
+                format!("{base}{tenant}/v2.0{METADATA}")
+            }
             EndpointKind::Fixed { authority, .. } if self.rules == Rules::B2c => {
                 format!("{authority}/v2.0{METADATA}")
             }
@@ -131,7 +133,7 @@ impl Endpoints {
 struct Source<'a> {
     place: &'a EndpointKind,
     rules: Rules,
-    tenant: Arc<str>,
+    tenant: Option<Tenant>,
     url: String,
 }
 

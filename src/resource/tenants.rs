@@ -74,7 +74,7 @@ impl Tenants {
             }
             Self::Any {
                 with_personal_accounts,
-            } => *with_personal_accounts = own.is_some_and(|own| &**own.folded() == COMMON),
+            } => *with_personal_accounts = own.is_some_and(|own| own.is(COMMON)),
             Self::Single => {}
         }
         match is_multi_tenant {

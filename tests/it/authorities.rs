@@ -600,7 +600,7 @@ async fn scopes_and_tenants_go_by_the_rules_of_the_kind() {
             Ok(_) if tenants => assert!(provider.uri(asked).contains("/fabrikam.com/"), "{name}"),
             Err(error) if !tenants => {
                 assert!(
-                    error.to_string().contains("no tenants to choose from"),
+                    error.to_string().contains("has no tenants"),
                     "{name}: {error}"
                 );
                 assert_eq!(provider.requests(), asked);

@@ -225,7 +225,7 @@ async fn a_provider_takes_nothing_that_belongs_to_one_call() {
         let error = client.token_provider(request).unwrap_err();
         assert!(matches!(error, Error::Config(_)), "{error:?}");
         let expected = format!(
-            "a token provider serves many calls, and {what} belongs to one; use acquire_token_for_client(..) for it"
+            "a token provider serves many calls and cannot have {what}; pass such a request to acquire_token_for_client(..)"
         );
         assert_eq!(error.to_string(), expected);
     }

@@ -364,7 +364,7 @@ async fn a_deadline_in_the_middle_of_a_proof_does_not_hide_what_failed() {
     assert!(
         error
             .to_string()
-            .contains("no answer from the token endpoint"),
+            .contains("no response from the token endpoint"),
         "{error}"
     );
 }

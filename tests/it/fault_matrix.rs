@@ -56,7 +56,7 @@ fn rows() -> Vec<Row> {
     let moved = "location: https://evil.example/path?code=hunter2\r\n";
     let no_answer = (
         "Transport",
-        "no answer from the token endpoint http://127.0.0.1",
+        "no response from the token endpoint http://127.0.0.1",
     );
     let in_time = ("Transport", "within 2 s (2 attempts)");
     let half = "HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{\"access_token\":\"eyJ";

@@ -159,7 +159,7 @@ async fn a_process_out_of_files_serves_what_it_has_and_recovers() {
     let said = child("machine::runs_out_of_files", limit, &variables).await;
     for text in [
         "served from Cache",
-        "error: no answer from the token endpoint",
+        "error: no response from the token endpoint",
         "Too many open files",
         "recovered from IdentityProvider",
     ] {

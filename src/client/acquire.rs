@@ -1,0 +1,305 @@
+//! The path of one call, from the request to the access token.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use tracing::Instrument;
+use uuid::Uuid;
+
+use super::fetch::Fetch;
+use super::fetch_for_user::{UserGrant, interaction_required};
+use super::{ConfidentialClient, TokenProvider};
+use crate::authority::{Rules, Tenant};
+use crate::cache::{CacheSlot, Cached, Requirements, SpecialRequirements};
+use crate::delegated::{Account, UserAssertion};
+use crate::error::{Error, Failure};
+use crate::request::TokenRequest;
+use crate::token::{AccessToken, CacheKey, IssuedToken, Kind, TokenSource};
+
+impl ConfidentialClient {
+    /// Acquires a token from the cache or from the identity provider.
+    #[inline]
+    pub(crate) async fn acquire(
+        &self,
+        request: TokenRequest,
+        subject: Subject,
+    ) -> Result<AccessToken, Error> {
+        let request = self.resolve(request, subject)?;
+        let slot = self.0.cache.slot(&request.key);
+        self.acquire_from(&slot, &request).await
+    }
+
+    /// Checks everything that can be known before the network.
+    pub(super) fn resolve(
+        &self,
+        request: TokenRequest,
+        subject: Subject,
+    ) -> Result<ResolvedRequest, Error> {
+        let tenant = self.resolve_tenant(&request, &subject)?;
+        let scopes = request.requested_scopes();
+        let scopes = match &subject {
+            Subject::OnBehalfOf(_) | Subject::Account(_) => &scopes.for_user()?.set,
+            Subject::Application => {
+                if let Some(tenant) = tenant {
+                    tenant.check_for_application()?;
+                }
+                match self.0.fetcher.endpoints.rules().requires_default_scope() {
+                    true => scopes.check_for_application()?,
+                    false => scopes.check_characters()?,
+                }
+                scopes.set()
+            }
+        };
+        let key = CacheKey {
+            tenant: tenant.cloned(),
+            scopes: scopes.clone(),
+            kind: subject.kind(),
+            parameters: request.extra_parameters()?.clone(),
+        };
+        Ok(ResolvedRequest {
+            requirements: requirements(&request, &key)?,
+            correlation_id: request.requested_correlation_id()?,
+            key,
+            request,
+            subject,
+        })
+    }
+
+    /// Returns the request's tenant, or the client's own. A multi-tenant client uses the tenant
+    /// that the user is from.
+    pub(super) fn resolve_tenant<'a>(
+        &'a self,
+        request: &'a TokenRequest,
+        subject: &'a Subject,
+    ) -> Result<Option<&'a Tenant>, Error> {
+        let endpoints = &self.0.fetcher.endpoints;
+        match (request.requested_tenant()?, endpoints.tenant()) {
+            (Some(tenant), Some(_)) => Ok(Some(tenant)),
+            (None, Some(own)) if own.is_multi_tenant() => Ok(Some(subject.tenant().unwrap_or(own))),
+            (None, own) => Ok(own),
+            (Some(tenant), None) => Err(Error::config(format!(
+                "the tenant '{}' cannot be used: the authority '{endpoints}' has no tenants; leave tenant(..) out",
+                tenant.as_str()
+            ))),
+        }
+    }
+
+    /// Acquires a token from a slot, or through the slot from the identity provider.
+    ///
+    /// A cache hit neither waits nor allocates. The rest is boxed, to keep the future small.
+    pub(super) async fn acquire_from(
+        &self,
+        slot: &Arc<CacheSlot>,
+        request: &ResolvedRequest,
+    ) -> Result<AccessToken, Error> {
+        match slot.get(&self.0.fetcher.clock.now(), &request.requirements) {
+            Cached::Fresh(issued) => to_access_token(issued, slot, TokenSource::Cache),
+            Cached::Stale(issued) => {
+                if self.has_user_grant(request) {
+                    let fetch = |deadline| self.fetch(slot, request, true, deadline);
+                    self.0.cache.refresh(slot, fetch);
+                }
+                to_access_token(issued, slot, TokenSource::Cache)
+            }
+            Cached::Miss => Box::pin(self.acquire_on_miss(slot, request)).await,
+        }
+    }
+
+    async fn acquire_on_miss(
+        &self,
+        slot: &Arc<CacheSlot>,
+        request: &ResolvedRequest,
+    ) -> Result<AccessToken, Error> {
+        let requirements = &request.requirements;
+        if let Subject::OnBehalfOf(assertion) = &request.subject {
+            assertion.check()?;
+        }
+        if !self.has_user_grant(request) {
+            return Err(interaction_required(requirements.claims().cloned()));
+        }
+        let fetch = |deadline| self.fetch(slot, request, false, deadline);
+        let (issued, source) = self.0.cache.fetch(slot, requirements, fetch).await?;
+        to_access_token(issued, slot, source)
+    }
+
+    /// Returns `false` for a signed-in user without a refresh token.
+    fn has_user_grant(&self, request: &ResolvedRequest) -> bool {
+        let Subject::Account(account) = &request.subject else {
+            return true;
+        };
+        let session = self.0.cache.existing_session(account.user());
+        session.is_some_and(|session| session.has_refresh_token())
+    }
+
+    /// Returns the future of a flight, which sends the token request.
+    ///
+    /// A background refresh sends no claims: no caller waits for it.
+    fn fetch(
+        &self,
+        slot: &CacheSlot,
+        request: &ResolvedRequest,
+        is_refresh: bool,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<IssuedToken, Error>> + use<> {
+        let fetcher = Arc::clone(&self.0.fetcher);
+        let claims = request.requirements.claims().filter(|_| !is_refresh);
+        let fetch = Fetch {
+            key: Arc::clone(slot.key()),
+            tenant: request.key.tenant.clone(),
+            scopes: Arc::clone(request.scopes_to_send(fetcher.endpoints.rules())),
+            claims: claims.cloned(),
+            correlation_id: request
+                .correlation_id
+                .unwrap_or_else(Uuid::new_v4)
+                .to_string(),
+            is_refresh,
+            progress: Default::default(),
+        };
+        let user = self.user_grant(&request.subject);
+        let span = fetch.span();
+        async move { fetcher.fetch(&fetch, user, deadline).await }.instrument(span)
+    }
+
+    fn user_grant(&self, subject: &Subject) -> Option<UserGrant> {
+        match subject {
+            Subject::Application => None,
+            Subject::OnBehalfOf(assertion) => Some(UserGrant {
+                session: Some(self.0.cache.session(assertion.user())),
+                assertion: Some(assertion.clone()),
+            }),
+            Subject::Account(account) => Some(UserGrant {
+                session: self.0.cache.existing_session(account.user()),
+                assertion: None,
+            }),
+        }
+    }
+
+    /// Binds a request to its slot.
+    pub(super) fn bind(
+        &self,
+        request: TokenRequest,
+        subject: Subject,
+    ) -> Result<TokenProvider, Error> {
+        let request = self.resolve(request, subject)?;
+        request.check_for_provider()?;
+        let (slot, binding) = self.0.cache.bind(&request.key);
+        Ok(TokenProvider::new(self.clone(), slot, binding, request))
+    }
+
+    /// Returns the slot's token if it is valid. Does not wait, and starts no refresh.
+    #[inline]
+    pub(super) fn cached(
+        &self,
+        slot: &CacheSlot,
+        request: &ResolvedRequest,
+    ) -> Option<AccessToken> {
+        match slot.get(&self.0.fetcher.clock.now(), &request.requirements) {
+            Cached::Fresh(issued) | Cached::Stale(issued) => {
+                to_access_token(issued, slot, TokenSource::Cache).ok()
+            }
+            Cached::Miss => None,
+        }
+    }
+}
+
+/// A token request that was checked against a client, with everything that a call needs.
+#[derive(Clone)]
+pub(crate) struct ResolvedRequest {
+    /// Holds the tenant as requested.
+    key: CacheKey,
+    request: TokenRequest,
+    subject: Subject,
+    requirements: Requirements,
+    correlation_id: Option<Uuid>,
+}
+
+impl ResolvedRequest {
+    #[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
+    pub(super) fn request(&self) -> &TokenRequest {
+        &self.request
+    }
+
+    #[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
+    pub(super) fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
+    fn scopes_to_send(&self, rules: Rules) -> &Arc<str> {
+        let scopes = self.request.requested_scopes();
+        let for_user = match self.subject {
+            Subject::Application => None,
+            // A refresh must not request scopes that were never granted (RFC 6749 section 6), and
+            // not every provider names the granted scopes of OpenID Connect.
+            Subject::Account(_) if rules == Rules::OpenId => None,
+            Subject::OnBehalfOf(_) | Subject::Account(_) => scopes.for_user().ok(),
+        };
+        for_user.map_or(scopes.wire(), |scopes| &scopes.wire)
+    }
+
+    fn check_for_provider(&self) -> Result<(), Error> {
+        let single_use = match () {
+            () if self.correlation_id.is_some() => "a correlation id",
+            () if self.requirements.claims().is_some() => "claims",
+            () if self.request.rejected().is_some() => "a rejected token",
+            () if self.request.is_forced() => "a forced refresh",
+            () => return Ok(()),
+        };
+        Err(Error::config(format!(
+            "a token provider serves many calls and cannot have {single_use}; pass such a request to acquire_token_for_client(..)"
+        )))
+    }
+}
+
+/// The owner of a token: the application itself, or a user and how the client knows them.
+#[derive(Clone)]
+pub(crate) enum Subject {
+    Application,
+    OnBehalfOf(UserAssertion),
+    Account(Account),
+}
+
+impl Subject {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Application => Kind::Application,
+            Self::OnBehalfOf(assertion) => Kind::User(assertion.user().clone()),
+            Self::Account(account) => Kind::User(account.user().clone()),
+        }
+    }
+
+    /// Returns the tenant that a user is from.
+    fn tenant(&self) -> Option<&Tenant> {
+        match self {
+            Self::Application => None,
+            Self::OnBehalfOf(assertion) => assertion.tenant(),
+            Self::Account(account) => account.tenant(),
+        }
+    }
+}
+
+fn requirements(request: &TokenRequest, key: &CacheKey) -> Result<Requirements, Error> {
+    let rejected = request.rejected().map(AccessToken::issued);
+    if rejected.is_some_and(|rejected| rejected.key() != key) {
+        return Err(Error::config(
+            "the rejected token is for another tenant, scope or parameter than the request; pass the token that this request returned",
+        ));
+    }
+    Ok(Requirements::new(SpecialRequirements {
+        claims: request.requested_claims()?,
+        rejected: rejected.cloned(),
+        force_refresh: request.is_forced(),
+        min_remaining: request.wanted_remaining(),
+    }))
+}
+
+#[inline]
+pub(super) fn to_access_token(
+    issued: Arc<IssuedToken>,
+    slot: &CacheSlot,
+    source: TokenSource,
+) -> Result<AccessToken, Error> {
+    AccessToken::hand_out(issued, slot.key(), source).ok_or_else(|| {
+        let message = "the cache held a token for another request and did not return it; please report this as a bug";
+        Error::InvalidResponse(Failure::new(message).into())
+    })
+}

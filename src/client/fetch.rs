@@ -1,0 +1,306 @@
+//! The token request: credential, endpoint, attempts, HTTP, response.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, Uri};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::fetch_for_user::UserGrant;
+use crate::authority::Tenant;
+use crate::client_auth::{ClientAuthentication, TokenEndpointAuthMethod};
+use crate::credential::{AssertionContext, Credential, CredentialStore};
+use crate::endpoint::{Endpoints, Lookup, TokenEndpoint};
+use crate::error::{Error, Failure};
+use crate::grant::Grant;
+use crate::metrics::Observer;
+use crate::request::TokenHttpRequest;
+use crate::request::claims::Capabilities;
+use crate::response::{self, ResponseContext, TokenResponse};
+use crate::retry::{RetryBudget, RetryPolicy};
+use crate::secret::Secret;
+use crate::time::{self, TimeSource, jitter};
+use crate::token::IssuedToken;
+use crate::transport::Transport;
+
+mod progress;
+
+pub(super) use progress::{Fetch, Phase};
+
+/// Sends token requests, and retries them.
+///
+/// A flight holds a fetcher and never the client: dropping the client ends its flights.
+pub(crate) struct TokenFetcher {
+    pub(crate) client_id: String,
+    pub(crate) endpoints: Endpoints,
+    pub(crate) credential: CredentialStore,
+    /// The method that the caller chose.
+    pub(crate) auth_method: Option<TokenEndpointAuthMethod>,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) retry: RetryPolicy,
+    pub(crate) budget: RetryBudget,
+    pub(crate) attempt_timeout: Duration,
+    pub(crate) observer: Observer,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) clock: TimeSource,
+}
+
+impl TokenFetcher {
+    /// Fetches a token by the deadline: the application's own, or a user's.
+    pub(super) async fn fetch(
+        &self,
+        fetch: &Fetch,
+        user: Option<UserGrant>,
+        deadline: Instant,
+    ) -> Result<IssuedToken, Error> {
+        let fetching = async {
+            match user {
+                None => {
+                    let grant = Grant::ClientCredentials;
+                    Ok(self.request_token(fetch, grant, deadline).await?.issued)
+                }
+                Some(user) => self.fetch_for_user(fetch, user, deadline).await,
+            }
+        };
+        self.with_deadline_and_report(fetch, deadline, fetching)
+            .await
+    }
+
+    /// Redeems a grant that is valid once, such as an authorization code, by the deadline.
+    pub(super) async fn redeem(
+        &self,
+        fetch: &Fetch,
+        grant: Grant<'_>,
+        deadline: Instant,
+    ) -> Result<TokenResponse, Error> {
+        let fetching = self.request_token(fetch, grant, deadline);
+        self.with_deadline_and_report(fetch, deadline, fetching)
+            .await
+    }
+
+    /// Ends a fetch at the deadline, and reports its outcome to the span and the observer.
+    async fn with_deadline_and_report<T>(
+        &self,
+        fetch: &Fetch,
+        deadline: Instant,
+        fetching: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let began = self.clock.now().monotonic;
+        let result = match timeout_at(deadline, fetching).await {
+            Ok(result) => result,
+            Err(_) => Err(fetch.timeout_error(self.retry.total_timeout())),
+        };
+        let duration = self.clock.now().monotonic.saturating_duration_since(began);
+        let acquisition = fetch.report(&result, duration);
+        self.observer.tell(acquisition);
+        result
+    }
+
+    /// Sends a token request with the current credential, and once more with another credential
+    /// if the first is rejected and another is available.
+    pub(super) async fn request_token(
+        &self,
+        fetch: &Fetch,
+        grant: Grant<'_>,
+        deadline: Instant,
+    ) -> Result<TokenResponse, Error> {
+        let credential = self.credential.current(self.clock.now().wall).await?;
+        let result = self.send_with_retries(fetch, &credential, grant, deadline);
+        let rejection = match result.await {
+            Ok(response) => {
+                self.credential.accepted(&credential);
+                return Ok(response);
+            }
+            Err(error) if credential.is_refused_by(&error) => error,
+            Err(error) => return Err(error),
+        };
+        let retried = self.retry_with_other_credential(fetch, &credential, grant, deadline);
+        match timeout_at(deadline, retried).await {
+            Ok(Some(result)) => result,
+            // The rejection says more than a timeout of the search for another credential.
+            Ok(None) | Err(_) => Err(rejection),
+        }
+    }
+
+    async fn retry_with_other_credential(
+        &self,
+        fetch: &Fetch,
+        rejected: &Credential,
+        grant: Grant<'_>,
+        deadline: Instant,
+    ) -> Option<Result<TokenResponse, Error>> {
+        let now = self.clock.now();
+        let other = self.credential.other_than(rejected, now.wall).await?;
+        tracing::warn!(
+            correlation_id = fetch.correlation_id,
+            "the identity provider rejected the credential; the request is retried with another"
+        );
+        let result = self.send_with_retries(fetch, &other, grant, deadline).await;
+        if result.is_ok() {
+            self.credential.accepted(&other);
+        }
+        Some(result)
+    }
+
+    /// Attempts a token request as often as the retry policy allows.
+    async fn send_with_retries(
+        &self,
+        fetch: &Fetch,
+        credential: &Credential,
+        grant: Grant<'_>,
+        deadline: Instant,
+    ) -> Result<TokenResponse, Error> {
+        let mut attempt = 1_u32;
+        loop {
+            let error = match self.attempt(fetch, credential, grant, deadline).await {
+                Ok(response) => {
+                    self.budget.deposit();
+                    return Ok(response);
+                }
+                Err(error) => error,
+            };
+            self.endpoints.mark_suspect(&error, &self.clock);
+            let delay = self.retry.delay(attempt, &error, jitter());
+            let left = deadline.saturating_duration_since(Instant::now());
+            match delay.filter(|delay| *delay < left) {
+                Some(delay) if self.budget.withdraw(self.clock.now().monotonic) => {
+                    tracing::info!(
+                        error = %error.chain(),
+                        correlation_id = fetch.correlation_id,
+                        attempt,
+                        delay_ms = delay.as_millis(),
+                        "a token request is retried"
+                    );
+                    fetch.progress().failed = Some((error, attempt));
+                    sleep(delay).await;
+                    attempt = attempt.saturating_add(1);
+                }
+                _ if attempt > 1 => return Err(error.after_attempts(attempt)),
+                _ => return Err(error),
+            }
+        }
+    }
+
+    /// Sends one token request, and parses its response.
+    async fn attempt(
+        &self,
+        fetch: &Fetch,
+        credential: &Credential,
+        grant: Grant<'_>,
+        deadline: Instant,
+    ) -> Result<TokenResponse, Error> {
+        let id = fetch.correlation_id.as_str();
+        fetch.enter(Phase::Discovery);
+        let discovery = self.lookup(id);
+        let endpoint = self
+            .endpoints
+            .token_endpoint(fetch.tenant.as_ref(), &discovery)
+            .await?;
+        fetch.enter(Phase::Credential);
+        let authentication = self.authenticate(fetch, credential, &endpoint).await?;
+        // A token lives from when it was issued. The clock is read before the request is sent.
+        let now = self.clock.now();
+        let claims = self.capabilities.with(fetch.claims.as_deref());
+        let request = TokenHttpRequest {
+            endpoint: &endpoint.url,
+            client_id: &self.client_id,
+            proof: &authentication,
+            grant,
+            scopes: &fetch.scopes,
+            parameters: &fetch.key.parameters,
+            claims: claims.as_deref(),
+            correlation_id: id,
+            rules: self.endpoints.rules(),
+        };
+        let request = request.to_http()?;
+        tracing::debug!(correlation_id = id, "token request");
+        fetch.enter(Phase::Response);
+        let response = self.send(request, id, deadline).await?;
+        let status = response.status().as_u16();
+        tracing::debug!(correlation_id = id, status, "token response");
+        let hidden: Vec<&Secret> = authentication.secrets().chain(grant.secrets()).collect();
+        let context = ResponseContext {
+            key: &fetch.key,
+            tenant: fetch.tenant.as_ref().map(Tenant::as_requested),
+            scopes: &fetch.scopes,
+            correlation_id: id,
+            hidden: &hidden,
+            is_interactive: grant.is_interactive(),
+        };
+        response::parse(&response, context, now, jitter())
+    }
+
+    /// Returns the means to discover an endpoint or keys.
+    pub(super) fn lookup<'a>(&'a self, correlation_id: &'a str) -> Lookup<'a> {
+        Lookup {
+            transport: &*self.transport,
+            clock: &self.clock,
+            correlation_id,
+            limit: self.retry.step_limit().min(self.attempt_timeout),
+        }
+    }
+
+    /// Authenticates the client for one attempt: strict providers accept no assertion twice.
+    async fn authenticate(
+        &self,
+        fetch: &Fetch,
+        credential: &Credential,
+        endpoint: &TokenEndpoint,
+    ) -> Result<ClientAuthentication, Error> {
+        let method = match self.auth_method {
+            Some(method) => method,
+            None if self.credential.is_secret() => endpoint.methods.of_a_secret()?,
+            None => endpoint.methods.of_an_assertion()?,
+        };
+        let context = AssertionContext {
+            client_id: self.client_id.clone(),
+            tenant_id: fetch
+                .tenant
+                .as_ref()
+                .map(|tenant| tenant.as_str().to_owned()),
+            token_endpoint: endpoint.url.to_string(),
+            audience: endpoint.audience.clone(),
+            correlation_id: fetch.correlation_id.clone(),
+        };
+        let now = self.clock.now().wall;
+        let algorithms = endpoint.methods.algorithms();
+        let limit = self.retry.step_limit();
+        credential
+            .authenticate(context, now, method, algorithms, limit)
+            .await
+    }
+
+    /// Sends an HTTP request within the limits of one attempt and of the whole fetch.
+    async fn send(
+        &self,
+        request: Request<Bytes>,
+        correlation_id: &str,
+        deadline: Instant,
+    ) -> Result<Response<Bytes>, Error> {
+        let endpoint = without_query(request.uri());
+        let failure = |message: String| Failure::new(message).correlation_id(correlation_id);
+        let left = deadline.saturating_duration_since(Instant::now());
+        let limit = self.attempt_timeout.min(left);
+        match timeout(limit, self.transport.send(request)).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(source)) => {
+                let failure = failure(format!("no response from the token endpoint {endpoint}"));
+                Err(Error::Transport(failure.source(source).into()))
+            }
+            Err(_) => {
+                let limit = time::shown(limit);
+                let message =
+                    format!("no response from the token endpoint {endpoint} within {limit}");
+                Err(Error::Transport(failure(message).into()))
+            }
+        }
+    }
+}
+
+/// A query may hold a key, and is not shown.
+fn without_query(endpoint: &Uri) -> String {
+    let mut shown = endpoint.to_string();
+    shown.truncate(shown.find('?').unwrap_or(shown.len()));
+    shown
+}

@@ -1,0 +1,136 @@
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tracing::{Span, field};
+
+use crate::authority::Tenant;
+use crate::error::{Error, Failure};
+use crate::metrics::{Acquisition, Outcome};
+use crate::time;
+use crate::token::CacheKey;
+
+/// One token request and its progress.
+pub(in crate::client) struct Fetch {
+    pub(in crate::client) key: Arc<CacheKey>,
+    pub(in crate::client) tenant: Option<Tenant>,
+    pub(in crate::client) scopes: Arc<str>,
+    pub(in crate::client) claims: Option<Arc<str>>,
+    pub(in crate::client) correlation_id: String,
+    pub(in crate::client) is_refresh: bool,
+    pub(in crate::client) progress: Mutex<Progress>,
+}
+
+/// The progress of a token request, used to word the timeout error.
+#[derive(Default)]
+pub(in crate::client) struct Progress {
+    phase: Phase,
+    /// The number of HTTP requests sent.
+    sent: u32,
+    /// The error of the last attempt, and the number of attempts.
+    pub(in crate::client) failed: Option<(Error, u32)>,
+}
+
+/// The step that a token request waits for.
+#[derive(Clone, Copy, Default)]
+pub(in crate::client) enum Phase {
+    #[default]
+    Credential,
+    Discovery,
+    Response,
+    /// Another request that redeems the user's refresh token.
+    RefreshToken,
+}
+
+impl Fetch {
+    pub(in crate::client) fn progress(&self) -> MutexGuard<'_, Progress> {
+        // No code panics under the lock, and every field would still be whole.
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(in crate::client) fn enter(&self, phase: Phase) {
+        let mut progress = self.progress();
+        progress.phase = phase;
+        if matches!(phase, Phase::Response) {
+            progress.sent = progress.sent.saturating_add(1);
+        }
+    }
+
+    /// Creates the span of the token request. [`report`](Self::report) adds the outcome.
+    pub(in crate::client) fn span(&self) -> Span {
+        tracing::info_span!(
+            "acquire_token",
+            correlation_id = self.correlation_id,
+            refresh = self.is_refresh,
+            // A cache hit is no token request, and has no span.
+            source = "identity_provider",
+            outcome = field::Empty,
+            duration_ms = field::Empty,
+            attempts = field::Empty,
+            aadsts = field::Empty,
+            { "error.type" } = field::Empty,
+            { "http.response.status_code" } = field::Empty,
+        )
+    }
+
+    /// Records the outcome in the current span, by OpenTelemetry's names where it has them.
+    /// Returns the outcome for the observer.
+    pub(super) fn report<T>(&self, result: &Result<T, Error>, duration: Duration) -> Acquisition {
+        let error = result.as_ref().err();
+        let acquisition = Acquisition {
+            outcome: Outcome::of(result),
+            is_refresh: self.is_refresh,
+            attempts: self.progress().sent,
+            duration,
+            status: error.and_then(Error::status).map(|status| status.as_u16()),
+            aadsts: error.and_then(Error::aadsts),
+        };
+        let span = Span::current();
+        let outcome = acquisition.outcome.as_str();
+        span.record("outcome", outcome);
+        span.record("attempts", acquisition.attempts);
+        let milliseconds = u64::try_from(duration.as_millis());
+        span.record("duration_ms", milliseconds.unwrap_or(u64::MAX));
+        if error.is_some() {
+            span.record("error.type", outcome);
+        }
+        if let Some(status) = acquisition.status {
+            span.record("http.response.status_code", status);
+        }
+        if let Some(code) = acquisition.aadsts {
+            span.record("aadsts", code);
+        }
+        acquisition
+    }
+
+    /// Returns the error of a token request that did not end within `limit`.
+    pub(super) fn timeout_error(&self, limit: Duration) -> Error {
+        let limit = time::shown(limit);
+        let progress = self.progress();
+        if let Some((error, attempts)) = &progress.failed {
+            return error.clone().after_attempts(*attempts);
+        }
+        let failure = |message: String| Failure::new(message).correlation_id(&self.correlation_id);
+        match progress.phase {
+            Phase::Response => {
+                let message = format!("no response from the token endpoint within {limit}");
+                Error::Transport(failure(message).into())
+            }
+            Phase::Discovery => {
+                let message = format!("the authority's metadata was not discovered within {limit}");
+                Error::Transport(failure(message).not_sent().into())
+            }
+            Phase::RefreshToken => {
+                let message = format!(
+                    "another request for the same user did not end within {limit}; one request at a time uses a refresh token"
+                );
+                Error::Transport(failure(message).not_sent().into())
+            }
+            Phase::Credential => {
+                let message = format!(
+                    "the credential was not ready within {limit}: did its source or signer take too long, or is every blocking thread of the tokio runtime busy?"
+                );
+                Error::Credential(failure(message).from_callback().into())
+            }
+        }
+    }
+}
