@@ -1,6 +1,5 @@
-//! An MSAL-style confidential client: a daemon proves its own identity to Microsoft Entra ID, gets
-//! an access token for itself, keeps it until near its end, and attaches it to its calls to a web
-//! API.
+//! An OAuth 2.0 confidential client in the style of MSAL: a daemon, service or web API acquires
+//! access tokens from Microsoft Entra ID as itself, caches them and refreshes them.
 //!
 //! ```
 //! # use bytes::Bytes;
@@ -25,77 +24,121 @@
 //! # }
 //! ```
 //!
-//! # Where to start
+//! # Start here
 //!
-//! - [`ConfidentialClient`]: made once per process; holds the cache and the connections. Ask it
-//!   for a token before every call to the API: it answers from memory unless the token is near its
-//!   end, and renews it in the background before that.
-//! - [`TokenProvider`]: one request bound to its place in the cache, the fastest path.
-//! - [`TokenRequest`]: a scope and, for a daemon that serves many customers, a tenant.
-//! - [`WarmUp`]: many tokens at the start, for that daemon.
-//! - [`Certificate`] and [`Secret`]: what the application proves its identity with. A certificate
-//!   is better: its key never leaves the machine, or even the vault it is in ([`Signer`]).
-//! - [`CertificateFile`], [`SecretFile`] and [`CredentialSource`]: the same from where it is replaced
-//!   while the program runs. [`ConfidentialClient::from_env`] reads its path from the environment.
-//! - [`ClientAssertionProvider`]: neither; somebody else vouches for the application, as Kubernetes
-//!   does by a [`FederatedTokenFile`].
-//! - [`Authority`]: which identity provider, where it is not the worldwide cloud's tenant:
-//!   [`Authority::parse`] reads what people paste.
-//! - [`RetryPolicy`]: how often a token request is repeated, and how long it may take.
-//! - [`UserAssertion`]: the token that a user called an API with, to call another on their behalf.
-//! - [`AuthorizationRequest`]: how a user signs in to a web app; [`AuthenticationResult`] and [`Account`] are what
-//!   comes of it, [`AuthorizationCodeFlow`] is what is kept meanwhile.
-//! - [`AdminConsent`]: what a customer's administrator brought back, for an ISV.
-//! - [`Challenge`]: what an API wants that did not take a token. The module `adapter` (features
-//!   `reqwest-middleware`, `tower` and `azure-core`) attaches tokens, and answers it once.
-//! - [`Acquisition`]: what an observer is told, for metrics.
-//! - [`Error`]: says who must act, and whether time may cure it.
-//! - [`resource`]: the other end, a web API that checks the tokens it is sent (feature `resource`;
-//!   as an axum extractor, feature `axum`).
-//! - [`testing`]: an identity provider for tests, which needs no account.
+//! - [`ConfidentialClient`] holds the cache and the connections. Create one per process and call
+//!   [`acquire_token_for_client`](ConfidentialClient::acquire_token_for_client) before every API
+//!   call.
+//! - [`TokenProvider`] is a request bound to its cache entry. A provider is the fastest path to a
+//!   token, and the adapters that attach tokens to API calls need one.
+//! - [`credential`] has certificate files, secret files, signers and workload identity.
+//!   [`Certificate`] is the safer credential, because its private key is never sent.
+//! - [`testing`] is an identity provider for tests, in the process.
+//! - [`guides`] answer longer questions: which authority, why an API responds 401 or 403, how to
+//!   test, how to come from MSAL or azure_identity, how to operate a daemon.
 //!
-//! # What goes on behind a call
+//! # What a call returns
 //!
-//! A token in memory is returned at once. Where there is none, one request is made for all who
-//! wait, as a task of its own on the caller's tokio runtime; they share its token or its error.
-//! A token that is due is renewed by such a task too: in a synchronous program that enters a
-//! runtime for one call at a time, that task gets no time to run, and the token is renewed when it
-//! has ended, while the caller waits. The network is used by the `acquire_token_..` methods,
-//! `token`, `authorize` and `WarmUp::next`, and, for an OpenID provider's metadata, by
-//! `authorization_request_url`.
+//! | cached token | the call returns | token requests |
+//! |---|---|---|
+//! | fresh | the cached token, without I/O | none |
+//! | due for refresh | the cached token, without waiting | one in the background |
+//! | expired or absent | a new token | one, shared by every caller that waits |
+//! | valid, and its refresh failed | the cached token until the token expires | one after each cool-down |
+//! | absent, and the last request failed | the same error, with [`retry_after`](Error::retry_after) | none until then |
+//! | valid, and the provider is down | the cached token until the token expires | one probe at a time |
+//! | absent, and the provider is down | [`Error::Transport`] at once | one probe at a time |
 //!
-//! A token is due when the provider says so (`refresh_in`), else at half its life if that is two
-//! hours or more, else five minutes before its end, and up to five minutes earlier by chance, so that
-//! a fleet does not renew in step. It is served until ten seconds before its end; tokens of a few
-//! minutes have margins in proportion. Two clocks are read, and a token has ended as soon as either
-//! says so: one stops while a machine sleeps, the other is set by operators.
+//! A token request retries transient failures first: three attempts within 30 seconds, unless
+//! [`RetryPolicy`] sets other limits. The [operating guide](guides::operating) has the exact times.
+//! Users' tokens, from [on-behalf-of](ConfidentialClient::acquire_token_on_behalf_of) and
+//! [sign-in](ConfidentialClient::authorization_request_url), follow the same table.
 //!
-//! A failure never removes a token that is still valid, and is remembered for a moment, so that a
-//! daemon in a loop does not storm an identity provider that is down. A token request that got no
-//! answer, 408 or a 5xx is repeated first: three attempts within 30 seconds, unless [`RetryPolicy`]
-//! says otherwise. What failed then answers for as long as its `Retry-After` says, else from one
-//! second to about half a minute, or up to one minute for a refusal. After three tenants or scopes
-//! in a row got no answer, or a 5xx, the others wait too, and one request at a time tries whether
-//! the provider is back.
+//! # Errors
 //!
-//! # Logging
+//! The variant of [`Error`] names the party that must act. [`is_transient`](Error::is_transient)
+//! separates failures that may pass from failures that need a person.
 //!
-//! Events go to [`tracing`](https://docs.rs/tracing). A failed token request is a `WARN`, `a token
-//! request failed`, with the whole chain of causes, the correlation id, `still_served` and
-//! `still_served_s`: whether there is a token that callers are served meanwhile, as when a renewal
-//! fails in the background, and for how many seconds more. Alarm on it: what begins with hundreds
-//! of seconds left ends in callers' errors. Two more `WARN`s say when the provider is taken to be
-//! down, and when a caller who asked for another token is served the one at hand. An attempt that
-//! is repeated is an `INFO`, requests and answers are `DEBUG`. [`TokenCache::stats`] has
-//! the same in numbers. A certificate with less than 30 days left is a `WARN` once a day, a source
-//! without a credential that can be used one at every token request. No event carries a token, a
-//! secret, an assertion or a scope.
+//! ```
+//! # use bytes::Bytes;
+//! use std::time::Duration;
 //!
-//! # What it does not do
+//! use confidential_client::{ConfidentialClient, Error};
 //!
-//! It does not write tokens to disk or share them between processes, does not read what is in an
-//! access token it got (that is the API's: [`resource`]), and keeps no user signed in beyond the
-//! process.
+//! /// Returns the time to wait before the next run, or the text of an alarm.
+//! async fn run(client: &ConfidentialClient) -> Result<Duration, String> {
+//!     match client.acquire_token_for_client("https://graph.microsoft.com/.default").await {
+//!         Ok(_token) => Ok(Duration::from_secs(60)), // Call the API here.
+//!         Err(error) if error.is_transient() => {
+//!             Ok(error.retry_after().unwrap_or(Duration::from_secs(1)))
+//!         }
+//!         // A rejection by the identity provider. `help` says what to do about common codes.
+//!         Err(Error::Server(server)) => {
+//!             Err(format!("{}: {}", server.error(), server.help().unwrap_or("unknown")))
+//!         }
+//!         // The error and its causes on one line.
+//!         Err(error) => Err(error.chain().to_string()),
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let client = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
+//! #     .tenant("contoso.onmicrosoft.com")
+//! #     .client_secret("the secret's id")
+//! #     .transport(|_: http::Request<Bytes>| async {
+//! #         let body = r#"{"error":"invalid_client","error_codes":[7000215]}"#;
+//! #         Ok(http::Response::builder().status(401).body(Bytes::from(body))?)
+//! #     })
+//! #     .build()?;
+//! // The program sent the secret's id instead of the secret's value.
+//! let alarm = run(&client).await.unwrap_err();
+//! assert!(alarm.starts_with("invalid_client: the client secret is wrong"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Features
+//!
+//! ```toml
+//! [dependencies]
+//! # The default features: reqwest, rustls, aws-lc-rs, system-proxy.
+//! confidential-client = "0.1"
+//! # With more, for example an adapter:
+//! confidential-client = { version = "0.1", features = ["reqwest-middleware"] }
+//! # With TLS by the operating system:
+//! confidential-client = { version = "0.1", default-features = false, features = ["native-tls", "aws-lc-rs"] }
+//! # With a `Transport` of the caller's own, and no TLS:
+//! confidential-client = { version = "0.1", default-features = false, features = ["aws-lc-rs"] }
+//!
+//! [dev-dependencies]
+//! confidential-client = { version = "0.1", features = ["testing"] }
+//! ```
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `reqwest` (default) | the HTTP client that sends token requests |
+//! | `rustls` (default) | TLS by rustls, with the operating system's trusted certificates |
+//! | `native-tls` | TLS by the operating system's library, OpenSSL on Linux |
+//! | `system-proxy` (default) | the proxy settings of macOS and Windows |
+//! | `http2` | HTTP/2 to the identity provider |
+//! | `aws-lc-rs` (default) | signatures, which certificates and token validation need |
+//! | `rust-crypto` | signatures without C, where `aws-lc-rs` is off; contains [RUSTSEC-2023-0071] |
+//! | `pkcs12` | PKCS#12 files and encrypted private keys |
+//! | `reqwest-middleware` | `adapter::BearerAuth`, a middleware |
+//! | `tower` | `adapter::BearerAuthLayer`, a tower layer |
+//! | `azure-core` | `adapter::AzureCredential`, a credential for the Azure SDK for Rust |
+//! | `axum` | `adapter::AcceptedToken`, an extractor that validates tokens |
+//! | `testing` | [`testing`] |
+//!
+//! # Limits
+//!
+//! The crate has never been run against the live Microsoft Entra ID by its authors. The crate does
+//! not write tokens to disk, does not share tokens between processes, and keeps no user signed in
+//! after the process ends. The client does not read the access tokens it acquires: an API reads
+//! them, with [`resource`]. The [overview](guides::overview) lists what works.
+//!
+//! [RUSTSEC-2023-0071]: https://rustsec.org/advisories/RUSTSEC-2023-0071
 #![cfg_attr(not(feature = "testing"), doc = "")]
 #![cfg_attr(
     not(feature = "testing"),
@@ -140,6 +183,8 @@ mod token;
 pub mod adapter;
 pub mod credential;
 pub mod delegated;
+#[cfg(any(doc, doctest))]
+pub mod guides;
 pub mod metrics;
 pub mod resource;
 #[cfg(feature = "testing")]

@@ -1,0 +1,37 @@
+//! Guides. They are also in the repository's folder `docs`.
+
+/// Chooses the [`Authority`](crate::Authority) for each kind of identity provider.
+#[doc = include_str!("../docs/which-authority.md")]
+pub mod which_authority {}
+
+/// Finds the cause of an API's 401 or 403, and attaches tokens to API calls.
+#[doc = include_str!("../docs/401-and-403.md")]
+pub mod rejected_tokens {}
+
+/// Tests a program without an Azure account.
+#[doc = include_str!("../docs/testing-your-daemon.md")]
+pub mod testing_your_daemon {}
+
+/// Calls an API in a user's name, and validates users' tokens in an API.
+#[doc = include_str!("../docs/acting-for-a-user.md")]
+pub mod acting_for_a_user {}
+
+/// Maps the names of azure_identity to the names of this crate.
+#[doc = include_str!("../docs/coming-from-azure-identity.md")]
+pub mod coming_from_azure_identity {}
+
+/// Maps the names of MSAL Python and MSAL.NET to the names of this crate.
+#[doc = include_str!("../docs/coming-from-msal.md")]
+pub mod coming_from_msal {}
+
+/// Configures a program in Kubernetes and in GitHub Actions.
+#[doc = include_str!("../docs/kubernetes-and-github-actions.md")]
+pub mod kubernetes_and_github_actions {}
+
+/// Describes alarms, logs, metrics, times and rotation.
+#[doc = include_str!("../docs/operating.md")]
+pub mod operating {}
+
+/// Lists what works, what does not, and the examples.
+#[doc = include_str!("../docs/overview.md")]
+pub mod overview {}
