@@ -1,4 +1,4 @@
-//! Guides. They are also in the repository's folder `docs`.
+//! Guides to longer questions, also in the repository's folder `docs`.
 
 /// Chooses the [`Authority`](crate::Authority) for each kind of identity provider.
 #[doc = include_str!("../docs/which-authority.md")]

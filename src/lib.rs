@@ -1,5 +1,5 @@
-//! An OAuth 2.0 confidential client in the style of MSAL: a daemon, service or web API acquires
-//! access tokens from Microsoft Entra ID as itself, caches them and refreshes them.
+//! An OAuth 2.0 confidential client in the style of MSAL: daemons, services and web APIs acquire,
+//! cache and refresh access tokens from Microsoft Entra ID.
 //!
 //! ```
 //! # use bytes::Bytes;
@@ -29,25 +29,25 @@
 //! - [`ConfidentialClient`] holds the cache and the connections. Create one per process and call
 //!   [`acquire_token_for_client`](ConfidentialClient::acquire_token_for_client) before every API
 //!   call.
-//! - [`TokenProvider`] is a request bound to its cache entry. A provider is the fastest path to a
+//! - [`TokenProvider`] is a request bound to a cache entry. A provider is the fastest path to a
 //!   token, and the adapters that attach tokens to API calls need one.
 //! - [`credential`] has certificate files, secret files, signers and workload identity.
-//!   [`Certificate`] is the safer credential, because its private key is never sent.
+//!   [`Certificate`] is the safer credential, because the private key is never sent.
 //! - [`testing`] is an identity provider for tests, in the process.
 //! - [`guides`] answer longer questions: which authority, why an API responds 401 or 403, how to
 //!   test, how to come from MSAL or azure_identity, how to operate a daemon.
 //!
-//! # What a call returns
+//! # The result of a call
 //!
 //! | cached token | the call returns | token requests |
 //! |---|---|---|
 //! | fresh | the cached token, without I/O | none |
 //! | due for refresh | the cached token, without waiting | one in the background |
 //! | expired or absent | a new token | one, shared by every caller that waits |
-//! | valid, and its refresh failed | the cached token until the token expires | one after each cool-down |
-//! | absent, and the last request failed | the same error, with [`retry_after`](Error::retry_after) | none until then |
-//! | valid, and the provider is down | the cached token until the token expires | one probe at a time |
-//! | absent, and the provider is down | [`Error::Transport`] at once | one probe at a time |
+//! | valid, after a failed refresh | the cached token until the token expires | one after each cool-down |
+//! | absent, after a failed request | the same error, with [`retry_after`](Error::retry_after) | none until then |
+//! | valid, while the provider is down | the cached token until the token expires | one probe at a time |
+//! | absent, while the provider is down | [`Error::Transport`] at once | one probe at a time |
 //!
 //! A token request retries transient failures first: three attempts within 30 seconds, unless
 //! [`RetryPolicy`] sets other limits. The [operating guide](guides::operating) has the exact times.
@@ -102,14 +102,11 @@
 //!
 //! ```toml
 //! [dependencies]
-//! # The default features: reqwest, rustls, aws-lc-rs, system-proxy.
-//! confidential-client = "0.1"
-//! # With more, for example an adapter:
+//! # reqwest, rustls, aws-lc-rs and system-proxy are on by default.
 //! confidential-client = { version = "0.1", features = ["reqwest-middleware"] }
-//! # With TLS by the operating system:
-//! confidential-client = { version = "0.1", default-features = false, features = ["native-tls", "aws-lc-rs"] }
-//! # With a `Transport` of the caller's own, and no TLS:
-//! confidential-client = { version = "0.1", default-features = false, features = ["aws-lc-rs"] }
+//! # Without the defaults, for example with TLS by the operating system:
+//! # confidential-client = { version = "0.1", default-features = false,
+//! #     features = ["aws-lc-rs", "native-tls"] }
 //!
 //! [dev-dependencies]
 //! confidential-client = { version = "0.1", features = ["testing"] }
@@ -133,10 +130,10 @@
 //!
 //! # Limits
 //!
-//! The crate has never been run against the live Microsoft Entra ID by its authors. The crate does
-//! not write tokens to disk, does not share tokens between processes, and keeps no user signed in
-//! after the process ends. The client does not read the access tokens it acquires: an API reads
-//! them, with [`resource`]. The [overview](guides::overview) lists what works.
+//! The authors have never run this crate against the live Microsoft Entra ID. The crate does not
+//! write tokens to disk, does not share tokens between processes, and keeps no user signed in after
+//! the process ends. The client does not read access tokens. An API reads them, with [`resource`].
+//! The [overview](guides::overview) has the complete list.
 //!
 //! [RUSTSEC-2023-0071]: https://rustsec.org/advisories/RUSTSEC-2023-0071
 #![cfg_attr(not(feature = "testing"), doc = "")]
@@ -171,15 +168,6 @@ mod token;
     feature = "reqwest-middleware",
     feature = "tower"
 ))]
-#[cfg_attr(
-    docsrs,
-    doc(cfg(any(
-        feature = "axum",
-        feature = "azure-core",
-        feature = "reqwest-middleware",
-        feature = "tower"
-    )))
-)]
 pub mod adapter;
 pub mod credential;
 pub mod delegated;
@@ -188,7 +176,6 @@ pub mod guides;
 pub mod metrics;
 pub mod resource;
 #[cfg(feature = "testing")]
-#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;
 pub mod time;
 pub mod transport;
