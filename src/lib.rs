@@ -162,12 +162,11 @@ mod scope;
 mod secret;
 mod token;
 
-#[cfg(any(
-    feature = "axum",
-    feature = "azure-core",
-    feature = "reqwest-middleware",
-    feature = "tower"
-))]
+// Without a `cfg`, so that docs.rs shows the feature of each item, and not four for each.
+#[cfg_attr(
+    not(docsrs),
+    allow(rustdoc::broken_intra_doc_links, reason = "the items need features")
+)]
 pub mod adapter;
 pub mod credential;
 pub mod delegated;
