@@ -93,7 +93,7 @@
 //! #     .build()?;
 //! // The program sent the secret's id instead of the secret's value.
 //! let alarm = run(&client).await.unwrap_err();
-//! assert!(alarm.starts_with("invalid_client: the client secret is wrong"));
+//! assert!(alarm.starts_with("invalid_client: ") && alarm.contains("secret"));
 //! # Ok(())
 //! # }
 //! ```
