@@ -1,25 +1,36 @@
 use std::error::Error as StdError;
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
 
+mod details;
+mod escaped;
+mod help;
+mod kind;
 mod server;
 
+pub use details::ErrorDetails;
+pub(crate) use details::Failure;
+pub(crate) use escaped::Escaped;
+pub use kind::ErrorKind;
+pub(crate) use server::ErrorResponse;
 pub use server::ServerError;
-pub(crate) use server::{ErrorResponse, Escaped};
 
-/// Why there is no token. The variant says who must act.
+/// The error of every operation of this crate. The variant names the party that must act.
 ///
-/// Cheap to clone: everyone who waited for one token request gets the same error. Neither
-/// `Display` nor `Debug` shows a secret, a token or an assertion, and text that came from a server
-/// is shown with its control characters escaped. `Display` says what failed; why, such as
-/// "connection refused", may be in [`source()`](std::error::Error::source), so print the chain.
+/// Cloning is cheap. All callers that wait for the same token request get the same error.
 ///
-/// A daemon that goes on after an error waits for [`retry_after`](Self::retry_after): asking the
-/// client sooner costs nothing and brings the same error. One that gives up does so where
-/// [`is_transient`](Self::is_transient) is false: time alone will not cure that.
+/// `Display` prints what failed. The cause, such as "connection refused", may be in
+/// [`source()`](std::error::Error::source). [`chain`](Self::chain) prints the error with all
+/// causes. `Debug` prints the variant, the chain and the correlation id on one line, so
+/// `fn main() -> Result<(), Box<dyn std::error::Error>>` ends with a readable message. Neither
+/// `Display` nor `Debug` shows a secret, a token or an assertion. Control characters in a server's
+/// text are escaped.
+///
+/// After an error, a daemon waits for [`retry_after`](Self::retry_after). Earlier calls return the
+/// same error without a token request. If [`is_transient`](Self::is_transient) is false, retrying
+/// does not help until the code, the configuration or the identity provider changes.
 ///
 /// ```
 /// use confidential_client::{ConfidentialClient, Error};
@@ -30,124 +41,155 @@ pub(crate) use server::{ErrorResponse, Escaped};
 ///     .unwrap_err();
 /// assert!(matches!(error, Error::Config(_)));
 /// assert!(error.to_string().contains("no credential"));
+/// assert!(format!("{error:?}").starts_with("Config: "));
 /// ```
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
+#[doc(alias = "MsalException")]
+#[doc(alias = "MsalServiceException")]
 pub enum Error {
-    /// The caller's code or configuration is wrong; found by `build()` or before the network.
+    /// The caller's code or configuration is wrong.
+    ///
+    /// `build()` or a check before the network found the mistake.
     #[error(transparent)]
     Config(ErrorDetails),
-    /// The holder of the key must act: a certificate or private key cannot be used.
+    /// The credential is unusable, such as an expired certificate or a failed callback.
+    ///
+    /// The owner of the credential must act.
     #[error(transparent)]
     Credential(ErrorDetails),
-    /// The identity provider gave no answer.
+    /// No response arrived from the identity provider.
     #[error(transparent)]
     Transport(ErrorDetails),
-    /// The identity provider answered, and the answer is no.
+    /// The identity provider rejected the request with an OAuth error response.
     #[error(transparent)]
     Server(ServerError),
-    /// The identity provider told us to wait: 429, or 503 with `Retry-After`.
+    /// The identity provider asked the client to wait, by 429 or by 503 with `Retry-After`.
     #[error(transparent)]
     Throttled(ErrorDetails),
-    /// The identity provider's answer cannot be read.
+    /// The identity provider's response cannot be read.
     #[error(transparent)]
     InvalidResponse(ErrorDetails),
-    /// A user must act: nothing in memory can go on for them, so they have to sign in (again).
+    /// A user must sign in (again), because no cached token or grant can serve the user.
     #[error(transparent)]
     InteractionRequired(ErrorDetails),
 }
 
 impl Error {
-    /// Whether time alone may cure it: no answer, throttling, 408, 5xx, or an `error` that says so.
+    /// Returns the kind of the error, for metrics, counters and tests.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Config(_) => ErrorKind::Config,
+            Self::Credential(_) => ErrorKind::Credential,
+            Self::Transport(_) => ErrorKind::Transport,
+            Self::Server(_) => ErrorKind::Server,
+            Self::Throttled(_) => ErrorKind::Throttled,
+            Self::InvalidResponse(_) => ErrorKind::InvalidResponse,
+            Self::InteractionRequired(_) => ErrorKind::InteractionRequired,
+        }
+    }
+
+    /// Returns whether retrying later may succeed.
     ///
-    /// A closure, a vault or another application that was asked for a credential, a signature or an
-    /// assertion and failed is taken for one that may be back soon, unless its error is one of these
-    /// that says otherwise.
+    /// True if no response arrived, after throttling, 408 and 5xx, and for OAuth errors that are
+    /// temporary. A failed callback (a credential source, a signer, an assertion provider) counts
+    /// as transient too, unless the callback returned an [`Error`] that is not transient.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Transport(_) | Self::Throttled(_) => true,
             Self::Server(server) => server.is_transient(),
-            Self::InvalidResponse(details) => details.0.status.is_some_and(transient_status),
-            // As where another application vouches for this one, and had no answer itself.
+            Self::InvalidResponse(details) => {
+                details.failure().status.is_some_and(transient_status)
+            }
+            // A callback may itself use a client, as when another application's token serves as
+            // the assertion. That client's error then decides.
             Self::Credential(details) => {
-                let source = details.0.source.as_deref();
+                let failure = details.failure();
+                let source = failure.source.as_deref();
                 let error = source.and_then(|source| source.downcast_ref::<Self>());
-                error.map_or(details.0.from_callback, Self::is_transient)
+                error.map_or(failure.in_callback, Self::is_transient)
             }
             Self::Config(_) | Self::InteractionRequired(_) => false,
         }
     }
 
-    /// For how long from now the client will answer with this error without asking the identity
-    /// provider again; `None` where it was found before the network.
+    /// Returns how long the client keeps returning this error without a new token request.
     ///
-    /// It is what the provider asked for with `Retry-After`, up to an hour with 429 and five
-    /// minutes otherwise. Where it asked for nothing it is a second or more for what time may
-    /// cure, up to about 37 s if that goes on, and from five to 60 seconds for the rest.
+    /// The time counts from now. `None` if the error was found before the network.
+    ///
+    /// If the provider sent `Retry-After`, the wait is that time, at most an hour with 429 and
+    /// five minutes otherwise. Without `Retry-After`, the wait after a transient error grows from
+    /// one second to about 37 s, and the wait after other errors from five to 60 seconds.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Server(server) => server.retry_after(),
-            other => other.details().and_then(|details| details.0.retry_after),
+            other => other.failure()?.retry_after,
         }
     }
 
-    /// The claims that are asked for, as JSON, to pass on with the next request: by the identity
-    /// provider, or by the API whose claims were passed on in vain.
+    /// Returns the claims that the next request must carry, as JSON.
     ///
-    /// A web app passes them on with the [`AuthorizationRequest`](crate::delegated::AuthorizationRequest) that
-    /// signs the user in again; a web API that acts on behalf of a user hands them to its caller.
+    /// The identity provider requested the claims. An API can be the origin too, if the caller
+    /// passed on the API's claims without success.
+    ///
+    /// A web app adds the claims to the
+    /// [`AuthorizationRequest`](crate::delegated::AuthorizationRequest) that signs the user in
+    /// again. A web API that acts on behalf of a user returns the claims to its caller.
+    #[doc(alias = "claims")]
     pub fn claims_challenge(&self) -> Option<&str> {
-        let asked_by_the_provider = self.server_error().and_then(ServerError::claims);
-        asked_by_the_provider.or_else(|| self.details()?.0.claims.as_deref())
+        let from_provider = self.server_error().and_then(ServerError::claims);
+        from_provider.or_else(|| self.failure()?.claims.as_deref())
     }
 
-    /// Whether only a user in front of a browser can help: consent, sign-in, multi-factor.
+    /// Returns whether a user must act in a browser: consent, sign-in or multi-factor.
     ///
-    /// A web app sends the user to the page of
+    /// A web app redirects the user to
     /// [`authorization_request_url`](crate::ConfidentialClient::authorization_request_url), with
-    /// [`claims_challenge`](Self::claims_challenge) if there is one. A web API that acts on behalf of
-    /// a user has nobody in front of it: it answers its caller 401 or 403, and says why.
+    /// [`claims_challenge`](Self::claims_challenge) if there is one. A web API that acts on behalf
+    /// of a user has no browser to redirect. The web API returns 401 or 403 to its caller, with the
+    /// reason.
+    #[doc(alias = "MsalUiRequiredException")]
     pub fn needs_user_interaction(&self) -> bool {
+        let server = self.server_error();
         matches!(self, Self::InteractionRequired(_))
-            || self
-                .server_error()
-                .is_some_and(ServerError::needs_user_interaction)
+            || server.is_some_and(ServerError::needs_user_interaction)
     }
 
-    /// Whether what was sent in the name of a user was refused (`invalid_grant`), and neither consent
-    /// nor another factor is all that is missing.
+    /// Returns whether the user's grant was rejected (`invalid_grant`) and is useless from now on.
+    ///
+    /// False if the grant is valid and only consent or another factor is missing.
     pub(crate) fn is_grant_used_up(&self) -> bool {
         let server = self.server_error();
         server.is_some_and(|server| server.is_invalid_grant() && !server.asks_for_more())
     }
 
-    /// Whether the identity provider refused the credential itself (`invalid_client`).
+    /// Returns whether the identity provider rejected the client's credential (`invalid_client`).
     pub fn is_credential_rejected(&self) -> bool {
         self.server_error()
             .is_some_and(|server| server.error() == "invalid_client")
     }
 
-    /// The HTTP status of the answer, where there was one, whatever its body.
+    /// Returns the HTTP status of the response, whatever the body.
+    ///
+    /// `None` if no response arrived.
     pub fn status(&self) -> Option<StatusCode> {
         match self {
             Self::Server(server) => Some(server.status()),
-            other => other.details().and_then(|details| details.0.status),
+            other => other.failure()?.status,
         }
     }
 
-    /// The correlation id of the token request that failed: what a support engineer asks for.
+    /// Returns the correlation id of the failed token request, for the identity provider's support.
     ///
-    /// Callers who shared one request share its id; `None` where no request was made.
+    /// Callers that share one token request share the id. `None` if no request was sent.
     pub fn correlation_id(&self) -> Option<&str> {
         match self {
             Self::Server(server) => server.correlation_id(),
-            other => other
-                .details()
-                .and_then(|details| details.0.correlation_id.as_deref()),
+            other => other.failure()?.correlation_id.as_deref(),
         }
     }
 
-    /// The error and its causes on one line, for a log.
+    /// Returns the error and its causes as one line, for a log.
     ///
     /// ```
     /// use confidential_client::credential::SecretFile;
@@ -164,17 +206,18 @@ impl Error {
             text.push_str(&error.to_string());
             cause = error.source();
         }
-        text
+        // A cause may come from a callback or another crate, with line breaks in its text.
+        Escaped(&text).to_string()
     }
 
-    /// The answer's OAuth error, be it a refusal, a request to wait, or what a user was sent back
-    /// with.
+    /// Returns the OAuth error of the response, if there is one.
+    ///
+    /// [`Error::Throttled`] and the errors of a redirect after a sign-in can carry an OAuth error,
+    /// not only [`Error::Server`].
     pub fn server_error(&self) -> Option<&ServerError> {
         match self {
             Self::Server(server) => Some(server),
-            other => other
-                .details()
-                .and_then(|details| details.0.server.as_ref()),
+            other => other.failure()?.server.as_ref(),
         }
     }
 
@@ -190,6 +233,22 @@ impl Error {
         }
     }
 
+    fn details_mut(&mut self) -> Option<&mut ErrorDetails> {
+        match self {
+            Self::Config(details)
+            | Self::Credential(details)
+            | Self::Transport(details)
+            | Self::Throttled(details)
+            | Self::InvalidResponse(details)
+            | Self::InteractionRequired(details) => Some(details),
+            Self::Server(_) => None,
+        }
+    }
+
+    fn failure(&self) -> Option<&Failure> {
+        self.details().map(ErrorDetails::failure)
+    }
+
     pub(crate) fn config(message: impl Into<String>) -> Self {
         Self::Config(Failure::new(message).into())
     }
@@ -198,199 +257,99 @@ impl Error {
         Self::Credential(Failure::new(message).into())
     }
 
-    /// The first of the answer's AADSTS codes.
+    /// Returns the first AADSTS code of the response.
     pub(crate) fn aadsts(&self) -> Option<u64> {
         self.server_error()?.error_codes().first().copied()
     }
 
-    /// Whether the authority's host was asked and gave no answer, or one that says that it is down.
+    /// Returns whether the error shows that the authority's host is down.
+    ///
+    /// `None` if no request reached the host.
     pub(crate) fn host_is_down(&self) -> Option<bool> {
         match (self, self.status()) {
             (_, Some(status)) => Some(status.is_server_error()),
-            (Self::Transport(details), None) => (!details.0.not_sent).then_some(true),
+            (Self::Transport(details), None) => (!details.failure().not_sent).then_some(true),
             (_, None) => None,
         }
     }
 
-    /// What others are told of it for whom the host was not asked: its cause and its status, and
-    /// nothing that belongs to the request.
+    /// Returns the error for callers whose request was not sent because the circuit is open.
+    ///
+    /// Keeps the cause and the status, and drops all data of the failed request.
     pub(crate) fn for_other_callers(&self) -> Self {
-        let message = "the identity provider is taken to be down, as other token requests had no answer or a server error";
+        let message = "the identity provider is treated as down, because other token requests got no response or a server error";
         let mut failure = Failure::new(message);
         failure.status = self.status();
-        failure.source = self.details().and_then(|details| details.0.source.clone());
+        failure.source = self.failure().and_then(|failure| failure.source.clone());
         Self::Transport(failure.into())
     }
 
-    /// The same error, after that many attempts.
+    /// Adds the number of attempts to the message of a retried error.
     pub(crate) fn after_attempts(self, attempts: u32) -> Self {
-        let tell = |message: &str| format!("{message} ({attempts} attempts)");
-        match self {
-            Self::Throttled(details) => Self::Throttled(details.map_message(tell)),
-            Self::Transport(details) => Self::Transport(details.map_message(tell)),
-            Self::InvalidResponse(details) => Self::InvalidResponse(details.map_message(tell)),
-            other => other,
+        match self.kind() {
+            ErrorKind::Throttled | ErrorKind::Transport | ErrorKind::InvalidResponse => {
+                self.map_message(|message| format!("{message} ({attempts} attempts)"))
+            }
+            _ => self,
         }
     }
 
-    /// The same error, found in `what`.
-    pub(crate) fn about(self, what: &str) -> Self {
-        let tell = |message: &str| format!("the {what} cannot be used: {message}");
-        match self {
-            Self::Config(details) => Self::Config(details.map_message(tell)),
-            Self::Credential(details) => Self::Credential(details.map_message(tell)),
-            other => other,
+    /// Names the unusable `subject` in the message, such as a file.
+    pub(crate) fn about(self, subject: &str) -> Self {
+        match self.kind() {
+            ErrorKind::Config | ErrorKind::Credential => {
+                self.map_message(|message| format!("the {subject} cannot be used: {message}"))
+            }
+            _ => self,
         }
     }
 
-    /// The same error, as it is told to someone who comes `remaining` before the wait is over.
+    /// Returns a copy of the error for a caller that arrives `remaining` before the wait ends.
     pub(crate) fn with_retry_after(&self, remaining: Duration) -> Self {
-        let wait = |details: &ErrorDetails| {
-            let mut failure = Failure::clone(&details.0);
-            failure.retry_after = Some(remaining);
-            failure.into()
-        };
-        match self {
-            Self::Config(details) => Self::Config(wait(details)),
-            Self::Credential(details) => Self::Credential(wait(details)),
-            Self::Transport(details) => Self::Transport(wait(details)),
-            Self::Throttled(details) => Self::Throttled(wait(details)),
-            Self::InvalidResponse(details) => Self::InvalidResponse(wait(details)),
-            Self::InteractionRequired(details) => Self::InteractionRequired(wait(details)),
-            Self::Server(server) => Self::Server(server.with_retry_after(remaining)),
+        if let Self::Server(server) = self {
+            return Self::Server(server.with_retry_after(remaining));
         }
+        self.map_failure(|failure| failure.retry_after = Some(remaining))
+    }
+
+    fn map_message(&self, reword: impl FnOnce(&str) -> String) -> Self {
+        self.map_failure(|failure| failure.message = reword(&failure.message))
+    }
+
+    fn map_failure(&self, change: impl FnOnce(&mut Failure)) -> Self {
+        let mut error = self.clone();
+        if let Some(details) = error.details_mut() {
+            change(details.failure_mut());
+        }
+        error
     }
 }
 
-/// What an [`Error`] other than [`Error::Server`] knows; shown by `Display`, opaque otherwise.
-///
-/// The accessors are on [`Error`].
-#[derive(Clone)]
-pub struct ErrorDetails(Arc<Failure>);
-
-impl ErrorDetails {
-    /// The same, in other words.
-    fn map_message(&self, tell: impl FnOnce(&str) -> String) -> Self {
-        let mut failure = Failure::clone(&self.0);
-        failure.message = tell(&failure.message);
-        failure.into()
-    }
-}
-
-impl fmt::Display for ErrorDetails {
+/// Prints the variant, the [`chain`](Error::chain) and the correlation id on one line, and with
+/// `{:#?}` all fields.
+impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.message)?;
-        match self.0.retry_after {
-            // Rounded up: a wait of no seconds is none.
-            Some(wait) => write!(
-                f,
-                " (next attempt in {} s)",
-                wait.as_millis().div_ceil(1000)
-            ),
-            None => Ok(()),
+        let variant = format!("{:?}", self.kind());
+        if f.alternate() {
+            let mut tuple = f.debug_tuple(&variant);
+            match (self, self.details()) {
+                (Self::Server(server), _) => tuple.field(server),
+                (_, Some(details)) => tuple.field(details),
+                (_, None) => &mut tuple,
+            };
+            return tuple.finish();
+        }
+        let chain = self.chain().to_string();
+        write!(f, "{variant}: {chain}")?;
+        match self.correlation_id() {
+            // Entra's descriptions end with the correlation id.
+            Some(id) if !chain.contains(id) => write!(f, " (correlation id {id})"),
+            _ => Ok(()),
         }
     }
 }
 
-impl fmt::Debug for ErrorDetails {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ErrorDetails")
-            .field("message", &self.0.message)
-            .field("status", &self.0.status)
-            .field("correlation_id", &self.0.correlation_id)
-            .field("retry_after", &self.0.retry_after)
-            .field("server", &self.0.server)
-            .field("source", &self.0.source)
-            .finish()
-    }
-}
-
-impl StdError for ErrorDetails {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.source.as_deref().map(|source| source as _)
-    }
-}
-
-impl From<Failure> for ErrorDetails {
-    fn from(failure: Failure) -> Self {
-        Self(Arc::new(failure))
-    }
-}
-
-/// The parts of an [`ErrorDetails`], while it is put together.
-#[derive(Clone)]
-pub(crate) struct Failure {
-    message: String,
-    status: Option<StatusCode>,
-    correlation_id: Option<String>,
-    retry_after: Option<Duration>,
-    /// By somebody of whom nothing is known.
-    from_callback: bool,
-    /// It says nothing about the host.
-    not_sent: bool,
-    server: Option<ServerError>,
-    /// JSON that a user's signing in has to meet.
-    claims: Option<Arc<str>>,
-    source: Option<Arc<dyn StdError + Send + Sync>>,
-}
-
-impl Failure {
-    pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            status: None,
-            correlation_id: None,
-            retry_after: None,
-            from_callback: false,
-            not_sent: false,
-            server: None,
-            claims: None,
-            source: None,
-        }
-    }
-
-    pub(crate) fn status(mut self, status: StatusCode) -> Self {
-        self.status = Some(status);
-        self
-    }
-
-    pub(crate) fn correlation_id(mut self, id: &str) -> Self {
-        self.correlation_id = Some(id.to_owned());
-        self
-    }
-
-    pub(crate) fn retry_after(mut self, retry_after: Option<Duration>) -> Self {
-        self.retry_after = retry_after;
-        self
-    }
-
-    pub(crate) fn from_callback(mut self) -> Self {
-        self.from_callback = true;
-        self
-    }
-
-    pub(crate) fn not_sent(mut self) -> Self {
-        self.not_sent = true;
-        self
-    }
-
-    pub(crate) fn server(mut self, server: Option<ServerError>) -> Self {
-        self.server = server;
-        self
-    }
-
-    pub(crate) fn claims(mut self, claims: Option<Arc<str>>) -> Self {
-        self.claims = claims;
-        self
-    }
-
-    pub(crate) fn source(mut self, source: Box<dyn StdError + Send + Sync>) -> Self {
-        self.source = Some(Arc::from(source));
-        self
-    }
-}
-
-/// A status that time may cure ([RFC 9110 section 15], RFC 6585 section 4).
+/// Returns whether retrying may cure the status ([RFC 9110 section 15], RFC 6585 section 4).
 ///
 /// [RFC 9110 section 15]: https://www.rfc-editor.org/rfc/rfc9110#section-15
 pub(crate) fn transient_status(status: StatusCode) -> bool {
@@ -408,6 +367,77 @@ mod tests {
         assert!(size_of::<Error>() <= 2 * size_of::<usize>());
         assert!(format!("{:?}", Error::config("no")).starts_with("Config"));
         assert!(format!("{:?}", Error::credential("no")).starts_with("Credential"));
+    }
+
+    #[test]
+    fn debug_is_the_variant_the_chain_and_the_correlation_id_on_one_line() {
+        let cause = std::io::Error::other("connection\nrefused\u{1b}[2J");
+        let error = Error::Transport(
+            Failure::new("no response from the token endpoint")
+                .correlation_id("a1a2")
+                .source(Box::new(cause))
+                .into(),
+        );
+        assert_eq!(
+            format!("{error:?}"),
+            "Transport: no response from the token endpoint: connection refused\\u{1b}[2J (correlation id a1a2)"
+        );
+        let structured = format!("{error:#?}");
+        assert!(structured.starts_with("Transport(\n    ErrorDetails {"));
+        assert!(structured.contains(r#"correlation_id: Some("#));
+        assert_eq!(
+            format!("{:?}", Error::config("no tenant")),
+            "Config: no tenant"
+        );
+    }
+
+    #[test]
+    fn the_debug_of_a_server_error_has_the_correlation_id_once() {
+        let mut response =
+            ErrorResponse::new(StatusCode::UNAUTHORIZED, "invalid_client".to_owned());
+        response.correlation_id = Some("a1a2".to_owned());
+        let error = Error::Server(response.clone().into());
+        let text = "Server: the token endpoint answered 401 invalid_client";
+        assert_eq!(
+            format!("{error:?}"),
+            format!("{text} (correlation id a1a2)")
+        );
+        response.error_description = Some("Correlation ID: a1a2".to_owned());
+        let error = Error::Server(response.into());
+        assert_eq!(
+            format!("{error:?}"),
+            format!("{text}: Correlation ID: a1a2")
+        );
+        assert!(format!("{error:#?}").starts_with("Server(\n    ServerError {"));
+    }
+
+    #[test]
+    fn each_variant_has_its_kind() {
+        let details = || Failure::new("no").into();
+        let server = ErrorResponse::new(StatusCode::BAD_REQUEST, "x".to_owned());
+        for (error, kind) in [
+            (Error::Config(details()), ErrorKind::Config),
+            (Error::Credential(details()), ErrorKind::Credential),
+            (Error::Transport(details()), ErrorKind::Transport),
+            (Error::Server(server.into()), ErrorKind::Server),
+            (Error::Throttled(details()), ErrorKind::Throttled),
+            (
+                Error::InvalidResponse(details()),
+                ErrorKind::InvalidResponse,
+            ),
+            (
+                Error::InteractionRequired(details()),
+                ErrorKind::InteractionRequired,
+            ),
+        ] {
+            assert_eq!(error.kind(), kind);
+            assert!(format!("{error:?}").starts_with(&format!("{kind:?}: ")));
+            let later = error.with_retry_after(Duration::from_secs(3));
+            assert_eq!(
+                (later.kind(), later.retry_after()),
+                (kind, Some(Duration::from_secs(3)))
+            );
+        }
     }
 
     #[test]

@@ -186,7 +186,7 @@ pub use challenge::Challenge;
 pub use client::{
     ConfidentialClient, ConfidentialClientBuilder, TokenCache, TokenProvider, WarmUp,
 };
-pub use error::{Error, ErrorDetails, ServerError};
+pub use error::{Error, ErrorDetails, ErrorKind, ServerError};
 pub use request::TokenRequest;
 pub use retry::RetryPolicy;
 pub use secret::Secret;

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 
 /// How one token request went, repeats included: what an
 /// [observer](crate::ConfidentialClientBuilder::observer) is told. Calls that are served from memory
@@ -14,7 +14,7 @@ use crate::error::Error;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Acquisition {
-    /// A token, or the variant of the [`Error`].
+    /// A token, or the kind of the [`Error`].
     pub outcome: Outcome,
     /// Whether it was in the background, for a token that was still good: nobody waited.
     pub is_refresh: bool,
@@ -28,54 +28,29 @@ pub struct Acquisition {
     pub aadsts: Option<u64>,
 }
 
-/// What became of a token request.
+/// The result of a token request, without the token or the error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// There is a token.
+    /// The identity provider issued a token.
     Issued,
-    /// [`Error::Config`]
-    Config,
-    /// [`Error::Credential`]
-    Credential,
-    /// [`Error::Transport`]
-    Transport,
-    /// [`Error::Server`]
-    Server,
-    /// [`Error::Throttled`]
-    Throttled,
-    /// [`Error::InvalidResponse`]
-    InvalidResponse,
-    /// [`Error::InteractionRequired`]
-    InteractionRequired,
+    /// The token request failed with an [`Error`] of this kind.
+    Failed(ErrorKind),
 }
 
 impl Outcome {
-    /// As a label: `issued`, `config`, `credential`, `transport`, `server`, `throttled`,
-    /// `invalid_response` or `interaction_required`.
-    pub fn as_str(self) -> &'static str {
+    /// Returns the outcome as a label: `issued`, or the label of the [`ErrorKind`].
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Issued => "issued",
-            Self::Config => "config",
-            Self::Credential => "credential",
-            Self::Transport => "transport",
-            Self::Server => "server",
-            Self::Throttled => "throttled",
-            Self::InvalidResponse => "invalid_response",
-            Self::InteractionRequired => "interaction_required",
+            Self::Failed(kind) => kind.as_str(),
         }
     }
 
     pub(crate) fn of<T>(result: &Result<T, Error>) -> Self {
         match result {
             Ok(_) => Self::Issued,
-            Err(Error::Config(_)) => Self::Config,
-            Err(Error::Credential(_)) => Self::Credential,
-            Err(Error::Transport(_)) => Self::Transport,
-            Err(Error::Server(_)) => Self::Server,
-            Err(Error::Throttled(_)) => Self::Throttled,
-            Err(Error::InvalidResponse(_)) => Self::InvalidResponse,
-            Err(Error::InteractionRequired(_)) => Self::InteractionRequired,
+            Err(error) => Self::Failed(error.kind()),
         }
     }
 }
@@ -120,6 +95,6 @@ mod tests {
         ] {
             assert_eq!(Outcome::of(&result).as_str(), label);
         }
-        assert_eq!(Outcome::Server.as_str(), "server");
+        assert_eq!(Outcome::Failed(ErrorKind::Server).as_str(), "server");
     }
 }

@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 
 /// What a client has done since it was made, in numbers that only grow: see
 /// [`TokenCache::stats`](crate::TokenCache::stats).
@@ -40,13 +40,8 @@ pub(super) struct Counters {
     pub(super) requests: Counter,
     pub(super) refreshes: Counter,
     pub(super) evictions: Counter,
-    config_errors: Counter,
-    credential_errors: Counter,
-    transport_errors: Counter,
-    server_errors: Counter,
-    throttled_errors: Counter,
-    invalid_response_errors: Counter,
-    interaction_required_errors: Counter,
+    /// Failed token requests, by the discriminant of the [`ErrorKind`].
+    failures: [Counter; ErrorKind::ALL.len()],
 }
 
 #[derive(Default)]
@@ -64,31 +59,25 @@ impl Counter {
 
 impl Counters {
     pub(super) fn failed(&self, error: &Error) {
-        let counter = match error {
-            Error::Config(_) => &self.config_errors,
-            Error::Credential(_) => &self.credential_errors,
-            Error::Transport(_) => &self.transport_errors,
-            Error::Server(_) => &self.server_errors,
-            Error::Throttled(_) => &self.throttled_errors,
-            Error::InvalidResponse(_) => &self.invalid_response_errors,
-            Error::InteractionRequired(_) => &self.interaction_required_errors,
-        };
-        counter.add(1);
+        if let Some(counter) = self.failures.get(error.kind() as usize) {
+            counter.add(1);
+        }
     }
 
     pub(super) fn read(&self) -> CacheStats {
+        let failed = |kind: ErrorKind| self.failures.get(kind as usize).map_or(0, Counter::get);
         CacheStats {
             misses: self.misses.get(),
             requests: self.requests.get(),
             refreshes: self.refreshes.get(),
             evictions: self.evictions.get(),
-            config_errors: self.config_errors.get(),
-            credential_errors: self.credential_errors.get(),
-            transport_errors: self.transport_errors.get(),
-            server_errors: self.server_errors.get(),
-            throttled_errors: self.throttled_errors.get(),
-            invalid_response_errors: self.invalid_response_errors.get(),
-            interaction_required_errors: self.interaction_required_errors.get(),
+            config_errors: failed(ErrorKind::Config),
+            credential_errors: failed(ErrorKind::Credential),
+            transport_errors: failed(ErrorKind::Transport),
+            server_errors: failed(ErrorKind::Server),
+            throttled_errors: failed(ErrorKind::Throttled),
+            invalid_response_errors: failed(ErrorKind::InvalidResponse),
+            interaction_required_errors: failed(ErrorKind::InteractionRequired),
         }
     }
 }

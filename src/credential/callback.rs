@@ -23,7 +23,7 @@ pub(super) async fn ask<T: Send + 'static>(
         Ok(Some(Err(panicked))) => panicked.into(),
         Ok(None) | Err(_) => {
             let failure = Failure::new(format!("{message} within {}", shown(limit)));
-            return Err(Error::Credential(failure.from_callback().into()));
+            return Err(Error::Credential(failure.in_callback().into()));
         }
     };
     Err(match source.downcast_ref::<Error>() {
@@ -31,7 +31,7 @@ pub(super) async fn ask<T: Send + 'static>(
         Some(error @ Error::Credential(_)) => error.clone(),
         _ => {
             let failure = Failure::new(message).source(source);
-            Error::Credential(failure.from_callback().into())
+            Error::Credential(failure.in_callback().into())
         }
     })
 }

@@ -25,8 +25,7 @@ fn client(local: &LocalAuthority) -> ConfidentialClient {
 
 /// The variant, the status and whether time may cure it.
 fn kind(error: &Error) -> (String, Option<u16>, bool) {
-    let debug = format!("{error:?}");
-    let variant = debug.split('(').next().unwrap().to_owned();
+    let variant = format!("{:?}", error.kind());
     let status = error.status().map(|status| status.as_u16());
     (variant, status, error.is_transient())
 }

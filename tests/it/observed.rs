@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use confidential_client::metrics::{Acquisition, Outcome};
 use confidential_client::testing::ManualClock;
-use confidential_client::{ConfidentialClient, ConfidentialClientBuilder, RetryPolicy};
+use confidential_client::{ConfidentialClient, ConfidentialClientBuilder, ErrorKind, RetryPolicy};
 
 use crate::log::Log;
 use crate::support::{Provider, SCOPE, SECRET, let_others_run, scope};
@@ -30,22 +30,32 @@ async fn each_token_request_is_told_once_with_how_it_went() {
         (
             "no answer",
             &[(0, ""); 3],
-            (Outcome::Transport, 3, None, None),
+            (Outcome::Failed(ErrorKind::Transport), 3, None, None),
         ),
         (
             "a refusal",
             &[(401, refused)],
-            (Outcome::Server, 1, Some(401), Some(7_000_215)),
+            (
+                Outcome::Failed(ErrorKind::Server),
+                1,
+                Some(401),
+                Some(7_000_215),
+            ),
         ),
         (
             "told to wait",
             &[(429, "")],
-            (Outcome::Throttled, 1, Some(429), None),
+            (Outcome::Failed(ErrorKind::Throttled), 1, Some(429), None),
         ),
         (
             "unreadable",
             &[(200, "<html>")],
-            (Outcome::InvalidResponse, 1, Some(200), None),
+            (
+                Outcome::Failed(ErrorKind::InvalidResponse),
+                1,
+                Some(200),
+                None,
+            ),
         ),
     ] {
         for (status, body) in answers {

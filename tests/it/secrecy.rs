@@ -38,6 +38,7 @@ impl Hidden {
     fn check_error(&self, error: &Error) {
         self.check_debug("Error", error);
         self.check("Error", &error.to_string());
+        self.check("chain", &error.chain().to_string());
         let mut cause = std::error::Error::source(error);
         while let Some(error) = cause {
             self.check_debug("source", &error);

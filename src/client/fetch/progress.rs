@@ -129,7 +129,7 @@ impl Fetch {
                 let message = format!(
                     "the credential was not ready within {limit}: did its source or signer take too long, or is every blocking thread of the tokio runtime busy?"
                 );
-                Error::Credential(failure(message).from_callback().into())
+                Error::Credential(failure(message).in_callback().into())
             }
         }
     }
