@@ -16,10 +16,11 @@ pub(crate) mod parameters;
 pub(crate) use http::TokenHttpRequest;
 use parameters::{ParameterLocation, Parameters};
 
-/// What to get a token for: a scope, and optionally a tenant other than the client's own.
+/// The scopes to request a token for, with an optional tenant and other options.
 ///
-/// A plain value, cheap to clone and made once: nothing in it is consumed by a call. It is checked
-/// when it is used, before the network. `&str` and `String` convert into one.
+/// A plain value, cheap to clone and reusable for any number of calls. The client validates the
+/// request on use, before the network. `&str`, `String` and arrays or slices of scopes convert into
+/// a request.
 ///
 /// ```
 /// use confidential_client::TokenRequest;
@@ -29,12 +30,15 @@ use parameters::{ParameterLocation, Parameters};
 /// # let _ = request;
 /// ```
 #[derive(Clone, Debug)]
-pub struct TokenRequest(Arc<Parts>);
+#[doc(alias = "TokenRequestOptions")]
+#[doc(alias = "TokenRequestContext")]
+#[doc(alias = "AcquireTokenForClientParameterBuilder")]
+pub struct TokenRequest(Arc<RequestFields>);
 
 #[derive(Clone, Debug, Default)]
-struct Parts {
+struct RequestFields {
     scopes: Scopes,
-    tenant: Option<Result<Tenant, NoTenant>>,
+    tenant: Option<Result<Tenant, InvalidTenant>>,
     correlation_id: Option<Result<Uuid, Error>>,
     claims: Option<Result<Arc<str>, Error>>,
     rejected: Option<AccessToken>,
@@ -43,107 +47,129 @@ struct Parts {
     parameters: Parameters,
 }
 
-/// What was given for a tenant and is none, with what is wrong with it.
+/// A tenant that failed validation, as the caller wrote the name.
 #[derive(Clone, Debug)]
-struct NoTenant {
+struct InvalidTenant {
     text: String,
     error: Error,
 }
 
 impl TokenRequest {
-    /// A request for `scope`; several may be given with spaces between them.
+    /// Creates a request for `scope`. Spaces separate several scopes.
     ///
-    /// For an application the one scope to ask for is a resource's application ID URI followed by
+    /// An application requests one scope: the resource's application ID URI followed by
     /// `/.default`.
+    #[doc(alias = "scope")]
     pub fn new(scope: impl AsRef<str>) -> Self {
-        Self(Arc::new(Parts::default())).with(|parts| parts.scopes.add(scope.as_ref()))
+        Self::from_scopes([scope])
     }
 
-    /// Adds scopes to the one given to [`new`](Self::new). Order and repetition do not matter to
-    /// the cache; case does.
+    /// Adds scopes to the scope of [`new`](Self::new).
+    ///
+    /// The cache ignores order and repetition. Scopes are case-sensitive.
     pub fn scopes<S: AsRef<str>>(self, scopes: impl IntoIterator<Item = S>) -> Self {
-        self.with(|parts| {
+        self.update(|fields| {
             for scope in scopes {
-                parts.scopes.add(scope.as_ref());
+                fields.scopes.add(scope.as_ref());
             }
         })
     }
 
-    /// Asks in this tenant (its id or one of its domains) instead of the client's own.
+    /// Sets the tenant, by id or domain, in place of the client's tenant.
     ///
-    /// Each tenant has its own token in the cache. An id and a domain of the same tenant are two
-    /// tenants to the cache, since nobody looks up which belong together.
+    /// Each tenant has its own token in the cache. An id and a domain of the same tenant count as
+    /// two tenants, because the client does not resolve domains to ids.
+    #[doc(alias = "tenant_id")]
+    #[doc(alias = "WithTenantId")]
     pub fn tenant(self, tenant: impl Into<String>) -> Self {
         let text = tenant.into();
-        let tenant = Tenant::parse(&text).map_err(|error| NoTenant { text, error });
-        self.with(|parts| parts.tenant = Some(tenant))
+        let tenant = Tenant::parse(&text).map_err(|error| InvalidTenant { text, error });
+        self.update(|fields| fields.tenant = Some(tenant))
     }
 
-    /// The GUID to send as `client-request-id`, should this call make a request; a fresh one is
-    /// sent where none is set.
+    /// Sets the GUID to send as `client-request-id`, if this call sends a token request.
     ///
-    /// A call that is served from the cache or joins a request under way does not send it: look
-    /// at the token's or the error's `correlation_id()` for the one that went out.
+    /// By default the client generates a GUID. The id is unused if the token comes from the cache
+    /// or if the call joins a token request in flight. The `correlation_id()` of the token or of
+    /// the error returns the id that was sent.
     pub fn correlation_id(self, guid: impl Into<String>) -> Self {
         let guid = guid.into();
         let id = Uuid::try_parse(&guid)
             .map_err(|_| Error::config(format!("the correlation id {guid:?} is not a GUID")));
-        self.with(|parts| parts.correlation_id = Some(id))
+        self.update(|fields| fields.correlation_id = Some(id))
     }
 
-    /// Passes on the claims that an API's challenge asked for, as JSON: a token from memory does not
-    /// do, and one is asked for with them ([OpenID Connect Core section 5.5]).
+    /// Passes on the claims of an API's challenge, as JSON ([OpenID Connect Core section 5.5]).
     ///
-    /// Give the token that the API turned down, too, with [`rejected_token`](Self::rejected_token).
-    /// However many callers come with the same claims, there is one request; other claims wait for
-    /// its end. An API that takes no token does not cause a storm: in 30 seconds the same claims bring
-    /// one token, and claims, [`rejected_token`](Self::rejected_token) and
-    /// [`invalidate`](crate::ConfidentialClient::invalidate) two together. Beyond that the token in
-    /// memory is returned.
+    /// The client does not return the cached token but requests a new token with the claims. Add
+    /// the token that the API rejected with [`rejected_token`](Self::rejected_token).
+    ///
+    /// Callers with the same claims share one token request. A caller with other claims waits until
+    /// that request ends.
+    ///
+    /// Refreshes after a rejection are limited, so that an API that rejects every token causes no
+    /// storm. Within 30 seconds, the same claims cause one token request, and claims,
+    /// [`rejected_token`](Self::rejected_token) and
+    /// [`invalidate`](crate::ConfidentialClient::invalidate) cause at most two together. Beyond the
+    /// limit, the client returns the cached token.
     ///
     /// [OpenID Connect Core section 5.5]: https://openid.net/specs/openid-connect-core-1_0.html#ClaimsParameter
+    #[doc(alias = "claims_challenge")]
+    #[doc(alias = "WithClaims")]
     pub fn claims(self, json: impl Into<String>) -> Self {
         let claims = check_claims(json.into());
-        self.with(|parts| parts.claims = Some(claims))
+        self.update(|fields| fields.claims = Some(claims))
     }
 
-    /// Asks for another token than this one, which an API did not take.
+    /// Requests a token other than `token`, because an API rejected `token`.
     ///
-    /// If memory holds another by now, that is returned; so a thousand callers whose token was
-    /// revoked make one request. A second renewal for this reason, or by
-    /// [`invalidate`](crate::ConfidentialClient::invalidate), within 30 seconds is not made (nor a
-    /// third, where there were two with [`claims`](Self::claims)), and the token in memory is
-    /// returned: compare it with the one that was turned down before using it again.
+    /// If the cache already holds another token, the client returns the cached token. A thousand
+    /// callers with one revoked token therefore cause one token request.
+    ///
+    /// Within 30 seconds, [`invalidate`](crate::ConfidentialClient::invalidate) and this method
+    /// cause at most one refresh, and at most two together with [`claims`](Self::claims). Beyond
+    /// the limit, the client returns the cached token. Compare the returned token with the rejected
+    /// token before sending the returned token to the API.
+    #[doc(alias = "access_token_sha256_to_refresh")]
     pub fn rejected_token(self, token: &AccessToken) -> Self {
-        self.with(|parts| parts.rejected = Some(token.clone()))
+        self.update(|fields| fields.rejected = Some(token.clone()))
     }
 
-    /// Asks the identity provider even if there is a good token in memory, as when the application
-    /// was given another permission. A request under way is joined.
+    /// Sends a token request even if the cache holds a valid token.
     ///
-    /// If that fails and the token in memory is still good, it is returned with a warning in the
-    /// log: [`source`](AccessToken::source) tells. The wait after a failure is not cut short.
+    /// Useful after the application got a new permission. The call joins a token request in flight.
+    ///
+    /// If the token request fails and the cached token is valid, the client returns the cached token
+    /// and logs a warning. [`AccessToken::source`] is then [`TokenSource::Cache`]. The wait after a
+    /// failure ([`Error::retry_after`](crate::Error::retry_after)) still applies.
+    ///
+    /// [`TokenSource::Cache`]: crate::TokenSource::Cache
+    #[doc(alias = "WithForceRefresh")]
     pub fn force_refresh(self) -> Self {
-        self.with(|parts| parts.force_refresh = true)
+        self.update(|fields| fields.force_refresh = true)
     }
 
-    /// Asks for a token that is good for this long at least, as before a long upload: one with less
-    /// left is renewed first, and not in the background.
+    /// Sets the least remaining lifetime of the returned token, for example before a long upload.
     ///
-    /// A token that has just been issued is returned even if it is shorter; it is then not renewed
-    /// for this reason in the first half of its life, and one that was long enough not in the first
-    /// tenth. If renewing fails and the token in memory is
-    /// still good, it is returned with a warning in the log.
+    /// The default is zero. If the cached token expires sooner, the call waits for a refresh.
+    ///
+    /// A token that was just issued is returned even if the lifetime is too short. The client then
+    /// sends no further token request for this reason during the first half of that token's
+    /// lifetime. After a token that was long enough, the pause is the first tenth of the lifetime.
+    ///
+    /// If the refresh fails and the cached token is valid, the client returns the cached token and
+    /// logs a warning.
     pub fn min_remaining(self, min_remaining: Duration) -> Self {
-        self.with(|parts| parts.min_remaining = min_remaining)
+        self.update(|fields| fields.min_remaining = min_remaining)
     }
 
-    /// Adds a parameter to the form, for providers that need one beyond the standard's, such as
-    /// `audience`, or `resource` ([RFC 8707 section 2]). One name may be given several times.
+    /// Adds a form parameter, for providers that need more than the standard parameters.
     ///
-    /// It is part of what the token is for: a request with another value has a token of its own in
-    /// the cache. It is no place for a secret. A parameter that the library sends itself is refused
-    /// when the request is used.
+    /// Examples are `audience`, and `resource` ([RFC 8707 section 2]). A name may repeat.
+    ///
+    /// Parameters are part of the cache key, so another value gets another token. Do not put a
+    /// secret into a parameter. On use, the client rejects parameters that the client sends itself,
+    /// such as `scope`.
     ///
     /// ```
     /// use confidential_client::TokenRequest;
@@ -154,33 +180,36 @@ impl TokenRequest {
     ///
     /// [RFC 8707 section 2]: https://www.rfc-editor.org/rfc/rfc8707#section-2
     pub fn form_parameter(self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.with(|parts| {
-            parts
-                .parameters
-                .add(ParameterLocation::Form, name.into(), value.into())
-        })
+        self.parameter(ParameterLocation::Form, name.into(), value.into())
     }
 
-    /// Adds a parameter to the token endpoint's query, in the same way as
-    /// [`form_parameter`](Self::form_parameter) adds one to the form.
+    /// Adds a query parameter to the token endpoint's URL.
+    ///
+    /// The rules of [`form_parameter`](Self::form_parameter) apply.
+    #[doc(alias = "WithExtraQueryParameters")]
     pub fn query_parameter(self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.with(|parts| {
-            parts
-                .parameters
-                .add(ParameterLocation::Query, name.into(), value.into())
-        })
+        self.parameter(ParameterLocation::Query, name.into(), value.into())
     }
 
-    /// The tenant as it was given to [`tenant`](Self::tenant), be it one or not; `None` where the
-    /// client's own is asked.
+    /// Returns the tenant as the caller gave the name to [`tenant`](Self::tenant), even if invalid.
+    ///
+    /// `None` if the request uses the client's tenant.
     pub fn tenant_id(&self) -> Option<&str> {
         match self.0.tenant.as_ref()? {
             Ok(tenant) => Some(tenant.as_str()),
-            Err(wrong) => Some(&wrong.text),
+            Err(invalid) => Some(&invalid.text),
         }
     }
 
-    fn with(mut self, change: impl FnOnce(&mut Parts)) -> Self {
+    fn from_scopes(scopes: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        Self(Arc::new(RequestFields::default())).scopes(scopes)
+    }
+
+    fn parameter(self, location: ParameterLocation, name: String, value: String) -> Self {
+        self.update(|fields| fields.parameters.add(location, name, value))
+    }
+
+    fn update(mut self, change: impl FnOnce(&mut RequestFields)) -> Self {
         change(Arc::make_mut(&mut self.0));
         self
     }
@@ -191,7 +220,7 @@ impl TokenRequest {
 
     pub(crate) fn requested_tenant(&self) -> Result<Option<&Tenant>, Error> {
         let tenant = self.0.tenant.as_ref().map(Result::as_ref).transpose();
-        tenant.map_err(|wrong| wrong.error.clone())
+        tenant.map_err(|invalid| invalid.error.clone())
     }
 
     pub(crate) fn requested_correlation_id(&self) -> Result<Option<Uuid>, Error> {
@@ -224,7 +253,7 @@ fn check_claims(json: String) -> Result<Arc<str>, Error> {
     match serde_json::from_str::<serde_json::Map<String, Value>>(&json) {
         Ok(_) => Ok(json.into()),
         Err(_) => Err(Error::config(
-            "the claims are not a JSON object; a challenge's claims are in base64, so decode them first",
+            "the claims are not a JSON object; if the claims come from a challenge header, decode them from base64 first",
         )),
     }
 }
@@ -238,6 +267,20 @@ impl From<&str> for TokenRequest {
 impl From<String> for TokenRequest {
     fn from(scope: String) -> Self {
         Self::new(scope)
+    }
+}
+
+/// Requests all the scopes, as MSAL's `scopes=[..]` does.
+impl<const N: usize> From<[&str; N]> for TokenRequest {
+    fn from(scopes: [&str; N]) -> Self {
+        Self::from_scopes(scopes)
+    }
+}
+
+/// Requests all the scopes, as MSAL's `scopes=[..]` does.
+impl From<&[&str]> for TokenRequest {
+    fn from(scopes: &[&str]) -> Self {
+        Self::from_scopes(scopes)
     }
 }
 
@@ -263,7 +306,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_tenant_is_known_as_it_was_given() {
+    fn arrays_and_slices_of_scopes_convert() {
+        let wire = |request: TokenRequest| request.requested_scopes().wire().to_string();
+        assert_eq!(wire(["a/x", "a/y"].into()), "a/x a/y");
+        let scopes = vec!["a/x", "a/y"];
+        assert_eq!(wire(scopes.as_slice().into()), "a/x a/y");
+        assert_eq!(wire(TokenRequest::from(["a/x"])), wire("a/x".into()));
+        assert_eq!(wire(TokenRequest::from([])), "");
+    }
+
+    #[test]
+    fn an_invalid_tenant_is_returned_as_given() {
         let request = TokenRequest::new("s").tenant("Fabrikam Inc.");
         assert_eq!(request.tenant_id(), Some("Fabrikam Inc."));
         assert!(request.requested_tenant().is_err());

@@ -37,6 +37,8 @@ async fn requests_share_a_token_exactly_if_they_ask_for_the_same() {
             false,
         ),
         ("the scope twice", default().scopes([SCOPE]), false),
+        ("an array of scopes", [SCOPE, SCOPE].into(), false),
+        ("a slice of scopes", (&[SCOPE][..]).into(), false),
         (
             "another correlation id",
             default().correlation_id("a1a2a3a4-b1b2-c1c2-d1d2-e1e2e3e4e5e6"),

@@ -1,0 +1,143 @@
+use std::sync::Arc;
+#[cfg(test)]
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderValue;
+
+use super::{CacheKey, Lifetime};
+use crate::authority::Tenant;
+#[cfg(test)]
+use crate::time::Now;
+
+/// A token as the identity provider issued it. The cache keeps one copy for all callers.
+pub(crate) struct IssuedToken {
+    /// The key of the token request, compared with the caller's key before the token is returned.
+    key: Arc<CacheKey>,
+    /// `Bearer ` and the token, as the only copy of the token's bytes.
+    authorization: HeaderValue,
+    pub(crate) lifetime: Lifetime,
+    /// Scopes and tenant, if their text differs from the key's.
+    as_requested: Option<Box<AsRequested>>,
+    correlation_id: Box<str>,
+}
+
+/// The scopes that the response granted, and the tenant as the caller spelled the name.
+struct AsRequested {
+    scopes: Arc<str>,
+    tenant: Option<Arc<str>>,
+}
+
+impl IssuedToken {
+    /// Returns `None` if the token cannot be a header value.
+    pub(crate) fn new(
+        key: Arc<CacheKey>,
+        token: &str,
+        lifetime: Lifetime,
+        scopes: Arc<str>,
+        tenant: Option<Arc<str>>,
+        correlation_id: &str,
+    ) -> Option<Self> {
+        let credentials = Bytes::from([SCHEME, token].concat());
+        let mut authorization = HeaderValue::from_maybe_shared(credentials).ok()?;
+        authorization.set_sensitive(true);
+        let as_in_key = *scopes == *key.scopes.as_str()
+            && tenant.as_deref() == key.tenant.as_ref().map(Tenant::as_str);
+        Some(Self {
+            as_requested: (!as_in_key).then(|| Box::new(AsRequested { scopes, tenant })),
+            key,
+            authorization,
+            lifetime,
+            correlation_id: correlation_id.into(),
+        })
+    }
+
+    /// Replaces the key, for a sign-in, whose response names the user.
+    pub(crate) fn belonging_to(mut self, key: Arc<CacheKey>) -> Self {
+        if let Some(as_requested) = &mut self.as_requested
+            && key.tenant != self.key.tenant
+        {
+            as_requested.tenant = key.tenant.as_ref().map(Tenant::as_requested).cloned();
+        }
+        self.key = key;
+        self
+    }
+
+    /// Returns whether the token was issued for `key`.
+    #[inline]
+    pub(super) fn is_for(&self, key: &Arc<CacheKey>) -> bool {
+        // Nearly always the same allocation, which saves comparing the fields.
+        Arc::ptr_eq(&self.key, key) || self.key == *key
+    }
+
+    pub(crate) fn key(&self) -> &CacheKey {
+        &self.key
+    }
+
+    pub(crate) fn correlation_id(&self) -> &str {
+        &self.correlation_id
+    }
+
+    /// Returns whether both hold the same token text, even from two responses.
+    pub(crate) fn is_same_token(&self, other: &Self) -> bool {
+        self.authorization == other.authorization
+    }
+
+    pub(crate) fn secret(&self) -> &str {
+        // The header is SCHEME and a `&str`, so neither default is ever used.
+        std::str::from_utf8(self.authorization.as_bytes())
+            .ok()
+            .and_then(|credentials| credentials.get(SCHEME.len()..))
+            .unwrap_or_default()
+    }
+
+    pub(super) fn authorization(&self) -> &HeaderValue {
+        &self.authorization
+    }
+
+    pub(super) fn scopes(&self) -> &str {
+        match &self.as_requested {
+            Some(as_requested) => &as_requested.scopes,
+            None => self.key.scopes.as_str(),
+        }
+    }
+
+    pub(super) fn tenant(&self) -> Option<&str> {
+        match &self.as_requested {
+            Some(as_requested) => as_requested.tenant.as_deref(),
+            None => self.key.tenant.as_ref().map(Tenant::as_str),
+        }
+    }
+}
+
+#[cfg(test)]
+impl IssuedToken {
+    /// Returns a token for `tenant` that lives `seconds` from `now`.
+    pub(crate) fn sample(tenant: &str, token: &str, seconds: u64, now: Now) -> Self {
+        let key = CacheKey::sample(tenant);
+        let tenant = key.tenant.as_ref().map(Tenant::as_requested).cloned();
+        let lifetime = Lifetime::new(Duration::from_secs(seconds), None, now, 0.0);
+        Self::new(key, token, lifetime, "s".into(), tenant, "c").expect("a plain token")
+    }
+
+    pub(super) fn shared_key(&self) -> &Arc<CacheKey> {
+        &self.key
+    }
+}
+
+pub(super) const SCHEME: &str = "Bearer ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::TimeSource;
+
+    #[test]
+    fn a_token_that_cannot_be_a_header_value_is_no_token() {
+        let now = TimeSource::System.now();
+        let sample = IssuedToken::sample("t", "a", 60, now);
+        assert!(
+            IssuedToken::new(sample.key, "a\nb", sample.lifetime, "s".into(), None, "c").is_none()
+        );
+    }
+}

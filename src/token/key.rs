@@ -1,0 +1,61 @@
+use std::fmt;
+use std::sync::Arc;
+
+use crate::authority::Tenant;
+use crate::request::parameters::Parameters;
+use crate::scope::ScopeSet;
+
+/// The cache key of a token: the full identity of a request.
+///
+/// A key belongs to one client, so the authority and the client id are left out. Values that differ
+/// from call to call, such as a correlation id, are left out too.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct CacheKey {
+    pub(crate) tenant: Option<Tenant>,
+    pub(crate) scopes: ScopeSet,
+    pub(crate) kind: Kind,
+    pub(crate) parameters: Parameters,
+}
+
+/// The owner of a token: the application or a user.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    Application,
+    User(Arc<User>),
+}
+
+impl Kind {
+    pub(crate) fn is_user(&self, user: &User) -> bool {
+        matches!(self, Self::User(owner) if **owner == *user)
+    }
+}
+
+/// The identity of a user in the cache.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) enum User {
+    /// The caller with a user assertion, by the SHA-256 of the assertion.
+    Assertion([u8; 32]),
+    /// A signed-in user, by the home account id.
+    Account(Box<str>),
+}
+
+impl fmt::Debug for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Assertion(_) => "Assertion(..)",
+            Self::Account(_) => "Account(..)",
+        })
+    }
+}
+
+#[cfg(test)]
+impl CacheKey {
+    pub(crate) fn sample(tenant: &str) -> Arc<Self> {
+        Arc::new(Self {
+            tenant: Tenant::parse(tenant).ok(),
+            scopes: ScopeSet::default(),
+            kind: Kind::Application,
+            parameters: Parameters::default(),
+        })
+    }
+}
