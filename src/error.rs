@@ -397,7 +397,7 @@ mod tests {
             ErrorResponse::new(StatusCode::UNAUTHORIZED, "invalid_client".to_owned());
         response.correlation_id = Some("a1a2".to_owned());
         let error = Error::Server(response.clone().into());
-        let text = "Server: the token endpoint answered 401 invalid_client";
+        let text = "Server: the token endpoint returned 401 invalid_client";
         assert_eq!(
             format!("{error:?}"),
             format!("{text} (correlation id a1a2)")
@@ -444,46 +444,46 @@ mod tests {
     fn the_cause_is_in_the_chain_and_not_in_the_message() {
         let cause = std::io::Error::other("connection reset");
         let error = Error::Transport(
-            Failure::new("no answer from the token endpoint")
+            Failure::new("no response from the token endpoint")
                 .source(Box::new(cause))
                 .into(),
         );
-        assert_eq!(error.to_string(), "no answer from the token endpoint");
+        assert_eq!(error.to_string(), "no response from the token endpoint");
         assert_eq!(error.source().unwrap().to_string(), "connection reset");
     }
 
     #[test]
     fn a_credential_is_rejected_by_invalid_client_alone() {
         let rejected = |error: &str| {
-            let answer = ErrorResponse::new(StatusCode::UNAUTHORIZED, error.to_owned());
-            Error::Server(answer.into()).is_credential_rejected()
+            let response = ErrorResponse::new(StatusCode::UNAUTHORIZED, error.to_owned());
+            Error::Server(response.into()).is_credential_rejected()
         };
         assert!(rejected("invalid_client"));
         assert!(!rejected("unauthorized_client"));
     }
 
     #[test]
-    fn a_refusal_tells_what_is_left_of_the_wait_too() {
-        let answer = ErrorResponse::new(StatusCode::BAD_REQUEST, "invalid_scope".to_owned());
-        let later = Error::Server(answer.into()).with_retry_after(Duration::from_secs(3));
+    fn a_server_error_returns_the_rest_of_the_wait() {
+        let response = ErrorResponse::new(StatusCode::BAD_REQUEST, "invalid_scope".to_owned());
+        let later = Error::Server(response.into()).with_retry_after(Duration::from_secs(3));
         assert_eq!(later.retry_after(), Some(Duration::from_secs(3)));
     }
 
     #[test]
-    fn the_chain_goes_to_its_end() {
+    fn the_chain_includes_all_causes() {
         #[derive(Debug, thiserror::Error)]
         #[error("no route")]
         struct NoRoute(#[source] std::io::Error);
 
         let cause = NoRoute(std::io::Error::other("cable"));
-        let failure = Failure::new("no answer").source(Box::new(cause));
+        let failure = Failure::new("no response").source(Box::new(cause));
         let error = Error::Transport(failure.into());
-        assert_eq!(error.chain().to_string(), "no answer: no route: cable");
+        assert_eq!(error.chain().to_string(), "no response: no route: cable");
         assert!(format!("{error:?}").contains("cable"));
     }
 
     #[test]
-    fn predicates_look_at_status_where_no_oauth_error_came() {
+    fn without_an_oauth_error_the_status_decides() {
         let invalid = |status: u16| {
             let status = StatusCode::from_u16(status).unwrap();
             Error::InvalidResponse(Failure::new("unreadable").status(status).into())
@@ -502,7 +502,7 @@ mod tests {
     }
 
     #[test]
-    fn a_remembered_error_tells_what_is_left_of_the_wait() {
+    fn a_cached_error_returns_the_rest_of_the_wait() {
         let error = Error::Throttled(Failure::new("wait").into());
         assert_eq!(error.retry_after(), None);
         let later = error.with_retry_after(Duration::from_secs(3));

@@ -1,4 +1,4 @@
-#![warn(clippy::arithmetic_side_effects, reason = "it reads what others wrote")]
+#![warn(clippy::arithmetic_side_effects, reason = "parses untrusted input")]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,36 +13,38 @@ use crate::secret::Secret;
 use crate::time::Now;
 use crate::token::{CacheKey, IssuedToken, Lifetime};
 
+mod error_response;
 mod mask;
-mod refusal;
 
+pub(crate) use error_response::{is_throttled, redirected_to, retry_after};
+use error_response::{parse_error, parse_oauth_error};
 use mask::excerpt;
-pub(crate) use refusal::{is_throttled, redirected_to, retry_after};
-use refusal::{oauth_error, refusal};
 
-/// What a token response is read against: the request it answers.
+/// The parts of a token request that the parser of the response needs.
 pub(crate) struct ResponseContext<'a> {
     pub(crate) key: &'a Arc<CacheKey>,
     pub(crate) tenant: Option<&'a Arc<str>>,
     pub(crate) scopes: &'a Arc<str>,
     pub(crate) correlation_id: &'a str,
-    /// What we sent that nobody else may read.
+    /// Secrets of the request, masked in errors.
     pub(crate) hidden: &'a [&'a Secret],
-    /// Whether signing in again would bring another grant.
+    /// True if a new sign-in can replace the grant.
     pub(crate) is_interactive: bool,
 }
 
-/// A success: the token, and what comes with one of a user's.
+/// A successful token response. The refresh token, the ID token and the client info belong to a
+/// user's token.
 pub(crate) struct TokenResponse {
     pub(crate) issued: IssuedToken,
     pub(crate) refresh_token: Option<Secret>,
     pub(crate) id_token: Option<Secret>,
-    /// Entra's ids of the user, in base64.
+    /// The user's ids in base64, from Entra alone.
     pub(crate) client_info: Option<String>,
 }
 
-/// Reads the token endpoint's answer ([RFC 6749 section 5]); `jitter`, from 0 to 1, moves the
-/// token's `refresh_on`.
+/// Parses the token endpoint's response ([RFC 6749 section 5]).
+///
+/// `jitter`, from 0 to 1, makes the token's `refresh_on` earlier.
 ///
 /// [RFC 6749 section 5]: https://www.rfc-editor.org/rfc/rfc6749#section-5
 pub(crate) fn parse(
@@ -52,15 +54,17 @@ pub(crate) fn parse(
     jitter: f64,
 ) -> Result<TokenResponse, Error> {
     if response.status().is_success() {
-        success(response, context, now, jitter)
+        parse_success(response, context, now, jitter)
     } else {
-        Err(refusal(response, &context, now.wall))
+        Err(parse_error(response, &context, now.wall))
     }
 }
 
-/// Reads a success strictly: a member that is missing, or not of its type, is an error and not a
-/// default, unless it is one that nobody needs.
-fn success(
+/// Parses a 2xx response strictly.
+///
+/// A required member that is missing or of the wrong type is an error. Optional members of the
+/// wrong type are ignored.
+fn parse_success(
     response: &Response<Bytes>,
     context: ResponseContext<'_>,
     now: Now,
@@ -68,31 +72,31 @@ fn success(
 ) -> Result<TokenResponse, Error> {
     let invalid = |why: &str| Err(invalid_success(response, &context, why));
     if response.body().len() > LARGEST_BODY {
-        return invalid("it is too long");
+        return invalid("the body is too long");
     }
-    // What serde says is not passed on: it quotes the input, and that begins with the token.
+    // serde's message is dropped, because serde quotes the input, which begins with the token.
     let Some(body) = json_object(response.body()) else {
-        return invalid("it is not a JSON object");
+        return invalid("the body is not a JSON object");
     };
-    // Some providers refuse with 200.
+    // Some providers send errors with status 200.
     if !body.contains_key("access_token")
-        && let Some(server) = oauth_error(response, &context, now.wall)
+        && let Some(server) = parse_oauth_error(response, &context, now.wall)
     {
         return Err(Error::Server(server));
     }
     match body.get("token_type").and_then(Value::as_str) {
         Some(token_type) if token_type.eq_ignore_ascii_case("Bearer") => {}
-        Some(_) => return invalid("its 'token_type' is not Bearer"),
-        None => return invalid("it has no 'token_type'"),
+        Some(_) => return invalid("'token_type' is not Bearer"),
+        None => return invalid("the body has no 'token_type'"),
     }
     let token = match body.get("access_token").and_then(Value::as_str) {
         Some(token) if !token.trim().is_empty() => token,
-        _ => return invalid("it has no 'access_token'"),
+        _ => return invalid("the body has no 'access_token'"),
     };
     let expires_in = match body.get("expires_in").and_then(number) {
         Some(seconds) if seconds > 0 => Duration::from_secs(seconds),
-        Some(_) => return invalid("its 'expires_in' is not positive"),
-        None => return invalid("it has no 'expires_in' that is a number"),
+        Some(_) => return invalid("'expires_in' is not positive"),
+        None => return invalid("the body has no 'expires_in' that is a number"),
     };
     let refresh_in = body.get("refresh_in").and_then(number);
     let scopes = match body.get("scope").and_then(Value::as_str) {
@@ -120,15 +124,18 @@ fn success(
             id_token: text("id_token").map(Secret::from),
             client_info: text("client_info").map(ToOwned::to_owned),
         }),
-        None => invalid("its 'access_token' cannot be sent in a header"),
+        None => invalid("'access_token' cannot be sent in a header"),
     }
 }
 
-/// A success that is none: status, length and type are told, nothing of the body.
+/// Returns the error for a 2xx response that cannot be parsed.
+///
+/// The message has the status, the length and the content type, and no part of the body, because
+/// the body may hold a token.
 fn invalid_success(response: &Response<Bytes>, context: &ResponseContext<'_>, why: &str) -> Error {
     let status = response.status();
     let message = format!(
-        "the token endpoint's answer cannot be read: {why} (status {}, {} bytes, {})",
+        "the token endpoint's response cannot be read: {why} (status {}, {} bytes, {})",
         status.as_u16(),
         response.body().len(),
         content_type(response, context.hidden),
@@ -153,23 +160,24 @@ pub(crate) fn json_object(body: &[u8]) -> Option<Map<String, Value>> {
     serde_json::from_slice(body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body)).ok()
 }
 
-/// A number, or a string that holds one; what is negative counts as zero, and a fraction is cut.
+/// Reads a number, or a string that holds a number. Negative numbers become zero, and fractions
+/// are cut.
 fn number(value: &Value) -> Option<u64> {
     let (whole, fraction) = match value {
         Value::Number(number) => (number.as_u64(), number.as_f64()),
         Value::String(text) => (text.trim().parse().ok(), text.trim().parse().ok()),
         _ => return None,
     };
-    // The cast takes what is out of range to the nearest that is not.
-    let cut = || {
+    // The cast saturates: an out-of-range number becomes the nearest u64.
+    let truncated = || {
         fraction
             .filter(|number| number.is_finite())
             .map(|number| number as u64)
     };
-    whole.or_else(cut)
+    whole.or_else(truncated)
 }
 
-/// No token response comes near it; a longer body is refused.
+/// The largest accepted body, in bytes. Real token responses are far smaller.
 pub(crate) const LARGEST_BODY: usize = 1024 * 1024;
 
 #[cfg(test)]
@@ -182,18 +190,18 @@ mod tests {
     use crate::time::TimeSource;
     use crate::token::{AccessToken, TokenSource};
 
-    /// When every answer of these tests comes.
+    /// Time of every response in these tests.
     static NOW: LazyLock<Now> = LazyLock::new(|| TimeSource::System.now());
 
-    pub(super) fn answer(
+    pub(super) fn parsed(
         status: u16,
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Result<AccessToken, Error> {
-        answer_with_jitter(status, headers, body, 0.0)
+        parse_with_jitter(status, headers, body, 0.0)
     }
 
-    fn answer_with_jitter(
+    fn parse_with_jitter(
         status: u16,
         headers: &[(&str, &str)],
         body: &[u8],
@@ -218,14 +226,14 @@ mod tests {
         Ok(AccessToken::hand_out(issued, &key, TokenSource::IdentityProvider).unwrap())
     }
 
-    /// Seconds until the token ends and until it is renewed.
+    /// Returns the seconds until the token expires and until its refresh is due.
     fn times(token: &AccessToken) -> (u64, u64) {
         let left = |time: SystemTime| time.duration_since(NOW.wall).unwrap().as_secs();
         (left(token.expires_on()), left(token.refresh_on()))
     }
 
     #[test]
-    fn a_success_is_read() {
+    fn a_success_is_parsed() {
         for (name, body, expected) in [
             (
                 "numbers",
@@ -258,7 +266,7 @@ mod tests {
                 (3599, 3299),
             ),
             (
-                "what nobody needs may be odd",
+                "optional members of the wrong type",
                 r#"{"token_type":"Bearer","access_token":"a","expires_in":3599,"refresh_in":"soon","scope":["x"]}"#,
                 (3599, 3299),
             ),
@@ -273,7 +281,7 @@ mod tests {
                 (3599, 3299),
             ),
         ] {
-            let token = answer(200, &[], body.as_bytes()).unwrap();
+            let token = parsed(200, &[], body.as_bytes()).unwrap();
             assert_eq!(times(&token), expected, "{name}");
             assert_eq!(token.secret(), "a");
             assert_eq!(token.scopes(), "asked/.default");
@@ -282,18 +290,18 @@ mod tests {
         }
         let body = r#"{"token_type":"Bearer","access_token":"a","expires_in":9,"scope":"granted"}"#;
         assert_eq!(
-            answer(200, &[], body.as_bytes()).unwrap().scopes(),
+            parsed(200, &[], body.as_bytes()).unwrap().scopes(),
             "granted"
         );
         let body = r#"{"token_type":"Bearer","access_token":"a","expires_in":" 9 ","scope":" "}"#;
-        let token = answer(200, &[], body.as_bytes()).unwrap();
+        let token = parsed(200, &[], body.as_bytes()).unwrap();
         assert_eq!(token.scopes(), "asked/.default");
     }
 
     /// failures.md F5 (no expiry) and M13 (no token).
     #[test]
-    fn a_success_that_is_none_is_an_invalid_response() {
-        let mut taken = Vec::new();
+    fn an_unreadable_success_is_an_invalid_response() {
+        let mut accepted = Vec::new();
         for (body, why) in [
             ("", "not a JSON object"),
             ("<html>sign in</html>", "not a JSON object"),
@@ -360,10 +368,10 @@ mod tests {
                 "in a header",
             ),
         ] {
-            let error = match answer(200, &[("content-type", "text/html")], body.as_bytes()) {
+            let error = match parsed(200, &[("content-type", "text/html")], body.as_bytes()) {
                 Err(error) => error,
                 Ok(_) => {
-                    taken.push(body);
+                    accepted.push(body);
                     continue;
                 }
             };
@@ -377,35 +385,35 @@ mod tests {
             assert!(text.contains("text/html"), "{text}");
             assert!(!format!("{error:?}{error}").contains("entok"), "{error:?}");
         }
-        assert!(taken.is_empty(), "taken for a success: {taken:#?}");
+        assert!(accepted.is_empty(), "accepted as a success: {accepted:#?}");
     }
 
     #[test]
-    fn a_body_beyond_the_limit_is_refused_and_its_status_kept() {
+    fn a_body_beyond_the_limit_is_rejected_and_the_status_is_kept() {
         let token = br#"{"token_type":"Bearer","access_token":"a","expires_in":9}"#;
         let mut largest = token.to_vec();
         largest.resize(LARGEST_BODY, b' ');
-        answer(200, &[], &largest).unwrap();
+        parsed(200, &[], &largest).unwrap();
         let body = vec![b' '; LARGEST_BODY + 1];
-        let error = answer(200, &[], &body).unwrap_err();
+        let error = parsed(200, &[], &body).unwrap_err();
         assert!(error.to_string().contains("too long"), "{error}");
-        assert_eq!(answer(500, &[], &body).unwrap_err().status().unwrap(), 500);
+        assert_eq!(parsed(500, &[], &body).unwrap_err().status().unwrap(), 500);
     }
 
     #[test]
-    fn the_jitter_moves_the_renewal() {
+    fn the_jitter_makes_the_refresh_earlier() {
         let body = br#"{"token_type":"Bearer","access_token":"a","expires_in":3599}"#;
-        let token = answer_with_jitter(200, &[], body, 1.0).unwrap();
+        let token = parse_with_jitter(200, &[], body, 1.0).unwrap();
         assert_eq!(times(&token), (3599, 2999));
     }
 
     #[test]
     fn a_content_type_is_shown_on_one_line_and_without_the_credential() {
         let headers = [("content-type", "x; hunter2 &")];
-        let error = answer(200, &headers, b"").unwrap_err().to_string();
+        let error = parsed(200, &headers, b"").unwrap_err().to_string();
         assert!(error.contains("x; [redacted]"), "{error}");
         let headers = [("content-type", "text/html;\tx")];
-        let error = answer(400, &headers, b"").unwrap_err().to_string();
+        let error = parsed(400, &headers, b"").unwrap_err().to_string();
         assert!(error.contains("text/html;\\tx"), "{error}");
     }
 }

@@ -7,11 +7,11 @@ use http::StatusCode;
 use super::help::help;
 use super::{Escaped, transient_status};
 
-/// An OAuth 2.0 error response ([RFC 6749 section 5.2]), with what Microsoft Entra ID adds to it.
+/// An OAuth 2.0 error response ([RFC 6749 section 5.2]), with Microsoft Entra ID's additions.
 ///
-/// Decide on [`error`](Self::error) and on the predicates of [`Error`](crate::Error); Microsoft
-/// changes codes and texts at any time. `Display` gives status, error, description and
-/// [`help`](Self::help) on one line.
+/// Branch on [`error`](Self::error) and on the predicates of [`Error`](crate::Error), because
+/// Microsoft may change codes and texts at any time. `Display` prints the status, the error, the
+/// description and [`help`](Self::help) on one line.
 ///
 /// ```
 /// use confidential_client::{ConfidentialClient, Error};
@@ -43,65 +43,73 @@ use super::{Escaped, transient_status};
 pub struct ServerError(Arc<ErrorResponse>);
 
 impl ServerError {
-    /// The HTTP status of the answer.
+    /// Returns the HTTP status of the response.
     pub fn status(&self) -> StatusCode {
         self.0.status
     }
 
-    /// The `error` member, such as `invalid_client`.
+    /// Returns the `error` member, such as `invalid_client`.
     pub fn error(&self) -> &str {
         &self.0.error
     }
 
-    /// The `error_description` member, as it came: it may hold line breaks.
+    /// Returns the `error_description` member.
+    ///
+    /// Line breaks and control characters are not escaped here. `Display` escapes them.
     pub fn error_description(&self) -> Option<&str> {
         self.0.error_description.as_deref()
     }
 
-    /// The AADSTS numbers, in the server's order; empty where the provider is not Microsoft's.
+    /// Returns the AADSTS codes in the server's order, such as `7000215`.
+    ///
+    /// Empty if the provider is not Microsoft's.
+    #[doc(alias = "AADSTS")]
     pub fn error_codes(&self) -> &[u64] {
         &self.0.error_codes
     }
 
-    /// The `suberror` member, such as `consent_required`.
+    /// Returns the `suberror` member, such as `consent_required`.
     pub fn suberror(&self) -> Option<&str> {
         self.0.suberror.as_deref()
     }
 
-    /// The `claims` member: JSON to pass on with the next request.
+    /// Returns the `claims` member, as JSON for the next request.
+    ///
+    /// See [`Error::claims_challenge`](crate::Error::claims_challenge).
     pub fn claims(&self) -> Option<&str> {
         self.0.claims.as_deref()
     }
 
-    /// The correlation id of the request: the answer's, else the one we sent.
+    /// Returns the correlation id of the response, or the id of the request if the response has none.
     pub fn correlation_id(&self) -> Option<&str> {
         self.0.correlation_id.as_deref()
     }
 
-    /// The `trace_id` member: the request's number inside Microsoft Entra ID.
+    /// Returns the `trace_id` member, the id of the request inside Microsoft Entra ID.
     pub fn trace_id(&self) -> Option<&str> {
         self.0.trace_id.as_deref()
     }
 
-    /// The `timestamp` member as it came, such as `2026-11-21 03:00:00Z` (UTC).
+    /// Returns the `timestamp` member unparsed, such as `2026-11-21 03:00:00Z` (UTC).
     pub fn timestamp(&self) -> Option<&str> {
         self.0.timestamp.as_deref()
     }
 
-    /// The `error_uri` member: a page about the error ([RFC 6749 section 5.2]).
+    /// Returns the `error_uri` member, the URL of a page about the error ([RFC 6749 section 5.2]).
     ///
     /// [RFC 6749 section 5.2]: https://www.rfc-editor.org/rfc/rfc6749#section-5.2
     pub fn error_uri(&self) -> Option<&str> {
         self.0.error_uri.as_deref()
     }
 
-    /// For how long from now the client will not ask again; see
-    /// [`Error::retry_after`](crate::Error::retry_after).
+    /// Returns how long the client sends no further token request.
+    ///
+    /// See [`Error::retry_after`](crate::Error::retry_after).
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }
 
-    /// One sentence of what to do about it, for the codes that daemon authors meet most.
+    /// Returns one sentence of advice, for the AADSTS codes that daemon authors meet most often.
     pub fn help(&self) -> Option<&str> {
         if let Some(skew) = self.0.clock_skew.as_deref()
             && self.error_codes().contains(&700024)
@@ -124,16 +132,16 @@ impl ServerError {
         match self.error() {
             "interaction_required" | "login_required" | "consent_required" => true,
             "invalid_grant" => match self.suberror() {
-                // Not for the user to mend.
+                // The user cannot fix these.
                 Some("client_mismatch" | "protection_policy_required") => false,
-                // What a sign-in brought, be it a code or a refresh token, another brings again.
+                // A new sign-in replaces an authorization code or a refresh token.
                 _ => self.0.is_interactive || self.asks_for_more(),
             },
             _ => false,
         }
     }
 
-    /// Whether what was sent is good, and the user has to add to it.
+    /// Returns whether the grant is valid and the user must add consent, a factor or a new password.
     pub(super) fn asks_for_more(&self) -> bool {
         let more = [
             "basic_action",
@@ -141,19 +149,20 @@ impl ServerError {
             "consent_required",
             "user_password_expired",
         ];
-        self.suberror().is_some_and(|asked| more.contains(&asked))
+        self.suberror()
+            .is_some_and(|suberror| more.contains(&suberror))
             || self.error_codes().contains(&CONSENT_MISSING)
     }
 
-    /// Whether what was sent in the name of a user is no good, or no good any more.
+    /// Returns whether the user's grant is invalid, expired or revoked.
     pub(super) fn is_invalid_grant(&self) -> bool {
         self.error() == "invalid_grant"
     }
 
     pub(super) fn with_retry_after(&self, remaining: Duration) -> Self {
-        let mut answer = ErrorResponse::clone(&self.0);
-        answer.retry_after = Some(remaining);
-        answer.into()
+        let mut response = ErrorResponse::clone(&self.0);
+        response.retry_after = Some(remaining);
+        response.into()
     }
 }
 
@@ -161,7 +170,7 @@ impl fmt::Display for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "the token endpoint answered {} {}",
+            "the token endpoint returned {} {}",
             self.status().as_u16(),
             Escaped(self.error())
         )?;
@@ -184,12 +193,12 @@ impl fmt::Debug for ServerError {
 impl std::error::Error for ServerError {}
 
 impl From<ErrorResponse> for ServerError {
-    fn from(answer: ErrorResponse) -> Self {
-        Self(Arc::new(answer))
+    fn from(response: ErrorResponse) -> Self {
+        Self(Arc::new(response))
     }
 }
 
-/// The members of a [`ServerError`], as the response parser found them.
+/// The members of a [`ServerError`], filled by the response parser.
 #[derive(Clone)]
 pub(crate) struct ErrorResponse {
     pub(crate) status: StatusCode,
@@ -203,9 +212,9 @@ pub(crate) struct ErrorResponse {
     pub(crate) timestamp: Option<String>,
     pub(crate) error_uri: Option<String>,
     pub(crate) retry_after: Option<Duration>,
-    /// Whether it answers a grant that a user's signing in brings.
+    /// True if a sign-in brought the grant of the request.
     pub(crate) is_interactive: bool,
-    /// What our clock and the answer's `Date` header disagree about, in words.
+    /// The help text for a difference between this machine's clock and the `Date` header.
     pub(crate) clock_skew: Option<String>,
 }
 
@@ -249,45 +258,45 @@ impl fmt::Debug for ErrorResponse {
 
 const CONSENT_MISSING: u64 = 65001;
 
-/// Codes that Entra documents as "try again", whatever the status they come with.
+/// AADSTS codes that Entra documents as temporary, with any status.
 const TRANSIENT_CODES: [u64; 5] = [90033, 90006, 90024, 90012, 50033];
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn answer(error: &str, codes: &[u64]) -> ErrorResponse {
-        let mut answer = ErrorResponse::new(StatusCode::UNAUTHORIZED, error.to_owned());
-        answer.error_codes = codes.to_vec();
-        answer
+    fn response(error: &str, codes: &[u64]) -> ErrorResponse {
+        let mut response = ErrorResponse::new(StatusCode::UNAUTHORIZED, error.to_owned());
+        response.error_codes = codes.to_vec();
+        response
     }
 
     #[test]
     fn the_display_is_one_line_with_the_help() {
-        let mut answer = answer("invalid_client", &[7000215]);
-        answer.error_description = Some("AADSTS7000215: Invalid.\r\nTrace ID: 1\n2".to_owned());
-        let text = ServerError::from(answer).to_string();
+        let mut response = response("invalid_client", &[7000215]);
+        response.error_description = Some("AADSTS7000215: Invalid.\r\nTrace ID: 1\n2".to_owned());
+        let text = ServerError::from(response).to_string();
         assert!(text.starts_with(
-            "the token endpoint answered 401 invalid_client: AADSTS7000215: Invalid. Trace ID: 1 2 (help: the client secret"
+            "the token endpoint returned 401 invalid_client: AADSTS7000215: Invalid. Trace ID: 1 2 (help: the client secret"
         ), "{text}");
     }
 
     #[test]
     fn a_servers_text_cannot_move_the_cursor() {
-        let mut answer = answer("\u{1b}[2Jinvalid", &[]);
-        answer.error_description =
+        let mut response = response("\u{1b}[2Jinvalid", &[]);
+        response.error_description =
             Some("a\u{202e}b\u{7}\tc\u{feff}\u{2028}\u{200b}\u{206f}\u{61c}".to_owned());
-        let text = ServerError::from(answer).to_string();
+        let text = ServerError::from(response).to_string();
         assert_eq!(
             text,
-            "the token endpoint answered 401 \\u{1b}[2Jinvalid: a\\u{202e}b\\u{7}\\tc\\u{feff}\\u{2028}\\u{200b}\\u{206f}\\u{61c}"
+            "the token endpoint returned 401 \\u{1b}[2Jinvalid: a\\u{202e}b\\u{7}\\tc\\u{feff}\\u{2028}\\u{200b}\\u{206f}\\u{61c}"
         );
     }
 
     #[test]
     fn the_first_code_with_a_sentence_gives_the_help() {
         let text = |codes: &[u64]| {
-            ServerError::from(answer("x", codes))
+            ServerError::from(response("x", codes))
                 .help()
                 .map(str::to_owned)
         };
@@ -298,7 +307,7 @@ mod tests {
 
     #[test]
     fn a_measured_clock_skew_replaces_the_general_help_for_700024_alone() {
-        let mut skewed = answer("invalid_client", &[700024]);
+        let mut skewed = response("invalid_client", &[700024]);
         skewed.clock_skew = Some("this machine's clock is 900 s ahead".to_owned());
         assert_eq!(
             ServerError::from(skewed.clone()).help(),
@@ -320,11 +329,11 @@ mod tests {
     }
 
     #[test]
-    fn what_time_can_cure_is_transient() {
+    fn temporary_errors_are_transient() {
         let with_status = |status: StatusCode, error: &str, codes: &[u64]| {
-            let mut answer = answer(error, codes);
-            answer.status = status;
-            ServerError::from(answer).is_transient()
+            let mut response = response(error, codes);
+            response.status = status;
+            ServerError::from(response).is_transient()
         };
         let bad_request = StatusCode::BAD_REQUEST;
         assert!(!with_status(bad_request, "invalid_request", &[]));
@@ -339,9 +348,9 @@ mod tests {
     #[test]
     fn a_user_is_needed_only_where_a_user_can_help() {
         let needs = |error: &str, suberror: Option<&str>| {
-            let mut answer = answer(error, &[]);
-            answer.suberror = suberror.map(str::to_owned);
-            ServerError::from(answer).needs_user_interaction()
+            let mut response = response(error, &[]);
+            response.suberror = suberror.map(str::to_owned);
+            ServerError::from(response).needs_user_interaction()
         };
         for error in ["interaction_required", "login_required", "consent_required"] {
             assert!(needs(error, None), "{error}");

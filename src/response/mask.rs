@@ -3,51 +3,52 @@ use std::borrow::Cow;
 use crate::error::Escaped;
 use crate::secret::Secret;
 
-/// Makes a server's text fit to be kept in an error: of bounded length, and without the credential
-/// that we sent, should the server repeat it.
+/// Prepares a server's text for an error: bounds the length and removes the secrets of the request.
 ///
-/// What stands there as we sent it is masked. A text that then still holds it otherwise encoded, or
-/// a piece of it, is withheld altogether.
-pub(super) fn presentable(text: &str, hidden: &[&Secret]) -> String {
+/// A secret in plain or form-encoded text is masked. If the text then still holds the secret in
+/// another encoding, or a piece of the secret, the whole text is withheld.
+pub(super) fn without_secrets(text: &str, secrets: &[&Secret]) -> String {
     let mut text = Cow::Borrowed(text);
-    for own in hidden {
-        match masked(&text, own.expose()) {
+    for secret in secrets {
+        match mask(&text, secret.expose()) {
             Some(masked) => text = masked.into(),
             None => return WITHHELD.to_owned(),
         }
     }
-    text.chars().take(LONGEST).collect()
+    text.chars().take(MAX_LENGTH).collect()
 }
 
-/// The text without the credential; none where a piece of it would be left.
-fn masked(text: &str, own: &str) -> Option<String> {
-    let encoded: String = url::form_urlencoded::byte_serialize(own.as_bytes()).collect();
-    // Masked before it is cut, so that no head of it is left at the end.
+/// Masks the secret in the text. Returns `None` if a piece of the secret would remain.
+fn mask(text: &str, secret: &str) -> Option<String> {
+    let encoded: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+    // Masked before the text is cut, so that no head of the secret remains at the cut.
     let text: String = text
         .chars()
-        .take(LONGEST.saturating_add(encoded.len()))
+        .take(MAX_LENGTH.saturating_add(encoded.len()))
         .collect();
-    let text = text.replace(own, MASK).replace(&encoded, MASK);
-    let letters: String = own.chars().filter(char::is_ascii_alphanumeric).collect();
-    let repeats = letters.len() >= SHORTEST && letters_of_encoded(&text).contains(&letters);
-    let repeats = repeats || pieces(own).any(|piece| text.contains(piece));
+    let text = text.replace(secret, MASK).replace(&encoded, MASK);
+    let letters: String = secret.chars().filter(char::is_ascii_alphanumeric).collect();
+    let repeats = letters.len() >= MIN_PIECE && letters_of_encoded(&text).contains(&letters);
+    let repeats = repeats || pieces(secret).any(|piece| text.contains(piece));
     (!repeats).then_some(text)
 }
 
-/// The first characters of a server's text, on one line, without the credential we sent, and
-/// nothing of it where it may hold a token.
-pub(super) fn excerpt(text: &[u8], hidden: &[&Secret]) -> String {
-    let text = presentable(&String::from_utf8_lossy(text), hidden);
+/// Returns the first characters of a server's text on one line, without the request's secrets.
+///
+/// A text that may hold a token is withheld.
+pub(super) fn excerpt(text: &[u8], secrets: &[&Secret]) -> String {
+    let text = without_secrets(&String::from_utf8_lossy(text), secrets);
     if text.contains("_token\"") || text.contains("_token\\\"") || text.contains("eyJ") {
-        return "[withheld: it may hold a token]".to_owned();
+        return "[withheld: the text may hold a token]".to_owned();
     }
     let text: String = text.trim().chars().take(EXCERPT).collect();
     Escaped(&text).to_string()
 }
 
-/// The letters and digits of a text that may be encoded. Percent-encoding, HTML and JSON write
-/// other characters in their own ways and leave these as they are, so what they put in their place
-/// is left out.
+/// Returns the letters and digits of a text that may be encoded.
+///
+/// Percent-encoding, HTML and JSON leave ASCII letters and digits unchanged. Their escape sequences
+/// for other characters are dropped.
 fn letters_of_encoded(text: &str) -> String {
     let mut letters = String::with_capacity(text.len());
     let mut rest = text.chars();
@@ -76,12 +77,14 @@ fn letters_of_encoded(text: &str) -> String {
     letters
 }
 
-/// Pieces of a credential that no encoding changes: eight letters or digits in a row. What could
-/// be a word of any text is none.
-fn pieces(own: &str) -> impl Iterator<Item = &str> {
-    let runs = || own.split(|c: char| !c.is_ascii_alphanumeric());
+/// Returns the pieces of a secret that no encoding changes: six to eight letters or digits in a
+/// row.
+///
+/// A piece of lower-case letters alone is skipped, because ordinary text may hold the same word.
+fn pieces(secret: &str) -> impl Iterator<Item = &str> {
+    let runs = || secret.split(|c: char| !c.is_ascii_alphanumeric());
     let longest = runs().map(str::len).max().unwrap_or_default();
-    let length = longest.clamp(SHORTEST, PIECE);
+    let length = longest.clamp(MIN_PIECE, MAX_PIECE);
     runs()
         .flat_map(move |run| {
             (0..run.len()).filter_map(move |at| run.get(at..at.saturating_add(length)))
@@ -90,14 +93,14 @@ fn pieces(own: &str) -> impl Iterator<Item = &str> {
 }
 
 const MASK: &str = "[redacted]";
-const WITHHELD: &str = "[withheld: it repeats a part of the credential]";
-/// How many characters of a server's text an error repeats.
+const WITHHELD: &str = "[withheld: the text repeats a part of the credential]";
+/// The length of an excerpt, in characters.
 pub(super) const EXCERPT: usize = 200;
-/// The longest text of a server that an error keeps, in characters.
-const LONGEST: usize = 4096;
-const PIECE: usize = 8;
-/// Fewer letters and digits in a row are in any text.
-const SHORTEST: usize = 6;
+/// The length of the longest server text in an error, in characters.
+const MAX_LENGTH: usize = 4096;
+const MAX_PIECE: usize = 8;
+/// The fewest letters and digits that identify a secret. Shorter runs occur in any text.
+const MIN_PIECE: usize = 6;
 
 #[cfg(test)]
 mod tests {
@@ -105,7 +108,7 @@ mod tests {
     use crate::secret::Secret;
 
     fn shown(text: &str, secret: &str) -> String {
-        presentable(text, &[&Secret::from(secret)])
+        without_secrets(text, &[&Secret::from(secret)])
     }
 
     #[test]
@@ -139,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_without_a_long_piece_is_found_however_it_is_encoded() {
+    fn a_secret_without_a_long_piece_is_found_in_any_encoding() {
         for (secret, text) in [
             (
                 "correct horse battery staple",
@@ -164,9 +167,9 @@ mod tests {
     #[test]
     fn an_assertion_is_masked_too() {
         let assertion = Secret::from("eyJhbGci.eyJhdWQi.c2lnbmF0dXJl");
-        let masked = presentable("x eyJhbGci.eyJhdWQi.c2lnbmF0dXJl", &[&assertion]);
+        let masked = without_secrets("x eyJhbGci.eyJhdWQi.c2lnbmF0dXJl", &[&assertion]);
         assert_eq!(masked, "x [redacted]");
-        assert_eq!(presentable("x eyJhbGci.eyJ", &[&assertion]), WITHHELD);
+        assert_eq!(without_secrets("x eyJhbGci.eyJ", &[&assertion]), WITHHELD);
     }
 
     #[test]
@@ -182,10 +185,10 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_cut_before_it_fills_a_log_and_after_it_was_masked() {
-        let kept = shown(&"ä".repeat(LONGEST + 1), "s3cret");
-        assert_eq!(kept.chars().count(), LONGEST);
-        let straddling = format!("{}my pass phrase", "x".repeat(LONGEST - 3));
+    fn a_long_text_is_cut_after_masking() {
+        let kept = shown(&"ä".repeat(MAX_LENGTH + 1), "s3cret");
+        assert_eq!(kept.chars().count(), MAX_LENGTH);
+        let straddling = format!("{}my pass phrase", "x".repeat(MAX_LENGTH - 3));
         assert!(!shown(&straddling, "my pass phrase").contains("my"));
     }
 }

@@ -117,7 +117,7 @@ fn rows() -> Vec<Row> {
         row(
             "503",
             say(answer("503 Busy", "", "")),
-            ("InvalidResponse", "answered 503"),
+            ("InvalidResponse", "returned 503"),
             2,
         ),
         row(
@@ -151,7 +151,7 @@ fn rows() -> Vec<Row> {
         row(
             "408",
             say(answer("408 Late", "", "")),
-            ("InvalidResponse", "answered 408"),
+            ("InvalidResponse", "returned 408"),
             2,
         ),
         row(
@@ -175,7 +175,7 @@ fn rows() -> Vec<Row> {
         row(
             "404",
             say(answer("404 None", "", "")),
-            ("InvalidResponse", "answered 404"),
+            ("InvalidResponse", "returned 404"),
             1,
         ),
         row(
@@ -211,13 +211,16 @@ fn rows() -> Vec<Row> {
         row(
             "308 to nowhere",
             say(answer("308 There", "location: /login\r\n", "")),
-            ("InvalidResponse", "a redirect to 'a path of its own'"),
+            (
+                "InvalidResponse",
+                "a redirect to 'another path of the same host'",
+            ),
             1,
         ),
         row(
             "304",
             say(answer("304 Same", "", "")),
-            ("InvalidResponse", "answered 304"),
+            ("InvalidResponse", "returned 304"),
             1,
         ),
     ]

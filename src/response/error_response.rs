@@ -7,12 +7,12 @@ use serde_json::Value;
 use url::Url;
 use uuid::Uuid;
 
-use super::mask::{excerpt, presentable};
+use super::mask::{excerpt, without_secrets};
 use super::{ResponseContext, content_type, json_object, number};
 use crate::error::{Error, ErrorResponse, Failure, ServerError};
 
-/// Reads a refusal leniently: whatever can be had from it helps.
-pub(super) fn refusal(
+/// Parses a response that is not 2xx, leniently: every readable member helps.
+pub(super) fn parse_error(
     response: &Response<Bytes>,
     context: &ResponseContext<'_>,
     now: SystemTime,
@@ -26,34 +26,35 @@ pub(super) fn refusal(
             .retry_after(retry_after)
     };
     let throttled = is_throttled(status, retry_after);
-    match oauth_error(response, context, now) {
+    match parse_oauth_error(response, context, now) {
         Some(server) if throttled => {
-            let message = format!("{TOLD_TO_WAIT}: {server}");
+            let message = format!("{ASKED_TO_WAIT}: {server}");
             Error::Throttled(failure(message).server(Some(server)).into())
         }
         Some(server) => Error::Server(server),
         None if throttled => {
             let status = status.as_u16();
-            let message = format!("{TOLD_TO_WAIT}: the token endpoint answered {status}");
+            let message = format!("{ASKED_TO_WAIT}: the token endpoint returned {status}");
             Error::Throttled(failure(message).into())
         }
-        None => Error::InvalidResponse(failure(unreadable(response, context)).into()),
+        None => Error::InvalidResponse(failure(without_oauth_error(response, context)).into()),
     }
 }
 
-/// The OAuth error in a refusal, if there is one.
-pub(super) fn oauth_error(
+/// Parses the OAuth error of a response, if there is one.
+pub(super) fn parse_oauth_error(
     response: &Response<Bytes>,
     context: &ResponseContext<'_>,
     now: SystemTime,
 ) -> Option<ServerError> {
-    // Of a wrong charset the part that can be read is better than nothing.
+    // With a wrong charset, the readable part still helps.
     let body = json_object(String::from_utf8_lossy(response.body()).as_bytes())?;
     let text = |name: &str| {
         let text = body.get(name)?.as_str()?;
-        Some(presentable(text, context.hidden))
+        Some(without_secrets(text, context.hidden))
     };
-    // JSON to be passed on: whole or not at all, and not only as the string it should be.
+    // The caller passes the claims on, so an object is accepted besides the standard string, and
+    // claims that repeat a secret are dropped and not masked.
     let claims = match body.get("claims") {
         Some(Value::String(claims)) => Some(claims.clone()),
         Some(claims @ Value::Object(_)) => Some(claims.to_string()),
@@ -65,34 +66,38 @@ pub(super) fn oauth_error(
         Some(code) => number(code).into_iter().collect(),
         None => Vec::new(),
     };
-    // A correlation id is a GUID; what is not is the server's joke on whoever reads the log.
+    // Anything but a GUID could forge a log line.
     let correlation_id = text("correlation_id").filter(|id| Uuid::try_parse(id).is_ok());
-    let mut answer = ErrorResponse::new(response.status(), error);
-    answer.error_description = text("error_description");
-    answer.error_codes = codes;
-    answer.suberror = text("suberror");
-    answer.claims = claims.filter(|claims| presentable(claims, context.hidden) == *claims);
-    answer.correlation_id = correlation_id.or_else(|| Some(context.correlation_id.to_owned()));
-    answer.trace_id = text("trace_id");
-    answer.timestamp = text("timestamp");
-    answer.error_uri = text("error_uri");
-    answer.retry_after = retry_after(response, now);
-    answer.is_interactive = context.is_interactive;
-    answer.clock_skew = clock_skew(response.headers(), now);
-    Some(answer.into())
+    let mut error_response = ErrorResponse::new(response.status(), error);
+    error_response.error_description = text("error_description");
+    error_response.error_codes = codes;
+    error_response.suberror = text("suberror");
+    error_response.claims =
+        claims.filter(|claims| without_secrets(claims, context.hidden) == *claims);
+    error_response.correlation_id =
+        correlation_id.or_else(|| Some(context.correlation_id.to_owned()));
+    error_response.trace_id = text("trace_id");
+    error_response.timestamp = text("timestamp");
+    error_response.error_uri = text("error_uri");
+    error_response.retry_after = retry_after(response, now);
+    error_response.is_interactive = context.is_interactive;
+    error_response.clock_skew = clock_skew(response.headers(), now);
+    Some(error_response.into())
 }
 
-/// A refusal that is no OAuth error: an excerpt helps to see which gateway or proxy answered.
-fn unreadable(response: &Response<Bytes>, context: &ResponseContext<'_>) -> String {
+/// Returns the message for an error response without an OAuth error.
+///
+/// An excerpt of the body helps to identify the gateway or proxy that sent the response.
+fn without_oauth_error(response: &Response<Bytes>, context: &ResponseContext<'_>) -> String {
     if let Some(host) = redirected_to(response) {
         return format!(
-            "the token endpoint answered {} with a redirect to '{}', which is not followed, since that would send the credential there; is the authority right, and is there a proxy or a captive portal in between?",
+            "the token endpoint returned {} with a redirect to '{}', which is not followed, because following would send the credential there; check the authority, and look for a proxy or a captive portal in between",
             response.status().as_u16(),
             excerpt(host.as_bytes(), context.hidden),
         );
     }
     let mut message = format!(
-        "the token endpoint answered {} without an OAuth error ({} bytes, {})",
+        "the token endpoint returned {} without an OAuth error ({} bytes, {})",
         response.status().as_u16(),
         response.body().len(),
         content_type(response, context.hidden),
@@ -105,50 +110,52 @@ fn unreadable(response: &Response<Bytes>, context: &ResponseContext<'_>) -> Stri
     message
 }
 
-/// The host of a redirect's `Location`; what else is in it may be somebody's secret.
+/// Returns the host of a redirect's `Location`. The rest of the URL may hold a secret.
 pub(crate) fn redirected_to(response: &Response<Bytes>) -> Option<String> {
     if !response.status().is_redirection() {
         return None;
     }
     let location = response.headers().get(LOCATION)?.to_str().ok()?;
-    // Without a scheme it is relative to where it came from, be it of another host.
-    let here = Url::parse("https://here.invalid").ok()?;
-    let url = here.join(location).ok()?;
+    // A relative `Location` resolves against the request's URL, for which this base stands in.
+    let base = Url::parse("https://here.invalid").ok()?;
+    let url = base.join(location).ok()?;
     Some(match url.host_str().unwrap_or("no host") {
-        "here.invalid" => "a path of its own".to_owned(),
+        "here.invalid" => "another path of the same host".to_owned(),
         host => host.to_owned(),
     })
 }
 
-/// Whether we are told to wait.
+/// Returns whether the server asks the client to wait.
 pub(crate) fn is_throttled(status: StatusCode, retry_after: Option<Duration>) -> bool {
     status == StatusCode::TOO_MANY_REQUESTS
         || status == StatusCode::SERVICE_UNAVAILABLE && retry_after.is_some()
 }
 
-/// `Retry-After` in seconds or as a date ([RFC 9110 section 10.2.3]), up to what we are willing to
-/// wait; a wait that is over already, or unreadable, is none.
+/// Reads `Retry-After` in seconds or as a date ([RFC 9110 section 10.2.3]).
+///
+/// The wait is at most one hour with 429 and five minutes otherwise. A time in the past, or a value
+/// that cannot be read, gives `None`.
 ///
 /// [RFC 9110 section 10.2.3]: https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3
 pub(crate) fn retry_after(response: &Response<Bytes>, now: SystemTime) -> Option<Duration> {
     let value = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More digits than a number holds are a long wait, and cut with the others.
+        // More digits than a u64 holds mean a long wait, which the limit below shortens.
         Duration::from_secs(value.parse().unwrap_or(u64::MAX))
     } else {
-        // A date is by the server's clock, which it may tell.
+        // The date is by the server's clock, which the `Date` header shows.
         let now = date(response.headers()).unwrap_or(now);
         let until = httpdate::parse_http_date(value).ok()?;
         until.duration_since(now).ok()?
     };
     let longest = match response.status() {
-        StatusCode::TOO_MANY_REQUESTS => LONGEST_THROTTLING,
-        _ => LONGEST_WAIT,
+        StatusCode::TOO_MANY_REQUESTS => MAX_THROTTLING,
+        _ => MAX_WAIT,
     };
     (!wait.is_zero()).then_some(wait.min(longest))
 }
 
-/// What our clock and the server's disagree about, if it is a minute or more.
+/// Describes the difference between this machine's clock and the server's, from one minute up.
 fn clock_skew(headers: &HeaderMap, now: SystemTime) -> Option<String> {
     let server = date(headers)?;
     let (skew, direction) = match now.duration_since(server) {
@@ -167,24 +174,24 @@ fn date(headers: &HeaderMap) -> Option<SystemTime> {
     httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()
 }
 
-const TOLD_TO_WAIT: &str = "asked to wait before the next token request";
-/// The longest that we let ourselves be told to wait, by 429 and by anything else.
-const LONGEST_THROTTLING: Duration = Duration::from_secs(60 * 60);
-const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
+const ASKED_TO_WAIT: &str = "the identity provider asked to wait before the next token request";
+/// Limits of `Retry-After`, with 429 and with any other status.
+const MAX_THROTTLING: Duration = Duration::from_secs(60 * 60);
+const MAX_WAIT: Duration = Duration::from_secs(5 * 60);
 
 #[cfg(test)]
 mod tests {
     use super::super::mask::EXCERPT;
-    use super::super::tests::answer;
+    use super::super::tests::parsed;
     use super::*;
 
     #[test]
-    fn a_refusal_is_read_whole() {
+    fn an_error_response_is_parsed_whole() {
         let body = r#"{"error":"invalid_grant","error_description":"AADSTS53003: Blocked.\r\nTrace ID: x",
             "error_codes":[53003,"16000",null],"timestamp":"2026-11-21 03:00:00Z","trace_id":"trace",
             "correlation_id":"0a1b2c3d-0000-4000-8000-000000000001","error_uri":"https://x/53003","suberror":"message_only",
             "claims":"{\"access_token\":{}}"}"#;
-        let error = answer(400, &[], body.as_bytes()).unwrap_err();
+        let error = parsed(400, &[], body.as_bytes()).unwrap_err();
         let Error::Server(server) = &error else {
             panic!("{error:?}");
         };
@@ -208,25 +215,25 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_with_status_200_is_a_refusal() {
-        let error = answer(200, &[], br#"{"error":"invalid_scope"}"#).unwrap_err();
+    fn an_error_response_with_status_200_is_an_error() {
+        let error = parsed(200, &[], br#"{"error":"invalid_scope"}"#).unwrap_err();
         assert!(matches!(&error, Error::Server(server) if server.error() == "invalid_scope"));
         let both = br#"{"error":"x","token_type":"Bearer","access_token":"a","expires_in":9}"#;
-        answer(200, &[], both).unwrap();
-        let neither = answer(200, &[], br#"{"error":"","id_token":"tokentok"}"#).unwrap_err();
+        parsed(200, &[], both).unwrap();
+        let neither = parsed(200, &[], br#"{"error":"","id_token":"tokentok"}"#).unwrap_err();
         assert!(neither.to_string().contains("no 'token_type'"), "{neither}");
         assert!(!neither.to_string().contains("tokentok"), "{neither}");
     }
 
     #[test]
-    fn a_refusal_with_an_error_and_nothing_else_is_enough() {
-        let error = answer(400, &[], br#"{"error":"invalid_scope"}"#).unwrap_err();
+    fn an_error_member_alone_is_an_oauth_error() {
+        let error = parsed(400, &[], br#"{"error":"invalid_scope"}"#).unwrap_err();
         assert!(matches!(&error, Error::Server(server) if server.error() == "invalid_scope"));
         assert_eq!(error.correlation_id(), Some("our-id"));
     }
 
     #[test]
-    fn a_refusal_without_an_oauth_error_keeps_its_status_and_shows_an_excerpt() {
+    fn a_response_without_an_oauth_error_keeps_the_status_and_shows_an_excerpt() {
         for (status, body, shown) in [
             (
                 503,
@@ -236,11 +243,11 @@ mod tests {
             (
                 404,
                 "",
-                "answered 404 without an OAuth error (0 bytes, no content type)",
+                "returned 404 without an OAuth error (0 bytes, no content type)",
             ),
             (400, r#"{"message":"no"}"#, r#"{"message":"no"}"#),
             (400, r#"{"error":""}"#, r#"{"error":""}"#),
-            (302, "moved", "answered 302"),
+            (302, "moved", "returned 302"),
             (
                 400,
                 "you sent client_secret=hunter2 &, no",
@@ -253,18 +260,18 @@ mod tests {
             ),
             (400, "\u{1b}[31mred", "\\u{1b}[31mred"),
         ] {
-            let error = answer(status, &[], body.as_bytes()).unwrap_err();
+            let error = parsed(status, &[], body.as_bytes()).unwrap_err();
             assert!(matches!(error, Error::InvalidResponse(_)), "{error:?}");
             assert_eq!(error.status().unwrap(), status);
             assert!(error.to_string().contains(shown), "{body}: {error}");
         }
         let long = format!("{}hunter2 &", "x".repeat(EXCERPT - 3));
-        let error = answer(400, &[], long.as_bytes()).unwrap_err();
+        let error = parsed(400, &[], long.as_bytes()).unwrap_err();
         assert!(!error.to_string().contains("hun"), "{error}");
     }
 
     #[test]
-    fn an_odd_member_does_not_hide_the_error() {
+    fn a_member_of_the_wrong_type_does_not_hide_the_error() {
         for odd in [
             r#""error_codes":7000215"#,
             r#""error_codes":["7000215","x",null]"#,
@@ -274,7 +281,7 @@ mod tests {
         ] {
             let body = format!(r#"{{"error":"invalid_client",{odd}}}"#);
             let body: Vec<u8> = body.chars().map(|c| c as u8).collect();
-            let error = answer(401, &[], &body).unwrap_err();
+            let error = parsed(401, &[], &body).unwrap_err();
             assert!(error.is_credential_rejected(), "{error:?}");
             let Error::Server(server) = &error else {
                 panic!("{error:?}");
@@ -289,20 +296,20 @@ mod tests {
             (&long, None),
         ] {
             let body = format!(r#"{{"error":"invalid_grant","claims":{claims}}}"#);
-            let error = answer(400, &[], body.as_bytes()).unwrap_err();
+            let error = parsed(400, &[], body.as_bytes()).unwrap_err();
             assert_eq!(error.claims_challenge(), expected);
         }
     }
 
     #[test]
-    fn a_correlation_id_that_is_no_guid_is_not_repeated() {
+    fn a_correlation_id_that_is_not_a_guid_is_dropped() {
         let body = br#"{"error":"x","correlation_id":"\nFAKE LOG LINE"}"#;
-        let error = answer(400, &[], body).unwrap_err();
+        let error = parsed(400, &[], body).unwrap_err();
         assert_eq!(error.correlation_id(), Some("our-id"));
     }
 
     #[test]
-    fn a_refusal_that_repeats_the_secret_does_not_show_it() {
+    fn an_error_response_that_repeats_the_secret_does_not_show_it() {
         for status in [400, 429] {
             for member in [
                 "error_description",
@@ -314,7 +321,7 @@ mod tests {
                 "error_uri",
             ] {
                 let body = format!(r#"{{"error":"hunter2 &","{member}":"you sent hunter2+%26"}}"#);
-                let error = answer(status, &[], body.as_bytes()).unwrap_err();
+                let error = parsed(status, &[], body.as_bytes()).unwrap_err();
                 let text = format!("{error} {error:?}");
                 assert!(!text.contains("hunter2"), "{text}");
             }
@@ -322,10 +329,10 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_wrong_is_told_from_the_date_header() {
+    fn a_wrong_clock_is_reported_from_the_date_header() {
         let body = br#"{"error":"invalid_client","error_codes":[700024]}"#;
         let headers = [("date", "Sat, 21 Nov 2020 03:00:00 GMT")];
-        let error = answer(401, &headers, body).unwrap_err();
+        let error = parsed(401, &headers, body).unwrap_err();
         assert!(
             error.to_string().contains("s ahead of the identity"),
             "{error}"
@@ -333,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn to_be_told_to_wait_is_throttling_whatever_the_body() {
+    fn a_request_to_wait_is_throttling_whatever_the_body() {
         let json = br#"{"error":"temporarily_unavailable","error_codes":[90055]}"#;
         for (status, headers, body, throttled) in [
             (429, &[][..], &b""[..], true),
@@ -346,7 +353,7 @@ mod tests {
             (500, &[("retry-after", "7")], json, false),
             (200, &[("retry-after", "7")], json, false),
         ] {
-            let error = answer(status, headers, body).unwrap_err();
+            let error = parsed(status, headers, body).unwrap_err();
             assert_eq!(matches!(error, Error::Throttled(_)), throttled, "{error:?}");
             assert_eq!(
                 error.retry_after().is_some(),
@@ -358,7 +365,7 @@ mod tests {
             assert_eq!(error.status().unwrap(), status);
         }
         let json = br#"{"error":"temporarily_unavailable","claims":"{}"}"#;
-        let error = answer(429, &[], json).unwrap_err();
+        let error = parsed(429, &[], json).unwrap_err();
         assert!(error.to_string().contains("temporarily_unavailable"));
         assert_eq!(error.claims_challenge(), Some("{}"));
     }
@@ -392,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn a_date_to_wait_for_is_by_the_servers_clock() {
+    fn a_retry_after_date_is_by_the_servers_clock() {
         let response = Response::builder()
             .status(429)
             .header(DATE, "Sat, 21 Nov 2026 03:00:00 GMT")
@@ -413,19 +420,22 @@ mod tests {
             r#"{"data":"{\"id_token\":\"abc\"}"}"#,
             "you got eyJhbGciOi",
         ] {
-            let error = answer(502, &[], body.as_bytes()).unwrap_err().to_string();
-            assert!(error.contains("[withheld: it may hold a token]"), "{error}");
+            let error = parsed(502, &[], body.as_bytes()).unwrap_err().to_string();
+            assert!(
+                error.contains("[withheld: the text may hold a token]"),
+                "{error}"
+            );
         }
         let long = "x".repeat(300);
-        let error = answer(502, &[], long.as_bytes()).unwrap_err().to_string();
+        let error = parsed(502, &[], long.as_bytes()).unwrap_err().to_string();
         assert_eq!(error.matches("xx").count(), EXCERPT / 2);
     }
 
     #[test]
-    fn an_error_that_is_no_string_is_not_oauths() {
+    fn an_error_member_that_is_not_a_string_is_no_oauth_error() {
         let nested = br#"{"error":{"code":0,"result":{"access_token":"tokentok"}}}"#;
         for status in [200, 400] {
-            let error = answer(status, &[], nested).unwrap_err();
+            let error = parsed(status, &[], nested).unwrap_err();
             assert!(matches!(error, Error::InvalidResponse(_)), "{error:?}");
             assert!(!format!("{error:?}").contains("tokentok"), "{error:?}");
             assert_eq!(error.correlation_id(), Some("our-id"));
@@ -433,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn the_date_header_tells_how_far_the_clocks_are_apart() {
+    fn the_date_header_gives_the_clock_skew() {
         let now = httpdate::parse_http_date("Sat, 21 Nov 2026 03:00:00 GMT").unwrap();
         let skew = |date: &str| {
             clock_skew(&HeaderMap::from_iter([(DATE, date.parse().unwrap())]), now)
