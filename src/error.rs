@@ -29,8 +29,8 @@ pub use server::ServerError;
 /// text are escaped.
 ///
 /// After an error, a daemon waits for [`retry_after`](Self::retry_after). Earlier calls return the
-/// same error without a token request. If [`is_transient`](Self::is_transient) is false, retrying
-/// does not help until the code, the configuration or the identity provider changes.
+/// same error without a token request. If [`is_transient`](Self::is_transient) is false, waiting
+/// alone does not help.
 ///
 /// ```
 /// use confidential_client::{ConfidentialClient, Error};
@@ -91,9 +91,9 @@ impl Error {
 
     /// Returns whether retrying later may succeed.
     ///
-    /// True if no response arrived, after throttling, 408 and 5xx, and for OAuth errors that are
-    /// temporary. A failed callback (a credential source, a signer, an assertion provider) counts
-    /// as transient too, unless the callback returned an [`Error`] that is not transient.
+    /// True after a missing response, throttling, 408, 5xx, and a temporary OAuth error. A failed
+    /// callback (a credential source, a signer, an assertion provider) counts as transient too,
+    /// unless the callback returned an [`Error`] that is not transient.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Transport(_) | Self::Throttled(_) => true,

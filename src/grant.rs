@@ -2,19 +2,21 @@ use url::form_urlencoded::Serializer;
 
 use crate::secret::Secret;
 
-/// What a token is asked for with ([RFC 6749 section 1.3]).
+/// The authorization grant of a token request ([RFC 6749 section 1.3]).
 ///
 /// [RFC 6749 section 1.3]: https://www.rfc-editor.org/rfc/rfc6749#section-1.3
 #[derive(Clone, Copy)]
 pub(crate) enum Grant<'a> {
-    /// The application's own identity, and no more.
+    /// The application's own identity ([RFC 6749 section 4.4]).
+    ///
+    /// [RFC 6749 section 4.4]: https://www.rfc-editor.org/rfc/rfc6749#section-4.4
     ClientCredentials,
-    /// The token that a user called with ([RFC 7523 section 2.1], and Entra's on-behalf-of flow).
+    /// The access token of the calling user ([RFC 7523 section 2.1], Entra's on-behalf-of flow).
     ///
     /// [RFC 7523 section 2.1]: https://www.rfc-editor.org/rfc/rfc7523#section-2.1
     OnBehalfOf { assertion: &'a Secret },
-    /// What a user brought back from signing in ([RFC 6749 section 4.1.3]), with the proof that the
-    /// sign-in was begun here ([RFC 7636 section 4.5]).
+    /// The code of a user's sign-in ([RFC 6749 section 4.1.3]), with the PKCE verifier
+    /// ([RFC 7636 section 4.5]).
     ///
     /// [RFC 6749 section 4.1.3]: https://www.rfc-editor.org/rfc/rfc6749#section-4.1.3
     /// [RFC 7636 section 4.5]: https://www.rfc-editor.org/rfc/rfc7636#section-4.5
@@ -23,23 +25,24 @@ pub(crate) enum Grant<'a> {
         redirect_uri: &'a str,
         verifier: &'a Secret,
     },
-    /// What came with an earlier token ([RFC 6749 section 6]).
+    /// The refresh token of an earlier response ([RFC 6749 section 6]).
     ///
     /// [RFC 6749 section 6]: https://www.rfc-editor.org/rfc/rfc6749#section-6
     RefreshToken(&'a Secret),
 }
 
 impl<'a> Grant<'a> {
+    /// Returns whether the grant yields a user's token.
     pub(crate) fn is_of_a_user(self) -> bool {
         !matches!(self, Self::ClientCredentials)
     }
 
-    /// Whether signing in again brings another.
+    /// Returns whether a new sign-in can replace the grant.
     pub(crate) fn is_interactive(self) -> bool {
         matches!(self, Self::AuthorizationCode { .. } | Self::RefreshToken(_))
     }
 
-    /// Adds what it is in a form.
+    /// Appends the form parameters of the grant.
     pub(crate) fn append_to(self, form: &mut Serializer<'_, String>) {
         match self {
             Self::ClientCredentials => {
@@ -67,7 +70,7 @@ impl<'a> Grant<'a> {
         }
     }
 
-    /// What nobody else may read.
+    /// Returns the secrets of the grant, for masking.
     pub(crate) fn secrets(self) -> impl Iterator<Item = &'a Secret> {
         let (first, second) = match self {
             Self::ClientCredentials => (None, None),

@@ -139,9 +139,9 @@ impl TokenRequest {
     ///
     /// Useful after the application got a new permission. The call joins a token request in flight.
     ///
-    /// If the token request fails and the cached token is valid, the client returns the cached token
-    /// and logs a warning. [`AccessToken::source`] is then [`TokenSource::Cache`]. The wait after a
-    /// failure ([`Error::retry_after`](crate::Error::retry_after)) still applies.
+    /// If the token request fails and the cached token is valid, the client returns the cached
+    /// token and logs a warning. [`AccessToken::source`] is then [`TokenSource::Cache`]. The wait
+    /// after a failure ([`Error::retry_after`](crate::Error::retry_after)) still applies.
     ///
     /// [`TokenSource::Cache`]: crate::TokenSource::Cache
     #[doc(alias = "WithForceRefresh")]
@@ -253,7 +253,7 @@ fn check_claims(json: String) -> Result<Arc<str>, Error> {
     match serde_json::from_str::<serde_json::Map<String, Value>>(&json) {
         Ok(_) => Ok(json.into()),
         Err(_) => Err(Error::config(
-            "the claims are not a JSON object; if the claims come from a challenge header, decode them from base64 first",
+            "the claims are not a JSON object; a challenge's claims are encoded in base64, so decode them first",
         )),
     }
 }
@@ -295,7 +295,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_is_a_value_that_changes_for_nobody_else() {
+    fn a_clone_of_a_request_is_independent() {
         let first = TokenRequest::new("a");
         let second = first.clone().scopes(["b"]).tenant("t");
         assert_eq!(&**first.requested_scopes().wire(), "a");
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_correlation_id_is_a_guid_in_one_spelling() {
+    fn a_correlation_id_is_a_guid_in_any_spelling() {
         let id = |text: &str| {
             TokenRequest::new("s")
                 .correlation_id(text)

@@ -80,7 +80,7 @@ impl ServerError {
         self.0.claims.as_deref()
     }
 
-    /// Returns the correlation id of the response, or the id of the request if the response has none.
+    /// Returns the correlation id of the response, else the id of the request.
     pub fn correlation_id(&self) -> Option<&str> {
         self.0.correlation_id.as_deref()
     }
@@ -141,7 +141,7 @@ impl ServerError {
         }
     }
 
-    /// Returns whether the grant is valid and the user must add consent, a factor or a new password.
+    /// Returns whether the grant is valid but needs consent, another factor or a new password.
     pub(super) fn asks_for_more(&self) -> bool {
         let more = [
             "basic_action",

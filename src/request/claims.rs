@@ -2,8 +2,9 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value, json};
 
-/// What the client says it can do beyond what every client can, in the claims of each of its
-/// requests (`xms_cc`); nothing, unless declared.
+/// The declared client capabilities, sent in the claims of each token request (`xms_cc`).
+///
+/// Empty by default. Holds the claims as a JSON value and as text.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Capabilities(Option<(Value, String)>);
 
@@ -16,8 +17,12 @@ impl Capabilities {
         }))
     }
 
-    /// The claims to send: these, and those that an API asked for, which are passed on as they came
-    /// where there are no capabilities. They were checked to be an object.
+    /// Returns the claims to send: the capabilities merged with an API's `claims`.
+    ///
+    /// Without capabilities, `claims` is passed on unchanged. [`TokenRequest`] has validated that
+    /// `claims` is a JSON object.
+    ///
+    /// [`TokenRequest`]: crate::TokenRequest
     pub(crate) fn with<'a>(&'a self, claims: Option<&'a str>) -> Option<Cow<'a, str>> {
         match (&self.0, claims) {
             (None, claims) => claims.map(Cow::Borrowed),
@@ -34,8 +39,10 @@ impl Capabilities {
     }
 }
 
-/// Adds what MSAL adds: objects are merged, arrays joined, and of two other values the new one
-/// counts, unless it is null.
+/// Merges JSON as MSAL does.
+///
+/// Objects are merged and arrays are joined. Any other value is replaced, unless the new value is
+/// null.
 fn merge(into: &mut Value, new: Value) {
     match (into, new) {
         (Value::Object(into), Value::Object(new)) => merge_members(into, new),
@@ -48,7 +55,7 @@ fn merge(into: &mut Value, new: Value) {
 fn merge_members(into: &mut Map<String, Value>, new: Map<String, Value>) {
     for (name, value) in new {
         match into.get_mut(&name) {
-            Some(known) => merge(known, value),
+            Some(existing) => merge(existing, value),
             None => drop(into.insert(name, value)),
         }
     }
@@ -66,7 +73,7 @@ mod tests {
         for (name, capabilities, claims, expected) in [
             ("neither", &none, None, None),
             (
-                "claims as they came",
+                "claims unchanged",
                 &none,
                 Some(r#"{ "a" : 1 }"#),
                 Some(r#"{ "a" : 1 }"#),
@@ -74,7 +81,7 @@ mod tests {
             ("capabilities alone", &cp1, None, Some(declared)),
             ("an empty object", &cp1, Some("{}"), Some(declared)),
             (
-                "beside each other",
+                "distinct members are kept",
                 &cp1,
                 Some(
                     r#"{"id_token":{"a":null},"access_token":{"nbf":{"essential":true,"value":"1"}}}"#,
@@ -90,13 +97,13 @@ mod tests {
                 Some(r#"{"access_token":{"xms_cc":{"values":["cp1","cp2","cp3"]}}}"#),
             ),
             (
-                "null takes nothing away",
+                "null changes nothing",
                 &cp1,
                 Some(r#"{"access_token":{"xms_cc":null}}"#),
                 Some(declared),
             ),
             (
-                "the new one counts",
+                "the new value wins",
                 &cp1,
                 Some(r#"{"access_token":7}"#),
                 Some(r#"{"access_token":7}"#),

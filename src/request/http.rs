@@ -11,7 +11,7 @@ use crate::client_auth::ClientAuthentication;
 use crate::error::Error;
 use crate::grant::Grant;
 
-/// A token request ([RFC 6749 section 3.2]), as it goes to the token endpoint.
+/// A token request in wire form, for the token endpoint ([RFC 6749 section 3.2]).
 ///
 /// [RFC 6749 section 3.2]: https://www.rfc-editor.org/rfc/rfc6749#section-3.2
 pub(crate) struct TokenHttpRequest<'a> {
@@ -27,6 +27,11 @@ pub(crate) struct TokenHttpRequest<'a> {
 }
 
 impl TokenHttpRequest<'_> {
+    /// Builds the HTTP request.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] if the URL or a header value is invalid.
     pub(crate) fn to_http(&self) -> Result<http::Request<Bytes>, Error> {
         let mut endpoint = self.endpoint.clone();
         for (name, value) in self.parameters.of(ParameterLocation::Query) {
@@ -53,21 +58,21 @@ impl TokenHttpRequest<'_> {
                 HeaderValue::from_static("retry-after, h429"),
             )
             .body(self.form().into())
-            .map_err(not_built)?;
+            .map_err(build_error)?;
         if let ClientAuthentication::Basic { credentials, .. } = self.proof {
             let value = Zeroizing::new(format!("Basic {}", credentials.expose()));
-            let mut value = HeaderValue::from_str(&value).map_err(not_built)?;
+            let mut value = HeaderValue::from_str(&value).map_err(build_error)?;
             value.set_sensitive(true);
             request.headers_mut().insert(AUTHORIZATION, value);
         }
         Ok(request)
     }
 
-    /// The body, in the order MSAL sends it.
+    /// Builds the body, with the parameters in MSAL's order.
     fn form(&self) -> String {
         let mut form = Serializer::new(String::new());
         match self.proof {
-            // Who and how is then said once, in the header.
+            // RFC 6749 section 2.3.1: the header carries the client id and the secret.
             ClientAuthentication::Basic { .. } => {}
             ClientAuthentication::Secret(secret) => {
                 form.append_pair("client_id", self.client_id);
@@ -87,20 +92,21 @@ impl TokenHttpRequest<'_> {
         }
         self.grant.append_to(&mut form);
         if self.rules == Rules::Entra {
-            let wanted = if self.grant.is_of_a_user() { "1" } else { "2" };
-            form.append_pair("client_info", wanted);
+            // As MSAL: 1 requests the user's ids in the response.
+            let client_info = if self.grant.is_of_a_user() { "1" } else { "2" };
+            form.append_pair("client_info", client_info);
         }
         form.extend_pairs(self.parameters.of(ParameterLocation::Form));
         form.finish()
     }
 }
 
-fn not_built(error: impl Into<http::Error>) -> Error {
+fn build_error(error: impl Into<http::Error>) -> Error {
     let error = error.into();
     Error::config(format!("the token request cannot be built: {error}"))
 }
 
-/// The name this library goes by at the identity provider.
+/// The name of this library in requests to the identity provider.
 const SKU: &str = "confidential-client.rs";
 const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";

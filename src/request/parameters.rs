@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use crate::error::Error;
 
-/// Extra parameters of a token request: part of what the token is for. None, for nearly all.
+/// Extra parameters of a token request, as part of the cache key. Empty for nearly all requests.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Parameters(Option<Arc<Vec<Parameter>>>);
 
@@ -14,7 +14,7 @@ struct Parameter {
     value: String,
 }
 
-/// Where a parameter goes.
+/// The location of an extra parameter: the form or the query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum ParameterLocation {
     Form,
@@ -22,7 +22,7 @@ pub(crate) enum ParameterLocation {
 }
 
 impl Parameters {
-    /// Adds one. Their order is that of their names, and one name's values keep theirs.
+    /// Adds a parameter, sorted by name. Values of one name keep their order.
     pub(crate) fn add(&mut self, location: ParameterLocation, name: String, value: String) {
         let parameters = Arc::make_mut(self.0.get_or_insert_default());
         let parameter = Parameter {
@@ -36,21 +36,27 @@ impl Parameters {
         parameters.insert(at, parameter);
     }
 
+    /// Returns the names and values at `location`.
     pub(crate) fn of(&self, location: ParameterLocation) -> impl Iterator<Item = (&str, &str)> {
         self.iter()
             .filter(move |parameter| parameter.location == location)
             .map(|parameter| (&*parameter.name, &*parameter.value))
     }
 
-    /// Checks that none is another way to say what the library says.
+    /// Validates that every parameter has a name, and not a name that the client sends itself.
     pub(crate) fn check(&self) -> Result<(), Error> {
         for Parameter { name, .. } in self.iter() {
             if name.is_empty() {
-                return Err(Error::config("an extra parameter has no name; give it one"));
+                return Err(Error::config(
+                    "an extra parameter has no name; give the parameter a name",
+                ));
             }
-            if OURS.iter().any(|ours| ours.eq_ignore_ascii_case(name)) {
+            if RESERVED
+                .iter()
+                .any(|reserved| reserved.eq_ignore_ascii_case(name))
+            {
                 return Err(Error::config(format!(
-                    "the parameter '{name}' is the library's own to send; leave it out, and say it with the builder or the request"
+                    "the parameter '{name}' is reserved, because the client sends the parameter itself; remove it, and use the methods of the builder or of the request"
                 )));
             }
         }
@@ -62,7 +68,7 @@ impl Parameters {
     }
 }
 
-/// The names alone: a value may be anything.
+/// Shows the names alone, because a value may be a secret.
 impl fmt::Debug for Parameters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list()
@@ -71,8 +77,8 @@ impl fmt::Debug for Parameters {
     }
 }
 
-/// What the library sends itself, in one grant or another.
-const OURS: [&str; 22] = [
+/// The parameters that the client sends itself, in any grant.
+const RESERVED: [&str; 22] = [
     "assertion",
     "claims",
     "client_assertion",
@@ -110,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn they_are_the_same_in_any_order_of_their_names() {
+    fn parameters_are_equal_in_any_order_of_names() {
         use ParameterLocation::{Form, Query};
         let one = parameters(&[(Form, "b", "1"), (Form, "a", "2"), (Form, "a", "1")]);
         let same = parameters(&[(Form, "a", "2"), (Form, "b", "1"), (Form, "a", "1")]);
@@ -129,14 +135,14 @@ mod tests {
     }
 
     #[test]
-    fn what_the_library_sends_cannot_be_sent_again() {
+    fn reserved_parameters_are_rejected() {
         parameters(&[(ParameterLocation::Form, "audience", "x")])
             .check()
             .unwrap();
         for (name, text) in [
             ("", "no name"),
-            ("scope", "own to send"),
-            ("Grant_Type", "own to send"),
+            ("scope", "is reserved"),
+            ("Grant_Type", "is reserved"),
         ] {
             let error = parameters(&[(ParameterLocation::Query, name, "x")])
                 .check()

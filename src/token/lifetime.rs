@@ -2,61 +2,67 @@ use std::time::{Duration, SystemTime};
 
 use crate::time::{Deadline, Now};
 
-/// The moments in a token's life. At a hit the one is read from which it is to be renewed; the others
-/// are kept as milliseconds from there, to be small.
+/// The thresholds of a token's life: refresh due, unusable, expired.
+///
+/// A cache hit reads `refresh` alone. The other thresholds are stored as milliseconds relative to
+/// `refresh`, to keep the struct small.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lifetime {
-    /// From here on it is renewed ahead.
+    /// The time from which a refresh is due.
     refresh: Deadline,
-    /// From here on it is not served.
+    /// Milliseconds from `refresh` until the token is no longer returned.
     unusable: u64,
-    /// From when it is not served to its end.
+    /// Milliseconds before the expiry during which the token is no longer returned.
     margin: u32,
-    /// For how long it is served in all; 49 days stand for anything longer.
-    whole: u32,
+    /// Milliseconds for which the token is returned in all, at most 49 days.
+    usable: u32,
 }
 
-/// How far a token's life has gone.
+/// The stage of a token's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
+    /// Valid, with no refresh due.
     Fresh,
-    /// Good, and to be renewed.
+    /// Valid, with a refresh due.
     Due,
+    /// Expired, or so close to the expiry that the token is no longer returned.
     Ended,
 }
 
 impl Lifetime {
-    /// `jitter`, from 0 to 1, is drawn once, by the caller.
+    /// Computes the thresholds of a token issued now.
+    ///
+    /// `jitter` is a random number from 0 to 1 that the caller draws once per token.
     pub(crate) fn new(
         lifetime: Duration,
         refresh_in: Option<Duration>,
         now: Now,
         jitter: f64,
     ) -> Self {
-        let lifetime = lifetime.min(LONGEST);
+        let lifetime = lifetime.min(MAX_LIFETIME);
         let half = lifetime / 2;
         let refresh = match refresh_in {
             Some(refresh_in) if !refresh_in.is_zero() && refresh_in < lifetime => refresh_in,
-            _ if lifetime >= LONG => half,
-            // Never before half the lifetime: a token shorter than the margin would be renewed
-            // without end.
+            _ if lifetime >= TWO_HOURS => half,
+            // Never before half the lifetime, because a token that lives under five minutes would
+            // be due at once, again and again.
             _ => lifetime.saturating_sub(FIVE_MINUTES).max(half),
         };
-        // Never more than half the way: a server that wants a token renewed after a minute must not
-        // have it renewed at once, and at once again.
+        // At most half of `refresh`, because a token with a `refresh_in` of one minute would be
+        // due at once, again and again.
         let jitter = FIVE_MINUTES
             .min(lifetime / 10)
             .min(refresh / 2)
             .mul_f64(jitter.clamp(0.0, 1.0));
         let margin = Duration::from_secs(10).min(lifetime / 10);
-        // Whole milliseconds, as the moments behind it are kept.
+        // In whole milliseconds, like the thresholds relative to `refresh`.
         let refresh = Duration::from_millis(millis(refresh.saturating_sub(jitter)));
-        let whole = lifetime.saturating_sub(margin);
+        let usable = lifetime.saturating_sub(margin);
         Self {
             refresh: now.plus(refresh),
-            unusable: millis(whole.saturating_sub(refresh)),
+            unusable: millis(usable.saturating_sub(refresh)),
             margin: u32::try_from(millis(margin)).unwrap_or(u32::MAX),
-            whole: u32::try_from(millis(whole)).unwrap_or(u32::MAX),
+            usable: u32::try_from(millis(usable)).unwrap_or(u32::MAX),
         }
     }
 
@@ -71,14 +77,14 @@ impl Lifetime {
         }
     }
 
-    /// For how long it is still served.
+    /// Returns for how long the token is still returned to callers.
     pub(crate) fn remaining(&self, now: &Now) -> Duration {
         self.end().remaining(now)
     }
 
-    /// For how long it is served in all.
+    /// Returns for how long the token is returned to callers in all, from the issue on.
     pub(crate) fn whole(&self) -> Duration {
-        Duration::from_millis(self.whole.into())
+        Duration::from_millis(self.usable.into())
     }
 
     pub(crate) fn expires_on(&self) -> SystemTime {
@@ -90,7 +96,7 @@ impl Lifetime {
         self.refresh.wall
     }
 
-    /// From then on it is not served.
+    /// Returns the time from which the token is no longer returned.
     fn end(&self) -> Deadline {
         self.refresh.later(Duration::from_millis(self.unusable))
     }
@@ -101,9 +107,11 @@ fn millis(duration: Duration) -> u64 {
 }
 
 const FIVE_MINUTES: Duration = Duration::from_secs(5 * 60);
-const LONG: Duration = Duration::from_secs(2 * 60 * 60);
-/// A lifetime beyond this is a server's mistake; no entry is kept for ever.
-const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+/// The lifetime from which a refresh is due at half the lifetime.
+const TWO_HOURS: Duration = Duration::from_secs(2 * 60 * 60);
+/// The longest accepted lifetime. A longer one is a server's mistake, and is cut so that every
+/// entry expires.
+const MAX_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 #[cfg(test)]
 mod tests {
@@ -179,14 +187,14 @@ mod tests {
     }
 
     #[test]
-    fn a_lifetime_beyond_reason_is_cut_and_never_endless() {
+    fn a_huge_lifetime_is_cut() {
         let now = TimeSource::System.now();
         let made = Lifetime::new(Duration::MAX, None, now, 0.0);
-        assert_eq!(made.expires_on(), now.wall + LONGEST);
+        assert_eq!(made.expires_on(), now.wall + MAX_LIFETIME);
     }
 
     #[test]
-    fn either_clock_moves_a_life_on() {
+    fn either_clock_ends_a_token() {
         let start = TimeSource::System.now();
         let made = Lifetime::new(Duration::from_secs(3600), None, start, 0.0);
         let at = |wall: i64, monotonic| {

@@ -494,6 +494,6 @@ async fn an_assertion_that_is_for_somebody_else_is_refused_with_what_to_do() {
         .unwrap_err();
     assert!(matches!(error, Error::Server(_)), "{error:?}");
     assert!(!error.needs_user_interaction(), "{error:?}");
-    let text = "the calling client has to ask for a scope of this API";
+    let text = "the calling client must request a scope of this API";
     assert!(error.to_string().contains(text), "{error}");
 }

@@ -98,9 +98,7 @@ async fn extra_parameters_go_out_and_are_part_of_the_key() {
     let grant = TokenRequest::new("a").form_parameter("grant_type", "password");
     let error = client.acquire_token_for_client(grant).await.unwrap_err();
     assert!(
-        error
-            .to_string()
-            .contains("'grant_type' is the library's own"),
+        error.to_string().contains("'grant_type' is reserved"),
         "{error}"
     );
     let provider_of_it = TokenRequest::new("a").query_parameter("", "x");

@@ -230,7 +230,7 @@ async fn what_cannot_be_asked_for_is_told_before_the_network() {
         ),
         (
             request(BACK, TokenRequest::new(FILES).query_parameter("state", "x")),
-            "own to send",
+            "is reserved",
         ),
     ] {
         let error = client
