@@ -101,15 +101,15 @@ impl TokenRequest {
 
     /// Passes on the claims of an API's challenge, as JSON ([OpenID Connect Core section 5.5]).
     ///
-    /// The client does not return the cached token but requests a new token with the claims. Add
-    /// the token that the API rejected with [`rejected_token`](Self::rejected_token).
+    /// The client does not return the cached token but requests a new token with the claims. Pass
+    /// the token that the API rejected to [`rejected_token`](Self::rejected_token) as well.
     ///
     /// Callers with the same claims share one token request. A caller with other claims waits until
     /// that request ends.
     ///
-    /// Refreshes after a rejection are limited, so that an API that rejects every token causes no
-    /// storm. Within 30 seconds, the same claims cause one token request, and claims,
-    /// [`rejected_token`](Self::rejected_token) and
+    /// Refreshes after a rejection are limited, so that an API that rejects every token cannot
+    /// flood the identity provider. Within 30 seconds, the same claims cause one token request.
+    /// Claims, [`rejected_token`](Self::rejected_token) and
     /// [`invalidate`](crate::ConfidentialClient::invalidate) cause at most two together. Beyond the
     /// limit, the client returns the cached token.
     ///
