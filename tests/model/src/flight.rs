@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use loom::sync::{Condvar, Mutex};
 
@@ -24,63 +24,63 @@ pub enum Fate {
     LateFailure,
 }
 
-/// A handle on a flight, as its passengers hold it.
+/// A handle on a flight, held by the callers that wait.
 #[derive(Clone)]
-pub(super) struct Flight(Arc<UnderWay>);
+pub(super) struct Flight(Arc<Ending>);
 
-struct UnderWay {
-    generation: u64,
-    fate: Fate,
-    arrival: Mutex<Option<Option<Outcome>>>,
-    arrived: Condvar,
+struct Ending {
+    /// Set when the flight has started.
+    generation: OnceLock<u64>,
+    outcome: Mutex<Option<Option<FlightOutcome>>>,
+    ended: Condvar,
 }
 
-pub(super) type Outcome = Result<Arc<IssuedToken>, Error>;
+pub(super) type FlightOutcome = Result<Arc<IssuedToken>, Error>;
+
+impl Default for Flight {
+    fn default() -> Self {
+        Self(Arc::new(Ending {
+            generation: OnceLock::new(),
+            outcome: Mutex::new(None),
+            ended: Condvar::new(),
+        }))
+    }
+}
 
 impl Flight {
-    pub(super) fn new(generation: u64, fate: Fate) -> Self {
-        Self(Arc::new(UnderWay {
-            generation,
-            fate,
-            arrival: Mutex::new(None),
-            arrived: Condvar::new(),
-        }))
+    pub(super) fn start(&self, generation: u64) {
+        self.0.generation.set(generation).expect("started once");
     }
 
     pub(super) fn generation(&self) -> u64 {
-        self.0.generation
+        *self.0.generation.get().expect("started")
     }
 
-    pub(super) fn fate(&self) -> Fate {
-        self.0.fate
-    }
-
-    /// Waits for the outcome; `None` if there will be none, or none in time.
-    pub(super) fn outcome(&self) -> Option<Outcome> {
-        let mut arrival = self.0.arrival.lock().unwrap();
+    /// Waits for the outcome. Returns `None` if there is none, or none in time.
+    pub(super) fn outcome(&self, fate: Fate) -> Option<FlightOutcome> {
+        let mut outcome = self.0.outcome.lock().unwrap();
         loop {
-            match &*arrival {
+            match &*outcome {
                 Some(outcome) => return outcome.clone(),
-                None if self.is_late() => return None,
-                None => arrival = self.0.arrived.wait(arrival).unwrap(),
+                None if fate.is_late() => return None,
+                None => outcome = self.0.ended.wait(outcome).unwrap(),
             }
         }
     }
 
-    pub(super) fn arrive(&self, outcome: Option<Outcome>) {
-        *self.0.arrival.lock().unwrap() = Some(outcome);
-        self.0.arrived.notify_all();
+    pub(super) fn end(&self, outcome: Option<FlightOutcome>) {
+        *self.0.outcome.lock().unwrap() = Some(outcome);
+        self.0.ended.notify_all();
+    }
+}
+
+impl Fate {
+    fn is_late(self) -> bool {
+        matches!(self, Self::Stuck | Self::LateToken(_) | Self::LateFailure)
     }
 
-    fn is_late(&self) -> bool {
-        matches!(
-            self.0.fate,
-            Fate::Stuck | Fate::LateToken(_) | Fate::LateFailure
-        )
-    }
-
-    /// For how many seconds a passenger waited for nothing.
-    pub(super) fn seconds_in_vain(&self) -> u64 {
+    /// The seconds for which a caller waits for a flight that brings nothing in time.
+    pub(super) fn seconds_in_vain(self) -> u64 {
         if self.is_late() { OVERDUE.as_secs() } else { 0 }
     }
 }

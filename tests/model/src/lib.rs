@@ -10,7 +10,12 @@
     reason = "the model needs a part of each file"
 )]
 mod library {
+    pub(crate) mod authority {
+        mod tenant;
+        pub(crate) use tenant::Tenant;
+    }
     pub(crate) mod error;
+    pub(crate) mod lease;
     pub(crate) mod request {
         pub(crate) mod parameters;
     }
@@ -25,6 +30,7 @@ mod library {
         mod rejections;
         mod requirements;
         mod slot;
+        mod slots;
         #[path = "../../tests/model/src/sync.rs"]
         mod sync;
         #[path = "../../tests/model/src/world.rs"]
@@ -33,7 +39,9 @@ mod library {
 }
 
 pub use library::cache::world::{Ask, Fate, Place, Told, World};
-use library::{error, request, scope, time, token};
+use library::{authority, error, lease, request, scope, time, token};
+
+pub mod leased;
 
 /// Runs `test` in every order that two threads can come in.
 pub fn in_every_order(test: impl Fn() + Send + Sync + 'static) {

@@ -33,7 +33,7 @@ pub(super) struct Departed {
 }
 
 impl Log {
-    /// Called under the slot's lock.
+    /// Called before another thread can take the slot's lock.
     pub(super) fn depart(
         &mut self,
         (key, slot): (&'static str, &Arc<Slot<Flight>>),

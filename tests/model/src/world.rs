@@ -7,7 +7,8 @@ use loom::thread::{self, JoinHandle};
 use super::bounded_map::BoundedMap;
 use super::circuit_breaker::CircuitBreaker;
 use super::requirements::{Requirements, SpecialRequirements};
-use super::slot::{Cached, Invalidated, Joined, Slot};
+use super::slot::{Cached, Invalidated, JoinOutcome, Slot, Started};
+use crate::authority::Tenant;
 use crate::error::{Error, Failure};
 use crate::request::parameters::Parameters;
 use crate::scope::ScopeSet;
@@ -18,7 +19,7 @@ mod flight;
 mod log;
 
 pub use flight::Fate;
-use flight::{Flight, Outcome};
+use flight::{Flight, FlightOutcome};
 use log::{Departed, Log};
 
 /// What `cache.rs` and `flight.rs` do with slots, without tokio: a loom thread is a caller, and,
@@ -31,7 +32,7 @@ pub struct World(Arc<Shared>);
 
 struct Shared {
     entries: RwLock<BoundedMap<CacheKey, Slot<Flight>>>,
-    gate: CircuitBreaker,
+    breaker: CircuitBreaker,
     /// For the checks alone. Loom runs one thread at a time, so nobody waits for this lock.
     log: std::sync::Mutex<Log>,
 }
@@ -82,18 +83,18 @@ impl World {
     pub fn new(max_entries: usize) -> Self {
         Self(Arc::new(Shared {
             entries: RwLock::new(BoundedMap::new(max_entries)),
-            gate: CircuitBreaker::new(OVERDUE),
+            breaker: CircuitBreaker::new(OVERDUE),
             log: std::sync::Mutex::default(),
         }))
     }
 
-    /// As `Cache::slot` does.
+    /// Like `Cache::slot`.
     pub fn place(&self, key: &'static str, fates: &'static [Fate]) -> Place {
         let typed = typed(key);
         let existing = self.0.entries.read().unwrap().get(&typed);
         let slot = existing.unwrap_or_else(|| {
             let mut entries = self.0.entries.write().unwrap();
-            entries.slot(&typed, 0, &now(0)).0
+            entries.get_or_insert(&typed, 0, &now(0)).0
         });
         Place {
             world: self.clone(),
@@ -103,10 +104,10 @@ impl World {
         }
     }
 
-    /// As `Cache::clear` does.
+    /// Like `Cache::clear`.
     pub fn clear(&self) {
         self.0.entries.write().unwrap().clear();
-        self.0.gate.open();
+        self.0.breaker.reset();
     }
 
     pub fn entries(&self) -> usize {
@@ -141,25 +142,25 @@ impl Place {
         thread::spawn(move || call(&place))
     }
 
-    /// As `ConfidentialClient::token` does.
+    /// Like `ConfidentialClient::acquire_from`.
     pub fn token(&self, at: u64, ask: Ask) -> Told {
         let requirements = self.requirements(ask);
         match self.slot.get(&now(at), &requirements) {
             Cached::Fresh(issued) => served(&issued),
             Cached::Stale(issued) => {
-                self.renew(at);
+                self.refresh(at);
                 served(&issued)
             }
-            Cached::Miss => self.wait(at, &requirements),
+            Cached::Miss => self.fetch(at, &requirements),
         }
     }
 
     /// A caller who is dropped where it would wait: what it started goes on.
     pub fn token_cancelled(&self, at: u64) {
-        self.join(&now(at), at, &Requirements::NONE);
+        self.join(at, &Requirements::NONE);
     }
 
-    /// As `TokenProvider::cached` does.
+    /// Like `TokenProvider::cached`.
     pub fn cached(&self, at: u64) -> Option<u64> {
         match self.slot.get(&now(at), &Requirements::NONE) {
             Cached::Fresh(issued) | Cached::Stale(issued) => Some(number(&issued)),
@@ -167,7 +168,7 @@ impl Place {
         }
     }
 
-    /// As `Cache::invalidate` does; whether the token is removed.
+    /// Like `Cache::invalidate`; whether the token is removed.
     pub fn invalidate(&self, token: u64, at: u64) -> bool {
         let rejected = self.issued(token, at, 3600);
         self.slot.invalidate(&rejected, &now(at)) == Invalidated::Removed
@@ -186,10 +187,10 @@ impl Place {
         self.world.log().claims(self.key)
     }
 
-    /// As `Cache::wait` does.
-    fn wait(&self, at: u64, requirements: &Requirements) -> Told {
-        let told = self.arrive(at, requirements);
-        if matches!(told, Told::Token(_)) || requirements.are_of_a_rejection() {
+    /// Like `Cache::fetch`.
+    fn fetch(&self, at: u64, requirements: &Requirements) -> Told {
+        let told = self.join_flight(at, requirements);
+        if matches!(told, Told::Token(_)) || requirements.follow_a_rejection() {
             return told;
         }
         match self.slot.get(&now(at), &Requirements::NONE) {
@@ -198,125 +199,129 @@ impl Place {
         }
     }
 
-    /// As `Cache::arrive` does.
-    fn arrive(&self, mut at: u64, requirements: &Requirements) -> Told {
-        let mut lost_before = false;
+    /// Like `Cache::join_flight`.
+    fn join_flight(&self, mut at: u64, requirements: &Requirements) -> Told {
+        let mut has_lost_one = false;
         loop {
-            match self.join(&now(at), at, requirements) {
-                Joined::Served(issued) => return served(&issued),
-                Joined::Refused(_) => return Told::Refused,
-                Joined::Full => unreachable!("everybody may start a flight"),
-                Joined::Aboard { generation, flight } => match flight.outcome() {
-                    Some(Ok(issued)) => return served(&issued),
-                    Some(Err(_)) => return Told::Failed,
-                    None if lost_before => return Told::Lost,
-                    None => {
-                        lost_before = true;
-                        at += flight.seconds_in_vain();
-                        self.abandon(generation, &flight);
+            let (generation, flight) = match self.join(at, requirements) {
+                JoinOutcome::Served(issued) => return served(&issued),
+                JoinOutcome::Failed(_) => return Told::Refused,
+                JoinOutcome::NeedsFlight => unreachable!("every caller may start a flight"),
+                JoinOutcome::Started(_) => unreachable!("`join` spawns the flight"),
+                JoinOutcome::Joined { generation, flight } => (generation, flight),
+                JoinOutcome::Blocked { generation, flight } => {
+                    if flight.outcome(self.fate(generation)).is_none() {
+                        at += self.fate(generation).seconds_in_vain();
+                        self.drop_flight(generation);
                     }
-                },
-                Joined::Behind { generation, flight } => {
-                    if flight.outcome().is_none() {
-                        at += flight.seconds_in_vain();
-                        self.abandon(generation, &flight);
-                    }
+                    continue;
+                }
+            };
+            match flight.outcome(self.fate(generation)) {
+                Some(Ok(issued)) => return served(&issued),
+                Some(Err(_)) => return Told::Failed,
+                None if has_lost_one => return Told::Lost,
+                None => {
+                    has_lost_one = true;
+                    at += self.fate(generation).seconds_in_vain();
+                    self.drop_flight(generation);
                 }
             }
         }
     }
 
-    fn join(&self, now: &Now, at: u64, requirements: &Requirements) -> Joined<Flight> {
-        let mut departed = None;
-        let launch = |generation, replaced| {
-            let claims = requirements.claims().map(ToString::to_string);
-            let flight = self.depart(generation, replaced, now, claims);
-            departed = Some(flight.clone());
-            flight
-        };
-        let joined = self
-            .slot
-            .join(now, requirements, &self.world.0.gate, Some(launch));
-        if let Some(flight) = departed {
-            self.fly(&flight, at);
-        }
-        joined
-    }
-
-    /// As `Cache::renew` does.
-    fn renew(&self, at: u64) {
-        let mut departed = None;
-        self.slot
-            .renew(&now(at), &self.world.0.gate, |generation, replaced| {
-                let flight = self.depart(generation, replaced, &now(at), None);
-                departed = Some(flight.clone());
-                flight
-            });
-        if let Some(flight) = departed {
-            self.fly(&flight, at);
+    /// Joins a flight. A flight that this caller starts flies at once.
+    fn join(&self, at: u64, requirements: &Requirements) -> JoinOutcome<Flight> {
+        let flight = Flight::default();
+        let breaker = &self.world.0.breaker;
+        let handle = Some(flight.clone());
+        match self.slot.join(&now(at), requirements, breaker, handle) {
+            JoinOutcome::Started(started) => {
+                let claims = requirements.claims().map(ToString::to_string);
+                let generation = started.generation;
+                self.spawn_flight(&flight, started, claims, at);
+                JoinOutcome::Joined { generation, flight }
+            }
+            other => other,
         }
     }
 
-    fn depart(
+    /// Like `Cache::refresh`.
+    fn refresh(&self, at: u64) {
+        if !self.slot.needs_refresh(&now(at)) {
+            return;
+        }
+        let flight = Flight::default();
+        let breaker = &self.world.0.breaker;
+        if let Some(started) = self.slot.refresh(&now(at), breaker, flight.clone()) {
+            self.spawn_flight(&flight, started, None, at);
+        }
+    }
+
+    /// Like `FlightContext::spawn`, and the task itself.
+    fn spawn_flight(
         &self,
-        generation: u64,
-        replaced: Option<Flight>,
-        now: &Now,
+        flight: &Flight,
+        started: Started<Flight>,
         claims: Option<String>,
-    ) -> Flight {
-        let replaced = replaced.map(|flight| flight.generation());
+        at: u64,
+    ) {
+        let generation = started.generation;
         let place = (self.key, &self.slot);
-        let mut log = self.world.log();
-        log.depart(place, (generation, replaced), claims, now);
-        let number = usize::try_from(generation - 1).unwrap();
-        let fate = self.fates.get(number).expect("a flight too many");
-        Flight::new(generation, *fate)
-    }
-
-    /// The task of a flight.
-    fn fly(&self, flight: &Flight, at: u64) {
+        let replaced = started.replaced.map(|flight| flight.generation());
+        flight.start(generation);
+        // No loom thread runs between the slot's lock and this log.
+        self.world
+            .log()
+            .depart(place, (generation, replaced), claims, &now(at));
         let no_answer = || Err(Error::Transport(Failure::new("no answer").into()));
-        let generation = flight.generation();
-        match flight.fate() {
+        match self.fate(generation) {
             Fate::Token(seconds) => {
                 let issued = Arc::new(self.issued(generation, at, seconds));
-                self.land(flight, Ok(issued), at);
+                self.complete(flight, generation, Ok(issued), at);
             }
-            Fate::NoAnswer => self.land(flight, no_answer(), at),
+            Fate::NoAnswer => self.complete(flight, generation, no_answer(), at),
             Fate::Lost => {
-                self.abandon(generation, flight);
-                flight.arrive(None);
+                self.drop_flight(generation);
+                flight.end(None);
             }
             Fate::Stuck => {}
             Fate::LateToken(seconds) => {
                 let issued = Arc::new(self.issued(generation, at, seconds));
-                self.land(flight, Ok(issued), at + LATE);
+                self.complete(flight, generation, Ok(issued), at + LATE);
             }
-            Fate::LateFailure => self.land(flight, no_answer(), at + LATE),
+            Fate::LateFailure => self.complete(flight, generation, no_answer(), at + LATE),
         }
     }
 
-    /// As `Seat::land` does.
-    fn land(&self, flight: &Flight, outcome: Outcome, at: u64) {
-        let generation = flight.generation();
-        let gate = &self.world.0.gate;
+    /// Like `FlightGuard::complete`.
+    fn complete(&self, flight: &Flight, generation: u64, outcome: FlightOutcome, at: u64) {
+        let breaker = &self.world.0.breaker;
         let id = self.slot.flight_id(generation);
-        let closes = gate.report(id, &outcome, &now(at), 0.0);
+        let opens = breaker.report(id, &outcome, &now(at), 0.0);
         self.log(generation, |flight| flight.probing = false);
-        self.world.log().learn(outcome.is_ok(), closes);
-        let outcome = self.slot.land(generation, outcome, &now(at), 0.0);
+        self.world.log().learn(outcome.is_ok(), opens);
+        let outcome = self.slot.complete(generation, outcome, &now(at), 0.0);
         self.log(generation, |flight| flight.under_way = false);
-        flight.arrive(Some(outcome));
+        flight.end(Some(outcome));
     }
 
-    /// As `Tower::abandon` does.
-    fn abandon(&self, generation: u64, flight: &Flight) {
-        let in_time = matches!(flight.fate(), Fate::Token(_) | Fate::NoAnswer);
-        assert!(!in_time, "a flight in time is given up");
-        self.world.0.gate.abandon(self.slot.flight_id(generation));
+    /// Like `FlightContext::drop_flight`.
+    fn drop_flight(&self, generation: u64) {
+        let in_time = matches!(self.fate(generation), Fate::Token(_) | Fate::NoAnswer);
+        assert!(!in_time, "a flight in time is dropped");
+        self.world
+            .0
+            .breaker
+            .drop_flight(self.slot.flight_id(generation));
         self.log(generation, |flight| flight.probing = false);
-        self.slot.abandon(generation);
+        self.slot.drop_flight(generation);
         self.log(generation, |flight| flight.under_way = false);
+    }
+
+    fn fate(&self, generation: u64) -> Fate {
+        let number = usize::try_from(generation - 1).unwrap();
+        *self.fates.get(number).expect("a flight too many")
     }
 
     fn log(&self, generation: u64, change: impl FnOnce(&mut Departed)) {
@@ -350,7 +355,7 @@ fn now(at: u64) -> Now {
 
 fn typed(key: &str) -> CacheKey {
     CacheKey {
-        tenant: key.into(),
+        tenant: Tenant::parse(key).ok(),
         scopes: ScopeSet::default(),
         kind: Kind::Application,
         parameters: Parameters::default(),
