@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 use crate::error::{Error, Failure};
 use crate::secret::Secret;
 use crate::time::TimeSource;
-use crate::token::{CacheKey, IssuedToken, TokenSource, User};
+use crate::token::{CacheKey, IssuedToken, TokenSource, UserKey};
 
 mod bounded_map;
 mod circuit_breaker;
@@ -42,7 +42,7 @@ pub(crate) type CacheSlot = slot::Slot<Flight>;
 /// credentials.
 pub(crate) struct Cache {
     slots: RwLock<BoundedMap<CacheKey, CacheSlot>>,
-    sessions: RwLock<BoundedMap<User, UserSession>>,
+    sessions: RwLock<BoundedMap<UserKey, UserSession>>,
     limit: RequestLimit,
     context: Arc<FlightContext>,
 }
@@ -95,7 +95,7 @@ impl Cache {
     }
 
     /// Returns a user's session, and creates an empty one for a new user.
-    pub(crate) fn session(&self, user: &Arc<User>) -> Arc<UserSession> {
+    pub(crate) fn session(&self, user: &Arc<UserKey>) -> Arc<UserSession> {
         if let Some(session) = self.existing_session(user) {
             return session;
         }
@@ -109,14 +109,14 @@ impl Cache {
         })
     }
 
-    pub(crate) fn existing_session(&self, user: &User) -> Option<Arc<UserSession>> {
+    pub(crate) fn existing_session(&self, user: &UserKey) -> Option<Arc<UserSession>> {
         read(&self.sessions).get(user)
     }
 
     /// Stores the tokens of a user who signed in, in place of the tokens before.
     pub(crate) fn sign_in(
         &self,
-        user: &Arc<User>,
+        user: &Arc<UserKey>,
         issued: Arc<IssuedToken>,
         refresh_token: Option<Secret>,
     ) -> Arc<CacheSlot> {
@@ -125,7 +125,7 @@ impl Cache {
         // A request in flight keeps the session before, and has no part in this one.
         write(&self.sessions).insert(Arc::clone(user), session, 0, &now);
         for slot in read(&self.slots).values() {
-            if slot.key().kind.is_user(user) {
+            if slot.key().is_for_user(user) {
                 slot.clear_failure();
             }
         }
@@ -139,10 +139,10 @@ impl Cache {
     }
 
     /// Removes a user's tokens and session.
-    pub(crate) fn sign_out(&self, user: &User) {
+    pub(crate) fn sign_out(&self, user: &UserKey) {
         write(&self.sessions).retain(|known, _| known != user);
         write(&self.slots).retain(|key, slot| {
-            if !key.kind.is_user(user) {
+            if !key.is_for_user(user) {
                 return true;
             }
             // Its token would be cached for the user again.

@@ -235,7 +235,7 @@ impl TokenRequest {
         self.0.rejected.as_ref()
     }
 
-    pub(crate) fn is_forced(&self) -> bool {
+    pub(crate) fn is_force_refresh(&self) -> bool {
         self.0.force_refresh
     }
 
@@ -244,7 +244,7 @@ impl TokenRequest {
         parameters.check().map(|()| parameters)
     }
 
-    pub(crate) fn wanted_remaining(&self) -> Duration {
+    pub(crate) fn requested_min_remaining(&self) -> Duration {
         self.0.min_remaining
     }
 }

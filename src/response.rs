@@ -27,7 +27,7 @@ pub(crate) struct ResponseContext<'a> {
     pub(crate) scopes: &'a Arc<str>,
     pub(crate) correlation_id: &'a str,
     /// Secrets of the request, masked in errors.
-    pub(crate) hidden: &'a [&'a Secret],
+    pub(crate) secrets: &'a [&'a Secret],
     /// True if a new sign-in can replace the grant.
     pub(crate) is_interactive: bool,
 }
@@ -138,7 +138,7 @@ fn invalid_success(response: &Response<Bytes>, context: &ResponseContext<'_>, wh
         "the token endpoint's response cannot be read: {why} (status {}, {} bytes, {})",
         status.as_u16(),
         response.body().len(),
-        content_type(response, context.hidden),
+        content_type(response, context.secrets),
     );
     Error::InvalidResponse(
         Failure::new(message)
@@ -148,9 +148,9 @@ fn invalid_success(response: &Response<Bytes>, context: &ResponseContext<'_>, wh
     )
 }
 
-fn content_type(response: &Response<Bytes>, hidden: &[&Secret]) -> String {
+fn content_type(response: &Response<Bytes>, secrets: &[&Secret]) -> String {
     match response.headers().get(CONTENT_TYPE) {
-        Some(value) => excerpt(value.as_bytes(), hidden),
+        Some(value) => excerpt(value.as_bytes(), secrets),
         None => "no content type".to_owned(),
     }
 }
@@ -219,11 +219,11 @@ mod tests {
             tenant: Some(&"t".into()),
             scopes: &"asked/.default".into(),
             correlation_id: "our-id",
-            hidden: &[&Secret::from("hunter2 &")],
+            secrets: &[&Secret::from("hunter2 &")],
             is_interactive: false,
         };
         let issued = Arc::new(parse(&response, context, now, jitter)?.issued);
-        Ok(AccessToken::hand_out(issued, &key, TokenSource::IdentityProvider).unwrap())
+        Ok(AccessToken::from_cache(issued, &key, TokenSource::IdentityProvider).unwrap())
     }
 
     /// Returns the seconds until the token expires and until its refresh is due.

@@ -13,7 +13,7 @@ mod lifetime;
 
 pub(crate) use issued::IssuedToken;
 use issued::SCHEME;
-pub(crate) use key::{CacheKey, Kind, User};
+pub(crate) use key::{CacheKey, UserKey};
 pub(crate) use lifetime::{Lifetime, Stage};
 
 /// An access token and its metadata. Cheap to clone. `Debug` hides the token.
@@ -54,7 +54,7 @@ impl AccessToken {
     ///
     /// The check keeps a token of the wrong tenant from a caller even if the cache has a bug.
     #[inline]
-    pub(crate) fn hand_out(
+    pub(crate) fn from_cache(
         issued: Arc<IssuedToken>,
         key: &Arc<CacheKey>,
         source: TokenSource,
@@ -220,7 +220,7 @@ mod tests {
             TimeSource::System.now(),
         ));
         let key = issued.shared_key().clone();
-        let token = AccessToken::hand_out(issued, &key, TokenSource::Cache).unwrap();
+        let token = AccessToken::from_cache(issued, &key, TokenSource::Cache).unwrap();
         assert_eq!(token.secret(), "abc.def");
         assert_eq!(token.authorization_header(), "Bearer abc.def");
         assert!(token.authorization_header().is_sensitive());
@@ -239,7 +239,7 @@ mod tests {
         let now = TimeSource::System.now();
         let fabrikam = Arc::new(IssuedToken::sample("fabrikam.com", "a", 60, now));
         let contoso = CacheKey::sample("contoso.com");
-        assert!(AccessToken::hand_out(fabrikam, &contoso, TokenSource::Cache).is_none());
+        assert!(AccessToken::from_cache(fabrikam, &contoso, TokenSource::Cache).is_none());
     }
 
     #[test]
@@ -249,7 +249,7 @@ mod tests {
             issued_at.wall -= Duration::from_secs(age);
             let issued = Arc::new(IssuedToken::sample("t", "a", 60, issued_at));
             let key = issued.shared_key().clone();
-            AccessToken::hand_out(issued, &key, TokenSource::Cache).unwrap()
+            AccessToken::from_cache(issued, &key, TokenSource::Cache).unwrap()
         };
         let left = token(20).expires_in();
         assert!(left <= Duration::from_secs(40), "{left:?}");

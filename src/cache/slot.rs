@@ -110,7 +110,7 @@ impl<F: Clone> Slot<F> {
             return Cached::Miss;
         };
         match issued.lifetime.stage(now) {
-            Stage::Ended => Cached::Miss,
+            Stage::Expired => Cached::Miss,
             _ if !requirements.are_met_by(issued, now) => Cached::Miss,
             Stage::Due => Cached::Stale(Arc::clone(issued)),
             Stage::Fresh => Cached::Fresh(Arc::clone(issued)),

@@ -14,7 +14,7 @@ use crate::cache::{CacheSlot, Cached, Requirements, SpecialRequirements};
 use crate::delegated::{Account, UserAssertion};
 use crate::error::{Error, Failure};
 use crate::request::TokenRequest;
-use crate::token::{AccessToken, CacheKey, IssuedToken, Kind, TokenSource};
+use crate::token::{AccessToken, CacheKey, IssuedToken, TokenSource, UserKey};
 
 impl ConfidentialClient {
     /// Acquires a token from the cache or from the identity provider.
@@ -53,7 +53,7 @@ impl ConfidentialClient {
         let key = CacheKey {
             tenant: tenant.cloned(),
             scopes: scopes.clone(),
-            kind: subject.kind(),
+            user: subject.user().cloned(),
             parameters: request.extra_parameters()?.clone(),
         };
         Ok(ResolvedRequest {
@@ -241,7 +241,7 @@ impl ResolvedRequest {
             () if self.correlation_id.is_some() => "a correlation id",
             () if self.requirements.claims().is_some() => "claims",
             () if self.request.rejected().is_some() => "a rejected token",
-            () if self.request.is_forced() => "a forced refresh",
+            () if self.request.is_force_refresh() => "a forced refresh",
             () => return Ok(()),
         };
         Err(Error::config(format!(
@@ -259,11 +259,11 @@ pub(crate) enum Subject {
 }
 
 impl Subject {
-    fn kind(&self) -> Kind {
+    fn user(&self) -> Option<&Arc<UserKey>> {
         match self {
-            Self::Application => Kind::Application,
-            Self::OnBehalfOf(assertion) => Kind::User(assertion.user().clone()),
-            Self::Account(account) => Kind::User(account.user().clone()),
+            Self::Application => None,
+            Self::OnBehalfOf(assertion) => Some(assertion.user()),
+            Self::Account(account) => Some(account.user()),
         }
     }
 
@@ -287,8 +287,8 @@ fn requirements(request: &TokenRequest, key: &CacheKey) -> Result<Requirements, 
     Ok(Requirements::new(SpecialRequirements {
         claims: request.requested_claims()?,
         rejected: rejected.cloned(),
-        force_refresh: request.is_forced(),
-        min_remaining: request.wanted_remaining(),
+        force_refresh: request.is_force_refresh(),
+        min_remaining: request.requested_min_remaining(),
     }))
 }
 
@@ -298,7 +298,7 @@ pub(super) fn to_access_token(
     slot: &CacheSlot,
     source: TokenSource,
 ) -> Result<AccessToken, Error> {
-    AccessToken::hand_out(issued, slot.key(), source).ok_or_else(|| {
+    AccessToken::from_cache(issued, slot.key(), source).ok_or_else(|| {
         let message = "the cache held a token for another request and did not return it; please report this as a bug";
         Error::InvalidResponse(Failure::new(message).into())
     })

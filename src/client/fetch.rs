@@ -205,7 +205,7 @@ impl TokenFetcher {
         let request = TokenHttpRequest {
             endpoint: &endpoint.url,
             client_id: &self.client_id,
-            proof: &authentication,
+            client_auth: &authentication,
             grant,
             scopes: &fetch.scopes,
             parameters: &fetch.key.parameters,
@@ -219,13 +219,13 @@ impl TokenFetcher {
         let response = self.send(request, id, deadline).await?;
         let status = response.status().as_u16();
         tracing::debug!(correlation_id = id, status, "token response");
-        let hidden: Vec<&Secret> = authentication.secrets().chain(grant.secrets()).collect();
+        let secrets: Vec<&Secret> = authentication.secrets().chain(grant.secrets()).collect();
         let context = ResponseContext {
             key: &fetch.key,
             tenant: fetch.tenant.as_ref().map(Tenant::as_requested),
             scopes: &fetch.scopes,
             correlation_id: id,
-            hidden: &hidden,
+            secrets: &secrets,
             is_interactive: grant.is_interactive(),
         };
         response::parse(&response, context, now, jitter())

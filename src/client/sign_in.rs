@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::jwt::{JwtError, SignedJwt};
 use crate::request::TokenRequest;
 use crate::secret::Secret;
-use crate::token::{CacheKey, IssuedToken, Kind, TokenSource, User};
+use crate::token::{CacheKey, IssuedToken, TokenSource, UserKey};
 
 /// # Signing users in
 impl ConfidentialClient {
@@ -146,17 +146,17 @@ impl ConfidentialClient {
         let request = flow.request();
         let requested = self.resolve_tenant(&request, &Subject::Application)?;
         let scopes = request.requested_scopes().for_user()?;
-        let key = |tenant: Option<&Tenant>, user: Arc<User>| -> Result<CacheKey, Error> {
+        let key = |tenant: Option<&Tenant>, user: Arc<UserKey>| -> Result<CacheKey, Error> {
             Ok(CacheKey {
                 tenant: tenant.cloned(),
                 scopes: scopes.set.clone(),
-                kind: Kind::User(user),
+                user: Some(user),
                 parameters: request.extra_parameters()?.clone(),
             })
         };
         let fetch = Fetch {
             // The user is not known before the response.
-            key: Arc::new(key(requested, Arc::new(User::Account("".into())))?),
+            key: Arc::new(key(requested, Arc::new(UserKey::Account("".into())))?),
             tenant: requested.cloned(),
             scopes: Arc::clone(&scopes.wire),
             claims: request.requested_claims()?,

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::authority::{Rules, Tenant};
 use crate::error::{Error, Failure};
-use crate::token::User;
+use crate::token::UserKey;
 
 /// A user who signed in: what [`acquire_token_silent`] gets their tokens by.
 ///
@@ -27,7 +27,7 @@ pub struct Account(Arc<Parts>);
 
 struct Parts {
     profile: Profile,
-    user: Arc<User>,
+    user: Arc<UserKey>,
     tenant: Option<Tenant>,
 }
 
@@ -120,7 +120,7 @@ impl Account {
         }))
     }
 
-    pub(crate) fn user(&self) -> &Arc<User> {
+    pub(crate) fn user(&self) -> &Arc<UserKey> {
         &self.0.user
     }
 
@@ -133,7 +133,7 @@ impl From<Profile> for Account {
     fn from(profile: Profile) -> Self {
         let tenant = profile.tenant_id.as_deref().map(Tenant::parse);
         Self(Arc::new(Parts {
-            user: Arc::new(User::Account(profile.home_account_id.as_str().into())),
+            user: Arc::new(UserKey::Account(profile.home_account_id.as_str().into())),
             tenant: tenant.and_then(Result::ok),
             profile,
         }))

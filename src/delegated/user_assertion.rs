@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::authority::Tenant;
 use crate::error::Error;
 use crate::secret::Secret;
-use crate::token::User;
+use crate::token::UserKey;
 
 /// The access token that a user's client called an API with: what the API acts on behalf of the user
 /// by, with [`acquire_token_on_behalf_of`].
@@ -25,7 +25,7 @@ pub struct UserAssertion(Arc<Parts>);
 
 struct Parts {
     assertion: Secret,
-    user: Arc<User>,
+    user: Arc<UserKey>,
     looked_at: OnceLock<UnverifiedClaims>,
 }
 
@@ -49,7 +49,7 @@ impl UserAssertion {
         let assertion = token.into();
         let hash = Sha256::digest(assertion.expose().as_bytes());
         Self(Arc::new(Parts {
-            user: Arc::new(User::Assertion(hash.into())),
+            user: Arc::new(UserKey::Assertion(hash.into())),
             assertion,
             looked_at: OnceLock::new(),
         }))
@@ -59,7 +59,7 @@ impl UserAssertion {
         &self.0.assertion
     }
 
-    pub(crate) fn user(&self) -> &Arc<User> {
+    pub(crate) fn user(&self) -> &Arc<UserKey> {
         &self.0.user
     }
 
@@ -188,7 +188,7 @@ mod tests {
         assert_eq!(one.user(), UserAssertion::new("abc").user());
         assert_ne!(one.user(), UserAssertion::new("abd").user());
         // The example of FIPS 180-2.
-        let User::Assertion(hash) = &**one.user() else {
+        let UserKey::Assertion(hash) = &**one.user() else {
             panic!()
         };
         assert_eq!(hash[..4], [0xba, 0x78, 0x16, 0xbf]);

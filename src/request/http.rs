@@ -17,7 +17,7 @@ use crate::grant::Grant;
 pub(crate) struct TokenHttpRequest<'a> {
     pub(crate) endpoint: &'a Url,
     pub(crate) client_id: &'a str,
-    pub(crate) proof: &'a ClientAuthentication,
+    pub(crate) client_auth: &'a ClientAuthentication,
     pub(crate) grant: Grant<'a>,
     pub(crate) scopes: &'a str,
     pub(crate) parameters: &'a Parameters,
@@ -59,7 +59,7 @@ impl TokenHttpRequest<'_> {
             )
             .body(self.form().into())
             .map_err(build_error)?;
-        if let ClientAuthentication::Basic { credentials, .. } = self.proof {
+        if let ClientAuthentication::Basic { credentials, .. } = self.client_auth {
             let value = Zeroizing::new(format!("Basic {}", credentials.expose()));
             let mut value = HeaderValue::from_str(&value).map_err(build_error)?;
             value.set_sensitive(true);
@@ -71,7 +71,7 @@ impl TokenHttpRequest<'_> {
     /// Builds the body, with the parameters in MSAL's order.
     fn form(&self) -> String {
         let mut form = Serializer::new(String::new());
-        match self.proof {
+        match self.client_auth {
             // RFC 6749 section 2.3.1: the header carries the client id and the secret.
             ClientAuthentication::Basic { .. } => {}
             ClientAuthentication::Secret(secret) => {
@@ -116,12 +116,12 @@ mod tests {
     use super::*;
     use crate::secret::Secret;
 
-    fn body(proof: ClientAuthentication) -> String {
+    fn body(client_auth: ClientAuthentication) -> String {
         let endpoint = Url::parse("https://login.example.org/t/oauth2/v2.0/token").unwrap();
         let request = TokenHttpRequest {
             endpoint: &endpoint,
             client_id: "client",
-            proof: &proof,
+            client_auth: &client_auth,
             grant: Grant::ClientCredentials,
             scopes: "api://a/.default",
             parameters: &Parameters::default(),

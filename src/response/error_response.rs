@@ -51,7 +51,7 @@ pub(super) fn parse_oauth_error(
     let body = json_object(String::from_utf8_lossy(response.body()).as_bytes())?;
     let text = |name: &str| {
         let text = body.get(name)?.as_str()?;
-        Some(without_secrets(text, context.hidden))
+        Some(without_secrets(text, context.secrets))
     };
     // The caller passes the claims on, so an object is accepted besides the standard string, and
     // claims that repeat a secret are dropped and not masked.
@@ -73,7 +73,7 @@ pub(super) fn parse_oauth_error(
     error_response.error_codes = codes;
     error_response.suberror = text("suberror");
     error_response.claims =
-        claims.filter(|claims| without_secrets(claims, context.hidden) == *claims);
+        claims.filter(|claims| without_secrets(claims, context.secrets) == *claims);
     error_response.correlation_id =
         correlation_id.or_else(|| Some(context.correlation_id.to_owned()));
     error_response.trace_id = text("trace_id");
@@ -93,16 +93,16 @@ fn without_oauth_error(response: &Response<Bytes>, context: &ResponseContext<'_>
         return format!(
             "the token endpoint returned {} with a redirect to '{}', which is not followed, because following would send the credential there; check the authority, and look for a proxy or a captive portal in between",
             response.status().as_u16(),
-            excerpt(host.as_bytes(), context.hidden),
+            excerpt(host.as_bytes(), context.secrets),
         );
     }
     let mut message = format!(
         "the token endpoint returned {} without an OAuth error ({} bytes, {})",
         response.status().as_u16(),
         response.body().len(),
-        content_type(response, context.hidden),
+        content_type(response, context.secrets),
     );
-    let excerpt = excerpt(response.body(), context.hidden);
+    let excerpt = excerpt(response.body(), context.secrets);
     if !excerpt.is_empty() {
         message.push_str(": ");
         message.push_str(&excerpt);

@@ -13,33 +13,27 @@ use crate::scope::ScopeSet;
 pub(crate) struct CacheKey {
     pub(crate) tenant: Option<Tenant>,
     pub(crate) scopes: ScopeSet,
-    pub(crate) kind: Kind,
+    /// The user, or `None` for the application itself.
+    pub(crate) user: Option<Arc<UserKey>>,
     pub(crate) parameters: Parameters,
 }
 
-/// The owner of a token: the application or a user.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Kind {
-    Application,
-    User(Arc<User>),
-}
-
-impl Kind {
-    pub(crate) fn is_user(&self, user: &User) -> bool {
-        matches!(self, Self::User(owner) if **owner == *user)
+impl CacheKey {
+    pub(crate) fn is_for_user(&self, user: &UserKey) -> bool {
+        self.user.as_deref() == Some(user)
     }
 }
 
 /// The identity of a user in the cache.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub(crate) enum User {
+pub(crate) enum UserKey {
     /// The caller with a user assertion, by the SHA-256 of the assertion.
     Assertion([u8; 32]),
     /// A signed-in user, by the home account id.
     Account(Box<str>),
 }
 
-impl fmt::Debug for User {
+impl fmt::Debug for UserKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Assertion(_) => "Assertion(..)",
@@ -54,7 +48,7 @@ impl CacheKey {
         Arc::new(Self {
             tenant: Tenant::parse(tenant).ok(),
             scopes: ScopeSet::default(),
-            kind: Kind::Application,
+            user: None,
             parameters: Parameters::default(),
         })
     }

@@ -26,7 +26,7 @@ pub(crate) enum Stage {
     /// Valid, with a refresh due.
     Due,
     /// Expired, or so close to the expiry that the token is no longer returned.
-    Ended,
+    Expired,
 }
 
 impl Lifetime {
@@ -73,7 +73,7 @@ impl Lifetime {
         } else if !self.end().reached(now) {
             Stage::Due
         } else {
-            Stage::Ended
+            Stage::Expired
         }
     }
 
@@ -212,22 +212,22 @@ mod tests {
             ("young", at(3299, 3299), Stage::Fresh, 291),
             ("due", at(3300, 3300), Stage::Due, 290),
             ("in its last second", at(3589, 3589), Stage::Due, 1),
-            ("ended", at(3590, 3590), Stage::Ended, 0),
+            ("ended", at(3590, 3590), Stage::Expired, 0),
             (
                 "wall alone: the machine was suspended",
                 at(3590, 5),
-                Stage::Ended,
+                Stage::Expired,
                 0,
             ),
             ("wall alone, due", at(3300, 5), Stage::Due, 290),
             (
                 "monotonic alone: the wall clock was set back",
                 at(-7200, 3590),
-                Stage::Ended,
+                Stage::Expired,
                 0,
             ),
             ("monotonic alone, due", at(5, 3300), Stage::Due, 290),
-            ("long ago", at(1_000_000, 1_000_000), Stage::Ended, 0),
+            ("long ago", at(1_000_000, 1_000_000), Stage::Expired, 0),
         ] {
             assert_eq!(made.stage(&now), stage, "{name}");
             assert_eq!(made.remaining(&now).as_secs(), left, "{name}");

@@ -13,7 +13,7 @@ use crate::error::{Error, Failure};
 use crate::request::parameters::Parameters;
 use crate::scope::ScopeSet;
 use crate::time::{Now, TimeSource};
-use crate::token::{CacheKey, IssuedToken, Kind, Lifetime};
+use crate::token::{CacheKey, IssuedToken, Lifetime};
 
 mod flight;
 mod log;
@@ -357,7 +357,7 @@ fn typed(key: &str) -> CacheKey {
     CacheKey {
         tenant: Tenant::parse(key).ok(),
         scopes: ScopeSet::default(),
-        kind: Kind::Application,
+        user: None,
         parameters: Parameters::default(),
     }
 }
