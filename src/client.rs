@@ -92,8 +92,8 @@ impl ConfidentialClient {
     /// Dropping the returned future does not cancel the request for the others.
     ///
     /// A token that is due for refresh is returned at once and refreshed in the background. If the
-    /// refresh fails, the token is returned until it expires. After a failure, further calls receive
-    /// the same error without another request for the time of [`Error::retry_after`].
+    /// refresh fails, the token is returned until it expires. After a failure, further calls
+    /// receive the same error without another request for the time of [`Error::retry_after`].
     ///
     /// ```
     /// # use bytes::Bytes;
@@ -160,8 +160,8 @@ impl ConfidentialClient {
     ///
     /// For a 401 whose challenge has no claims. Does no I/O. A token that was refreshed since stays
     /// cached, so a thousand callers may report the same token. Within 30 seconds after a token was
-    /// replaced for this reason the next one stays cached, too: an API that rejects every token does
-    /// not cause a storm of token requests.
+    /// replaced for this reason the next one stays cached, too: an API that rejects every token
+    /// does not cause a storm of token requests.
     pub fn invalidate(&self, token: &AccessToken) {
         self.0.cache.invalidate(token.issued());
     }

@@ -9,7 +9,7 @@ use std::time::Instant;
 /// Therefore every lease expires, and the next caller may then take it over. A late holder finds
 /// that its lease is no longer current, and must not publish a result.
 ///
-/// `T` is what the holder leaves for others to see. The type has no lock and no clock of its own.
+/// `T` is what the holder leaves for others to see. The type itself has no lock and no clock.
 pub(crate) struct Lease<T = ()> {
     /// The number of the latest grant.
     latest: u64,
@@ -101,7 +101,7 @@ impl Leases {
         self.latest
     }
 
-    /// Ends a lease. Returns `false` if the lease has ended before.
+    /// Ends a lease. Returns `false` if the lease had already ended.
     pub(crate) fn release(&mut self, id: LeaseId) -> bool {
         self.expiries.remove(&id).is_some()
     }

@@ -22,7 +22,7 @@ use crate::token::IssuedToken;
 /// The outcome of a flight, shared by all callers that wait for it.
 type FlightOutcome = Result<Arc<IssuedToken>, Error>;
 
-/// A handle on a flight: a token request in a task of its own.
+/// A handle on a flight: a token request in its own task.
 ///
 /// The task belongs to no caller. Dropping a caller changes nothing for the others.
 #[derive(Clone)]

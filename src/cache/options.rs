@@ -1,6 +1,6 @@
 use crate::error::Error;
 
-/// How a client keeps its tokens: see
+/// The limits of a client's token cache, for
 /// [`ConfidentialClientBuilder::cache`](crate::ConfidentialClientBuilder::cache).
 ///
 /// ```
@@ -19,28 +19,32 @@ pub struct CacheOptions {
 }
 
 impl CacheOptions {
-    /// Keeps at most this many tokens; 10,000 unless set, some 20 MB of Entra's. A token is one for
-    /// a tenant and scope, and of users each has their own. As many users' refresh tokens are kept
-    /// beside them; one who is pushed out signs in again.
+    /// Sets the maximum number of cache entries. The default is 10,000, some 20 MB of Entra's
+    /// tokens.
     ///
-    /// Whoever comes beyond them takes the place of a token that has ended, or else of one that has
-    /// not been asked for lately; it is fetched anew when it is. The memory of a failure goes the same
-    /// way, and with it how long to wait. What a [`TokenProvider`](crate::TokenProvider) is bound to
-    /// is kept beside them.
+    /// There is one entry for each tenant, set of scopes and user. As many users' refresh tokens
+    /// are kept in addition. A user whose refresh token is evicted signs in again.
+    ///
+    /// A new entry beyond the maximum evicts an expired one, or else one that was not used lately.
+    /// An evicted token is requested again when it is needed. A remembered failure, with its time
+    /// to wait, may be evicted as well. Entries of a [`TokenProvider`](crate::TokenProvider) are
+    /// never evicted, and do not count.
     #[must_use]
     pub fn max_entries(mut self, max_entries: usize) -> Self {
         self.max_entries = max_entries;
         self
     }
 
-    /// Makes at most this many token requests at once; any number unless set. One that is repeated
-    /// keeps its place while it waits.
+    /// Sets the maximum number of concurrent token requests. There is no maximum by default.
     ///
-    /// Calls that find nothing in memory wait for their turn, however long that takes: the limit of
-    /// 30 seconds (see [`RetryPolicy`](crate::RetryPolicy)) is each request's own, so bound a call with a timeout of yours if it must not
-    /// wait. Calls for a token that is being fetched share it and do not wait for a turn; who waits
-    /// already looks once a second whether it is. A token
-    /// that is due is renewed at a later call where there is no room.
+    /// Calls without a cached token wait for a free place, however long that takes. The limit of 30
+    /// seconds (see [`RetryPolicy`](crate::RetryPolicy)) applies to each token request and not to
+    /// the wait: bound the call with your own timeout if needed. A retried request keeps its place
+    /// between two attempts.
+    ///
+    /// A call for a token that another call is requesting shares that request, and needs no place.
+    /// A call that waits already looks for such a request once a second. A background refresh
+    /// without a free place is left for a later call.
     #[must_use]
     pub fn max_concurrent_requests(mut self, requests: usize) -> Self {
         self.max_concurrent_requests = Some(requests);

@@ -37,7 +37,8 @@ pub(crate) struct Slot<F> {
 }
 
 struct SlotState<F> {
-    /// Its number is the flight's generation. After its expiry another flight may start.
+    /// The running flight. The lease's number is the flight's generation. After the lease expires,
+    /// another flight may start.
     flight: Lease<Running<F>>,
     /// The latest flight whose outcome is ignored.
     ignored: LeaseId,

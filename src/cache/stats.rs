@@ -2,21 +2,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, ErrorKind};
 
-/// What a client has done since it was made, in numbers that only grow: see
-/// [`TokenCache::stats`](crate::TokenCache::stats).
+/// Counters of a client's work since it was built, from
+/// [`TokenCache::stats`](crate::TokenCache::stats). They only grow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CacheStats {
-    /// Calls that found no token to serve, and joined a token request, made one or were told of the
-    /// last failure. All other calls were served from memory, and are not counted: counting would
-    /// cost them more than all the rest.
+    /// Calls without a cached token. Each sent or joined a token request, or received the last
+    /// failure.
+    ///
+    /// Cache hits are not counted: counting would cost more than the hit.
     pub misses: u64,
-    /// Token requests, refreshes included. A request that is repeated, or with another credential, is
-    /// one.
+    /// Token requests, refreshes included. Retries of a request do not count, even with another
+    /// credential.
     pub requests: u64,
-    /// Token requests in the background, for a token that was still good.
+    /// Token requests in the background, for a token that was still valid.
     pub refreshes: u64,
-    /// Tokens, and memories of a failure, that went to make room for others, as [`CacheOptions`](crate::CacheOptions) says.
+    /// Entries evicted by the maximum in [`CacheOptions`](crate::CacheOptions).
     pub evictions: u64,
     /// Token requests that failed with [`Error::Config`].
     pub config_errors: u64,

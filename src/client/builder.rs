@@ -19,9 +19,9 @@ use crate::secret::Secret;
 use crate::time::{Clock, TimeSource};
 use crate::transport::{Transport, TransportConfig, no_time};
 
-/// Collects what a [`ConfidentialClient`] needs: a tenant or an authority, and one credential.
+/// A builder of a [`ConfidentialClient`]: a tenant or an authority, one credential, and settings.
 ///
-/// Nothing is checked before [`build`](Self::build).
+/// No method fails. [`build`](Self::build) checks everything.
 #[must_use]
 pub struct ConfidentialClientBuilder {
     client_id: String,
@@ -34,7 +34,7 @@ pub struct ConfidentialClientBuilder {
     retry: RetryPolicy,
     attempt_timeout: Duration,
     observer: Observer,
-    sending: TransportConfig,
+    transport: TransportConfig,
     clock: TimeSource,
 }
 
@@ -51,34 +51,38 @@ impl ConfidentialClientBuilder {
             retry: RetryPolicy::default(),
             attempt_timeout: ATTEMPT_TIMEOUT,
             observer: Observer::default(),
-            sending: TransportConfig::default(),
+            transport: TransportConfig::default(),
             clock: TimeSource::default(),
         }
     }
 
-    /// The tenant, by its id (a GUID) or one of its domains, in the worldwide cloud. For another
-    /// cloud use [`authority`](Self::authority).
+    /// Sets the tenant, by its ID (a GUID) or one of its domains, in the worldwide cloud.
+    ///
+    /// Use [`authority`](Self::authority) for another cloud.
     pub fn tenant(mut self, tenant: impl Into<String>) -> Self {
         self.tenant = Some(tenant.into());
         self
     }
 
-    /// The identity provider and the tenant in it.
+    /// Sets the identity provider and its tenant.
     pub fn authority(mut self, authority: Authority) -> Self {
         self.authority = Some(authority);
         self
     }
 
-    /// Proves the client's identity with a secret: its *value*, shown once when it is created, not
-    /// its id.
+    /// Authenticates with a client secret.
+    ///
+    /// Pass the secret's *value*, which the Azure portal shows once, and not its ID.
     pub fn client_secret(mut self, secret: impl Into<Secret>) -> Self {
         self.credentials
             .push(CredentialConfig::Secret(secret.into()));
         self
     }
 
-    /// The same with a secret that may be replaced while the program runs: read from a file by
-    /// [`SecretFile`](crate::credential::SecretFile), or fetched from a vault by a closure.
+    /// Authenticates with a secret that may be replaced while the program runs.
+    ///
+    /// [`SecretFile`](crate::credential::SecretFile) reads one from a file. A closure may fetch one
+    /// from a vault.
     pub fn client_secret_source(mut self, source: impl CredentialSource<Secret>) -> Self {
         let source = Rotating::new(source);
         self.credentials
@@ -86,21 +90,24 @@ impl ConfidentialClientBuilder {
         self
     }
 
-    /// How the client proves its identity at the token endpoint. Unless set, it is what an OpenID
-    /// provider's metadata says (for a secret the form before the header, where it takes both), and
-    /// elsewhere a secret is sent in the form. Microsoft Entra ID takes both ways.
+    /// Sets the client authentication method of the token endpoint.
+    ///
+    /// The default for an OpenID provider follows its metadata: of the two ways to send a secret,
+    /// the form is preferred to the header. The default for all other authorities is the form.
+    /// Microsoft Entra ID accepts both.
     pub fn token_endpoint_auth_method(mut self, method: TokenEndpointAuthMethod) -> Self {
         self.auth_method = Some(method);
         self
     }
 
-    /// Declares what the client can do beyond what every client can. `cp1` says that it answers claims
-    /// challenges: Microsoft Entra ID then issues tokens of up to 24 hours, which an API such as
-    /// Microsoft Graph may take back at any moment (continuous access evaluation). Each token
-    /// request carries it in its `claims`.
+    /// Declares capabilities of the client beyond the standard ones (`xms_cc`).
     ///
-    /// Declare it only if every call to such an API passes a challenge on, as the adapters do:
-    /// see [`TokenRequest::claims`](crate::TokenRequest::claims).
+    /// `cp1` declares that the client handles claims challenges. Microsoft Entra ID then issues
+    /// tokens of up to 24 hours, which an API such as Microsoft Graph may revoke at any time
+    /// (continuous access evaluation). Each token request carries the capabilities in its `claims`.
+    ///
+    /// Declare `cp1` only if every call to such an API answers challenges, as the adapters do: see
+    /// [`TokenRequest::claims`](crate::TokenRequest::claims).
     pub fn client_capabilities<C: Into<String>>(
         mut self,
         capabilities: impl IntoIterator<Item = C>,
@@ -109,16 +116,20 @@ impl ConfidentialClientBuilder {
         self
     }
 
-    /// Proves the client's identity with a certificate registered with the application: each token
-    /// request carries an assertion signed with its key, and the key stays where it is.
+    /// Authenticates with a certificate that is registered with the application.
+    ///
+    /// Each token request carries an assertion signed with the private key. The key itself is never
+    /// sent.
     pub fn certificate(mut self, certificate: Certificate) -> Self {
         self.credentials
             .push(CredentialConfig::Certificate(certificate));
         self
     }
 
-    /// The same with a certificate that may be replaced while the program runs: read from a file by
-    /// [`CertificateFile`](crate::credential::CertificateFile), or fetched from a vault by a closure.
+    /// Authenticates with a certificate that may be replaced while the program runs.
+    ///
+    /// [`CertificateFile`](crate::credential::CertificateFile) reads one from a file. A closure may
+    /// fetch one from a vault.
     pub fn certificate_source(mut self, source: impl CredentialSource<Certificate>) -> Self {
         let source = Rotating::new(source);
         self.credentials
@@ -126,68 +137,80 @@ impl ConfidentialClientBuilder {
         self
     }
 
-    /// Proves the client's identity with assertions made elsewhere: by a workload's platform, as
-    /// [`FederatedTokenFile`](crate::credential::FederatedTokenFile) reads them, by a signing service, or by
-    /// another application.
+    /// Authenticates with client assertions from a provider.
+    ///
+    /// A workload's platform may write them
+    /// ([`FederatedTokenFile`](crate::credential::FederatedTokenFile)), a signing service may sign
+    /// them, or another application's token may be one.
     pub fn client_assertion(mut self, provider: impl ClientAssertionProvider) -> Self {
         self.credentials
             .push(CredentialConfig::Assertion(Arc::new(provider)));
         self
     }
 
-    /// Sets how many tokens are kept in memory, and how many are fetched at once.
+    /// Sets the limits of the token cache and of concurrent token requests.
     pub fn cache(mut self, options: CacheOptions) -> Self {
         self.cache = options;
         self
     }
 
-    /// Sets how often a token request is repeated that brought nothing, and how long it may take in
-    /// all: see [`RetryPolicy`]. [`RetryPolicy::none()`] repeats none.
+    /// Sets the retry policy of token requests: see [`RetryPolicy`].
+    ///
+    /// [`RetryPolicy::none()`] turns retries off.
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.retry = policy;
         self
     }
 
-    /// How long one attempt of a token request may take, from the connection to the last byte of the
-    /// answer: 15 seconds unless set, and never longer than is left of the
-    /// [deadline](RetryPolicy::with_deadline) for all of them. It holds for every transport.
+    /// Sets the time limit of one attempt, from the connection to the last byte of the response.
+    ///
+    /// The default is 15 seconds. The limit of all attempts, [`RetryPolicy::deadline`], applies as
+    /// well. Both apply to every transport.
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
         self.attempt_timeout = timeout;
         self
     }
 
-    /// How long reqwest may take to connect, TLS included: 5 seconds unless set. Another transport
-    /// has limits of its own.
+    /// Sets the time limit of reqwest for connecting, TLS included. The default is 5 seconds.
+    ///
+    /// Another transport has its own limits.
     #[cfg(feature = "reqwest")]
     #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.sending.connect_timeout = Some(timeout);
+        self.transport.connect_timeout = Some(timeout);
         self
     }
 
     /// Sends token requests by this transport instead of reqwest.
     pub fn transport(mut self, transport: impl Transport) -> Self {
-        self.sending.transport = Some(Arc::new(transport));
+        self.transport.transport = Some(Arc::new(transport));
         self
     }
 
-    /// Configures the HTTP client that sends token requests: a proxy, a private CA, a local
-    /// address. Redirects are switched off and [`connect_timeout`](Self::connect_timeout) is set on
-    /// top, and a loopback authority is never asked through a proxy. Those of the environment
-    /// (`HTTPS_PROXY`, `NO_PROXY`) are used unless the builder says otherwise. On a current-thread tokio
-    /// runtime its connections are not kept for the next request, since nobody drives them between
-    /// two `block_on`s; without this call they are, for requests of the same thread.
+    /// Sets the reqwest builder of the HTTP client for token requests: a proxy, a private CA, a
+    /// local address.
+    ///
+    /// Redirects are turned off, and [`connect_timeout`](Self::connect_timeout) is applied. A
+    /// loopback authority is never reached through a proxy. The proxies of the environment
+    /// (`HTTPS_PROXY`, `NO_PROXY`) are used, unless the builder says otherwise.
+    ///
+    /// On a current-thread tokio runtime the client's connections are not reused, because no task
+    /// drives them between two `block_on` calls. Without this method the requests of one thread
+    /// reuse them.
     #[cfg(feature = "reqwest")]
     #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
     pub fn reqwest(mut self, builder: reqwest::ClientBuilder) -> Self {
-        self.sending.reqwest = Some(builder);
+        self.transport.reqwest = Some(builder);
         self
     }
 
-    /// Tells `observer` how each token request went, for metrics. It is called on the tokio runtime,
-    /// once for each, and must not block. [`TokenCache::stats`](crate::TokenCache::stats) has the counts without it.
+    /// Sets an observer of token requests, for metrics.
     ///
-    /// With the `metrics` crate it would be:
+    /// The client calls the observer on the tokio runtime, once for each token request. The
+    /// observer must not block. [`TokenCache::stats`](crate::TokenCache::stats) has counts without
+    /// an observer.
+    ///
+    /// With the `metrics` crate:
     ///
     /// ```
     /// # use std::time::Duration;
@@ -210,33 +233,36 @@ impl ConfidentialClientBuilder {
         self
     }
 
-    /// Reads the time from `clock` instead of the operating system: for tests.
+    /// Sets the clock that replaces the operating system's, for tests.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = TimeSource::Injected(Arc::new(clock));
         self
     }
 
-    /// Checks everything and makes the client. Does no network I/O, so it says nothing about
-    /// whether the identity provider will accept the credential.
+    /// Checks all settings, and builds the client.
+    ///
+    /// Does no network I/O, and does not read credential sources. Whether the identity provider
+    /// accepts the credential is known after the first token request.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`], saying what to do: an empty client id; no tenant, or two that differ; a
-    /// tenant that is neither id nor domain; an authority that is not https (loopback addresses
-    /// excepted); a URL given to [`Authority::parse`] that is no authority; no credential, or two; an empty secret, or one with white space around it; no
-    /// transport, or https without TLS compiled in. [`Error::Credential`]: a certificate outside
-    /// its validity, with an algorithm that does not go with its key, or with a P-256 key for
-    /// Microsoft Entra ID. What a source has is not looked at yet.
+    /// - [`Error::Config`]: an empty client ID; no tenant, or two that differ; a tenant that is
+    ///   neither ID nor domain; an authority that is not https (loopback addresses excepted); a URL
+    ///   given to [`Authority::parse`] that is no authority; no credential, or two; an empty
+    ///   secret, or one with white space around it; no transport, or https without TLS compiled in.
+    ///   The message says what to do.
+    /// - [`Error::Credential`]: a certificate outside its validity, with an algorithm that does not
+    ///   fit its key, or with a P-256 key for Microsoft Entra ID.
     pub fn build(self) -> Result<ConfidentialClient, Error> {
         check_client_id(&self.client_id)?;
         let authority = authority(self.tenant, self.authority)?;
         let endpoints = Endpoints::of(&authority)?;
         self.cache.check()?;
-        let given = one_credential(self.credentials)?;
+        let config = one_credential(self.credentials)?;
         self.retry.check()?;
         let now = self.clock.now().wall;
         let credential =
-            CredentialStore::new(given, endpoints.rules(), self.retry.step_limit(), now)?;
+            CredentialStore::new(config, endpoints.rules(), self.retry.step_limit(), now)?;
         check_auth_method(self.auth_method, credential.is_secret())?;
         if self.capabilities.iter().any(|name| name.trim().is_empty()) {
             return Err(Error::config(
@@ -246,7 +272,7 @@ impl ConfidentialClientBuilder {
         if self.attempt_timeout.is_zero() {
             return Err(no_time());
         }
-        let transport = self.sending.transport(&endpoints)?;
+        let transport = self.transport.transport(&endpoints)?;
         let fetcher = TokenFetcher {
             client_id: self.client_id,
             endpoints,
@@ -272,30 +298,30 @@ fn check_client_id(client_id: &str) -> Result<(), Error> {
     }
     if client_id.trim() != client_id {
         return Err(Error::config(format!(
-            "the client id {client_id:?} begins or ends with white space; trim what was read"
+            "the client id {client_id:?} begins or ends with white space; trim it"
         )));
     }
     Ok(())
 }
 
-/// The one authority that tenant and authority together name.
+/// Combines tenant and authority.
 fn authority(tenant: Option<String>, authority: Option<Authority>) -> Result<Authority, Error> {
     match (tenant, authority) {
         (None, None) => Err(Error::config(
             "no tenant; call tenant(..) with the directory's id or domain, or authority(..)",
         )),
         (Some(tenant), None) => Ok(Authority::entra(Cloud::Public, tenant)),
-        // Which says itself why it cannot be used.
+        // `Endpoints::of` returns the reason.
         (Some(_), Some(authority)) if authority.is_unreadable() => Ok(authority),
         (Some(tenant), Some(mut authority)) => match authority.tenant_mut() {
-            // A cloud was pasted, and its tenant is said here.
+            // The authority was a cloud without a tenant.
             Some(named) if named.is_empty() => {
                 *named = tenant;
                 Ok(authority)
             }
             Some(named) if tenant.eq_ignore_ascii_case(named) => Ok(authority),
             Some(named) => Err(Error::config(format!(
-                "two tenants, {tenant:?} by tenant(..) and {named:?} by authority(..); name one"
+                "two tenants were given, {tenant:?} by tenant(..) and {named:?} by authority(..); give one"
             ))),
             None => Err(Error::config(format!(
                 "the tenant {tenant:?} cannot be used: the authority '{authority}' has no tenants; leave tenant(..) out"
@@ -311,12 +337,12 @@ fn check_auth_method(
 ) -> Result<(), Error> {
     match method {
         Some(TokenEndpointAuthMethod::PrivateKeyJwt) if is_secret => Err(Error::config(
-            "private_key_jwt sends an assertion, and the credential is a secret; use certificate(..) or client_assertion(..), or leave token_endpoint_auth_method(..) out",
+            "private_key_jwt sends an assertion and the credential is a secret; use certificate(..) or client_assertion(..), or leave token_endpoint_auth_method(..) out",
         )),
         Some(
             TokenEndpointAuthMethod::ClientSecretPost | TokenEndpointAuthMethod::ClientSecretBasic,
         ) if !is_secret => Err(Error::config(
-            "token_endpoint_auth_method(..) says how a secret is sent, and the credential is none; leave it out",
+            "token_endpoint_auth_method(..) applies to a secret and the credential is not a secret; leave token_endpoint_auth_method(..) out",
         )),
         _ => Ok(()),
     }
@@ -328,7 +354,7 @@ fn one_credential(credentials: Vec<CredentialConfig>) -> Result<CredentialConfig
     match credentials.next() {
         Some(credential) if count == 1 => Ok(credential),
         Some(_) => Err(Error::config(format!(
-            "{count} credentials; a client proves its identity with one, so leave the others out"
+            "{count} credentials were given; a client authenticates with one, so leave the others out"
         ))),
         None => Err(Error::config(
             "no credential; call client_secret(..), certificate(..) or client_assertion(..)",

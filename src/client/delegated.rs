@@ -13,11 +13,11 @@ impl ConfidentialClient {
     /// ([RFC 7523 section 2.1]) in the form of [Microsoft Entra ID].
     ///
     /// Request the scopes of one API, such as `https://graph.microsoft.com/User.Read`. `openid`,
-    /// `profile` and `offline_access` are added. Tokens are cached under the assertion's SHA-256, and
-    /// shared, refreshed and bounded like those of
-    /// [`acquire_token_for_client`](Self::acquire_token_for_client). A refresh token, if the provider
-    /// issued one, refreshes them even after the assertion has expired. A user who calls with a new
-    /// assertion has new cache entries, so no user receives another user's token.
+    /// `profile` and `offline_access` are added. Tokens are cached under the assertion's SHA-256,
+    /// and shared, refreshed and bounded like those of
+    /// [`acquire_token_for_client`](Self::acquire_token_for_client). A refresh token, if the
+    /// provider issued one, refreshes them even after the assertion has expired. A user who calls
+    /// with a new assertion has new cache entries, so no user receives another user's token.
     ///
     /// **Validate the assertion first.** A cached token is returned without the identity provider
     /// checking the assertion again.
@@ -51,9 +51,10 @@ impl ConfidentialClient {
     /// Returns the cached token while it is valid, else redeems the user's latest refresh token
     /// ([RFC 6749 section 6]), for the scopes of any API.
     ///
-    /// One request at a time redeems a refresh token, and the refresh token in its response replaces
-    /// it, as providers that rotate refresh tokens require. An OpenID provider receives the scopes
-    /// of the request alone. It rejects scopes that were never granted, and `profile` may be one.
+    /// One request at a time redeems a refresh token, and the refresh token in its response
+    /// replaces it, as providers that rotate refresh tokens require. An OpenID provider receives
+    /// the scopes of the request alone. It rejects scopes that were never granted, and `profile`
+    /// may be one.
     ///
     /// # Errors
     ///

@@ -8,13 +8,14 @@ use crate::credential::{CertificateFile, FederatedTokenFile, check_secret};
 use crate::error::Error;
 
 impl ConfidentialClientBuilder {
-    /// Begins with what the environment says: see
-    /// [`ConfidentialClient::from_env`](crate::ConfidentialClient::from_env). Reads the certificate
-    /// file, if there is one.
+    /// Returns a builder with the settings of the environment variables that
+    /// [`ConfidentialClient::from_env`](crate::ConfidentialClient::from_env) lists.
+    ///
+    /// Reads the certificate file, if one is set.
     ///
     /// # Errors
     ///
-    /// As `ConfidentialClient::from_env`.
+    /// The errors of `ConfidentialClient::from_env` before the call of `build`.
     pub fn from_env() -> Result<Self, Error> {
         Self::from_variables(|name| std::env::var_os(name))
     }
@@ -29,8 +30,8 @@ impl ConfidentialClientBuilder {
         let authority = Authority::entra(cloud(authority_host), tenant);
         let builder = Self::new(client_id).authority(authority);
         Ok(match credential {
-            Credential::Secret(secret) => builder.client_secret(secret),
-            Credential::Certificate { path, password } => {
+            EnvironmentCredential::Secret(secret) => builder.client_secret(secret),
+            EnvironmentCredential::Certificate { path, password } => {
                 let mut file = CertificateFile::new(path);
                 if let Some(password) = password {
                     file = file.password(password);
@@ -38,22 +39,22 @@ impl ConfidentialClientBuilder {
                 file.read()?;
                 builder.certificate_source(file)
             }
-            Credential::FederatedToken(path) => {
+            EnvironmentCredential::FederatedToken(path) => {
                 builder.client_assertion(FederatedTokenFile::new(path))
             }
         })
     }
 }
 
-/// The environment, once it names one of each.
+/// The environment variables of one client.
 struct Variables {
     tenant: String,
     client_id: String,
     authority_host: Option<String>,
-    credential: Credential,
+    credential: EnvironmentCredential,
 }
 
-enum Credential {
+enum EnvironmentCredential {
     Secret(String),
     Certificate {
         path: PathBuf,
@@ -64,7 +65,7 @@ enum Credential {
 
 impl Variables {
     fn read(read: impl Fn(&str) -> Option<OsString>) -> Result<Self, Error> {
-        // Empty counts as unset: Kubernetes and shells cannot tell them apart.
+        // Kubernetes and shells cannot tell an empty variable from an unset one.
         let value = |name: &str| read(name).filter(|value| !value.is_empty());
         let text = |name: &str| match value(name).map(OsString::into_string) {
             Some(Ok(text)) => Ok(Some(text)),
@@ -84,62 +85,62 @@ impl Variables {
         ];
         let given: Vec<&str> = given
             .iter()
-            .filter(|(_, is)| *is)
+            .filter(|(_, is_set)| *is_set)
             .map(|(name, _)| *name)
             .collect();
-        let mut wrong = Vec::new();
+        let mut problems = Vec::new();
         match &tenant {
-            None => wrong.push(format!("set {TENANT}")),
-            Some(tenant) if Tenant::parse(tenant).is_err() => wrong.push(format!(
+            None => problems.push(format!("set {TENANT}")),
+            Some(tenant) if Tenant::parse(tenant).is_err() => problems.push(format!(
                 "set {TENANT} to the directory's GUID or a domain such as 'contoso.onmicrosoft.com'"
             )),
             Some(_) => {}
         }
         match &client_id {
-            None => wrong.push(format!("set {CLIENT_ID}")),
+            None => problems.push(format!("set {CLIENT_ID}")),
             Some(id) if id.contains(char::is_whitespace) => {
-                wrong.push(format!("set {CLIENT_ID} without the white space in it"));
+                problems.push(format!("set {CLIENT_ID} without the white space in it"));
             }
             Some(_) => {}
         }
         let host = cloud(authority_host.clone()).base();
         if !checked_host(AUTHORITY_HOST, &host).is_ok_and(|base| base.scheme() == "https") {
-            wrong.push(format!(
+            problems.push(format!(
                 "set {AUTHORITY_HOST} to scheme and host alone, such as https://login.microsoftonline.us/, or unset it"
             ));
         }
         if let Some(Err(error)) = secret.as_deref().map(|secret| check_secret(&secret.into())) {
-            wrong.push(format!("set {SECRET} otherwise: {error}"));
+            problems.push(format!("set {SECRET} to a valid secret: {error}"));
         }
         if given.is_empty() {
-            wrong.push(format!(
+            problems.push(format!(
                 "set one of {SECRET}, {CERTIFICATE} and {TOKEN_FILE}"
             ));
         }
         if given.len() > 1 {
-            wrong.push(format!("unset all but one of {}", given.join(" and ")));
+            problems.push(format!("unset all but one of {}", given.join(" and ")));
         }
         if password.is_some() && certificate.is_none() {
-            wrong.push(format!(
-                "unset {PASSWORD}, or set {CERTIFICATE}, which it belongs to"
+            problems.push(format!(
+                "unset {PASSWORD}, or set {CERTIFICATE} to its file"
             ));
         }
         let credential = match (secret, certificate, token_file) {
-            (Some(secret), None, None) => Some(Credential::Secret(secret)),
-            (None, Some(path), None) => Some(Credential::Certificate { path, password }),
-            (None, None, Some(path)) => Some(Credential::FederatedToken(path)),
+            (Some(secret), None, None) => Some(EnvironmentCredential::Secret(secret)),
+            (None, Some(path), None) => Some(EnvironmentCredential::Certificate { path, password }),
+            (None, None, Some(path)) => Some(EnvironmentCredential::FederatedToken(path)),
             _ => None,
         };
         match (tenant, client_id, credential) {
-            (Some(tenant), Some(client_id), Some(credential)) if wrong.is_empty() => Ok(Self {
+            (Some(tenant), Some(client_id), Some(credential)) if problems.is_empty() => Ok(Self {
                 tenant,
                 client_id,
                 authority_host,
                 credential,
             }),
             _ => Err(Error::config(format!(
-                "the environment names no client: {}",
-                wrong.join("; ")
+                "the environment variables do not configure a client: {}",
+                problems.join("; ")
             ))),
         }
     }
@@ -298,7 +299,10 @@ mod tests {
     #[test]
     fn a_certificate_file_is_read_at_once() {
         let error = client(&with(&[(CERTIFICATE, "/nowhere/daemon.pem")])).unwrap_err();
-        assert!(matches!(error, Error::Credential(_)), "{error:?}");
+        assert!(
+            matches!(error, Error::EnvironmentCredential(_)),
+            "{error:?}"
+        );
         let text = error.to_string();
         assert!(
             text.contains("certificate file /nowhere/daemon.pem cannot be read"),

@@ -29,10 +29,10 @@ impl ConfidentialClient {
     /// Redirect the user's browser to the URL, and keep the flow in the user's session until the
     /// browser returns.
     ///
-    /// `openid`, `profile` and `offline_access` are added to the scopes. Some OpenID providers issue
-    /// a refresh token only with [`Prompt::Consent`](crate::delegated::Prompt::Consent). Does no I/O
-    /// for Microsoft's authorities. An OpenID provider's metadata is discovered, and cached for a
-    /// day.
+    /// `openid`, `profile` and `offline_access` are added to the scopes. Some OpenID providers
+    /// issue a refresh token only with [`Prompt::Consent`](crate::delegated::Prompt::Consent). Does
+    /// no I/O for Microsoft's authorities. An OpenID provider's metadata is discovered, and cached
+    /// for a day.
     ///
     /// ```
     /// # use bytes::Bytes;
@@ -65,8 +65,8 @@ impl ConfidentialClient {
     /// # Errors
     ///
     /// [`Error::Config`]: a redirect URI that is neither https nor http to this machine, or has a
-    /// fragment; no scope; claims that are no JSON object. For an OpenID provider also the errors of
-    /// its discovery.
+    /// fragment; no scope; claims that are no JSON object. For an OpenID provider also the errors
+    /// of its discovery.
     ///
     /// [RFC 6749 section 4.1]: https://www.rfc-editor.org/rfc/rfc6749#section-4.1
     /// [RFC 7636]: https://www.rfc-editor.org/rfc/rfc7636
@@ -97,10 +97,10 @@ impl ConfidentialClient {
     /// tokens.
     ///
     /// `redirected` is the URL that the browser requested, its query, or the body of the form that
-    /// the browser posted. The state is compared with the flow's. The code is redeemed with the code
-    /// verifier. The ID token is validated: its signature by the authority's keys, issuer, audience,
-    /// times and nonce ([OpenID Connect Core section 3.1.3.7]). The tokens are then cached for
-    /// [`acquire_token_silent`](Self::acquire_token_silent).
+    /// the browser posted. The state is compared with the flow's. The code is redeemed with the
+    /// code verifier. The ID token is validated: its signature by the authority's keys, issuer,
+    /// audience, times and nonce ([OpenID Connect Core section 3.1.3.7]). The tokens are then
+    /// cached for [`acquire_token_silent`](Self::acquire_token_silent).
     ///
     /// A flow is valid for one sign-in. Remove it from the session of the user before this call.
     /// Dropping the returned future may lose the code, and the user signs in again.
@@ -109,7 +109,8 @@ impl ConfidentialClient {
     ///
     /// Nothing is cached after an error.
     ///
-    /// - [`Error::InvalidResponse`]: the state differs, there is no code, or the ID token is invalid.
+    /// - [`Error::InvalidResponse`]: the state differs, there is no code, or the ID token is
+    ///   invalid.
     /// - [`Error::InteractionRequired`]: the provider sent no code, for example because the user
     ///   declined. [`server_error`](Error::server_error) has the provider's reason.
     /// - [`Error::Server`]: the token endpoint rejected the code.

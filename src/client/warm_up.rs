@@ -12,9 +12,9 @@ use crate::token::AccessToken;
 
 /// Acquires many tokens, a bounded number at a time, and reports each outcome.
 ///
-/// [`ConfidentialClient::warm_up`] returns one. A `WarmUp` sends no request before the first call of
-/// [`next`](Self::next), and starts none between two calls. Call `next` until it returns `None` to
-/// acquire all tokens.
+/// [`ConfidentialClient::warm_up`] returns one. A `WarmUp` sends no request before the first call
+/// of [`next`](Self::next), and starts none between two calls. Call `next` until it returns `None`
+/// to acquire all tokens.
 ///
 /// Dropping it stops sending further requests. Requests in flight continue, and the cache keeps
 /// their tokens.
@@ -23,7 +23,7 @@ pub struct WarmUp {
     client: ConfidentialClient,
     pending: vec::IntoIter<TokenRequest>,
     max_concurrent: usize,
-    /// Polled by the caller of `next`. The token requests themselves are tasks of their own, and
+    /// Polled by the caller of `next`. The token requests themselves are separate tasks, and
     /// need a runtime as any other call of the client does.
     in_flight: FuturesUnordered<Acquiring>,
 }

@@ -12,7 +12,7 @@ use crate::time::{Deadline, Now, TimeSource};
 /// A value that is discovered when it is first needed, by one caller for all, and then cached.
 pub(super) struct CachedLookup<T> {
     state: Mutex<LookupState<T>>,
-    /// Notifies waiting callers that a lookup has ended.
+    /// Notifies waiting callers of the end of a lookup.
     ended: watch::Sender<()>,
 }
 
@@ -130,7 +130,7 @@ impl<T> CachedLookup<T> {
         self.lock().complete(guard.id, result, &lookup.clock.now())
     }
 
-    /// Returns the cached value, unless its time to live has ended.
+    /// Returns the cached value, unless its time to live is over.
     pub(super) fn known(&self, now: &Now) -> Option<Arc<T>> {
         let state = self.lock();
         let known = state.known.as_ref();
@@ -167,8 +167,8 @@ impl<T> CachedLookup<T> {
 }
 
 impl<T> LookupState<T> {
-    /// Decides for a caller of [`CachedLookup::get`]. `ended_before` is the number of lookups that
-    /// had ended when the caller arrived.
+    /// Decides for a caller of [`CachedLookup::get`]. `ended_before` is the number of
+    /// lookups before the caller arrived.
     fn next(&mut self, ended_before: u64, lookup: &Lookup<'_>) -> Next<T> {
         let now = lookup.clock.now();
         let old = match &self.known {
