@@ -1,4 +1,4 @@
-#![warn(clippy::arithmetic_side_effects, reason = "it reads what others wrote")]
+#![warn(clippy::arithmetic_side_effects, reason = "the input is untrusted")]
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -11,23 +11,27 @@ mod error;
 mod header;
 mod issuer;
 mod key;
+mod key_set;
 mod unsigned;
 
-pub(crate) use checks::{Expected, time};
+pub(crate) use checks::{Expected, time_claim};
 pub(crate) use error::JwtError;
-use header::Header;
-pub(crate) use issuer::{Issuer, IssuerKeys, is_guid};
+use header::JwsHeader;
+pub(crate) use issuer::{Issuer, is_guid};
 pub(crate) use key::PublishedKey;
+pub(crate) use key_set::IssuerKeys;
 pub(crate) use unsigned::UnsignedJwt;
 
-/// A signed JWT in its compact form ([RFC 7515 section 7.1]), taken apart. Nothing in it is to be
-/// believed: [`verify`](Self::verify) and the checks of [`Expected`] say when.
+/// A parsed JWT in compact form ([RFC 7515 section 7.1]), not yet validated.
+///
+/// [`access_token`](Self::access_token) and [`id_token`](Self::id_token) verify the signature and
+/// check the claims.
 ///
 /// [RFC 7515 section 7.1]: https://www.rfc-editor.org/rfc/rfc7515#section-7.1
 pub(crate) struct SignedJwt<'a> {
-    header: Header,
+    header: JwsHeader,
     claims: &'a str,
-    /// What is signed: both parts, as they came.
+    /// Encoded header and claims, the bytes that the signature covers.
     message: &'a str,
     signature: Vec<u8>,
 }
@@ -41,25 +45,30 @@ impl<'a> SignedJwt<'a> {
         let (Some(header), Some(claims), Some(signature)) =
             (parts.next(), parts.next(), parts.next())
         else {
-            return Err(JwtError::Malformed("it does not have three parts"));
+            return Err(JwtError::Malformed(
+                "it does not have three parts separated by dots",
+            ));
         };
         match parts.count() {
             0 => {}
             2 => return Err(JwtError::Malformed("it is encrypted")),
-            _ => return Err(JwtError::Malformed("it does not have three parts")),
+            _ => {
+                return Err(JwtError::Malformed(
+                    "it does not have three parts separated by dots",
+                ));
+            }
         }
         let (message, _) = token.rsplit_once('.').unwrap_or_default();
-        let header = Header::parse(&decoded(header)?)?;
+        let header = JwsHeader::parse(&decode(header)?)?;
         Ok(Self {
             header,
             claims,
             message,
-            signature: decoded(signature)?,
+            signature: decode(signature)?,
         })
     }
 
-    /// What its header calls the key that it is signed with: `kid`, or the thumbprint of a
-    /// certificate.
+    /// Returns the name of the signing key in the header, which is `kid` or else `x5t`.
     pub(crate) fn key_name(&self) -> Option<&str> {
         self.header.key_name()
     }
@@ -68,17 +77,17 @@ impl<'a> SignedJwt<'a> {
         self.header.algorithm
     }
 
-    /// Whether it calls itself an access token ([RFC 9068 section 2.1]).
+    /// Returns whether `typ` says that the token is an access token ([RFC 9068 section 2.1]).
     ///
     /// [RFC 9068 section 2.1]: https://www.rfc-editor.org/rfc/rfc9068#section-2.1
     pub(crate) fn is_access_token(&self) -> bool {
         self.header.typ.as_deref() == Some("at+jwt")
     }
 
-    /// The key of `keys` that signed it.
+    /// Returns the key that signed the token.
     pub(crate) fn verify<'k>(&self, keys: &'k IssuerKeys) -> Result<&'k PublishedKey, JwtError> {
         let signed_by = self.signed_by(keys);
-        // Its header is not signed as it is sent, so that whoever is not Graph cannot use it.
+        // The signature of a Graph token covers another header, so only Graph can verify it.
         signed_by.map_err(|error| match self.header.has_nonce {
             true => JwtError::ForGraph,
             false => error,
@@ -87,27 +96,23 @@ impl<'a> SignedJwt<'a> {
 
     fn signed_by<'k>(&self, keys: &'k IssuerKeys) -> Result<&'k PublishedKey, JwtError> {
         let name = self.key_name();
-        let mut named = keys
-            .keys
-            .iter()
-            .filter(|key| name.is_none_or(|name| key.is_named(name)))
-            .peekable();
+        let mut named = keys.named(name).peekable();
         if named.peek().is_none() {
             return Err(JwtError::UnknownKey);
         }
-        let mut fitting = named.filter(|key| key.fits(self.algorithm())).peekable();
-        if fitting.peek().is_none() {
+        let mut allowed = named.filter(|key| key.allows(self.algorithm())).peekable();
+        if allowed.peek().is_none() {
             return Err(JwtError::UnfitKey);
         }
         if name.is_none() {
-            let only = fitting.next();
-            return match (only, fitting.next()) {
+            let only = allowed.next();
+            return match (only, allowed.next()) {
                 (Some(only), None) if self.is_signed_by(only)? => Ok(only),
                 (Some(_), None) => Err(JwtError::Signature),
                 _ => Err(JwtError::UnnamedKey),
             };
         }
-        for key in fitting {
+        for key in allowed {
             if self.is_signed_by(key)? {
                 return Ok(key);
             }
@@ -116,26 +121,26 @@ impl<'a> SignedJwt<'a> {
     }
 
     fn is_signed_by(&self, key: &PublishedKey) -> Result<bool, NoBackend> {
-        key.verifies(self.algorithm(), self.message.as_bytes(), &self.signature)
+        key.verify(self.algorithm(), self.message.as_bytes(), &self.signature)
     }
 
-    /// The claims, as yet unchecked.
-    fn claims(&self) -> Result<Map<String, Value>, JwtError> {
-        let claims = decoded(self.claims)?;
-        // At once: serde_json would check each string by itself.
+    /// Decodes the claims without checking them.
+    fn decode_claims(&self) -> Result<Map<String, Value>, JwtError> {
+        let claims = decode(self.claims)?;
+        // One check of the whole text is faster than serde_json's check of each string.
         let claims = std::str::from_utf8(&claims).ok();
-        // What serde says is not passed on: it quotes the token.
+        // serde's error quotes the token, so the error is dropped.
         let claims = claims.and_then(|claims| serde_json::from_str(claims).ok());
-        claims.ok_or(JwtError::Malformed("its claims are no JSON object"))
+        claims.ok_or(JwtError::Malformed("its claims are not a JSON object"))
     }
 }
 
-fn decoded(part: &str) -> Result<Vec<u8>, JwtError> {
+fn decode(part: &str) -> Result<Vec<u8>, JwtError> {
     let decoded = BASE64_URL_SAFE_NO_PAD.decode(part);
-    decoded.map_err(|_| JwtError::Malformed("a part of it is not base64url without padding"))
+    decoded.map_err(|_| JwtError::Malformed("a part is not base64url without padding"))
 }
 
-/// Tokens that list a user's groups have some 20 KiB.
+/// Largest token, in bytes. Tokens that list a user's groups have about 20 KiB.
 const LONGEST: usize = 64 * 1024;
 
 #[cfg(test)]

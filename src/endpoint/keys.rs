@@ -162,7 +162,7 @@ impl Source<'_> {
             published.iter_mut().for_each(|key| key.issuer = None);
         }
         Ok(IssuerKeys {
-            of_access_tokens: self.of_access_tokens(&issuer, &metadata),
+            access_token_issuers: self.access_token_issuers(&issuer, &metadata),
             tenant: match self.place {
                 EndpointKind::Tenants { .. } => issuer.tenant().map(ToOwned::to_owned),
                 EndpointKind::Fixed { .. } | EndpointKind::Provider(_) => None,
@@ -207,7 +207,7 @@ impl Source<'_> {
     }
 
     /// What access tokens call the issuer.
-    fn of_access_tokens(&self, issuer: &Issuer, metadata: &Document) -> Vec<Issuer> {
+    fn access_token_issuers(&self, issuer: &Issuer, metadata: &Document) -> Vec<Issuer> {
         let other = match (self.place, self.rules) {
             // As for an application whose manifest does not ask for tokens of version 2.
             (EndpointKind::Tenants { base, .. }, _) => {
@@ -383,8 +383,8 @@ mod tests {
         ] {
             let keys = found(authority, issuer).await.unwrap();
             assert_eq!(keys.issuer.as_str(), expected);
-            let of_access_tokens = keys.of_access_tokens.iter().map(Issuer::as_str);
-            assert_eq!(of_access_tokens.collect::<Vec<_>>(), own);
+            let access_token_issuers = keys.access_token_issuers.iter().map(Issuer::as_str);
+            assert_eq!(access_token_issuers.collect::<Vec<_>>(), own);
         }
         for (authority, issuer) in [
             (entra(TENANT), "https://attacker.example/v2.0"),

@@ -5,18 +5,19 @@ use serde_json::{Map, Value};
 use super::error::JwtError;
 use super::{IssuerKeys, SignedJwt};
 
-/// What a token has to say of itself.
+/// The expected audience and time of a token.
 pub(crate) struct Expected<'a> {
-    /// Any of them.
+    /// Accepted audiences. One of them is enough.
     pub(crate) audiences: &'a [String],
     pub(crate) now: SystemTime,
-    /// How far the clocks may be apart.
+    /// Allowed difference between the clocks.
     pub(crate) leeway: Duration,
 }
 
 impl SignedJwt<'_> {
-    /// Verifies and checks an ID token ([OpenID Connect Core section 3.1.3.7]), and gives its
-    /// claims. The nonce is left to the caller, who knows it.
+    /// Validates an ID token and returns its claims ([OpenID Connect Core section 3.1.3.7]).
+    ///
+    /// The caller compares the nonce.
     ///
     /// [OpenID Connect Core section 3.1.3.7]: https://openid.net/specs/openid-connect-core-1_0.html#IDTokenValidation
     pub(crate) fn id_token(
@@ -34,38 +35,39 @@ impl SignedJwt<'_> {
             now,
             leeway,
         };
-        let claims = self.checked(keys, &expected, false)?;
-        let is_for_others = claims
+        let claims = self.validate(keys, &expected, false)?;
+        let has_several_audiences = claims
             .get("aud")
             .and_then(Value::as_array)
             .is_some_and(|audiences| audiences.len() > 1);
-        match text(&claims, "azp")? {
+        match string_claim(&claims, "azp")? {
             Some(party) if party != client_id => Err(JwtError::AuthorizedParty(party.into())),
-            None if is_for_others => Err(JwtError::Claim("azp")),
+            None if has_several_audiences => Err(JwtError::Claim("azp")),
             _ => Ok(claims),
         }
     }
 
-    /// Verifies and checks an access token, and gives its claims; that it is one is left to the
-    /// caller.
+    /// Validates a token as an access token and returns its claims.
+    ///
+    /// The caller checks that the token is not an ID token.
     pub(crate) fn access_token(
         &self,
         keys: &IssuerKeys,
         expected: &Expected<'_>,
     ) -> Result<Map<String, Value>, JwtError> {
-        self.checked(keys, expected, true)
+        self.validate(keys, expected, true)
     }
 
-    fn checked(
+    fn validate(
         &self,
         keys: &IssuerKeys,
         expected: &Expected<'_>,
         is_access_token: bool,
     ) -> Result<Map<String, Value>, JwtError> {
         let key = self.verify(keys)?;
-        let claims = self.claims()?;
-        let issuer = text(&claims, "iss")?.ok_or(JwtError::Claim("iss"))?;
-        keys.check(issuer, text(&claims, "tid")?, key, is_access_token)?;
+        let claims = self.decode_claims()?;
+        let iss = string_claim(&claims, "iss")?.ok_or(JwtError::Claim("iss"))?;
+        keys.check_issuer(iss, string_claim(&claims, "tid")?, key, is_access_token)?;
         expected.check_audience(&claims)?;
         expected.check_times(&claims)?;
         Ok(claims)
@@ -73,7 +75,7 @@ impl SignedJwt<'_> {
 }
 
 impl Expected<'_> {
-    /// `aud`, one or several ([RFC 7519 section 4.1.3]).
+    /// Checks `aud`, which is a string or an array of strings ([RFC 7519 section 4.1.3]).
     ///
     /// [RFC 7519 section 4.1.3]: https://www.rfc-editor.org/rfc/rfc7519#section-4.1.3
     fn check_audience(&self, claims: &Map<String, Value>) -> Result<(), JwtError> {
@@ -86,8 +88,9 @@ impl Expected<'_> {
                 .ok_or(JwtError::Claim("aud"))?,
             _ => return Err(JwtError::Claim("aud")),
         };
-        let is_ours = |audience: &&str| self.audiences.iter().any(|own| own == audience);
-        if found.iter().any(is_ours) {
+        let is_expected =
+            |audience: &&str| self.audiences.iter().any(|expected| expected == audience);
+        if found.iter().any(is_expected) {
             return Ok(());
         }
         match found.iter().any(|audience| GRAPH.contains(audience)) {
@@ -97,12 +100,12 @@ impl Expected<'_> {
     }
 
     fn check_times(&self, claims: &Map<String, Value>) -> Result<(), JwtError> {
-        let end = time(claims, "exp")?.ok_or(JwtError::Claim("exp"))?;
+        let end = time_claim(claims, "exp")?.ok_or(JwtError::Claim("exp"))?;
         let last = end.checked_add(self.leeway).ok_or(JwtError::Claim("exp"))?;
         if self.now >= last {
             return Err(JwtError::Expired);
         }
-        let start = time(claims, "nbf")?;
+        let start = time_claim(claims, "nbf")?;
         match start.and_then(|start| start.duration_since(self.now).ok()) {
             Some(wait) if wait > self.leeway => Err(JwtError::NotYetValid),
             _ => Ok(()),
@@ -110,8 +113,8 @@ impl Expected<'_> {
     }
 }
 
-/// A claim that is text, if it is there.
-pub(crate) fn text<'a>(
+/// Returns a claim whose value is a string, or `None` if the claim is absent.
+fn string_claim<'a>(
     claims: &'a Map<String, Value>,
     name: &'static str,
 ) -> Result<Option<&'a str>, JwtError> {
@@ -122,10 +125,11 @@ pub(crate) fn text<'a>(
     }
 }
 
-/// A claim that is a time ([RFC 7519 section 2], NumericDate), if it is there.
+/// Returns a claim whose value is a NumericDate ([RFC 7519 section 2]), or `None` if the claim is
+/// absent.
 ///
 /// [RFC 7519 section 2]: https://www.rfc-editor.org/rfc/rfc7519#section-2
-pub(crate) fn time(
+pub(crate) fn time_claim(
     claims: &Map<String, Value>,
     name: &'static str,
 ) -> Result<Option<SystemTime>, JwtError> {
@@ -141,7 +145,7 @@ pub(crate) fn time(
     time.map(Some).ok_or(JwtError::Claim(name))
 }
 
-/// Microsoft Graph, by its id and its names.
+/// Application id and resource names of Microsoft Graph.
 const GRAPH: [&str; 3] = [
     "00000003-0000-0000-c000-000000000000",
     "https://graph.microsoft.com",

@@ -4,45 +4,45 @@ use serde::de::{Deserializer, IgnoredAny};
 use super::error::JwtError;
 use crate::crypto::SigningAlgorithm;
 
-/// What matters in the header of a JWS ([RFC 7515 section 4.1]).
+/// The accepted members of a JWS header ([RFC 7515 section 4.1]).
 ///
-/// `jku`, `jwk`, `x5u` and `x5c` do not: a token has no say in which key is trusted.
+/// `jku`, `jwk`, `x5u` and `x5c` are ignored. A token must not choose the key that verifies it.
 ///
 /// [RFC 7515 section 4.1]: https://www.rfc-editor.org/rfc/rfc7515#section-4.1
-pub(super) struct Header {
+pub(super) struct JwsHeader {
     pub(super) algorithm: SigningAlgorithm,
-    /// Folded, without the `application/` that may be left out.
+    /// Lower case, without the optional prefix `application/`.
     pub(super) typ: Option<String>,
     kid: Option<String>,
     x5t: Option<String>,
-    /// Microsoft Graph's tokens have one.
+    /// True for tokens of Microsoft Graph.
     pub(super) has_nonce: bool,
 }
 
-/// serde takes none of these twice.
+/// The header's members as JSON. serde rejects a member that appears twice.
 #[derive(Deserialize)]
-struct Members {
+struct HeaderMembers {
     alg: String,
     typ: Option<String>,
     kid: Option<String>,
     x5t: Option<String>,
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "is_present")]
     nonce: bool,
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "is_present")]
     crit: bool,
 }
 
-impl Header {
+impl JwsHeader {
     pub(super) fn parse(json: &[u8]) -> Result<Self, JwtError> {
-        let malformed = JwtError::Malformed("its header is no JSON object with an 'alg'");
-        // Of an array serde would read the members in their order.
+        let malformed = JwtError::Malformed("its header is not a JSON object with an 'alg'");
+        // serde would also read the members from an array, in order.
         if json.trim_ascii_start().first() != Some(&b'{') {
             return Err(malformed);
         }
-        let Ok(members) = serde_json::from_slice::<Members>(json) else {
+        let Ok(members) = serde_json::from_slice::<HeaderMembers>(json) else {
             return Err(malformed);
         };
-        // What must be understood (RFC 7515 section 4.1.11) is nothing that we understand.
+        // RFC 7515 section 4.1.11: a critical extension that is not supported is an error.
         if members.crit {
             return Err(JwtError::Critical);
         }
@@ -50,10 +50,10 @@ impl Header {
             let typ = typ.to_ascii_lowercase();
             typ.strip_prefix("application/").unwrap_or(&typ).to_owned()
         });
-        if let Some(other) = typ.as_deref()
-            && !TYPES.contains(&other)
+        if let Some(typ) = typ.as_deref()
+            && !ACCEPTED_TYPES.contains(&typ)
         {
-            return Err(JwtError::Type(other.into()));
+            return Err(JwtError::Type(typ.into()));
         }
         let Some(algorithm) = algorithm(&members.alg) else {
             return Err(JwtError::Algorithm(members.alg.into()));
@@ -72,7 +72,7 @@ impl Header {
     }
 }
 
-/// Of those that are taken, the one of this name; none of them has a secret for a key.
+/// Returns the accepted algorithm with this name. All accepted algorithms use a public key.
 pub(super) fn algorithm(name: &str) -> Option<SigningAlgorithm> {
     Some(match name {
         "RS256" => SigningAlgorithm::RS256,
@@ -82,9 +82,10 @@ pub(super) fn algorithm(name: &str) -> Option<SigningAlgorithm> {
     })
 }
 
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+fn is_present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     IgnoredAny::deserialize(deserializer).map(|_| true)
 }
 
-/// A token that says it is something else, such as a logout token, is that (RFC 8725 section 3.11).
-const TYPES: [&str; 2] = ["jwt", "at+jwt"];
+/// Accepted values of `typ`. RFC 8725 section 3.11: another type, such as a logout token, is an
+/// error.
+const ACCEPTED_TYPES: [&str; 2] = ["jwt", "at+jwt"];

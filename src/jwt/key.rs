@@ -8,30 +8,32 @@ use super::header::algorithm;
 use super::issuer::Issuer;
 use crate::crypto::{self, NoBackend, SigningAlgorithm};
 
-/// A key that an identity provider publishes for its signatures ([RFC 7517 section 4]).
+/// A public key from the key set of an identity provider ([RFC 7517 section 4]).
 ///
 /// [RFC 7517 section 4]: https://www.rfc-editor.org/rfc/rfc7517#section-4
 pub(crate) struct PublishedKey {
     kid: Option<String>,
     x5t: Option<String>,
-    kind: Kind,
-    /// The only one it is for, where it says so.
+    key_type: KeyType,
+    /// The only algorithm of the key, if the provider publishes one.
     algorithm: Option<SigningAlgorithm>,
-    /// Where it is not everybody's: Microsoft Entra ID has keys for some issuers alone.
+    /// The only issuer of the key. Microsoft Entra ID publishes keys for single issuers.
     pub(crate) issuer: Option<Issuer>,
-    /// As the backends take it: PKCS#1 DER, or a point uncompressed.
+    /// PKCS#1 DER for RSA, an uncompressed point for P-256.
     public_key: Vec<u8>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum KeyType {
     Rsa,
     P256,
 }
 
 impl PublishedKey {
-    /// `None` for a key that is not for signatures, or for none that is taken here: a provider may
-    /// publish such keys beside the others ([RFC 7517 section 5]).
+    /// Reads a JSON Web Key.
+    ///
+    /// Returns `None` for a key that is not for signatures or has an unsupported algorithm.
+    /// Providers may publish such keys, and clients ignore them ([RFC 7517 section 5]).
     ///
     /// [RFC 7517 section 5]: https://www.rfc-editor.org/rfc/rfc7517#section-5
     pub(crate) fn read(jwk: &Map<String, Value>) -> Option<Self> {
@@ -45,9 +47,11 @@ impl PublishedKey {
         if text("use")?.is_some_and(|purpose| purpose != "sig") || !may_verify(jwk) {
             return None;
         }
-        let (kind, public_key) = match text("kty")?? {
-            "RSA" => (Kind::Rsa, rsa(&number("n")?, &number("e")?)?),
-            "EC" if text("crv")?? == "P-256" => (Kind::P256, point(&number("x")?, &number("y")?)?),
+        let (key_type, public_key) = match text("kty")?? {
+            "RSA" => (KeyType::Rsa, rsa(&number("n")?, &number("e")?)?),
+            "EC" if text("crv")?? == "P-256" => {
+                (KeyType::P256, point(&number("x")?, &number("y")?)?)
+            }
             _ => return None,
         };
         let algorithm = match text("alg")? {
@@ -57,29 +61,31 @@ impl PublishedKey {
         let key = Self {
             kid: owned("kid")?,
             x5t: owned("x5t")?,
-            kind,
+            key_type,
             algorithm,
             issuer: owned("issuer")?.map(Issuer::new),
             public_key,
         };
-        algorithm.is_none_or(|own| key.fits(own)).then_some(key)
+        algorithm
+            .is_none_or(|algorithm| key.allows(algorithm))
+            .then_some(key)
     }
 
     pub(super) fn is_named(&self, name: &str) -> bool {
         let mut names = [&self.kid, &self.x5t].into_iter();
-        names.any(|own| own.as_deref() == Some(name))
+        names.any(|known| known.as_deref() == Some(name))
     }
 
-    /// Whether it is a key for `algorithm`: a token has no say in what a key is used for.
-    pub(super) fn fits(&self, algorithm: SigningAlgorithm) -> bool {
-        let kind = match algorithm.is_rsa() {
-            true => Kind::Rsa,
-            false => Kind::P256,
+    /// Returns whether the key may verify `algorithm`. The key decides, not the token.
+    pub(super) fn allows(&self, algorithm: SigningAlgorithm) -> bool {
+        let key_type = match algorithm.is_rsa() {
+            true => KeyType::Rsa,
+            false => KeyType::P256,
         };
-        kind == self.kind && self.algorithm.is_none_or(|own| own == algorithm)
+        key_type == self.key_type && self.algorithm.is_none_or(|only| only == algorithm)
     }
 
-    pub(super) fn verifies(
+    pub(super) fn verify(
         &self,
         algorithm: SigningAlgorithm,
         message: &[u8],
@@ -99,7 +105,7 @@ fn may_verify(jwk: &Map<String, Value>) -> bool {
     }
 }
 
-/// A key of 2048 bits or more.
+/// Encodes an RSA key of 2048 to 8192 bits as PKCS#1 DER.
 fn rsa(modulus: &[u8], exponent: &[u8]) -> Option<Vec<u8>> {
     let modulus = UintRef::new(modulus).ok()?;
     let bytes = modulus.as_bytes();
@@ -109,21 +115,25 @@ fn rsa(modulus: &[u8], exponent: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     let exponent = UintRef::new(exponent).ok()?;
-    // With 1, any message would be its own signature.
+    // With exponent 1, every message is its own signature.
     if matches!(exponent.as_bytes(), [] | [0..=2]) {
         return None;
     }
     vec![modulus, exponent].to_der().ok()
 }
 
+/// Encodes a P-256 key as an uncompressed point.
 fn point(x: &[u8], y: &[u8]) -> Option<Vec<u8>> {
-    let is_whole = x.len() == P256 && y.len() == P256;
-    is_whole.then(|| [&[UNCOMPRESSED], x, y].concat())
+    let is_complete = x.len() == COORDINATE_BYTES && y.len() == COORDINATE_BYTES;
+    is_complete.then(|| [&[UNCOMPRESSED], x, y].concat())
 }
 
-/// In bits; the backends take no others.
+/// Smallest RSA key of both backends, in bits.
 const SMALLEST: usize = 2048;
+/// Largest RSA key of both backends, in bits.
 const LARGEST: usize = 8192;
-/// In bytes ([RFC 7518 section 6.2.1.2](https://www.rfc-editor.org/rfc/rfc7518#section-6.2.1.2)).
-const P256: usize = 32;
+/// Size of a P-256 coordinate ([RFC 7518 section 6.2.1.2]).
+///
+/// [RFC 7518 section 6.2.1.2]: https://www.rfc-editor.org/rfc/rfc7518#section-6.2.1.2
+const COORDINATE_BYTES: usize = 32;
 const UNCOMPRESSED: u8 = 4;

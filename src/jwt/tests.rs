@@ -1,6 +1,6 @@
 #![allow(
     clippy::arithmetic_side_effects,
-    reason = "the numbers are written here"
+    reason = "the tests choose the numbers"
 )]
 
 use std::sync::LazyLock;
@@ -63,7 +63,7 @@ fn read(jwk: &Value) -> Option<PublishedKey> {
 fn keys(issuer: &str, jwks: &[Value]) -> IssuerKeys {
     let issuer = Issuer::new(issuer);
     IssuerKeys {
-        of_access_tokens: issuer
+        access_token_issuers: issuer
             .version_1("https://sts.windows.net/")
             .into_iter()
             .chain([issuer.clone()])
@@ -132,7 +132,7 @@ fn the_three_algorithms_are_verified() {
 }
 
 #[test]
-fn what_is_no_signed_jwt_is_refused() {
+fn a_malformed_token_is_rejected() {
     let keys = keys(ISSUER, &[rsa_jwk()]);
     let token = signed(&header("RS256", "rsa"), &claims());
     let parts: Vec<&str> = token.split('.').collect();
@@ -190,7 +190,7 @@ fn what_is_no_signed_jwt_is_refused() {
 }
 
 #[test]
-fn a_header_has_no_say_in_how_it_is_verified() {
+fn the_header_does_not_choose_how_the_token_is_verified() {
     let keys = keys(ISSUER, &[rsa_jwk(), ec_jwk()]);
     let with_header = |header: Value| access_token(&signed(&header, &claims()), &keys);
     for alg in [
@@ -233,7 +233,7 @@ fn a_header_has_no_say_in_how_it_is_verified() {
 }
 
 #[test]
-fn a_key_is_used_for_what_it_is_published_for() {
+fn a_key_verifies_only_what_it_is_published_for() {
     for (name, jwks, alg, kid, error) in [
         (
             "another name",
@@ -311,7 +311,7 @@ fn a_key_is_used_for_what_it_is_published_for() {
 }
 
 #[test]
-fn a_token_without_a_key_name_is_taken_where_there_is_one_key_for_it() {
+fn a_token_without_a_key_name_needs_exactly_one_key() {
     let token = signed(&json!({ "alg": "RS256" }), &claims());
     access_token(&token, &keys(ISSUER, &[rsa_jwk(), ec_jwk()])).unwrap();
     let two = keys(ISSUER, &[rsa_jwk(), with(rsa_jwk(), "kid", "b")]);
@@ -328,7 +328,7 @@ fn a_token_without_a_key_name_is_taken_where_there_is_one_key_for_it() {
 }
 
 #[test]
-fn a_changed_token_and_one_for_graph_are_told_apart() {
+fn a_changed_token_and_a_graph_token_get_different_errors() {
     let keys = keys(ISSUER, &[rsa_jwk()]);
     let token = signed(&header("RS256", "rsa"), &claims());
     let (message, signature) = token.rsplit_once('.').unwrap();
@@ -353,11 +353,11 @@ fn a_changed_token_and_one_for_graph_are_told_apart() {
 }
 
 #[test]
-fn issuer_and_tenant_have_to_belong_together() {
+fn issuer_and_tenant_must_match() {
     let v1 = format!("https://sts.windows.net/{TENANT}/");
     let consumers = TEMPLATE.replace("{tenantid}", CONSUMERS);
-    let theirs = with(rsa_jwk(), "issuer", consumers.as_str());
-    let anybodys = with(rsa_jwk(), "issuer", TEMPLATE);
+    let consumers_key = with(rsa_jwk(), "issuer", consumers.as_str());
+    let template_key = with(rsa_jwk(), "issuer", TEMPLATE);
     for (name, published, jwk, iss, tid, error) in [
         ("its own", ISSUER, rsa_jwk(), ISSUER, TENANT, None),
         ("of version 1", ISSUER, rsa_jwk(), &v1, TENANT, None),
@@ -373,7 +373,7 @@ fn issuer_and_tenant_have_to_belong_together() {
         (
             "by a key for all",
             TEMPLATE,
-            anybodys.clone(),
+            template_key.clone(),
             ISSUER,
             TENANT,
             None,
@@ -381,7 +381,7 @@ fn issuer_and_tenant_have_to_belong_together() {
         (
             "of version 1 by a key for all",
             TEMPLATE,
-            anybodys.clone(),
+            template_key.clone(),
             &v1,
             TENANT,
             None,
@@ -389,7 +389,7 @@ fn issuer_and_tenant_have_to_belong_together() {
         (
             "by its own key",
             TEMPLATE,
-            theirs.clone(),
+            consumers_key.clone(),
             &consumers,
             CONSUMERS,
             None,
@@ -421,7 +421,7 @@ fn issuer_and_tenant_have_to_belong_together() {
         (
             "of a template by another's key",
             TEMPLATE,
-            theirs.clone(),
+            consumers_key.clone(),
             ISSUER,
             TENANT,
             Some(JwtError::KeyIssuer),
@@ -429,7 +429,7 @@ fn issuer_and_tenant_have_to_belong_together() {
         (
             "of version 1 by another's key",
             TEMPLATE,
-            theirs,
+            consumers_key,
             &v1,
             TENANT,
             Some(JwtError::KeyIssuer),
@@ -448,9 +448,9 @@ fn issuer_and_tenant_have_to_belong_together() {
         let outcome = access_token(&token, &keys(published, &[jwk]));
         assert_eq!(outcome.err(), error, "{name}");
     }
-    let mut nowhere = claims();
-    nowhere.as_object_mut().unwrap().remove("tid");
-    let token = signed(&header("RS256", "rsa"), &nowhere);
+    let mut without_tenant = claims();
+    without_tenant.as_object_mut().unwrap().remove("tid");
+    let token = signed(&header("RS256", "rsa"), &without_tenant);
     let error = access_token(&token, &keys(TEMPLATE, &[rsa_jwk()])).unwrap_err();
     assert_eq!(error, JwtError::Issuer(ISSUER.into()));
 }
@@ -512,7 +512,7 @@ fn audience_and_times_are_checked() {
 }
 
 #[test]
-fn an_id_token_is_for_the_client_that_asked() {
+fn an_id_token_must_be_for_this_client() {
     let keys = keys(ISSUER, &[rsa_jwk()]);
     let v1 = format!("https://sts.windows.net/{TENANT}/");
     for (name, header, claims, error) in [
@@ -562,7 +562,7 @@ fn an_id_token_is_for_the_client_that_asked() {
 }
 
 #[test]
-fn text_of_a_token_is_shown_on_one_line_and_in_part() {
+fn token_text_is_truncated_to_one_line() {
     let shown = JwtError::Audience(format!("a\nb\u{1b}{}", "x".repeat(999)).into()).to_string();
     assert!(shown.contains("a b\\u{1b}") && shown.len() < 400, "{shown}");
 }

@@ -3,10 +3,10 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jsonwebtoken::Header;
 use serde::Serialize;
 
-/// A JWS in compact form ([RFC 7515 section 7.1]) that lacks its signature.
+/// A JWS in compact form ([RFC 7515 section 7.1]) without its signature.
 ///
-/// jsonwebtoken's own `encode` is not used: it goes through a process-wide provider that panics
-/// when a program's crates enable both of its backends, or none.
+/// `jsonwebtoken::encode` is not used. That function needs a process-wide provider, which panics if
+/// the program enables both backends of jsonwebtoken, or none.
 ///
 /// [RFC 7515 section 7.1]: https://www.rfc-editor.org/rfc/rfc7515#section-7.1
 pub(crate) struct UnsignedJwt(String);
@@ -19,10 +19,12 @@ impl UnsignedJwt {
         Ok(Self(format!("{}.{}", encode(header), encode(claims))))
     }
 
+    /// Returns the bytes to sign.
     pub(crate) fn message(&self) -> &[u8] {
         self.0.as_bytes()
     }
 
+    /// Appends the signature.
     pub(crate) fn signed(mut self, signature: &[u8]) -> String {
         self.0.push('.');
         BASE64_URL_SAFE_NO_PAD.encode_string(signature, &mut self.0);

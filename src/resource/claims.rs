@@ -49,7 +49,7 @@ impl Claims {
         Ok(Self(Arc::new(Parts {
             principal: principal(&all, scopes, rules),
             scopes,
-            expires_on: jwt::time(&all, "exp")?.ok_or(JwtError::Claim("exp"))?,
+            expires_on: jwt::time_claim(&all, "exp")?.ok_or(JwtError::Claim("exp"))?,
             authorization_uri: keys.authorization_endpoint.clone(),
             token: token.into(),
             all,

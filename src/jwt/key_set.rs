@@ -1,0 +1,63 @@
+use std::sync::Arc;
+
+use super::error::JwtError;
+use super::issuer::Issuer;
+use super::key::PublishedKey;
+
+/// The issuer of an authority's tokens, and the public keys that verify the tokens' signatures.
+pub(crate) struct IssuerKeys {
+    pub(crate) issuer: Issuer,
+    /// Accepted issuers of access tokens. Microsoft's providers also use an older name.
+    pub(crate) access_token_issuers: Vec<Issuer>,
+    /// Tenant id in the issuer name, for a Microsoft authority with one tenant.
+    pub(crate) tenant: Option<String>,
+    pub(crate) keys: Vec<PublishedKey>,
+    /// Page where users sign in.
+    pub(crate) authorization_endpoint: Option<Arc<str>>,
+}
+
+impl IssuerKeys {
+    /// Returns whether a key has this name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.keys.iter().any(|key| key.is_named(name))
+    }
+
+    /// Returns the keys with this name, or every key if the token names none.
+    pub(super) fn named(&self, name: Option<&str>) -> impl Iterator<Item = &PublishedKey> {
+        self.keys
+            .iter()
+            .filter(move |key| name.is_none_or(|name| key.is_named(name)))
+    }
+
+    /// Checks the issuer and the tenant of a token that `key` signed.
+    pub(super) fn check_issuer(
+        &self,
+        iss: &str,
+        tid: Option<&str>,
+        key: &PublishedKey,
+        is_access_token: bool,
+    ) -> Result<(), JwtError> {
+        let trusted = match is_access_token {
+            true => self.access_token_issuers.as_slice(),
+            false => std::slice::from_ref(&self.issuer),
+        };
+        if !trusted.iter().any(|issuer| issuer.matches(iss, tid)) {
+            return Err(JwtError::Issuer(iss.into()));
+        }
+        // An authority with one tenant accepts no token of another tenant.
+        match (&self.tenant, tid) {
+            (Some(_), None) => return Err(JwtError::Claim("tid")),
+            (Some(tenant), Some(tid)) if tenant != tid => {
+                return Err(JwtError::Issuer(iss.into()));
+            }
+            _ => {}
+        }
+        match &key.issuer {
+            // A key names the current issuer, never the older one.
+            Some(issuer) if issuer.for_tenant(tid) != self.issuer.for_tenant(tid) => {
+                Err(JwtError::KeyIssuer)
+            }
+            _ => Ok(()),
+        }
+    }
+}
