@@ -1,23 +1,43 @@
 use std::fmt;
 
 use jsonwebtoken::Algorithm;
-use rustls_pki_types::PrivateKeyDer as Kind;
+use rustls_pki_types::PrivateKeyDer as ParsedKey;
 use zeroize::Zeroizing;
 
 use crate::error::Error;
 
-#[cfg_attr(feature = "aws-lc-rs", path = "crypto/aws_lc.rs")]
-#[cfg_attr(
-    all(feature = "rust-crypto", not(feature = "aws-lc-rs")),
-    path = "crypto/rust_crypto.rs"
-)]
-#[cfg_attr(
-    not(any(feature = "aws-lc-rs", feature = "rust-crypto")),
-    path = "crypto/none.rs"
-)]
-mod backend;
+#[cfg(feature = "aws-lc-rs")]
+mod aws_lc;
+#[cfg(any(test, not(any(feature = "aws-lc-rs", feature = "rust-crypto"))))]
+#[cfg_attr(test, expect(dead_code, reason = "the tests call only some functions"))]
+mod none;
+#[cfg(all(feature = "rust-crypto", not(feature = "aws-lc-rs")))]
+mod rust_crypto;
 
-pub(crate) use backend::verify;
+#[cfg(feature = "aws-lc-rs")]
+use aws_lc::{self as backend, AwsLcKeyPair as BackendKeyPair};
+#[cfg(not(any(feature = "aws-lc-rs", feature = "rust-crypto")))]
+use none::{self as backend, NoKeyPair as BackendKeyPair};
+#[cfg(all(feature = "rust-crypto", not(feature = "aws-lc-rs")))]
+use rust_crypto::{self as backend, RustCryptoKeyPair as BackendKeyPair};
+
+/// Verifies a signature with a public key.
+///
+/// The public key is PKCS#1 DER for RSA, and an uncompressed point for P-256. The result is
+/// `Ok(true)` only for a valid signature.
+///
+/// # Errors
+///
+/// [`NoBackend`] in a build without a signing backend. The signature is then neither valid nor
+/// invalid, and the caller must not accept the message.
+pub(crate) fn verify(
+    public_key: &[u8],
+    algorithm: SigningAlgorithm,
+    message: &[u8],
+    signature: &[u8],
+) -> Result<bool, NoBackend> {
+    backend::verify(public_key, algorithm, message, signature)
+}
 
 /// Checks that a backend is compiled in.
 pub(crate) fn check_backend() -> Result<(), NoBackend> {
@@ -27,19 +47,19 @@ pub(crate) fn check_backend() -> Result<(), NoBackend> {
     }
 }
 
-/// How an assertion is signed, by its name in [RFC 7518 section 3.1].
+/// An algorithm that signs client assertions, with its name from [RFC 7518 section 3.1].
 ///
 /// [RFC 7518 section 3.1]: https://www.rfc-editor.org/rfc/rfc7518#section-3.1
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SigningAlgorithm {
-    /// RSASSA-PSS with SHA-256: what Microsoft Entra ID advises.
+    /// RSASSA-PSS with SHA-256. Microsoft Entra ID recommends PS256.
     PS256,
-    /// RSASSA-PKCS1-v1_5 with SHA-256: what AD FS and every OpenID provider take. The assertion then names the certificate
-    /// by `x5t`, its SHA-1 thumbprint, too.
+    /// RSASSA-PKCS1-v1_5 with SHA-256. AD FS and every OpenID provider accept RS256.
+    ///
+    /// An RS256 assertion also contains `x5t`, the SHA-1 thumbprint of the certificate.
     RS256,
-    /// ECDSA with P-256 and SHA-256, with a P-256 key. Microsoft Entra ID does not
-    /// take it.
+    /// ECDSA with a P-256 key and SHA-256. Microsoft Entra ID does not accept ES256.
     ES256,
 }
 
@@ -66,17 +86,17 @@ impl fmt::Display for SigningAlgorithm {
     }
 }
 
-/// No signing backend is compiled in: signatures can be neither made nor verified.
+/// The error of a build without a signing backend, which cannot sign or verify.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "no signing backend is compiled in; enable the feature 'aws-lc-rs' or 'rust-crypto' of confidential-client"
 )]
 pub(crate) struct NoBackend;
 
-/// A private key as it stands in a file; wiped when dropped.
+/// The encoded private key from a file. The bytes are wiped on drop.
 #[cfg_attr(
     not(any(feature = "aws-lc-rs", feature = "rust-crypto")),
-    expect(dead_code, reason = "no signing backend reads it")
+    expect(dead_code, reason = "only a signing backend reads the key")
 )]
 pub(crate) enum PrivateKeyDer {
     Pkcs8(Zeroizing<Vec<u8>>),
@@ -85,32 +105,32 @@ pub(crate) enum PrivateKeyDer {
 }
 
 impl PrivateKeyDer {
-    /// Tells the format by how the DER begins.
+    /// Detects the format from the first bytes of the DER.
     pub(crate) fn detect(der: &[u8]) -> Option<Self> {
         let bytes = Zeroizing::new(der.to_vec());
-        match Kind::try_from(der) {
-            Ok(Kind::Pkcs8(_)) => Some(Self::Pkcs8(bytes)),
-            Ok(Kind::Pkcs1(_)) => Some(Self::Pkcs1(bytes)),
-            Ok(Kind::Sec1(_)) => Some(Self::Sec1(bytes)),
+        match ParsedKey::try_from(der) {
+            Ok(ParsedKey::Pkcs8(_)) => Some(Self::Pkcs8(bytes)),
+            Ok(ParsedKey::Pkcs1(_)) => Some(Self::Pkcs1(bytes)),
+            Ok(ParsedKey::Sec1(_)) => Some(Self::Sec1(bytes)),
             _ => None,
         }
     }
 }
 
-/// A signature that could not be made.
+/// The error of a private key that cannot sign with an algorithm.
 #[derive(Debug, thiserror::Error)]
-#[error("the private key does not sign with {0}")]
+#[error("the private key cannot sign with {0}")]
 pub(crate) struct SigningFailed(SigningAlgorithm);
 
-/// A private key, parsed once: parsing costs half as much as a signature.
-pub(crate) struct PrivateKey(backend::KeyPair);
+/// A parsed private key. Parsing costs half as much as a signature, so the key is parsed once.
+pub(crate) struct PrivateKey(BackendKeyPair);
 
 impl PrivateKey {
     pub(crate) fn parse(der: &PrivateKeyDer) -> Result<Self, Error> {
-        backend::KeyPair::parse(der).map(Self)
+        BackendKeyPair::parse(der).map(Self)
     }
 
-    /// The public half as a certificate holds it: PKCS#1 DER, or a point uncompressed.
+    /// Returns the public key, PKCS#1 DER for RSA and an uncompressed point for P-256.
     pub(crate) fn public_key(&self) -> &[u8] {
         self.0.public_key()
     }
@@ -128,27 +148,50 @@ impl PrivateKey {
 #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
 fn unsupported() -> Error {
     Error::credential(
-        "the private key is neither an RSA key of 2048 bits or more nor a P-256 key; Microsoft Entra ID takes RSA alone",
+        "the private key is neither an RSA key of 2048 bits or more nor a P-256 key; Microsoft Entra ID accepts only RSA",
     )
 }
 
 #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
 fn too_small() -> Error {
     Error::credential(
-        "the RSA key has under 2048 bits, which is not safe; make a new key and certificate and register it with the application",
+        "the RSA key is under 2048 bits, which is not safe; create a new key and certificate and register the certificate with the application",
     )
 }
 
 #[cfg(feature = "aws-lc-rs")]
 fn too_large() -> Error {
     Error::credential(
-        "the RSA key has over 8192 bits, which is more than is read here; make one of 2048, 3072 or 4096 bits",
+        "the RSA key has more than 8192 bits, which is not supported; create a key of 2048, 3072 or 4096 bits",
     )
 }
 
 #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
 fn unreadable() -> Error {
     Error::credential(
-        "the private key cannot be read: it is not a PKCS#8, PKCS#1 or SEC 1 key, or its numbers do not belong together",
+        "the private key cannot be read: it is not a PKCS#8, PKCS#1 or SEC 1 key, or its numbers are inconsistent",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_backend_no_signature_is_valid_and_no_key_is_read() {
+        for algorithm in [
+            SigningAlgorithm::PS256,
+            SigningAlgorithm::RS256,
+            SigningAlgorithm::ES256,
+        ] {
+            assert_eq!(
+                none::verify(b"key", algorithm, b"message", b""),
+                Err(NoBackend)
+            );
+        }
+        let key = PrivateKeyDer::Pkcs8(Zeroizing::new(b"key".to_vec()));
+        let error = none::NoKeyPair::parse(&key).err().unwrap();
+        assert!(matches!(error, Error::Config(_)), "{error}");
+        assert!(error.to_string().contains("'aws-lc-rs' or 'rust-crypto'"));
+    }
 }

@@ -1,4 +1,4 @@
-//! Signing with aws-lc-rs, which the default TLS brings along anyway.
+//! The default backend, aws-lc-rs. The default TLS library depends on aws-lc-rs, too.
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
@@ -12,12 +12,13 @@ use super::{
 };
 use crate::error::Error;
 
-pub(crate) enum KeyPair {
+/// A private key of aws-lc-rs.
+pub(super) enum AwsLcKeyPair {
     Rsa(RsaKeyPair),
     P256(EcdsaKeyPair),
 }
 
-impl KeyPair {
+impl AwsLcKeyPair {
     pub(super) fn parse(der: &PrivateKeyDer) -> Result<Self, Error> {
         let rsa = match der {
             PrivateKeyDer::Pkcs8(der) => RsaKeyPair::from_pkcs8(der),
@@ -26,14 +27,14 @@ impl KeyPair {
         };
         match (rsa, der) {
             (Ok(pair), _) => Ok(Self::Rsa(pair)),
-            (Err(rejected), PrivateKeyDer::Pkcs8(der)) => match rejected.description_() {
+            (Err(error), PrivateKeyDer::Pkcs8(der)) => match error.description_() {
                 "TooSmall" => Err(too_small()),
                 "TooLarge" => Err(too_large()),
                 "WrongAlgorithm" => Self::p256(der),
                 _ => Err(unreadable()),
             },
-            (Err(rejected), _) if rejected.description_() == "TooSmall" => Err(too_small()),
-            (Err(rejected), _) if rejected.description_() == "TooLarge" => Err(too_large()),
+            (Err(error), _) if error.description_() == "TooSmall" => Err(too_small()),
+            (Err(error), _) if error.description_() == "TooLarge" => Err(too_large()),
             (Err(_), _) => Err(unreadable()),
         }
     }
@@ -69,7 +70,7 @@ impl KeyPair {
 }
 
 /// Verifies a signature with a public key: PKCS#1 DER for RSA, an uncompressed point for P-256.
-pub(crate) fn verify(
+pub(super) fn verify(
     public_key: &[u8],
     algorithm: SigningAlgorithm,
     message: &[u8],

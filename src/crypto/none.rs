@@ -1,11 +1,12 @@
-//! Without a backend there is no private key.
+//! The backend of a build without a signing feature. Every operation fails with [`NoBackend`].
 
 use super::{NoBackend, PrivateKeyDer, SigningAlgorithm};
 use crate::error::Error;
 
-pub(crate) enum KeyPair {}
+/// A key pair that cannot exist.
+pub(super) enum NoKeyPair {}
 
-impl KeyPair {
+impl NoKeyPair {
     pub(super) fn parse(_: &PrivateKeyDer) -> Result<Self, Error> {
         Err(Error::config(NoBackend.to_string()))
     }
@@ -19,7 +20,7 @@ impl KeyPair {
     }
 }
 
-/// Reports that no backend can verify.
-pub(crate) fn verify(_: &[u8], _: SigningAlgorithm, _: &[u8], _: &[u8]) -> Result<bool, NoBackend> {
+/// Returns [`NoBackend`] for every signature.
+pub(super) fn verify(_: &[u8], _: SigningAlgorithm, _: &[u8], _: &[u8]) -> Result<bool, NoBackend> {
     Err(NoBackend)
 }

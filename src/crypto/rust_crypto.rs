@@ -1,4 +1,7 @@
-//! Signing without C. RSA is blinded, which is what there is against the timing of RUSTSEC-2023-0071.
+//! The backend without C code, from RustCrypto.
+//!
+//! RSA signatures are blinded, which makes the timing attack of RUSTSEC-2023-0071 harder. The
+//! advisory has no fix.
 
 use p256::ecdsa::signature::Verifier as _;
 use p256::elliptic_curve::sec1::ToEncodedPoint as _;
@@ -14,22 +17,23 @@ use rsa::{BigUint, RsaPrivateKey, RsaPublicKey, pkcs1v15, pss};
 use super::{NoBackend, PrivateKeyDer, SigningAlgorithm, too_small, unreadable, unsupported};
 use crate::error::Error;
 
-pub(crate) struct KeyPair {
-    key: Key,
+/// A private key of RustCrypto.
+pub(super) struct RustCryptoKeyPair {
+    key: SigningKeys,
     public_key: Vec<u8>,
 }
 
-enum Key {
-    Rsa(Box<RsaKeys>),
+enum SigningKeys {
+    Rsa(Box<RsaSigningKeys>),
     P256(p256::ecdsa::SigningKey),
 }
 
-struct RsaKeys {
+struct RsaSigningKeys {
     pss: pss::BlindedSigningKey<Sha256>,
     pkcs1: pkcs1v15::SigningKey<Sha256>,
 }
 
-impl KeyPair {
+impl RustCryptoKeyPair {
     pub(super) fn parse(der: &PrivateKeyDer) -> Result<Self, Error> {
         let key = match der {
             PrivateKeyDer::Pkcs8(der) => match p256::SecretKey::from_pkcs8_der(der) {
@@ -51,7 +55,7 @@ impl KeyPair {
         let public_key = key.to_public_key().to_pkcs1_der();
         Ok(Self {
             public_key: public_key.map_err(|_| unreadable())?.into_vec(),
-            key: Key::Rsa(Box::new(RsaKeys {
+            key: SigningKeys::Rsa(Box::new(RsaSigningKeys {
                 pss: pss::BlindedSigningKey::new(key.clone()),
                 pkcs1: pkcs1v15::SigningKey::new(key),
             })),
@@ -62,7 +66,7 @@ impl KeyPair {
         let public_key = key.public_key().to_encoded_point(false);
         Self {
             public_key: public_key.as_bytes().to_vec(),
-            key: Key::P256(key.into()),
+            key: SigningKeys::P256(key.into()),
         }
     }
 
@@ -72,15 +76,15 @@ impl KeyPair {
 
     pub(super) fn sign(&self, algorithm: SigningAlgorithm, message: &[u8]) -> Option<Vec<u8>> {
         match (&self.key, algorithm) {
-            (Key::Rsa(keys), SigningAlgorithm::PS256) => {
+            (SigningKeys::Rsa(keys), SigningAlgorithm::PS256) => {
                 let signature = keys.pss.try_sign_with_rng(&mut OsRng, message).ok()?;
                 Some(signature.to_vec())
             }
-            (Key::Rsa(keys), SigningAlgorithm::RS256) => {
+            (SigningKeys::Rsa(keys), SigningAlgorithm::RS256) => {
                 let signature = keys.pkcs1.try_sign_with_rng(&mut OsRng, message).ok()?;
                 Some(signature.to_vec())
             }
-            (Key::P256(key), SigningAlgorithm::ES256) => {
+            (SigningKeys::P256(key), SigningAlgorithm::ES256) => {
                 let signature: p256::ecdsa::Signature = key.try_sign(message).ok()?;
                 Some(signature.to_vec())
             }
@@ -89,6 +93,7 @@ impl KeyPair {
     }
 }
 
+/// Returns the error for a PKCS#8 key that is not a readable RSA key.
 fn not_rsa(error: rsa::pkcs8::Error) -> Error {
     match error {
         rsa::pkcs8::Error::PublicKey(rsa::pkcs8::spki::Error::OidUnknown { .. }) => unsupported(),
@@ -97,7 +102,7 @@ fn not_rsa(error: rsa::pkcs8::Error) -> Error {
 }
 
 /// Verifies a signature with a public key: PKCS#1 DER for RSA, an uncompressed point for P-256.
-pub(crate) fn verify(
+pub(super) fn verify(
     public_key: &[u8],
     algorithm: SigningAlgorithm,
     message: &[u8],
@@ -107,7 +112,7 @@ pub(crate) fn verify(
         let key = rsa::pkcs1::RsaPublicKey::from_der(public_key).ok()?;
         let number = |bytes| BigUint::from_bytes_be(bytes);
         let (n, e) = (key.modulus.as_bytes(), key.public_exponent.as_bytes());
-        RsaPublicKey::new_with_max_size(number(n), number(e), LARGEST).ok()
+        RsaPublicKey::new_with_max_size(number(n), number(e), LARGEST_RSA_BITS).ok()
     };
     let verified = match algorithm {
         SigningAlgorithm::PS256 => rsa().and_then(|key| {
@@ -131,5 +136,5 @@ pub(crate) fn verify(
     Ok(verified.is_some())
 }
 
-/// As many bits as the other backend takes.
-const LARGEST: usize = 8192;
+/// Largest RSA key, as in aws-lc-rs.
+const LARGEST_RSA_BITS: usize = 8192;
