@@ -1,31 +1,37 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use serde_json::{Map, Value};
 use url::form_urlencoded::byte_serialize;
 use zeroize::Zeroizing;
 
+use crate::authority::Rules;
+use crate::crypto::SigningAlgorithm;
+use crate::error::Error;
 use crate::secret::Secret;
 
-/// How a client proves its identity at the token endpoint, by its name in [RFC 7591 section 2].
+/// A method of client authentication, with its name from [RFC 7591 section 2].
 ///
 /// [RFC 7591 section 2]: https://www.rfc-editor.org/rfc/rfc7591#section-2
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TokenEndpointAuthMethod {
-    /// In the form, as MSAL sends it.
+    /// The client secret in the form body, as MSAL sends the secret.
     #[default]
     ClientSecretPost,
-    /// In the `Authorization` header, client id and secret each percent-encoded first
-    /// ([RFC 6749 section 2.3.1](https://www.rfc-editor.org/rfc/rfc6749#section-2.3.1)).
+    /// The client id and the client secret in the `Authorization` header, each percent-encoded
+    /// first ([RFC 6749 section 2.3.1](https://www.rfc-editor.org/rfc/rfc6749#section-2.3.1)).
     ClientSecretBasic,
-    /// No secret, but an assertion that is signed with a certificate's key or made elsewhere
-    /// ([OpenID Connect Core section 9]): what a credential other than a secret is sent by.
+    /// A client assertion, signed with the certificate's key or supplied by a provider
+    /// ([OpenID Connect Core section 9]).
+    ///
+    /// Every credential other than a secret uses this method.
     ///
     /// [OpenID Connect Core section 9]: https://openid.net/specs/openid-connect-core-1_0.html#ClientAuthentication
     PrivateKeyJwt,
 }
 
 impl TokenEndpointAuthMethod {
-    /// As it is registered.
+    /// Returns the registered name of the method.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::ClientSecretPost => "client_secret_post",
@@ -35,29 +41,29 @@ impl TokenEndpointAuthMethod {
     }
 }
 
-/// How the client proves who it is, ready to be sent.
+/// The client authentication of one token request.
 pub(crate) enum ClientAuthentication {
-    /// A secret in the form.
+    /// A secret for the form body.
     Secret(Secret),
-    /// A secret, and the credentials that stand in the `Authorization` header for it.
+    /// A secret and the encoded credentials for the `Authorization` header.
     Basic { secret: Secret, credentials: Secret },
     /// A signed JWT ([RFC 7523 section 2.2](https://www.rfc-editor.org/rfc/rfc7523#section-2.2)).
     Assertion(Secret),
 }
 
 impl ClientAuthentication {
-    /// By `client_secret_basic`: client id and secret encoded as a form is, and then in base64.
+    /// Encodes client id and secret for `client_secret_basic`.
     pub(crate) fn basic(client_id: &str, secret: Secret) -> Self {
-        let encoded = |text: &str| -> String { byte_serialize(text.as_bytes()).collect() };
-        let encoded_secret = Zeroizing::new(encoded(secret.expose()));
-        let both = Zeroizing::new(format!("{}:{}", encoded(client_id), *encoded_secret));
+        let encode = |text: &str| -> String { byte_serialize(text.as_bytes()).collect() };
+        let encoded_secret = Zeroizing::new(encode(secret.expose()));
+        let pair = Zeroizing::new(format!("{}:{}", encode(client_id), *encoded_secret));
         Self::Basic {
             secret,
-            credentials: BASE64_STANDARD.encode(both.as_bytes()).into(),
+            credentials: BASE64_STANDARD.encode(pair.as_bytes()).into(),
         }
     }
 
-    /// What nobody else may read, in each of its forms.
+    /// Returns every form of the secret, for masking in errors.
     pub(crate) fn secrets(&self) -> impl Iterator<Item = &Secret> {
         let (first, second) = match self {
             Self::Secret(secret) | Self::Assertion(secret) => (secret, None),
@@ -69,3 +75,100 @@ impl ClientAuthentication {
         [first].into_iter().chain(second)
     }
 }
+
+/// The client authentication that a token endpoint supports.
+#[derive(Clone, Debug)]
+pub(crate) struct SupportedAuthMethods {
+    secret: Option<TokenEndpointAuthMethod>,
+    assertion: bool,
+    /// Signing algorithms, in order of preference.
+    algorithms: Vec<SigningAlgorithm>,
+}
+
+impl SupportedAuthMethods {
+    /// Returns the methods of an authority without provider metadata.
+    pub(crate) fn for_rules(rules: Rules) -> Self {
+        Self {
+            secret: Some(TokenEndpointAuthMethod::default()),
+            assertion: true,
+            algorithms: match rules.take_pss() {
+                true => vec![SigningAlgorithm::PS256],
+                false => vec![SigningAlgorithm::RS256, SigningAlgorithm::ES256],
+            },
+        }
+    }
+
+    /// Reads the methods from provider metadata ([OpenID Connect Discovery section 3]). An absent
+    /// list has the standard's default.
+    ///
+    /// [OpenID Connect Discovery section 3]: https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderMetadata
+    pub(crate) fn from_metadata(metadata: &Map<String, Value>) -> Self {
+        let list = |name: &str| {
+            let list = metadata.get(name)?.as_array()?;
+            let texts = list.iter().filter_map(Value::as_str);
+            Some(texts.map(ToOwned::to_owned).collect::<Vec<String>>())
+        };
+        let algorithms = match list("token_endpoint_auth_signing_alg_values_supported") {
+            None => Self::for_rules(Rules::OpenId).algorithms,
+            Some(supported) => PREFERRED_ALGORITHMS
+                .iter()
+                .filter(|algorithm| supported.contains(&algorithm.to_string()))
+                .copied()
+                .collect(),
+        };
+        let Some(methods) = list("token_endpoint_auth_methods_supported") else {
+            return Self {
+                secret: Some(TokenEndpointAuthMethod::ClientSecretBasic),
+                assertion: true,
+                algorithms,
+            };
+        };
+        let supported = |method: TokenEndpointAuthMethod| {
+            methods
+                .iter()
+                .any(|name| name == method.name())
+                .then_some(method)
+        };
+        Self {
+            secret: supported(TokenEndpointAuthMethod::ClientSecretPost)
+                .or_else(|| supported(TokenEndpointAuthMethod::ClientSecretBasic)),
+            assertion: supported(TokenEndpointAuthMethod::PrivateKeyJwt).is_some(),
+            algorithms,
+        }
+    }
+
+    /// Returns the method for a client secret.
+    pub(crate) fn for_secret(&self) -> Result<TokenEndpointAuthMethod, Error> {
+        self.secret.ok_or_else(|| {
+            unsupported(
+                "secret",
+                "neither client_secret_post nor client_secret_basic",
+            )
+        })
+    }
+
+    /// Returns the method for a client assertion.
+    pub(crate) fn for_assertion(&self) -> Result<TokenEndpointAuthMethod, Error> {
+        match self.assertion {
+            true => Ok(TokenEndpointAuthMethod::PrivateKeyJwt),
+            false => Err(unsupported("assertion", "no private_key_jwt")),
+        }
+    }
+
+    /// Returns the algorithms that may sign a client assertion, in order of preference.
+    pub(crate) fn algorithms(&self) -> &[SigningAlgorithm] {
+        &self.algorithms
+    }
+}
+
+fn unsupported(credential: &str, listed: &str) -> Error {
+    Error::config(format!(
+        "the OpenID provider accepts no client {credential} (its token_endpoint_auth_methods_supported has {listed}); use another credential, or choose the method with token_endpoint_auth_method(..)"
+    ))
+}
+
+const PREFERRED_ALGORITHMS: [SigningAlgorithm; 3] = [
+    SigningAlgorithm::PS256,
+    SigningAlgorithm::RS256,
+    SigningAlgorithm::ES256,
+];

@@ -250,8 +250,8 @@ impl TokenFetcher {
     ) -> Result<ClientAuthentication, Error> {
         let method = match self.auth_method {
             Some(method) => method,
-            None if self.credential.is_secret() => endpoint.methods.of_a_secret()?,
-            None => endpoint.methods.of_an_assertion()?,
+            None if self.credential.is_secret() => endpoint.methods.for_secret()?,
+            None => endpoint.methods.for_assertion()?,
         };
         let context = AssertionContext {
             client_id: self.client_id.clone(),

@@ -7,53 +7,53 @@ use super::lookup::Lookup;
 use crate::error::{Error, Escaped, Failure, transient_status};
 use crate::response::{LARGEST_BODY, is_throttled, json_object, redirected_to, retry_after};
 
-/// A JSON object that a provider publishes.
+/// A JSON object from a discovery URL.
 pub(super) struct Document {
     members: Map<String, Value>,
-    origin: Origin,
+    origin: DocumentOrigin,
 }
 
-/// Where it came from, and what is told of it in an error.
-struct Origin {
-    what: &'static str,
+/// The origin of a document, for error messages.
+struct DocumentOrigin {
+    name: &'static str,
     url: String,
     status: StatusCode,
-    wait: Option<Duration>,
+    retry_after: Option<Duration>,
     correlation_id: String,
 }
 
 impl Document {
-    /// Reads `what`, which is at `url`; `hint` says where to look for the mistake if it is not.
+    /// Fetches the document called `name` from `url`. Errors suggest the likely mistake in `hint`.
     pub(super) async fn get(
         lookup: &Lookup<'_>,
-        what: &'static str,
+        name: &'static str,
         url: &str,
         hint: &str,
     ) -> Result<Self, Error> {
         let response = lookup.get(url).await?;
         let status = response.status();
-        let origin = Origin {
-            what,
+        let origin = DocumentOrigin {
+            name,
             url: url.to_owned(),
             status,
-            wait: retry_after(&response, lookup.clock.now().wall),
+            retry_after: retry_after(&response, lookup.clock.now().wall),
             correlation_id: lookup.correlation_id.to_owned(),
         };
         if status != StatusCode::OK {
             let number = status.as_u16();
             return Err(match redirected_to(&response) {
                 Some(host) => origin.invalid(&format!(
-                    "the answer is {number}, a redirect to '{}', which is not followed; {hint}",
-                    shortened(&Escaped(&host).to_string())
+                    "the response is {number}, a redirect to '{}', which is not followed; {hint}",
+                    truncated(&Escaped(&host).to_string())
                 )),
-                None if is_throttled(status, origin.wait) => {
-                    let failure = origin.failure(&format!("the answer is {number}"));
+                None if is_throttled(status, origin.retry_after) => {
+                    let failure = origin.failure(&format!("the response is {number}"));
                     Error::Throttled(failure.into())
                 }
                 None if transient_status(status) => {
-                    origin.invalid(&format!("the answer is {number}"))
+                    origin.invalid(&format!("the response is {number}"))
                 }
-                None => origin.invalid(&format!("the answer is {number}; {hint}")),
+                None => origin.invalid(&format!("the response is {number}; {hint}")),
             });
         }
         if response.body().len() > LARGEST_BODY {
@@ -73,27 +73,27 @@ impl Document {
         self.members.get(name)?.as_str()
     }
 
-    /// It came, and cannot be used.
+    /// Returns the error for a document with invalid content.
     pub(super) fn invalid(&self, why: &str) -> Error {
         self.origin.invalid(why)
     }
 }
 
-impl Origin {
+impl DocumentOrigin {
     fn invalid(&self, why: &str) -> Error {
         Error::InvalidResponse(self.failure(why).into())
     }
 
     fn failure(&self, why: &str) -> Failure {
-        let Self { what, url, .. } = self;
-        Failure::new(format!("{what} at {url} cannot be used: {why}"))
+        let Self { name, url, .. } = self;
+        Failure::new(format!("{name} at {url} cannot be used: {why}"))
             .status(self.status)
             .correlation_id(&self.correlation_id)
-            .retry_after(self.wait)
+            .retry_after(self.retry_after)
     }
 }
 
-/// Nobody reads more of a text that a server chose.
-pub(super) fn shortened(text: &str) -> String {
+/// Returns the first 300 characters of a text from a server.
+pub(super) fn truncated(text: &str) -> String {
     text.chars().take(300).collect()
 }

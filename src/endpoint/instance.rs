@@ -11,16 +11,17 @@ use crate::error::Error;
 use crate::response::json_object;
 use crate::time::TimeSource;
 
-/// What the worldwide cloud says about a host that is none of the known ones.
+/// Instance discovery for a host that is not a known cloud.
 ///
-/// Its answer decides whether the credential is sent there, and never changes where.
+/// The worldwide cloud says whether the host belongs to Microsoft Entra ID. The response decides
+/// whether the credential is sent to the host. The response never changes the host.
 pub(super) struct Instance {
     host: String,
     url: String,
-    known: CachedLookup<Verdict>,
+    verdict: CachedLookup<Verdict>,
 }
 
-/// Whether the credential may be sent there.
+/// The result of instance discovery. An error means that the host gets no credential.
 type Verdict = Result<(), Error>;
 
 impl Instance {
@@ -33,58 +34,60 @@ impl Instance {
         Self {
             host: base.host_str().unwrap_or_default().to_owned(),
             url: format!("{}/common/discovery/instance?{query}", Cloud::Public.base()),
-            known: CachedLookup::new(),
+            verdict: CachedLookup::new(),
         }
     }
 
+    /// Checks that the host may get the credential.
+    ///
     /// # Errors
     ///
-    /// The worldwide cloud knows no such host. That it cannot be asked is no error: the authority
-    /// works without it.
+    /// [`Error::Config`] if the worldwide cloud does not know the host. Failed discovery is not an
+    /// error, because the authority works without discovery.
     pub(super) async fn check(&self, lookup: &Lookup<'_>) -> Result<(), Error> {
-        let ask = |lookup, old: Option<Arc<Verdict>>| async move {
-            Ok(match self.ask(&lookup).await {
-                Some(answered) => answered,
-                // What cannot be asked again does not overturn what was answered.
+        let fetch = |lookup, old: Option<Arc<Verdict>>| async move {
+            Ok(match self.fetch(&lookup).await {
+                Some(fetched) => fetched,
+                // Failed discovery does not overturn an earlier verdict.
                 None => (old.map_or(Ok(()), |old| (*old).clone()), AFTER_A_FAILURE),
             })
         };
-        let verdict = self.known.get(lookup, ask).await?;
+        let verdict = self.verdict.get(lookup, fetch).await?;
         (*verdict).clone()
     }
 
     pub(super) fn force_refresh(&self, clock: &TimeSource) {
-        self.known.force_refresh(clock);
+        self.verdict.force_refresh(clock);
     }
 
-    /// What the worldwide cloud says, and for how long to keep it; `None` if it says nothing.
-    async fn ask(&self, lookup: &Lookup<'_>) -> Option<(Verdict, Duration)> {
-        let answer = lookup.get(&self.url).await;
-        let failed = match &answer {
+    /// Fetches the verdict and its cache lifetime. Returns `None` if discovery fails.
+    async fn fetch(&self, lookup: &Lookup<'_>) -> Option<(Verdict, Duration)> {
+        let response = lookup.get(&self.url).await;
+        let failed = match &response {
             Ok(response) => {
                 let body = json_object(response.body());
-                let holds = |name: &str| body.as_ref().and_then(|body| body.get(name));
-                if response.status().is_success() && holds("tenant_discovery_endpoint").is_some() {
+                let member = |name: &str| body.as_ref().and_then(|body| body.get(name));
+                if response.status().is_success() && member("tenant_discovery_endpoint").is_some() {
                     return Some((Ok(()), A_DAY));
                 }
-                if holds("error").is_some_and(|error| error == "invalid_instance") {
+                if member("error").is_some_and(|error| error == "invalid_instance") {
                     return Some((Err(self.unknown()), AFTER_A_FAILURE));
                 }
-                format!("it answered {}", response.status().as_u16())
+                format!("the response is {}", response.status().as_u16())
             }
             Err(error) => error.chain().to_string(),
         };
         tracing::warn!(
             host = self.host,
             failed,
-            "whether the authority's host is one of Microsoft Entra ID's could not be asked, so it is trusted unless it was refused before; if it cannot be asked ever, say so with Authority::without_instance_discovery()"
+            "instance discovery failed, so the authority's host is trusted unless an earlier discovery rejected the host; if discovery can never work here, use Authority::without_instance_discovery()"
         );
         None
     }
 
     fn unknown(&self) -> Error {
         Error::config(format!(
-            "Microsoft Entra ID knows no host '{}' (invalid_instance), so the credential is not sent there; for External ID's custom domains use Authority::external_id(..), for another provider Authority::oidc(..), and for a cloud of one's own Authority::without_instance_discovery()",
+            "Microsoft Entra ID knows no host '{}' (invalid_instance), so the host gets no credential; use Authority::external_id(..) for a custom domain of External ID, Authority::oidc(..) for another provider, and Authority::without_instance_discovery() for a private cloud",
             self.host
         ))
     }

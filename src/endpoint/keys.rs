@@ -6,10 +6,11 @@ use serde_json::Value;
 use tokio::time::Instant;
 use url::Url;
 
+use super::Endpoints;
 use super::cached_lookup::{A_DAY, AFTER_A_FAILURE, CachedLookup};
-use super::document::{Document, shortened};
+use super::document::{Document, truncated};
+use super::kind::EndpointKind;
 use super::lookup::Lookup;
-use super::{EndpointKind, Endpoints};
 use crate::authority::address::checked;
 use crate::authority::{Rules, Tenant, preferred};
 use crate::crypto::check_backend;
@@ -17,59 +18,64 @@ use crate::error::{Error, Escaped};
 use crate::jwt::{Issuer, IssuerKeys, PublishedKey};
 use crate::time::{Now, TimeSource};
 
-/// What an authority says of its issuer and keys, by tenant, where it has tenants.
+/// The cached issuer and keys of each tenant. An authority without tenants has one entry.
 #[derive(Default)]
 pub(super) struct PublishedKeys(Mutex<HashMap<Option<Tenant>, Arc<CachedLookup<IssuerKeys>>>>);
 
 impl PublishedKeys {
-    /// Looked up again before they are used.
+    /// Expires all keys. The next use fetches new keys.
     pub(super) fn force_refresh(&self, clock: &TimeSource) {
-        for published in self.lock().values() {
-            published.force_refresh(clock);
+        for cached in self.lock().values() {
+            cached.force_refresh(clock);
         }
     }
 
-    fn of(&self, tenant: Option<Tenant>) -> Arc<CachedLookup<IssuerKeys>> {
-        let mut all = self.lock();
-        if let Some(published) = all.get(&tenant) {
-            return Arc::clone(published);
+    /// Returns the entry of `tenant`. A full cache drops another entry.
+    fn of_tenant(&self, tenant: Option<Tenant>) -> Arc<CachedLookup<IssuerKeys>> {
+        let mut entries = self.lock();
+        if let Some(cached) = entries.get(&tenant) {
+            return Arc::clone(cached);
         }
-        if all.len() >= MOST_TENANTS
-            && let Some(other) = all.keys().next().cloned()
+        if entries.len() >= MOST_TENANTS
+            && let Some(other) = entries.keys().next().cloned()
         {
-            // Whoever needs it again looks it up again.
-            all.remove(&other);
+            entries.remove(&other);
         }
-        let published = Arc::new(CachedLookup::pausing(A_MOMENT));
-        all.insert(tenant, Arc::clone(&published));
-        published
+        let cached = Arc::new(CachedLookup::pausing(PAUSE_AFTER_FAILURE));
+        entries.insert(tenant, Arc::clone(&cached));
+        cached
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Option<Tenant>, Arc<CachedLookup<IssuerKeys>>>> {
-        // Nothing panics while it is held.
+        // No code panics while it holds the lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Endpoints {
+    /// Checks that this build can verify signatures.
+    ///
     /// # Errors
     ///
-    /// [`Error::Config`] in a build that takes any signature for what it says it is.
+    /// [`Error::Config`] in a build without a signing backend.
     pub(crate) fn check_can_verify() -> Result<(), Error> {
         check_backend().map_err(|error| {
-            Error::config(format!("tokens' signatures cannot be verified: {error}"))
+            Error::config(format!(
+                "the signatures of tokens cannot be verified: {error}"
+            ))
         })
     }
 
-    /// The issuer and the keys that tokens of `tenant`, or of the authority's own, are verified by.
+    /// Returns the issuer and the keys that verify tokens of `tenant`, or of the default tenant.
     ///
-    /// Looked up when first needed, by one for all, and kept for a day, or longer if the provider
-    /// is down; looked up again if the key that is called `name` is not among them, at most once in
-    /// five minutes.
+    /// The first call sends the discovery requests, and concurrent calls share the result. The
+    /// result is cached for a day, or longer while the provider is down. If no cached key is called
+    /// `name`, the keys are fetched again, at most once in five minutes.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] in a build that cannot verify; else why they could not be had.
+    /// [`Error::Config`] in a build without a signing backend. Otherwise the error of the failed
+    /// discovery.
     pub(crate) async fn issuer_keys(
         &self,
         tenant: Option<&Tenant>,
@@ -77,93 +83,84 @@ impl Endpoints {
         lookup: &Lookup<'_>,
     ) -> Result<Arc<IssuerKeys>, Error> {
         Self::check_can_verify()?;
-        let source = self.source(tenant);
-        let published = self.keys.of(source.tenant.clone());
-        let look_up = async |lookup: Lookup<'_>, _| Ok((source.look_up(&lookup).await?, A_DAY));
-        let keys = published.get(lookup, &look_up).await?;
+        let source = self.key_source(tenant);
+        let cached = self.keys.of_tenant(source.tenant.clone());
+        let fetch = async |lookup: Lookup<'_>, _| Ok((source.fetch(&lookup).await?, A_DAY));
+        let keys = cached.get(lookup, &fetch).await?;
         match name {
             Some(name) if !keys.has(name) => {
-                published
-                    .other_than(&keys, BETWEEN_TWO, lookup, &look_up)
+                cached
+                    .other_than(&keys, REFETCH_INTERVAL, lookup, &fetch)
                     .await
             }
             _ => Ok(keys),
         }
     }
 
-    /// The same without the network: `None` if they are to be looked up first.
-    pub(crate) fn known_issuer_keys(
+    /// Returns the cached keys of `tenant`. Returns `None` if the keys must be fetched.
+    pub(crate) fn cached_issuer_keys(
         &self,
         tenant: Option<&Tenant>,
         name: Option<&str>,
         now: &Now,
     ) -> Option<Arc<IssuerKeys>> {
-        let published = self.keys.of(self.tenant_of_keys(tenant));
-        let keys = published.known(now)?;
+        let cached = self.keys.of_tenant(self.tenant_of_keys(tenant));
+        let keys = cached.known(now)?;
         name.is_none_or(|name| keys.has(name)).then_some(keys)
     }
 
+    /// Returns `tenant` or else the default tenant, which is the key of the cached keys.
     fn tenant_of_keys(&self, tenant: Option<&Tenant>) -> Option<Tenant> {
         tenant.or(self.tenant()).cloned()
     }
 
-    fn source(&self, tenant: Option<&Tenant>) -> Source<'_> {
+    fn key_source(&self, tenant: Option<&Tenant>) -> KeySource<'_> {
         let tenant = self.tenant_of_keys(tenant);
-        let url = match &self.place {
-            EndpointKind::Tenants { base, own, .. } => {
-                let tenant = tenant.as_ref().unwrap_or(own).as_str().to_ascii_lowercase();
-                format!("{base}{tenant}/v2.0{METADATA}")
-            }
-            EndpointKind::Fixed { authority, .. } if self.rules == Rules::B2c => {
-                format!("{authority}/v2.0{METADATA}")
-            }
-            EndpointKind::Fixed { authority, .. } => format!("{authority}{METADATA}"),
-            EndpointKind::Provider(provider) => provider.metadata_url(),
-        };
-        Source {
-            place: &self.place,
+        KeySource {
+            kind: &self.kind,
             rules: self.rules,
+            url: self.kind.metadata_url(tenant.as_ref(), self.rules),
             tenant,
-            url,
         }
     }
 }
 
-/// Where issuer and keys are published.
-struct Source<'a> {
-    place: &'a EndpointKind,
+/// The location of a tenant's issuer and keys.
+struct KeySource<'a> {
+    kind: &'a EndpointKind,
     rules: Rules,
     tenant: Option<Tenant>,
     url: String,
 }
 
-impl Source<'_> {
-    async fn look_up(&self, lookup: &Lookup<'_>) -> Result<IssuerKeys, Error> {
-        let began = Instant::now();
+impl KeySource<'_> {
+    /// Fetches the OpenID configuration and then the key set, within one limit.
+    async fn fetch(&self, lookup: &Lookup<'_>) -> Result<IssuerKeys, Error> {
+        let started = Instant::now();
         let metadata = Document::get(lookup, METADATA_NAME, &self.url, HINT).await?;
         let issuer = self.issuer(&metadata)?;
-        let rest = Lookup {
-            limit: lookup.limit.saturating_sub(began.elapsed()),
+        let remaining = Lookup {
+            limit: lookup.limit.saturating_sub(started.elapsed()),
             ..*lookup
         };
-        let keys = Document::get(&rest, KEYS_NAME, &self.keys_url(&metadata)?, HINT).await?;
+        let keys = Document::get(&remaining, KEYS_NAME, &self.keys_url(&metadata)?, HINT).await?;
         let Some(list) = keys.members().get("keys").and_then(Value::as_array) else {
             return Err(keys.invalid("it has no 'keys'"));
         };
-        let read = list.iter().filter_map(Value::as_object);
-        let mut published: Vec<_> = read.filter_map(PublishedKey::read).collect();
+        let objects = list.iter().filter_map(Value::as_object);
+        let mut published: Vec<_> = objects.filter_map(PublishedKey::read).collect();
         if published.is_empty() {
             return Err(keys.invalid(
-                "none of its keys is one for signatures by RS256, PS256 or ES256, RSA of 2048 bits or more",
+                "none of its keys is for signatures with RS256, PS256 or ES256 and has at least 2048 bits for RSA",
             ));
         }
         if issuer.as_str().contains(EXTERNAL_ID) {
-            // Its keys name Microsoft Entra ID as their issuer, and are its own all the same.
+            // The keys of External ID name the issuer of Microsoft Entra ID.
             published.iter_mut().for_each(|key| key.issuer = None);
         }
         Ok(IssuerKeys {
             access_token_issuers: self.access_token_issuers(&issuer, &metadata),
-            tenant: match self.place {
+            tenant: match self.kind {
                 EndpointKind::Tenants { .. } => issuer.tenant().map(ToOwned::to_owned),
                 EndpointKind::Fixed { .. } | EndpointKind::Provider(_) => None,
             },
@@ -173,67 +170,72 @@ impl Source<'_> {
         })
     }
 
+    /// Returns the published issuer after a check that the issuer belongs to the authority.
     fn issuer(&self, metadata: &Document) -> Result<Issuer, Error> {
         let Some(issuer) = metadata.text("issuer") else {
             return Err(metadata.invalid("it has no 'issuer'"));
         };
-        let is_right = match self.place {
+        let is_right = match self.kind {
             EndpointKind::Provider(provider) => issuer == provider.issuer(),
             EndpointKind::Tenants { base, .. } => is_of_host(issuer, base),
-            // These name themselves by the directory's id, or as they were configured.
+            // B2C puts the directory's id into the issuer, and AD FS has a configured issuer.
             EndpointKind::Fixed { .. } => !issuer.is_empty(),
         };
         match is_right {
             true => Ok(Issuer::new(issuer)),
             false => Err(Error::config(format!(
-                "the OpenID configuration at {} is that of the issuer '{}', which is another authority's; name that one, to the letter where it is an OpenID provider",
+                "the OpenID configuration at {} is that of the issuer '{}', which is another authority's; use the authority of that issuer, and for an OpenID provider write the issuer to the letter",
                 self.url,
-                shortened(&Escaped(issuer).to_string()),
+                truncated(&Escaped(issuer).to_string()),
             ))),
         }
     }
 
-    /// Where the keys are, on whichever host the provider chose.
+    /// Returns the URL of the key set. The provider may publish the keys on another host.
     fn keys_url(&self, metadata: &Document) -> Result<String, Error> {
-        let Some(url) = metadata.text("jwks_uri").filter(|url| url.len() <= LONGEST) else {
+        let Some(url) = metadata
+            .text("jwks_uri")
+            .filter(|url| url.len() <= LONGEST_URL)
+        else {
             return Err(metadata.invalid("it has no 'jwks_uri'"));
         };
         let url = checked("the jwks_uri", url)
-            .map_err(|error| metadata.invalid(&shortened(&error.to_string())))?;
+            .map_err(|error| metadata.invalid(&truncated(&error.to_string())))?;
         if url.scheme() != "https" && self.url.starts_with("https:") {
             return Err(metadata.invalid("its 'jwks_uri' is not https"));
         }
         Ok(url.into())
     }
 
-    /// What access tokens call the issuer.
+    /// Returns the accepted issuers of access tokens.
     fn access_token_issuers(&self, issuer: &Issuer, metadata: &Document) -> Vec<Issuer> {
-        let other = match (self.place, self.rules) {
-            // As for an application whose manifest does not ask for tokens of version 2.
+        let older = match (self.kind, self.rules) {
+            // An API gets version 1 tokens unless its manifest requests version 2.
             (EndpointKind::Tenants { base, .. }, _) => {
                 version_1_base(base).and_then(|base| issuer.version_1(&base))
             }
-            // In its ID tokens alone AD FS calls itself by the issuer.
+            // AD FS uses the published issuer only in ID tokens.
             (_, Rules::Adfs) => match metadata.text("access_token_issuer") {
-                Some(own) => return vec![Issuer::new(own)],
+                Some(issuer) => return vec![Issuer::new(issuer)],
                 None => None,
             },
             _ => None,
         };
-        [issuer.clone()].into_iter().chain(other).collect()
+        [issuer.clone()].into_iter().chain(older).collect()
     }
 }
 
-/// Where there is none that can be used, nobody is sent there.
+/// Returns the published sign-in page, or `None` if the URL is not valid.
 fn authorization_endpoint(metadata: &Document) -> Option<Arc<str>> {
     let url = metadata.text("authorization_endpoint")?;
-    let url = Some(url).filter(|url| url.len() <= LONGEST)?;
+    let url = Some(url).filter(|url| url.len() <= LONGEST_URL)?;
     let url = checked("the authorization endpoint", url).ok()?;
     Some(Arc::from(url.as_str()))
 }
 
-/// Whether Microsoft's issuer belongs to the host that was asked, by any of the cloud's names.
-/// External ID's is named after the directory's id.
+/// Returns whether an issuer belongs to a Microsoft host, under any alias of the cloud.
+///
+/// The issuer of External ID has a host with the directory's id.
 fn is_of_host(issuer: &str, base: &Url) -> bool {
     let Ok(issuer) = Url::parse(issuer) else {
         return false;
@@ -250,7 +252,7 @@ fn is_of_host(issuer: &str, base: &Url) -> bool {
         }
 }
 
-/// What comes before the tenant in the issuer of version 1.
+/// Returns the part of a version 1 issuer before the tenant.
 fn version_1_base(base: &Url) -> Option<String> {
     let host = base.host_str()?;
     Some(match preferred(host) {
@@ -261,19 +263,18 @@ fn version_1_base(base: &Url) -> Option<String> {
     })
 }
 
-const METADATA: &str = "/.well-known/openid-configuration";
 const METADATA_NAME: &str = "the OpenID configuration";
 const KEYS_NAME: &str = "the key set";
 const HINT: &str = "is the authority right?";
 const EXTERNAL_ID: &str = ".ciamlogin.com";
-/// Of a URL.
-const LONGEST: usize = 2000;
-/// Of how many tenants keys are kept.
+/// Longest accepted URL, in bytes.
+const LONGEST_URL: usize = 2000;
+/// Largest number of tenants with cached keys.
 const MOST_TENANTS: usize = 256;
-/// At least, after keys could not be had and there are none.
-const A_MOMENT: Duration = Duration::from_secs(1);
-/// At least, before keys are looked up again for one that is not among them.
-const BETWEEN_TWO: Duration = AFTER_A_FAILURE;
+/// Shortest pause after a failed lookup without cached keys.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// Shortest time between two lookups for an unknown key name.
+const REFETCH_INTERVAL: Duration = AFTER_A_FAILURE;
 
 #[cfg(test)]
 mod tests {
@@ -285,6 +286,7 @@ mod tests {
 
     use super::*;
     use crate::authority::{Authority, Cloud};
+    use crate::endpoint::kind::METADATA_PATH;
     use crate::testing::ManualClock;
     use crate::transport::Transport;
 
@@ -303,7 +305,7 @@ mod tests {
         }
     }
 
-    fn answer(body: &Value) -> Response<Bytes> {
+    fn response(body: &Value) -> Response<Bytes> {
         Response::new(body.to_string().into())
     }
 
@@ -311,11 +313,11 @@ mod tests {
         json!({ "kty": "EC", "crv": "P-256", "kid": kid, "x": "A".repeat(43), "y": "A".repeat(43) })
     }
 
-    /// Tells where it was asked, by the issuer that it names.
-    async fn found(authority: Authority, issuer: &'static str) -> Result<Arc<IssuerKeys>, Error> {
+    /// Fetches the keys from a provider whose issuer is `issuer`, with `BASE` for the requested URL.
+    async fn fetch(authority: Authority, issuer: &'static str) -> Result<Arc<IssuerKeys>, Error> {
         let transport = move |request: Request<Bytes>| async move {
             let url = request.uri().to_string();
-            Ok(answer(&match url.strip_suffix(METADATA) {
+            Ok(response(&match url.strip_suffix(METADATA_PATH) {
                 Some(base) => json!({
                     "issuer": issuer.replace("BASE", base),
                     "jwks_uri": "https://keys.example/?p=1",
@@ -333,13 +335,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_authority_tells_its_issuer_where_it_is_asked() {
+    async fn each_authority_publishes_its_issuer_at_its_metadata_url() {
         let v1 = format!("https://sts.windows.net/{TENANT}/");
         let v2 = format!("https://login.microsoftonline.com/{TENANT}/v2.0");
         let china_v1 = format!("https://sts.chinacloudapi.cn/{TENANT}/");
         let china = format!("https://login.partner.microsoftonline.cn/{TENANT}/v2.0");
         let entra = |tenant: &str| Authority::entra(Cloud::Public, tenant);
-        for (authority, issuer, expected, own) in [
+        for (authority, issuer, expected, access_token_issuers) in [
             (
                 entra("organizations"),
                 "https://login.microsoftonline.com/{tenantid}/v2.0",
@@ -381,10 +383,10 @@ mod tests {
                 vec!["https://id.example/a/"],
             ),
         ] {
-            let keys = found(authority, issuer).await.unwrap();
+            let keys = fetch(authority, issuer).await.unwrap();
             assert_eq!(keys.issuer.as_str(), expected);
-            let access_token_issuers = keys.access_token_issuers.iter().map(Issuer::as_str);
-            assert_eq!(access_token_issuers.collect::<Vec<_>>(), own);
+            let published = keys.access_token_issuers.iter().map(Issuer::as_str);
+            assert_eq!(published.collect::<Vec<_>>(), access_token_issuers);
         }
         for (authority, issuer) in [
             (entra(TENANT), "https://attacker.example/v2.0"),
@@ -393,16 +395,16 @@ mod tests {
             (entra(TENANT), "none"),
             (Authority::oidc("https://id.example/a"), "BASE/"),
         ] {
-            let error = found(authority, issuer).await.err().unwrap();
+            let error = fetch(authority, issuer).await.err().unwrap();
             assert!(matches!(error, Error::Config(_)), "{issuer}: {error}");
         }
     }
 
     #[tokio::test]
-    async fn a_new_key_is_looked_up_and_a_flood_of_unknown_ones_is_not() {
-        let asked = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&asked);
-        // Keys 0, 1, 2 and so on, one more at each look-up, and an outage at the fourth.
+    async fn a_new_key_is_fetched_and_a_flood_of_unknown_keys_is_not() {
+        let requests = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&requests);
+        // Each lookup publishes one key more: 0, 1, 2. The fourth lookup fails.
         let transport = move |request: Request<Bytes>| {
             let number = counted.fetch_add(1, Ordering::SeqCst);
             async move {
@@ -411,8 +413,8 @@ mod tests {
                 }
                 let keys: Vec<_> = (0..=number / 2).map(|n| key(&n.to_string())).collect();
                 let base = request.uri().to_string();
-                Ok(answer(&json!({
-                    "issuer": base.strip_suffix(METADATA),
+                Ok(response(&json!({
+                    "issuer": base.strip_suffix(METADATA_PATH),
                     "jwks_uri": "https://id.example/keys",
                     "keys": keys,
                 })))
@@ -424,19 +426,19 @@ mod tests {
         let endpoints = endpoints(Authority::oidc("https://id.example"));
         let has = async |name: &str| {
             let keys = endpoints.issuer_keys(None, Some(name), &lookup).await;
-            (keys.unwrap().has(name), asked.load(Ordering::SeqCst))
+            (keys.unwrap().has(name), requests.load(Ordering::SeqCst))
         };
         assert_eq!(has("0").await, (true, 2));
-        // The first new name is looked up at once, as the keys may be a day old.
+        // The first new name starts a lookup at once, because the keys may be a day old.
         assert_eq!(has("0").await, (true, 2));
         assert_eq!(has("1").await, (true, 4));
         for _ in 0..100 {
             assert_eq!(has("2").await, (false, 4));
         }
-        clock.advance(BETWEEN_TWO);
+        clock.advance(REFETCH_INTERVAL);
         assert_eq!(has("x").await, (false, 6));
-        // What failed counts as well, and the old keys serve.
-        clock.advance(BETWEEN_TWO);
+        // A failed lookup counts, too, and the old keys remain in use.
+        clock.advance(REFETCH_INTERVAL);
         assert_eq!(has("x").await, (false, 7));
         assert_eq!(has("x").await, (false, 7));
         clock.advance(A_DAY);
@@ -445,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn the_look_up_can_be_spawned() {
+    fn a_lookup_of_keys_is_send() {
         fn is_send(_: impl Send) {}
         let transport = |_: Request<Bytes>| async { Err("none".into()) };
         let clock = TimeSource::default();

@@ -129,7 +129,7 @@ impl TokenValidator {
         let now = parts.clock.now();
         let known = parts
             .endpoints
-            .known_issuer_keys(parts.keys_of.as_ref(), name, &now);
+            .cached_issuer_keys(parts.keys_of.as_ref(), name, &now);
         if let Some(keys) = known {
             return Ok(keys);
         }

@@ -193,7 +193,10 @@ async fn a_secret_is_sent_as_the_provider_takes_it() {
     let client = of_issuer(&provider).client_secret(SECRET).build().unwrap();
     let error = client.acquire_token_for_client("").await.unwrap_err();
     assert!(matches!(error, Error::Config(_)), "{error:?}");
-    assert!(error.to_string().contains("takes no secret"), "{error}");
+    assert!(
+        error.to_string().contains("accepts no client secret"),
+        "{error}"
+    );
     assert_eq!(provider.requests(), 1);
 }
 
@@ -244,7 +247,7 @@ async fn an_assertion_is_signed_by_what_the_provider_takes() {
             "no assertion",
             secrets_alone.clone(),
             false,
-            "takes no assertion",
+            "accepts no client assertion",
         ),
         ("no assertion, told", secrets_alone, true, ""),
     ] {
@@ -316,9 +319,9 @@ async fn metadata_that_cannot_be_trusted_is_not_used() {
         (
             (404, "<html>".to_owned()),
             false,
-            "the answer is 404; is the issuer right?",
+            "the response is 404; is the issuer right?",
         ),
-        ((302, String::new()), false, "the answer is 302"),
+        ((302, String::new()), false, "the response is 302"),
         (
             (200, "<html>sign in</html>".to_owned()),
             false,

@@ -221,7 +221,10 @@ async fn clear_forgets_what_was_looked_up_too() {
     });
     let client = builder.build().unwrap();
     let error = client.acquire_token_for_client("a").await.unwrap_err();
-    assert!(error.to_string().contains("takes no secret"), "{error}");
+    assert!(
+        error.to_string().contains("accepts no client secret"),
+        "{error}"
+    );
     client.cache().clear();
     client.acquire_token_for_client("a").await.unwrap();
 }
@@ -312,14 +315,18 @@ async fn metadata_that_is_throttled_or_elsewhere_says_so() {
         (
             Response::builder().status(429).header("retry-after", 60),
             true,
-            "the answer is 429 ",
+            "the response is 429 ",
         ),
         (
             Response::builder().status(503).header("retry-after", 60),
             true,
-            "the answer is 503 ",
+            "the response is 503 ",
         ),
-        (Response::builder().status(500), false, "the answer is 500 "),
+        (
+            Response::builder().status(500),
+            false,
+            "the response is 500 ",
+        ),
         (
             Response::builder()
                 .status(302)

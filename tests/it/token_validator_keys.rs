@@ -154,7 +154,7 @@ async fn without_keys_nobody_is_let_in_and_the_answer_says_when_to_come_again() 
         assert!(
             error
                 .to_string()
-                .starts_with("no answer from https://login.microsoftonline.com/"),
+                .starts_with("no response from https://login.microsoftonline.com/"),
             "{error}"
         );
     }

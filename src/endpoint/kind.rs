@@ -1,0 +1,172 @@
+use std::fmt;
+
+use url::Url;
+
+use super::instance::Instance;
+use super::metadata::OpenIdProvider;
+use crate::authority::address::{checked_host, is_loopback};
+use crate::authority::{Authority, Kind as AuthorityKind, Rules, Tenant, preferred};
+use crate::error::Error;
+
+/// The source of an authority's endpoints.
+pub(super) enum EndpointKind {
+    /// An endpoint for each tenant of one host.
+    Tenants {
+        base: Url,
+        default_tenant: Tenant,
+        /// Instance discovery, for a host that is not a known cloud.
+        instance: Option<Instance>,
+    },
+    /// One endpoint that follows from the authority.
+    Fixed { authority: String, token: Url },
+    /// One endpoint from provider metadata, or from the caller.
+    Provider(OpenIdProvider),
+}
+
+impl EndpointKind {
+    /// Checks an authority.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] if a host, a tenant, a policy or a URL is not valid.
+    pub(super) fn from_authority(authority: &Authority) -> Result<Self, Error> {
+        let is_oidc = matches!(authority.kind, AuthorityKind::Oidc { .. });
+        let custom = [
+            &authority.token_endpoint,
+            &authority.client_assertion_audience,
+        ];
+        if !is_oidc && custom.iter().any(|value| value.is_some()) {
+            return Err(Error::config(format!(
+                "the token endpoint and the assertion's audience of '{authority}' follow from the authority; remove token_endpoint(..) and client_assertion_audience(..), or use Authority::oidc(..) for an OpenID provider"
+            )));
+        }
+        Ok(match &authority.kind {
+            AuthorityKind::Entra { cloud, tenant } => {
+                let host = checked_host(AUTHORITY, &cloud.base())?;
+                if tenant.is_empty() {
+                    return Err(Error::config(format!(
+                        "the authority '{}' names no tenant; add the directory's id or domain, as in 'https://login.microsoftonline.com/contoso.onmicrosoft.com', or call tenant(..)",
+                        host.as_str().trim_end_matches('/')
+                    )));
+                }
+                let default_tenant = Tenant::parse(tenant)?;
+                let (base, is_known) = preferred_base(host);
+                let is_trusted =
+                    is_known || authority.without_instance_discovery || is_loopback(&base);
+                Self::Tenants {
+                    instance: (!is_trusted).then(|| Instance::new(&base, &default_tenant)),
+                    base,
+                    default_tenant,
+                }
+            }
+            AuthorityKind::ExternalId { host, tenant } => Self::Tenants {
+                base: checked_host(AUTHORITY, host)?,
+                default_tenant: Tenant::parse(tenant)?,
+                instance: None,
+            },
+            AuthorityKind::B2c {
+                host,
+                tenant,
+                policy,
+            } => {
+                let base = checked_host(AUTHORITY, host)?;
+                let tenant = Tenant::parse(tenant)?;
+                // The characters that are safe in a tenant are safe in a policy.
+                Tenant::parse(policy).map_err(|_| {
+                    Error::config(format!(
+                        "the policy {policy:?} is not valid; use the user flow's name, such as 'B2C_1_signin'"
+                    ))
+                })?;
+                let path = format!("{}/{policy}", tenant.as_str());
+                Self::fixed(base, &path, "oauth2/v2.0/token")
+            }
+            AuthorityKind::Adfs { host } => {
+                Self::fixed(checked_host(AUTHORITY, host)?, "adfs", "oauth2/token")
+            }
+            AuthorityKind::Oidc { issuer } => Self::Provider(OpenIdProvider::new(
+                issuer,
+                authority.token_endpoint.as_deref(),
+                authority.client_assertion_audience.as_deref(),
+            )?),
+            AuthorityKind::Unreadable { why } => return Err(Error::config(why)),
+        })
+    }
+
+    fn fixed(base: Url, path: &str, token_path: &str) -> Self {
+        let mut token = base.clone();
+        token.set_path(&format!("{path}/{token_path}"));
+        Self::Fixed {
+            authority: format!("{base}{path}"),
+            token,
+        }
+    }
+
+    /// Returns the tenant of requests that name no tenant.
+    pub(super) fn default_tenant(&self) -> Option<&Tenant> {
+        match self {
+            Self::Tenants { default_tenant, .. } => Some(default_tenant),
+            Self::Fixed { .. } | Self::Provider(_) => None,
+        }
+    }
+
+    /// Returns the URL of the OpenID configuration with the issuer and the keys.
+    pub(super) fn metadata_url(&self, tenant: Option<&Tenant>, rules: Rules) -> String {
+        match self {
+            Self::Tenants {
+                base,
+                default_tenant,
+                ..
+            } => {
+                let tenant = tenant
+                    .unwrap_or(default_tenant)
+                    .as_str()
+                    .to_ascii_lowercase();
+                format!("{base}{tenant}/v2.0{METADATA_PATH}")
+            }
+            Self::Fixed { authority, .. } if rules == Rules::B2c => {
+                format!("{authority}/v2.0{METADATA_PATH}")
+            }
+            Self::Fixed { authority, .. } => format!("{authority}{METADATA_PATH}"),
+            Self::Provider(provider) => provider.metadata_url(),
+        }
+    }
+
+    /// Returns the host that gets the credential, or that names the host in its metadata.
+    #[cfg(feature = "reqwest")]
+    pub(super) fn origin(&self) -> &Url {
+        match self {
+            Self::Tenants { base, .. } => base,
+            Self::Fixed { token, .. } => token,
+            Self::Provider(provider) => provider.origin(),
+        }
+    }
+}
+
+impl fmt::Display for EndpointKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tenants {
+                base,
+                default_tenant,
+                ..
+            } => write!(f, "{base}{}", default_tenant.as_str()),
+            Self::Fixed { authority, .. } => f.write_str(authority),
+            Self::Provider(provider) => f.write_str(provider.issuer()),
+        }
+    }
+}
+
+/// Replaces the host of a known cloud with the preferred alias. Returns whether the cloud is known.
+fn preferred_base(mut base: Url) -> (Url, bool) {
+    let host = base.host_str().unwrap_or_default();
+    match preferred(host) {
+        Some(preferred) if base.port().is_none() => {
+            let is_set = base.set_host(Some(preferred)).is_ok();
+            (base, is_set)
+        }
+        _ => (base, false),
+    }
+}
+
+pub(super) const METADATA_PATH: &str = "/.well-known/openid-configuration";
+const AUTHORITY: &str = "the authority";
