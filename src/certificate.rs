@@ -1,4 +1,4 @@
-#![warn(clippy::arithmetic_side_effects, reason = "it reads what others wrote")]
+#![warn(clippy::arithmetic_side_effects, reason = "the input is untrusted")]
 
 use std::fmt::{self, Write};
 use std::sync::Arc;
@@ -23,16 +23,19 @@ pub(crate) use chain::KeyKind;
 use chain::X509;
 pub use signer::{Signer, SignerFuture};
 
-/// A certificate and the means to sign with its private key, parsed and checked once.
+/// A client certificate with its private key, or with a [`Signer`] for the private key.
 ///
-/// Cheap to clone. `Debug` shows neither key nor certificate, only subject, thumbprint, validity
-/// and algorithm. Nothing here does I/O: pass the bytes of a file. One that is replaced while the
-/// program runs is better given by its path, as a [`CertificateFile`](crate::credential::CertificateFile).
+/// The constructors parse and check the bytes of a file once and do no I/O. For a file that is
+/// replaced while the program runs, use [`CertificateFile`](crate::credential::CertificateFile).
+/// [`build()`](crate::ConfidentialClientBuilder::build) and every token request check that the
+/// certificate has not expired.
 ///
-/// Several certificates may be given in any order: the one that fits the key is put first, behind
-/// it those that lead to its root, and others are left out. Of several that fit, the one that is
-/// valid the longest is taken, of those that are valid today if there are any. That it is valid is checked by
-/// [`build()`](crate::ConfidentialClientBuilder::build) and before each request.
+/// A file may contain several certificates in any order. The certificate of the private key comes
+/// first, then its chain up to the root. Other certificates are ignored. If several certificates
+/// match the key, certificates that are valid today come first, and then the one that expires last.
+///
+/// A `Certificate` is cheap to clone. Its `Debug` output contains subject, thumbprint, validity and
+/// algorithm, and never the key or the certificate.
 ///
 /// ```
 /// use confidential_client::{Certificate, ConfidentialClient};
@@ -51,50 +54,55 @@ pub use signer::{Signer, SignerFuture};
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias = "ClientCertificateCredential")]
+#[doc(alias = "client_credential")]
 #[derive(Clone)]
 pub struct Certificate {
-    parts: Arc<Parts>,
-    /// Where somebody chose it.
+    parts: Arc<CertificateParts>,
+    /// The algorithm that the caller or the provider chose.
     algorithm: Option<SigningAlgorithm>,
     x5c: bool,
 }
 
-struct Parts {
-    key: SigningKey,
+struct CertificateParts {
+    key: CertificateKey,
     key_kind: KeyKind,
     public_key: Vec<u8>,
     sha1: [u8; 20],
     sha256: [u8; 32],
-    /// Base64 of each, from the leaf up.
+    /// Base64 of each certificate, starting with the leaf.
     chain: Vec<String>,
     subject: String,
     not_before: SystemTime,
     not_after: SystemTime,
 }
 
-/// Where the private key is.
+/// The private key of a certificate, in memory or behind a [`Signer`].
 #[derive(Clone)]
-pub(crate) enum SigningKey {
+pub(crate) enum CertificateKey {
     Local(Arc<PrivateKey>),
     Remote(Arc<dyn Signer>),
 }
 
 impl Certificate {
-    /// Signs assertions with this algorithm, rather than with the one that the key and the
-    /// authority suggest: PS256 for an RSA key, or RS256 for AD FS and for OpenID providers that
-    /// do not say they take PS256; ES256 for a P-256 key.
+    /// Sets the signing algorithm of client assertions.
     ///
-    /// An algorithm that does not go with the key is refused by
-    /// [`build()`](crate::ConfidentialClientBuilder::build).
+    /// By default, an RSA key signs with PS256, and a P-256 key signs with ES256. For AD FS, and for
+    /// OpenID providers whose metadata does not list PS256, an RSA key signs with RS256.
+    ///
+    /// [`build()`](crate::ConfidentialClientBuilder::build) rejects an algorithm that does not match
+    /// the key.
     #[must_use]
     pub fn signing_algorithm(mut self, algorithm: SigningAlgorithm) -> Self {
         self.algorithm = Some(algorithm);
         self
     }
 
-    /// Sends the certificate, and those given with it, along in each assertion (`x5c`): for
-    /// registrations that trust a subject name and issuer instead of a thumbprint, so that a
-    /// renewed certificate needs no registration of its own.
+    /// Sends the certificate and its chain in each assertion (`x5c`).
+    ///
+    /// Registrations for subject name and issuer authentication need `x5c`. Such a registration
+    /// trusts a subject name and an issuer instead of a thumbprint, so a renewed certificate needs no
+    /// new registration.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -109,44 +117,49 @@ impl Certificate {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias = "sendX5C")]
     #[must_use]
     pub fn send_x5c(mut self) -> Self {
         self.x5c = true;
         self
     }
 
-    /// The SHA-1 thumbprint in upper-case hexadecimal, as the Azure portal shows it.
+    /// Returns the SHA-1 thumbprint in upper-case hexadecimal, as in the Azure portal.
     pub fn thumbprint_sha1(&self) -> String {
         hexadecimal(&self.parts.sha1)
     }
 
-    /// The SHA-256 thumbprint in upper-case hexadecimal.
+    /// Returns the SHA-256 thumbprint in upper-case hexadecimal.
     pub fn thumbprint_sha256(&self) -> String {
         hexadecimal(&self.parts.sha256)
     }
 
-    /// The subject's name ([RFC 4514](https://www.rfc-editor.org/rfc/rfc4514)), such as `CN=daemon`.
+    /// Returns the subject's name ([RFC 4514](https://www.rfc-editor.org/rfc/rfc4514)), such as `CN=daemon`.
     pub fn subject(&self) -> &str {
         &self.parts.subject
     }
 
-    /// From when on it is valid (UTC).
+    /// Returns the start of the validity period (UTC).
     pub fn not_before(&self) -> SystemTime {
         self.parts.not_before
     }
 
-    /// Until when it is valid (UTC).
+    /// Returns the end of the validity period (UTC).
     pub fn not_after(&self) -> SystemTime {
         self.parts.not_after
     }
 
-    /// How many whole days it is still valid by the machine's clock; negative once it has expired.
-    /// The client warns in its log with less than 30 left.
+    /// Returns the number of whole days until the certificate expires, by the system clock.
+    ///
+    /// The number is negative after the certificate has expired. The client logs a warning when fewer
+    /// than 30 days are left.
     pub fn days_left(&self) -> i64 {
         self.days_left_at(TimeSource::System.now().wall)
     }
 
-    /// What assertions are signed with, unless the authority suggests another: see
+    /// Returns the chosen signing algorithm, or the default for the key.
+    ///
+    /// The authority may need another default. See
     /// [`signing_algorithm`](Self::signing_algorithm).
     pub fn algorithm(&self) -> SigningAlgorithm {
         self.algorithm.unwrap_or(match self.parts.key_kind {
@@ -155,17 +168,20 @@ impl Certificate {
         })
     }
 
-    /// The same certificate, which signs with the first of `taken` that goes with its key; as it is
-    /// where somebody chose.
-    pub(crate) fn signing_by(mut self, taken: &[SigningAlgorithm]) -> Result<Self, Error> {
+    /// Selects the first supported algorithm that matches the key. Keeps an algorithm that the caller
+    /// chose.
+    pub(crate) fn select_algorithm(
+        mut self,
+        supported: &[SigningAlgorithm],
+    ) -> Result<Self, Error> {
         if self.algorithm.is_none() {
-            let goes = |algorithm: &SigningAlgorithm| algorithm.is_rsa() == self.is_rsa();
-            let Some(algorithm) = taken.iter().copied().find(goes) else {
-                let taken: Vec<String> = taken.iter().map(ToString::to_string).collect();
+            let matches_key = |algorithm: &SigningAlgorithm| algorithm.is_rsa() == self.is_rsa();
+            let Some(algorithm) = supported.iter().copied().find(matches_key) else {
+                let supported: Vec<String> = supported.iter().map(ToString::to_string).collect();
                 return Err(Error::config(format!(
-                    "the key of the certificate of '{}' signs by none of the algorithms that the OpenID provider takes ({}); use another certificate",
+                    "the certificate of '{}' has a key for none of the algorithms that the OpenID provider accepts ({}); use another certificate",
                     self.subject(),
-                    taken.join(", ")
+                    supported.join(", ")
                 )));
             };
             self.algorithm = Some(algorithm);
@@ -173,7 +189,7 @@ impl Certificate {
         Ok(self)
     }
 
-    fn new(chain: Vec<X509>, key: SigningKey) -> Result<Self, Error> {
+    fn new(chain: Vec<X509>, key: CertificateKey) -> Result<Self, Error> {
         let Some(leaf) = chain.first() else {
             return Err(Error::credential(
                 "there is no certificate ('-----BEGIN CERTIFICATE-----')",
@@ -183,7 +199,7 @@ impl Certificate {
         Ok(Self {
             algorithm: None,
             x5c: false,
-            parts: Arc::new(Parts {
+            parts: Arc::new(CertificateParts {
                 key,
                 key_kind,
                 public_key: leaf.public_key().to_vec(),
@@ -197,7 +213,7 @@ impl Certificate {
         })
     }
 
-    /// The header of an assertion ([RFC 7515 section 4.1]).
+    /// Returns the header of a client assertion ([RFC 7515 section 4.1]).
     ///
     /// [RFC 7515 section 4.1]: https://www.rfc-editor.org/rfc/rfc7515#section-4.1
     pub(crate) fn header(&self) -> Header {
@@ -211,11 +227,11 @@ impl Certificate {
         header
     }
 
-    pub(crate) fn key(&self) -> &SigningKey {
+    pub(crate) fn key(&self) -> &CertificateKey {
         &self.parts.key
     }
 
-    /// The public key: PKCS#1 DER, or a point uncompressed.
+    /// Returns the public key, PKCS#1 DER for RSA and an uncompressed point for P-256.
     pub(crate) fn public_key(&self) -> &[u8] {
         &self.parts.public_key
     }
@@ -241,7 +257,7 @@ impl Certificate {
         }
     }
 
-    /// Checks that the algorithm goes with the key.
+    /// Checks that the algorithm matches the key.
     pub(crate) fn check_algorithm(&self) -> Result<(), Error> {
         let rsa = self.algorithm().is_rsa();
         if rsa == self.is_rsa() {
@@ -252,7 +268,7 @@ impl Certificate {
             false => ("an RSA key", "a P-256 key"),
         };
         Err(Error::credential(format!(
-            "the certificate of '{}' has {has}, and {} needs {needs}; leave the algorithm to the key, or use another certificate",
+            "the certificate of '{}' has {has}, and {} needs {needs}; do not set the algorithm, or use another certificate",
             self.parts.subject,
             self.algorithm()
         )))
@@ -260,7 +276,7 @@ impl Certificate {
 
     /// Checks that the certificate is valid at `now`.
     pub(crate) fn check_validity(&self, now: SystemTime) -> Result<(), Error> {
-        let Parts {
+        let CertificateParts {
             subject,
             not_before,
             not_after,
@@ -268,13 +284,13 @@ impl Certificate {
         } = &*self.parts;
         if now < *not_before {
             return Err(Error::credential(format!(
-                "the certificate of '{subject}' is not valid before {}; check this machine's clock, or use the certificate that is valid today",
+                "the certificate of '{subject}' is not valid before {}; check this machine's clock, or use a certificate that is valid today",
                 shown(*not_before)
             )));
         }
         if now > *not_after {
             return Err(Error::credential(format!(
-                "the certificate of '{subject}' expired on {}; register a new one with the application and deploy it here",
+                "the certificate of '{subject}' expired on {}; register a new certificate with the application and deploy it here",
                 shown(*not_after)
             )));
         }
@@ -302,7 +318,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
     })
 }
 
-/// `2026-11-21T03:00:00Z`.
+/// Formats a time as `2026-11-21T03:00:00Z`.
 fn shown(time: SystemTime) -> String {
     match DateTime::from_system_time(time) {
         Ok(time) => time.to_string(),
@@ -317,7 +333,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn days_are_whole_and_below_zero_from_the_end_on() {
+    fn days_left_are_whole_and_negative_after_the_end() {
         let pem = crate::testing::self_signed_certificate("daemon").unwrap();
         let certificate = Certificate::from_pem(pem).unwrap();
         let end = certificate.not_after();

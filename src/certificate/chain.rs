@@ -10,13 +10,13 @@ use x509_cert::ext::pkix::{AuthorityKeyIdentifier, SubjectKeyIdentifier};
 
 use crate::error::{Error, Escaped, Failure};
 
-/// A parsed certificate without private key.
+/// A parsed X.509 certificate without private key.
 pub(super) struct X509 {
     der: Vec<u8>,
     parsed: x509_cert::Certificate,
 }
 
-/// What kind of key a certificate is for.
+/// The kind of a certificate's key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum KeyKind {
     Rsa { bits: usize },
@@ -42,7 +42,7 @@ impl X509 {
         Escaped(&subject).to_string()
     }
 
-    /// The public key as it stands there: PKCS#1 DER, or the point of an elliptic curve.
+    /// Returns the public key, PKCS#1 DER for RSA and a point for an elliptic curve.
     pub(super) fn public_key(&self) -> &[u8] {
         let spki = self.parsed.tbs_certificate().subject_public_key_info();
         spki.subject_public_key.raw_bytes()
@@ -61,12 +61,12 @@ impl X509 {
         };
         match kind {
             Some(KeyKind::Rsa { bits }) if bits < 2048 => Err(Error::credential(format!(
-                "the RSA key of the certificate of '{}' has {bits} bits; under 2048 bits is not safe, so make a new key and certificate and register it with the application",
+                "the RSA key of the certificate of '{}' has {bits} bits, and under 2048 bits is not safe; create a new key and certificate and register the certificate with the application",
                 self.subject()
             ))),
             Some(kind) => Ok(kind),
             None => Err(Error::credential(format!(
-                "the certificate of '{}' is for a key that is neither RSA nor P-256; Microsoft Entra ID takes RSA alone, of 2048 bits or more",
+                "the certificate of '{}' is for a key that is neither RSA nor P-256; Microsoft Entra ID accepts only RSA keys of 2048 bits or more",
                 self.subject()
             ))),
         }
@@ -90,12 +90,14 @@ impl X509 {
         Sha256::digest(&self.der).into()
     }
 
-    /// As `x5c` holds it: base64, and not base64url.
+    /// Returns the certificate for `x5c`, in base64 and not base64url.
     pub(super) fn to_base64(&self) -> String {
         BASE64_STANDARD.encode(&self.der)
     }
 
-    /// Whether `self` can have issued `other`, by name and, where both tell, by key.
+    /// Returns whether `self` can be the issuer of `other`.
+    ///
+    /// The names must match, and the key identifiers too if both certificates have one.
     fn issued(&self, other: &Self) -> bool {
         let (issuer, subject) = (
             self.parsed.tbs_certificate(),
@@ -105,16 +107,19 @@ impl X509 {
         if is_self_signed || issuer.subject() != subject.issuer() {
             return false;
         }
-        let own = issuer
+        let issuer_key = issuer
             .get_extension::<SubjectKeyIdentifier>()
             .ok()
             .flatten();
-        let named = subject
+        let authority_key = subject
             .get_extension::<AuthorityKeyIdentifier>()
             .ok()
             .flatten();
-        match (own, named.and_then(|(_, named)| named.key_identifier)) {
-            (Some((_, own)), Some(named)) => own.0 == named,
+        match (
+            issuer_key,
+            authority_key.and_then(|(_, key)| key.key_identifier),
+        ) {
+            (Some((_, issuer_key)), Some(named)) => issuer_key.0 == named,
             _ => true,
         }
     }
@@ -124,7 +129,7 @@ fn date(time: DateTime) -> SystemTime {
     time.to_system_time()
 }
 
-/// The size of an RSA key that stands there as PKCS#1.
+/// Returns the size of a PKCS#1 RSA key in bits.
 fn modulus_bits(public_key: &[u8]) -> Option<usize> {
     let mut reader = SliceReader::new(public_key).ok()?;
     let bits = reader.sequence(|reader: &mut SliceReader<'_>| {
@@ -138,41 +143,40 @@ fn modulus_bits(public_key: &[u8]) -> Option<usize> {
     bits.ok()
 }
 
-/// Puts the certificates that lead from the one for `public_key` to its root in this order, and
-/// leaves out the others. Of several for the key, as after a renewal, the one that is valid the
-/// longest is taken, of those that are valid `now` if there are any.
-pub(super) fn leading_from(
+/// Returns the chain from the certificate of `public_key` up to its root, without other certificates.
+///
+/// A renewed certificate has the same key. Of several certificates for the key, those that are valid
+/// `now` come first, and then the one that expires last.
+pub(super) fn chain_for_key(
     public_key: &[u8],
     certificates: Vec<X509>,
     now: SystemTime,
 ) -> Option<Vec<X509>> {
-    let fitting = certificates
+    let matching = certificates
         .iter()
         .enumerate()
         .filter(|(_, certificate)| certificate.public_key() == public_key);
-    let (leaf, _) = fitting.max_by_key(|(_, certificate)| {
+    let (leaf, _) = matching.max_by_key(|(_, certificate)| {
         let is_valid = certificate.not_before() <= now && now <= certificate.not_after();
         (is_valid, certificate.not_after())
     })?;
-    Some(from_leaf(leaf, certificates))
+    Some(chain_from(leaf, certificates))
 }
 
-/// The same where the key is not at hand: the leaf is the certificate that issued none of the
-/// others.
-pub(super) fn leading_from_leaf(
-    certificates: Vec<X509>,
-    now: SystemTime,
-) -> Result<Vec<X509>, Error> {
+/// Returns the chain from the leaf up to its root, without other certificates.
+///
+/// The leaf is the certificate that issued none of the others.
+pub(super) fn chain_for_leaf(certificates: Vec<X509>, now: SystemTime) -> Result<Vec<X509>, Error> {
     let is_leaf = |certificate: &&X509| !certificates.iter().any(|other| certificate.issued(other));
     let leaves: Vec<&X509> = certificates.iter().filter(is_leaf).collect();
     let Some(first) = leaves.first() else {
         if certificates.is_empty() {
             return Err(Error::credential(
-                "there is no certificate ('-----BEGIN CERTIFICATE-----'); give the one whose key signs",
+                "there is no certificate ('-----BEGIN CERTIFICATE-----'); pass the one whose key signs",
             ));
         }
         return Err(Error::credential(
-            "each of the certificates was issued by another of them; leave the one whose key signs, and those that lead from it to its root",
+            "each of the certificates was issued by another of them; pass only the one whose key signs, and the chain from it to its root",
         ));
     };
     if leaves
@@ -180,7 +184,7 @@ pub(super) fn leading_from_leaf(
         .any(|leaf| leaf.public_key() != first.public_key())
     {
         return Err(Error::credential(format!(
-            "the certificates are of {} that issued none of the others; leave the one whose key signs, and those that lead from it to its root",
+            "the certificates are of {} that issued none of the others; pass only the one whose key signs, and the chain from it to its root",
             leaves
                 .iter()
                 .map(|leaf| format!("'{}'", leaf.subject()))
@@ -189,11 +193,12 @@ pub(super) fn leading_from_leaf(
         )));
     }
     let public_key = first.public_key().to_vec();
-    // There is one: the first.
-    Ok(leading_from(&public_key, certificates, now).unwrap_or_default())
+    // The first leaf has this key, so a chain exists.
+    Ok(chain_for_key(&public_key, certificates, now).unwrap_or_default())
 }
 
-fn from_leaf(leaf: usize, mut certificates: Vec<X509>) -> Vec<X509> {
+/// Follows the issuers from the certificate at index `leaf`.
+fn chain_from(leaf: usize, mut certificates: Vec<X509>) -> Vec<X509> {
     let mut chain = vec![certificates.swap_remove(leaf)];
     while let Some(last) = chain.last() {
         let issuers = certificates

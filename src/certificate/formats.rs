@@ -1,4 +1,4 @@
-//! How a certificate is read, from each format that it comes in.
+//! Constructors of [`Certificate`], one for each file format.
 
 use std::sync::Arc;
 
@@ -7,32 +7,39 @@ use zeroize::Zeroizing;
 use super::chain::{self, X509};
 use super::pem::{self, Pem, PemKey};
 use super::signer::Signer;
-use super::{Certificate, SigningKey, protected};
+use super::{Certificate, CertificateKey, protected};
 use crate::crypto::{PrivateKey, PrivateKeyDer};
 use crate::error::Error;
 use crate::secret::Secret;
 use crate::time::TimeSource;
 
 impl Certificate {
-    /// Reads a certificate and its private key (PKCS#8, PKCS#1 or SEC 1, not encrypted) from one
-    /// PEM text, in any order; text around the blocks is skipped.
+    /// Reads a certificate and its private key from one PEM text.
+    ///
+    /// The private key is PKCS#8, PKCS#1 or SEC 1, and not encrypted. The blocks may have any order.
+    /// Text around the blocks is skipped.
     ///
     /// # Errors
     ///
-    /// [`Error::Credential`], saying what is wrong and what to do: no certificate or no key, two
-    /// keys, an encrypted key, a key that is neither RSA of 2048 bits or more nor P-256, or does
-    /// not fit the certificate; a public key, a certificate request, an OpenSSH key or a binary
-    /// file in their place. [`Error::Config`] where no signing backend is compiled in.
+    /// [`Error::Config`] if no signing backend is compiled in. [`Error::Credential`] for a text that
+    /// cannot be used. The message says what is wrong and what to do:
+    ///
+    /// - no certificate, no private key, or two private keys,
+    /// - an encrypted private key,
+    /// - a key that is neither RSA of 2048 bits or more nor P-256,
+    /// - a key that does not match the certificate,
+    /// - a public key, a certificate request, an OpenSSH key or a binary file.
     pub fn from_pem(pem: impl AsRef<[u8]>) -> Result<Self, Error> {
         Self::from_pem_with(pem.as_ref(), None)
     }
 
-    /// The same from two texts: the certificate, or the chain of them, in one, and the private key
-    /// in the other, as Kubernetes mounts `tls.crt` and `tls.key`.
+    /// Reads a certificate or a chain from one PEM text and the private key from another.
+    ///
+    /// Kubernetes mounts such files as `tls.crt` and `tls.key`.
     ///
     /// # Errors
     ///
-    /// As [`from_pem`](Self::from_pem).
+    /// The errors of [`from_pem`](Self::from_pem).
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -49,34 +56,40 @@ impl Certificate {
         certificates: impl AsRef<[u8]>,
         private_key: impl AsRef<[u8]>,
     ) -> Result<Self, Error> {
-        Self::from_pem_with(&joined(certificates.as_ref(), private_key.as_ref()), None)
+        Self::from_pem_with(&join(certificates.as_ref(), private_key.as_ref()), None)
     }
 
-    /// Reads a certificate and its private key from one PEM text where the key is encrypted
-    /// (`-----BEGIN ENCRYPTED PRIVATE KEY-----`, PKCS#8 by PBES2, as OpenSSL writes it).
+    /// Reads a certificate and its encrypted private key from one PEM text. Needs the feature
+    /// `pkcs12`.
     ///
-    /// Where the key is in a file of its own, put the two texts one behind the other. A key that is
-    /// not encrypted is read all the same, with a warning in the log. Deriving the key from the
-    /// password takes milliseconds of computing; some files ask for much more.
+    /// The key block is `-----BEGIN ENCRYPTED PRIVATE KEY-----`, which is PKCS#8 with PBES2. OpenSSL
+    /// writes this format. If certificate and key are in two files, concatenate the texts. A key
+    /// that is not encrypted is accepted, with a warning in the log.
+    ///
+    /// Deriving the key from the password takes milliseconds of CPU time. Some files need much more.
     ///
     /// # Errors
     ///
-    /// As [`from_pem`](Self::from_pem), and for a password that is wrong.
-    #[cfg(feature = "pkcs12")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "pkcs12")))]
+    /// The errors of [`from_pem`](Self::from_pem), and [`Error::Credential`] for a wrong password.
+    /// Without the feature, [`Error::Config`] for an encrypted key. The message contains the line for
+    /// Cargo.toml.
     pub fn from_encrypted_pem(pem: impl AsRef<[u8]>, password: &str) -> Result<Self, Error> {
         Self::from_pem_with(pem.as_ref(), Some(&Secret::from(password)))
     }
 
-    /// Reads a PKCS#12 file (`.pfx`, `.p12`) as OpenSSL and Windows write it, today's form and the
-    /// legacy one (RC2, 3DES, SHA-1). An empty password is none.
+    /// Reads a PKCS#12 file (`.pfx`, `.p12`) of OpenSSL or Windows. Needs the feature `pkcs12`.
     ///
-    /// Deriving the key from the password takes milliseconds of computing; some files ask for much
-    /// more. What the library underneath decrypts is not wiped from memory.
+    /// Both the current format and the legacy format (RC2, 3DES, SHA-1) are supported. Pass an empty
+    /// password for a file without password.
+    ///
+    /// Deriving the key from the password takes milliseconds of CPU time. Some files need much more.
+    /// The PKCS#12 library does not wipe decrypted data from memory.
     ///
     /// # Errors
     ///
-    /// As [`from_pem`](Self::from_pem), and for a password that is wrong.
+    /// The errors of [`from_pem`](Self::from_pem), and [`Error::Credential`] for a wrong password.
+    /// Without the feature, [`Error::Config`] for every file. The message contains the line for
+    /// Cargo.toml.
     ///
     /// ```
     /// use confidential_client::Certificate;
@@ -85,18 +98,17 @@ impl Certificate {
     /// let error = Certificate::from_pkcs12("-----BEGIN CERTIFICATE-----", "password").unwrap_err();
     /// assert_eq!(error.to_string(), "this is PEM and not PKCS#12; use from_pem");
     /// ```
-    #[cfg(feature = "pkcs12")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "pkcs12")))]
     pub fn from_pkcs12(pfx: impl AsRef<[u8]>, password: &str) -> Result<Self, Error> {
         Self::from_pkcs12_with(pfx.as_ref(), password)
     }
 
-    /// Takes DER: the certificate, or the chain of them, and the private key (PKCS#8, PKCS#1 or
-    /// SEC 1, not encrypted).
+    /// Reads a certificate or a chain, and the private key, from DER.
+    ///
+    /// The private key is PKCS#8, PKCS#1 or SEC 1, and not encrypted.
     ///
     /// # Errors
     ///
-    /// As [`from_pem`](Self::from_pem).
+    /// The errors of [`from_pem`](Self::from_pem).
     pub fn from_der<C: AsRef<[u8]>>(
         chain: impl IntoIterator<Item = C>,
         private_key: impl AsRef<[u8]>,
@@ -104,19 +116,20 @@ impl Certificate {
         let certificates = chain.into_iter().map(|der| der.as_ref().to_vec()).collect();
         let Some(key) = PrivateKeyDer::detect(private_key.as_ref()) else {
             return Err(Error::credential(
-                "the private key cannot be read: it is not the DER of a PKCS#8, PKCS#1 or SEC 1 key; one in PEM is read by from_pem, an encrypted one by from_encrypted_pem",
+                "the private key cannot be read: it is not the DER of a PKCS#8, PKCS#1 or SEC 1 key; use from_pem for PEM, and from_encrypted_pem for an encrypted key",
             ));
         };
         Self::with_key(certificates, &key)
     }
 
-    /// Takes a certificate whose private key stays where it is: the signer is asked for every
-    /// signature. `chain` is PEM with the certificate and, in any order, those that lead to its
-    /// root; or one certificate's DER. Of several, the one that issued none of the others is the
-    /// certificate; a private key beside it is not used.
+    /// Builds a certificate whose private key stays in an HSM, a TPM or a key vault.
     ///
-    /// That the key fits the certificate shows with the first token request: a signature that does
-    /// not verify is not sent.
+    /// The client calls the signer for every signature. `chain` is PEM with the certificate and its
+    /// chain in any order, or the DER of one certificate. The certificate is the one that issued
+    /// none of the others. A private key in the PEM is ignored.
+    ///
+    /// The first token request shows whether the key matches the certificate. The client verifies
+    /// every signature and never sends an invalid one.
     ///
     /// ```
     /// use confidential_client::Certificate;
@@ -125,7 +138,7 @@ impl Certificate {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let pem = confidential_client::testing::self_signed_certificate("daemon")?;
     /// let certificate = Certificate::from_signer(pem, |algorithm: SigningAlgorithm, message: Vec<u8>| async move {
-    ///     // The vault is asked here: `algorithm` is PS256, `message` is what to sign.
+    ///     // Send `message` to the vault here. `algorithm` is PS256.
     ///     Err("the vault is sealed".into())
     /// })?;
     /// # Ok(())
@@ -134,8 +147,8 @@ impl Certificate {
     ///
     /// # Errors
     ///
-    /// [`Error::Credential`]: no certificate, or several that issued none of the others; a key that
-    /// is neither RSA of 2048 bits or more nor P-256.
+    /// [`Error::Credential`] if there is no certificate, if several certificates issued none of the
+    /// others, or if the key is neither RSA of 2048 bits or more nor P-256.
     pub fn from_signer(chain: impl AsRef<[u8]>, signer: impl Signer) -> Result<Self, Error> {
         let now = TimeSource::System.now().wall;
         let chain = chain.as_ref();
@@ -144,15 +157,15 @@ impl Certificate {
         } else {
             pem::read(chain)?.certificates
         };
-        let chain = chain::leading_from_leaf(parsed(certificates)?, now)?;
-        Self::new(chain, SigningKey::Remote(Arc::new(signer)))
+        let chain = chain::chain_for_leaf(parse(certificates)?, now)?;
+        Self::new(chain, CertificateKey::Remote(Arc::new(signer)))
     }
 
-    /// Reads a file by what it holds.
+    /// Reads a certificate file. The content determines the format.
     pub(crate) fn from_file(content: &[u8], password: Option<&Secret>) -> Result<Self, Error> {
         if pem::is_der(content) && X509::parse(content.to_vec()).is_ok() {
             Err(Error::credential(
-                "it holds one certificate in DER and no private key; give both, as PEM or PKCS#12",
+                "it holds one certificate in DER and no private key; use PEM or PKCS#12 with both",
             ))
         } else if pem::is_der(content) {
             Self::from_pkcs12_with(content, password.map_or("", Secret::expose))
@@ -161,13 +174,13 @@ impl Certificate {
         }
     }
 
-    /// The same of a certificate and a private key in two files.
+    /// Reads a certificate file and a private key file.
     pub(crate) fn from_file_pair(
         certificates: &[u8],
         private_key: &[u8],
         password: Option<&Secret>,
     ) -> Result<Self, Error> {
-        Self::from_pem_with(&joined(certificates, private_key), password)
+        Self::from_pem_with(&join(certificates, private_key), password)
     }
 
     fn from_pem_with(pem: &[u8], password: Option<&Secret>) -> Result<Self, Error> {
@@ -183,7 +196,7 @@ impl Certificate {
             (PemKey::Plain(key), None) => key,
             (PemKey::Plain(key), Some(_)) => {
                 tracing::warn!(
-                    "a password was given for a private key that is not encrypted; whoever reads the file has the key"
+                    "a password was given for a private key that is not encrypted; every reader of the file can use the key"
                 );
                 key
             }
@@ -192,7 +205,7 @@ impl Certificate {
             }
             (PemKey::Encrypted(_), None) => {
                 return Err(Error::credential(
-                    "the private key is encrypted and no password was given; give it, to from_encrypted_pem or as AZURE_CLIENT_CERTIFICATE_PASSWORD (feature 'pkcs12')",
+                    "the private key is encrypted and no password was given; pass the password to from_encrypted_pem, or set AZURE_CLIENT_CERTIFICATE_PASSWORD (feature 'pkcs12')",
                 ));
             }
             (PemKey::None(missing), _) => return Err(Error::credential(missing)),
@@ -204,7 +217,7 @@ impl Certificate {
         let contents = protected::pkcs12(pfx, password)?;
         if contents.certificates.is_empty() {
             return Err(Error::credential(
-                "the PKCS#12 file holds no certificate; export it with the certificate of its key",
+                "the PKCS#12 file holds no certificate; export the private key with its certificate",
             ));
         }
         Self::with_key(contents.certificates, &contents.key)
@@ -213,30 +226,30 @@ impl Certificate {
     fn with_key(certificates: Vec<Vec<u8>>, key: &PrivateKeyDer) -> Result<Self, Error> {
         let now = TimeSource::System.now().wall;
         let key = PrivateKey::parse(key)?;
-        let certificates = parsed(certificates)?;
+        let certificates = parse(certificates)?;
         let Some(first) = certificates.first().map(X509::subject) else {
             return Err(Error::credential(
-                "no certificate was given; give the one that was made for the key",
+                "no certificate was given; pass the one that was issued for the key",
             ));
         };
-        let Some(chain) = chain::leading_from(key.public_key(), certificates, now) else {
+        let Some(chain) = chain::chain_for_key(key.public_key(), certificates, now) else {
             return Err(Error::credential(format!(
-                "the private key does not fit the certificate of '{first}'; use the key that this certificate was made for, or the certificate that was made for this key"
+                "the private key does not match the certificate of '{first}'; use the private key of this certificate, or the certificate of this private key"
             )));
         };
-        Self::new(chain, SigningKey::Local(Arc::new(key)))
+        Self::new(chain, CertificateKey::Local(Arc::new(key)))
     }
 }
 
-/// Two PEM texts as one, wiped when dropped.
-fn joined(certificates: &[u8], private_key: &[u8]) -> Zeroizing<Vec<u8>> {
-    // Of the second, too, the byte order mark is no part of its first line.
+/// Concatenates two PEM texts. The result is wiped on drop.
+fn join(certificates: &[u8], private_key: &[u8]) -> Zeroizing<Vec<u8>> {
+    // A byte order mark would become part of the second text's first line.
     let private_key = private_key
         .strip_prefix(b"\xef\xbb\xbf")
         .unwrap_or(private_key);
     Zeroizing::new([certificates, b"\n", private_key].concat())
 }
 
-fn parsed(certificates: Vec<Vec<u8>>) -> Result<Vec<X509>, Error> {
+fn parse(certificates: Vec<Vec<u8>>) -> Result<Vec<X509>, Error> {
     certificates.into_iter().map(X509::parse).collect()
 }

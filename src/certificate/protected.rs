@@ -1,4 +1,4 @@
-//! What is read with a password: PKCS#12, and PKCS#8 encrypted.
+//! Formats with a password, PKCS#12 and encrypted PKCS#8. Both need the feature `pkcs12`.
 
 use crate::crypto::PrivateKeyDer;
 #[cfg(not(feature = "pkcs12"))]
@@ -9,23 +9,24 @@ pub(super) use reading::{pkcs12, private_key};
 
 #[cfg(not(feature = "pkcs12"))]
 pub(super) fn private_key(_: &[u8], _: &str) -> Result<PrivateKeyDer, Error> {
-    Err(feature_needed("the private key is encrypted"))
+    Err(missing_feature("an encrypted private key"))
 }
 
 #[cfg(not(feature = "pkcs12"))]
-pub(super) fn pkcs12(_: &[u8], _: &str) -> Result<Contents, Error> {
-    Err(feature_needed("the file is PKCS#12"))
+pub(super) fn pkcs12(_: &[u8], _: &str) -> Result<Pkcs12Contents, Error> {
+    Err(missing_feature("a PKCS#12 file"))
 }
 
 #[cfg(not(feature = "pkcs12"))]
-fn feature_needed(what: &str) -> Error {
+fn missing_feature(format: &str) -> Error {
     Error::config(format!(
-        "{what}, which only the feature 'pkcs12' of confidential-client reads; enable it, or write certificate and key as plain PEM and protect that file"
+        "reading {format} needs the feature 'pkcs12'; write confidential-client = {{ version = \"{}\", features = [\"pkcs12\"] }} in Cargo.toml, or store certificate and key as unencrypted PEM and protect the file",
+        env!("CARGO_PKG_VERSION")
     ))
 }
 
-/// What a PKCS#12 file holds.
-pub(super) struct Contents {
+/// The certificates and the private key of a PKCS#12 file.
+pub(super) struct Pkcs12Contents {
     pub(super) certificates: Vec<Vec<u8>>,
     pub(super) key: PrivateKeyDer,
 }
@@ -39,7 +40,7 @@ mod reading {
     use pkcs8::pkcs5::{self, EncryptionScheme, pbes2};
     use zeroize::Zeroizing;
 
-    use super::Contents;
+    use super::Pkcs12Contents;
     use crate::crypto::PrivateKeyDer;
     use crate::error::Error;
 
@@ -54,7 +55,7 @@ mod reading {
             ));
         }
         let info = EncryptedPrivateKeyInfoRef::try_from(der)
-            .map_err(|_| other_encryption("the encrypted private key"))?;
+            .map_err(|_| unsupported_encryption("the encrypted private key"))?;
         check_cost(&info.encryption_algorithm)?;
         match info.decrypt(password) {
             Ok(key) => Ok(PrivateKeyDer::Pkcs8(Zeroizing::new(
@@ -64,52 +65,53 @@ mod reading {
                 pkcs5::Error::NoPbes1CryptSupport
                 | pkcs5::Error::UnsupportedAlgorithm { .. }
                 | pkcs5::Error::AlgorithmParametersInvalid { .. },
-            )) => Err(other_encryption("the encrypted private key")),
+            )) => Err(unsupported_encryption("the encrypted private key")),
             Err(_) => Err(wrong_password("the private key")),
         }
     }
 
-    /// A file may ask for any number of rounds; one that would take minutes is no key.
+    /// Rejects a key derivation that would take minutes. A file may request any number of rounds.
     fn check_cost(scheme: &EncryptionScheme) -> Result<(), Error> {
         let EncryptionScheme::Pbes2(parameters) = scheme else {
-            return Err(other_encryption("the encrypted private key"));
+            return Err(unsupported_encryption("the encrypted private key"));
         };
-        let bearable = match &parameters.kdf {
+        let is_affordable = match &parameters.kdf {
             pbes2::Kdf::Pbkdf2(pbkdf2) => pbkdf2.iteration_count <= MOST_ITERATIONS,
-            pbes2::Kdf::Scrypt(scrypt) => is_bearable(scrypt),
+            pbes2::Kdf::Scrypt(scrypt) => is_affordable(scrypt),
             _ => false,
         };
-        match bearable {
+        match is_affordable {
             true => Ok(()),
-            false => Err(other_encryption("the encrypted private key")),
+            false => Err(unsupported_encryption("the encrypted private key")),
         }
     }
 
-    fn is_bearable(scrypt: &pbes2::ScryptParams) -> bool {
+    fn is_affordable(scrypt: &pbes2::ScryptParams) -> bool {
         let work = 128_u64
             .saturating_mul(scrypt.cost_parameter)
             .saturating_mul(scrypt.block_size.into())
             .saturating_mul(scrypt.parallelization.into());
-        // The library panics where N is 0.
+        // The library panics if the cost parameter is 0.
         scrypt.cost_parameter > 0 && work <= MOST_MEMORY
     }
 
-    /// Whether scrypt is asked for in a way that the library, which looks for itself, lets pass.
-    /// What is itself encrypted is not seen.
-    fn asks_too_much(pfx: &[u8]) -> bool {
+    /// Returns whether a PKCS#12 file requests more scrypt than is affordable.
+    ///
+    /// The library does not limit scrypt. Encrypted parts of the file are not examined.
+    fn has_unaffordable_scrypt(pfx: &[u8]) -> bool {
         let scrypt = pbes2::SCRYPT_OID.as_bytes();
         pfx.windows(scrypt.len())
             .enumerate()
             .filter(|(_, part)| *part == scrypt)
             .filter_map(|(at, _)| pfx.get(at.saturating_add(scrypt.len())..))
             .filter_map(|behind| SliceReader::new(behind).ok()?.decode().ok())
-            .any(|scrypt| !is_bearable(&scrypt))
+            .any(|scrypt| !is_affordable(&scrypt))
     }
 
     /// Reads a PKCS#12 archive ([RFC 7292](https://www.rfc-editor.org/rfc/rfc7292)).
-    pub(in super::super) fn pkcs12(pfx: &[u8], password: &str) -> Result<Contents, Error> {
-        if asks_too_much(pfx) {
-            return Err(other_encryption("the PKCS#12 file"));
+    pub(in super::super) fn pkcs12(pfx: &[u8], password: &str) -> Result<Pkcs12Contents, Error> {
+        if has_unaffordable_scrypt(pfx) {
+            return Err(unsupported_encryption("the PKCS#12 file"));
         }
         let archive = Pkcs12Archive::from_pkcs12(pfx, password).map_err(|error| match error {
             Pkcs12Error::MacError(_) | Pkcs12Error::UnpadError | Pkcs12Error::Pkcs5Error(_) => {
@@ -117,28 +119,28 @@ mod reading {
             }
             Pkcs12Error::UnsupportedEncryptionScheme
             | Pkcs12Error::UnsupportedMacAlgorithm
-            | Pkcs12Error::InvalidParameters => other_encryption("the PKCS#12 file"),
+            | Pkcs12Error::InvalidParameters => unsupported_encryption("the PKCS#12 file"),
             _ if pfx.starts_with(b"-----BEGIN") || pfx.starts_with(b"Bag Attributes") => {
                 Error::credential("this is PEM and not PKCS#12; use from_pem")
             }
-            // What the library says is not passed on: it may quote what was decrypted.
+            // The library's error is dropped, because the error may quote decrypted text.
             _ => Error::credential(
-                "this cannot be read as PKCS#12; make the file anew with 'openssl pkcs12 -export'",
+                "this cannot be read as PKCS#12; create the file again with 'openssl pkcs12 -export'",
             ),
         })?;
         let mut keys = archive.keys.into_iter().map(|bag| bag.key);
         let Some(key) = keys.next() else {
             return Err(Error::credential(
-                "the PKCS#12 file holds no private key; export it with its private key",
+                "the PKCS#12 file holds no private key; export the certificate with its private key",
             ));
         };
         if keys.next().is_some() {
             return Err(Error::credential(
-                "the PKCS#12 file holds two private keys; leave the one that fits the certificate",
+                "the PKCS#12 file holds two private keys; keep only the one that matches the certificate",
             ));
         }
         let certificates = archive.certs.iter().map(|bag| bag.cert.as_der().to_vec());
-        Ok(Contents {
+        Ok(Pkcs12Contents {
             certificates: certificates.collect(),
             key: PrivateKeyDer::Pkcs8(Zeroizing::new(key.as_der().to_vec())),
         })
@@ -150,15 +152,16 @@ mod reading {
         ))
     }
 
-    fn other_encryption(what: &str) -> Error {
+    fn unsupported_encryption(what: &str) -> Error {
         Error::credential(format!(
-            "{what} is damaged, or encrypted in a way that is not read here; write it anew with OpenSSL 3, by 'openssl pkcs8 -topk8' or 'openssl pkcs12 -export'"
+            "{what} is damaged, or encrypted in a way that is not supported; write it again with OpenSSL 3 ('openssl pkcs8 -topk8' or 'openssl pkcs12 -export')"
         ))
     }
 
-    /// As many as the library reads of a PKCS#12 file; by default OpenSSL and Windows write 2000.
+    /// Largest number of PBKDF2 rounds, as in the library's limit for PKCS#12. OpenSSL and Windows
+    /// write 2000 by default.
     const MOST_ITERATIONS: u32 = 1_000_000;
-    /// Of scrypt the memory, as often as it is gone through.
+    /// Largest product of scrypt's memory and passes, in bytes.
     const MOST_MEMORY: u64 = 1 << 28;
 
     #[cfg(test)]
@@ -173,7 +176,7 @@ mod reading {
         use super::*;
 
         #[test]
-        fn two_keys_in_one_archive_are_refused() {
+        fn two_keys_in_one_archive_are_rejected() {
             let mut store = KeyStore::new();
             for name in ["one", "two"] {
                 let pem = crate::testing::self_signed_certificate(name).unwrap();
@@ -191,28 +194,28 @@ mod reading {
         }
 
         #[test]
-        fn scrypt_without_a_cost_is_refused() {
+        fn scrypt_without_a_cost_is_rejected() {
             let scheme = scrypt(0, 8, 1);
-            refuses_the_encryption(private_key(&encrypted_key(&scheme), "hunter2").err());
-            refuses_the_encryption(pkcs12(&pfx(&scheme), "hunter2").err());
+            assert_unsupported(private_key(&encrypted_key(&scheme), "hunter2").err());
+            assert_unsupported(pkcs12(&pfx(&scheme), "hunter2").err());
         }
 
         #[test]
-        fn scrypt_that_would_take_minutes_is_refused() {
+        fn scrypt_that_would_take_minutes_is_rejected() {
             let scheme = scrypt(1 << 20, 8, 16);
-            refuses_the_encryption(private_key(&encrypted_key(&scheme), "hunter2").err());
-            refuses_the_encryption(pkcs12(&pfx(&scheme), "hunter2").err());
+            assert_unsupported(private_key(&encrypted_key(&scheme), "hunter2").err());
+            assert_unsupported(pkcs12(&pfx(&scheme), "hunter2").err());
         }
 
         #[test]
-        fn more_rounds_than_a_pkcs12_file_may_ask_for_are_refused() {
+        fn too_many_pbkdf2_rounds_are_rejected() {
             let scheme = pbkdf2(1_000_001);
-            refuses_the_encryption(private_key(&encrypted_key(&scheme), "hunter2").err());
-            refuses_the_encryption(pkcs12(&pfx(&scheme), "hunter2").err());
+            assert_unsupported(private_key(&encrypted_key(&scheme), "hunter2").err());
+            assert_unsupported(pkcs12(&pfx(&scheme), "hunter2").err());
         }
 
         #[test]
-        fn scrypt_within_bounds_is_computed() {
+        fn scrypt_within_the_limits_is_computed() {
             for scheme in [scrypt(1 << 14, 8, 1), scrypt(1 << 10, 8, 16)] {
                 let read = private_key(&encrypted_key(&scheme), "hunter2").err();
                 assert!(shown(read).contains("the password is wrong"));
@@ -221,10 +224,10 @@ mod reading {
             }
         }
 
-        fn refuses_the_encryption(error: Option<Error>) {
+        fn assert_unsupported(error: Option<Error>) {
             let shown = shown(error);
             assert!(
-                shown.contains("encrypted in a way that is not read here"),
+                shown.contains("encrypted in a way that is not supported"),
                 "{shown}"
             );
         }
@@ -262,7 +265,7 @@ mod reading {
             info.to_der().unwrap()
         }
 
-        /// A PKCS#12 archive without MAC, of one `EncryptedData`.
+        /// Returns a PKCS#12 archive without MAC and with one `EncryptedData`.
         fn pfx(scheme: &EncryptionScheme) -> Vec<u8> {
             let data = ObjectIdentifier::new_unwrap("1.2.840.113549.1.7.1");
             let encrypted_data = ObjectIdentifier::new_unwrap("1.2.840.113549.1.7.6");

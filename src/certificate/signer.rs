@@ -3,27 +3,28 @@ use std::pin::Pin;
 
 use crate::crypto::SigningAlgorithm;
 
-/// What a [`Signer`] returns: the signature, or why there is none.
+/// The future of a [`Signer`], with the signature or an error.
 pub type SignerFuture<'a> =
     Pin<Box<dyn Future<Output = Result<Vec<u8>, Box<dyn StdError + Send + Sync>>> + Send + 'a>>;
 
-/// A private key that never leaves where it is: an HSM, a TPM, a key vault. It signs for a
+/// A private key in an HSM, a TPM or a key vault, for
 /// [`Certificate::from_signer`](crate::Certificate::from_signer).
 ///
-/// Asked for every attempt of a token request, and given ten seconds. Closures that take algorithm
-/// and message and return a future are signers.
+/// The client calls the signer for every attempt of a token request and waits for at most ten
+/// seconds. A closure that takes the algorithm and the message and returns a future is a signer.
 ///
-/// Azure Key Vault's *sign* operation takes the SHA-256 digest of the message and the algorithm by
-/// the same name; what it returns has to be decoded from base64url.
+/// The *sign* operation of Azure Key Vault takes the SHA-256 digest of the message and uses the same
+/// algorithm names. Decode the returned signature from base64url.
 pub trait Signer: Send + Sync + 'static {
-    /// Signs `message` (the message itself, not its digest).
+    /// Signs `message`, which is the message itself and not its digest.
     ///
-    /// The signature has the form of [RFC 7518 section 3]: for ES256 the two numbers side by side,
-    /// 64 bytes, and not their DER.
+    /// The signature has the form of [RFC 7518 section 3]. An ES256 signature is two numbers of 32
+    /// bytes each, without DER.
     ///
     /// # Errors
     ///
-    /// Any error becomes the source of [`Error::Credential`](crate::Error::Credential).
+    /// The client returns [`Error::Credential`](crate::Error::Credential) with this error as its
+    /// source.
     ///
     /// [RFC 7518 section 3]: https://www.rfc-editor.org/rfc/rfc7518#section-3
     fn sign(&self, algorithm: SigningAlgorithm, message: Vec<u8>) -> SignerFuture<'_>;

@@ -6,7 +6,7 @@ use super::callback;
 use super::client_assertion;
 use super::source::SameAs;
 
-use crate::certificate::{Certificate, SigningKey};
+use crate::certificate::{Certificate, CertificateKey};
 use crate::client_auth::{ClientAuthentication, TokenEndpointAuthMethod};
 use crate::crypto::{self, NoBackend, SigningAlgorithm};
 use crate::error::Error;
@@ -37,7 +37,7 @@ impl Credential {
             ),
             Self::Secret(secret) => Ok(ClientAuthentication::Secret(secret.clone())),
             Self::Certificate(certificate) => {
-                let certificate = certificate.clone().signing_by(algorithms)?;
+                let certificate = certificate.clone().select_algorithm(algorithms)?;
                 sign(&certificate, &context, now, limit).await
             }
             Self::Assertion(provider) => provided(provider, context, limit).await,
@@ -82,7 +82,7 @@ async fn sign(
     let (client_id, audience) = (context.client_id(), context.audience());
     let unsigned = client_assertion::client_assertion(certificate, client_id, audience, now)?;
     let assertion = match certificate.key() {
-        SigningKey::Local(key) => {
+        CertificateKey::Local(key) => {
             let (key, algorithm) = (Arc::clone(key), certificate.algorithm());
             let signing = tokio::task::spawn_blocking(move || {
                 let signature = key.sign(algorithm, unsigned.message());
@@ -93,7 +93,7 @@ async fn sign(
                 .map_err(client_assertion::failed)?
                 .map_err(client_assertion::failed)?
         }
-        SigningKey::Remote(signer) => {
+        CertificateKey::Remote(signer) => {
             let (signer, algorithm) = (Arc::clone(signer), certificate.algorithm());
             let message = unsigned.message().to_vec();
             let signing = async move { signer.sign(algorithm, message).await };
@@ -119,7 +119,7 @@ fn check_signature(
         Ok(false) => {}
     }
     Err(Error::credential(format!(
-        "the signer's signature of {} bytes does not fit the certificate of '{}'; does it sign with that certificate's key, by {algorithm}, the message and not its digest, and give the signature as RFC 7518 writes it, neither base64 nor DER?",
+        "the signer's signature of {} bytes does not match the certificate of '{}'; does it sign with that certificate's key, by {algorithm}, the message and not its digest, and give the signature as RFC 7518 writes it, neither base64 nor DER?",
         signature.len(),
         certificate.subject()
     )))

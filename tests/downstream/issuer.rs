@@ -3,8 +3,10 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use confidential_client::resource::{Claims, TokenRejection, TokenValidator, TokenValidatorBuilder};
 use confidential_client::Authority;
+use confidential_client::resource::{
+    Claims, TokenRejection, TokenValidator, TokenValidatorBuilder,
+};
 use confidential_client::time::Clock;
 use http::{Request, Response};
 

@@ -335,18 +335,18 @@ fn a_file_that_cannot_be_used_is_refused() {
     let one_line = String::from_utf8(FOLDER.read("rsa2048.pkcs8.pem")).unwrap();
     for (name, read, text) in [
         ("nothing", from_pem(b" \n"), "the PEM is empty"),
-        ("garbage", from_pem(b"secret?"), "this is no PEM"),
+        ("garbage", from_pem(b"secret?"), "this is not PEM"),
         ("no key", from_pem(&certificate()), "holds no private key"),
         ("no certificate", from_pem(&key()), "holds no certificate"),
         (
             "a stranger's key",
             with("rsa2048.crt", "rsa3072.key"),
-            "does not fit the certificate of 'CN=rsa2048",
+            "does not match the certificate of 'CN=rsa2048",
         ),
         (
             "another kind of key",
             with("rsa2048.crt", "p256.key"),
-            "does not fit the certificate",
+            "does not match the certificate",
         ),
         (
             "two keys",
@@ -400,7 +400,7 @@ fn a_file_that_cannot_be_used_is_refused() {
                 [certificate(), FOLDER.read("pbes1.key")].concat(),
                 PASSWORD,
             ),
-            "encrypted in a way that is not read here",
+            "encrypted in a way that is not supported",
         ),
         (
             "under 2048 bits",
@@ -430,7 +430,7 @@ fn a_file_that_cannot_be_used_is_refused() {
                     .encode(FOLDER.read("rsa2048.modern.p12"))
                     .as_bytes(),
             ),
-            "as key vaults hand out PKCS#12",
+            "PKCS#12 from a key vault",
         ),
         (
             "UTF-16",
@@ -527,7 +527,7 @@ fn a_file_that_cannot_be_used_is_refused() {
         (
             "DER, PEM in its place",
             Certificate::from_der([certificate()], key()),
-            "one in PEM is read by from_pem",
+            "use from_pem for PEM",
         ),
         (
             "DER, the certificate is not",
@@ -540,7 +540,7 @@ fn a_file_that_cannot_be_used_is_refused() {
                 [FOLDER.read("rsa2048.crt.der")],
                 FOLDER.read("rsa3072.pkcs8.der"),
             ),
-            "does not fit",
+            "does not match",
         ),
         (
             "signer, no certificate",
@@ -692,7 +692,7 @@ async fn a_signature_that_does_not_fit_is_not_sent() {
         (
             "rsa2048",
             vault("rsa3072", Form::Right),
-            "signature of 384 bytes does not fit the certificate",
+            "signature of 384 bytes does not match the certificate",
         ),
         (
             "rsa2048",

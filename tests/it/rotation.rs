@@ -617,7 +617,7 @@ fn a_key_file_that_is_replaced_alone_is_noticed() {
         &other[other.find("-----BEGIN PRIVATE").unwrap()..],
     );
     let error = file.read().unwrap_err().to_string();
-    assert!(error.contains("does not fit the certificate"), "{error}");
+    assert!(error.contains("does not match the certificate"), "{error}");
 }
 
 #[test]
