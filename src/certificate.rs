@@ -87,11 +87,11 @@ pub(crate) enum CertificateKey {
 impl Certificate {
     /// Sets the signing algorithm of client assertions.
     ///
-    /// By default, an RSA key signs with PS256, and a P-256 key signs with ES256. For AD FS, and for
-    /// OpenID providers whose metadata does not list PS256, an RSA key signs with RS256.
+    /// By default, an RSA key signs with PS256, and a P-256 key signs with ES256. For AD FS, and
+    /// for OpenID providers whose metadata does not list PS256, an RSA key signs with RS256.
     ///
-    /// [`build()`](crate::ConfidentialClientBuilder::build) rejects an algorithm that does not match
-    /// the key.
+    /// [`build()`](crate::ConfidentialClientBuilder::build) rejects an algorithm that does not
+    /// match the key.
     #[must_use]
     pub fn signing_algorithm(mut self, algorithm: SigningAlgorithm) -> Self {
         self.algorithm = Some(algorithm);
@@ -101,8 +101,8 @@ impl Certificate {
     /// Sends the certificate and its chain in each assertion (`x5c`).
     ///
     /// Registrations for subject name and issuer authentication need `x5c`. Such a registration
-    /// trusts a subject name and an issuer instead of a thumbprint, so a renewed certificate needs no
-    /// new registration.
+    /// trusts a subject name and an issuer instead of a thumbprint, so a renewed certificate needs
+    /// no new registration.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -151,8 +151,8 @@ impl Certificate {
 
     /// Returns the number of whole days until the certificate expires, by the system clock.
     ///
-    /// The number is negative after the certificate has expired. The client logs a warning when fewer
-    /// than 30 days are left.
+    /// The number is negative after the certificate has expired. The client logs a warning when
+    /// fewer than 30 days are left.
     pub fn days_left(&self) -> i64 {
         self.days_left_at(TimeSource::System.now().wall)
     }
@@ -168,8 +168,8 @@ impl Certificate {
         })
     }
 
-    /// Selects the first supported algorithm that matches the key. Keeps an algorithm that the caller
-    /// chose.
+    /// Selects the first supported algorithm that matches the key. Keeps an algorithm that the
+    /// caller chose.
     pub(crate) fn select_algorithm(
         mut self,
         supported: &[SigningAlgorithm],

@@ -1,5 +1,42 @@
-//! Credentials beyond a plain [`Secret`](crate::Secret) or [`Certificate`](crate::Certificate):
-//! files, sources, signers and client assertions.
+//! Credentials that authenticate the application to the identity provider.
+//!
+//! | credential | method of the builder | use for |
+//! |---|---|---|
+//! | [`FederatedTokenFile`] | [`client_assertion`] | Kubernetes workload identity, without a secret |
+//! | [`Signer`] with [`Certificate::from_signer`] | [`certificate`] | a private key in an HSM, a TPM or a key vault |
+//! | [`CertificateFile`] | [`certificate_source`] | a certificate file that is rotated |
+//! | [`Certificate`] | [`certificate`] | a certificate that is deployed with the program |
+//! | [`SecretFile`] | [`client_secret_source`] | a secret in a mounted file that is rotated |
+//! | closure, [`CredentialSource`] | [`client_secret_source`], [`certificate_source`] | a secret or certificate in a vault |
+//! | [`Secret`] | [`client_secret`] | a start, and providers without certificates |
+//! | closure, [`ClientAssertionProvider`] | [`client_assertion`] | a signing service |
+//! | [`TokenProvider`] | [`client_assertion`] | the token of another application as assertion |
+//!
+//! The table begins with the safest kinds. A private key never leaves the signer, and a certificate
+//! never sends its private key. A secret is sent with every token request. A client has exactly one
+//! credential. [`ConfidentialClient::from_env`] selects the credential from environment variables.
+//!
+//! [`SigningAlgorithm`] and [`TokenEndpointAuthMethod`] override the choices that the client makes
+//! for the identity provider.
+//!
+//! # Rotation
+//!
+//! The client calls a [`CredentialSource`] before every token request, so a rotation needs no
+//! restart. A broken file or a failing vault does not stop the client while the last valid
+//! credential works. Plain [`Secret`] and [`Certificate`] values stay the same for the life of the
+//! client. The log warns once a day when a certificate has fewer than 30 days left.
+//!
+//! [`Certificate`]: crate::Certificate
+//! [`Certificate::from_signer`]: crate::Certificate::from_signer
+//! [`ConfidentialClient::from_env`]: crate::ConfidentialClient::from_env
+//! [`Secret`]: crate::Secret
+//! [`TokenProvider`]: crate::TokenProvider
+//! [`certificate`]: crate::ConfidentialClientBuilder::certificate
+//! [`certificate_source`]: crate::ConfidentialClientBuilder::certificate_source
+//! [`client_assertion`]: crate::ConfidentialClientBuilder::client_assertion
+//! [`client_secret`]: crate::ConfidentialClientBuilder::client_secret
+//! [`client_secret_source`]: crate::ConfidentialClientBuilder::client_secret_source
+#![doc(alias = "client_credential")]
 
 use std::fmt;
 use std::sync::Arc;
@@ -29,7 +66,7 @@ pub use file::{CertificateFile, FederatedTokenFile, SecretFile};
 pub(crate) use source::Rotating;
 pub use source::{CredentialFuture, CredentialSource};
 
-/// What a client was given to prove its identity with.
+/// The credential in the client's configuration.
 pub(crate) enum CredentialConfig {
     Secret(Secret),
     Certificate(Certificate),
@@ -38,50 +75,50 @@ pub(crate) enum CredentialConfig {
     CertificateSource(Rotating<Certificate>),
 }
 
-/// Holds what was given, and has it fetched again where it can change.
+/// The client's credential. Fetches the credential again if the credential has a source.
 pub(crate) struct CredentialStore {
-    given: CredentialConfig,
+    config: CredentialConfig,
     rules: Rules,
-    /// For a source to answer.
+    /// Longest time for one call to a source.
     limit: Duration,
-    /// The days that were left when the log last warned of a certificate's end.
-    days_warned_of: AtomicI64,
+    /// Days left at the last log warning about the certificate.
+    last_warning_days: AtomicI64,
 }
 
 impl CredentialStore {
-    /// Checks what can be known before the network and without I/O.
+    /// Checks a secret or a certificate. Does no I/O and calls no source.
     pub(crate) fn new(
-        given: CredentialConfig,
+        config: CredentialConfig,
         rules: Rules,
         limit: Duration,
         now: SystemTime,
     ) -> Result<Self, Error> {
-        let holder = Self {
-            given,
+        let store = Self {
+            config,
             rules,
             limit,
-            days_warned_of: AtomicI64::new(WARNED_OF_NONE),
+            last_warning_days: AtomicI64::new(NO_WARNING),
         };
-        match &holder.given {
+        match &store.config {
             CredentialConfig::Secret(secret) => {
                 check_secret(secret)?;
-                holder.warn_of_an_id(secret);
+                store.warn_if_secret_id(secret);
             }
             CredentialConfig::Certificate(certificate) => {
-                holder.check_certificate(certificate, now)?;
-                holder.warn_of_its_end(certificate, now);
+                store.check_certificate(certificate, now)?;
+                store.warn_if_expiring(certificate, now);
             }
             CredentialConfig::Assertion(_)
             | CredentialConfig::SecretSource(_)
             | CredentialConfig::CertificateSource(_) => {}
         }
-        Ok(holder)
+        Ok(store)
     }
 
-    /// The credential for the next request. A source is asked for it; should that fail, the last
-    /// good one is used.
+    /// Returns the credential for the next token request. Calls the source, and falls back to the
+    /// last valid credential.
     pub(crate) async fn current(&self, now: SystemTime) -> Result<Credential, Error> {
-        let credential = match &self.given {
+        let credential = match &self.config {
             CredentialConfig::Secret(secret) => Credential::Secret(secret.clone()),
             CredentialConfig::Certificate(certificate) => {
                 certificate.check_validity(now)?;
@@ -89,7 +126,7 @@ impl CredentialStore {
             }
             CredentialConfig::Assertion(provider) => Credential::Assertion(Arc::clone(provider)),
             CredentialConfig::SecretSource(source) => {
-                let on_new = |secret: &Secret| self.warn_of_an_id(secret);
+                let on_new = |secret: &Secret| self.warn_if_secret_id(secret);
                 Credential::Secret(source.current(self.limit, check_secret, on_new).await?)
             }
             CredentialConfig::CertificateSource(source) => {
@@ -98,19 +135,21 @@ impl CredentialStore {
             }
         };
         if let Credential::Certificate(certificate) = &credential {
-            self.warn_of_its_end(certificate, now);
+            self.warn_if_expiring(certificate, now);
         }
         Ok(credential)
     }
 
-    /// What to try instead of a credential that was refused: what the source has by now, or the one
-    /// that was accepted before, since a new one may be deployed before it is registered.
+    /// Returns a different credential after a rejection.
+    ///
+    /// The result is the source's current credential, or else the credential that the identity
+    /// provider accepted before. A new credential may be deployed before its registration.
     pub(crate) async fn other_than(
         &self,
-        refused: &Credential,
+        rejected: &Credential,
         now: SystemTime,
     ) -> Option<Credential> {
-        let accepted = match &self.given {
+        let accepted = match &self.config {
             CredentialConfig::SecretSource(source) => source.accepted().map(Credential::Secret),
             CredentialConfig::CertificateSource(source) => source
                 .accepted()
@@ -122,36 +161,36 @@ impl CredentialStore {
         };
         let newest = self.current(now).await;
         let newest = newest.inspect_err(|error| {
-            tracing::warn!(error = %error.chain(), "no credential could be had in place of a refused one");
+            tracing::warn!(error = %error.chain(), "after a rejection, the credential source returned no valid credential");
         });
-        let mut others = newest.ok().into_iter().chain(accepted);
-        others.find(|other| !other.is_same(refused))
+        let mut candidates = newest.ok().into_iter().chain(accepted);
+        candidates.find(|candidate| !candidate.same_as(rejected))
     }
 
-    /// Remembers a credential that the identity provider accepted.
-    pub(crate) fn accepted(&self, credential: &Credential) {
-        match (&self.given, credential) {
+    /// Stores a credential that the identity provider accepted.
+    pub(crate) fn mark_accepted(&self, credential: &Credential) {
+        match (&self.config, credential) {
             (CredentialConfig::SecretSource(source), Credential::Secret(secret)) => {
-                source.accept(secret)
+                source.mark_accepted(secret)
             }
             (CredentialConfig::CertificateSource(source), Credential::Certificate(certificate)) => {
-                source.accept(certificate);
+                source.mark_accepted(certificate);
             }
             _ => {}
         }
     }
 
-    /// Whether it is a secret, which goes another way than an assertion.
+    /// Returns whether the credential is a secret. All other credentials send an assertion.
     pub(crate) fn is_secret(&self) -> bool {
         matches!(
-            self.given,
+            self.config,
             CredentialConfig::Secret(_) | CredentialConfig::SecretSource(_)
         )
     }
 
-    /// The certificate that was last used, or is to be.
+    /// Returns the configured certificate, or the last certificate from the source.
     pub(crate) fn certificate(&self) -> Option<Certificate> {
-        match &self.given {
+        match &self.config {
             CredentialConfig::Certificate(certificate) => Some(certificate.clone()),
             CredentialConfig::CertificateSource(source) => source.last(),
             CredentialConfig::Secret(_)
@@ -160,10 +199,11 @@ impl CredentialStore {
         }
     }
 
+    /// Checks the key, the algorithm and the validity of a certificate.
     fn check_certificate(&self, certificate: &Certificate, now: SystemTime) -> Result<(), Error> {
         if self.rules.requires_rsa() && !certificate.is_rsa() {
             return Err(Error::credential(format!(
-                "the certificate of '{}' has a P-256 key, and {} takes RSA alone for client assertions; use a certificate with an RSA key of 2048 bits or more",
+                "the certificate of '{}' has a P-256 key, and {} accepts only RSA for client assertions; use a certificate with an RSA key of 2048 bits or more",
                 certificate.subject(),
                 self.rules.name()
             )));
@@ -172,8 +212,8 @@ impl CredentialStore {
         certificate.check_validity(now)
     }
 
-    /// A secret's id is a GUID at Microsoft Entra ID, and its value is none.
-    fn warn_of_an_id(&self, secret: &Secret) {
+    /// Logs a warning for a GUID, which is probably the secret's id in Microsoft Entra ID.
+    fn warn_if_secret_id(&self, secret: &Secret) {
         if self.rules == Rules::Entra && Uuid::try_parse(secret.expose()).is_ok() {
             tracing::warn!(
                 "the client secret looks like a GUID: it is probably the secret's id; use its value, shown once when it is created"
@@ -181,20 +221,21 @@ impl CredentialStore {
         }
     }
 
-    /// Once a day, with less than 30 days left.
-    fn warn_of_its_end(&self, certificate: &Certificate, now: SystemTime) {
+    /// Logs a warning once a day while fewer than 30 days are left.
+    fn warn_if_expiring(&self, certificate: &Certificate, now: SystemTime) {
         let days = certificate.days_left_at(now);
-        if days < WARNED_FROM && self.days_warned_of.swap(days, Ordering::Relaxed) != days {
+        if days < WARNING_DAYS && self.last_warning_days.swap(days, Ordering::Relaxed) != days {
             tracing::warn!(
                 days_left = days,
                 subject = certificate.subject(),
                 thumbprint = certificate.thumbprint_sha1(),
-                "the client certificate ends soon; register a new one with the application and deploy it"
+                "the client certificate expires soon; register a new certificate with the application and deploy it"
             );
         }
     }
 }
 
+/// Rejects a secret that is empty, is surrounded by white space or contains invisible characters.
 pub(crate) fn check_secret(secret: &Secret) -> Result<(), Error> {
     let text = secret.expose();
     if text.trim().is_empty() {
@@ -210,13 +251,13 @@ pub(crate) fn check_secret(secret: &Secret) -> Result<(), Error> {
     let invisible = |c: char| c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{feff}');
     if text.contains(invisible) {
         return Err(Error::config(
-            "the client secret holds a character that cannot be seen, such as a line break or a byte order mark; copy it anew",
+            "the client secret contains a character that cannot be seen, such as a line break or a byte order mark; copy the secret again",
         ));
     }
     Ok(())
 }
 
-/// Which kind it is, and nothing else.
+/// Shows the kind of the credential, and never the credential.
 impl fmt::Debug for CredentialConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -231,10 +272,10 @@ impl fmt::Debug for CredentialConfig {
 
 impl fmt::Debug for CredentialStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.given.fmt(f)
+        self.config.fmt(f)
     }
 }
 
-/// In days.
-const WARNED_FROM: i64 = 30;
-const WARNED_OF_NONE: i64 = i64::MAX;
+/// Days before the end of a certificate when the log warnings start.
+const WARNING_DAYS: i64 = 30;
+const NO_WARNING: i64 = i64::MAX;

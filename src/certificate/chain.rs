@@ -143,10 +143,11 @@ fn modulus_bits(public_key: &[u8]) -> Option<usize> {
     bits.ok()
 }
 
-/// Returns the chain from the certificate of `public_key` up to its root, without other certificates.
+/// Returns the chain from the certificate of `public_key` up to its root, without other
+/// certificates.
 ///
-/// A renewed certificate has the same key. Of several certificates for the key, those that are valid
-/// `now` come first, and then the one that expires last.
+/// A renewed certificate has the same key. Of several certificates for the key, those that are
+/// valid `now` come first, and then the one that expires last.
 pub(super) fn chain_for_key(
     public_key: &[u8],
     certificates: Vec<X509>,

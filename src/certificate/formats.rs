@@ -16,13 +16,13 @@ use crate::time::TimeSource;
 impl Certificate {
     /// Reads a certificate and its private key from one PEM text.
     ///
-    /// The private key is PKCS#8, PKCS#1 or SEC 1, and not encrypted. The blocks may have any order.
-    /// Text around the blocks is skipped.
+    /// The private key is PKCS#8, PKCS#1 or SEC 1, and not encrypted. The blocks may have any
+    /// order. Text around the blocks is skipped.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] if no signing backend is compiled in. [`Error::Credential`] for a text that
-    /// cannot be used. The message says what is wrong and what to do:
+    /// [`Error::Config`] if no signing backend is compiled in. [`Error::Credential`] for a text
+    /// that cannot be used. The message says what is wrong and what to do:
     ///
     /// - no certificate, no private key, or two private keys,
     /// - an encrypted private key,
@@ -62,28 +62,29 @@ impl Certificate {
     /// Reads a certificate and its encrypted private key from one PEM text. Needs the feature
     /// `pkcs12`.
     ///
-    /// The key block is `-----BEGIN ENCRYPTED PRIVATE KEY-----`, which is PKCS#8 with PBES2. OpenSSL
-    /// writes this format. If certificate and key are in two files, concatenate the texts. A key
-    /// that is not encrypted is accepted, with a warning in the log.
+    /// The key block is `-----BEGIN ENCRYPTED PRIVATE KEY-----`, which is PKCS#8 with PBES2.
+    /// OpenSSL writes this format. If certificate and key are in two files, concatenate the texts.
+    /// A key that is not encrypted is accepted, with a warning in the log.
     ///
-    /// Deriving the key from the password takes milliseconds of CPU time. Some files need much more.
+    /// Deriving the key from the password takes milliseconds of CPU time. Some files need much
+    /// more.
     ///
     /// # Errors
     ///
     /// The errors of [`from_pem`](Self::from_pem), and [`Error::Credential`] for a wrong password.
-    /// Without the feature, [`Error::Config`] for an encrypted key. The message contains the line for
-    /// Cargo.toml.
+    /// Without the feature, [`Error::Config`] for an encrypted key. The message contains the line
+    /// for Cargo.toml.
     pub fn from_encrypted_pem(pem: impl AsRef<[u8]>, password: &str) -> Result<Self, Error> {
         Self::from_pem_with(pem.as_ref(), Some(&Secret::from(password)))
     }
 
     /// Reads a PKCS#12 file (`.pfx`, `.p12`) of OpenSSL or Windows. Needs the feature `pkcs12`.
     ///
-    /// Both the current format and the legacy format (RC2, 3DES, SHA-1) are supported. Pass an empty
-    /// password for a file without password.
+    /// Both the current format and the legacy format (RC2, 3DES, SHA-1) are supported. Pass an
+    /// empty password for a file without password.
     ///
-    /// Deriving the key from the password takes milliseconds of CPU time. Some files need much more.
-    /// The PKCS#12 library does not wipe decrypted data from memory.
+    /// Deriving the key from the password takes milliseconds of CPU time. Some files need much
+    /// more. The PKCS#12 library does not wipe decrypted data from memory.
     ///
     /// # Errors
     ///
@@ -129,7 +130,8 @@ impl Certificate {
     /// none of the others. A private key in the PEM is ignored.
     ///
     /// The first token request shows whether the key matches the certificate. The client verifies
-    /// every signature and never sends an invalid one.
+    /// every signature and never sends an invalid one. In a build without a signing backend, only
+    /// the identity provider verifies the signature.
     ///
     /// ```
     /// use confidential_client::Certificate;

@@ -183,8 +183,8 @@ fn unreadable(error: pem::Error, labels: &PemLabels<'_>) -> Error {
     Error::credential(format!("the PEM cannot be read: {why}"))
 }
 
-/// Returns whether the content begins like DER of more than 127 bytes. Shorter DER would look like a
-/// text that begins with `0`.
+/// Returns whether the content begins like DER of more than 127 bytes. Shorter DER would look like
+/// a text that begins with `0`.
 pub(super) fn is_der(content: &[u8]) -> bool {
     matches!(content, [0x30, 0x80..=0x84, ..])
 }

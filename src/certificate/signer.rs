@@ -13,8 +13,8 @@ pub type SignerFuture<'a> =
 /// The client calls the signer for every attempt of a token request and waits for at most ten
 /// seconds. A closure that takes the algorithm and the message and returns a future is a signer.
 ///
-/// The *sign* operation of Azure Key Vault takes the SHA-256 digest of the message and uses the same
-/// algorithm names. Decode the returned signature from base64url.
+/// The *sign* operation of Azure Key Vault takes the SHA-256 digest of the message and uses the
+/// same algorithm names. Decode the returned signature from base64url.
 pub trait Signer: Send + Sync + 'static {
     /// Signs `message`, which is the message itself and not its digest.
     ///

@@ -109,10 +109,10 @@ impl TokenFetcher {
         let result = self.send_with_retries(fetch, &credential, grant, deadline);
         let rejection = match result.await {
             Ok(response) => {
-                self.credential.accepted(&credential);
+                self.credential.mark_accepted(&credential);
                 return Ok(response);
             }
-            Err(error) if credential.is_refused_by(&error) => error,
+            Err(error) if credential.is_rejected_by(&error) => error,
             Err(error) => return Err(error),
         };
         let retried = self.retry_with_other_credential(fetch, &credential, grant, deadline);
@@ -138,7 +138,7 @@ impl TokenFetcher {
         );
         let result = self.send_with_retries(fetch, &other, grant, deadline).await;
         if result.is_ok() {
-            self.credential.accepted(&other);
+            self.credential.mark_accepted(&other);
         }
         Some(result)
     }

@@ -2,18 +2,22 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::pin::Pin;
 
-/// What a [`ClientAssertionProvider`] returns: the assertion, or why there is none.
+/// The future of a [`ClientAssertionProvider`], with the assertion or an error.
 pub type ClientAssertionFuture<'a> =
     Pin<Box<dyn Future<Output = Result<String, Box<dyn StdError + Send + Sync>>> + Send + 'a>>;
 
-/// Where client assertions come from that are made elsewhere: by a workload's platform, a signing
-/// service, or another application that vouches for this one ([RFC 7523 section 2.2]).
+/// A source of client assertions that somebody else signs ([RFC 7523 section 2.2]).
 ///
-/// Asked for every attempt of a token request, given ten seconds, and never cached here: what it
-/// returns must be good now. Closures that return a future are providers, and so are
-/// [`FederatedTokenFile`](crate::credential::FederatedTokenFile) and [`TokenProvider`](crate::TokenProvider):
-/// the token of one application as the assertion of another, for the scope
-/// `api://AzureADTokenExchange/.default`.
+/// A workload's platform, a signing service or another application can sign an assertion for this
+/// application. The client calls the provider for every attempt of a token request and waits for at
+/// most ten seconds. The client never caches an assertion, so the returned assertion must be valid.
+///
+/// These types are providers:
+///
+/// - a closure that takes an [`AssertionContext`] and returns a future,
+/// - [`FederatedTokenFile`](crate::credential::FederatedTokenFile),
+/// - [`TokenProvider`](crate::TokenProvider), whose token for the scope
+///   `api://AzureADTokenExchange/.default` is the assertion of another application.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -26,7 +30,7 @@ pub type ClientAssertionFuture<'a> =
 /// let client = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
 ///     .tenant("contoso.onmicrosoft.com")
 ///     .client_assertion(|context: AssertionContext| async move {
-///         // A signing service is asked here.
+///         // Call a signing service here.
 ///         Ok(format!("an assertion for {}", context.audience()))
 ///     })
 /// #   .transport(|request: Request<Bytes>| async move {
@@ -42,16 +46,19 @@ pub type ClientAssertionFuture<'a> =
 /// ```
 ///
 /// [RFC 7523 section 2.2]: https://www.rfc-editor.org/rfc/rfc7523#section-2.2
+#[doc(alias = "ClientAssertionCredential")]
+#[doc(alias = "client_assertion")]
 pub trait ClientAssertionProvider: Send + Sync + 'static {
-    /// Makes, fetches or reads an assertion for one token request.
+    /// Creates, fetches or reads an assertion for one token request.
     ///
     /// # Errors
     ///
-    /// Any error becomes the source of [`Error::Credential`](crate::Error::Credential), and so does
-    /// an empty assertion. It must not contain the assertion.
+    /// The client returns [`Error::Credential`](crate::Error::Credential) with this error as its
+    /// source. An empty assertion is an error, too. The error must not contain the assertion.
     fn client_assertion(&self, context: AssertionContext) -> ClientAssertionFuture<'_>;
 
-    /// What it is, for `Debug` of the client: never the assertion.
+    /// Describes the provider for `Debug` output and error messages. The text must not contain an
+    /// assertion.
     fn describe(&self) -> String {
         "client assertion".to_owned()
     }
@@ -67,7 +74,7 @@ where
     }
 }
 
-/// The token request that an assertion is for.
+/// The parameters of the token request that needs an assertion.
 #[derive(Clone)]
 pub struct AssertionContext {
     pub(crate) client_id: String,
@@ -78,34 +85,36 @@ pub struct AssertionContext {
 }
 
 impl AssertionContext {
-    /// The application's client id: the assertion's `iss` and `sub`, where it is self-issued.
+    /// Returns the application's client id, the `iss` and `sub` of a self-issued assertion.
     pub fn client_id(&self) -> &str {
         &self.client_id
     }
 
-    /// The tenant that is asked, by its id or a domain; `None` where the provider has none.
+    /// Returns the id or the domain of the tenant, or `None` if the provider has no tenants.
     pub fn tenant_id(&self) -> Option<&str> {
         self.tenant_id.as_deref()
     }
 
-    /// The assertion's `aud`, where it is self-issued: the token endpoint for Microsoft Entra ID,
-    /// another provider's issuer.
+    /// Returns the `aud` of a self-issued assertion.
+    ///
+    /// The audience is the token endpoint for Microsoft Entra ID, and the issuer for an OpenID
+    /// provider.
     pub fn audience(&self) -> &str {
         &self.audience
     }
 
-    /// The URL that the assertion is sent to.
+    /// Returns the URL that receives the assertion.
     pub fn token_endpoint(&self) -> &str {
         &self.token_endpoint
     }
 
-    /// The correlation id of the token request.
+    /// Returns the correlation id of the token request.
     pub fn correlation_id(&self) -> &str {
         &self.correlation_id
     }
 }
 
-/// Without the query of the token endpoint, which may hold a key.
+/// Omits the query of the token endpoint, which may contain a key.
 impl fmt::Debug for AssertionContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AssertionContext")

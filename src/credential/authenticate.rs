@@ -5,7 +5,6 @@ use super::assertion_provider::{AssertionContext, ClientAssertionProvider};
 use super::callback;
 use super::client_assertion;
 use super::source::SameAs;
-
 use crate::certificate::{Certificate, CertificateKey};
 use crate::client_auth::{ClientAuthentication, TokenEndpointAuthMethod};
 use crate::crypto::{self, NoBackend, SigningAlgorithm};
@@ -13,7 +12,7 @@ use crate::error::Error;
 use crate::jwt::UnsignedJwt;
 use crate::secret::Secret;
 
-/// What it proves its identity with in one request.
+/// The credential of one token request.
 #[derive(Clone)]
 pub(crate) enum Credential {
     Secret(Secret),
@@ -22,7 +21,7 @@ pub(crate) enum Credential {
 }
 
 impl Credential {
-    /// A proof for one request.
+    /// Builds the client authentication for one attempt. Signs or fetches a client assertion.
     pub(crate) async fn authenticate(
         &self,
         context: AssertionContext,
@@ -40,29 +39,30 @@ impl Credential {
                 let certificate = certificate.clone().select_algorithm(algorithms)?;
                 sign(&certificate, &context, now, limit).await
             }
-            Self::Assertion(provider) => provided(provider, context, limit).await,
+            Self::Assertion(provider) => fetch_assertion(provider, context, limit).await,
         }
     }
 
-    /// Whether a refusal is about this credential, so that another could be accepted. Providers
-    /// other than Entra have no codes.
-    pub(crate) fn is_refused_by(&self, error: &Error) -> bool {
+    /// Returns whether the error rejects this credential, so that a different one may succeed.
+    ///
+    /// Entra's errors have codes. For other providers, `invalid_client` rejects the credential.
+    pub(crate) fn is_rejected_by(&self, error: &Error) -> bool {
         let Error::Server(server) = error else {
             return false;
         };
         let codes = server.error_codes();
-        let own = match self {
-            Self::Secret(_) => REFUSED_SECRETS,
-            Self::Certificate(_) => REFUSED_CERTIFICATES,
+        let rejecting = match self {
+            Self::Secret(_) => REJECTED_SECRETS,
+            Self::Certificate(_) => REJECTED_CERTIFICATES,
             Self::Assertion(_) => return false,
         };
         match codes.is_empty() {
             true => error.is_credential_rejected(),
-            false => codes.iter().any(|code| own.contains(code)),
+            false => codes.iter().any(|code| rejecting.contains(code)),
         }
     }
 
-    pub(super) fn is_same(&self, other: &Self) -> bool {
+    pub(super) fn same_as(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Secret(one), Self::Secret(other)) => one.same_as(other),
             (Self::Certificate(one), Self::Certificate(other)) => one.same_as(other),
@@ -71,8 +71,10 @@ impl Credential {
     }
 }
 
-/// A key that is here takes a fraction of a millisecond of computing, which is done where it keeps
-/// no other task waiting.
+/// Signs a client assertion.
+///
+/// A local key signs on the blocking thread pool, because a signature takes a fraction of a
+/// millisecond of CPU time.
 async fn sign(
     certificate: &Certificate,
     context: &AssertionContext,
@@ -98,7 +100,7 @@ async fn sign(
             let message = unsigned.message().to_vec();
             let signing = async move { signer.sign(algorithm, message).await };
             let signature =
-                callback::ask("the assertion could not be signed", limit, signing).await?;
+                callback::call("the assertion could not be signed", limit, signing).await?;
             check_signature(certificate, &unsigned, &signature)?;
             unsigned.signed(&signature)
         }
@@ -106,7 +108,8 @@ async fn sign(
     Ok(ClientAuthentication::Assertion(Secret::from(assertion)))
 }
 
-/// A signature made elsewhere may be another key's, or have another form.
+/// Checks a signature from a [`Signer`](crate::credential::Signer), which may use the wrong key or
+/// the wrong form.
 fn check_signature(
     certificate: &Certificate,
     unsigned: &UnsignedJwt,
@@ -119,20 +122,26 @@ fn check_signature(
         Ok(false) => {}
     }
     Err(Error::credential(format!(
-        "the signer's signature of {} bytes does not match the certificate of '{}'; does it sign with that certificate's key, by {algorithm}, the message and not its digest, and give the signature as RFC 7518 writes it, neither base64 nor DER?",
+        "the signer's signature of {} bytes does not match the certificate of '{}'; the signer must use that certificate's key and {algorithm}, sign the message and not its digest, and return the signature in the form of RFC 7518, neither base64 nor DER",
         signature.len(),
         certificate.subject()
     )))
 }
 
-async fn provided(
+/// Fetches a client assertion from a provider.
+async fn fetch_assertion(
     provider: &Arc<dyn ClientAssertionProvider>,
     context: AssertionContext,
     limit: Duration,
 ) -> Result<ClientAuthentication, Error> {
-    let asked = Arc::clone(provider);
-    let providing = async move { asked.client_assertion(context).await };
-    let assertion = callback::ask("no client assertion could be had", limit, providing).await?;
+    let callee = Arc::clone(provider);
+    let assertion = async move { callee.client_assertion(context).await };
+    let assertion = callback::call(
+        "the assertion provider returned no client assertion",
+        limit,
+        assertion,
+    )
+    .await?;
     match assertion.trim() {
         "" => Err(Error::credential(format!(
             "the {} is empty",
@@ -142,8 +151,10 @@ async fn provided(
     }
 }
 
-/// The codes on which a certificate is asked for anew: key not found or signature invalid,
-/// assertion outside its time, certificate revoked, outside its validity.
-const REFUSED_CERTIFICATES: &[u64] = &[700027, 700024, 7000214, 1000502, 7000274, 7000277];
-/// Secret wrong, secret expired.
-const REFUSED_SECRETS: &[u64] = &[7000215, 7000222];
+/// Entra's codes for a rejected certificate.
+///
+/// Key not found or signature invalid, assertion outside its time, certificate revoked, certificate
+/// outside its validity.
+const REJECTED_CERTIFICATES: &[u64] = &[700027, 700024, 7000214, 1000502, 7000274, 7000277];
+/// Entra's codes for a wrong secret and an expired secret.
+const REJECTED_SECRETS: &[u64] = &[7000215, 7000222];

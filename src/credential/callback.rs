@@ -7,18 +7,19 @@ use tokio::time::timeout;
 use crate::error::{Error, Failure};
 use crate::time::shown;
 
-/// Asks what somebody else wrote: a closure, a vault, a file on a network. It has a limit, it ends
-/// when nobody waits for it any more, and a panic in it is a failure like any other; `message` says
-/// what there is not then.
-pub(super) async fn ask<T: Send + 'static>(
+/// Runs code of the caller, such as a closure that calls a vault.
+///
+/// The code runs in a task and has a time limit. Dropping the returned future aborts the task. A
+/// panic is reported like any other failure, with `message` as the error's text.
+pub(super) async fn call<T: Send + 'static>(
     message: &str,
     limit: Duration,
-    answer: impl Future<Output = Result<T, Box<dyn StdError + Send + Sync>>> + Send + 'static,
+    callback: impl Future<Output = Result<T, Box<dyn StdError + Send + Sync>>> + Send + 'static,
 ) -> Result<T, Error> {
     let mut task = JoinSet::new();
-    task.spawn(answer);
+    task.spawn(callback);
     let source = match timeout(limit, task.join_next()).await {
-        Ok(Some(Ok(Ok(answer)))) => return Ok(answer),
+        Ok(Some(Ok(Ok(value)))) => return Ok(value),
         Ok(Some(Ok(Err(source)))) => source,
         Ok(Some(Err(panicked))) => panicked.into(),
         Ok(None) | Err(_) => {
@@ -27,7 +28,7 @@ pub(super) async fn ask<T: Send + 'static>(
         }
     };
     Err(match source.downcast_ref::<Error>() {
-        // What one of ours says about a credential is all there is to say.
+        // A credential error of this crate already says everything.
         Some(error @ Error::Credential(_)) => error.clone(),
         _ => {
             let failure = Failure::new(message).source(source);

@@ -12,7 +12,7 @@ use crate::time::unix_seconds;
 ///
 /// [RFC 7523 section 3]: https://www.rfc-editor.org/rfc/rfc7523#section-3
 #[derive(Serialize)]
-struct Claims<'a> {
+struct AssertionClaims<'a> {
     aud: &'a str,
     iss: &'a str,
     sub: &'a str,
@@ -21,8 +21,9 @@ struct Claims<'a> {
     jti: String,
 }
 
-/// What is to be signed to prove `client_id` to `audience`, good for one request: strict providers
-/// refuse a `jti` they have seen.
+/// Builds the unsigned client assertion for one token request.
+///
+/// Strict providers reject a `jti` that was used before, so every assertion has a new `jti`.
 pub(crate) fn client_assertion(
     certificate: &Certificate,
     client_id: &str,
@@ -30,7 +31,7 @@ pub(crate) fn client_assertion(
     now: SystemTime,
 ) -> Result<UnsignedJwt, Error> {
     let nbf = unix_seconds(now).saturating_sub(SKEW.as_secs());
-    let claims = Claims {
+    let claims = AssertionClaims {
         aud: audience,
         iss: client_id,
         sub: client_id,
@@ -41,7 +42,7 @@ pub(crate) fn client_assertion(
     UnsignedJwt::new(&certificate.header(), &claims).map_err(failed)
 }
 
-/// The error of an assertion that was to be signed and was not.
+/// Returns the error for a failed signature.
 pub(crate) fn failed(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     Error::Credential(
         Failure::new("the assertion could not be signed")
@@ -50,7 +51,7 @@ pub(crate) fn failed(source: impl Into<Box<dyn std::error::Error + Send + Sync>>
     )
 }
 
-/// From `nbf` to `exp`; Entra advises five to ten minutes.
+/// Time from `nbf` to `exp`. Entra recommends five to ten minutes.
 const VALID_FOR: Duration = Duration::from_secs(10 * 60);
-/// How far `nbf` lies in the past, for a machine whose clock runs ahead of the provider's.
+/// Age of `nbf`. The local clock may be ahead of the provider's clock.
 const SKEW: Duration = Duration::from_secs(60);

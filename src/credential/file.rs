@@ -13,13 +13,15 @@ use crate::crypto::SigningAlgorithm;
 use crate::error::{Error, Failure};
 use crate::secret::Secret;
 
-/// A certificate by the path of its file, read again at every token request, so that a file that
-/// was replaced (by writing beside it and renaming, or by Kubernetes' swap of a symbolic link) is
-/// taken up without a restart.
+/// A certificate file that the client reads again at every token request.
 ///
-/// The file is PEM with certificate and private key, or, with the feature `pkcs12`, PKCS#12; what
-/// it is shows in its content. It is parsed when that has changed. While it is half written or
-/// broken, the last good certificate is used: see [`CredentialSource`].
+/// A replaced file is picked up without a restart. Replace the file by a rename, or by a swap of a
+/// symbolic link as Kubernetes does. The file is parsed only after a change of its content. While
+/// the file is incomplete or broken, the client uses the last valid certificate, as for every
+/// [`CredentialSource`].
+///
+/// The file is PEM with certificate and private key. With the feature `pkcs12`, the file may be
+/// PKCS#12. The content determines the format.
 ///
 /// ```
 /// use confidential_client::ConfidentialClient;
@@ -31,7 +33,7 @@ use crate::secret::Secret;
 /// # let path = folder.join("daemon.pem");
 /// # std::fs::write(&path, confidential_client::testing::self_signed_certificate("daemon")?)?;
 /// let file = CertificateFile::new(&path);
-/// file.read()?; // so that a file that cannot be used is found at the start
+/// file.read()?; // finds an invalid file at the start
 /// let client = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
 ///     .tenant("contoso.onmicrosoft.com")
 ///     .certificate_source(file)
@@ -47,18 +49,18 @@ pub struct CertificateFile {
     password: Option<Secret>,
     algorithm: Option<SigningAlgorithm>,
     x5c: bool,
-    last: Arc<Mutex<Option<Parsed>>>,
+    last: Arc<Mutex<Option<ParsedFile>>>,
 }
 
-/// A certificate and the digest of the content that it was parsed from.
+/// A parsed certificate and the digest of the file content.
 #[derive(Debug)]
-struct Parsed {
-    from: [u8; 32],
+struct ParsedFile {
+    digest: [u8; 32],
     certificate: Certificate,
 }
 
 impl CertificateFile {
-    /// A file by its path, which need not exist yet.
+    /// Creates a source for the file at `path`. The file need not exist yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
@@ -70,7 +72,7 @@ impl CertificateFile {
         }
     }
 
-    /// The private key is in a PEM file of its own, as in `tls.key` beside `tls.crt`.
+    /// Sets a separate PEM file for the private key, such as `tls.key` beside `tls.crt`.
     #[must_use]
     pub fn private_key(mut self, path: impl Into<PathBuf>) -> Self {
         self.private_key = Some(path.into());
@@ -78,8 +80,9 @@ impl CertificateFile {
         self
     }
 
-    /// The password of the PKCS#12 file or of the encrypted key. Reading either needs the feature
-    /// `pkcs12`.
+    /// Sets the password of the PKCS#12 file or of the encrypted private key.
+    ///
+    /// Both formats need the feature `pkcs12`.
     #[must_use]
     pub fn password(mut self, password: impl Into<Secret>) -> Self {
         self.password = Some(password.into());
@@ -87,26 +90,27 @@ impl CertificateFile {
         self
     }
 
-    /// Signs with this algorithm: see [`Certificate::signing_algorithm`].
+    /// Sets the signing algorithm, like [`Certificate::signing_algorithm`].
     #[must_use]
     pub fn signing_algorithm(mut self, algorithm: SigningAlgorithm) -> Self {
         self.algorithm = Some(algorithm);
         self
     }
 
-    /// Sends the certificate along: see [`Certificate::send_x5c`].
+    /// Sends the certificate and its chain in each assertion, like [`Certificate::send_x5c`].
+    #[doc(alias = "sendX5C")]
     #[must_use]
     pub fn send_x5c(mut self) -> Self {
         self.x5c = true;
         self
     }
 
-    /// Reads the file, or both, now. Blocks the thread for it.
+    /// Reads the certificate file and the private key file. Blocks the thread.
     ///
     /// # Errors
     ///
-    /// [`Error::Credential`] or [`Error::Config`], naming the file: it cannot be read, or, as the
-    /// constructors of [`Certificate`] say, not be used.
+    /// [`Error::Credential`] if a file cannot be read. Otherwise the errors of the constructors of
+    /// [`Certificate`]. The message contains the path.
     pub fn read(&self) -> Result<Certificate, Error> {
         let content = read(&self.path, "certificate file")?;
         let private_key = match &self.private_key {
@@ -118,12 +122,12 @@ impl CertificateFile {
         digest.update(private_key.as_deref().map_or(&[][..], Vec::as_slice));
         let digest: [u8; 32] = digest.finalize().into();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let certificate = match last.as_ref().filter(|parsed| parsed.from == digest) {
+        let certificate = match last.as_ref().filter(|parsed| parsed.digest == digest) {
             Some(parsed) => parsed.certificate.clone(),
             None => {
                 let certificate = self.parse(&content, private_key.as_deref())?;
-                *last = Some(Parsed {
-                    from: digest,
+                *last = Some(ParsedFile {
+                    digest,
                     certificate: certificate.clone(),
                 });
                 certificate
@@ -163,8 +167,9 @@ impl CredentialSource<Certificate> for CertificateFile {
     }
 }
 
-/// A client secret by the path of its file, read again at every token request. White space around
-/// it, such as the newline at the file's end, is no part of it.
+/// A file with a client secret that the client reads again at every token request.
+///
+/// White space around the secret is removed, such as the newline at the end of the file.
 ///
 /// ```
 /// use confidential_client::ConfidentialClient;
@@ -184,18 +189,18 @@ pub struct SecretFile {
 }
 
 impl SecretFile {
-    /// A file by its path, which need not exist yet.
+    /// Creates a source for the file at `path`. The file need not exist yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into() }
     }
 
-    /// Reads the file now. Blocks the thread for it.
+    /// Reads the secret. Blocks the thread.
     ///
     /// # Errors
     ///
-    /// [`Error::Credential`], naming the file: it cannot be read, is empty, or not UTF-8.
+    /// [`Error::Credential`] with the path if the file cannot be read, is empty or is not UTF-8.
     pub fn read(&self) -> Result<Secret, Error> {
-        text(&self.path, "secret file")
+        read_text(&self.path, "secret file")
     }
 }
 
@@ -210,8 +215,10 @@ impl CredentialSource<Secret> for SecretFile {
     }
 }
 
-/// A file that holds an assertion and is kept fresh by somebody else, as Kubernetes does for
-/// workload identity. It is read anew for every token request.
+/// A file with a client assertion that the platform replaces before the assertion expires.
+///
+/// Kubernetes writes such a file for workload identity. The client reads the file again at every
+/// token request.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -225,13 +232,15 @@ impl CredentialSource<Secret> for SecretFile {
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias = "WorkloadIdentityCredential")]
+#[doc(alias = "AZURE_FEDERATED_TOKEN_FILE")]
 #[derive(Clone, Debug)]
 pub struct FederatedTokenFile {
     path: PathBuf,
 }
 
 impl FederatedTokenFile {
-    /// A file by its path, which need not exist yet.
+    /// Creates a source for the file at `path`. The file need not exist yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into() }
     }
@@ -241,7 +250,8 @@ impl ClientAssertionProvider for FederatedTokenFile {
     fn client_assertion(&self, _: AssertionContext) -> ClientAssertionFuture<'_> {
         let path = self.path.clone();
         Box::pin(async move {
-            let read = tokio::task::spawn_blocking(move || text(&path, "federated token file"));
+            let read =
+                tokio::task::spawn_blocking(move || read_text(&path, "federated token file"));
             Ok(read.await??.expose().to_owned())
         })
     }
@@ -251,38 +261,38 @@ impl ClientAssertionProvider for FederatedTokenFile {
     }
 }
 
-/// The text of a file, without the newline that it usually ends in.
-fn text(path: &Path, what: &str) -> Result<Secret, Error> {
+/// Reads a text file and removes white space around the text.
+fn read_text(path: &Path, what: &str) -> Result<Secret, Error> {
     let content = read(path, what)?;
     let name = named(what, path);
     match std::str::from_utf8(&content).map(str::trim) {
         Ok("") => Err(Error::credential(format!("the {name} is empty"))),
         Ok(text) => Ok(Secret::from(text)),
         Err(_) => Err(Error::credential(format!(
-            "the {name} is not in UTF-8; was it written by PowerShell, as UTF-16?"
+            "the {name} is not UTF-8; did PowerShell write the file as UTF-16?"
         ))),
     }
 }
 
 fn read(path: &Path, what: &str) -> Result<Zeroizing<Vec<u8>>, Error> {
-    // Before it is opened: a pipe would keep whoever opens it waiting.
+    // Opening a pipe could block forever, so the file type is checked first.
     let metadata = std::fs::metadata(path).ok();
     if metadata
         .as_ref()
         .is_some_and(|metadata| !metadata.is_file())
     {
         return Err(Error::credential(format!(
-            "the {} is no regular file",
+            "the {} is not a regular file",
             named(what, path)
         )));
     }
-    // With room for all of it: what a vector grows out of is not wiped.
+    // A vector that grows leaves unwiped copies, so the capacity covers the whole file.
     let length = metadata.map_or(0, |metadata| metadata.len().min(LARGEST));
     let mut content = Zeroizing::new(Vec::with_capacity(length as usize + 64));
     let read = File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut content));
     match read {
         Ok(length) if length as u64 > LARGEST => Err(Error::credential(format!(
-            "the {} has more than {LARGEST} bytes, so it is another file",
+            "the {} has more than {LARGEST} bytes, so it is not a credential; check the path",
             named(what, path)
         ))),
         Ok(_) => Ok(content),
@@ -298,5 +308,5 @@ fn named(what: &str, path: &Path) -> String {
     format!("{what} {}", path.display())
 }
 
-/// No credential is as large, in bytes.
+/// Largest accepted file, in bytes.
 const LARGEST: u64 = 1_000_000;

@@ -9,23 +9,26 @@ use crate::certificate::Certificate;
 use crate::error::Error;
 use crate::secret::Secret;
 
-/// What a [`CredentialSource`] returns: the credential, or why there is none.
+/// The future of a [`CredentialSource`], with the credential or an error.
 pub type CredentialFuture<'a, T> =
     Pin<Box<dyn Future<Output = Result<T, Box<dyn StdError + Send + Sync>>> + Send + 'a>>;
 
-/// Where a credential comes from, and comes again when it has been replaced: a rotation needs no
-/// restart and loses no token. `T` is [`Certificate`](crate::Certificate) or
-/// [`Secret`](crate::Secret).
+/// A source of a credential that can be rotated without a restart.
 ///
-/// Asked before every token request, so about once an hour for each tenant and scope; never for a
-/// token in memory. Should it fail, give something that cannot be used, or take more than ten
-/// seconds, the last good credential is used, with a warning in the log, and it is asked again at
-/// the next token request. When the identity provider refuses the credential, it is asked at once,
-/// and the request is repeated once if there is another by now, or with the one that was accepted
-/// before: a new certificate may be deployed before it is registered everywhere.
+/// `T` is [`Certificate`](crate::Certificate) or [`Secret`](crate::Secret). A closure that returns
+/// a future is a source. [`CertificateFile`](crate::credential::CertificateFile) and
+/// [`SecretFile`](crate::credential::SecretFile) are sources, too.
 ///
-/// Closures that return a future are sources, and so are [`CertificateFile`](crate::credential::CertificateFile)
-/// and [`SecretFile`](crate::credential::SecretFile).
+/// The client calls the source before every token request, which is about once an hour for each
+/// tenant and scope. A cached token needs no call.
+///
+/// - If the source fails, returns an invalid credential or takes more than ten seconds, the client
+///   uses the last valid credential and logs a warning. The next token request calls the source
+///   again.
+/// - If the identity provider rejects the credential, the client calls the source at once and
+///   retries the token request once with a different credential. If the source has none, the client
+///   retries with the credential that the identity provider accepted before. A new certificate may
+///   be deployed before the registration is complete everywhere.
 ///
 /// ```
 /// use confidential_client::{ConfidentialClient, Secret};
@@ -34,23 +37,25 @@ pub type CredentialFuture<'a, T> =
 /// let client = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
 ///     .tenant("contoso.onmicrosoft.com")
 ///     .client_secret_source(|| async {
-///         // A vault is asked here.
+///         // Read the secret from a vault here.
 ///         Ok(Secret::from("the secret of today"))
 ///     })
-///     .build()?; // does not ask yet
+///     .build()?; // does not call the source
 /// # Ok(())
 /// # }
 /// ```
 pub trait CredentialSource<T>: Send + Sync + 'static {
-    /// Reads or fetches the credential of now.
+    /// Reads or fetches the current credential.
     ///
     /// # Errors
     ///
-    /// Where there is no last good credential, any error becomes the source of
-    /// [`Error::Credential`](crate::Error::Credential). It must not contain the credential.
+    /// If there is no last valid credential, the client returns
+    /// [`Error::Credential`](crate::Error::Credential) with this error as its source. The error
+    /// must not contain the credential.
     fn credential(&self) -> CredentialFuture<'_, T>;
 
-    /// What it is, for `Debug` of the client and the log: never the credential.
+    /// Describes the source for `Debug` output, errors and the log. The text must not contain the
+    /// credential.
     fn describe(&self) -> String {
         "credential source".to_owned()
     }
@@ -66,7 +71,7 @@ where
     }
 }
 
-/// A credential that can be told from another.
+/// A credential that can be compared with another one.
 pub(crate) trait SameAs {
     fn same_as(&self, other: &Self) -> bool;
 }
@@ -77,24 +82,26 @@ impl SameAs for Secret {
     }
 }
 
-/// The same certificate, signing in the same way.
+/// Compares the certificate and the header of assertions.
 impl SameAs for Certificate {
     fn same_as(&self, other: &Self) -> bool {
         self.sha256() == other.sha256() && self.header() == other.header()
     }
 }
 
-/// A source and the last good credential it gave.
+/// A source and the last valid credential from it.
 pub(crate) struct Rotating<T: 'static> {
     source: Arc<dyn CredentialSource<T>>,
-    /// Counts the times it was asked.
-    asked: AtomicU64,
-    last: Mutex<Option<Last<T>>>,
+    /// Number of calls to the source.
+    calls: AtomicU64,
+    last: Mutex<Option<LastLoaded<T>>>,
+    /// Last credential that the identity provider accepted.
     accepted: Mutex<Option<T>>,
 }
 
-struct Last<T> {
-    asked: u64,
+/// The last valid credential and the number of the call that returned it.
+struct LastLoaded<T> {
+    call: u64,
     credential: T,
 }
 
@@ -102,7 +109,7 @@ impl<T: Clone + SameAs + Send + 'static> Rotating<T> {
     pub(crate) fn new(source: impl CredentialSource<T>) -> Self {
         Self {
             source: Arc::new(source),
-            asked: AtomicU64::new(0),
+            calls: AtomicU64::new(0),
             last: Mutex::new(None),
             accepted: Mutex::new(None),
         }
@@ -117,17 +124,18 @@ impl<T: Clone + SameAs + Send + 'static> Rotating<T> {
         last.as_ref().map(|last| last.credential.clone())
     }
 
-    /// The source's credential if `check` finds it good, else the last good one; `on_new` is shown
-    /// each that is new.
+    /// Returns the source's credential if `check` accepts it, or else the last valid credential.
+    ///
+    /// Calls `on_new` for each new credential.
     pub(crate) async fn current(
         &self,
         limit: Duration,
         check: impl Fn(&T) -> Result<(), Error>,
         on_new: impl Fn(&T),
     ) -> Result<T, Error> {
-        let asked = self.asked.fetch_add(1, Ordering::Relaxed);
+        let call = self.calls.fetch_add(1, Ordering::Relaxed);
         let error = match self.load(limit, &check).await {
-            Ok(new) => match self.keep(&new, asked) {
+            Ok(new) => match self.update(&new, call) {
                 Update::Outdated(newer) => return Ok(newer),
                 Update::Known => return Ok(new),
                 Update::New => {
@@ -143,21 +151,22 @@ impl<T: Clone + SameAs + Send + 'static> Rotating<T> {
             tracing::warn!(
                 source = self.describe(),
                 error = %error.chain(),
-                "no credential that can be used could be had; the last good one is used"
+                "the credential source returned no valid credential; the last valid credential is used"
             );
         }
         last.ok_or(error)
     }
 
+    /// Calls the source and checks the returned credential.
     async fn load(
         &self,
         limit: Duration,
         check: impl Fn(&T) -> Result<(), Error>,
     ) -> Result<T, Error> {
         let (source, describe) = (Arc::clone(&self.source), self.describe());
-        let asking = async move { source.credential().await };
-        let new =
-            callback::ask(&format!("the {describe} gave no credential"), limit, asking).await?;
+        let credential = async move { source.credential().await };
+        let message = format!("the {describe} returned no credential");
+        let new = callback::call(&message, limit, credential).await?;
         match check(&new) {
             Ok(()) => Ok(new),
             Err(error) => Err(Error::credential(format!(
@@ -166,13 +175,13 @@ impl<T: Clone + SameAs + Send + 'static> Rotating<T> {
         }
     }
 
-    /// The last that the identity provider accepted.
+    /// Returns the last credential that the identity provider accepted.
     pub(super) fn accepted(&self) -> Option<T> {
         let accepted = self.accepted.lock();
         accepted.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn accept(&self, credential: &T) {
+    pub(super) fn mark_accepted(&self, credential: &T) {
         let mut accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
         if !accepted
             .as_ref()
@@ -182,16 +191,16 @@ impl<T: Clone + SameAs + Send + 'static> Rotating<T> {
         }
     }
 
-    /// Keeps the answer to the latest question: one that was asked earlier may answer later.
-    fn keep(&self, credential: &T, asked: u64) -> Update<T> {
+    /// Stores the result of the latest call. An earlier call may return later.
+    fn update(&self, credential: &T, call: u64) -> Update<T> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let is_known = match &*last {
-            Some(last) if last.asked > asked => return Update::Outdated(last.credential.clone()),
+            Some(last) if last.call > call => return Update::Outdated(last.credential.clone()),
             Some(last) => last.credential.same_as(credential),
             None => false,
         };
-        *last = Some(Last {
-            asked,
+        *last = Some(LastLoaded {
+            call,
             credential: credential.clone(),
         });
         match is_known {
@@ -201,10 +210,10 @@ impl<T: Clone + SameAs + Send + 'static> Rotating<T> {
     }
 }
 
-/// What became of an answer.
+/// The effect of a credential from the source.
 enum Update<T> {
     New,
     Known,
-    /// There is a newer one.
+    /// A later call already returned this newer credential.
     Outdated(T),
 }

@@ -67,7 +67,7 @@ async fn a_failure_and_an_empty_assertion_are_the_credentials() {
     for (answer, text, has_source) in [
         (
             Err("the vault is sealed"),
-            "no client assertion could be had",
+            "the assertion provider returned no client assertion",
             true,
         ),
         (Ok(""), "the client assertion is empty", false),

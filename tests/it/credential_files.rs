@@ -316,7 +316,7 @@ fn entra_takes_rsa_alone() {
     assert!(
         error
             .to_string()
-            .contains("Microsoft Entra ID takes RSA alone"),
+            .contains("Microsoft Entra ID accepts only RSA"),
         "{error}"
     );
 }

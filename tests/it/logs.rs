@@ -113,7 +113,7 @@ async fn a_certificate_that_ends_soon_is_warned_about_once_a_day() {
             let scope = format!("api://{request}/.default");
             client.acquire_token_for_client(scope).await.unwrap();
             log.text()
-                .matches("the client certificate ends soon")
+                .matches("the client certificate expires soon")
                 .count()
         };
         assert_eq!(warned_after(left - 30).await, 0, "{name}: 30 days");
@@ -152,7 +152,7 @@ async fn a_source_that_fails_is_warned_about_and_what_comes_from_it_is_told() {
         .await
         .unwrap();
     let text = log.text();
-    assert!(text.contains("the last good one is used"), "{text}");
+    assert!(text.contains("the last valid credential is used"), "{text}");
     assert!(text.contains("cannot be read: No such file"), "{text}");
     assert!(!text.contains("first-s3cret"), "{text}");
 }

@@ -472,7 +472,7 @@ async fn a_source_that_never_had_a_credential_is_the_callers_error() {
     assert!(
         error
             .to_string()
-            .contains("the credential source gave no credential"),
+            .contains("the credential source returned no credential"),
         "{error}"
     );
     let source = std::error::Error::source(&error).unwrap();
@@ -555,7 +555,10 @@ async fn an_expired_certificate_is_not_used_again() {
     clock.advance_wall(Duration::from_secs(400 * 24 * 60 * 60));
     let error = client.acquire_token_for_client(scope(1)).await.unwrap_err();
     assert!(matches!(error, Error::Credential(_)), "{error:?}");
-    assert!(error.to_string().contains("gave no credential"), "{error}");
+    assert!(
+        error.to_string().contains("returned no credential"),
+        "{error}"
+    );
     assert_eq!(provider.requests(), 1);
 }
 
@@ -645,7 +648,7 @@ fn a_pipe_is_no_file() {
     let made = std::process::Command::new("mkfifo").arg(&path).status();
     assert!(made.unwrap().success());
     let error = SecretFile::new(path).read().unwrap_err().to_string();
-    assert!(error.contains("is no regular file"), "{error}");
+    assert!(error.contains("is not a regular file"), "{error}");
 }
 
 #[tokio::test]
