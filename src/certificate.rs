@@ -27,8 +27,8 @@ pub use signer::{Signer, SignerFuture};
 ///
 /// The constructors parse and check the bytes of a file once and do no I/O. For a file that is
 /// replaced while the program runs, use [`CertificateFile`](crate::credential::CertificateFile).
-/// [`build()`](crate::ConfidentialClientBuilder::build) and every token request check that the
-/// certificate has not expired.
+/// [`build()`](crate::ConfidentialClientBuilder::build) and every token request check the validity
+/// period.
 ///
 /// A file may contain several certificates in any order. The certificate of the private key comes
 /// first, then its chain up to the root. Other certificates are ignored. If several certificates

@@ -3,18 +3,19 @@
 //! | credential | method of the builder | use for |
 //! |---|---|---|
 //! | [`FederatedTokenFile`] | [`client_assertion`] | Kubernetes workload identity, without a secret |
+//! | [`TokenProvider`] | [`client_assertion`] | the token of another application as the assertion |
+//! | closure, [`ClientAssertionProvider`] | [`client_assertion`] | a signing service |
 //! | [`Signer`] with [`Certificate::from_signer`] | [`certificate`] | a private key in an HSM, a TPM or a key vault |
 //! | [`CertificateFile`] | [`certificate_source`] | a certificate file that is rotated |
 //! | [`Certificate`] | [`certificate`] | a certificate that is deployed with the program |
 //! | [`SecretFile`] | [`client_secret_source`] | a secret in a mounted file that is rotated |
-//! | closure, [`CredentialSource`] | [`client_secret_source`], [`certificate_source`] | a secret or certificate in a vault |
-//! | [`Secret`] | [`client_secret`] | a start, and providers without certificates |
-//! | closure, [`ClientAssertionProvider`] | [`client_assertion`] | a signing service |
-//! | [`TokenProvider`] | [`client_assertion`] | the token of another application as assertion |
+//! | closure, [`CredentialSource`] | [`certificate_source`], [`client_secret_source`] | a certificate or a secret in a vault |
+//! | [`Secret`] | [`client_secret`] | a quick start, and providers without certificates |
 //!
-//! The table begins with the safest kinds. A private key never leaves the signer, and a certificate
-//! never sends its private key. A secret is sent with every token request. A client has exactly one
-//! credential. [`ConfidentialClient::from_env`] selects the credential from environment variables.
+//! Prefer the first kind that your platform supports. With an assertion, the program has no
+//! credential to protect. With a certificate, the private key is never sent. A secret is sent with
+//! every token request. A client has exactly one credential.
+//! [`ConfidentialClient::from_env`] selects the credential from environment variables.
 //!
 //! [`SigningAlgorithm`] and [`TokenEndpointAuthMethod`] override the choices that the client makes
 //! for the identity provider.

@@ -173,11 +173,11 @@ pub(super) fn chain_for_leaf(certificates: Vec<X509>, now: SystemTime) -> Result
     let Some(first) = leaves.first() else {
         if certificates.is_empty() {
             return Err(Error::credential(
-                "there is no certificate ('-----BEGIN CERTIFICATE-----'); pass the one whose key signs",
+                "there is no certificate ('-----BEGIN CERTIFICATE-----'); pass the certificate of the signer's key",
             ));
         }
         return Err(Error::credential(
-            "each of the certificates was issued by another of them; pass only the one whose key signs, and the chain from it to its root",
+            "each of the certificates was issued by another of them; pass only the certificate of the signer's key and its chain",
         ));
     };
     if leaves
@@ -185,7 +185,7 @@ pub(super) fn chain_for_leaf(certificates: Vec<X509>, now: SystemTime) -> Result
         .any(|leaf| leaf.public_key() != first.public_key())
     {
         return Err(Error::credential(format!(
-            "the certificates are of {} that issued none of the others; pass only the one whose key signs, and the chain from it to its root",
+            "the certificates are of {} that issued none of the others; pass only the certificate of the signer's key and its chain",
             leaves
                 .iter()
                 .map(|leaf| format!("'{}'", leaf.subject()))

@@ -73,8 +73,8 @@ impl Credential {
 
 /// Signs a client assertion.
 ///
-/// A local key signs on the blocking thread pool, because a signature takes a fraction of a
-/// millisecond of CPU time.
+/// A local key signs on the blocking thread pool. A signature takes a fraction of a millisecond of
+/// CPU time, which would delay other tasks.
 async fn sign(
     certificate: &Certificate,
     context: &AssertionContext,

@@ -53,5 +53,5 @@ pub(crate) fn failed(source: impl Into<Box<dyn std::error::Error + Send + Sync>>
 
 /// Time from `nbf` to `exp`. Entra recommends five to ten minutes.
 const VALID_FOR: Duration = Duration::from_secs(10 * 60);
-/// Age of `nbf`. The local clock may be ahead of the provider's clock.
+/// Time from `nbf` to now. The local clock may be ahead of the provider's clock.
 const SKEW: Duration = Duration::from_secs(60);

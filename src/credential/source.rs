@@ -13,7 +13,7 @@ use crate::secret::Secret;
 pub type CredentialFuture<'a, T> =
     Pin<Box<dyn Future<Output = Result<T, Box<dyn StdError + Send + Sync>>> + Send + 'a>>;
 
-/// A source of a credential that can be rotated without a restart.
+/// A source of a credential that can be rotated without a restart and without loss of tokens.
 ///
 /// `T` is [`Certificate`](crate::Certificate) or [`Secret`](crate::Secret). A closure that returns
 /// a future is a source. [`CertificateFile`](crate::credential::CertificateFile) and
