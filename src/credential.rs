@@ -13,7 +13,7 @@
 //! | [`Secret`] | [`client_secret`] | a quick start, and providers without certificates |
 //!
 //! Prefer the first kind that your platform supports. With an assertion, the program has no
-//! credential to protect. With a certificate, the private key is never sent. A secret is sent with
+//! long-lived credential. With a certificate, the private key is never sent. A secret is sent with
 //! every token request. A client has exactly one credential.
 //! [`ConfidentialClient::from_env`] selects the credential from environment variables.
 //!
