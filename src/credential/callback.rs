@@ -9,8 +9,8 @@ use crate::time::shown;
 
 /// Runs code of the caller, such as a closure that calls a vault.
 ///
-/// The code runs in a task and has a time limit. Dropping the returned future aborts the task. Every
-/// failure, also a panic, becomes an [`Error::Credential`] with `message`.
+/// The code runs in a task and has a time limit. Dropping the returned future aborts the task.
+/// Every failure, also a panic, becomes an [`Error::Credential`] with `message`.
 pub(super) async fn call<T: Send + 'static>(
     message: &str,
     limit: Duration,
