@@ -38,7 +38,7 @@ pub(crate) type CacheSlot = slot::Slot<Flight>;
 
 /// The token cache of one client: a slot for each key, and for each slot at most one flight.
 ///
-/// The cache runs a future that the client passes to it. It knows neither networks nor
+/// The cache runs a future that the client supplies, and knows neither networks nor
 /// credentials.
 pub(crate) struct Cache {
     slots: RwLock<BoundedMap<CacheKey, CacheSlot>>,
@@ -48,7 +48,7 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    /// Creates an empty cache, whose flights end within `flight_limit`.
+    /// Creates an empty cache with flights that end within `flight_limit`.
     pub(crate) fn new(options: &CacheOptions, flight_limit: Duration, clock: TimeSource) -> Self {
         let overdue = overdue_after(flight_limit);
         Self {
@@ -59,7 +59,7 @@ impl Cache {
         }
     }
 
-    /// Returns the slot of a key, and creates it if needed.
+    /// Returns the slot of a key, and creates a missing slot.
     pub(crate) fn slot(&self, key: &CacheKey) -> Arc<CacheSlot> {
         match self.existing_slot(key) {
             Some(slot) => slot,
@@ -113,7 +113,7 @@ impl Cache {
         read(&self.sessions).get(user)
     }
 
-    /// Stores the tokens of a user who signed in, in place of the tokens before.
+    /// Stores the tokens of a user who signed in, in place of earlier tokens.
     pub(crate) fn sign_in(
         &self,
         user: &Arc<UserKey>,
@@ -160,7 +160,7 @@ impl Cache {
         self.context.breaker.reset();
     }
 
-    /// Removes a token that an API rejected, if it is still cached.
+    /// Removes a token that an API rejected, unless the cache holds another token by then.
     pub(crate) fn invalidate(&self, rejected: &IssuedToken) {
         let Some(slot) = self.existing_slot(rejected.key()) else {
             return;
@@ -328,7 +328,7 @@ impl Cache {
     }
 }
 
-/// Keeps a slot in the cache. The clones of a provider share it.
+/// Keeps a slot in the cache. The clones of a provider share the binding.
 #[derive(Clone)]
 pub(crate) struct SlotBinding(
     #[expect(dead_code, reason = "held for its drop")] Arc<ProviderCount>,

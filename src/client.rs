@@ -29,16 +29,17 @@ pub use warm_up::WarmUp;
 
 /// An OAuth 2.0 confidential client: an application that authenticates with a credential.
 ///
-/// Create one client per process with [`builder`](Self::builder), and share it. A client is cheap
-/// to clone (an `Arc` inside), and holds the token cache and the HTTP connections. Every method
-/// takes `&self`.
+/// Create one client per process with [`builder`](Self::builder), and share the client. A client is
+/// cheap to clone (an `Arc` inside), and holds the token cache and the HTTP connections. Every
+/// method takes `&self`.
 ///
 /// Methods that may send a token request need a tokio runtime with time and I/O enabled, such as
 /// the one of `#[tokio::main]`. A runtime without time panics, as tokio's own timers do.
 ///
 /// A process that forks creates its client in the child, after `fork`. The parent's threads do not
-/// exist in the child, a lock that one of them held stays locked, and a shared connection would mix
-/// requests. Programs started with `exec`, such as by [`std::process::Command`], are not affected.
+/// exist in the child, a lock that a parent thread held stays locked, and a shared connection would
+/// mix requests. Programs started with `exec`, such as by [`std::process::Command`], are not
+/// affected.
 #[doc(alias = "ConfidentialClientApplication")]
 #[doc(alias = "ClientSecretCredential")]
 #[doc(alias = "ClientCertificateCredential")]
@@ -64,13 +65,13 @@ impl ConfidentialClient {
     /// | `AZURE_CLIENT_ID` | application (client) ID |
     /// | `AZURE_CLIENT_SECRET` | client secret |
     /// | `AZURE_CLIENT_CERTIFICATE_PATH` | path of a certificate with its private key: PEM, or PKCS#12 with the feature `pkcs12` |
-    /// | `AZURE_CLIENT_CERTIFICATE_PASSWORD` | password of that file, if it has one |
+    /// | `AZURE_CLIENT_CERTIFICATE_PASSWORD` | password of that file, if any |
     /// | `AZURE_FEDERATED_TOKEN_FILE` | path of a file with a client assertion, as Kubernetes mounts it |
     /// | `AZURE_AUTHORITY_HOST` | another cloud, such as `https://login.microsoftonline.us/`; always https |
     ///
     /// Exactly one of the three credentials is required. An empty variable counts as unset. The
-    /// certificate file is read at once, to find a bad file early, and again after it was
-    /// replaced. [`ConfidentialClientBuilder::from_env`] returns the builder, for further settings.
+    /// certificate file is read at once, to find a bad file early, and again after a replacement.
+    /// [`ConfidentialClientBuilder::from_env`] returns the builder, for further settings.
     ///
     /// # Errors
     ///
@@ -87,12 +88,12 @@ impl ConfidentialClient {
     /// Acquires a token for the application itself by the client-credentials grant
     /// ([RFC 6749 section 4.4]).
     ///
-    /// Returns the cached token while it is valid. Otherwise one token request is sent, however
-    /// many callers wait for the same token, and all of them receive its token or its error.
-    /// Dropping the returned future does not cancel the request for the others.
+    /// Returns the cached token while the token is valid. Otherwise one token request is sent,
+    /// however many callers wait for the same token, and all callers receive the same token or
+    /// error. Dropping the returned future does not cancel the request for other callers.
     ///
     /// A token that is due for refresh is returned at once and refreshed in the background. If the
-    /// refresh fails, the token is returned until it expires. After a failure, further calls
+    /// refresh fails, the token is returned until its expiry. After a failure, further calls
     /// receive the same error without another request for the time of [`Error::retry_after`].
     ///
     /// ```
@@ -158,10 +159,10 @@ impl ConfidentialClient {
 
     /// Removes a token from the cache that an API rejected, so that the next call acquires another.
     ///
-    /// For a 401 whose challenge has no claims. Does no I/O. A token that was refreshed since stays
-    /// cached, so a thousand callers may report the same token. Within 30 seconds after a token was
-    /// replaced for this reason the next one stays cached, too: an API that rejects every token
-    /// does not cause a storm of token requests.
+    /// For a 401 whose challenge has no claims. Does no I/O. A token that was refreshed since then
+    /// stays cached, so a thousand callers may report the same token. Within 30 seconds after a
+    /// token was replaced for this reason the next one stays cached, too: an API that rejects every
+    /// token does not cause a storm of token requests.
     pub fn invalidate(&self, token: &AccessToken) {
         self.0.cache.invalidate(token.issued());
     }
@@ -172,10 +173,10 @@ impl ConfidentialClient {
     /// [`WarmUp::next`] is called.
     ///
     /// Each request is served as by [`acquire_token_for_client`](Self::acquire_token_for_client). A
-    /// failed request does not stop the others, and is retried only by the
+    /// failed request does not stop other requests, and is retried only by the
     /// [`RetryPolicy`](crate::RetryPolicy). While the identity provider is down, requests fail at
     /// once. A daemon whose first outcomes are [transient](Error::is_transient) failures may drop
-    /// the [`WarmUp`], and acquire each token when it is needed.
+    /// the [`WarmUp`], and acquire each token on demand.
     ///
     /// The cache must have room for all tokens: 10,000, unless
     /// [`max_entries`](CacheOptions::max_entries) says otherwise.
@@ -223,11 +224,11 @@ impl ConfidentialClient {
     ///
     /// For an ISV with a new customer. Only Microsoft Entra ID has such a page. Does no I/O.
     ///
-    /// `tenant` is the customer's tenant ID or domain, or `organizations` if it is not known yet.
-    /// `redirect_uri` is one of the registration's. Entra sends the administrator back there, and
-    /// [`AdminConsent::parse`](crate::delegated::AdminConsent::parse) reads the URL. `state` comes
-    /// back unchanged: use a random value from the administrator's session, which protects against
-    /// forged redirects.
+    /// `tenant` is the customer's tenant ID or domain, or `organizations` if the customer's tenant
+    /// is not known yet. `redirect_uri` is one of the registration's. Entra sends the administrator
+    /// back there, and [`AdminConsent::parse`](crate::delegated::AdminConsent::parse) reads the
+    /// URL. `state` comes back unchanged: use a random value from the administrator's session,
+    /// which protects against forged redirects.
     ///
     /// ```
     /// use confidential_client::ConfidentialClient;

@@ -6,10 +6,10 @@ use std::time::Instant;
 /// A right that one holder has at a time, such as sending the token request of a cache slot.
 ///
 /// A holder may be a task on a tokio runtime that has stopped, and never return the lease.
-/// Therefore every lease expires, and the next caller may then take it over. A late holder finds
-/// that its lease is no longer current, and must not publish a result.
+/// Therefore every lease expires, and the next caller may then take over. A late holder finds
+/// that the lease is no longer current, and must not publish a result.
 ///
-/// `T` is what the holder leaves for others to see. The type itself has no lock and no clock.
+/// `T` is a value of the holder that other callers may read. `Lease` has no lock and no clock.
 pub(crate) struct Lease<T = ()> {
     /// The number of the latest grant.
     latest: u64,
@@ -42,8 +42,8 @@ impl<T> Lease<T> {
         self.latest
     }
 
-    /// Grants the lease until `expires`. Returns its number, and the value of a holder that it
-    /// replaces.
+    /// Grants the lease until `expires`. Returns the number of the grant, and the value of a
+    /// replaced holder.
     ///
     /// Call [`holder`](Self::holder) first: a grant does not ask whether the lease is free.
     pub(crate) fn grant(&mut self, expires: Instant, value: T) -> (LeaseId, Option<T>) {
@@ -58,7 +58,7 @@ impl<T> Lease<T> {
         self.held.is_some() && self.latest == id
     }
 
-    /// Returns `true` if a grant is current, whichever it is.
+    /// Returns `true` if any grant is current.
     pub(crate) fn is_held(&self) -> bool {
         self.held.is_some()
     }
@@ -68,7 +68,7 @@ impl<T> Lease<T> {
         self.held.as_deref().map(|held| &held.value)
     }
 
-    /// Ends a grant and returns its value. Does nothing if the grant is no longer current.
+    /// Ends a grant and returns the value. Returns `None` if the grant is no longer current.
     pub(crate) fn release(&mut self, id: LeaseId) -> Option<T> {
         if !self.is_current(id) {
             return None;
@@ -106,7 +106,7 @@ impl Leases {
         self.expiries.remove(&id).is_some()
     }
 
-    /// Ends all leases that have expired, and returns their number.
+    /// Ends all leases that have expired, and returns the number of ended leases.
     pub(crate) fn release_expired(&mut self, now: Instant) -> usize {
         let before = self.expiries.len();
         self.expiries.retain(|_, expires| *expires > now);

@@ -12,7 +12,8 @@ use crate::token::IssuedToken;
 ///
 /// Three failures in a row on different slots, each without a response or with a 5xx, open the
 /// circuit. While the circuit is open, one flight at a time passes as the probe, first after a
-/// second and later every 30 seconds. All other flights fail at once. Any response closes it.
+/// second and later every 30 seconds. All other flights fail at once. Any response closes the
+/// circuit.
 pub(crate) struct CircuitBreaker {
     /// The time after which a flight is considered lost.
     overdue: Duration,
@@ -101,7 +102,7 @@ impl CircuitBreaker {
         state.fail(flight.slot, was_probe, error, now, jitter)
     }
 
-    /// Ends the probe if this flight is it, without counting an outcome.
+    /// Ends the probe if this flight is the probe, without counting an outcome.
     pub(super) fn drop_flight(&self, flight: FlightId) {
         self.lock().end_probe(flight);
     }
@@ -164,7 +165,7 @@ impl Circuit {
         failures == 1
     }
 
-    /// Ends the probe if `flight` is the probe, and returns whether it was.
+    /// Ends the probe if `flight` is the probe. Returns `true` in that case.
     fn end_probe(&mut self, flight: FlightId) -> bool {
         let Some(open) = &mut self.open else {
             return false;

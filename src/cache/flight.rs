@@ -19,12 +19,12 @@ use crate::lease::LeaseId;
 use crate::time::{Now, TimeSource, jitter};
 use crate::token::IssuedToken;
 
-/// The outcome of a flight, shared by all callers that wait for it.
+/// The outcome of a flight, shared by all waiting callers.
 type FlightOutcome = Result<Arc<IssuedToken>, Error>;
 
 /// A handle on a flight: a token request in its own task.
 ///
-/// The task belongs to no caller. Dropping a caller changes nothing for the others.
+/// The task belongs to no caller. Dropping a caller does not affect other callers.
 #[derive(Clone)]
 pub(crate) struct Flight {
     outcome: watch::Receiver<Option<FlightOutcome>>,
@@ -159,7 +159,8 @@ struct FlightGuard {
 }
 
 impl FlightGuard {
-    /// Stores the outcome, then shares it. A caller that receives the outcome finds it stored.
+    /// Stores the outcome, then shares it. A caller that receives the outcome finds the outcome
+    /// stored.
     fn complete(&self, outcome: FlightOutcome) {
         let FlightContext {
             breaker, counters, ..
@@ -206,7 +207,8 @@ impl Drop for FlightGuard {
     }
 }
 
-/// The time after which waiting callers consider a flight lost: a little more than its limit.
+/// The time after which waiting callers consider a flight lost: a little more than the flight's
+/// limit.
 pub(super) fn overdue_after(limit: Duration) -> Duration {
     limit + Duration::from_secs(1)
 }

@@ -20,7 +20,7 @@ struct Permits {
     leases: Mutex<Leases>,
 }
 
-/// A flight's permit. Dropping it returns it.
+/// A flight's permit, returned on drop.
 pub(super) struct Permit(Option<(Arc<Permits>, LeaseId)>);
 
 impl RequestLimit {

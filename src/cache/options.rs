@@ -26,7 +26,7 @@ impl CacheOptions {
     /// are kept in addition. A user whose refresh token is evicted signs in again.
     ///
     /// A new entry beyond the maximum evicts an expired one, or else one that was not used lately.
-    /// An evicted token is requested again when it is needed. A remembered failure, with its time
+    /// An evicted token is requested again on demand. A remembered failure, with its time
     /// to wait, may be evicted as well. Entries of a [`TokenProvider`](crate::TokenProvider) are
     /// never evicted, and do not count.
     #[must_use]
@@ -39,7 +39,7 @@ impl CacheOptions {
     ///
     /// Calls without a cached token wait for a free place, however long that takes. The limit of 30
     /// seconds (see [`RetryPolicy`](crate::RetryPolicy)) applies to each token request and not to
-    /// the wait: bound the call with your own timeout if needed. A retried request keeps its place
+    /// the wait: bound the call with a timeout if needed. A retried request keeps the place
     /// between two attempts.
     ///
     /// A call for a token that another call is requesting shares that request, and needs no place.

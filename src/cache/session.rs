@@ -11,8 +11,8 @@ use crate::time::Now;
 
 /// The refresh token of a user, if the provider issued one.
 ///
-/// One request at a time redeems it. A provider that rotates refresh tokens accepts each once, and
-/// treats a second use as theft.
+/// One request at a time redeems the refresh token. A provider that rotates refresh tokens accepts
+/// each once, and treats a second use as theft.
 #[derive(Default)]
 pub(crate) struct UserSession {
     state: Mutex<SessionState>,
@@ -25,7 +25,7 @@ struct SessionState {
     lease: Lease,
 }
 
-/// The exclusive right to redeem a user's refresh token. Dropping it releases the right.
+/// The exclusive right to redeem a user's refresh token. Released on drop.
 pub(crate) struct RefreshTokenLease<'a> {
     session: &'a UserSession,
     id: LeaseId,
@@ -52,7 +52,7 @@ impl UserSession {
         }
     }
 
-    /// Returns the expiry of the current lease if another request has it.
+    /// Returns the expiry of the current lease if another request holds the lease.
     fn try_lease(&self, deadline: Instant) -> Result<RefreshTokenLease<'_>, Instant> {
         let mut state = self.lock();
         if let Some((_, expires)) = state.lease.holder(Instant::now().into_std()) {
@@ -66,7 +66,8 @@ impl UserSession {
         })
     }
 
-    /// Stores a refresh token, unless a request redeems another one: that request stores its own.
+    /// Stores a refresh token, unless a request redeems another one. That request stores the
+    /// rotated token.
     pub(crate) fn store(&self, refresh_token: Secret) {
         let mut state = self.lock();
         if !state.lease.is_held() {
@@ -89,8 +90,8 @@ impl RefreshTokenLease<'_> {
         self.refresh_token.as_deref()
     }
 
-    /// Replaces the redeemed refresh token. Does nothing if the lease has expired and another
-    /// request has it.
+    /// Replaces the redeemed refresh token. No-op if the lease has expired and another
+    /// request holds the lease.
     pub(crate) fn replace(&self, refresh_token: Option<Secret>) {
         let mut state = self.session.lock();
         if state.lease.is_current(self.id) {

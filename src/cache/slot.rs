@@ -12,7 +12,7 @@ use crate::lease::{Lease, LeaseId};
 use crate::time::Now;
 use crate::token::{CacheKey, IssuedToken, Stage};
 
-/// The cache entry of one key: its token, its flight, and its last failure.
+/// The cache entry of one key: token, flight and last failure.
 ///
 /// At most one flight fetches a token for a slot. `F` is a handle on a flight, which this file
 /// does not look into.
@@ -31,7 +31,7 @@ use crate::token::{CacheKey, IssuedToken, Stage};
 /// | [`clear_and_ignore_flight`](Self::clear_and_ignore_flight) | a user signed out |
 pub(crate) struct Slot<F> {
     key: Arc<CacheKey>,
-    /// Read without the lock. A failure never clears it.
+    /// Read without the lock. A failure never clears the token.
     current: Current<IssuedToken>,
     state: Mutex<SlotState<F>>,
 }
@@ -40,7 +40,7 @@ struct SlotState<F> {
     /// The running flight. The lease's number is the flight's generation. After the lease expires,
     /// another flight may start.
     flight: Lease<Running<F>>,
-    /// The latest flight whose outcome is ignored.
+    /// The latest flight to ignore.
     ignored: LeaseId,
     cool_down: CoolDown,
     rejections: Rejections,
@@ -54,9 +54,9 @@ struct Running<F> {
 
 /// The cached token, as one caller may use it.
 pub(crate) enum Cached {
-    /// Serve it.
+    /// Serve the token.
     Fresh(Arc<IssuedToken>),
-    /// Serve it, and refresh it in the background.
+    /// Serve the token, and refresh it in the background.
     Stale(Arc<IssuedToken>),
     /// There is no token that this caller can use.
     Miss,
@@ -70,18 +70,18 @@ pub(crate) enum JoinOutcome<F> {
     Failed(Error),
     /// A flight has to start, and the caller brought none.
     NeedsFlight,
-    /// The caller's flight is the slot's flight now. The caller must spawn it.
+    /// The caller's flight is the slot's flight now. The caller must spawn the flight.
     Started(Started<F>),
     /// Another caller's flight fetches the token.
     Joined { generation: LeaseId, flight: F },
-    /// The running flight sends other claims. The caller waits for its end.
+    /// The running flight sends other claims. The caller waits for the end of the flight.
     Blocked { generation: LeaseId, flight: F },
 }
 
 /// A flight that was registered with its slot.
 pub(crate) struct Started<F> {
     pub(crate) generation: LeaseId,
-    /// The overdue flight that it replaces.
+    /// The overdue flight that this flight replaces.
     pub(crate) replaced: Option<F>,
 }
 
@@ -103,7 +103,8 @@ impl<F: Clone> Slot<F> {
         &self.key
     }
 
-    /// Returns the cached token if it meets the requirements. The only decision of the fast path.
+    /// Returns the cached token if the token meets the requirements. The only decision of the fast
+    /// path.
     #[inline]
     pub(crate) fn get(&self, now: &Now, requirements: &Requirements) -> Cached {
         let current = self.current.load();
@@ -120,7 +121,7 @@ impl<F: Clone> Slot<F> {
 
     /// Joins the running flight, or registers `flight` as the slot's flight.
     ///
-    /// No flight starts while the last failure or the circuit breaker answers for it.
+    /// No flight starts during a cool-down or while the circuit is open.
     pub(crate) fn join(
         &self,
         now: &Now,
@@ -186,10 +187,10 @@ impl<F: Clone> Slot<F> {
         starts.then(|| state.start(flight, breaker.overdue(now), &Requirements::NONE))
     }
 
-    /// Stores the outcome of a flight, and returns it as the waiting callers receive it.
+    /// Stores the outcome of a flight, and returns the outcome for the waiting callers.
     ///
-    /// An error gets the time for which it is remembered. A token replaces the cached one; that of
-    /// a flight that was replaced only if it expires later. An error never removes a token.
+    /// A token replaces the cached token. The token of a replaced flight does so only with a later
+    /// expiry. An error never removes a token, and receives the length of its cool-down.
     /// `jitter`, from 0 to 1, moves the end of the cool-down.
     pub(crate) fn complete(
         &self,
@@ -244,8 +245,8 @@ impl<F: Clone> Slot<F> {
         self.lock().flight.release(generation);
     }
 
-    /// Removes a rejected token, if it is still the cached one and the ration of rejections
-    /// allows.
+    /// Removes a rejected token, unless the cache holds another token or the ration of rejections
+    /// is used up.
     pub(crate) fn invalidate(&self, rejected: &IssuedToken, now: &Now) -> Invalidated {
         let mut state = self.lock();
         match &*self.current.load() {

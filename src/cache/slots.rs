@@ -8,7 +8,7 @@ use crate::time::Now;
 use crate::token::CacheKey;
 
 impl<F: Clone> BoundedMap<CacheKey, Slot<F>> {
-    /// Returns the slot of a key, and creates it if needed. Also returns the number of evictions.
+    /// Returns the slot of a key, and creates a missing slot. Also returns the number of evictions.
     pub(super) fn get_or_insert(
         &mut self,
         key: &CacheKey,
@@ -25,7 +25,8 @@ impl<F: Clone> BoundedMap<CacheKey, Slot<F>> {
         (slot, evicted)
     }
 
-    /// Returns the same key, with the allocation of the latest key's scopes where they are equal.
+    /// Returns the same key, with the allocation of the latest key's scopes if the scopes are
+    /// equal.
     ///
     /// A client mostly requests the same scopes in each tenant.
     fn with_shared_scopes(&self, key: &CacheKey) -> CacheKey {

@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::error::{Error, ErrorKind};
 
 /// Counters of a client's work since it was built, from
-/// [`TokenCache::stats`](crate::TokenCache::stats). They only grow.
+/// [`TokenCache::stats`](crate::TokenCache::stats). The counters only grow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CacheStats {

@@ -1,5 +1,4 @@
-//! What the pure types of the cache share between threads. A model checker puts its own in its
-//! place.
+//! The synchronisation primitives of the pure cache types. The loom model replaces this file.
 
 pub(super) use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -133,7 +133,7 @@ impl ConfidentialClient {
 
     /// Returns the future of a flight, which sends the token request.
     ///
-    /// A background refresh sends no claims: no caller waits for it.
+    /// A background refresh sends no claims, since no caller waits for the claims to be met.
     fn fetch(
         &self,
         slot: &CacheSlot,
@@ -186,7 +186,7 @@ impl ConfidentialClient {
         Ok(TokenProvider::new(self.clone(), slot, binding, request))
     }
 
-    /// Returns the slot's token if it is valid. Does not wait, and starts no refresh.
+    /// Returns the slot's token, unless it has expired. Does not wait, and starts no refresh.
     #[inline]
     pub(super) fn cached(
         &self,
@@ -250,7 +250,7 @@ impl ResolvedRequest {
     }
 }
 
-/// The owner of a token: the application itself, or a user and how the client knows them.
+/// The owner of a token: the application itself, or a user.
 #[derive(Clone)]
 pub(crate) enum Subject {
     Application,

@@ -56,7 +56,7 @@ impl ConfidentialClientBuilder {
         }
     }
 
-    /// Sets the tenant, by its ID (a GUID) or one of its domains, in the worldwide cloud.
+    /// Sets the tenant, by ID (a GUID) or domain, in the worldwide cloud.
     ///
     /// Use [`authority`](Self::authority) for another cloud.
     pub fn tenant(mut self, tenant: impl Into<String>) -> Self {
@@ -141,7 +141,7 @@ impl ConfidentialClientBuilder {
     ///
     /// A workload's platform may write them
     /// ([`FederatedTokenFile`](crate::credential::FederatedTokenFile)), a signing service may sign
-    /// them, or another application's token may be one.
+    /// them, or another application may authenticate with its own token.
     pub fn client_assertion(mut self, provider: impl ClientAssertionProvider) -> Self {
         self.credentials
             .push(CredentialConfig::Assertion(Arc::new(provider)));

@@ -7,17 +7,17 @@ use crate::token::AccessToken;
 
 /// # Acting for a user
 impl ConfidentialClient {
-    /// Acquires a token for another API on behalf of the user whose token this API was called with.
+    /// Acquires a token for another API on behalf of the user who called this API.
     ///
-    /// Returns the cached token while it is valid, else uses the jwt-bearer grant
+    /// Returns the cached token while the token is valid, else uses the jwt-bearer grant
     /// ([RFC 7523 section 2.1]) in the form of [Microsoft Entra ID].
     ///
     /// Request the scopes of one API, such as `https://graph.microsoft.com/User.Read`. `openid`,
     /// `profile` and `offline_access` are added. Tokens are cached under the assertion's SHA-256,
-    /// and shared, refreshed and bounded like those of
+    /// and shared, refreshed and bounded like the tokens of
     /// [`acquire_token_for_client`](Self::acquire_token_for_client). A refresh token, if the
-    /// provider issued one, refreshes them even after the assertion has expired. A user who calls
-    /// with a new assertion has new cache entries, so no user receives another user's token.
+    /// provider issued one, refreshes the tokens even after the assertion has expired. A user who
+    /// calls with a new assertion has new cache entries, so no user receives another user's token.
     ///
     /// **Validate the assertion first.** A cached token is returned without the identity provider
     /// checking the assertion again.
@@ -46,15 +46,15 @@ impl ConfidentialClient {
         self.acquire(request.into(), subject).await
     }
 
-    /// Acquires a token for a user who signed in, without user interaction.
+    /// Acquires a token for a signed-in user, without user interaction.
     ///
-    /// Returns the cached token while it is valid, else redeems the user's latest refresh token
-    /// ([RFC 6749 section 6]), for the scopes of any API.
+    /// Returns the cached token while the token is valid, else redeems the user's latest refresh
+    /// token ([RFC 6749 section 6]), for the scopes of any API.
     ///
     /// One request at a time redeems a refresh token, and the refresh token in its response
-    /// replaces it, as providers that rotate refresh tokens require. An OpenID provider receives
-    /// the scopes of the request alone. It rejects scopes that were never granted, and `profile`
-    /// may be one.
+    /// replaces the redeemed one, as providers that rotate refresh tokens require. An OpenID
+    /// provider receives the scopes of the request alone. It rejects scopes that were never
+    /// granted, and `profile` may be one.
     ///
     /// # Errors
     ///

@@ -299,10 +299,7 @@ mod tests {
     #[test]
     fn a_certificate_file_is_read_at_once() {
         let error = client(&with(&[(CERTIFICATE, "/nowhere/daemon.pem")])).unwrap_err();
-        assert!(
-            matches!(error, Error::EnvironmentCredential(_)),
-            "{error:?}"
-        );
+        assert!(matches!(error, Error::Credential(_)), "{error:?}");
         let text = error.to_string();
         assert!(
             text.contains("certificate file /nowhere/daemon.pem cannot be read"),

@@ -28,9 +28,9 @@ mod progress;
 
 pub(super) use progress::{Fetch, Phase};
 
-/// Sends token requests, and retries them.
+/// Sends and retries token requests.
 ///
-/// A flight holds a fetcher and never the client: dropping the client ends its flights.
+/// A flight holds a fetcher and never the client: dropping the client ends all flights.
 pub(crate) struct TokenFetcher {
     pub(crate) client_id: String,
     pub(crate) endpoints: Endpoints,
@@ -79,7 +79,7 @@ impl TokenFetcher {
             .await
     }
 
-    /// Ends a fetch at the deadline, and reports its outcome to the span and the observer.
+    /// Ends a fetch at the deadline, and reports the outcome to the span and the observer.
     async fn with_deadline_and_report<T>(
         &self,
         fetch: &Fetch,
@@ -182,7 +182,7 @@ impl TokenFetcher {
         }
     }
 
-    /// Sends one token request, and parses its response.
+    /// Sends one token request, and parses the response.
     async fn attempt(
         &self,
         fetch: &Fetch,

@@ -63,7 +63,7 @@ impl TokenFetcher {
     }
 }
 
-/// Returns the error of a user without a grant. `claims` are those that the sign-in has to meet.
+/// Returns the error of a user without a grant. The sign-in has to meet `claims`.
 pub(super) fn interaction_required(claims: Option<Arc<str>>) -> Error {
     let message = "the user has to sign in: there is no refresh token for them, because they did not sign in to this process, the sign-in returned none, or it was used up";
     Error::InteractionRequired(Failure::new(message).claims(claims).into())

@@ -13,8 +13,8 @@ use crate::token::AccessToken;
 
 /// A source of tokens for one request: the fastest path to a cached token.
 ///
-/// [`ConfidentialClient::token_provider`] returns one. A provider is cheap to clone, keeps its
-/// client alive, and keeps its cache entry from eviction.
+/// [`ConfidentialClient::token_provider`] returns one. A provider is cheap to clone, keeps the
+/// client alive, and protects the cache entry from eviction.
 #[doc(alias = "TokenCredential")]
 #[derive(Clone)]
 pub struct TokenProvider {
@@ -51,7 +51,7 @@ impl TokenProvider {
         self.client.acquire_from(&self.slot, &self.request).await
     }
 
-    /// Returns the cached token if it is valid.
+    /// Returns the cached token, unless it has expired.
     ///
     /// Does no I/O, never waits, and starts no refresh. For a health check, or for code that is not
     /// async.

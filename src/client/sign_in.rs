@@ -192,7 +192,7 @@ impl ConfidentialClient {
         Ok((issued, account, claims, response.refresh_token))
     }
 
-    /// Validates an ID token, and returns its claims.
+    /// Validates an ID token, and returns the claims.
     async fn validate_id_token(
         &self,
         id_token: &Secret,
@@ -212,8 +212,8 @@ impl ConfidentialClient {
     /// Removes a user's access tokens and refresh token, for a sign-out. Does no I/O.
     ///
     /// The provider's own session in the user's browser ends at its end-session page. Access tokens
-    /// already returned stay valid until they expire. A token request in flight is aborted, and
-    /// nothing of it is cached. Callers that wait for it receive [`Error::InteractionRequired`].
+    /// already returned stay valid until expiry. A token request in flight is aborted, and
+    /// nothing of the response is cached. Waiting callers receive [`Error::InteractionRequired`].
     pub fn remove_account(&self, account: &Account) {
         self.0.cache.sign_out(account.user());
     }

@@ -5,8 +5,8 @@ use crate::cache::CacheStats;
 
 /// The in-memory token cache of a [`ConfidentialClient`], from [`ConfidentialClient::cache`].
 ///
-/// No method does I/O. Users' refresh tokens are not part of it:
-/// [`ConfidentialClient::remove_account`] removes those.
+/// No method does I/O. The cache does not include users' refresh tokens.
+/// [`ConfidentialClient::remove_account`] removes the refresh token of a user.
 #[derive(Clone, Copy)]
 pub struct TokenCache<'a>(&'a ConfidentialClient);
 
@@ -18,8 +18,8 @@ impl<'a> TokenCache<'a> {
     /// Returns the number of cache entries.
     ///
     /// There is one entry for each tenant, set of scopes and user. An entry may hold an expired
-    /// token, a remembered failure, or nothing while a [`TokenProvider`](crate::TokenProvider)
-    /// uses it.
+    /// token, a remembered failure, or no value while a [`TokenProvider`](crate::TokenProvider)
+    /// uses the entry.
     pub fn len(&self) -> usize {
         self.0.0.cache.len()
     }

@@ -16,8 +16,8 @@ use crate::token::AccessToken;
 /// of [`next`](Self::next), and starts none between two calls. Call `next` until it returns `None`
 /// to acquire all tokens.
 ///
-/// Dropping it stops sending further requests. Requests in flight continue, and the cache keeps
-/// their tokens.
+/// Dropping a `WarmUp` stops sending further requests. Requests in flight continue, and the cache
+/// keeps the tokens.
 #[must_use = "sends no request until `next` is called"]
 pub struct WarmUp {
     client: ConfidentialClient,
@@ -54,8 +54,8 @@ impl WarmUp {
         self.pending.len() + self.in_flight.len()
     }
 
-    /// Waits for the next outcome, and returns it with its request. Returns `None` after the last
-    /// one.
+    /// Waits for the next outcome, and returns the request with the result. Returns `None` after
+    /// the last one.
     ///
     /// Outcomes arrive as they are ready, not in the order of the requests. Dropping the returned
     /// future loses no outcome. Call `next` on one tokio runtime throughout: a call may send token

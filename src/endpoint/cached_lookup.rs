@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::lease::{Lease, LeaseId};
 use crate::time::{Deadline, Now, TimeSource};
 
-/// A value that is discovered when it is first needed, by one caller for all, and then cached.
+/// A value that one caller discovers for all callers on first use, and that is then cached.
 pub(super) struct CachedLookup<T> {
     state: Mutex<LookupState<T>>,
     /// Notifies waiting callers of the end of a lookup.
@@ -68,9 +68,9 @@ impl<T> CachedLookup<T> {
         }
     }
 
-    /// Returns the cached value, or the value that `look_up` returns with its time to live.
+    /// Returns the cached value, or the result of `look_up`, which includes a time to live.
     ///
-    /// Callers that arrive during a lookup share its result, even if the result is an error. If
+    /// Callers that arrive during a lookup share the result, even an error. If
     /// the lookup fails, the value before is kept. `look_up` receives that value.
     pub(super) async fn get<'a, F>(
         &self,
@@ -138,7 +138,7 @@ impl<T> CachedLookup<T> {
         Some(Arc::clone(&known.value))
     }
 
-    /// Ends the time to live of the cached value: the next caller looks it up.
+    /// Ends the time to live of the cached value: the next caller looks the value up.
     pub(super) fn force_refresh(&self, clock: &TimeSource) {
         let now = clock.now();
         let mut state = self.lock();
@@ -275,7 +275,7 @@ impl<T> LookupState<T> {
     }
 }
 
-/// The right to look the value up. Dropping it lets the next caller do so.
+/// The right to look the value up. Released on drop.
 struct LookupGuard<'a, T> {
     lookup: &'a CachedLookup<T>,
     id: LeaseId,
