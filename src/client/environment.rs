@@ -251,7 +251,7 @@ mod tests {
             ),
             (
                 with(&[(SECRET, "hunter2\n")]),
-                "set AZURE_CLIENT_SECRET otherwise: the client secret begins or ends with white space",
+                "set AZURE_CLIENT_SECRET to a valid secret: the client secret begins or ends with white space",
             ),
             (
                 vec![(TENANT, "hunter2/"), (CLIENT_ID, "client"), (SECRET, "x")],

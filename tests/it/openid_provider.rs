@@ -247,7 +247,7 @@ async fn what_it_does_not_have_cannot_be_asked_for() {
             builder(&provider, authority())
                 .certificate(Certificate::from_pem(&*PEM).unwrap())
                 .token_endpoint_auth_method(TokenEndpointAuthMethod::ClientSecretPost),
-            "says how a secret is sent",
+            "applies to a secret",
         ),
     ] {
         let error = builder.build().unwrap_err();
