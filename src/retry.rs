@@ -1,9 +1,12 @@
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::StatusCode;
 
 use crate::error::Error;
+
+mod budget;
+
+pub(crate) use budget::RetryBudget;
 
 /// How often a token request is repeated, and how long all attempts may take together.
 ///
@@ -108,7 +111,7 @@ impl RetryPolicy {
     /// How long to wait before another attempt, after `attempt` of them of which the last brought
     /// `error`; `None` if there is to be none. `jitter` is from 0 to 1.
     pub(crate) fn delay(&self, attempt: u32, error: &Error, jitter: f64) -> Option<Duration> {
-        if attempt >= self.max_attempts || !may_pass(error) {
+        if attempt >= self.max_attempts || !is_retryable(error) {
             return None;
         }
         let doublings = attempt.saturating_sub(1);
@@ -136,7 +139,7 @@ impl Default for RetryPolicy {
 }
 
 /// Whether it may have passed in a moment.
-fn may_pass(error: &Error) -> bool {
+fn is_retryable(error: &Error) -> bool {
     match error.status() {
         None => matches!(error, Error::Transport(_)),
         Some(StatusCode::REQUEST_TIMEOUT) => true,
@@ -145,56 +148,6 @@ fn may_pass(error: &Error) -> bool {
     }
 }
 
-/// What a client's repeats are paid from, so that an outage does not multiply its requests.
-#[derive(Debug)]
-pub(crate) struct RetryBudget(Mutex<Balance>);
-
-#[derive(Debug)]
-struct Balance {
-    left: u32,
-    /// Up to when it was filled for the time that passed.
-    filled: Option<Instant>,
-}
-
-impl RetryBudget {
-    /// Whether one more may be made.
-    pub(crate) fn withdraw(&self, now: Instant) -> bool {
-        let mut balance = self.lock();
-        let filled = *balance.filled.get_or_insert(now);
-        let passed = now.saturating_duration_since(filled).as_secs() / ONE_MORE_AFTER.as_secs();
-        if passed > 0 {
-            let earned = u32::try_from(passed).unwrap_or(u32::MAX);
-            balance.left = balance.left.saturating_add(earned).min(REPEATS);
-            balance.filled = Some(now);
-        }
-        let left = balance.left.checked_sub(1);
-        balance.left = left.unwrap_or_default();
-        left.is_some()
-    }
-
-    /// A request succeeded.
-    pub(crate) fn deposit(&self) {
-        let mut balance = self.lock();
-        balance.left = balance.left.saturating_add(1).min(REPEATS);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Balance> {
-        // Nothing panics while it is held; were it so, every field is still whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Default for RetryBudget {
-    fn default() -> Self {
-        Self(Mutex::new(Balance {
-            left: REPEATS,
-            filled: None,
-        }))
-    }
-}
-
-const REPEATS: u32 = 20;
-const ONE_MORE_AFTER: Duration = Duration::from_secs(10);
 const LONGEST_DEADLINE: Duration = Duration::from_secs(10 * 60);
 const LONGEST_STEP: Duration = Duration::from_secs(10);
 
@@ -295,20 +248,5 @@ mod tests {
         let endless = longest.max_delay(Duration::MAX);
         let deadline = Some(Duration::from_secs(30));
         assert_eq!(endless.delay(9, &error, 1.0), deadline);
-    }
-
-    #[test]
-    fn repeats_are_paid_for_by_success_and_by_time() {
-        let budget = RetryBudget::default();
-        let now = Instant::now();
-        budget.deposit();
-        let spent = (0..100).filter(|_| budget.withdraw(now)).count();
-        assert_eq!(spent, 20, "no more than it began with");
-        budget.deposit();
-        assert!(budget.withdraw(now) && !budget.withdraw(now));
-        assert!(!budget.withdraw(now + Duration::from_secs(9)));
-        let later = now + Duration::from_secs(25);
-        let spent = (0..100).filter(|_| budget.withdraw(later)).count();
-        assert_eq!(spent, 2, "one for each ten seconds");
     }
 }
