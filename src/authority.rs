@@ -2,13 +2,14 @@ use std::fmt;
 
 pub(crate) mod address;
 mod cloud;
-mod pasted;
+mod parse;
+mod rules;
 mod tenant;
 
 pub use cloud::Cloud;
-pub(crate) use cloud::preferred;
-pub(crate) use tenant::PERSONAL_ACCOUNTS;
-pub(crate) use tenant::Tenant;
+pub(crate) use cloud::preferred_host;
+pub(crate) use rules::Rules;
+pub(crate) use tenant::{PERSONAL_ACCOUNTS, Tenant};
 
 /// Which identity provider to ask, and in which tenant: a description, infallible to make.
 ///
@@ -36,14 +37,14 @@ pub(crate) use tenant::Tenant;
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Authority {
-    pub(crate) kind: Kind,
+    pub(crate) kind: AuthorityKind,
     pub(crate) token_endpoint: Option<String>,
     pub(crate) client_assertion_audience: Option<String>,
     pub(crate) without_instance_discovery: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum AuthorityKind {
     Entra {
         cloud: Cloud,
         tenant: String,
@@ -69,21 +70,11 @@ pub(crate) enum Kind {
     },
 }
 
-/// Whose rules hold at an authority.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rules {
-    /// External ID included.
-    Entra,
-    B2c,
-    Adfs,
-    OpenId,
-}
-
 impl Authority {
     /// Microsoft Entra ID in `cloud`; `tenant` is the directory's id (a GUID) or one of its
     /// domains.
     pub fn entra(cloud: Cloud, tenant: impl Into<String>) -> Self {
-        Self::of(Kind::Entra {
+        Self::of(AuthorityKind::Entra {
             cloud,
             tenant: tenant.into(),
         })
@@ -99,7 +90,7 @@ impl Authority {
     /// assert_eq!(authority.to_string(), "https://login.contoso.com/contoso.onmicrosoft.com");
     /// ```
     pub fn external_id(host: impl Into<String>, tenant: impl Into<String>) -> Self {
-        Self::of(Kind::ExternalId {
+        Self::of(AuthorityKind::ExternalId {
             host: host.into(),
             tenant: tenant.into(),
         })
@@ -124,7 +115,7 @@ impl Authority {
         tenant: impl Into<String>,
         policy: impl Into<String>,
     ) -> Self {
-        Self::of(Kind::B2c {
+        Self::of(AuthorityKind::B2c {
             host: host.into(),
             tenant: tenant.into(),
             policy: policy.into(),
@@ -142,7 +133,7 @@ impl Authority {
     /// assert_eq!(authority.to_string(), "https://fs.contoso.com/adfs");
     /// ```
     pub fn adfs(host: impl Into<String>) -> Self {
-        Self::of(Kind::Adfs { host: host.into() })
+        Self::of(AuthorityKind::Adfs { host: host.into() })
     }
 
     /// Another OpenID provider, by its issuer: an https URL, written as the provider writes it,
@@ -170,7 +161,7 @@ impl Authority {
     ///
     /// [OpenID Connect Discovery section 4]: https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderConfig
     pub fn oidc(issuer: impl Into<String>) -> Self {
-        Self::of(Kind::Oidc {
+        Self::of(AuthorityKind::Oidc {
             issuer: issuer.into(),
         })
     }
@@ -199,10 +190,10 @@ impl Authority {
     /// }
     /// ```
     pub fn parse(url: impl AsRef<str>) -> Self {
-        Self::of(pasted::read(url.as_ref()))
+        Self::of(parse::parse(url.as_ref()))
     }
 
-    fn of(kind: Kind) -> Self {
+    fn of(kind: AuthorityKind) -> Self {
         Self {
             kind,
             token_endpoint: None,
@@ -243,23 +234,26 @@ impl Authority {
     /// The tenant of requests that name none, where there are tenants.
     pub(crate) fn tenant_mut(&mut self) -> Option<&mut String> {
         match &mut self.kind {
-            Kind::Entra { tenant, .. } | Kind::ExternalId { tenant, .. } => Some(tenant),
-            Kind::B2c { .. } | Kind::Adfs { .. } | Kind::Oidc { .. } | Kind::Unreadable { .. } => {
-                None
+            AuthorityKind::Entra { tenant, .. } | AuthorityKind::ExternalId { tenant, .. } => {
+                Some(tenant)
             }
+            AuthorityKind::B2c { .. }
+            | AuthorityKind::Adfs { .. }
+            | AuthorityKind::Oidc { .. }
+            | AuthorityKind::Unreadable { .. } => None,
         }
     }
 
     pub(crate) fn is_unreadable(&self) -> bool {
-        matches!(self.kind, Kind::Unreadable { .. })
+        matches!(self.kind, AuthorityKind::Unreadable { .. })
     }
 
     pub(crate) fn rules(&self) -> Rules {
         match &self.kind {
-            Kind::Entra { .. } | Kind::ExternalId { .. } => Rules::Entra,
-            Kind::B2c { .. } => Rules::B2c,
-            Kind::Adfs { .. } => Rules::Adfs,
-            Kind::Oidc { .. } | Kind::Unreadable { .. } => Rules::OpenId,
+            AuthorityKind::Entra { .. } | AuthorityKind::ExternalId { .. } => Rules::Entra,
+            AuthorityKind::B2c { .. } => Rules::B2c,
+            AuthorityKind::Adfs { .. } => Rules::Adfs,
+            AuthorityKind::Oidc { .. } | AuthorityKind::Unreadable { .. } => Rules::OpenId,
         }
     }
 }
@@ -269,16 +263,20 @@ impl fmt::Display for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let base = |host: &str| Cloud::Custom(host.to_owned()).base();
         match &self.kind {
-            Kind::Entra { cloud, tenant } => write!(f, "{}/{tenant}", shown(&cloud.base())),
-            Kind::ExternalId { host, tenant } => write!(f, "{}/{tenant}", shown(&base(host))),
-            Kind::B2c {
+            AuthorityKind::Entra { cloud, tenant } => {
+                write!(f, "{}/{tenant}", redacted(&cloud.base()))
+            }
+            AuthorityKind::ExternalId { host, tenant } => {
+                write!(f, "{}/{tenant}", redacted(&base(host)))
+            }
+            AuthorityKind::B2c {
                 host,
                 tenant,
                 policy,
-            } => write!(f, "{}/{tenant}/{policy}", shown(&base(host))),
-            Kind::Adfs { host } => write!(f, "{}/adfs", shown(&base(host))),
-            Kind::Oidc { issuer } => f.write_str(shown(issuer)),
-            Kind::Unreadable { .. } => f.write_str("(unreadable)"),
+            } => write!(f, "{}/{tenant}/{policy}", redacted(&base(host))),
+            AuthorityKind::Adfs { host } => write!(f, "{}/adfs", redacted(&base(host))),
+            AuthorityKind::Oidc { issuer } => f.write_str(redacted(issuer)),
+            AuthorityKind::Unreadable { .. } => f.write_str("(unreadable)"),
         }
     }
 }
@@ -289,35 +287,8 @@ impl fmt::Debug for Authority {
     }
 }
 
-impl Rules {
-    /// As it is called in an error.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Entra => "Microsoft Entra ID",
-            Self::B2c => "Azure AD B2C",
-            Self::Adfs => "AD FS",
-            Self::OpenId => "the OpenID provider",
-        }
-    }
-
-    /// Whether an application asks for a resource's `/.default` and nothing else.
-    pub(crate) fn requires_default_scope(self) -> bool {
-        self == Self::Entra
-    }
-
-    /// Whether assertions have to be signed with an RSA key.
-    pub(crate) fn requires_rsa(self) -> bool {
-        self != Self::OpenId
-    }
-
-    /// Whether RSA signatures are PSS where nobody says otherwise.
-    pub(crate) fn take_pss(self) -> bool {
-        matches!(self, Self::Entra | Self::B2c)
-    }
-}
-
 /// Without what may be somebody's secret: user name and password before it, a query behind it.
-fn shown(url: &str) -> &str {
+fn redacted(url: &str) -> &str {
     let url = url.rsplit('@').next().unwrap_or_default();
     url.split(['?', '#']).next().unwrap_or_default()
 }

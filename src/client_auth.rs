@@ -91,7 +91,7 @@ impl SupportedAuthMethods {
         Self {
             secret: Some(TokenEndpointAuthMethod::default()),
             assertion: true,
-            algorithms: match rules.take_pss() {
+            algorithms: match rules.signs_with_pss() {
                 true => vec![SigningAlgorithm::PS256],
                 false => vec![SigningAlgorithm::RS256, SigningAlgorithm::ES256],
             },

@@ -65,7 +65,7 @@ impl Observer {
     }
 
     /// A panic in it is its own: the token is there.
-    pub(crate) fn tell(&self, acquisition: Acquisition) {
+    pub(crate) fn notify(&self, acquisition: Acquisition) {
         let Some(tell) = &self.0 else { return };
         if catch_unwind(AssertUnwindSafe(|| tell(acquisition))).is_err() {
             tracing::warn!("the observer of token requests panicked");

@@ -298,16 +298,16 @@ mod tests {
     fn a_clone_of_a_request_is_independent() {
         let first = TokenRequest::new("a");
         let second = first.clone().scopes(["b"]).tenant("t");
-        assert_eq!(&**first.requested_scopes().wire(), "a");
+        assert_eq!(&**first.requested_scopes().as_requested(), "a");
         assert!(first.requested_tenant().unwrap().is_none());
-        assert_eq!(&**second.requested_scopes().wire(), "a b");
+        assert_eq!(&**second.requested_scopes().as_requested(), "a b");
 
         assert_eq!((first.tenant_id(), second.tenant_id()), (None, Some("t")));
     }
 
     #[test]
     fn arrays_and_slices_of_scopes_convert() {
-        let wire = |request: TokenRequest| request.requested_scopes().wire().to_string();
+        let wire = |request: TokenRequest| request.requested_scopes().as_requested().to_string();
         assert_eq!(wire(["a/x", "a/y"].into()), "a/x a/y");
         let scopes = vec!["a/x", "a/y"];
         assert_eq!(wire(scopes.as_slice().into()), "a/x a/y");

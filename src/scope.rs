@@ -11,7 +11,7 @@ use crate::error::Error;
 /// [RFC 6749 section 3.3]: https://www.rfc-editor.org/rfc/rfc6749#section-3.3
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Scopes {
-    wire: Arc<str>,
+    as_requested: Arc<str>,
     set: ScopeSet,
     /// Whether an application may ask for them: looked at once, and asked at every call.
     for_application: OnceLock<Result<(), Error>>,
@@ -23,7 +23,7 @@ pub(crate) struct Scopes {
 /// refresh token and tell who the user is, and no token is told from another by them.
 #[derive(Clone, Debug)]
 pub(crate) struct UserScopes {
-    pub(crate) wire: Arc<str>,
+    pub(crate) to_send: Arc<str>,
     pub(crate) set: ScopeSet,
 }
 
@@ -47,23 +47,23 @@ impl Scopes {
                 all.push(scope);
             }
         }
-        let wire = Arc::<str>::from(all.join(" "));
+        let as_requested = Arc::<str>::from(all.join(" "));
         all.sort_unstable();
         let sorted = all.join(" ");
         // One text for both, as there mostly is one scope.
-        self.set = ScopeSet(if *sorted == *wire {
-            Arc::clone(&wire)
+        self.set = ScopeSet(if *sorted == *as_requested {
+            Arc::clone(&as_requested)
         } else {
             sorted.into()
         });
-        self.wire = wire;
+        self.as_requested = as_requested;
         self.for_application = OnceLock::new();
         self.for_user = OnceLock::new();
     }
 
     /// What goes over the wire: the caller's order.
-    pub(crate) fn wire(&self) -> &Arc<str> {
-        &self.wire
+    pub(crate) fn as_requested(&self) -> &Arc<str> {
+        &self.as_requested
     }
 
     pub(crate) fn set(&self) -> &ScopeSet {
@@ -71,7 +71,7 @@ impl Scopes {
     }
 
     fn iter(&self) -> impl Iterator<Item = &str> {
-        self.wire.split_ascii_whitespace()
+        self.as_requested.split_ascii_whitespace()
     }
 
     /// Checks what every provider asks of a scope.
@@ -100,7 +100,7 @@ impl Scopes {
     }
 
     fn look_for_user(&self) -> Result<UserScopes, Error> {
-        if self.wire.is_empty() {
+        if self.as_requested.is_empty() {
             return Err(Error::config(
                 "no scope; ask for what the API publishes, for Microsoft Graph such as 'https://graph.microsoft.com/User.Read'",
             ));
@@ -117,15 +117,15 @@ impl Scopes {
                 .any(|scope| scope.eq_ignore_ascii_case(reserved))
         };
         let missing = RESERVED.into_iter().filter(asked);
-        let wire: Vec<&str> = self.iter().chain(missing).collect();
+        let to_send: Vec<&str> = self.iter().chain(missing).collect();
         Ok(UserScopes {
-            wire: wire.join(" ").into(),
+            to_send: to_send.join(" ").into(),
             set: ScopeSet(own.join(" ").into()),
         })
     }
 
     fn look_for_application(&self) -> Result<(), Error> {
-        if self.wire.is_empty() {
+        if self.as_requested.is_empty() {
             return Err(Error::config(
                 "no scope; ask for '{application ID URI}/.default', for Microsoft Graph 'https://graph.microsoft.com/.default'",
             ));
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn the_wire_keeps_the_callers_order() {
-        assert_eq!(&**scopes(&["b", "a", "b c"]).wire(), "b a c");
+        assert_eq!(&**scopes(&["b", "a", "b c"]).as_requested(), "b a c");
     }
 
     #[test]

@@ -102,7 +102,7 @@ impl fmt::Debug for TimeSource {
 }
 
 /// A time limit, in the words of a message.
-pub(crate) fn shown(limit: Duration) -> String {
+pub(crate) fn format_limit(limit: Duration) -> String {
     match limit.subsec_millis() {
         0 => format!("{} s", limit.as_secs()),
         _ => format!("{:.1} s", limit.as_secs_f64()),

@@ -2,7 +2,7 @@ use http::header::HOST;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue};
 
-use crate::authority::address::checked_host;
+use crate::authority::address::parse_host_url;
 use crate::error::Error;
 
 /// Scheme, host and port of an API ([RFC 6454 section 4](https://www.rfc-editor.org/rfc/rfc6454#section-4)).
@@ -18,7 +18,7 @@ impl Origin {
     ///
     /// It is no origin, or neither https nor this machine's.
     pub(super) fn parse(text: &str) -> Result<Self, Error> {
-        let url = checked_host("the origin", text)?;
+        let url = parse_host_url("the origin", text)?;
         let port = url.port_or_known_default();
         Ok(Self {
             scheme: url.scheme().to_owned(),

@@ -8,7 +8,7 @@ use crate::error::Error;
 /// # Errors
 ///
 /// [`Error::Config`], which shows neither a user name or password nor a query.
-pub(crate) fn checked(what: &str, text: &str) -> Result<Url, Error> {
+pub(crate) fn parse_url(what: &str, text: &str) -> Result<Url, Error> {
     let folded = text.to_ascii_lowercase();
     if text.contains('@') || folded.contains("%40") {
         // The text is not repeated: it may hold a password.
@@ -16,7 +16,7 @@ pub(crate) fn checked(what: &str, text: &str) -> Result<Url, Error> {
             "{what} cannot be used: it holds an '@', as of a user name or password; leave that out"
         )));
     }
-    let refused = |why: &str| Err(refusal(what, text, why));
+    let refused = |why: &str| Err(invalid_url(what, text, why));
     if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
         return refused("it holds white space or a line break; trim what was read");
     }
@@ -75,11 +75,11 @@ fn host_as_written(url: &str) -> Option<&str> {
 }
 
 /// The same for a host, with scheme and port if they are not the usual ones.
-pub(crate) fn checked_host(what: &str, host: &str) -> Result<Url, Error> {
+pub(crate) fn parse_host_url(what: &str, host: &str) -> Result<Url, Error> {
     let text = with_scheme(host);
-    let url = checked(what, &text)?;
+    let url = parse_url(what, &text)?;
     if url.path() != "/" || url.query().is_some() {
-        return Err(refusal(
+        return Err(invalid_url(
             what,
             &text,
             "give scheme, host and port alone; the rest has arguments of its own",
@@ -97,7 +97,7 @@ pub(super) fn with_scheme(text: &str) -> String {
 }
 
 /// Without the query, which may hold a key.
-pub(crate) fn refusal(what: &str, text: &str, why: &str) -> Error {
+pub(crate) fn invalid_url(what: &str, text: &str, why: &str) -> Error {
     let shown = text.split(['?', '#']).next().unwrap_or_default();
     Error::config(format!("{what} {shown:?} cannot be used: {why}"))
 }

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use super::shown;
+use super::redacted;
 
 /// A national cloud of Microsoft Entra ID, or a host that answers as one.
 #[derive(Clone, PartialEq, Eq)]
@@ -48,8 +48,8 @@ impl Cloud {
     }
 
     /// The cloud that has `host` as one of its names.
-    pub(super) fn of(host: &str) -> Option<Self> {
-        Some(match preferred(host)? {
+    pub(super) fn from_host(host: &str) -> Option<Self> {
+        Some(match preferred_host(host)? {
             "login.microsoftonline.com" => Self::Public,
             "login.microsoftonline.us" => Self::UsGovernment,
             "login.partner.microsoftonline.cn" => Self::China,
@@ -67,7 +67,7 @@ fn https(host: &str) -> String {
 
 /// The name by which a known cloud is to be sent to, for any of its names; `None` for an unknown
 /// host. Both are in lower case.
-pub(crate) fn preferred(host: &str) -> Option<&'static str> {
+pub(crate) fn preferred_host(host: &str) -> Option<&'static str> {
     let mut clouds = CLOUDS.iter();
     let names = clouds.find(|names| names.contains(&host))?;
     names.first().copied()
@@ -105,7 +105,7 @@ impl fmt::Debug for Cloud {
             Self::GovFr => f.write_str("GovFr"),
             Self::GovDe => f.write_str("GovDe"),
             Self::GovSg => f.write_str("GovSg"),
-            Self::Custom(host) => f.debug_tuple("Custom").field(&shown(host)).finish(),
+            Self::Custom(host) => f.debug_tuple("Custom").field(&redacted(host)).finish(),
         }
     }
 }

@@ -233,7 +233,7 @@ impl ResolvedRequest {
             Subject::Account(_) if rules == Rules::OpenId => None,
             Subject::OnBehalfOf(_) | Subject::Account(_) => scopes.for_user().ok(),
         };
-        for_user.map_or(scopes.wire(), |scopes| &scopes.wire)
+        for_user.map_or(scopes.as_requested(), |scopes| &scopes.to_send)
     }
 
     fn check_for_provider(&self) -> Result<(), Error> {

@@ -2,7 +2,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::ConfidentialClientBuilder;
-use crate::authority::address::checked_host;
+use crate::authority::address::parse_host_url;
 use crate::authority::{Authority, Cloud, Tenant};
 use crate::credential::{CertificateFile, FederatedTokenFile, check_secret};
 use crate::error::Error;
@@ -104,7 +104,7 @@ impl Variables {
             Some(_) => {}
         }
         let host = cloud(authority_host.clone()).base();
-        if !checked_host(AUTHORITY_HOST, &host).is_ok_and(|base| base.scheme() == "https") {
+        if !parse_host_url(AUTHORITY_HOST, &host).is_ok_and(|base| base.scheme() == "https") {
             problems.push(format!(
                 "set {AUTHORITY_HOST} to scheme and host alone, such as https://login.microsoftonline.us/, or unset it"
             ));

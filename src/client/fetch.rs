@@ -93,7 +93,7 @@ impl TokenFetcher {
         };
         let duration = self.clock.now().monotonic.saturating_duration_since(began);
         let acquisition = fetch.report(&result, duration);
-        self.observer.tell(acquisition);
+        self.observer.notify(acquisition);
         result
     }
 
@@ -289,7 +289,7 @@ impl TokenFetcher {
                 Err(Error::Transport(failure.source(source).into()))
             }
             Err(_) => {
-                let limit = time::shown(limit);
+                let limit = time::format_limit(limit);
                 let message =
                     format!("no response from the token endpoint {endpoint} within {limit}");
                 Err(Error::Transport(failure(message).into()))

@@ -159,7 +159,7 @@ impl ConfidentialClient {
             // The user is not known before the response.
             key: Arc::new(key(requested, Arc::new(UserKey::Account("".into())))?),
             tenant: requested.cloned(),
-            scopes: Arc::clone(&scopes.wire),
+            scopes: Arc::clone(&scopes.to_send),
             claims: request.requested_claims()?,
             correlation_id: correlation_id(&request)?,
             is_refresh: false,
@@ -183,7 +183,7 @@ impl ConfidentialClient {
         let claims = self.validate_id_token(id_token, requested, &lookup).await?;
         let client_info = response.client_info.as_deref();
         let rules = fetcher.endpoints.rules();
-        let account = Account::of(&claims, client_info, flow.nonce(), rules)?;
+        let account = Account::from_id_token(&claims, client_info, flow.nonce(), rules)?;
         let tenant = requested
             .filter(|tenant| !tenant.is_multi_tenant())
             .or(account.tenant());

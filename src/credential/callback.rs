@@ -5,7 +5,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::error::{Error, Failure};
-use crate::time::shown;
+use crate::time::format_limit;
 
 /// Runs code of the caller, such as a closure that calls a vault.
 ///
@@ -23,7 +23,7 @@ pub(super) async fn call<T: Send + 'static>(
         Ok(Some(Ok(Err(source)))) => source,
         Ok(Some(Err(panicked))) => panicked.into(),
         Ok(None) | Err(_) => {
-            let failure = Failure::new(format!("{message} within {}", shown(limit)));
+            let failure = Failure::new(format!("{message} within {}", format_limit(limit)));
             return Err(Error::Credential(failure.in_callback().into()));
         }
     };

@@ -22,18 +22,18 @@ use crate::token::UserKey;
 ///
 /// [`acquire_token_silent`]: crate::ConfidentialClient::acquire_token_silent
 #[derive(Clone, Serialize, Deserialize)]
-#[serde(from = "Profile", into = "Profile")]
-pub struct Account(Arc<Parts>);
+#[serde(from = "AccountProfile", into = "AccountProfile")]
+pub struct Account(Arc<AccountParts>);
 
-struct Parts {
-    profile: Profile,
+struct AccountParts {
+    profile: AccountProfile,
     user: Arc<UserKey>,
     tenant: Option<Tenant>,
 }
 
 /// What is known of a user.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-struct Profile {
+struct AccountProfile {
     home_account_id: String,
     local_account_id: String,
     #[serde(default)]
@@ -78,7 +78,7 @@ impl Account {
     /// a field that users fill in themselves ([OpenID Connect Core section 5.7]).
     ///
     /// [OpenID Connect Core section 5.7]: https://openid.net/specs/openid-connect-core-1_0.html#ClaimStability
-    pub(crate) fn of(
+    pub(crate) fn from_id_token(
         claims: &Map<String, Value>,
         client_info: Option<&str>,
         nonce: &str,
@@ -111,7 +111,7 @@ impl Account {
             (None, Some(tenant)) => format!("{local_account_id}.{tenant}"),
             (None, None) => local_account_id.clone(),
         };
-        Ok(Self::from(Profile {
+        Ok(Self::from(AccountProfile {
             home_account_id,
             local_account_id,
             tenant_id,
@@ -129,10 +129,10 @@ impl Account {
     }
 }
 
-impl From<Profile> for Account {
-    fn from(profile: Profile) -> Self {
+impl From<AccountProfile> for Account {
+    fn from(profile: AccountProfile) -> Self {
         let tenant = profile.tenant_id.as_deref().map(Tenant::parse);
-        Self(Arc::new(Parts {
+        Self(Arc::new(AccountParts {
             user: Arc::new(UserKey::Account(profile.home_account_id.as_str().into())),
             tenant: tenant.and_then(Result::ok),
             profile,
@@ -140,7 +140,7 @@ impl From<Profile> for Account {
     }
 }
 
-impl From<Account> for Profile {
+impl From<Account> for AccountProfile {
     fn from(account: Account) -> Self {
         account.0.profile.clone()
     }

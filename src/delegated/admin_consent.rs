@@ -3,7 +3,7 @@
 use url::Url;
 
 use crate::authority::Tenant;
-use crate::delegated::redirect::{DuplicateParameter, Redirected, check_redirect_uri};
+use crate::delegated::redirect::{DuplicateParameter, RedirectQuery, check_redirect_uri};
 use crate::error::{Error, Escaped, Failure};
 
 /// What an administrator brought back from the page of
@@ -56,7 +56,7 @@ impl AdminConsent {
     pub fn parse(redirected: impl AsRef<str>, state: impl AsRef<str>) -> Result<Self, Error> {
         let (redirected, state) = (redirected.as_ref(), state.as_ref());
         check_state(state)?;
-        let query = &Redirected::new(redirected);
+        let query = &RedirectQuery::new(redirected);
         if one(query, "state")?.as_deref() != Some(state) {
             return Err(unreadable(
                 "its state is not the one that was sent, so it may be somebody else's answer; begin again",
@@ -114,7 +114,7 @@ fn check_state(state: &str) -> Result<(), Error> {
 }
 
 /// The value of a parameter that is there once.
-fn one(redirected: &Redirected<'_>, name: &str) -> Result<Option<String>, Error> {
+fn one(redirected: &RedirectQuery<'_>, name: &str) -> Result<Option<String>, Error> {
     redirected
         .one(name)
         .map_err(|DuplicateParameter(why)| unreadable(&why))

@@ -5,7 +5,7 @@ use std::fmt;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use crate::delegated::redirect::{DuplicateParameter, Redirected};
+use crate::delegated::redirect::{DuplicateParameter, RedirectQuery};
 use crate::error::{Error, ErrorResponse, Escaped, Failure};
 use crate::grant::Grant;
 use crate::request::TokenRequest;
@@ -67,7 +67,7 @@ impl AuthorizationCodeFlow {
     /// [RFC 6749 section 4.1.2]: https://www.rfc-editor.org/rfc/rfc6749#section-4.1.2
     /// [RFC 9207]: https://www.rfc-editor.org/rfc/rfc9207
     pub(crate) fn code(&self, redirected: &str, issuer: Option<&str>) -> Result<Secret, Error> {
-        let query = Redirected::new(redirected);
+        let query = RedirectQuery::new(redirected);
         let one = |name: &str| {
             query
                 .one(name)

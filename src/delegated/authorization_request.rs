@@ -124,7 +124,7 @@ impl AuthorizationRequest {
             nonce: random(),
             code_verifier: random(),
             redirect_uri: self.redirect_uri.clone(),
-            scopes: request.requested_scopes().wire().to_string(),
+            scopes: request.requested_scopes().as_requested().to_string(),
             tenant: request.tenant_id().map(ToOwned::to_owned),
             claims: request.requested_claims()?.map(|claims| claims.to_string()),
             form_parameters: of(ParameterLocation::Form),
@@ -143,7 +143,7 @@ impl AuthorizationRequest {
         flow: &AuthorizationCodeFlow,
         claims: Option<&str>,
     ) -> Result<String, Error> {
-        let scopes = &self.request.requested_scopes().for_user()?.wire;
+        let scopes = &self.request.requested_scopes().for_user()?.to_send;
         let challenge = Sha256::digest(flow.code_verifier.as_bytes());
         let mut query = page.query_pairs_mut();
         query

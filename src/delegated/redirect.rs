@@ -10,9 +10,9 @@ use crate::error::Error;
 
 /// The query of the URL that somebody came back with: of a whole URL, a path, or the query alone,
 /// which may also be the body of a form.
-pub(crate) struct Redirected<'a>(&'a str);
+pub(crate) struct RedirectQuery<'a>(&'a str);
 
-impl<'a> Redirected<'a> {
+impl<'a> RedirectQuery<'a> {
     pub(crate) fn new(redirected: &'a str) -> Self {
         // A query alone may hold a question mark of its own.
         let is_alone = !redirected.contains("://") && !redirected.starts_with(['/', '?']);

@@ -21,9 +21,9 @@ use crate::token::UserKey;
 ///
 /// [`acquire_token_on_behalf_of`]: crate::ConfidentialClient::acquire_token_on_behalf_of
 #[derive(Clone)]
-pub struct UserAssertion(Arc<Parts>);
+pub struct UserAssertion(Arc<AssertionParts>);
 
-struct Parts {
+struct AssertionParts {
     assertion: Secret,
     user: Arc<UserKey>,
     looked_at: OnceLock<UnverifiedClaims>,
@@ -36,7 +36,7 @@ struct UnverifiedClaims {
 }
 
 #[derive(Default, Deserialize)]
-struct Claims {
+struct AssertionClaims {
     tid: Option<String>,
     idtyp: Option<String>,
     scp: Option<serde_json::Value>,
@@ -48,7 +48,7 @@ impl UserAssertion {
     pub fn new(token: impl Into<Secret>) -> Self {
         let assertion = token.into();
         let hash = Sha256::digest(assertion.expose().as_bytes());
-        Self(Arc::new(Parts {
+        Self(Arc::new(AssertionParts {
             user: Arc::new(UserKey::Assertion(hash.into())),
             assertion,
             looked_at: OnceLock::new(),
@@ -91,7 +91,7 @@ impl fmt::Debug for UserAssertion {
     }
 }
 
-fn fits(token: &str, claims: &Claims) -> Result<(), Error> {
+fn fits(token: &str, claims: &AssertionClaims) -> Result<(), Error> {
     if token.trim().is_empty() {
         return Err(Error::config(
             "the user assertion is empty; give the access token that the API was called with",
@@ -114,7 +114,7 @@ fn fits(token: &str, claims: &Claims) -> Result<(), Error> {
     Ok(())
 }
 
-fn read(token: &str) -> Option<Claims> {
+fn read(token: &str) -> Option<AssertionClaims> {
     let payload = token.split('.').nth(1)?;
     let json = BASE64_URL_SAFE_NO_PAD.decode(payload).ok()?;
     serde_json::from_slice(&json).ok()

@@ -11,8 +11,8 @@ use super::cached_lookup::{A_DAY, AFTER_A_FAILURE, CachedLookup};
 use super::document::{Document, truncated};
 use super::kind::EndpointKind;
 use super::lookup::Lookup;
-use crate::authority::address::checked;
-use crate::authority::{Rules, Tenant, preferred};
+use crate::authority::address::parse_url;
+use crate::authority::{Rules, Tenant, preferred_host};
 use crate::crypto::check_backend;
 use crate::error::{Error, Escaped};
 use crate::jwt::{Issuer, IssuerKeys, PublishedKey};
@@ -199,7 +199,7 @@ impl KeySource<'_> {
         else {
             return Err(metadata.invalid("it has no 'jwks_uri'"));
         };
-        let url = checked("the jwks_uri", url)
+        let url = parse_url("the jwks_uri", url)
             .map_err(|error| metadata.invalid(&truncated(&error.to_string())))?;
         if url.scheme() != "https" && self.url.starts_with("https:") {
             return Err(metadata.invalid("its 'jwks_uri' is not https"));
@@ -229,7 +229,7 @@ impl KeySource<'_> {
 fn authorization_endpoint(metadata: &Document) -> Option<Arc<str>> {
     let url = metadata.text("authorization_endpoint")?;
     let url = Some(url).filter(|url| url.len() <= LONGEST_URL)?;
-    let url = checked("the authorization endpoint", url).ok()?;
+    let url = parse_url("the authorization endpoint", url).ok()?;
     Some(Arc::from(url.as_str()))
 }
 
@@ -244,10 +244,10 @@ fn is_of_host(issuer: &str, base: &Url) -> bool {
         issuer.host_str().unwrap_or_default(),
         base.host_str().unwrap_or_default(),
     );
-    let cloud = preferred(host);
+    let cloud = preferred_host(host);
     issuer.scheme() == base.scheme()
         && match cloud {
-            Some(_) => preferred(issuer_host) == cloud,
+            Some(_) => preferred_host(issuer_host) == cloud,
             None => issuer_host == host || issuer_host.ends_with(EXTERNAL_ID),
         }
 }
@@ -255,7 +255,7 @@ fn is_of_host(issuer: &str, base: &Url) -> bool {
 /// Returns the part of a version 1 issuer before the tenant.
 fn version_1_base(base: &Url) -> Option<String> {
     let host = base.host_str()?;
-    Some(match preferred(host) {
+    Some(match preferred_host(host) {
         Some("login.partner.microsoftonline.cn") => "https://sts.chinacloudapi.cn/".to_owned(),
         Some("login.windows-ppe.net") => "https://sts.windows-ppe.net/".to_owned(),
         Some(_) => "https://sts.windows.net/".to_owned(),

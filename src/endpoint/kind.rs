@@ -4,8 +4,8 @@ use url::Url;
 
 use super::instance::Instance;
 use super::metadata::OpenIdProvider;
-use crate::authority::address::{checked_host, is_loopback};
-use crate::authority::{Authority, Kind as AuthorityKind, Rules, Tenant, preferred};
+use crate::authority::address::{is_loopback, parse_host_url};
+use crate::authority::{Authority, AuthorityKind, Rules, Tenant, preferred_host};
 use crate::error::Error;
 
 /// The source of an authority's endpoints.
@@ -42,7 +42,7 @@ impl EndpointKind {
         }
         Ok(match &authority.kind {
             AuthorityKind::Entra { cloud, tenant } => {
-                let host = checked_host(AUTHORITY, &cloud.base())?;
+                let host = parse_host_url(AUTHORITY, &cloud.base())?;
                 if tenant.is_empty() {
                     return Err(Error::config(format!(
                         "the authority '{}' names no tenant; add the directory's id or domain, as in 'https://login.microsoftonline.com/contoso.onmicrosoft.com', or call tenant(..)",
@@ -60,7 +60,7 @@ impl EndpointKind {
                 }
             }
             AuthorityKind::ExternalId { host, tenant } => Self::Tenants {
-                base: checked_host(AUTHORITY, host)?,
+                base: parse_host_url(AUTHORITY, host)?,
                 default_tenant: Tenant::parse(tenant)?,
                 instance: None,
             },
@@ -69,7 +69,7 @@ impl EndpointKind {
                 tenant,
                 policy,
             } => {
-                let base = checked_host(AUTHORITY, host)?;
+                let base = parse_host_url(AUTHORITY, host)?;
                 let tenant = Tenant::parse(tenant)?;
                 // The characters that are safe in a tenant are safe in a policy.
                 Tenant::parse(policy).map_err(|_| {
@@ -81,7 +81,7 @@ impl EndpointKind {
                 Self::fixed(base, &path, "oauth2/v2.0/token")
             }
             AuthorityKind::Adfs { host } => {
-                Self::fixed(checked_host(AUTHORITY, host)?, "adfs", "oauth2/token")
+                Self::fixed(parse_host_url(AUTHORITY, host)?, "adfs", "oauth2/token")
             }
             AuthorityKind::Oidc { issuer } => Self::Provider(OpenIdProvider::new(
                 issuer,
@@ -159,7 +159,7 @@ impl fmt::Display for EndpointKind {
 /// Replaces the host of a known cloud with the preferred alias. Returns whether the cloud is known.
 fn preferred_base(mut base: Url) -> (Url, bool) {
     let host = base.host_str().unwrap_or_default();
-    match preferred(host) {
+    match preferred_host(host) {
         Some(preferred) if base.port().is_none() => {
             let is_set = base.set_host(Some(preferred)).is_ok();
             (base, is_set)

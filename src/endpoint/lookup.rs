@@ -6,7 +6,7 @@ use http::{HeaderValue, Method, Response};
 use tokio::time::timeout;
 
 use crate::error::{Error, Failure};
-use crate::time::{TimeSource, shown};
+use crate::time::{TimeSource, format_limit};
 use crate::transport::Transport;
 
 /// The transport, the clock and the limits of a discovery request.
@@ -44,7 +44,7 @@ impl Lookup<'_> {
             Err(_) => Err(Error::Transport(
                 failure(format!(
                     "no response from {url} within {}",
-                    shown(self.limit)
+                    format_limit(self.limit)
                 ))
                 .into(),
             )),

@@ -8,7 +8,7 @@ use super::document::{Document, truncated};
 use super::kind::METADATA_PATH;
 use super::lookup::Lookup;
 use crate::authority::Rules;
-use crate::authority::address::{checked, refusal};
+use crate::authority::address::{invalid_url, parse_url};
 use crate::client_auth::SupportedAuthMethods;
 use crate::error::Error;
 use crate::time::TimeSource;
@@ -40,11 +40,11 @@ impl OpenIdProvider {
         token_endpoint: Option<&str>,
         audience: Option<&str>,
     ) -> Result<Self, Error> {
-        let url = checked(ISSUER, issuer)?;
+        let url = parse_url(ISSUER, issuer)?;
         if url.query().is_some() {
-            return Err(refusal(ISSUER, issuer, "an issuer has no query"));
+            return Err(invalid_url(ISSUER, issuer, "an issuer has no query"));
         }
-        let custom_token_endpoint = token_endpoint.map(|url| checked(TOKEN_ENDPOINT, url));
+        let custom_token_endpoint = token_endpoint.map(|url| parse_url(TOKEN_ENDPOINT, url));
         Ok(Self {
             issuer: issuer.to_owned(),
             url,
@@ -135,7 +135,7 @@ impl OpenIdProvider {
         let Some(endpoint) = document.text("token_endpoint") else {
             return Err(invalid("it has no 'token_endpoint'"));
         };
-        let token_endpoint = checked(TOKEN_ENDPOINT, endpoint)
+        let token_endpoint = parse_url(TOKEN_ENDPOINT, endpoint)
             .map_err(|error| invalid(&truncated(&error.to_string())))?;
         if token_endpoint.scheme() != "https" && self.url.scheme() == "https" {
             return Err(invalid("its 'token_endpoint' is not https"));
@@ -143,7 +143,7 @@ impl OpenIdProvider {
         // A daemon needs no authorization endpoint, so an invalid one is ignored.
         let authorization_endpoint = document.text("authorization_endpoint");
         let authorization_endpoint = authorization_endpoint
-            .and_then(|url| checked(AUTHORIZATION_ENDPOINT, url).ok())
+            .and_then(|url| parse_url(AUTHORIZATION_ENDPOINT, url).ok())
             .filter(|url| url.scheme() == "https" || self.url.scheme() != "https");
         Ok(ProviderMetadata {
             token_endpoint,

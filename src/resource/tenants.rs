@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use crate::authority::{Kind, PERSONAL_ACCOUNTS, Tenant};
+use crate::authority::{AuthorityKind, PERSONAL_ACCOUNTS, Tenant};
 use crate::error::Error;
 use crate::jwt::is_guid;
 
@@ -41,7 +41,7 @@ impl Tenants {
     /// it is not the authority's own.
     pub(super) fn check(
         &mut self,
-        kind: &Kind,
+        kind: &AuthorityKind,
         own: Option<&Tenant>,
     ) -> Result<Option<Tenant>, Error> {
         let is_multi_tenant = own.is_some_and(Tenant::is_multi_tenant);
@@ -54,7 +54,7 @@ impl Tenants {
                 _ => Ok(None),
             };
         }
-        if !matches!(kind, Kind::Entra { .. }) {
+        if !matches!(kind, AuthorityKind::Entra { .. }) {
             return Err(Error::config(
                 "the authority has no tenants to choose from; call single_tenant(), which takes the tokens of its issuer",
             ));

@@ -20,10 +20,10 @@ pub(crate) struct ReqwestTransport(Clients);
 /// opened: a request from elsewhere that took one of them from the pool would hang.
 enum Clients {
     /// The caller's, of which there is one: it keeps no connection where a runtime may stand still.
-    CredentialConfig(reqwest::Client),
+    Custom(reqwest::Client),
     /// Our own, made anew for another thread's current-thread runtime.
-    Own {
-        limits: Limits,
+    Default {
+        limits: ConnectionLimits,
         /// With where it is used, once it is.
         latest: Mutex<(Option<Home>, reqwest::Client)>,
     },
@@ -31,7 +31,7 @@ enum Clients {
 
 /// What is set on top of any configuration.
 #[derive(Clone, Copy)]
-struct Limits {
+struct ConnectionLimits {
     connect: Duration,
     /// The authority is this machine, so there is no proxy before it.
     loopback: bool,
@@ -48,10 +48,10 @@ impl ReqwestTransport {
         connect: Duration,
         loopback: bool,
     ) -> Result<Self, Error> {
-        let limits = Limits { connect, loopback };
+        let limits = ConnectionLimits { connect, loopback };
         let clients = match builder {
-            Some(builder) => client(builder, limits).map(Clients::CredentialConfig),
-            None => client(default_builder(), limits).map(|client| Clients::Own {
+            Some(builder) => client(builder, limits).map(Clients::Custom),
+            None => client(default_builder(), limits).map(|client| Clients::Default {
                 limits,
                 latest: Mutex::new((None, client)),
             }),
@@ -68,8 +68,8 @@ impl Clients {
     fn client(&self) -> Result<(reqwest::Client, bool), reqwest::Error> {
         let home = home();
         match self {
-            Self::CredentialConfig(client) => Ok((client.clone(), home.is_some())),
-            Self::Own { limits, latest } => {
+            Self::Custom(client) => Ok((client.clone(), home.is_some())),
+            Self::Default { limits, latest } => {
                 let mut latest = latest.lock().unwrap_or_else(PoisonError::into_inner);
                 if latest.0.is_some_and(|used| used != home) {
                     latest.1 = client(default_builder(), *limits)?;
@@ -88,7 +88,7 @@ fn home() -> Home {
 
 fn client(
     builder: reqwest::ClientBuilder,
-    limits: Limits,
+    limits: ConnectionLimits,
 ) -> Result<reqwest::Client, reqwest::Error> {
     let mut builder = builder
         .redirect(Policy::none())
@@ -120,7 +120,7 @@ impl Transport for ReqwestTransport {
             }
             let again = request.try_clone();
             let sent = match (client.execute(request).await, again) {
-                (Err(error), Some(again)) if is_of_a_gone_runtime(&error) => {
+                (Err(error), Some(again)) if is_from_stopped_runtime(&error) => {
                     client.execute(again).await
                 }
                 (sent, _) => sent,
@@ -157,7 +157,7 @@ fn explained(error: reqwest::Error, host: &str) -> Box<dyn StdError + Send + Syn
         // No type says it for both rustls and the operating system's library.
         if cause.source().is_none() && cause.to_string().contains("certificate") {
             let host = host.to_owned();
-            return Box::new(NotAccepted { host, error });
+            return Box::new(UntrustedCertificate { host, error });
         }
         source = cause.source();
     }
@@ -169,7 +169,7 @@ fn explained(error: reqwest::Error, host: &str) -> Box<dyn StdError + Send + Syn
 #[error(
     "the TLS certificate of '{host}' is not accepted; if a private CA issued it, add that CA to the machine's, or by ConfidentialClientBuilder::reqwest(..) with reqwest::ClientBuilder::tls_certs_merge(..)"
 )]
-struct NotAccepted {
+struct UntrustedCertificate {
     host: String,
     #[source]
     error: reqwest::Error,
@@ -177,7 +177,7 @@ struct NotAccepted {
 
 /// Whether the connection from the pool went down with the runtime that drove it, just as it was
 /// taken: the request has not gone out, or there is nobody to read its answer.
-fn is_of_a_gone_runtime(error: &reqwest::Error) -> bool {
+fn is_from_stopped_runtime(error: &reqwest::Error) -> bool {
     let mut source = error.source();
     while let Some(error) = source {
         if let Some(error) = error.downcast_ref::<hyper::Error>() {

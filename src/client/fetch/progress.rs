@@ -104,7 +104,7 @@ impl Fetch {
 
     /// Returns the error of a token request that did not end within `limit`.
     pub(super) fn timeout_error(&self, limit: Duration) -> Error {
-        let limit = time::shown(limit);
+        let limit = time::format_limit(limit);
         let progress = self.progress();
         if let Some((error, attempts)) = &progress.failed {
             return error.clone().after_attempts(*attempts);

@@ -1,35 +1,35 @@
 use url::Url;
 use uuid::Uuid;
 
-use super::Kind;
-use super::address::{checked, refusal, with_scheme};
+use super::AuthorityKind;
+use super::address::{invalid_url, parse_url, with_scheme};
 use super::cloud::Cloud;
 use crate::error::Error;
 
 /// Reads a URL as people paste it.
-pub(super) fn read(text: &str) -> Kind {
+pub(super) fn parse(text: &str) -> AuthorityKind {
     let text = with_scheme(text.trim());
-    let why = |error: Error| Kind::Unreadable {
+    let why = |error: Error| AuthorityKind::Unreadable {
         why: error.to_string(),
     };
-    match checked(WHAT, &text) {
-        Ok(url) => Pasted { text: &text, url }.read().unwrap_or_else(why),
+    match parse_url(WHAT, &text) {
+        Ok(url) => AuthorityUrl { text: &text, url }.read().unwrap_or_else(why),
         Err(error) => why(error),
     }
 }
 
-struct Pasted<'a> {
+struct AuthorityUrl<'a> {
     text: &'a str,
     url: Url,
 }
 
-impl Pasted<'_> {
-    fn read(&self) -> Result<Kind, Error> {
+impl AuthorityUrl<'_> {
+    fn read(&self) -> Result<AuthorityKind, Error> {
         let (path, is_entras) = self.path();
         let path = path.as_slice();
         let policy = self.policy(path)?;
         let host = self.url.host_str().unwrap_or_default();
-        let cloud = Cloud::of(host).filter(|_| self.url.port().is_none());
+        let cloud = Cloud::from_host(host).filter(|_| self.url.port().is_none());
         let is_at = |domain: &str| host.ends_with(domain);
         match (path, policy, cloud) {
             ([first, ..], ..) if first.eq_ignore_ascii_case("adfs") => self.adfs(path),
@@ -37,7 +37,7 @@ impl Pasted<'_> {
                 "Azure AD B2C is not at this host any more; it is at one such as 'https://contoso.b2clogin.com'",
             )),
             (path, Some(policy), None) => match without_prefix(path) {
-                [tenant] | [tenant, _] => Ok(Kind::B2c {
+                [tenant] | [tenant, _] => Ok(AuthorityKind::B2c {
                     host: self.base(),
                     tenant: (*tenant).to_owned(),
                     policy: policy.to_owned(),
@@ -47,12 +47,12 @@ impl Pasted<'_> {
             (_, None, None) if is_at(".b2clogin.com") => Err(self.refuse(B2C_PATH)),
             ([], None, None) if is_at(".ciamlogin.com") => {
                 let name = host.split('.').next().unwrap_or_default();
-                Ok(Kind::ExternalId {
+                Ok(AuthorityKind::ExternalId {
                     host: self.base(),
                     tenant: format!("{name}.onmicrosoft.com"),
                 })
             }
-            ([tenant], None, None) if is_at(".ciamlogin.com") => Ok(Kind::ExternalId {
+            ([tenant], None, None) if is_at(".ciamlogin.com") => Ok(AuthorityKind::ExternalId {
                 host: self.base(),
                 tenant: (*tenant).to_owned(),
             }),
@@ -69,15 +69,15 @@ impl Pasted<'_> {
             ([tenant], None, None) if is_entras || is_tenant(tenant) => {
                 Ok(entra(Cloud::Custom(self.base()), tenant))
             }
-            _ => Ok(Kind::Oidc {
+            _ => Ok(AuthorityKind::Oidc {
                 issuer: self.text.strip_suffix(METADATA).unwrap_or(self.text).to_owned(),
             }),
         }
     }
 
-    fn adfs(&self, path: &[&str]) -> Result<Kind, Error> {
+    fn adfs(&self, path: &[&str]) -> Result<AuthorityKind, Error> {
         match path {
-            [_] => Ok(Kind::Adfs { host: self.base() }),
+            [_] => Ok(AuthorityKind::Adfs { host: self.base() }),
             _ => {
                 Err(self.refuse("an AD FS has no more of a path than '/adfs'; leave out the rest"))
             }
@@ -128,12 +128,12 @@ impl Pasted<'_> {
     }
 
     fn refuse(&self, why: &str) -> Error {
-        refusal(WHAT, self.text, why)
+        invalid_url(WHAT, self.text, why)
     }
 }
 
-fn entra(cloud: Cloud, tenant: &str) -> Kind {
-    Kind::Entra {
+fn entra(cloud: Cloud, tenant: &str) -> AuthorityKind {
+    AuthorityKind::Entra {
         cloud,
         tenant: tenant.to_owned(),
     }
