@@ -11,17 +11,18 @@ pub(crate) use cloud::preferred_host;
 pub(crate) use rules::Rules;
 pub(crate) use tenant::{PERSONAL_ACCOUNTS, Tenant};
 
-/// Which identity provider to ask, and in which tenant: a description, infallible to make.
+/// The identity provider and the tenant that a client gets tokens from.
 ///
-/// [`build()`](crate::ConfidentialClientBuilder::build) checks it. Making one does no I/O.
+/// Creating an authority cannot fail and does no I/O.
+/// [`build()`](crate::ConfidentialClientBuilder::build) validates the authority.
 ///
-/// | | | looked up over the network | tenant per request | scope | RSA signature |
+/// | | provider | discovery | tenant per request | scope | RSA signature |
 /// |---|---|---|---|---|---|
-/// | [`entra`](Self::entra) | Microsoft Entra ID | nothing for a known cloud; whether the host is one for [`Cloud::Custom`] | yes | a resource's `/.default` | PS256 |
-/// | [`external_id`](Self::external_id) | Microsoft Entra External ID | nothing | yes | a resource's `/.default` | PS256 |
-/// | [`b2c`](Self::b2c) | Azure AD B2C | nothing | no | any or none | PS256 |
-/// | [`adfs`](Self::adfs) | AD FS | nothing | no | any or none | RS256 |
-/// | [`oidc`](Self::oidc) | any OpenID provider | its metadata, once a day | no | any or none | as its metadata says, or RS256 |
+/// | [`entra`](Self::entra) | Microsoft Entra ID | none for a known cloud, instance discovery for [`Cloud::Custom`] | yes | a resource's `/.default` | PS256 |
+/// | [`external_id`](Self::external_id) | Microsoft Entra External ID | none | yes | a resource's `/.default` | PS256 |
+/// | [`b2c`](Self::b2c) | Azure AD B2C | none | no | any or none | PS256 |
+/// | [`adfs`](Self::adfs) | AD FS | none | no | any or none | RS256 |
+/// | [`oidc`](Self::oidc) | any OpenID provider | provider metadata, once a day | no | any or none | the algorithm in the metadata, or RS256 |
 ///
 /// ```
 /// use confidential_client::{Authority, Cloud};
@@ -31,10 +32,12 @@ pub(crate) use tenant::{PERSONAL_ACCOUNTS, Tenant};
 ///     authority.to_string(),
 ///     "https://login.microsoftonline.us/contoso.onmicrosoft.us"
 /// );
-/// // The same, as it is found in a portal or a configuration file.
+/// // A token endpoint, pasted from a portal or a configuration file.
 /// let pasted = "https://login.usgovcloudapi.net/contoso.onmicrosoft.us/oauth2/v2.0/token";
 /// assert_eq!(Authority::parse(pasted), authority);
 /// ```
+#[doc(alias = "authority_host")]
+#[doc(alias = "authority_url")]
 #[derive(Clone, PartialEq, Eq)]
 pub struct Authority {
     pub(crate) kind: AuthorityKind,
@@ -43,6 +46,7 @@ pub struct Authority {
     pub(crate) without_instance_discovery: bool,
 }
 
+/// The kind of identity provider, with the address and the tenant as the caller wrote them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum AuthorityKind {
     Entra {
@@ -64,24 +68,31 @@ pub(crate) enum AuthorityKind {
     Oidc {
         issuer: String,
     },
-    /// What was pasted is no authority, with why.
-    Unreadable {
-        why: String,
+    /// A URL that [`Authority::parse`] rejected.
+    Invalid {
+        /// The message of the error that `build()` returns.
+        reason: String,
     },
 }
 
 impl Authority {
-    /// Microsoft Entra ID in `cloud`; `tenant` is the directory's id (a GUID) or one of its
-    /// domains.
+    /// Creates an authority for Microsoft Entra ID in `cloud`.
+    ///
+    /// `tenant` is the tenant's ID (a GUID) or one of the tenant's domains.
+    #[doc(alias = "AzureCloudInstance")]
+    #[doc(alias = "AadAuthorityAudience")]
     pub fn entra(cloud: Cloud, tenant: impl Into<String>) -> Self {
-        Self::of(AuthorityKind::Entra {
+        Self::new(AuthorityKind::Entra {
             cloud,
             tenant: tenant.into(),
         })
     }
 
-    /// Microsoft Entra External ID, at `contoso.ciamlogin.com` or a custom domain; `tenant` is the
-    /// directory's id (a GUID) or one of its domains. The host is trusted as it is given.
+    /// Creates an authority for Microsoft Entra External ID at `host`, which is
+    /// `contoso.ciamlogin.com` or a custom domain.
+    ///
+    /// `tenant` is the tenant's ID (a GUID) or one of the tenant's domains. The client trusts the
+    /// host without discovery.
     ///
     /// ```
     /// use confidential_client::Authority;
@@ -89,16 +100,21 @@ impl Authority {
     /// let authority = Authority::external_id("login.contoso.com", "contoso.onmicrosoft.com");
     /// assert_eq!(authority.to_string(), "https://login.contoso.com/contoso.onmicrosoft.com");
     /// ```
+    #[doc(alias = "CIAM")]
+    #[doc(alias = "ciamlogin")]
     pub fn external_id(host: impl Into<String>, tenant: impl Into<String>) -> Self {
-        Self::of(AuthorityKind::ExternalId {
+        Self::new(AuthorityKind::ExternalId {
             host: host.into(),
             tenant: tenant.into(),
         })
     }
 
-    /// Azure AD B2C, at `contoso.b2clogin.com` or a custom domain; `tenant` is the directory's id (a
-    /// GUID) or domain, `policy` the user flow, which Azure AD B2C names for application tokens,
-    /// too. The host is trusted as it is given.
+    /// Creates an authority for Azure AD B2C at `host`, which is `contoso.b2clogin.com` or a custom
+    /// domain.
+    ///
+    /// `tenant` is the tenant's ID (a GUID) or domain. `policy` is the user flow. Azure AD B2C
+    /// needs a user flow for application tokens, too. The client trusts the host without
+    /// discovery.
     ///
     /// ```
     /// use confidential_client::Authority;
@@ -110,20 +126,24 @@ impl Authority {
     ///     "https://contoso.b2clogin.com/contoso.onmicrosoft.com/B2C_1_signin"
     /// );
     /// ```
+    #[doc(alias = "B2C")]
+    #[doc(alias = "b2c_authority")]
     pub fn b2c(
         host: impl Into<String>,
         tenant: impl Into<String>,
         policy: impl Into<String>,
     ) -> Self {
-        Self::of(AuthorityKind::B2c {
+        Self::new(AuthorityKind::B2c {
             host: host.into(),
             tenant: tenant.into(),
             policy: policy.into(),
         })
     }
 
-    /// AD FS, by its host such as `fs.contoso.com`, which is trusted as it is given. It has no
-    /// tenants. Where it is to know the resource by a parameter of its own, give that with
+    /// Creates an authority for AD FS at `host`, such as `fs.contoso.com`.
+    ///
+    /// AD FS has no tenants. The client trusts the host without discovery. If the AD FS server
+    /// expects the resource in a separate parameter, set the parameter with
     /// [`TokenRequest::form_parameter`](crate::TokenRequest::form_parameter).
     ///
     /// ```
@@ -133,19 +153,21 @@ impl Authority {
     /// assert_eq!(authority.to_string(), "https://fs.contoso.com/adfs");
     /// ```
     pub fn adfs(host: impl Into<String>) -> Self {
-        Self::of(AuthorityKind::Adfs { host: host.into() })
+        Self::new(AuthorityKind::Adfs { host: host.into() })
     }
 
-    /// Another OpenID provider, by its issuer: an https URL, written as the provider writes it,
-    /// since it is compared letter by letter. It has no tenants, takes any scope or none, and
-    /// P-256 certificates beside RSA ones.
+    /// Creates an authority for another OpenID provider, identified by the provider's issuer.
     ///
-    /// Its metadata is read from `{issuer}/.well-known/openid-configuration` ([OpenID Connect
-    /// Discovery section 4]) when the first token is needed, and kept for a day. It says where
-    /// token requests go and how the client proves its identity, unless
-    /// [`token_endpoint`](Self::token_endpoint) and
+    /// The issuer is an https URL. Write the URL exactly as the provider does, because the client
+    /// compares the text byte by byte. An OpenID provider has no tenants. The scope can be any
+    /// scope or none. Certificates can have a P-256 or an RSA key.
+    ///
+    /// The client reads the provider's metadata from `{issuer}/.well-known/openid-configuration`
+    /// ([OpenID Connect Discovery section 4]) when a caller first needs a token, and caches the
+    /// metadata for a day. The metadata contains the token endpoint and the methods of client
+    /// authentication. [`token_endpoint`](Self::token_endpoint) and
     /// [`token_endpoint_auth_method`](crate::ConfidentialClientBuilder::token_endpoint_auth_method)
-    /// do.
+    /// override the metadata.
     ///
     /// ```
     /// use confidential_client::{Authority, ConfidentialClient};
@@ -160,21 +182,29 @@ impl Authority {
     /// ```
     ///
     /// [OpenID Connect Discovery section 4]: https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderConfig
+    #[doc(alias = "with_oidc_authority")]
+    #[doc(alias = "WithOidcAuthority")]
     pub fn oidc(issuer: impl Into<String>) -> Self {
-        Self::of(AuthorityKind::Oidc {
+        Self::new(AuthorityKind::Oidc {
             issuer: issuer.into(),
         })
     }
 
-    /// Reads a URL as people paste it: the authority itself, one of its endpoints or its metadata, with
-    /// or without `https://`, `/v2.0` and a slash at the end; of an OpenID provider the issuer or
-    /// the metadata. A known cloud without a tenant is completed by
+    /// Creates an authority from a URL that was pasted from a portal or a configuration file.
+    ///
+    /// The URL can be the authority, one of the authority's endpoints, or the metadata URL. For an
+    /// OpenID provider, the URL is the issuer or the metadata URL. `https://`, `/v2.0` and a slash
+    /// at the end are optional. If the URL names a known cloud and no tenant, set the tenant with
     /// [`tenant`](crate::ConfidentialClientBuilder::tenant).
     ///
-    /// A host that is no known cloud's, `*.ciamlogin.com` or `*.b2clogin.com` is taken for a custom
-    /// host of Entra where the path looks like it, as in `/{GUID or domain}/v2.0`, and for an OpenID
-    /// provider otherwise. Its own constructor says what is meant better. What cannot be read is
-    /// refused by [`build()`](crate::ConfidentialClientBuilder::build).
+    /// A host outside the known clouds, `*.ciamlogin.com` and `*.b2clogin.com` is treated as a
+    /// custom Entra host if the path looks like Entra's, as in `/{GUID or domain}/v2.0`. Every
+    /// other host is treated as an OpenID provider. To avoid the guess, call
+    /// [`entra`](Self::entra), [`external_id`](Self::external_id), [`b2c`](Self::b2c) or
+    /// [`oidc`](Self::oidc).
+    ///
+    /// [`build()`](crate::ConfidentialClientBuilder::build) returns an error for a URL that cannot
+    /// be parsed.
     ///
     /// ```
     /// use confidential_client::{Authority, Cloud};
@@ -189,11 +219,13 @@ impl Authority {
     ///     assert_eq!(Authority::parse(pasted), contoso);
     /// }
     /// ```
+    #[doc(alias = "with_authority")]
+    #[doc(alias = "WithAuthority")]
     pub fn parse(url: impl AsRef<str>) -> Self {
-        Self::of(parse::parse(url.as_ref()))
+        Self::new(parse::parse_kind(url.as_ref()))
     }
 
-    fn of(kind: AuthorityKind) -> Self {
+    fn new(kind: AuthorityKind) -> Self {
         Self {
             kind,
             token_endpoint: None,
@@ -202,36 +234,41 @@ impl Authority {
         }
     }
 
-    /// Where an OpenID provider takes token requests: an https URL, or http to a loopback address.
-    /// Its metadata is then not looked up.
+    /// Sets the URL that token requests to an OpenID provider go to.
+    ///
+    /// The URL must be https, or http to a loopback address. The client then skips discovery of the
+    /// provider's metadata.
     #[must_use]
     pub fn token_endpoint(mut self, url: impl Into<String>) -> Self {
         self.token_endpoint = Some(url.into());
         self
     }
 
-    /// What an OpenID provider takes as the `aud` of a client assertion, where that is not its
-    /// issuer: some take their token endpoint alone.
+    /// Sets the `aud` claim of client assertions for an OpenID provider. The default is the issuer.
     ///
-    /// The issuer is the default because a provider that could name another's endpoint as its own
-    /// would otherwise be sent an assertion that is good there.
+    /// Some providers accept only the token endpoint's URL. The default is the issuer because a
+    /// malicious provider could publish another provider's token endpoint as the token endpoint in
+    /// the metadata. The client would then sign an assertion that is valid at the other provider.
     #[must_use]
     pub fn client_assertion_audience(mut self, audience: impl Into<String>) -> Self {
         self.client_assertion_audience = Some(audience.into());
         self
     }
 
-    /// Trusts the host of a [`Cloud::Custom`] without asking the worldwide cloud about it: for
-    /// clouds that are cut off from it. Changes nothing elsewhere.
+    /// Trusts the host of a [`Cloud::Custom`] without instance discovery.
     ///
-    /// Whoever answers at that host is then sent the credential, so it has to be right.
+    /// Use this setter in a cloud that cannot reach the worldwide cloud. The setter changes nothing
+    /// for other authorities. The client sends the credential to the host, so check the host name.
+    #[doc(alias = "instance_discovery")]
+    #[doc(alias = "disable_instance_discovery")]
+    #[doc(alias = "WithInstanceDiscovery")]
     #[must_use]
     pub fn without_instance_discovery(mut self) -> Self {
         self.without_instance_discovery = true;
         self
     }
 
-    /// The tenant of requests that name none, where there are tenants.
+    /// Returns the default tenant of token requests, or `None` if the provider has no tenants.
     pub(crate) fn tenant_mut(&mut self) -> Option<&mut String> {
         match &mut self.kind {
             AuthorityKind::Entra { tenant, .. } | AuthorityKind::ExternalId { tenant, .. } => {
@@ -240,25 +277,27 @@ impl Authority {
             AuthorityKind::B2c { .. }
             | AuthorityKind::Adfs { .. }
             | AuthorityKind::Oidc { .. }
-            | AuthorityKind::Unreadable { .. } => None,
+            | AuthorityKind::Invalid { .. } => None,
         }
     }
 
-    pub(crate) fn is_unreadable(&self) -> bool {
-        matches!(self.kind, AuthorityKind::Unreadable { .. })
+    /// Returns `true` if [`parse`](Self::parse) rejected the URL.
+    pub(crate) fn is_invalid(&self) -> bool {
+        matches!(self.kind, AuthorityKind::Invalid { .. })
     }
 
+    /// Returns the protocol rules of the identity provider.
     pub(crate) fn rules(&self) -> Rules {
         match &self.kind {
             AuthorityKind::Entra { .. } | AuthorityKind::ExternalId { .. } => Rules::Entra,
             AuthorityKind::B2c { .. } => Rules::B2c,
             AuthorityKind::Adfs { .. } => Rules::Adfs,
-            AuthorityKind::Oidc { .. } | AuthorityKind::Unreadable { .. } => Rules::OpenId,
+            AuthorityKind::Oidc { .. } | AuthorityKind::Invalid { .. } => Rules::OpenId,
         }
     }
 }
 
-/// Without a user name or password that somebody may have put before the host.
+/// Writes the authority's URL without a user name, a password or a query.
 impl fmt::Display for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let base = |host: &str| Cloud::Custom(host.to_owned()).base();
@@ -276,7 +315,7 @@ impl fmt::Display for Authority {
             } => write!(f, "{}/{tenant}/{policy}", redacted(&base(host))),
             AuthorityKind::Adfs { host } => write!(f, "{}/adfs", redacted(&base(host))),
             AuthorityKind::Oidc { issuer } => f.write_str(redacted(issuer)),
-            AuthorityKind::Unreadable { .. } => f.write_str("(unreadable)"),
+            AuthorityKind::Invalid { .. } => f.write_str("(invalid)"),
         }
     }
 }
@@ -287,7 +326,7 @@ impl fmt::Debug for Authority {
     }
 }
 
-/// Without what may be somebody's secret: user name and password before it, a query behind it.
+/// Removes parts of a URL that may be secret, namely user name, password, query and fragment.
 fn redacted(url: &str) -> &str {
     let url = url.rsplit('@').next().unwrap_or_default();
     url.split(['?', '#']).next().unwrap_or_default()

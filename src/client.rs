@@ -210,7 +210,7 @@ impl ConfidentialClient {
     /// assert_eq!(client.cache().len(), 2);
     /// let (request, error) = &failed[0];
     /// assert_eq!(request.tenant_id(), Some("common"));
-    /// assert!(error.to_string().contains("an application has no token in 'common'"));
+    /// assert!(error.to_string().contains("an application cannot get a token in 'common'"));
     /// # Ok(())
     /// # }
     /// ```

@@ -2,69 +2,74 @@ use url::{Host, Url};
 
 use crate::error::Error;
 
-/// Parses a URL that a credential may be sent to, or that says where to send it: https, or http to
-/// this machine, and nothing in it that could be read in two ways.
+/// Parses the URL of a server that receives a credential, or of metadata that names such a server.
+///
+/// The URL must be https, or http to a loopback address. A URL that two parsers could read
+/// differently is rejected. `label` names the URL in error messages.
 ///
 /// # Errors
 ///
-/// [`Error::Config`], which shows neither a user name or password nor a query.
-pub(crate) fn parse_url(what: &str, text: &str) -> Result<Url, Error> {
+/// Returns [`Error::Config`]. The message contains no user name, password or query.
+pub(crate) fn parse_url(label: &str, text: &str) -> Result<Url, Error> {
     let folded = text.to_ascii_lowercase();
     if text.contains('@') || folded.contains("%40") {
-        // The text is not repeated: it may hold a password.
+        // The message omits the text, which may contain a password.
         return Err(Error::config(format!(
-            "{what} cannot be used: it holds an '@', as of a user name or password; leave that out"
+            "{label} cannot be used: it contains '@' (or '%40'), which ends a user name or password; remove the user name or password"
         )));
     }
-    let refused = |why: &str| Err(invalid_url(what, text, why));
+    let invalid = |reason: &str| Err(invalid_url(label, text, reason));
     if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return refused("it holds white space or a line break; trim what was read");
+        return invalid("it contains white space or a line break; trim the value");
     }
-    // Before the parser folds them: nobody is to read another path than the one that is used.
+    // `Url::parse` resolves these silently, so a reader of the configuration would see another path
+    // than the path of the request.
     let path = text.split(['?', '#']).next().unwrap_or_default();
-    let mut hidden = ["%2f", "%5c", "%2e"].iter();
-    if path.contains('\\') || hidden.any(|code| path.to_ascii_lowercase().contains(code)) {
-        return refused(
-            "it holds a backslash, or a slash or dot in percent-encoding; write it plainly",
+    let mut encoded = ["%2f", "%5c", "%2e"].iter();
+    if path.contains('\\') || encoded.any(|code| path.to_ascii_lowercase().contains(code)) {
+        return invalid(
+            "its path contains a backslash, or a slash or dot in percent-encoding; use plain slashes and dots",
         );
     }
     if path.split('/').any(|segment| matches!(segment, "." | "..")) {
-        return refused("it holds '.' or '..' as a part of its path; write the path that is meant");
+        return invalid("its path contains '.' or '..' as a segment; write the resolved path");
     }
     let url = match Url::parse(text) {
         Ok(url) => url,
-        Err(error) => return refused(&error.to_string()),
+        Err(error) => return invalid(&error.to_string()),
     };
     if url.fragment().is_some() {
-        return refused("it has a fragment; leave that out");
+        return invalid("it has a fragment; remove the fragment");
     }
     let host = url.host_str().unwrap_or_default();
     if host.ends_with('.') {
-        return refused("its host ends in a dot; leave that out");
+        return invalid("its host ends in a dot; remove the dot");
     }
-    // Letters of another alphabet can look like a host that everybody knows, and a number like none.
+    // Letters of another alphabet can imitate a well-known host. A number can hide an IP address.
     if host_as_written(&folded) != Some(host) {
-        return refused(&format!(
-            "its host is read as '{host}'; if that is what was meant, write it so, after '://'"
+        return invalid(&format!(
+            "its host is read as '{host}'; if that host is correct, write '{host}' after '://'"
         ));
     }
     if !text.is_ascii() {
-        return refused("it holds a letter that is not ASCII; write that in percent-encoding");
+        return invalid("it contains a letter that is not ASCII; percent-encode the letter");
     }
     if matches!(host, "http" | "https") {
-        return refused("its host is a scheme; is there a colon or a slash missing?");
+        return invalid(&format!(
+            "its host is '{host}', which is a scheme; is there a colon or a slash missing?"
+        ));
     }
     match url.scheme() {
         "https" => Ok(url),
         "http" if is_loopback(&url) => Ok(url),
-        "http" => refused(
-            "the credential could cross the network in the clear; use https, or for this machine itself an address such as 127.0.0.1 instead of a name",
+        "http" => invalid(
+            "http would send the credential in the clear; use https, or a loopback address such as 127.0.0.1 (not a host name) for this machine",
         ),
-        _ => refused("the scheme must be https"),
+        _ => invalid("the scheme must be https"),
     }
 }
 
-/// The host of a URL as it stands there, in brackets if it is an IPv6 address.
+/// Returns the host as written in the URL. An IPv6 address keeps the brackets.
 fn host_as_written(url: &str) -> Option<&str> {
     let (_, rest) = url.split_once("://")?;
     let authority = rest.split(['/', '?', '#']).next()?;
@@ -74,21 +79,23 @@ fn host_as_written(url: &str) -> Option<&str> {
     }
 }
 
-/// The same for a host, with scheme and port if they are not the usual ones.
-pub(crate) fn parse_host_url(what: &str, host: &str) -> Result<Url, Error> {
+/// Parses a host into a URL, by the rules of [`parse_url`].
+///
+/// The scheme defaults to https, and the port to the scheme's. Paths and queries are rejected.
+pub(crate) fn parse_host_url(label: &str, host: &str) -> Result<Url, Error> {
     let text = with_scheme(host);
-    let url = parse_url(what, &text)?;
+    let url = parse_url(label, &text)?;
     if url.path() != "/" || url.query().is_some() {
         return Err(invalid_url(
-            what,
+            label,
             &text,
-            "give scheme, host and port alone; the rest has arguments of its own",
+            "give scheme, host and port alone, without a path or query",
         ));
     }
     Ok(url)
 }
 
-/// `https://` before what has no scheme.
+/// Prepends `https://` if the text has no scheme.
 pub(super) fn with_scheme(text: &str) -> String {
     match text.contains("://") {
         true => text.to_owned(),
@@ -96,13 +103,15 @@ pub(super) fn with_scheme(text: &str) -> String {
     }
 }
 
-/// Without the query, which may hold a key.
-pub(crate) fn invalid_url(what: &str, text: &str, why: &str) -> Error {
-    let shown = text.split(['?', '#']).next().unwrap_or_default();
-    Error::config(format!("{what} {shown:?} cannot be used: {why}"))
+/// Builds the error for an invalid URL. The message omits the query, which may contain a key.
+pub(crate) fn invalid_url(label: &str, text: &str, reason: &str) -> Error {
+    let redacted = text.split(['?', '#']).next().unwrap_or_default();
+    Error::config(format!("{label} {redacted:?} cannot be used: {reason}"))
 }
 
-/// Only a literal address counts: `localhost` is whatever a resolver says.
+/// Returns `true` for a literal loopback address.
+///
+/// `localhost` does not count, because a resolver can map the name to any address.
 pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(address)) => address.is_loopback(),

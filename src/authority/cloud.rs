@@ -2,7 +2,10 @@ use std::fmt;
 
 use super::redacted;
 
-/// A national cloud of Microsoft Entra ID, or a host that answers as one.
+/// A national cloud of Microsoft Entra ID, or a custom host with Entra's protocol.
+#[doc(alias = "AzureCloudInstance")]
+#[doc(alias = "AzureAuthorityHosts")]
+#[doc(alias = "national cloud")]
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Cloud {
@@ -18,26 +21,29 @@ pub enum Cloud {
     GovDe,
     /// The sovereign cloud of Singapore, `login.sovcloud-identity.sg`.
     GovSg,
-    /// Another host that speaks Entra's protocol, as `login.example.org` or with scheme and port
-    /// as `https://login.example.org:8443`; one of the known clouds by any of its names is that
-    /// cloud.
+    /// A custom host, such as `login.example.org` or `https://login.example.org:8443`.
     ///
-    /// The worldwide cloud is asked once a day whether it knows the host (instance discovery), before
-    /// a credential is sent there: if it says no, that is an error; if it has never answered and
-    /// cannot be reached within ten seconds, the host is trusted with a warning in the log, and the
-    /// question is asked again five minutes later. In a network without the internet choose
-    /// [`without_instance_discovery`](crate::Authority::without_instance_discovery). A loopback
-    /// address such as `http://127.0.0.1:8080` is trusted as it is, and may be `http`.
+    /// The host name of a known cloud, or an alias of one, selects that cloud.
+    ///
+    /// Before the client sends a credential to the host, the client queries
+    /// `login.microsoftonline.com` for the host, once a day (instance discovery). If the worldwide
+    /// cloud does not know the host, the token request fails. If the worldwide cloud has never
+    /// responded and cannot be reached within ten seconds, the client trusts the host, logs a
+    /// warning, and queries again five minutes later. In a network without internet access, call
+    /// [`without_instance_discovery`](crate::Authority::without_instance_discovery).
+    ///
+    /// A loopback address such as `http://127.0.0.1:8080` is trusted without instance discovery and
+    /// can be `http`.
     Custom(String),
 }
 
 impl Cloud {
-    /// Scheme, host and port, as yet unchecked where the host is a custom one.
+    /// Returns scheme, host and port. A custom host is not validated yet.
     pub(crate) fn base(&self) -> String {
         match self {
             Self::Public => https("login.microsoftonline.com"),
             Self::UsGovernment => https("login.microsoftonline.us"),
-            // Entra's metadata names this host, not login.chinacloudapi.cn, as the one to send to.
+            // Entra's metadata prefers this host to login.chinacloudapi.cn.
             Self::China => https("login.partner.microsoftonline.cn"),
             Self::GovFr => https("login.sovcloud-identity.fr"),
             Self::GovDe => https("login.sovcloud-identity.de"),
@@ -47,7 +53,7 @@ impl Cloud {
         }
     }
 
-    /// The cloud that has `host` as one of its names.
+    /// Returns the known cloud with the host name or alias `host`.
     pub(super) fn from_host(host: &str) -> Option<Self> {
         Some(match preferred_host(host)? {
             "login.microsoftonline.com" => Self::Public,
@@ -65,15 +71,16 @@ fn https(host: &str) -> String {
     format!("https://{host}")
 }
 
-/// The name by which a known cloud is to be sent to, for any of its names; `None` for an unknown
-/// host. Both are in lower case.
+/// Returns the host name for requests to a known cloud, given any of the cloud's host names.
+///
+/// Returns `None` for an unknown host. `host` and the result are in lower case.
 pub(crate) fn preferred_host(host: &str) -> Option<&'static str> {
     let mut clouds = CLOUDS.iter();
     let names = clouds.find(|names| names.contains(&host))?;
     names.first().copied()
 }
 
-/// The clouds of Entra, each by the name to send to and then its others.
+/// The host names of Entra's clouds. Each row begins with the host name for requests.
 const CLOUDS: &[&[&str]] = &[
     &[
         "login.microsoftonline.com",
@@ -95,7 +102,7 @@ const CLOUDS: &[&[&str]] = &[
     ],
 ];
 
-/// Shows the host, without a user name or password that somebody may have put before it.
+/// Writes a custom host without a user name, a password or a query.
 impl fmt::Debug for Cloud {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

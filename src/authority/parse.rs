@@ -6,26 +6,29 @@ use super::address::{invalid_url, parse_url, with_scheme};
 use super::cloud::Cloud;
 use crate::error::Error;
 
-/// Reads a URL as people paste it.
-pub(super) fn parse(text: &str) -> AuthorityKind {
+/// Parses the URL of an authority, of an endpoint or of metadata, with or without `https://`.
+pub(super) fn parse_kind(text: &str) -> AuthorityKind {
     let text = with_scheme(text.trim());
-    let why = |error: Error| AuthorityKind::Unreadable {
-        why: error.to_string(),
+    let invalid = |error: Error| AuthorityKind::Invalid {
+        reason: error.to_string(),
     };
-    match parse_url(WHAT, &text) {
-        Ok(url) => AuthorityUrl { text: &text, url }.read().unwrap_or_else(why),
-        Err(error) => why(error),
+    match parse_url(LABEL, &text) {
+        Ok(url) => AuthorityUrl { text: &text, url }
+            .kind()
+            .unwrap_or_else(invalid),
+        Err(error) => invalid(error),
     }
 }
 
+/// A URL with https, or with http to a loopback address.
 struct AuthorityUrl<'a> {
     text: &'a str,
     url: Url,
 }
 
 impl AuthorityUrl<'_> {
-    fn read(&self) -> Result<AuthorityKind, Error> {
-        let (path, is_entras) = self.path();
+    fn kind(&self) -> Result<AuthorityKind, Error> {
+        let (path, has_entra_endpoint) = self.path();
         let path = path.as_slice();
         let policy = self.policy(path)?;
         let host = self.url.host_str().unwrap_or_default();
@@ -33,8 +36,8 @@ impl AuthorityUrl<'_> {
         let is_at = |domain: &str| host.ends_with(domain);
         match (path, policy, cloud) {
             ([first, ..], ..) if first.eq_ignore_ascii_case("adfs") => self.adfs(path),
-            (_, Some(_), Some(_)) => Err(self.refuse(
-                "Azure AD B2C is not at this host any more; it is at one such as 'https://contoso.b2clogin.com'",
+            (_, Some(_), Some(_)) => Err(self.invalid(
+                "Azure AD B2C moved away from this host; use a host such as 'https://contoso.b2clogin.com'",
             )),
             (path, Some(policy), None) => match without_prefix(path) {
                 [tenant] | [tenant, _] => Ok(AuthorityKind::B2c {
@@ -42,9 +45,9 @@ impl AuthorityUrl<'_> {
                     tenant: (*tenant).to_owned(),
                     policy: policy.to_owned(),
                 }),
-                _ => Err(self.refuse(B2C_PATH)),
+                _ => Err(self.invalid(B2C_PATH_RULE)),
             },
-            (_, None, None) if is_at(".b2clogin.com") => Err(self.refuse(B2C_PATH)),
+            (_, None, None) if is_at(".b2clogin.com") => Err(self.invalid(B2C_PATH_RULE)),
             ([], None, None) if is_at(".ciamlogin.com") => {
                 let name = host.split('.').next().unwrap_or_default();
                 Ok(AuthorityKind::ExternalId {
@@ -57,20 +60,20 @@ impl AuthorityUrl<'_> {
                 tenant: (*tenant).to_owned(),
             }),
             ([tenant], None, Some(cloud)) => Ok(entra(cloud, tenant)),
-            // The builder's tenant(..) may add it.
+            // The builder's tenant(..) can add the tenant.
             ([], None, Some(cloud)) => Ok(entra(cloud, "")),
-            (_, None, Some(_)) => Err(self.refuse("it has more of a path than a tenant; leave out the rest")),
+            (_, None, Some(_)) => Err(self.invalid("its path contains more than a tenant; remove the rest")),
             (_, None, None) if is_at(".ciamlogin.com") => {
-                Err(self.refuse("it has more of a path than a tenant; leave out the rest"))
+                Err(self.invalid("its path contains more than a tenant; remove the rest"))
             }
-            ([], None, None) if is_tenant_alone(host) => Err(self.refuse(
-                "that is a tenant and no host; give it to tenant(..), or to Authority::entra(..)",
+            ([], None, None) if is_tenant_alone(host) => Err(self.invalid(
+                "this is a tenant, not a host; pass the tenant to tenant(..) or to Authority::entra(..)",
             )),
-            ([tenant], None, None) if is_entras || is_tenant(tenant) => {
+            ([tenant], None, None) if has_entra_endpoint || is_tenant(tenant) => {
                 Ok(entra(Cloud::Custom(self.base()), tenant))
             }
             _ => Ok(AuthorityKind::Oidc {
-                issuer: self.text.strip_suffix(METADATA).unwrap_or(self.text).to_owned(),
+                issuer: self.text.strip_suffix(METADATA_PATH).unwrap_or(self.text).to_owned(),
             }),
         }
     }
@@ -78,17 +81,15 @@ impl AuthorityUrl<'_> {
     fn adfs(&self, path: &[&str]) -> Result<AuthorityKind, Error> {
         match path {
             [_] => Ok(AuthorityKind::Adfs { host: self.base() }),
-            _ => {
-                Err(self.refuse("an AD FS has no more of a path than '/adfs'; leave out the rest"))
-            }
+            _ => Err(self.invalid("the path of an AD FS authority is '/adfs'; remove the rest")),
         }
     }
 
-    /// The parts of the path up to an endpoint, and whether that is one that Entra has.
+    /// Returns the path segments without the endpoint, and `true` if Entra has such an endpoint.
     fn path(&self) -> (Vec<&str>, bool) {
         let parts = self.url.path_segments().into_iter().flatten();
         let mut parts: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
-        for ending in ENDINGS {
+        for ending in ENDPOINT_PATHS {
             if let Some(rest) = parts.strip_suffix(*ending) {
                 parts = rest.to_vec();
                 return (parts, ending.contains(&"v2.0"));
@@ -97,14 +98,14 @@ impl AuthorityUrl<'_> {
         (parts, false)
     }
 
-    /// The user flow of Azure AD B2C, which is in the path or in the query.
+    /// Returns the user flow of Azure AD B2C, from the path or from the query parameter `p`.
     fn policy(&self, path: &[&str]) -> Result<Option<String>, Error> {
         let queried = self.url.query_pairs().next();
         match (queried, without_prefix(path)) {
             (Some((name, policy)), [_]) if name == "p" && self.url.query_pairs().count() == 1 => {
                 Ok(Some(policy.into_owned()))
             }
-            (Some(_), _) => Err(self.refuse("it has a query; leave that out")),
+            (Some(_), _) => Err(self.invalid("it has a query; remove the query")),
             (None, [_, policy]) if self.is_b2c(path, policy) => Ok(Some((*policy).to_owned())),
             (None, _) => Ok(None),
         }
@@ -112,13 +113,13 @@ impl AuthorityUrl<'_> {
 
     fn is_b2c(&self, path: &[&str], policy: &str) -> bool {
         let host = self.url.host_str().unwrap_or_default();
-        let begins = policy.get(..B2C.len());
+        let begins = policy.get(..B2C_POLICY_PREFIX.len());
         host.ends_with(".b2clogin.com")
             || without_prefix(path).len() < path.len()
-            || begins.is_some_and(|begins| begins.eq_ignore_ascii_case(B2C))
+            || begins.is_some_and(|begins| begins.eq_ignore_ascii_case(B2C_POLICY_PREFIX))
     }
 
-    /// Scheme, host and port, as short as it goes.
+    /// Returns the host and the port, with the scheme if the scheme is http.
     fn base(&self) -> String {
         let origin = self.url.origin().ascii_serialization();
         match origin.strip_prefix("https://") {
@@ -127,8 +128,8 @@ impl AuthorityUrl<'_> {
         }
     }
 
-    fn refuse(&self, why: &str) -> Error {
-        invalid_url(WHAT, self.text, why)
+    fn invalid(&self, reason: &str) -> Error {
+        invalid_url(LABEL, self.text, reason)
     }
 }
 
@@ -139,7 +140,7 @@ fn entra(cloud: Cloud, tenant: &str) -> AuthorityKind {
     }
 }
 
-/// Whether it looks like a directory's id or domain.
+/// Returns `true` if the text looks like a tenant's ID or domain.
 fn is_tenant(text: &str) -> bool {
     let is_domain = || {
         let last = text.rsplit_once('.').map(|(_, last)| last);
@@ -148,12 +149,12 @@ fn is_tenant(text: &str) -> bool {
     Uuid::try_parse(text).is_ok() || is_domain()
 }
 
-/// Whether what stands for a host is a directory's id or initial domain.
+/// Returns `true` if the host is a tenant's ID or initial domain.
 fn is_tenant_alone(host: &str) -> bool {
     Uuid::try_parse(host).is_ok() || host.ends_with(".onmicrosoft.com")
 }
 
-/// Without the `tfp` that MSAL writes before the tenant of Azure AD B2C.
+/// Removes the segment `tfp`, which MSAL puts before the tenant of Azure AD B2C.
 fn without_prefix<'a, 'b>(path: &'b [&'a str]) -> &'b [&'a str] {
     match path {
         [first, rest @ ..] if first.eq_ignore_ascii_case("tfp") => rest,
@@ -161,13 +162,13 @@ fn without_prefix<'a, 'b>(path: &'b [&'a str]) -> &'b [&'a str] {
     }
 }
 
-const WHAT: &str = "the authority";
-const B2C: &str = "B2C_1";
-const B2C_PATH: &str = "Azure AD B2C needs tenant and policy, as in 'https://contoso.b2clogin.com/contoso.onmicrosoft.com/B2C_1_signin'";
-const METADATA: &str = "/.well-known/openid-configuration";
+const LABEL: &str = "the authority";
+const B2C_POLICY_PREFIX: &str = "B2C_1";
+const B2C_PATH_RULE: &str = "Azure AD B2C needs tenant and policy, as in 'https://contoso.b2clogin.com/contoso.onmicrosoft.com/B2C_1_signin'";
+const METADATA_PATH: &str = "/.well-known/openid-configuration";
 
-/// What stands behind an authority in the URLs of its endpoints, the longer before the shorter.
-const ENDINGS: &[&[&str]] = &[
+/// The path endings of endpoint and metadata URLs, longest first.
+const ENDPOINT_PATHS: &[&[&str]] = &[
     &["v2.0", ".well-known", "openid-configuration"],
     &[".well-known", "openid-configuration"],
     &["oauth2", "v2.0", "token"],

@@ -1,7 +1,7 @@
-/// Whose rules hold at an authority.
+/// The protocol rules of an identity provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rules {
-    /// External ID included.
+    /// Microsoft Entra ID and Microsoft Entra External ID.
     Entra,
     B2c,
     Adfs,
@@ -9,7 +9,7 @@ pub(crate) enum Rules {
 }
 
 impl Rules {
-    /// As it is called in an error.
+    /// Returns the identity provider's name in error messages.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Entra => "Microsoft Entra ID",
@@ -19,17 +19,17 @@ impl Rules {
         }
     }
 
-    /// Whether an application asks for a resource's `/.default` and nothing else.
+    /// Returns `true` if an application can request only a resource's `/.default`.
     pub(crate) fn requires_default_scope(self) -> bool {
         self == Self::Entra
     }
 
-    /// Whether assertions have to be signed with an RSA key.
+    /// Returns `true` if client assertions must be signed with an RSA key.
     pub(crate) fn requires_rsa(self) -> bool {
         self != Self::OpenId
     }
 
-    /// Whether RSA signatures are PSS where nobody says otherwise.
+    /// Returns `true` if RSA signatures are PS256 by default, and `false` for RS256.
     pub(crate) fn signs_with_pss(self) -> bool {
         matches!(self, Self::Entra | Self::B2c)
     }

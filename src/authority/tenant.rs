@@ -10,13 +10,14 @@ use crate::error::Error;
 pub(crate) struct Tenant(Arc<str>);
 
 impl Tenant {
+    /// Parses a tenant ID or domain. Rejects characters that have a meaning in a URL.
     pub(crate) fn parse(tenant: &str) -> Result<Self, Error> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
         let safe = tenant.bytes().all(plain) && tenant.bytes().any(|byte| byte != b'.');
         match safe {
             true => Ok(Self(tenant.into())),
             false => Err(Error::config(format!(
-                "the tenant {tenant:?} is neither an id nor a domain; use the directory's GUID or a domain such as 'contoso.onmicrosoft.com'"
+                "the tenant {tenant:?} is neither an id nor a domain; use the tenant's GUID or a domain such as 'contoso.onmicrosoft.com'"
             ))),
         }
     }
@@ -39,13 +40,14 @@ impl Tenant {
         self.0.eq_ignore_ascii_case(name)
     }
 
-    /// Checks that an application can have a token here: in one tenant, never with personal
-    /// accounts.
+    /// Checks that an application can get a token in this tenant.
+    ///
+    /// `common`, `organizations` and the tenant of personal accounts are rejected.
     pub(crate) fn check_for_application(&self) -> Result<(), Error> {
-        let is_of_persons = self.is("consumers") || self.is(PERSONAL_ACCOUNTS);
-        if self.is_multi_tenant() || is_of_persons {
+        let is_personal = self.is("consumers") || self.is(PERSONAL_ACCOUNTS);
+        if self.is_multi_tenant() || is_personal {
             return Err(Error::config(format!(
-                "an application has no token in '{}'; name the tenant it is to work in, by its GUID or a domain",
+                "an application cannot get a token in '{}'; use the GUID or a domain of one tenant",
                 self.as_str()
             )));
         }
@@ -70,7 +72,7 @@ impl Hash for Tenant {
             lower.make_ascii_lowercase();
             state.write(lower);
         }
-        // No byte of a tenant, so that a prefix hashes differently.
+        // 0xff is in no tenant, so a prefix of this tenant hashes differently.
         state.write_u8(0xff);
     }
 }

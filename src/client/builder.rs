@@ -312,7 +312,7 @@ fn authority(tenant: Option<String>, authority: Option<Authority>) -> Result<Aut
         )),
         (Some(tenant), None) => Ok(Authority::entra(Cloud::Public, tenant)),
         // `Endpoints::of` returns the reason.
-        (Some(_), Some(authority)) if authority.is_unreadable() => Ok(authority),
+        (Some(_), Some(authority)) if authority.is_invalid() => Ok(authority),
         (Some(tenant), Some(mut authority)) => match authority.tenant_mut() {
             // The authority was a cloud without a tenant.
             Some(named) if named.is_empty() => {

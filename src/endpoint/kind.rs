@@ -88,7 +88,7 @@ impl EndpointKind {
                 authority.token_endpoint.as_deref(),
                 authority.client_assertion_audience.as_deref(),
             )?),
-            AuthorityKind::Unreadable { why } => return Err(Error::config(why)),
+            AuthorityKind::Invalid { reason } => return Err(Error::config(reason)),
         })
     }
 

@@ -347,7 +347,7 @@ fn what_cannot_be_used_is_refused_with_what_to_do() {
         ),
         (
             Authority::parse("https://login.microsoftonline.com/contoso.com/users"),
-            "leave out the rest",
+            "remove the rest",
         ),
         (
             Authority::parse("https://login.microsoftonline.com/contoso.com?a=hunter2"),
@@ -444,12 +444,12 @@ fn what_cannot_be_used_is_refused_with_what_to_do() {
         ),
         (
             Authority::parse("contoso.onmicrosoft.com"),
-            "that is a tenant and no host",
+            "this is a tenant, not a host",
         ),
-        (Authority::parse(ID), "that is a tenant and no host"),
+        (Authority::parse(ID), "this is a tenant, not a host"),
         (
             Authority::parse("https://contoso.ciamlogin.com/contoso.onmicrosoft.com/users"),
-            "leave out the rest",
+            "remove the rest",
         ),
         (
             Authority::parse("https://login.microsoftonline.com/%2E%2e/contoso.com"),
@@ -499,11 +499,11 @@ fn what_cannot_be_used_is_refused_with_what_to_do() {
             Authority::parse(
                 "https://login.microsoftonline.com/tfp/contoso.onmicrosoft.com/B2C_1_a",
             ),
-            "it is at one such as",
+            "use a host such as",
         ),
         (
             Authority::parse("https://fs.contoso.com/adfs/ls"),
-            "no more of a path than '/adfs'",
+            "is '/adfs'; remove the rest",
         ),
         (custom(""), "empty host"),
         (custom("a b"), "white space"),

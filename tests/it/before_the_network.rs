@@ -171,10 +171,13 @@ async fn a_request_that_cannot_succeed_is_not_sent() {
             TokenRequest::new("api://\u{e9}/.default"),
             "no scope may hold",
         ),
-        (at("common"), "no token in 'common'"),
-        (at("organizations"), "no token in"),
-        (at("consumers"), "no token in"),
-        (at("9188040d-6c67-4c5b-b112-36a304b66dad"), "no token in"),
+        (at("common"), "cannot get a token in 'common'"),
+        (at("organizations"), "cannot get a token in"),
+        (at("consumers"), "cannot get a token in"),
+        (
+            at("9188040d-6c67-4c5b-b112-36a304b66dad"),
+            "cannot get a token in",
+        ),
         (at("a b"), "neither an id nor a domain"),
         (at("contoso.com?x="), "neither an id nor a domain"),
         (
