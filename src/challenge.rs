@@ -1,4 +1,4 @@
-#![warn(clippy::arithmetic_side_effects, reason = "it reads what others wrote")]
+#![warn(clippy::arithmetic_side_effects, reason = "it parses untrusted input")]
 
 use std::fmt;
 
@@ -15,12 +15,12 @@ mod header;
 
 use header::HeaderParser;
 
-/// One challenge of an API that did not take a request: what it says in `WWW-Authenticate`
+/// A challenge in the `WWW-Authenticate` header of an API that rejected a request
 /// ([RFC 9110 section 11.6.1]).
 ///
-/// It is read leniently, as APIs write it: an unquoted URL and a missing comma do no harm. What cannot
-/// be read is left out, and nothing in it is trusted: it says what somebody wants, and not that
-/// they may have it.
+/// The parser accepts common mistakes, such as an unquoted URL or a missing comma, and skips
+/// invalid text. A challenge is untrusted input. It says which token the API wants and grants no
+/// access.
 ///
 /// ```
 /// use confidential_client::Challenge;
@@ -34,22 +34,25 @@ use header::HeaderParser;
 /// ```
 ///
 /// [RFC 9110 section 11.6.1]: https://www.rfc-editor.org/rfc/rfc9110#section-11.6.1
+#[doc(alias = "WwwAuthenticateParameters")]
+#[doc(alias = "WWW-Authenticate")]
 #[derive(Clone, PartialEq, Eq)]
 pub struct Challenge {
     scheme: String,
     token68: Option<String>,
-    /// As they came, with their names in lower case.
+    /// Parameters in the order of the header. The names are in lower case.
     parameters: Vec<(String, String)>,
 }
 
 impl Challenge {
-    /// Reads the value of one `WWW-Authenticate` header, which may hold several challenges. Does no
-    /// I/O.
+    /// Parses the value of one `WWW-Authenticate` header, which can contain several challenges.
+    ///
+    /// Does no I/O.
     pub fn parse(value: &str) -> Vec<Self> {
         HeaderParser(value).challenges()
     }
 
-    /// Reads every `WWW-Authenticate` header of an answer, in their order.
+    /// Parses every `WWW-Authenticate` header of a response, in order.
     pub fn from_headers(headers: &HeaderMap) -> Vec<Self> {
         let values = headers.get_all(WWW_AUTHENTICATE).iter();
         values
@@ -57,81 +60,89 @@ impl Challenge {
             .collect()
     }
 
-    /// The scheme, such as `Bearer`, as it was written; schemes are compared without case.
+    /// Returns the scheme as written, such as `Bearer`. Compare schemes without case.
     pub fn scheme(&self) -> &str {
         &self.scheme
     }
 
-    /// Whether it asks for a bearer token ([RFC 6750 section 3](https://www.rfc-editor.org/rfc/rfc6750#section-3)).
+    /// Returns `true` for the scheme `Bearer`, in any case ([RFC 6750 section 3](https://www.rfc-editor.org/rfc/rfc6750#section-3)).
     pub fn is_bearer(&self) -> bool {
         self.scheme.eq_ignore_ascii_case("Bearer")
     }
 
-    /// What stands in place of parameters, as with `Negotiate`.
+    /// Returns the `token68` that replaces the parameters in some schemes, such as `Negotiate`.
     pub fn token68(&self) -> Option<&str> {
         self.token68.as_deref()
     }
 
-    /// A parameter by its name, in any case; the first of several.
+    /// Returns the parameter `name`, in any case. Returns the first of several.
     pub fn parameter(&self, name: &str) -> Option<&str> {
         let mut parameters = self.parameters.iter();
         let found = parameters.find(|(known, _)| known.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
 
-    /// Why the request was not taken, such as `invalid_token` or `insufficient_claims`.
+    /// Returns the error code, such as `invalid_token` or `insufficient_claims`.
     pub fn error(&self) -> Option<&str> {
         self.parameter("error")
     }
 
-    /// The scope that would be needed.
+    /// Returns the scope that the API needs.
     pub fn scope(&self) -> Option<&str> {
         self.parameter("scope")
     }
 
-    /// The claims that a token has to be asked for with, as JSON for
-    /// [`TokenRequest::claims`](crate::TokenRequest::claims), from base64, base64url or plain text.
-    /// `None` as well for what is not a JSON object, or longer than 8 KB.
+    /// Returns the claims for the next token request, as JSON for
+    /// [`TokenRequest::claims`](crate::TokenRequest::claims).
+    ///
+    /// The parameter can be base64, base64url or plain text. Returns `None` for text that is not a
+    /// JSON object or is longer than 8 KB.
+    #[doc(alias = "WithClaims")]
+    #[doc(alias = "claims_challenge")]
     pub fn claims(&self) -> Option<String> {
         let text = self.parameter("claims")?.trim();
-        if text.len() > LONGEST_CLAIMS {
+        if text.len() > MAX_CLAIMS_LENGTH {
             return None;
         }
         let json = match text.starts_with('{') {
             true => text.to_owned(),
-            false => String::from_utf8(decoded(text)?).ok()?,
+            false => String::from_utf8(decode_base64(text)?).ok()?,
         };
         let is_object = serde_json::from_str::<Map<String, Value>>(&json).is_ok();
         is_object.then_some(json)
     }
 
-    /// Where a user would sign in: `authorization_uri`, or `authorization` with Key Vault.
+    /// Returns the URL of the authorization endpoint.
+    ///
+    /// The parameter is `authorization_uri`, or `authorization` in Key Vault's challenges.
     pub fn authorization_uri(&self) -> Option<&str> {
         self.parameter("authorization_uri")
             .or_else(|| self.parameter("authorization"))
     }
 
-    /// The tenant in that URI; `None` as well where it is `common` or another that stands for many.
+    /// Returns the tenant in the authorization endpoint's URL.
+    ///
+    /// Returns `None` for `common`, `organizations` and `consumers`.
     pub fn tenant_id(&self) -> Option<String> {
         let url = Url::parse(self.authorization_uri()?).ok()?;
         let tenant = url.path_segments()?.find(|part| !part.is_empty())?;
-        let stands_for_many = ["common", "organizations", "consumers"];
-        (!stands_for_many.contains(&tenant)).then(|| tenant.to_owned())
+        let multi_tenant_names = ["common", "organizations", "consumers"];
+        (!multi_tenant_names.contains(&tenant)).then(|| tenant.to_owned())
     }
 
-    /// The resource to ask a token for: `resource`, or `resource_id`.
+    /// Returns the resource to request a token for, from `resource` or `resource_id`.
     pub fn resource(&self) -> Option<&str> {
         self.parameter("resource")
             .or_else(|| self.parameter("resource_id"))
     }
 
-    /// A nonce to prove possession with.
+    /// Returns the nonce for a proof of possession.
     pub fn nonce(&self) -> Option<&str> {
         self.parameter("nonce")
     }
 }
 
-/// The names of the parameters without their values, of which nobody knows what they are.
+/// Writes the names of the parameters without the values, because a value may be secret.
 impl fmt::Debug for Challenge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = self.parameters.iter().map(|(name, _)| name);
@@ -143,8 +154,8 @@ impl fmt::Debug for Challenge {
     }
 }
 
-/// Base64 in either alphabet, padded or not.
-fn decoded(text: &str) -> Option<Vec<u8>> {
+/// Decodes base64 or base64url, with or without padding.
+fn decode_base64(text: &str) -> Option<Vec<u8>> {
     let standard = text.replace('-', "+").replace('_', "/");
     LENIENT.decode(standard).ok()
 }
@@ -155,14 +166,14 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
         .with_decode_padding_mode(DecodePaddingMode::Indifferent)
         .with_decode_allow_trailing_bits(true),
 );
-const LONGEST_CLAIMS: usize = 8 * 1024;
+const MAX_CLAIMS_LENGTH: usize = 8 * 1024;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn what_known_apis_send_is_understood() {
+    fn challenges_of_known_apis_are_parsed() {
         let claims = r#"{"access_token":{"acrs":{"essential":true,"value":"cp1"}}}"#;
         let common = Some("https://login.microsoftonline.com/common/oauth2/authorize");
         for (name, value, uri, tenant, error, resource) in [
@@ -232,13 +243,13 @@ mod tests {
             assert_eq!(bearer.tenant_id().as_deref(), tenant, "{name}");
             assert_eq!(bearer.error(), error, "{name}");
             assert_eq!(bearer.resource(), resource, "{name}");
-            let asked = (name == "Microsoft Graph").then(|| claims.to_owned());
-            assert_eq!(bearer.claims(), asked, "{name}");
+            let expected_claims = (name == "Microsoft Graph").then(|| claims.to_owned());
+            assert_eq!(bearer.claims(), expected_claims, "{name}");
         }
     }
 
     #[test]
-    fn a_uri_without_a_tenant_of_its_own_names_none() {
+    fn a_multi_tenant_uri_has_no_tenant_id() {
         for path in ["", "/", "/common", "/organizations/oauth2", "/consumers/"] {
             let header = format!("Bearer authorization_uri=https://login.windows.net{path}");
             assert_eq!(Challenge::parse(&header)[0].tenant_id(), None, "{path}");
@@ -246,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn claims_are_taken_in_any_base64_or_plain_and_as_an_object_alone() {
+    fn claims_can_be_base64_or_plain_and_must_be_an_object() {
         let claims =
             |text: &str| Challenge::parse(&format!("Bearer claims=\"{text}\""))[0].claims();
         let slashes = Some(r#"{"a":"???"}"#.to_owned());
@@ -280,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn every_header_of_an_answer_is_read() {
+    fn every_header_of_a_response_is_parsed() {
         let mut headers = HeaderMap::new();
         for value in [&b"Negotiate"[..], b"Bearer a=\"\xe4\", b=1, b=2"] {
             let value = http::HeaderValue::from_bytes(value).unwrap();

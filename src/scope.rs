@@ -2,33 +2,38 @@ use std::sync::{Arc, OnceLock};
 
 use crate::error::Error;
 
-/// The scopes of a request: as the caller wrote them, and as a set that equals every other
-/// spelling of itself.
+/// The scopes of a token request, in the caller's order and as a normalized set.
 ///
-/// Case is kept (scopes are case-sensitive, [RFC 6749 section 3.3]), and so is a double slash in
-/// `//.default`, which some resources need.
+/// Scopes are case-sensitive ([RFC 6749 section 3.3]), so the case is kept. The double slash in
+/// `//.default` is kept, too, because some resources need two slashes.
 ///
 /// [RFC 6749 section 3.3]: https://www.rfc-editor.org/rfc/rfc6749#section-3.3
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Scopes {
     as_requested: Arc<str>,
     set: ScopeSet,
-    /// Whether an application may ask for them: looked at once, and asked at every call.
+    /// Result of the check for an application. Cached, because every call needs the result.
     for_application: OnceLock<Result<(), Error>>,
-    /// The same for a user.
+    /// Scopes of a user's token. Cached, because every call needs the scopes.
     for_user: OnceLock<Result<UserScopes, Error>>,
 }
 
-/// The scopes of a user's token. Those of OpenID Connect are always asked for, since they bring the
-/// refresh token and tell who the user is, and no token is told from another by them.
+/// The scopes of a user's token.
+///
+/// Each token request adds the OpenID Connect scopes, because the refresh token and the ID token
+/// need these scopes. The cache key leaves the OpenID Connect scopes out, unless the caller
+/// requested no other scope.
 #[derive(Clone, Debug)]
 pub(crate) struct UserScopes {
+    /// Scopes for the token request, with the OpenID Connect scopes.
     pub(crate) to_send: Arc<str>,
+    /// Scopes for the cache key.
     pub(crate) set: ScopeSet,
 }
 
-/// Scopes sorted and without duplicates, separated by single spaces. A scope holds no space, so
-/// two sets are equal exactly if their texts are.
+/// A sorted, space-separated list of scopes without duplicates.
+///
+/// A scope contains no space, so two sets are equal exactly if the two texts are equal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct ScopeSet(Arc<str>);
 
@@ -39,7 +44,7 @@ impl ScopeSet {
 }
 
 impl Scopes {
-    /// Adds a scope, or several with spaces between them; one that is there already stays once.
+    /// Adds one or more scopes, separated by spaces. Duplicates are ignored.
     pub(crate) fn add(&mut self, scopes: &str) {
         let mut all: Vec<&str> = self.iter().collect();
         for scope in scopes.split_ascii_whitespace() {
@@ -50,7 +55,7 @@ impl Scopes {
         let as_requested = Arc::<str>::from(all.join(" "));
         all.sort_unstable();
         let sorted = all.join(" ");
-        // One text for both, as there mostly is one scope.
+        // Most requests have one scope, so the order and the set can share one allocation.
         self.set = ScopeSet(if *sorted == *as_requested {
             Arc::clone(&as_requested)
         } else {
@@ -61,11 +66,12 @@ impl Scopes {
         self.for_user = OnceLock::new();
     }
 
-    /// What goes over the wire: the caller's order.
+    /// Returns the scopes in the caller's order.
     pub(crate) fn as_requested(&self) -> &Arc<str> {
         &self.as_requested
     }
 
+    /// Returns the normalized set of scopes.
     pub(crate) fn set(&self) -> &ScopeSet {
         &self.set
     }
@@ -74,80 +80,85 @@ impl Scopes {
         self.as_requested.split_ascii_whitespace()
     }
 
-    /// Checks what every provider asks of a scope.
+    /// Checks that the scopes have only characters of [RFC 6749 section 3.3].
+    ///
+    /// [RFC 6749 section 3.3]: https://www.rfc-editor.org/rfc/rfc6749#section-3.3
     pub(crate) fn check_characters(&self) -> Result<(), Error> {
         match self.iter().find(|scope| !scope.bytes().all(is_scope_char)) {
             Some(scope) => Err(Error::config(format!(
-                "the scope {scope:?} holds a character that no scope may hold (RFC 6749 section 3.3)"
+                "the scope {scope:?} contains a character that no scope may contain (RFC 6749 section 3.3); remove the character"
             ))),
             None => Ok(()),
         }
     }
 
-    /// Checks Entra's rule for application access: permissions are declared at registration, so
-    /// the one thing to ask for is a resource's `/.default`.
+    /// Checks Entra's rule for application tokens.
+    ///
+    /// The application's registration declares the permissions, so the only valid scope is a
+    /// resource's `/.default`.
     pub(crate) fn check_for_application(&self) -> Result<(), Error> {
         let checked = self
             .for_application
-            .get_or_init(|| self.look_for_application());
+            .get_or_init(|| self.validate_for_application());
         checked.clone()
     }
 
-    /// What to ask for on behalf of a user.
+    /// Returns the scopes for a user's token.
     pub(crate) fn for_user(&self) -> Result<&UserScopes, Error> {
-        let checked = self.for_user.get_or_init(|| self.look_for_user());
+        let checked = self.for_user.get_or_init(|| self.validate_for_user());
         checked.as_ref().map_err(Error::clone)
     }
 
-    fn look_for_user(&self) -> Result<UserScopes, Error> {
+    fn validate_for_user(&self) -> Result<UserScopes, Error> {
         if self.as_requested.is_empty() {
             return Err(Error::config(
-                "no scope; ask for what the API publishes, for Microsoft Graph such as 'https://graph.microsoft.com/User.Read'",
+                "the request has no scope; add a scope that the API publishes, such as 'https://graph.microsoft.com/User.Read' for Microsoft Graph",
             ));
         }
         self.check_characters()?;
-        let mut own: Vec<&str> = self.iter().filter(|scope| !is_reserved(scope)).collect();
-        if own.is_empty() {
-            own = self.iter().collect();
+        let mut without_reserved: Vec<&str> =
+            self.iter().filter(|scope| !is_reserved(scope)).collect();
+        if without_reserved.is_empty() {
+            without_reserved = self.iter().collect();
         }
-        own.sort_unstable();
-        let asked = |reserved: &&str| {
+        without_reserved.sort_unstable();
+        let is_missing = |reserved: &&str| {
             !self
                 .iter()
                 .any(|scope| scope.eq_ignore_ascii_case(reserved))
         };
-        let missing = RESERVED.into_iter().filter(asked);
+        let missing = RESERVED.into_iter().filter(is_missing);
         let to_send: Vec<&str> = self.iter().chain(missing).collect();
         Ok(UserScopes {
             to_send: to_send.join(" ").into(),
-            set: ScopeSet(own.join(" ").into()),
+            set: ScopeSet(without_reserved.join(" ").into()),
         })
     }
 
-    fn look_for_application(&self) -> Result<(), Error> {
+    fn validate_for_application(&self) -> Result<(), Error> {
         if self.as_requested.is_empty() {
             return Err(Error::config(
-                "no scope; ask for '{application ID URI}/.default', for Microsoft Graph 'https://graph.microsoft.com/.default'",
+                "the request has no scope; add '{application ID URI}/.default', such as 'https://graph.microsoft.com/.default' for Microsoft Graph",
             ));
         }
         self.check_characters()?;
-        let mut first = None;
+        let mut first_resource = None;
         for scope in self.iter() {
             if scope == "/.default" {
                 return Err(Error::config(
-                    "the scope '/.default' names no resource; put an application ID URI before it, as in 'https://graph.microsoft.com/.default'",
+                    "the scope '/.default' names no resource; add an application ID URI in front, as in 'https://graph.microsoft.com/.default'",
                 ));
             }
             let Some(resource) = scope.strip_suffix("/.default") else {
                 return Err(Error::config(format!(
-                    "the scope '{scope}' does not end in '/.default' (in lower case); an application gets the permissions declared in its registration, all at once, so ask for '{{application ID URI}}/.default'"
+                    "the scope '{scope}' does not end in '/.default' (in lower case); an application gets all permissions of its registration at once, so use '{{application ID URI}}/.default'"
                 )));
             };
-            match first {
-                None => first = Some(resource),
+            match first_resource {
+                None => first_resource = Some(resource),
                 Some(first) if first != resource => {
                     return Err(Error::config(format!(
-                        "the scopes are of two resources, '{first}' and '{resource}'; a token is for one, so make a request for each"
+                        "the scopes belong to two resources, '{first}' and '{resource}'; a token is valid for one resource, so make one request per resource"
                     )));
                 }
                 Some(_) => {}
@@ -157,15 +168,18 @@ impl Scopes {
     }
 }
 
+/// Returns `true` for a scope of OpenID Connect.
 fn is_reserved(scope: &str) -> bool {
     RESERVED
         .iter()
         .any(|reserved| reserved.eq_ignore_ascii_case(scope))
 }
 
-/// Whether `granted`, as a provider writes scopes, has `scope`: each may have its resource before it
-/// or leave it out, and Entra's case is its own. A resource's `/.default` and the scopes of OpenID
-/// Connect are never missing.
+/// Returns `true` if the provider's list `granted` contains `scope`.
+///
+/// A scope can include the resource or omit the resource. The comparison ignores case, because
+/// Entra changes the case of scopes. A resource's `/.default` and the OpenID Connect scopes always
+/// count as granted.
 pub(crate) fn is_granted(scope: &str, granted: &str) -> bool {
     if is_reserved(scope) || scope.ends_with("/.default") {
         return true;
@@ -180,10 +194,10 @@ pub(crate) fn is_granted(scope: &str, granted: &str) -> bool {
     })
 }
 
-/// What MSAL asks for with every scope of a user.
+/// The OpenID Connect scopes that MSAL adds to every request for a user's token.
 const RESERVED: [&str; 3] = ["openid", "profile", "offline_access"];
 
-/// `scope-token` of [RFC 6749 section 3.3](https://www.rfc-editor.org/rfc/rfc6749#section-3.3).
+/// Returns `true` for a character of `scope-token` in [RFC 6749 section 3.3](https://www.rfc-editor.org/rfc/rfc6749#section-3.3).
 fn is_scope_char(byte: u8) -> bool {
     matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e)
 }
@@ -214,12 +228,12 @@ mod tests {
     }
 
     #[test]
-    fn the_wire_keeps_the_callers_order() {
+    fn the_callers_order_is_kept() {
         assert_eq!(&**scopes(&["b", "a", "b c"]).as_requested(), "b a c");
     }
 
     #[test]
-    fn an_application_asks_for_one_resources_default() {
+    fn an_application_can_request_only_one_resources_default() {
         for (parts, expected) in [
             (&["https://graph.microsoft.com/.default"][..], Ok(())),
             (&["https://vault.azure.net//.default"], Ok(())),

@@ -2,11 +2,11 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-/// A client secret: hidden from `Debug`, wiped from memory when dropped.
+/// A client secret that `Debug` hides and that is wiped from memory on drop.
 ///
-/// Made from a `String` or a `&str`; the caller's own copy of a `&str` is the caller's to wipe.
-/// What is wiped is this value: the body of a token request, which must contain the secret, is
-/// freed unwiped once it has been sent.
+/// Create a `Secret` from a `String` or a `&str`. The caller must wipe the text behind a `&str`.
+/// Only this value is wiped. The body of a token request must contain the secret, and the
+/// client frees the body without wiping after sending.
 ///
 /// ```
 /// use confidential_client::Secret;
@@ -15,11 +15,15 @@ use zeroize::Zeroizing;
 /// assert_eq!(format!("{secret:?}"), "Secret([redacted])");
 /// assert_eq!(secret.expose(), "correct horse");
 /// ```
+#[doc(alias = "ClientSecretCredential")]
+#[doc(alias = "client_secret")]
 #[derive(Clone)]
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
-    /// The secret itself: the one way in, so that a search for `expose` finds every use.
+    /// Returns the secret in plain text.
+    ///
+    /// No other method returns the secret, so a search for `expose` finds every use.
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -1,11 +1,14 @@
-#![warn(clippy::arithmetic_side_effects, reason = "it reads what others wrote")]
+#![warn(clippy::arithmetic_side_effects, reason = "it parses untrusted input")]
 
 use super::Challenge;
 
-/// What is left to read.
+/// A parser of `WWW-Authenticate` values ([RFC 9110 section 11.6.1]), over the unread text.
+///
+/// [RFC 9110 section 11.6.1]: https://www.rfc-editor.org/rfc/rfc9110#section-11.6.1
 pub(super) struct HeaderParser<'a>(pub(super) &'a str);
 
 impl<'a> HeaderParser<'a> {
+    /// Parses every challenge in the text.
     pub(super) fn challenges(mut self) -> Vec<Challenge> {
         let mut challenges: Vec<Challenge> = Vec::new();
         loop {
@@ -22,7 +25,7 @@ impl<'a> HeaderParser<'a> {
             if self.0.starts_with('=') {
                 self.skip(|c| c == '=');
                 self.skip(is_space);
-                // One of no challenge, or without an end, is left out.
+                // A parameter before the first scheme, or without a closing quote, is skipped.
                 if let (Some(value), Some(challenge)) = (self.value(), challenges.last_mut()) {
                     let name = token.to_ascii_lowercase();
                     challenge.parameters.push((name, value));
@@ -37,7 +40,7 @@ impl<'a> HeaderParser<'a> {
         }
     }
 
-    /// A `token68`, if that is what comes before the next comma.
+    /// Parses a `token68` that ends at a comma or at the end of the text.
     fn token68(&mut self) -> Option<String> {
         let mut ahead = HeaderParser(self.0);
         let text = ahead.take(|c| c.is_ascii_alphanumeric() || "-._~+/".contains(c));
@@ -53,8 +56,9 @@ impl<'a> HeaderParser<'a> {
         Some(whole.to_owned())
     }
 
-    /// The value of a parameter: a quoted string, or what comes before the next space or comma.
-    /// `None` for a quoted string without an end.
+    /// Parses a parameter's value, which is a quoted string or ends at a space or comma.
+    ///
+    /// Returns `None` for a quoted string without a closing quote.
     fn value(&mut self) -> Option<String> {
         let Some(quoted) = self.0.strip_prefix('"') else {
             let value = self.take(|c| c != ',' && !is_space(c));
@@ -76,7 +80,7 @@ impl<'a> HeaderParser<'a> {
         None
     }
 
-    /// Passes what is no challenge, up to the next comma.
+    /// Skips invalid text up to the next comma or quote.
     fn skip_element(&mut self) {
         match self.0.starts_with('"') {
             true => drop(self.value()),
@@ -84,16 +88,17 @@ impl<'a> HeaderParser<'a> {
         }
     }
 
-    fn take(&mut self, belongs: impl Fn(char) -> bool) -> &'a str {
-        let end = self.0.find(|c| !belongs(c)).unwrap_or(self.0.len());
+    /// Returns the longest prefix of matching characters.
+    fn take(&mut self, matches: impl Fn(char) -> bool) -> &'a str {
+        let end = self.0.find(|c| !matches(c)).unwrap_or(self.0.len());
         let (taken, rest) = self.0.split_at_checked(end).unwrap_or((self.0, ""));
         self.0 = rest;
         taken
     }
 
-    /// Whether there was anything to skip.
-    fn skip(&mut self, belongs: impl Fn(char) -> bool) -> bool {
-        !self.take(belongs).is_empty()
+    /// Skips the longest prefix of matching characters. Returns `true` if the prefix is not empty.
+    fn skip(&mut self, matches: impl Fn(char) -> bool) -> bool {
+        !self.take(matches).is_empty()
     }
 }
 
@@ -101,7 +106,7 @@ fn is_space(c: char) -> bool {
     c == ' ' || c == '\t'
 }
 
-/// `tchar` of [RFC 9110 section 5.6.2](https://www.rfc-editor.org/rfc/rfc9110#section-5.6.2).
+/// Returns `true` for `tchar` of [RFC 9110 section 5.6.2](https://www.rfc-editor.org/rfc/rfc9110#section-5.6.2).
 fn is_token(c: char) -> bool {
     c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c)
 }
@@ -130,7 +135,7 @@ mod tests {
 
     /// failures.md M15.
     #[test]
-    fn a_header_is_read_by_the_rfc_and_leniently_where_apis_do_not_keep_to_it() {
+    fn headers_are_parsed_by_the_rfc_with_leniency_for_common_mistakes() {
         for (name, value, expected) in [
             ("nothing", "", ""),
             ("white space", " \t ", ""),

@@ -169,7 +169,7 @@ async fn a_request_that_cannot_succeed_is_not_sent() {
         ),
         (
             TokenRequest::new("api://\u{e9}/.default"),
-            "no scope may hold",
+            "no scope may contain",
         ),
         (at("common"), "cannot get a token in 'common'"),
         (at("organizations"), "cannot get a token in"),

@@ -52,7 +52,10 @@ async fn it_takes_any_scope_or_none() {
     }
     assert_eq!(provider.requests(), 2, "each was cached");
     let error = client.acquire_token_for_client("a\"b").await.unwrap_err();
-    assert!(error.to_string().contains("no scope may hold"), "{error}");
+    assert!(
+        error.to_string().contains("no scope may contain"),
+        "{error}"
+    );
 }
 
 /// They say what the token is for, so each set of them has a token of its own.
