@@ -8,33 +8,59 @@ mod budget;
 
 pub(crate) use budget::RetryBudget;
 
-/// How often a token request is repeated, and how long all attempts may take together.
+/// Limits for the attempts of a token request.
 ///
-/// Repeated is what a moment may cure: no connection, no answer or none in time, 408, 5xx, and 429
-/// where its `Retry-After` is no longer than [`max_delay`](Self::max_delay). No other 4xx ever is, nor
-/// what failed without the network. Before each repeat the client waits for a random time between
-/// nothing and a bound, which doubles from [`base_delay`](Self::base_delay) to `max_delay`; where
-/// the provider sent a `Retry-After`, for that time at least, and if that is longer than
-/// `max_delay`, there is no repeat. Each attempt proves the client's identity anew. Where the
-/// credential was refused and its source has another, the attempts with that are counted anew.
+/// The client retries a token request if no response arrives (a connection failure or a timeout),
+/// and after status 408, 5xx, and 429 with a `Retry-After` of at most
+/// [`max_delay`](Self::max_delay). The client does not retry any other 4xx, or a failure before the
+/// request is sent.
 ///
-/// While many requests fail, few are repeated: a client makes 20 repeats, and one more for each
-/// request that succeeds and for each ten seconds.
+/// Before each retry the client waits for a random time between zero and a bound. The bound
+/// doubles from [`base_delay`](Self::base_delay) up to `max_delay`. After a `Retry-After` the
+/// client waits for at least that time. If the `Retry-After` is longer than `max_delay`, the client
+/// does not retry.
+///
+/// The client authenticates again for each attempt. If the identity provider rejects the credential
+/// and the credential's source has another credential, the attempts with the new credential are
+/// counted from zero.
+///
+/// A retry budget limits the retries of a client during an outage. The budget starts with 20
+/// retries and never exceeds 20. Each successful request and each ten seconds add one retry.
 ///
 /// ```
+/// # use bytes::Bytes;
+/// # use http::{Request, Response};
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicU32, Ordering};
 /// use std::time::Duration;
 ///
-/// use confidential_client::RetryPolicy;
+/// use confidential_client::{ConfidentialClient, RetryPolicy};
 ///
-/// let policy = RetryPolicy::default();
-/// assert_eq!(policy.max_attempts(), 3);
-/// assert_eq!(policy.base_delay(), Duration::from_millis(500));
-/// assert_eq!(policy.max_delay(), Duration::from_secs(5));
-/// assert_eq!(policy.deadline(), Duration::from_secs(30));
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let attempts = Arc::new(AtomicU32::new(0));
+/// let client = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
+///     .tenant("contoso.onmicrosoft.com")
+///     .client_secret("s3cret")
+///     .retry(RetryPolicy::default().max_attempts(2).base_delay(Duration::from_millis(10)))
+/// #   .transport({
+/// #       let attempts = Arc::clone(&attempts);
+/// #       move |_: Request<Bytes>| {
+/// #           attempts.fetch_add(1, Ordering::Relaxed);
+/// #           async { Ok(Response::builder().status(503).body(Bytes::new())?) }
+/// #       }
+/// #   })
+///     .build()?;
 ///
-/// // Under a supervisor that starts the job again, one attempt may do.
-/// assert_eq!(RetryPolicy::none().max_attempts(), 1);
+/// // The identity provider responds 503 to every request.
+/// let result = client.acquire_token_for_client("https://graph.microsoft.com/.default").await;
+/// assert!(result.unwrap_err().is_transient());
+/// assert_eq!(attempts.load(Ordering::Relaxed), 2);
+/// # Ok(())
+/// # }
 /// ```
+#[doc(alias = "RetryOptions")]
+#[doc(alias = "ExponentialRetryOptions")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
     max_attempts: u32,
@@ -44,72 +70,80 @@ pub struct RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// Makes one attempt, under the same deadline.
+    /// Creates a policy of one attempt, with the default deadline.
     pub fn none() -> Self {
         Self::default().max_attempts(1)
     }
 
-    /// Makes at most this many attempts, the first included; 3 unless set.
+    /// Sets the maximum number of attempts, including the first attempt. The default is 3.
     #[must_use]
     pub fn max_attempts(mut self, max_attempts: u32) -> Self {
         self.max_attempts = max_attempts;
         self
     }
 
-    /// Waits for at most this long before the first repeat, and twice as long before each further
-    /// one; half a second unless set.
+    /// Sets the longest wait before the first retry. The default is 500 milliseconds.
+    ///
+    /// The longest wait doubles before each further retry.
     #[must_use]
     pub fn base_delay(mut self, base_delay: Duration) -> Self {
         self.base_delay = base_delay;
         self
     }
 
-    /// Never waits longer than this between two attempts; 5 seconds unless set.
+    /// Sets the longest wait between two attempts. The default is 5 seconds.
     #[must_use]
     pub fn max_delay(mut self, max_delay: Duration) -> Self {
         self.max_delay = max_delay;
         self
     }
 
-    /// Ends a token request after this time, with its look-ups, all its attempts and the waits
-    /// between them; 30 seconds unless set, and ten minutes at most.
+    /// Sets the time limit of a whole token request. The default is 30 seconds.
     ///
-    /// Of that, a look-up, a credential source, a signer and an assertion provider have a third each,
-    /// and ten seconds at most. A call waits for one request, and for a second only where the first
-    /// was lost with its tokio runtime or was for other [claims](crate::TokenRequest::claims).
+    /// The maximum is ten minutes. The limit includes discovery, all attempts, and the waits between
+    /// attempts. Discovery, a credential source, a signer and an assertion provider each have a
+    /// third of the limit, and at most ten seconds.
+    ///
+    /// A call waits for one token request. A call waits for a second token request only if the first
+    /// request was lost with its tokio runtime or had other
+    /// [claims](crate::TokenRequest::claims).
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
     }
 
-    /// The limit for a whole token request, retries included.
+    /// Returns the time limit of a whole token request, including retries.
     pub(crate) fn total_timeout(&self) -> Duration {
         self.deadline
     }
 
+    /// Validates the limits.
     pub(crate) fn check(&self) -> Result<(), Error> {
         if self.max_attempts == 0 {
             return Err(Error::config(
-                "a token request of no attempts is never made; allow at least one",
+                "max_attempts must be at least 1; use RetryPolicy::none() to disable retries",
             ));
         }
-        if self.deadline.is_zero() || self.deadline > LONGEST_DEADLINE {
+        if self.deadline.is_zero() || self.deadline > MAX_DEADLINE {
             return Err(Error::config(format!(
-                "a token request cannot have a deadline of {:?}; it is more than nothing and at most ten minutes",
+                "deadline must be greater than zero and at most ten minutes, but is {:?}",
                 self.deadline
             )));
         }
         Ok(())
     }
 
-    /// What one step of a token request may take that is not an attempt's own.
+    /// Returns the time limit of one step of a token request other than an attempt, such as
+    /// discovery or signing.
     pub(crate) fn step_limit(&self) -> Duration {
-        LONGEST_STEP.min(self.deadline / 3)
+        MAX_STEP_LIMIT.min(self.deadline / 3)
     }
 
-    /// How long to wait before another attempt, after `attempt` of them of which the last brought
-    /// `error`; `None` if there is to be none. `jitter` is from 0 to 1.
+    /// Returns the wait before the next attempt, or `None` if the request must not be retried.
+    ///
+    /// `attempt` is the number of attempts so far, `error` the result of the last attempt. `jitter`
+    /// is from 0 to 1.
     pub(crate) fn delay(&self, attempt: u32, error: &Error, jitter: f64) -> Option<Duration> {
         if attempt >= self.max_attempts || !is_retryable(error) {
             return None;
@@ -120,8 +154,8 @@ impl RetryPolicy {
         let bound = self.base_delay.saturating_mul(factor).min(longest);
         let wait = bound.mul_f64(jitter.clamp(0.0, 1.0));
         match error.retry_after() {
-            Some(asked) if asked > longest => None,
-            Some(asked) => Some(asked.saturating_add(wait).min(longest)),
+            Some(requested) if requested > longest => None,
+            Some(requested) => Some(requested.saturating_add(wait).min(longest)),
             None => Some(wait),
         }
     }
@@ -138,7 +172,7 @@ impl Default for RetryPolicy {
     }
 }
 
-/// Whether it may have passed in a moment.
+/// Returns `true` if a retry within seconds can succeed.
 fn is_retryable(error: &Error) -> bool {
     match error.status() {
         None => matches!(error, Error::Transport(_)),
@@ -148,15 +182,15 @@ fn is_retryable(error: &Error) -> bool {
     }
 }
 
-const LONGEST_DEADLINE: Duration = Duration::from_secs(10 * 60);
-const LONGEST_STEP: Duration = Duration::from_secs(10);
+const MAX_DEADLINE: Duration = Duration::from_secs(10 * 60);
+const MAX_STEP_LIMIT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::error::{ErrorResponse, Failure};
 
-    fn answered(status: u16, retry_after: Option<u64>) -> Error {
+    fn failure_with_status(status: u16, retry_after: Option<u64>) -> Error {
         let status = StatusCode::from_u16(status).unwrap();
         let failure = Failure::new("no").status(status);
         let wait = retry_after.map(Duration::from_secs);
@@ -164,8 +198,8 @@ mod tests {
     }
 
     #[test]
-    fn what_a_moment_may_cure_is_tried_again() {
-        let silent = || Error::Transport(Failure::new("no answer").into());
+    fn transient_failures_are_retried() {
+        let silent = || Error::Transport(Failure::new("no response").into());
         let busy = {
             let mut answer =
                 ErrorResponse::new(StatusCode::BAD_REQUEST, "temporarily_unavailable".into());
@@ -174,58 +208,73 @@ mod tests {
         };
         let short = Some(Duration::from_millis(2500));
         for (name, error, attempt, expected) in [
-            ("no answer", silent(), 1, Some(Duration::from_millis(250))),
+            ("no response", silent(), 1, Some(Duration::from_millis(250))),
             (
-                "no answer, twice",
+                "no response, twice",
                 silent(),
                 2,
                 Some(Duration::from_millis(500)),
             ),
-            ("no answer, three times", silent(), 3, None),
+            ("no response, three times", silent(), 3, None),
             (
                 "408",
-                answered(408, None),
+                failure_with_status(408, None),
                 1,
                 Some(Duration::from_millis(250)),
             ),
             (
                 "500",
-                answered(500, None),
+                failure_with_status(500, None),
                 1,
                 Some(Duration::from_millis(250)),
             ),
             (
-                "503, told to wait as long as it goes",
-                answered(503, Some(5)),
+                "503, Retry-After equal to max_delay",
+                failure_with_status(503, Some(5)),
                 1,
                 Some(Duration::from_secs(5)),
             ),
             (
-                "503, told to wait for a moment",
-                answered(503, Some(2)),
+                "503, short Retry-After",
+                failure_with_status(503, Some(2)),
                 1,
                 Some(Duration::from_millis(2250)),
             ),
-            ("503, told to wait", answered(503, Some(6)), 1, None),
-            ("429", answered(429, None), 1, None),
             (
-                "429, told to wait for a moment",
-                answered(429, Some(2)),
-                2,
-                short,
-            ),
-            ("429, told to wait", answered(429, Some(6)), 1, None),
-            ("400", answered(400, None), 1, None),
-            (
-                "400, told to wait for a moment",
-                answered(400, Some(2)),
+                "503, long Retry-After",
+                failure_with_status(503, Some(6)),
                 1,
                 None,
             ),
-            ("400 that says it is for a moment", busy, 1, None),
-            ("a success that is none", answered(200, None), 1, None),
-            ("a redirect", answered(302, None), 1, None),
-            ("found before the network", Error::config("no"), 1, None),
+            ("429", failure_with_status(429, None), 1, None),
+            (
+                "429, short Retry-After",
+                failure_with_status(429, Some(2)),
+                2,
+                short,
+            ),
+            (
+                "429, long Retry-After",
+                failure_with_status(429, Some(6)),
+                1,
+                None,
+            ),
+            ("400", failure_with_status(400, None), 1, None),
+            (
+                "400, short Retry-After",
+                failure_with_status(400, Some(2)),
+                1,
+                None,
+            ),
+            ("400 with temporarily_unavailable", busy, 1, None),
+            (
+                "a 2xx response that cannot be parsed",
+                failure_with_status(200, None),
+                1,
+                None,
+            ),
+            ("a redirect", failure_with_status(302, None), 1, None),
+            ("an error before the request", Error::config("no"), 1, None),
             ("a credential", Error::credential("no"), 1, None),
         ] {
             let delay = RetryPolicy::default().delay(attempt, &error, 0.5);
@@ -234,9 +283,9 @@ mod tests {
     }
 
     #[test]
-    fn the_bound_doubles_up_to_the_longest() {
+    fn the_bound_doubles_up_to_max_delay() {
         let policy = RetryPolicy::default().max_attempts(u32::MAX);
-        let error = Error::Transport(Failure::new("no answer").into());
+        let error = Error::Transport(Failure::new("no response").into());
         let bounds = [1, 2, 4, 5, 99, u32::MAX - 1].map(|attempt| {
             let delay = policy.delay(attempt, &error, 1.0).unwrap();
             assert_eq!(policy.delay(attempt, &error, 0.0), Some(Duration::ZERO));

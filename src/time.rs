@@ -1,4 +1,66 @@
-//! The clock that a client reads.
+//! The clock of a client, which tests can replace.
+//!
+//! ```
+//! # use bytes::Bytes;
+//! # use http::{Request, Response};
+//! use std::sync::Arc;
+//! use std::sync::atomic::{AtomicU64, Ordering};
+//! use std::time::{Duration, Instant, SystemTime};
+//!
+//! use confidential_client::time::Clock;
+//! use confidential_client::{ConfidentialClient, TokenSource};
+//!
+//! /// The system's clock, moved forward by a number of seconds.
+//! #[derive(Clone, Default)]
+//! struct ShiftedClock(Arc<AtomicU64>);
+//!
+//! impl ShiftedClock {
+//!     fn shift(&self) -> Duration {
+//!         Duration::from_secs(self.0.load(Ordering::Relaxed))
+//!     }
+//! }
+//!
+//! impl Clock for ShiftedClock {
+//!     fn wall(&self) -> SystemTime {
+//!         SystemTime::now() + self.shift()
+//!     }
+//!
+//!     fn monotonic(&self) -> Instant {
+//!         Instant::now() + self.shift()
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let clock = ShiftedClock::default();
+//! let client = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
+//!     .tenant("contoso.onmicrosoft.com")
+//!     .client_secret("s3cret")
+//!     .clock(clock.clone())
+//! #   .transport(|_: Request<Bytes>| async {
+//! #       let body = r#"{"token_type":"Bearer","expires_in":3599,"access_token":"abc"}"#;
+//! #       Ok(Response::new(Bytes::from(body)))
+//! #   })
+//!     .build()?;
+//!
+//! let scope = "https://graph.microsoft.com/.default";
+//! client.acquire_token_for_client(scope).await?;
+//! let cached = client.acquire_token_for_client(scope).await?;
+//! assert_eq!(cached.source(), TokenSource::Cache);
+//!
+//! // An hour later the cached token is expired.
+//! clock.0.store(3600, Ordering::Relaxed);
+//! let token = client.acquire_token_for_client(scope).await?;
+//! assert_eq!(token.source(), TokenSource::IdentityProvider);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! - [`ConfidentialClientBuilder::clock`](crate::ConfidentialClientBuilder::clock) replaces the
+//!   clock of a client.
+//! - [`TokenValidatorBuilder::clock`](crate::resource::TokenValidatorBuilder::clock) replaces the
+//!   clock of an API's token validator.
+//! - `testing::ManualClock`, with the feature `testing`, is a clock that a test moves.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,17 +68,21 @@ use std::time::{Duration, Instant, SystemTime};
 
 use uuid::Uuid;
 
-/// Where a client reads the time: a wall clock and a monotonic one.
+/// A pair of clocks, one for the time of day and one monotonic.
 ///
-/// Both are read, because each can be wrong alone: an operator or NTP moves the wall clock, and
-/// a suspended machine stops the monotonic one. A token has ended as soon as *either* clock says
-/// so. The default reads the operating system's; a test injects one of its own with
+/// A client reads both clocks, because each clock alone can be wrong. An operator or NTP can set
+/// the wall clock back, and a suspended machine stops the monotonic clock. A token is expired as
+/// soon as *either* clock reaches the token's expiry.
+///
+/// The default reads the operating system's clocks. A test can set another clock with
 /// [`ConfidentialClientBuilder::clock`](crate::ConfidentialClientBuilder::clock).
+#[doc(alias = "ITimeProvider")]
+#[doc(alias = "TimeProvider")]
 pub trait Clock: Send + Sync + 'static {
-    /// The time of day (UTC), as [`SystemTime::now`] gives it.
+    /// Returns the time of day (UTC), like [`SystemTime::now`].
     fn wall(&self) -> SystemTime;
 
-    /// A time that never goes back, as [`Instant::now`] gives it.
+    /// Returns a time that never decreases, like [`Instant::now`].
     fn monotonic(&self) -> Instant;
 }
 
@@ -28,8 +94,10 @@ pub(crate) struct Now {
 }
 
 impl Now {
-    /// The moment `duration` from now. A duration no clock can hold ends at once, so that
-    /// nothing is believed for ever.
+    /// Returns the deadline `duration` from now.
+    ///
+    /// A duration that overflows a clock gives a deadline of now, so no value is valid
+    /// forever.
     pub(crate) fn plus(self, duration: Duration) -> Deadline {
         Deadline {
             wall: self.wall.checked_add(duration).unwrap_or(self.wall),
@@ -41,7 +109,7 @@ impl Now {
     }
 }
 
-/// A moment on both clocks, reached as soon as either says so.
+/// A time on both clocks, reached as soon as either clock reaches the time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline {
     pub(crate) wall: SystemTime,
@@ -49,18 +117,19 @@ pub(crate) struct Deadline {
 }
 
 impl Deadline {
-    /// The moment `duration` after this one.
+    /// Returns the deadline `duration` after this deadline.
     pub(crate) fn later(self, duration: Duration) -> Self {
         let Self { wall, monotonic } = self;
         Now { wall, monotonic }.plus(duration)
     }
 
+    /// Returns `true` if either clock has reached the deadline.
     #[inline]
     pub(crate) fn reached(&self, now: &Now) -> bool {
         now.monotonic >= self.monotonic || now.wall >= self.wall
     }
 
-    /// The time left; zero once reached.
+    /// Returns the remaining time, or zero once the deadline is reached.
     pub(crate) fn remaining(&self, now: &Now) -> Duration {
         let wall = self.wall.duration_since(now.wall).unwrap_or_default();
         let monotonic = self.monotonic.saturating_duration_since(now.monotonic);
@@ -68,7 +137,7 @@ impl Deadline {
     }
 }
 
-/// The one reader of clocks: the operating system's, unless a test brought another.
+/// The source of the current time, which is the operating system or an injected clock.
 #[derive(Clone, Default)]
 pub(crate) enum TimeSource {
     #[default]
@@ -77,6 +146,7 @@ pub(crate) enum TimeSource {
 }
 
 impl TimeSource {
+    /// Reads both clocks.
     #[inline]
     pub(crate) fn now(&self) -> Now {
         match self {
@@ -101,7 +171,7 @@ impl fmt::Debug for TimeSource {
     }
 }
 
-/// A time limit, in the words of a message.
+/// Formats a time limit in seconds for a message.
 pub(crate) fn format_limit(limit: Duration) -> String {
     match limit.subsec_millis() {
         0 => format!("{} s", limit.as_secs()),
@@ -109,15 +179,16 @@ pub(crate) fn format_limit(limit: Duration) -> String {
     }
 }
 
-/// A share from 0 to 1, drawn at random, to move a moment in time so that many clients do not act
-/// in step.
+/// Returns a random number from 0 to 1.
+///
+/// Random delays keep many clients from sending requests at the same time.
 pub(crate) fn jitter() -> f64 {
-    // The low half of a version 4 UUID is random but for two bits at its top.
+    // The low half of a version 4 UUID is random except for the top two bits.
     let random = Uuid::new_v4().as_u64_pair().1 as u32;
     f64::from(random) / f64::from(u32::MAX)
 }
 
-/// Seconds since the Unix epoch, or 0 for an earlier time.
+/// Returns the seconds since the Unix epoch, or 0 for an earlier time.
 pub(crate) fn unix_seconds(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default()
@@ -129,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_deadline_is_reached_as_soon_as_either_clock_says_so() {
+    fn a_deadline_is_reached_as_soon_as_either_clock_reaches_it() {
         let start = TimeSource::System.now();
         let deadline = start.plus(Duration::from_secs(60));
         let at = |wall, monotonic| Now {
@@ -153,13 +224,13 @@ mod tests {
     }
 
     #[test]
-    fn a_duration_beyond_the_clock_ends_at_once() {
+    fn a_duration_beyond_the_clock_is_reached_at_once() {
         let now = TimeSource::System.now();
         assert!(now.plus(Duration::MAX).reached(&now));
     }
 
     #[test]
-    fn a_jitter_is_a_share_that_differs_from_the_next() {
+    fn jitter_is_from_0_to_1_and_random() {
         let drawn: Vec<f64> = (0..100).map(|_| jitter()).collect();
         assert!(drawn.iter().all(|share| (0.0..=1.0).contains(share)));
         assert!(drawn.iter().any(|share| *share < 0.5) && drawn.iter().any(|share| *share > 0.5));

@@ -1,4 +1,48 @@
 //! The HTTP transport of token requests.
+//!
+//! ```
+//! use bytes::Bytes;
+//! use confidential_client::ConfidentialClient;
+//! use confidential_client::transport::{Transport, TransportFuture};
+//! use http::{Request, Response};
+//!
+//! /// Logs the host and the status of each request, and nothing secret.
+//! struct Logged<T>(T);
+//!
+//! impl<T: Transport> Transport for Logged<T> {
+//!     fn send(&self, request: Request<Bytes>) -> TransportFuture<'_> {
+//!         Box::pin(async move {
+//!             let host = request.uri().host().unwrap_or_default().to_owned();
+//!             let response = self.0.send(request).await?;
+//!             println!("{host}: {}", response.status());
+//!             Ok(response)
+//!         })
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let your_http_client = |_: Request<Bytes>| async {
+//! #     let body = r#"{"token_type":"Bearer","expires_in":3599,"access_token":"abc"}"#;
+//! #     Ok(Response::new(Bytes::from(body)))
+//! # };
+//! let client = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
+//!     .tenant("contoso.onmicrosoft.com")
+//!     .client_secret("s3cret")
+//!     .transport(Logged(your_http_client))
+//!     .build()?;
+//! # let token = client.acquire_token_for_client("https://graph.microsoft.com/.default").await?;
+//! # assert_eq!(token.secret(), "abc");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! - [`ConfidentialClientBuilder::transport`](crate::ConfidentialClientBuilder::transport) replaces
+//!   the default transport, which is reqwest.
+//! - [`attempt_timeout`] limits each attempt with any transport.
+//! - [`RetryPolicy`](crate::RetryPolicy) sets the retries.
+//!
+//! [`attempt_timeout`]: crate::ConfidentialClientBuilder::attempt_timeout
 
 use std::error::Error as StdError;
 use std::pin::Pin;
@@ -10,25 +54,26 @@ mod config;
 #[cfg(feature = "reqwest")]
 mod reqwest;
 
-pub(crate) use config::{TransportConfig, no_time};
+pub(crate) use config::{TransportConfig, zero_timeout};
 
-/// What a [`Transport`] returns: the answer, or why there is none.
+/// The future of [`Transport::send`], with the response or the error that prevented a response.
 pub type TransportFuture<'a> = Pin<
     Box<dyn Future<Output = Result<Response<Bytes>, Box<dyn StdError + Send + Sync>>> + Send + 'a>,
 >;
 
-/// How token requests reach the identity provider; the default is reqwest.
+/// An HTTP client for token requests. The default is reqwest.
 ///
-/// An implementation sends one request and returns its answer, whatever its status. It must not
-/// follow redirects, which would hand the credential to another host, and must not retry, which the client
-/// does by its [`RetryPolicy`](crate::RetryPolicy). The client drops the future when an attempt has
-/// taken [too long](crate::ConfidentialClientBuilder::attempt_timeout).
+/// An implementation sends one request and returns the response, whatever the status. An
+/// implementation must not follow redirects, because a redirect would send the credential to
+/// another host. An implementation must not retry, because the client retries by
+/// [`RetryPolicy`](crate::RetryPolicy). The client drops the future of an attempt after
+/// [`attempt_timeout`](crate::ConfidentialClientBuilder::attempt_timeout).
 ///
-/// The request's body holds the credential, and `http`'s `Debug` prints it: never log a request,
-/// nor put one into an error.
+/// The request's body contains the credential, and the `Debug` output of `http::Request` contains
+/// the body. Never log a request, and never put a request into an error.
 ///
-/// Closures that return a future are transports, which is how a test answers for itself; errors of
-/// other types become the boxed one with `?` or `.into()`:
+/// A closure that returns a future is a transport, so a test can supply the responses. Convert
+/// errors of other types into the boxed error with `?` or `.into()`.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -50,13 +95,17 @@ pub type TransportFuture<'a> = Pin<
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias = "IHttpClient")]
+#[doc(alias = "HttpClient")]
+#[doc(alias = "IMsalHttpClientFactory")]
+#[doc(alias = "http_client")]
 pub trait Transport: Send + Sync + 'static {
-    /// Sends the request. The body is the whole of it, in memory; so is the answer's.
+    /// Sends the request and returns the response, each with the complete body in memory.
     ///
     /// # Errors
     ///
-    /// Any error means that there was no answer, and becomes the source of
-    /// [`Error::Transport`](crate::Error::Transport).
+    /// Every error means that no response arrived. The client returns
+    /// [`Error::Transport`](crate::Error::Transport) with the error as the source.
     fn send(&self, request: Request<Bytes>) -> TransportFuture<'_>;
 }
 

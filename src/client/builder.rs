@@ -17,7 +17,7 @@ use crate::request::claims::Capabilities;
 use crate::retry::{RetryBudget, RetryPolicy};
 use crate::secret::Secret;
 use crate::time::{Clock, TimeSource};
-use crate::transport::{Transport, TransportConfig, no_time};
+use crate::transport::{Transport, TransportConfig, zero_timeout};
 
 /// A builder of a [`ConfidentialClient`]: a tenant or an authority, one credential, and settings.
 ///
@@ -270,7 +270,7 @@ impl ConfidentialClientBuilder {
             ));
         }
         if self.attempt_timeout.is_zero() {
-            return Err(no_time());
+            return Err(zero_timeout("attempt_timeout"));
         }
         let transport = self.transport.transport(&endpoints)?;
         let fetcher = TokenFetcher {

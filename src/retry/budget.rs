@@ -1,41 +1,45 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What a client's repeats are paid from, so that an outage does not multiply its requests.
+/// The number of retries that a client may still send.
+///
+/// Without a budget, an outage would multiply the client's requests.
 #[derive(Debug)]
 pub(crate) struct RetryBudget(Mutex<Balance>);
 
+/// The balance of a [`RetryBudget`].
 #[derive(Debug)]
 struct Balance {
-    left: u32,
-    /// Up to when it was filled for the time that passed.
-    filled: Option<Instant>,
+    retries: u32,
+    /// End of the time that has been credited.
+    credited_until: Option<Instant>,
 }
 
 impl RetryBudget {
-    /// Whether one more may be made.
+    /// Takes one retry out of the budget. Returns `false` if the budget is empty.
     pub(crate) fn withdraw(&self, now: Instant) -> bool {
         let mut balance = self.lock();
-        let filled = *balance.filled.get_or_insert(now);
-        let passed = now.saturating_duration_since(filled).as_secs() / ONE_MORE_AFTER.as_secs();
-        if passed > 0 {
-            let earned = u32::try_from(passed).unwrap_or(u32::MAX);
-            balance.left = balance.left.saturating_add(earned).min(REPEATS);
-            balance.filled = Some(now);
+        let credited_until = *balance.credited_until.get_or_insert(now);
+        let credits =
+            now.saturating_duration_since(credited_until).as_secs() / CREDIT_INTERVAL.as_secs();
+        if credits > 0 {
+            let credits = u32::try_from(credits).unwrap_or(u32::MAX);
+            balance.retries = balance.retries.saturating_add(credits).min(CAPACITY);
+            balance.credited_until = Some(now);
         }
-        let left = balance.left.checked_sub(1);
-        balance.left = left.unwrap_or_default();
-        left.is_some()
+        let remaining = balance.retries.checked_sub(1);
+        balance.retries = remaining.unwrap_or_default();
+        remaining.is_some()
     }
 
-    /// A request succeeded.
+    /// Adds one retry for a successful request.
     pub(crate) fn deposit(&self) {
         let mut balance = self.lock();
-        balance.left = balance.left.saturating_add(1).min(REPEATS);
+        balance.retries = balance.retries.saturating_add(1).min(CAPACITY);
     }
 
     fn lock(&self) -> MutexGuard<'_, Balance> {
-        // Nothing panics while it is held; were it so, every field is still whole.
+        // No code panics while holding the lock, and every field is valid at any time.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -43,26 +47,28 @@ impl RetryBudget {
 impl Default for RetryBudget {
     fn default() -> Self {
         Self(Mutex::new(Balance {
-            left: REPEATS,
-            filled: None,
+            retries: CAPACITY,
+            credited_until: None,
         }))
     }
 }
 
-const REPEATS: u32 = 20;
-const ONE_MORE_AFTER: Duration = Duration::from_secs(10);
+/// The largest number of retries in a budget.
+const CAPACITY: u32 = 20;
+/// The time that adds one retry.
+const CREDIT_INTERVAL: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn repeats_are_paid_for_by_success_and_by_time() {
+    fn successes_and_time_add_retries() {
         let budget = RetryBudget::default();
         let now = Instant::now();
         budget.deposit();
         let spent = (0..100).filter(|_| budget.withdraw(now)).count();
-        assert_eq!(spent, 20, "no more than it began with");
+        assert_eq!(spent, 20, "at most the capacity");
         budget.deposit();
         assert!(budget.withdraw(now) && !budget.withdraw(now));
         assert!(!budget.withdraw(now + Duration::from_secs(9)));

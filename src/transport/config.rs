@@ -5,7 +5,7 @@ use crate::endpoint::Endpoints;
 use crate::error::Error;
 use crate::transport::Transport;
 
-/// What a builder was told of how to send.
+/// The transport settings of a builder.
 #[derive(Default)]
 pub(crate) struct TransportConfig {
     pub(crate) transport: Option<Arc<dyn Transport>>,
@@ -15,18 +15,18 @@ pub(crate) struct TransportConfig {
 }
 
 impl TransportConfig {
-    /// The one transport that this names, or that there is by default.
+    /// Returns the configured transport, or the default transport.
     pub(crate) fn transport(self, endpoints: &Endpoints) -> Result<Arc<dyn Transport>, Error> {
         if self.connect_timeout.is_some_and(|limit| limit.is_zero()) {
-            return Err(no_time());
+            return Err(zero_timeout("connect_timeout"));
         }
         match self.transport {
             #[cfg(feature = "reqwest")]
             Some(_) if self.reqwest.is_some() => Err(Error::config(
-                "both a transport and a reqwest builder were given; one is used, so leave the other out",
+                "both a transport and a reqwest builder are set; remove one of transport(..) and reqwest(..)",
             )),
             Some(_) if self.connect_timeout.is_some() => Err(Error::config(
-                "connect_timeout(..) is for reqwest, and a transport was given, which has limits of its own; leave it out",
+                "connect_timeout(..) is for reqwest, and a custom transport is set; set the limit in the transport and remove connect_timeout(..)",
             )),
             Some(transport) => Ok(transport),
             #[cfg(feature = "reqwest")]
@@ -35,17 +35,16 @@ impl TransportConfig {
             None => {
                 let _ = endpoints;
                 Err(Error::config(
-                    "no transport; call transport(..), or enable the feature 'reqwest' of confidential-client",
+                    "no transport is set; call transport(..), or enable the feature 'reqwest' of confidential-client",
                 ))
             }
         }
     }
 }
 
-pub(crate) fn no_time() -> Error {
-    Error::config(
-        "in no time nothing can be asked; give attempt_timeout(..) and connect_timeout(..) some, or leave them out",
-    )
+/// Builds the error for a timeout of zero. `setter` is the name of the builder's method.
+pub(crate) fn zero_timeout(setter: &str) -> Error {
+    Error::config(format!("{setter} must be greater than zero"))
 }
 
 #[cfg(feature = "reqwest")]
@@ -58,7 +57,7 @@ fn default_transport(
 
     if endpoints.is_https() && !cfg!(any(feature = "rustls", feature = "native-tls")) {
         return Err(Error::config(
-            "the authority is https and no TLS is compiled in; enable the feature 'rustls' or 'native-tls' of confidential-client",
+            "the authority is https, but TLS is not compiled in; enable the feature 'rustls' or 'native-tls' of confidential-client",
         ));
     }
     Ok(Arc::new(ReqwestTransport::new(

@@ -16,33 +16,37 @@ use crate::transport::{Transport, TransportFuture};
 /// The default transport.
 pub(crate) struct ReqwestTransport(Clients);
 
-/// A current-thread runtime stands still between two `block_on`s, and with it the connections it
-/// opened: a request from elsewhere that took one of them from the pool would hang.
+/// The reqwest clients of the transport.
+///
+/// A current-thread runtime drives its connections only during `block_on`. If another thread took
+/// an idle connection of such a runtime from the pool, the request would hang.
 enum Clients {
-    /// The caller's, of which there is one: it keeps no connection where a runtime may stand still.
+    /// The caller's client. On a current-thread runtime each request closes its connection.
     Custom(reqwest::Client),
-    /// Our own, made anew for another thread's current-thread runtime.
+    /// A default client, replaced when requests come from another current-thread runtime.
     Default {
         limits: ConnectionLimits,
-        /// With where it is used, once it is.
-        latest: Mutex<(Option<Home>, reqwest::Client)>,
+        /// The latest client, with the runtime thread of the requests so far.
+        latest: Mutex<(Option<RuntimeThread>, reqwest::Client)>,
     },
 }
 
-/// What is set on top of any configuration.
+/// The connection settings that override the caller's configuration.
 #[derive(Clone, Copy)]
 struct ConnectionLimits {
     connect: Duration,
-    /// The authority is this machine, so there is no proxy before it.
+    /// The authority is on a loopback address, so no proxy is used.
     loopback: bool,
 }
 
-/// Where requests are sent from: the thread of a current-thread runtime, or none in particular.
-type Home = Option<ThreadId>;
+/// The thread of a current-thread runtime, or `None` on a multi-thread runtime.
+type RuntimeThread = Option<ThreadId>;
 
 impl ReqwestTransport {
-    /// On top of what the caller configured, if anything: no redirects, since a 307 would send the
-    /// credential on, and a limit to connect.
+    /// Builds the client from the caller's configuration or the default configuration.
+    ///
+    /// Redirects are always disabled, because a 307 would send the credential to another host.
+    /// `connect` limits each connection attempt.
     pub(crate) fn new(
         builder: Option<reqwest::ClientBuilder>,
         connect: Duration,
@@ -64,24 +68,26 @@ impl ReqwestTransport {
 }
 
 impl Clients {
-    /// The client for a request from here, and whether its connection has to be closed behind it.
+    /// Returns the client for a request from this thread, and `true` if the request must close the
+    /// connection.
     fn client(&self) -> Result<(reqwest::Client, bool), reqwest::Error> {
-        let home = home();
+        let thread = runtime_thread();
         match self {
-            Self::Custom(client) => Ok((client.clone(), home.is_some())),
+            Self::Custom(client) => Ok((client.clone(), thread.is_some())),
             Self::Default { limits, latest } => {
                 let mut latest = latest.lock().unwrap_or_else(PoisonError::into_inner);
-                if latest.0.is_some_and(|used| used != home) {
+                if latest.0.is_some_and(|used| used != thread) {
                     latest.1 = client(default_builder(), *limits)?;
                 }
-                latest.0 = Some(home);
+                latest.0 = Some(thread);
                 Ok((latest.1.clone(), false))
             }
         }
     }
 }
 
-fn home() -> Home {
+/// Returns the current thread if its tokio runtime is a current-thread runtime.
+fn runtime_thread() -> RuntimeThread {
     let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
     matches!(flavor, Ok(RuntimeFlavor::CurrentThread)).then(|| thread::current().id())
 }
@@ -99,8 +105,9 @@ fn client(
     builder.build().map_err(reqwest::Error::without_url)
 }
 
-/// A builder with the TLS this crate was compiled with. Without naming it, reqwest would change to
-/// another that some other crate of the program switched on.
+/// Returns a builder with the TLS backend that this crate's features select.
+///
+/// Otherwise a feature that another crate enables could change reqwest's default backend.
 fn default_builder() -> reqwest::ClientBuilder {
     let builder = reqwest::Client::builder();
     #[cfg(feature = "rustls")]
@@ -118,43 +125,44 @@ impl Transport for ReqwestTransport {
             if close {
                 request.headers_mut().insert(CONNECTION, CLOSE);
             }
-            let again = request.try_clone();
-            let sent = match (client.execute(request).await, again) {
-                (Err(error), Some(again)) if is_from_stopped_runtime(&error) => {
-                    client.execute(again).await
+            let retry = request.try_clone();
+            let sent = match (client.execute(request).await, retry) {
+                (Err(error), Some(retry)) if is_from_stopped_runtime(&error) => {
+                    client.execute(retry).await
                 }
                 (sent, _) => sent,
             };
-            let mut response = sent.map_err(|error| explained(error, &host))?;
+            let mut response = sent.map_err(|error| with_advice(error, &host))?;
             let mut body = BytesMut::new();
-            // A longer body is cut where the parser knows it for too long; its status survives.
+            // The rest of a longer body is dropped. The parser rejects such a body as too long and
+            // keeps the status.
             while body.len() <= LARGEST_BODY {
                 match response.chunk().await {
                     Ok(Some(chunk)) => body.extend_from_slice(&chunk),
                     Ok(None) => break,
-                    // What a refusal says in its status and headers counts, whatever its body.
+                    // The status and the headers of an error response count without a body, too.
                     Err(_) if !response.status().is_success() => break,
                     Err(error) => return Err(error.without_url().into()),
                 }
             }
-            let mut answer = Response::new(body.freeze());
-            *answer.status_mut() = response.status();
-            *answer.headers_mut() = std::mem::take(response.headers_mut());
-            Ok(answer)
+            let mut result = Response::new(body.freeze());
+            *result.status_mut() = response.status();
+            *result.headers_mut() = std::mem::take(response.headers_mut());
+            Ok(result)
         })
     }
 }
 
-/// The same error, and what to do about it where the causes alone would leave somebody at a loss.
-fn explained(error: reqwest::Error, host: &str) -> Box<dyn StdError + Send + Sync> {
+/// Adds advice to an error about an untrusted TLS certificate.
+fn with_advice(error: reqwest::Error, host: &str) -> Box<dyn StdError + Send + Sync> {
     let error = error.without_url();
     let mut source = error.source();
     while let Some(cause) = source {
-        // A proxy's own certificate: the causes say so.
+        // The certificate of a proxy. The causes name the proxy's tunnel.
         if cause.to_string().contains("tunnel") {
             break;
         }
-        // No type says it for both rustls and the operating system's library.
+        // rustls and native-tls share no error type, so only the text identifies the cause.
         if cause.source().is_none() && cause.to_string().contains("certificate") {
             let host = host.to_owned();
             return Box::new(UntrustedCertificate { host, error });
@@ -164,10 +172,10 @@ fn explained(error: reqwest::Error, host: &str) -> Box<dyn StdError + Send + Syn
     error.into()
 }
 
-/// The server's certificate is not one that is trusted for this host.
+/// The error for a TLS certificate that is not trusted for the host.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the TLS certificate of '{host}' is not accepted; if a private CA issued it, add that CA to the machine's, or by ConfidentialClientBuilder::reqwest(..) with reqwest::ClientBuilder::tls_certs_merge(..)"
+    "the TLS certificate of '{host}' is not accepted; if a private CA issued the certificate, add that CA to the machine's trusted CAs, or to reqwest::ClientBuilder::tls_certs_merge(..) in ConfidentialClientBuilder::reqwest(..)"
 )]
 struct UntrustedCertificate {
     host: String,
@@ -175,8 +183,9 @@ struct UntrustedCertificate {
     error: reqwest::Error,
 }
 
-/// Whether the connection from the pool went down with the runtime that drove it, just as it was
-/// taken: the request has not gone out, or there is nobody to read its answer.
+/// Returns `true` if the pooled connection was closed because its runtime stopped.
+///
+/// The request was not sent, or no task is left to read the response, so a retry is safe.
 fn is_from_stopped_runtime(error: &reqwest::Error) -> bool {
     let mut source = error.source();
     while let Some(error) = source {
