@@ -1,4 +1,48 @@
-//! Values for delegated access: a web API or web app that acts for a signed-in user.
+//! Values for delegated access, where a web API or web app acts for a signed-in user.
+//!
+//! ```
+//! # use bytes::Bytes;
+//! # use http::{Request, Response};
+//! use confidential_client::ConfidentialClient;
+//! use confidential_client::delegated::UserAssertion;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
+//!     .tenant("contoso.onmicrosoft.com")
+//!     .client_secret("s3cret")
+//! #   .transport(|_: Request<Bytes>| async {
+//! #       let body = r#"{"token_type":"Bearer","expires_in":3599,"access_token":"abc"}"#;
+//! #       Ok(Response::new(Bytes::from(body)))
+//! #   })
+//!     .build()?;
+//!
+//! // An API received this token from a user's client, and calls another API for the same user.
+//! # let received_token = "opaque";
+//! let user = UserAssertion::new(received_token);
+//! let token = client
+//!     .acquire_token_on_behalf_of(&user, "https://graph.microsoft.com/User.Read")
+//!     .await?;
+//! # assert_eq!(token.secret(), "abc");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | task | call | values |
+//! |---|---|---|
+//! | call another API for the user of an API call | [`acquire_token_on_behalf_of`] | [`UserAssertion`] |
+//! | send a user to the sign-in page | [`authorization_request_url`] | [`AuthorizationRequest`], [`Prompt`], [`AuthorizationCodeFlow`] |
+//! | finish the sign-in | [`acquire_token_by_authorization_code`][by-code] | [`AuthenticationResult`] |
+//! | get another token for a signed-in user | [`acquire_token_silent`] | [`Account`] |
+//! | sign a user out | [`remove_account`] | [`Account`] |
+//! | ask an administrator for consent | [`admin_consent_url`] | [`AdminConsent`] |
+//!
+//! [`acquire_token_on_behalf_of`]: crate::ConfidentialClient::acquire_token_on_behalf_of
+//! [`authorization_request_url`]: crate::ConfidentialClient::authorization_request_url
+//! [by-code]: crate::ConfidentialClient::acquire_token_by_authorization_code
+//! [`acquire_token_silent`]: crate::ConfidentialClient::acquire_token_silent
+//! [`remove_account`]: crate::ConfidentialClient::remove_account
+//! [`admin_consent_url`]: crate::ConfidentialClient::admin_consent_url
 
 mod account;
 pub(crate) mod admin_consent;

@@ -1,4 +1,45 @@
-//! Outcomes of token requests, for an [observer](crate::ConfidentialClientBuilder::observer).
+//! Measurements of token requests, for an [observer](crate::ConfidentialClientBuilder::observer).
+//!
+//! ```
+//! # use bytes::Bytes;
+//! # use http::{Request, Response};
+//! use std::sync::{Arc, Mutex};
+//!
+//! use confidential_client::ConfidentialClient;
+//! use confidential_client::metrics::{Acquisition, Outcome};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let acquisitions: Arc<Mutex<Vec<Acquisition>>> = Arc::default();
+//! let client = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
+//!     .tenant("contoso.onmicrosoft.com")
+//!     .client_secret("s3cret")
+//!     .observer({
+//!         let acquisitions = Arc::clone(&acquisitions);
+//!         move |acquisition| acquisitions.lock().unwrap().push(acquisition)
+//!     })
+//! #   .transport(|_: Request<Bytes>| async {
+//! #       let body = r#"{"token_type":"Bearer","expires_in":3599,"access_token":"abc"}"#;
+//! #       Ok(Response::new(Bytes::from(body)))
+//! #   })
+//!     .build()?;
+//!
+//! // The second call returns the cached token, without a token request.
+//! client.acquire_token_for_client("https://graph.microsoft.com/.default").await?;
+//! client.acquire_token_for_client("https://graph.microsoft.com/.default").await?;
+//!
+//! let acquisitions = acquisitions.lock().unwrap();
+//! assert_eq!(acquisitions.len(), 1);
+//! assert_eq!(acquisitions[0].outcome, Outcome::Issued);
+//! assert_eq!(acquisitions[0].attempts, 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! - [`ConfidentialClientBuilder::observer`](crate::ConfidentialClientBuilder::observer) sets the
+//!   observer.
+//! - [`TokenCache::stats`](crate::TokenCache::stats) counts cache hits and misses.
+//! - [`guides::operating`](crate::guides::operating) lists the alarms to set.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -6,25 +47,31 @@ use std::time::Duration;
 
 use crate::error::{Error, ErrorKind};
 
-/// How one token request went, repeats included: what an
-/// [observer](crate::ConfidentialClientBuilder::observer) is told. Calls that are served from memory
-/// are no token requests.
+/// The measurements of one token request, including retries.
 ///
-/// It has no tenant, scope or client id, which as labels of a metric would be one time series each.
+/// An [observer](crate::ConfidentialClientBuilder::observer) receives one `Acquisition` per token
+/// request. A call that returns a cached token sends no token request.
+///
+/// The tenant, scope and client ID are left out, because as metric labels each value would create a
+/// time series.
+#[doc(alias = "Telemetry")]
+#[doc(alias = "AuthenticationResultMetadata")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Acquisition {
-    /// A token, or the kind of the [`Error`].
+    /// The result of the token request.
     pub outcome: Outcome,
-    /// Whether it was in the background, for a token that was still good: nobody waited.
+    /// `true` for a background refresh of a token that was still valid. No caller waited.
     pub is_refresh: bool,
-    /// How many requests went out.
+    /// Number of HTTP requests sent.
     pub attempts: u32,
-    /// From the first look-up to the last byte of the last answer, with the waits between.
+    /// Time from the start of the token request to the last byte of the last response.
+    ///
+    /// The time includes discovery and the waits between attempts.
     pub duration: Duration,
-    /// The HTTP status of a failure that was answered.
+    /// HTTP status of a failed request, if a response arrived.
     pub status: Option<u16>,
-    /// The first AADSTS code of a refusal, without the letters.
+    /// First AADSTS code of an error response, without the prefix `AADSTS`.
     pub aadsts: Option<u64>,
 }
 
@@ -55,19 +102,19 @@ impl Outcome {
     }
 }
 
-/// Who is told; nobody, unless set.
+/// The callback for acquisitions. The default does nothing.
 #[derive(Clone, Default)]
 pub(crate) struct Observer(Option<Arc<dyn Fn(Acquisition) + Send + Sync>>);
 
 impl Observer {
-    pub(crate) fn new(tell: impl Fn(Acquisition) + Send + Sync + 'static) -> Self {
-        Self(Some(Arc::new(tell)))
+    pub(crate) fn new(callback: impl Fn(Acquisition) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(callback)))
     }
 
-    /// A panic in it is its own: the token is there.
+    /// Calls the observer. A panic of the observer is logged and does not fail the token request.
     pub(crate) fn notify(&self, acquisition: Acquisition) {
-        let Some(tell) = &self.0 else { return };
-        if catch_unwind(AssertUnwindSafe(|| tell(acquisition))).is_err() {
+        let Some(callback) = &self.0 else { return };
+        if catch_unwind(AssertUnwindSafe(|| callback(acquisition))).is_err() {
             tracing::warn!("the observer of token requests panicked");
         }
     }
@@ -79,7 +126,7 @@ mod tests {
     use crate::error::Failure;
 
     #[test]
-    fn an_outcome_has_a_label_of_its_own() {
+    fn each_outcome_has_a_distinct_label() {
         let failure = || Failure::new("no").into();
         for (result, label) in [
             (Ok(()), "issued"),

@@ -100,12 +100,12 @@ impl RetryPolicy {
 
     /// Sets the time limit of a whole token request. The default is 30 seconds.
     ///
-    /// The maximum is ten minutes. The limit includes discovery, all attempts, and the waits between
-    /// attempts. Discovery, a credential source, a signer and an assertion provider each have a
-    /// third of the limit, and at most ten seconds.
+    /// The maximum is ten minutes. The limit includes discovery, all attempts, and the waits
+    /// between attempts. Discovery, a credential source, a signer and an assertion provider each
+    /// have a third of the limit, and at most ten seconds.
     ///
-    /// A call waits for one token request. A call waits for a second token request only if the first
-    /// request was lost with its tokio runtime or had other
+    /// A call waits for one token request. A call waits for a second token request only if the
+    /// first request was lost with its tokio runtime or had other
     /// [claims](crate::TokenRequest::claims).
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {

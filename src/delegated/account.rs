@@ -1,4 +1,4 @@
-#![warn(clippy::arithmetic_side_effects, reason = "it reads what others wrote")]
+#![warn(clippy::arithmetic_side_effects, reason = "it parses untrusted input")]
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,25 +13,32 @@ use crate::authority::{Rules, Tenant};
 use crate::error::{Error, Failure};
 use crate::token::UserKey;
 
-/// A user who signed in: what [`acquire_token_silent`] gets their tokens by.
+/// A signed-in user, for [`acquire_token_silent`].
 ///
-/// Cheap to clone, and made to be kept in the user's session: it serialises, and holds no token. The
-/// tokens stay in the client's memory, under the home account id; so keep it where the user cannot
-/// change it, on the server or in a cookie that is signed. After a restart of the process the account
-/// is as it was and the tokens are gone: the user signs in again.
+/// An `Account` is cheap to clone and contains no token. Serialize the account into the user's
+/// session.
+///
+/// The client caches the user's tokens in memory under the home account ID. Store the account where
+/// the user cannot change the account, which is on the server or in a signed cookie. After a
+/// restart of the process the account is still valid, but the tokens are gone, and the user must
+/// sign in again.
 ///
 /// [`acquire_token_silent`]: crate::ConfidentialClient::acquire_token_silent
+#[doc(alias = "IAccount")]
+#[doc(alias = "AccountInfo")]
+#[doc(alias = "AuthenticationRecord")]
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(from = "AccountProfile", into = "AccountProfile")]
 pub struct Account(Arc<AccountParts>);
 
+/// The serialized part of an account, with the cache key derived from the part.
 struct AccountParts {
     profile: AccountProfile,
     user: Arc<UserKey>,
     tenant: Option<Tenant>,
 }
 
-/// What is known of a user.
+/// The serialized form of an account.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct AccountProfile {
     home_account_id: String,
@@ -45,37 +52,44 @@ struct AccountProfile {
 }
 
 impl Account {
-    /// Who it is, wherever they work: with Microsoft Entra ID `{object id}.{tenant id}` of the home
-    /// tenant, in MSAL's words; with another provider the subject (`sub`).
+    /// Returns the user's ID across all tenants.
+    ///
+    /// For Microsoft Entra ID the format is MSAL's `{object id}.{tenant id}` of the home tenant.
+    /// For another provider the ID is the subject (`sub`).
+    #[doc(alias = "HomeAccountId")]
     pub fn home_account_id(&self) -> &str {
         &self.0.profile.home_account_id
     }
 
-    /// Who it is in the tenant they signed in to: the object id (`oid`), or the subject (`sub`).
+    /// Returns the user's ID in the tenant of the sign-in, which is the object ID (`oid`) or the
+    /// subject (`sub`).
     pub fn local_account_id(&self) -> &str {
         &self.0.profile.local_account_id
     }
 
-    /// The id of the tenant they signed in to; `None` where there are no tenants.
+    /// Returns the ID of the tenant of the sign-in, or `None` if the provider has no tenants.
     pub fn tenant_id(&self) -> Option<&str> {
         self.0.profile.tenant_id.as_deref()
     }
 
-    /// The name they sign in by (`preferred_username`), to be shown. It may change, and be given to
-    /// somebody else, so it decides nothing.
+    /// Returns the user's sign-in name (`preferred_username`), for display.
+    ///
+    /// Never use the sign-in name for an access decision. The name can change and can be reassigned
+    /// to another user.
     pub fn username(&self) -> Option<&str> {
         self.0.profile.username.as_deref()
     }
 
-    /// The name to greet them by (`name`).
+    /// Returns the user's display name (`name`).
     pub fn name(&self) -> Option<&str> {
         self.0.profile.name.as_deref()
     }
 
-    /// Who signed in, by the claims of an ID token that was validated, and by what Entra says beside it.
+    /// Builds the account from the claims of a validated ID token and from Entra's `client_info`.
     ///
-    /// Elsewhere `sub` alone tells users apart, and what is called `tid` or `oid` may be anything, be it
-    /// a field that users fill in themselves ([OpenID Connect Core section 5.7]).
+    /// For a provider other than Entra only `sub` identifies a user ([OpenID Connect Core section
+    /// 5.7]). Claims named `tid` or `oid` can have any meaning there, and users may even edit the
+    /// claims' values.
     ///
     /// [OpenID Connect Core section 5.7]: https://openid.net/specs/openid-connect-core-1_0.html#ClaimStability
     pub(crate) fn from_id_token(
@@ -91,7 +105,7 @@ impl Account {
         };
         if text("nonce").as_deref() != Some(nonce) {
             return Err(invalid_id_token(
-                "its nonce is not the one that was sent, so it is of another sign-in; begin again",
+                "its nonce is not the one that was sent, so the ID token belongs to another sign-in; start the sign-in again",
             ));
         }
         let Some(subject) = text("sub") else {
@@ -101,11 +115,11 @@ impl Account {
         let client_info = client_info.filter(|_| is_entra);
         let object_id = text("oid").filter(|_| tenant_id.is_some());
         let local_account_id = object_id.unwrap_or(subject);
-        let home_account_id = match (client_info.map(home), &tenant_id) {
-            (Some(Some(home)), _) => home,
+        let home_account_id = match (client_info.map(parse_home_account_id), &tenant_id) {
+            (Some(Some(home_account_id)), _) => home_account_id,
             (Some(None), _) => {
                 return Err(invalid_id_token(
-                    "the 'client_info' beside it cannot be read",
+                    "the 'client_info' of the same response cannot be parsed",
                 ));
             }
             (None, Some(tenant)) => format!("{local_account_id}.{tenant}"),
@@ -163,8 +177,8 @@ impl fmt::Debug for Account {
     }
 }
 
-/// `{uid}.{utid}`, as MSAL writes it.
-fn home(client_info: &str) -> Option<String> {
+/// Returns `{uid}.{utid}` of the `client_info`, in MSAL's format.
+fn parse_home_account_id(client_info: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct ClientInfo {
         uid: String,
@@ -175,7 +189,8 @@ fn home(client_info: &str) -> Option<String> {
     (!uid.is_empty() && !utid.is_empty()).then(|| format!("{uid}.{utid}"))
 }
 
-pub(crate) fn invalid_id_token(why: &str) -> Error {
-    let message = format!("the ID token cannot be used: {why}");
+/// Builds the error for an invalid ID token.
+pub(crate) fn invalid_id_token(reason: &str) -> Error {
+    let message = format!("the ID token cannot be used: {reason}");
     Error::InvalidResponse(Failure::new(message).into())
 }

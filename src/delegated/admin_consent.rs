@@ -1,4 +1,4 @@
-#![warn(clippy::arithmetic_side_effects, reason = "it reads what others wrote")]
+#![warn(clippy::arithmetic_side_effects, reason = "it parses untrusted input")]
 
 use url::Url;
 
@@ -6,36 +6,39 @@ use crate::authority::Tenant;
 use crate::delegated::redirect::{DuplicateParameter, RedirectQuery, check_redirect_uri};
 use crate::error::{Error, Escaped, Failure};
 
-/// What an administrator brought back from the page of
-/// [`admin_consent_url`](crate::ConfidentialClient::admin_consent_url).
+/// The result of an admin consent request
+/// ([`admin_consent_url`](crate::ConfidentialClient::admin_consent_url)).
 ///
-/// Anybody can call the redirect URI with any answer: the state shows that this application sent
-/// them, and not what they did. A tenant has consented for certain when a token for it can be had.
+/// The result is not proof of consent. Anyone can call the redirect URI with any parameters, and
+/// the state proves only that this application sent the administrator to the consent page. To
+/// verify the consent, acquire a token for the tenant.
+#[doc(alias = "adminconsent")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AdminConsent {
     /// The administrator consented.
     Granted {
-        /// The tenant's id, as Microsoft Entra ID names it: keep it with the customer.
+        /// The tenant ID from Microsoft Entra ID. Store the ID with the customer's data.
         tenant_id: String,
     },
-    /// The administrator said no, or gave up.
+    /// The administrator declined or cancelled.
     Declined {
-        /// What Microsoft Entra ID says about it.
+        /// The error description from Microsoft Entra ID.
         description: Option<String>,
     },
-    /// It could not be asked for.
+    /// The consent request failed.
     Failed {
-        /// The error's code ([RFC 6749 section 4.1.2.1](https://www.rfc-editor.org/rfc/rfc6749#section-4.1.2.1)).
+        /// The error code ([RFC 6749 section 4.1.2.1](https://www.rfc-editor.org/rfc/rfc6749#section-4.1.2.1)).
         error: String,
-        /// What Microsoft Entra ID says about it.
+        /// The error description from Microsoft Entra ID.
         description: Option<String>,
     },
 }
 
 impl AdminConsent {
-    /// Reads the URL that the administrator came back with, or its query alone. `state` is what
-    /// was given to `admin_consent_url` in the same session. Does no I/O.
+    /// Parses the URL that the administrator was redirected to, or only the URL's query.
+    ///
+    /// `state` is the argument of `admin_consent_url` in the same session. Does no I/O.
     ///
     /// ```
     /// use confidential_client::delegated::AdminConsent;
@@ -51,19 +54,21 @@ impl AdminConsent {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidResponse`]: the state is missing or another, a parameter is there twice, or
-    /// there is neither a tenant that consented nor an error. [`Error::Config`]: `state` is empty.
+    /// - [`Error::InvalidResponse`] if the state is missing or does not match, if a parameter
+    ///   occurs twice, or if the URL has neither a consenting tenant nor an error.
+    /// - [`Error::Config`] if `state` is empty.
     pub fn parse(redirected: impl AsRef<str>, state: impl AsRef<str>) -> Result<Self, Error> {
         let (redirected, state) = (redirected.as_ref(), state.as_ref());
         check_state(state)?;
         let query = &RedirectQuery::new(redirected);
-        if one(query, "state")?.as_deref() != Some(state) {
-            return Err(unreadable(
-                "its state is not the one that was sent, so it may be somebody else's answer; begin again",
+        if single_value(query, "state")?.as_deref() != Some(state) {
+            return Err(invalid_response(
+                "its state is not the one that was sent, so the response may belong to another session; start the consent again",
             ));
         }
-        let description = one(query, "error_description")?.map(|text| Escaped(&text).to_string());
-        if let Some(error) = one(query, "error")? {
+        let description =
+            single_value(query, "error_description")?.map(|text| Escaped(&text).to_string());
+        if let Some(error) = single_value(query, "error")? {
             return Ok(match DECLINED.contains(&&*error) {
                 true => Self::Declined { description },
                 false => Self::Failed {
@@ -72,23 +77,23 @@ impl AdminConsent {
                 },
             });
         }
-        let granted = one(query, "admin_consent")?;
+        let granted = single_value(query, "admin_consent")?;
         if !granted.is_some_and(|granted| granted.eq_ignore_ascii_case("true")) {
-            return Err(unreadable(
+            return Err(invalid_response(
                 "it has neither 'admin_consent=True' nor an 'error'",
             ));
         }
-        let is_one = |tenant: &String| {
+        let is_tenant = |tenant: &String| {
             Tenant::parse(tenant).is_ok_and(|tenant| tenant.check_for_application().is_ok())
         };
-        match one(query, "tenant")?.filter(is_one) {
+        match single_value(query, "tenant")?.filter(is_tenant) {
             Some(tenant_id) => Ok(Self::Granted { tenant_id }),
-            None => Err(unreadable("it names no tenant")),
+            None => Err(invalid_response("it names no tenant")),
         }
     }
 }
 
-/// The page, with the application's own part of it.
+/// Builds the URL of the consent page for this application.
 pub(crate) fn url(
     mut page: Url,
     client_id: &str,
@@ -107,24 +112,23 @@ pub(crate) fn url(
 fn check_state(state: &str) -> Result<(), Error> {
     match state {
         "" => Err(Error::config(
-            "the state is empty; use something random, and keep it in the session of whoever is sent",
+            "the state is empty; use a random value, and store the value in the administrator's session",
         )),
         _ => Ok(()),
     }
 }
 
-/// The value of a parameter that is there once.
-fn one(redirected: &RedirectQuery<'_>, name: &str) -> Result<Option<String>, Error> {
-    redirected
-        .one(name)
-        .map_err(|DuplicateParameter(why)| unreadable(&why))
+/// Returns the value of a parameter. Rejects a parameter that occurs twice.
+fn single_value(query: &RedirectQuery<'_>, name: &str) -> Result<Option<String>, Error> {
+    query
+        .single_value(name)
+        .map_err(|DuplicateParameter(reason)| invalid_response(&reason))
 }
 
-fn unreadable(why: &str) -> Error {
-    let message =
-        format!("the answer to the request for an administrator's consent cannot be used: {why}");
+fn invalid_response(reason: &str) -> Error {
+    let message = format!("the admin consent response cannot be used: {reason}");
     Error::InvalidResponse(Failure::new(message).into())
 }
 
-/// What Microsoft Entra ID says where somebody was asked and did not consent.
+/// The error codes of Microsoft Entra ID for a declined or cancelled consent.
 const DECLINED: [&str; 2] = ["access_denied", "permission_denied"];

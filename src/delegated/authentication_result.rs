@@ -5,11 +5,13 @@ use serde_json::{Map, Value};
 use super::account::Account;
 use crate::token::AccessToken;
 
-/// What a user's signing in brought: a token, and who they are.
+/// The result of a sign-in, with an access token and the user's [`Account`].
 ///
-/// It comes from [`acquire_token_by_authorization_code`].
+/// Returned by [`acquire_token_by_authorization_code`][by-code].
 ///
-/// [`acquire_token_by_authorization_code`]: crate::ConfidentialClient::acquire_token_by_authorization_code
+/// [by-code]: crate::ConfidentialClient::acquire_token_by_authorization_code
+#[doc(alias = "acquire_token_by_auth_code_flow")]
+#[doc(alias = "AcquireTokenByAuthorizationCode")]
 #[derive(Clone)]
 pub struct AuthenticationResult {
     access_token: AccessToken,
@@ -30,17 +32,18 @@ impl AuthenticationResult {
         }
     }
 
-    /// The token for the scopes that were asked for, or those of them that were granted.
+    /// Returns the token for the requested scopes, or for the subset that was granted.
     pub fn access_token(&self) -> &AccessToken {
         &self.access_token
     }
 
-    /// Who signed in: what the next tokens are asked for by. Keep it in the user's session.
+    /// Returns the signed-in user. Store the account in the user's session, because the next token
+    /// requests for the user need the account.
     pub fn account(&self) -> &Account {
         &self.account
     }
 
-    /// The claims of the ID token, which was validated, as a JSON object
+    /// Returns the claims of the validated ID token, as a JSON object
     /// ([OpenID Connect Core section 2](https://openid.net/specs/openid-connect-core-1_0.html#IDToken)).
     pub fn id_token_claims(&self) -> &str {
         &self.id_token_claims

@@ -1,4 +1,4 @@
-#![warn(clippy::arithmetic_side_effects, reason = "it reads what others wrote")]
+#![warn(clippy::arithmetic_side_effects, reason = "it parses untrusted input")]
 
 use std::fmt;
 
@@ -11,10 +11,14 @@ use crate::grant::Grant;
 use crate::request::TokenRequest;
 use crate::secret::Secret;
 
-/// A sign-in that was begun: what to keep until the user comes back, to see that it is they who do.
+/// State of a sign-in in progress. Store it in the user's session until the redirect arrives.
 ///
-/// It serialises, to be kept in the user's session. The code verifier in it is a secret: keep it on
-/// the server, or in a cookie that is encrypted. Each is good for one sign-in; forget it afterwards.
+/// The state proves that the same user returns from the sign-in page. The flow contains a secret,
+/// the code verifier, so store the serialized flow on the server or in an encrypted cookie. A flow
+/// is valid for one sign-in. Delete the flow afterwards.
+#[doc(alias = "initiate_auth_code_flow")]
+#[doc(alias = "auth_code_flow")]
+#[doc(alias = "PKCE")]
 #[derive(Clone, Serialize, Deserialize)]
 pub struct AuthorizationCodeFlow {
     pub(super) state: String,
@@ -33,17 +37,20 @@ pub struct AuthorizationCodeFlow {
 }
 
 impl AuthorizationCodeFlow {
-    /// What comes back as `state`: the name to keep the flow under where a user may sign in in two
-    /// windows at once.
+    /// Returns the `state` parameter of the redirect.
+    ///
+    /// Use the state as the flow's key in the session, so that a user can sign in from two windows
+    /// at the same time.
     pub fn state(&self) -> &str {
         &self.state
     }
 
+    /// Returns the nonce that the ID token must contain.
     pub(crate) fn nonce(&self) -> &str {
         &self.nonce
     }
 
-    /// The request that it was begun for.
+    /// Returns the token request of the sign-in.
     pub(crate) fn request(&self) -> TokenRequest {
         let mut request = TokenRequest::new(&self.scopes);
         if let Some(tenant) = &self.tenant {
@@ -61,46 +68,49 @@ impl AuthorizationCodeFlow {
         request
     }
 
-    /// The code that a user came back with ([RFC 6749 section 4.1.2]), if it is an answer to this.
-    /// `issuer` is the authority's, where its answers name it ([RFC 9207]).
+    /// Returns the authorization code of a redirect ([RFC 6749 section 4.1.2]).
+    ///
+    /// Rejects a redirect of another sign-in. `issuer` is the authority's issuer, if the
+    /// authority's redirects name the issuer ([RFC 9207]).
     ///
     /// [RFC 6749 section 4.1.2]: https://www.rfc-editor.org/rfc/rfc6749#section-4.1.2
     /// [RFC 9207]: https://www.rfc-editor.org/rfc/rfc9207
     pub(crate) fn code(&self, redirected: &str, issuer: Option<&str>) -> Result<Secret, Error> {
         let query = RedirectQuery::new(redirected);
-        let one = |name: &str| {
+        let single_value = |name: &str| {
             query
-                .one(name)
-                .map_err(|DuplicateParameter(why)| unreadable(&why))
+                .single_value(name)
+                .map_err(|DuplicateParameter(reason)| invalid_response(&reason))
         };
-        // An empty state is nobody's, be it the flow's own by a mistake of the session store.
-        let state = one("state")?.filter(|state| !state.is_empty());
+        // An empty state never matches, even if the session store lost the flow's state.
+        let state = single_value("state")?.filter(|state| !state.is_empty());
         if state.as_deref() != Some(&*self.state) {
-            return Err(unreadable(
-                "its state is not the one that was sent, so it may be somebody else's answer; begin again",
+            return Err(invalid_response(
+                "its state is not the one that was sent, so the response may belong to another sign-in; start the sign-in again",
             ));
         }
-        if let (Some(named), Some(issuer)) = (one("iss")?, issuer)
+        if let (Some(named), Some(issuer)) = (single_value("iss")?, issuer)
             && named != issuer
         {
-            return Err(unreadable(
-                "it names another issuer than the one that was asked; begin again",
+            return Err(invalid_response(
+                "it names another issuer than the issuer of the authority; start the sign-in again",
             ));
         }
-        if let Some(error) = one("error")? {
-            return Err(refused(error, one("error_description")?));
+        if let Some(error) = single_value("error")? {
+            return Err(sign_in_failed(error, single_value("error_description")?));
         }
-        match one("code")?.filter(|code| !code.is_empty()) {
+        match single_value("code")?.filter(|code| !code.is_empty()) {
             Some(code) => Ok(Secret::from(code)),
-            None => Err(unreadable("it has neither a 'code' nor an 'error'")),
+            None => Err(invalid_response("it has neither a 'code' nor an 'error'")),
         }
     }
 
-    /// What the code is redeemed with.
+    /// Returns the code verifier ([RFC 7636 section 4.1](https://www.rfc-editor.org/rfc/rfc7636#section-4.1)).
     pub(crate) fn verifier(&self) -> Secret {
         Secret::from(&self.code_verifier)
     }
 
+    /// Returns the grant that redeems the code.
     pub(crate) fn grant<'a>(&'a self, code: &'a Secret, verifier: &'a Secret) -> Grant<'a> {
         Grant::AuthorizationCode {
             code,
@@ -119,28 +129,25 @@ impl fmt::Debug for AuthorizationCodeFlow {
     }
 }
 
-/// The provider sent the user back without a code.
-fn refused(error: String, description: Option<String>) -> Error {
-    let mut message = format!(
-        "the user came back without a code: {}",
-        Escaped(&shortened(&error))
-    );
+/// Builds the error for a redirect with an error instead of a code.
+fn sign_in_failed(error: String, description: Option<String>) -> Error {
+    let mut message = format!("the sign-in failed: {}", Escaped(&truncated(&error)));
     if let Some(description) = &description {
         message.push_str(": ");
-        message.push_str(&Escaped(&shortened(description)).to_string());
+        message.push_str(&Escaped(&truncated(description)).to_string());
     }
-    let mut answer = ErrorResponse::new(StatusCode::FOUND, shortened(&error));
-    answer.error_description = description.as_deref().map(shortened);
-    let failure = Failure::new(message).server(Some(answer.into()));
+    let mut response = ErrorResponse::new(StatusCode::FOUND, truncated(&error));
+    response.error_description = description.as_deref().map(truncated);
+    let failure = Failure::new(message).server(Some(response.into()));
     Error::InteractionRequired(failure.into())
 }
 
-fn unreadable(why: &str) -> Error {
-    let message = format!("what the user came back with cannot be used: {why}");
+fn invalid_response(reason: &str) -> Error {
+    let message = format!("the authorization response cannot be used: {reason}");
     Error::InvalidResponse(Failure::new(message).into())
 }
 
-/// Anybody can send a browser here, with a text of any length.
-fn shortened(text: &str) -> String {
+/// Truncates a text of the redirect. Anyone can send a browser here with a text of any length.
+fn truncated(text: &str) -> String {
     text.chars().take(500).collect()
 }

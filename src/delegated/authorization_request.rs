@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::request::TokenRequest;
 use crate::request::parameters::ParameterLocation;
 
-/// How a user is asked to sign in: what [`authorization_request_url`] makes a URL of.
+/// A sign-in request, which [`authorization_request_url`] turns into the URL of the sign-in page.
 ///
 /// ```
 /// use confidential_client::delegated::{AuthorizationRequest, Prompt};
@@ -22,6 +22,9 @@ use crate::request::parameters::ParameterLocation;
 /// ```
 ///
 /// [`authorization_request_url`]: crate::ConfidentialClient::authorization_request_url
+#[doc(alias = "get_authorization_request_url")]
+#[doc(alias = "GetAuthorizationRequestUrl")]
+#[doc(alias = "AuthorizationUrlRequest")]
 #[derive(Clone, Debug)]
 pub struct AuthorizationRequest {
     redirect_uri: String,
@@ -32,19 +35,21 @@ pub struct AuthorizationRequest {
     form_post: bool,
 }
 
-/// What a user is shown who could do without ([OpenID Connect Core section 3.1.2.1]).
+/// The page that the provider must show, even to a user with a session
+/// ([OpenID Connect Core section 3.1.2.1]).
 ///
 /// [OpenID Connect Core section 3.1.2.1]: https://openid.net/specs/openid-connect-core-1_0.html#AuthRequest
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Prompt {
-    /// Nothing: they come back at once, with a code or with an error.
+    /// No page. The user is redirected at once, with a code or an error.
     None,
-    /// The page to sign in.
+    /// The sign-in page.
     Login,
-    /// The page to choose who they are.
+    /// The account selection page.
     SelectAccount,
-    /// The page to consent. Some providers want it for `offline_access`, and so for a refresh token.
+    /// The consent page. Some providers require consent for `offline_access`, and so for a refresh
+    /// token.
     Consent,
 }
 
@@ -60,8 +65,11 @@ impl Prompt {
 }
 
 impl AuthorizationRequest {
-    /// A sign-in that ends at `redirect_uri`, one of the registration's, with a token for the scopes
-    /// of `request`. Its tenant, claims and query parameters are sent along.
+    /// Creates a sign-in request with a token request.
+    ///
+    /// The provider redirects the user to `redirect_uri`, which must be a redirect URI of the
+    /// application's registration. The sign-in request includes the scopes, tenant, claims and
+    /// query parameters of `request`.
     pub fn new(redirect_uri: impl Into<String>, request: impl Into<TokenRequest>) -> Self {
         Self {
             redirect_uri: redirect_uri.into(),
@@ -73,31 +81,34 @@ impl AuthorizationRequest {
         }
     }
 
-    /// Says what the user is to be shown; the provider decides, unless set.
+    /// Sets the page that the provider must show. By default the provider decides.
     #[must_use]
     pub fn prompt(mut self, prompt: Prompt) -> Self {
         self.prompt = Some(prompt);
         self
     }
 
-    /// Who is expected, such as `adele@contoso.com`.
+    /// Sets the user name that the sign-in page suggests, such as `adele@contoso.com`.
     #[must_use]
     pub fn login_hint(mut self, username: impl Into<String>) -> Self {
         self.login_hint = Some(username.into());
         self
     }
 
-    /// From where they are expected, such as `contoso.com`, where a provider federates (Microsoft's).
+    /// Sets the user's domain, such as `contoso.com`, for federated sign-in at Microsoft Entra ID.
     #[must_use]
     pub fn domain_hint(mut self, domain: impl Into<String>) -> Self {
         self.domain_hint = Some(domain.into());
         self
     }
 
-    /// Has the browser post the code to the redirect URI, instead of putting it into the URL. The
-    /// body of that form is what
-    /// [`acquire_token_by_authorization_code`](crate::ConfidentialClient::acquire_token_by_authorization_code)
-    /// takes then. The session's cookie comes with such a post only if it is `SameSite=None`.
+    /// Sends the code in a form that the browser posts to the redirect URI, and not in the URL.
+    ///
+    /// Pass the body of the posted form to [`acquire_token_by_authorization_code`][by-code]. The
+    /// browser sends the session cookie with the post only if the cookie has `SameSite=None`.
+    ///
+    /// [by-code]: crate::ConfidentialClient::acquire_token_by_authorization_code
+    #[doc(alias = "response_mode")]
     #[must_use]
     pub fn form_post(mut self) -> Self {
         self.form_post = true;
@@ -108,13 +119,13 @@ impl AuthorizationRequest {
         &self.request
     }
 
-    /// Begins a sign-in. Each has its own state, nonce and verifier.
+    /// Starts a sign-in with a new state, nonce and code verifier.
     pub(crate) fn begin(&self) -> Result<AuthorizationCodeFlow, Error> {
         check_redirect_uri(&self.redirect_uri)?;
         let request = &self.request;
         let parameters = request.extra_parameters()?;
-        let of = |place| {
-            let pairs = parameters.of(place);
+        let pairs_at = |location| {
+            let pairs = parameters.of(location);
             pairs
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .collect()
@@ -127,12 +138,12 @@ impl AuthorizationRequest {
             scopes: request.requested_scopes().as_requested().to_string(),
             tenant: request.tenant_id().map(ToOwned::to_owned),
             claims: request.requested_claims()?.map(|claims| claims.to_string()),
-            form_parameters: of(ParameterLocation::Form),
-            query_parameters: of(ParameterLocation::Query),
+            form_parameters: pairs_at(ParameterLocation::Form),
+            query_parameters: pairs_at(ParameterLocation::Query),
         })
     }
 
-    /// The page to send the browser to ([RFC 6749 section 4.1.1], [RFC 7636 section 4.3]).
+    /// Returns the URL of the sign-in page ([RFC 6749 section 4.1.1], [RFC 7636 section 4.3]).
     ///
     /// [RFC 6749 section 4.1.1]: https://www.rfc-editor.org/rfc/rfc6749#section-4.1.1
     /// [RFC 7636 section 4.3]: https://www.rfc-editor.org/rfc/rfc7636#section-4.3
@@ -155,14 +166,14 @@ impl AuthorizationRequest {
             .append_pair("nonce", &flow.nonce)
             .append_pair("code_challenge", &BASE64_URL_SAFE_NO_PAD.encode(challenge))
             .append_pair("code_challenge_method", "S256");
-        let given = [
+        let optional = [
             ("prompt", self.prompt.map(Prompt::as_str)),
             ("login_hint", self.login_hint.as_deref()),
             ("domain_hint", self.domain_hint.as_deref()),
             ("response_mode", self.form_post.then_some("form_post")),
             ("claims", claims),
         ];
-        for (name, value) in given {
+        for (name, value) in optional {
             if let Some(value) = value {
                 query.append_pair(name, value);
             }
@@ -177,7 +188,7 @@ impl AuthorizationRequest {
     }
 }
 
-/// 366 bits by the operating system's generator, in characters that a code verifier may have
+/// Returns 366 random bits of the operating system's generator, in characters of a code verifier
 /// ([RFC 7636 section 4.1](https://www.rfc-editor.org/rfc/rfc7636#section-4.1)).
 fn random() -> String {
     let mut random = String::with_capacity(96);

@@ -1,4 +1,4 @@
-//! What a browser brings back from a page of the identity provider, in a query.
+//! The query of a redirect from the identity provider.
 
 use std::borrow::Cow;
 
@@ -8,23 +8,27 @@ use url::form_urlencoded::parse;
 use crate::authority::address::is_loopback;
 use crate::error::Error;
 
-/// The query of the URL that somebody came back with: of a whole URL, a path, or the query alone,
-/// which may also be the body of a form.
+/// The query of a redirect.
+///
+/// The source is a URL, a path with a query, a query, or the body of a posted form.
 pub(crate) struct RedirectQuery<'a>(&'a str);
 
 impl<'a> RedirectQuery<'a> {
+    /// Finds the query in a redirect.
     pub(crate) fn new(redirected: &'a str) -> Self {
-        // A query alone may hold a question mark of its own.
-        let is_alone = !redirected.contains("://") && !redirected.starts_with(['/', '?']);
+        // A query without a URL can contain a question mark in a value.
+        let is_query_only = !redirected.contains("://") && !redirected.starts_with(['/', '?']);
         let query = match redirected.split_once('?') {
-            Some((_, query)) if !is_alone => query,
+            Some((_, query)) if !is_query_only => query,
             _ => redirected,
         };
         Self(query.split('#').next().unwrap_or_default())
     }
 
-    /// The value of a parameter that is there once. A second one could be read by somebody else.
-    pub(crate) fn one(&self, name: &str) -> Result<Option<String>, DuplicateParameter> {
+    /// Returns the value of a parameter.
+    ///
+    /// A duplicate parameter is an error, because another parser could use the second value.
+    pub(crate) fn single_value(&self, name: &str) -> Result<Option<String>, DuplicateParameter> {
         let mut values = parse(self.0.as_bytes()).filter(|(key, _)| key == name);
         let first = values.next().map(|(_, value)| Cow::into_owned(value));
         match values.next() {
@@ -34,29 +38,29 @@ impl<'a> RedirectQuery<'a> {
     }
 }
 
-/// A parameter that is there twice, in words.
+/// A parameter that occurs twice, with the reason for an error message.
 pub(crate) struct DuplicateParameter(pub(crate) String);
 
-/// Checks that a provider may send a browser there: https, or to this machine.
+/// Checks that a redirect URI is https, or http to this machine.
 pub(crate) fn check_redirect_uri(redirect_uri: &str) -> Result<(), Error> {
-    let refused = |why: &str| {
+    let invalid = |reason: &str| {
         Err(Error::config(format!(
-            "the redirect URI {:?} cannot be used: {why}; use one of the registration's",
+            "the redirect URI {:?} cannot be used: {reason}; use a redirect URI of the application's registration",
             redirect_uri.split('?').next().unwrap_or_default()
         )))
     };
     if redirect_uri.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return refused("it holds white space or a line break");
+        return invalid("it contains white space or a line break");
     }
     let url = match Url::parse(redirect_uri) {
         Ok(url) => url,
-        Err(error) => return refused(&error.to_string()),
+        Err(error) => return invalid(&error.to_string()),
     };
-    let is_here = is_loopback(&url) || url.host_str() == Some("localhost");
+    let is_this_machine = is_loopback(&url) || url.host_str() == Some("localhost");
     match url.scheme() {
-        _ if url.fragment().is_some() => refused("it has a fragment"),
+        _ if url.fragment().is_some() => invalid("it has a fragment"),
         "https" => Ok(()),
-        "http" if is_here => Ok(()),
-        _ => refused("it is neither https nor http to this machine"),
+        "http" if is_this_machine => Ok(()),
+        _ => invalid("it is neither https nor http to this machine"),
     }
 }

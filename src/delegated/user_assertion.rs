@@ -11,30 +11,37 @@ use crate::error::Error;
 use crate::secret::Secret;
 use crate::token::UserKey;
 
-/// The access token that a user's client called an API with: what the API acts on behalf of the user
-/// by, with [`acquire_token_on_behalf_of`].
+/// The access token that an API received from a user's client, for [`acquire_token_on_behalf_of`].
 ///
-/// Cheap to clone. It is not validated here: an API first checks the token that it was called with,
-/// as with `resource::TokenValidator`, and the identity provider checks it again. Tokens are
-/// cached under its SHA-256, which is computed once, when it is made; the assertion itself is kept
-/// by nobody but this value.
+/// A `UserAssertion` is cheap to clone. The client does not validate the token. The API must
+/// validate the token first, for example with [`TokenValidator`](crate::resource::TokenValidator).
+/// The identity provider validates the token again.
+///
+/// The cache key of the user's tokens is the SHA-256 of the assertion, computed once by
+/// [`new`](Self::new). The cache does not store the assertion.
 ///
 /// [`acquire_token_on_behalf_of`]: crate::ConfidentialClient::acquire_token_on_behalf_of
+#[doc(alias = "OnBehalfOf")]
+#[doc(alias = "OnBehalfOfCredential")]
+#[doc(alias = "AcquireTokenOnBehalfOf")]
+#[doc(alias = "user_assertion")]
 #[derive(Clone)]
 pub struct UserAssertion(Arc<AssertionParts>);
 
+/// The assertion, with the cache key and the lazily parsed claims.
 struct AssertionParts {
     assertion: Secret,
     user: Arc<UserKey>,
-    looked_at: OnceLock<UnverifiedClaims>,
+    unverified: OnceLock<UnverifiedClaims>,
 }
 
-/// What can be seen of it without its key.
+/// The facts that the client reads from the assertion without verifying the signature.
 struct UnverifiedClaims {
-    fits: Result<(), Error>,
+    check: Result<(), Error>,
     tenant: Option<Tenant>,
 }
 
+/// The claims that the client reads from the assertion.
 #[derive(Default, Deserialize)]
 struct AssertionClaims {
     tid: Option<String>,
@@ -44,14 +51,16 @@ struct AssertionClaims {
 }
 
 impl UserAssertion {
-    /// The token alone, without `Bearer` before it. It is looked at when it is used.
+    /// Creates an assertion from the token without the prefix `Bearer`.
+    ///
+    /// The token is checked when a call uses the assertion.
     pub fn new(token: impl Into<Secret>) -> Self {
         let assertion = token.into();
         let hash = Sha256::digest(assertion.expose().as_bytes());
         Self(Arc::new(AssertionParts {
             user: Arc::new(UserKey::Assertion(hash.into())),
             assertion,
-            looked_at: OnceLock::new(),
+            unverified: OnceLock::new(),
         }))
     }
 
@@ -63,22 +72,24 @@ impl UserAssertion {
         &self.0.user
     }
 
-    /// Where the user signed in; unknown where the token cannot be read.
+    /// Returns the tenant of the user's sign-in, or `None` if the token cannot be parsed.
     pub(crate) fn tenant(&self) -> Option<&Tenant> {
-        self.looked_at().tenant.as_ref()
+        self.unverified_claims().tenant.as_ref()
     }
 
-    /// Refuses what is plainly no user's token. What cannot be read is the provider's to judge.
+    /// Rejects an application token and text that is no token.
+    ///
+    /// The identity provider judges a token that cannot be parsed.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        self.looked_at().fits.clone()
+        self.unverified_claims().check.clone()
     }
 
-    fn looked_at(&self) -> &UnverifiedClaims {
-        self.0.looked_at.get_or_init(|| {
+    fn unverified_claims(&self) -> &UnverifiedClaims {
+        self.0.unverified.get_or_init(|| {
             let token = self.0.assertion.expose();
-            let claims = read(token).unwrap_or_default();
+            let claims = parse_claims(token).unwrap_or_default();
             UnverifiedClaims {
-                fits: fits(token, &claims),
+                check: check(token, &claims),
                 tenant: claims.tid.and_then(|tid| Tenant::parse(&tid).ok()),
             }
         })
@@ -91,30 +102,32 @@ impl fmt::Debug for UserAssertion {
     }
 }
 
-fn fits(token: &str, claims: &AssertionClaims) -> Result<(), Error> {
+/// Rejects an application token and text that is no token.
+fn check(token: &str, claims: &AssertionClaims) -> Result<(), Error> {
     if token.trim().is_empty() {
         return Err(Error::config(
-            "the user assertion is empty; give the access token that the API was called with",
+            "the user assertion is empty; pass the access token that the API received",
         ));
     }
     if token.contains(char::is_whitespace) {
         return Err(Error::config(
-            "the user assertion holds white space; give the access token alone, without 'Bearer' before it",
+            "the user assertion contains white space; pass the access token alone, without 'Bearer' before the token",
         ));
     }
-    let is_of_an_application = match claims.idtyp.as_deref() {
+    let is_application_token = match claims.idtyp.as_deref() {
         Some(idtyp) => idtyp == "app",
         None => claims.scp.is_none() && claims.roles.is_some(),
     };
-    if is_of_an_application {
+    if is_application_token {
         return Err(Error::config(
-            "the user assertion is an application's own token, and there is no user to act on behalf of; let the application call the other API by acquire_token_for_client(..)",
+            "the user assertion is an application token, which has no user; to call the other API as an application, use acquire_token_for_client(..)",
         ));
     }
     Ok(())
 }
 
-fn read(token: &str) -> Option<AssertionClaims> {
+/// Decodes the payload of a JWT. Returns `None` for any other token.
+fn parse_claims(token: &str) -> Option<AssertionClaims> {
     let payload = token.split('.').nth(1)?;
     let json = BASE64_URL_SAFE_NO_PAD.decode(payload).ok()?;
     serde_json::from_slice(&json).ok()
@@ -130,8 +143,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_plainly_no_users_is_refused() {
-        for (name, claims, fits) in [
+    fn application_tokens_and_text_that_is_no_token_are_rejected() {
+        for (name, claims, is_accepted) in [
             ("a user's", r#"{"scp":"Files.Read","idtyp":"user"}"#, true),
             (
                 "a user's with roles",
@@ -144,11 +157,11 @@ mod tests {
                 r#"{"roles":["Files.Read.All"]}"#,
                 false,
             ),
-            ("nobody can tell", r#"{"sub":"x"}"#, true),
-            ("of another shape", r#"["scp"]"#, true),
+            ("neither scopes nor roles", r#"{"sub":"x"}"#, true),
+            ("claims that are no object", r#"["scp"]"#, true),
         ] {
             let checked = assertion(claims).check();
-            assert_eq!(checked.is_ok(), fits, "{name}");
+            assert_eq!(checked.is_ok(), is_accepted, "{name}");
             if let Err(error) = checked {
                 assert!(
                     error.to_string().contains("acquire_token_for_client"),
@@ -169,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tenant_is_where_the_user_signed_in() {
+    fn the_tenant_is_the_tenant_of_the_sign_in() {
         let tid = assertion(r#"{"scp":"x","tid":"72f988bf-86f1-41af-91ab-2d7cd011db47"}"#);
         assert_eq!(
             tid.tenant().unwrap().as_str(),
@@ -183,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_known_by_its_hash_and_hidden() {
+    fn the_key_is_the_hash_and_debug_hides_the_token() {
         let one = UserAssertion::new("abc");
         assert_eq!(one.user(), UserAssertion::new("abc").user());
         assert_ne!(one.user(), UserAssertion::new("abd").user());

@@ -263,7 +263,7 @@ async fn a_wrong_assertion_is_told_before_the_network() {
         (
             of_an_application.as_str(),
             FILES,
-            "no user to act on behalf of",
+            "an application token, which has no user",
         ),
         ("", FILES, "assertion is empty"),
         ("Bearer abc", FILES, "without 'Bearer'"),
