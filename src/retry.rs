@@ -201,10 +201,10 @@ mod tests {
     fn transient_failures_are_retried() {
         let silent = || Error::Transport(Failure::new("no response").into());
         let busy = {
-            let mut answer =
+            let mut response =
                 ErrorResponse::new(StatusCode::BAD_REQUEST, "temporarily_unavailable".into());
-            answer.error_codes = vec![90033];
-            Error::Server(answer.into())
+            response.error_codes = vec![90033];
+            Error::Server(response.into())
         };
         let short = Some(Duration::from_millis(2500));
         for (name, error, attempt, expected) in [
