@@ -43,7 +43,7 @@ struct UnverifiedClaims {
 
 /// The claims that the client reads from the assertion.
 #[derive(Default, Deserialize)]
-struct AssertionClaims {
+struct UserTokenClaims {
     tid: Option<String>,
     idtyp: Option<String>,
     scp: Option<serde_json::Value>,
@@ -103,7 +103,7 @@ impl fmt::Debug for UserAssertion {
 }
 
 /// Rejects an application token and text that is no token.
-fn check(token: &str, claims: &AssertionClaims) -> Result<(), Error> {
+fn check(token: &str, claims: &UserTokenClaims) -> Result<(), Error> {
     if token.trim().is_empty() {
         return Err(Error::config(
             "the user assertion is empty; pass the access token that the API received",
@@ -127,7 +127,7 @@ fn check(token: &str, claims: &AssertionClaims) -> Result<(), Error> {
 }
 
 /// Decodes the payload of a JWT. Returns `None` for any other token.
-fn parse_claims(token: &str) -> Option<AssertionClaims> {
+fn parse_claims(token: &str) -> Option<UserTokenClaims> {
     let payload = token.split('.').nth(1)?;
     let json = BASE64_URL_SAFE_NO_PAD.decode(payload).ok()?;
     serde_json::from_slice(&json).ok()
