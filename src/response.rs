@@ -298,7 +298,7 @@ mod tests {
         assert_eq!(token.scopes(), "asked/.default");
     }
 
-    /// failures.md F5 (no expiry) and M13 (no token).
+    /// docs/failures.md F5 (no expiry) and M13 (no token).
     #[test]
     fn an_unreadable_success_is_an_invalid_response() {
         let mut accepted = Vec::new();

@@ -233,7 +233,7 @@ mod tests {
         assert!(!format!("{token:?}").contains("abc.def"));
     }
 
-    /// failures.md M4.
+    /// docs/failures.md M4.
     #[test]
     fn a_token_of_another_tenant_is_not_returned() {
         let now = TimeSource::System.now();

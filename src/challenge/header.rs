@@ -133,7 +133,7 @@ mod tests {
         challenges.collect::<Vec<_>>().join(" ")
     }
 
-    /// failures.md M15.
+    /// docs/failures.md M15.
     #[test]
     fn headers_are_parsed_by_the_rfc_with_leniency_for_common_mistakes() {
         for (name, value, expected) in [

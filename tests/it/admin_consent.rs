@@ -1,4 +1,4 @@
-//! An administrator is sent to consent, and comes back.
+//! Admin consent: the URL, and the redirect back.
 
 use confidential_client::delegated::AdminConsent;
 use confidential_client::{Authority, Cloud, ConfidentialClient, Error};

@@ -1,5 +1,4 @@
-//! Authorities as people paste them: what each is taken for, where its token requests go, and what
-//! is said of those that cannot be used. `discovery.rs` has what is looked up about some of them.
+//! Authority URLs as people paste them, the endpoints that follow, and the error messages.
 
 use confidential_client::{
     Authority, Certificate, Cloud, ConfidentialClient, Error, RetryPolicy, TokenRequest,

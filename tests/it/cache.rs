@@ -1,4 +1,4 @@
-//! What is served from memory, for how long, and to whom.
+//! Cached tokens: for how long they are returned, and for which requests.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ async fn the_second_call_is_served_from_memory() {
     assert_eq!(provider.requests(), 1);
 }
 
-/// failures.md M14.
+/// docs/failures.md M14.
 #[tokio::test]
 async fn requests_share_a_token_exactly_if_they_ask_for_the_same() {
     let provider = Provider::open();
@@ -144,7 +144,7 @@ async fn a_wall_clock_set_back_does_not_keep_a_token_alive() {
     assert_eq!(token.secret(), "token-2");
 }
 
-/// failures.md F4: nothing is renewed in a circle.
+/// docs/failures.md F4: nothing is renewed in a circle.
 #[tokio::test]
 async fn a_token_shorter_than_the_margins_is_served_and_not_renewed_without_end() {
     let provider = Provider::open();
@@ -211,7 +211,7 @@ async fn authorize_sets_the_header_or_leaves_it() {
     assert!(headers["authorization"].is_sensitive());
 }
 
-/// failures.md F9 and M3: a stated bound holds however many tenants come, and what is in use stays.
+/// docs/failures.md F9 and M3: a stated bound holds however many tenants come, and what is in use stays.
 #[tokio::test]
 async fn the_number_of_tokens_is_bounded() {
     let provider = Provider::open();

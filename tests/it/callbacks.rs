@@ -1,4 +1,4 @@
-//! What somebody else wrote: sources, signers and providers that hang, panic or fail.
+//! Sources, signers and providers of the caller that hang, panic or fail.
 
 use std::error::Error as _;
 use std::sync::Arc;

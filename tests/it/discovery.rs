@@ -1,5 +1,4 @@
-//! What is looked up about an authority: an OpenID provider's metadata, and whether an unknown host
-//! is one of Entra's. Nothing is looked up about a known one: see `authorities.rs`.
+//! Discovery: OpenID provider metadata, and instance discovery of unknown hosts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -434,7 +433,7 @@ async fn a_host_that_entra_does_not_know_is_sent_no_credential() {
     assert_eq!(provider.requests(), 3);
 }
 
-/// failures.md M17 and M18: an air-gapped cloud works, and what failed is asked again.
+/// docs/failures.md M17 and M18: an air-gapped cloud works, and what failed is asked again.
 #[tokio::test]
 async fn a_worldwide_cloud_that_cannot_be_asked_blocks_no_other() {
     let clock = ManualClock::new();
@@ -468,7 +467,7 @@ async fn a_worldwide_cloud_that_cannot_be_asked_blocks_no_other() {
     assert_eq!((provider.method(0), provider.requests()), (Method::POST, 1));
 }
 
-/// failures.md M17: one bounded attempt.
+/// docs/failures.md M17: one bounded attempt.
 #[tokio::test(start_paused = true)]
 async fn a_worldwide_cloud_that_never_answers_is_waited_for_ten_seconds_once() {
     let asked = Arc::new(AtomicUsize::new(0));

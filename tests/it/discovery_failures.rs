@@ -1,5 +1,4 @@
-//! Look-ups that fail, hang or mislead: nobody waits for long, nobody storms, an answer is not
-//! overturned by silence, and what is wrong is not kept.
+//! Discovery that fails, hangs or misleads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -59,7 +58,7 @@ fn short() -> RetryPolicy {
     RetryPolicy::default().deadline(Duration::from_secs(8))
 }
 
-/// failures.md M17.
+/// docs/failures.md M17.
 #[tokio::test(start_paused = true)]
 async fn a_short_deadline_leaves_time_for_what_comes_after_a_silent_look_up() {
     let (builder, _) = client(custom(), |_| None);

@@ -1,5 +1,4 @@
-//! `LocalAuthority` refuses what Entra refuses, in its codes, and issues tokens that stand up to a
-//! verifier it does not share code with.
+//! `LocalAuthority` rejects what Entra rejects, with the same codes.
 
 use std::collections::HashSet;
 use std::time::Duration;

@@ -1,5 +1,4 @@
-//! `LocalAuthority`'s authorization endpoint and the codes that come of it, with a client that
-//! follows its pages as a browser would.
+//! `LocalAuthority`'s authorization endpoint and authorization codes.
 
 use confidential_client::testing::{Application, LocalAuthority, LocalAuthorityBuilder, User};
 use reqwest::{Client, Response};

@@ -1,4 +1,4 @@
-//! `LocalAuthority` and users: who may have a token in whose name, said over raw HTTP.
+//! `LocalAuthority` and users: which client gets a token for which user, over raw HTTP.
 
 use std::time::Duration;
 

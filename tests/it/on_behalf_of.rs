@@ -1,4 +1,4 @@
-//! A web API that calls another on behalf of the user who called it.
+//! A web API that calls another API on behalf of its user.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! An OpenID provider other than Entra, by its issuer and its token endpoint.
+//! OpenID providers other than Entra, by issuer and by token endpoint.
 
 use confidential_client::credential::TokenEndpointAuthMethod;
 use confidential_client::{

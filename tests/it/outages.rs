@@ -1,4 +1,4 @@
-//! What callers get while the identity provider does not do its part.
+//! Outages of the identity provider: what callers get.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{CLIENT_ID, Provider, SCOPE, SECRET, TENANT, let_others_run};
 
-/// failures.md F1, F3, M8 and M9.
+/// docs/failures.md F1, F3, M8 and M9.
 #[tokio::test]
 async fn a_valid_token_is_served_until_it_really_ends() {
     let clock = ManualClock::new();
@@ -71,7 +71,7 @@ async fn a_failure_is_remembered_for_a_moment_and_then_tried_again() {
     assert_eq!(provider.requests(), 2);
 }
 
-/// failures.md M6: any body, the same memory; M7: nothing is signed meanwhile, since no flight is.
+/// docs/failures.md M6: any body, the same memory; M7: nothing is signed meanwhile, since no flight is.
 #[tokio::test]
 async fn retry_after_is_heeded_whatever_the_body() {
     let json = r#"{"error":"temporarily_unavailable","error_codes":[90055]}"#;
@@ -141,7 +141,7 @@ async fn a_clock_that_is_set_neither_prolongs_a_wait_nor_a_token() {
     }
 }
 
-/// failures.md F6: the time limit of one caller is nobody else's.
+/// docs/failures.md F6: the time limit of one caller is nobody else's.
 #[tokio::test(start_paused = true)]
 async fn a_callers_own_timeout_harms_no_other() {
     let provider = Provider::gated();
@@ -161,7 +161,7 @@ async fn a_callers_own_timeout_harms_no_other() {
     assert_eq!((token.secret(), provider.requests()), ("token-1", 1));
 }
 
-/// failures.md F2.
+/// docs/failures.md F2.
 #[tokio::test]
 async fn no_error_is_for_ever() {
     let clock = ManualClock::new();
@@ -178,7 +178,7 @@ async fn no_error_is_for_ever() {
     assert_eq!(provider.requests(), 6);
 }
 
-/// failures.md M10: whatever hangs, the caller is told within 30 seconds (of tokio's paused time).
+/// docs/failures.md M10: whatever hangs, the caller is told within 30 seconds (of tokio's paused time).
 #[tokio::test(start_paused = true)]
 async fn a_provider_that_never_answers_is_given_up() {
     let provider = Provider::gated();

@@ -1,4 +1,4 @@
-//! A token request that brought nothing is repeated, and how often and when.
+//! Retries of token requests: how often, and when.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Nothing secret in what people print.
+//! No secret in `Debug`, `Display` or an error.
 
 use std::fmt::Debug;
 

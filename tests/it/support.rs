@@ -1,3 +1,5 @@
+//! Clients, providers and transports that the tests share.
+
 use std::collections::VecDeque;
 use std::error::Error as StdError;
 use std::pin::Pin;
@@ -15,7 +17,9 @@ use http::{Request, Response};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
-use crate::log;
+pub mod issuer;
+pub mod log_capture;
+pub mod raw_server;
 
 pub const CLIENT_ID: &str = "11111111-2222-3333-4444-555555555555";
 pub const TENANT: &str = "contoso.onmicrosoft.com";
@@ -48,7 +52,7 @@ impl Provider {
 
     /// Answers from [`release`](Self::release) on.
     pub fn gated() -> Self {
-        log::start();
+        log_capture::start();
         Self(Arc::new(State {
             requests: Mutex::default(),
             answers: Mutex::default(),
@@ -165,7 +169,7 @@ impl State {
 
 /// The start of a client of a real authority. It repeats no request.
 pub fn client_of(local: &LocalAuthority) -> ConfidentialClientBuilder {
-    log::start();
+    log_capture::start();
     ConfidentialClient::builder(CLIENT_ID)
         .authority(local.authority(TENANT))
         .retry(RetryPolicy::none())
@@ -188,7 +192,7 @@ pub fn client_that_hangs() -> (ConfidentialClient, Arc<AtomicUsize>) {
         }
     }
 
-    log::start();
+    log_capture::start();
     let ended = Arc::new(AtomicUsize::new(0));
     let seen = Arc::clone(&ended);
     let client = ConfidentialClient::builder(CLIENT_ID)

@@ -1,4 +1,4 @@
-//! Whose tokens a validator takes, one row for each decision.
+//! `TokenValidator`, one row for each decision.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue};
 use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::{Value, json};
 
-use crate::issuer::{
+use crate::support::issuer::{
     API, Issuer, P256, RSA, STRANGER, TEMPLATE, TENANT_ID, application_claims, encode, header,
     sign_with, user_claims, user_token, with, without,
 };

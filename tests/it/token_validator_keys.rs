@@ -1,5 +1,4 @@
-//! When a validator asks for the issuer's keys, counted: once for all, again for a new one, never
-//! for a flood, and what becomes of tokens while nobody answers.
+//! `TokenValidator`'s requests for the issuer's keys, counted.
 
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use http::{Request, Response};
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::issuer::{
+use crate::support::issuer::{
     ISSUER, Issuer, NEXT, RSA, STRANGER, TENANT_ID, header, user_claims, user_token, with,
 };
 use crate::support::{let_others_run, poll_once};

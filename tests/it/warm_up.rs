@@ -1,5 +1,4 @@
-//! Many tokens at the start: how many requests there are at a time, and that every outcome is
-//! reported, shown by counting.
+//! `WarmUp`: the number of requests at a time, and the outcomes.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

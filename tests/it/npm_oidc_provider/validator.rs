@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::sign_in::{client_of, sign_in};
 use super::{INVOICES, ORDERS, Server, Tenant, resource};
-use crate::issuer::{encode, sign_with, with, without};
+use crate::support::issuer::{encode, sign_with, with, without};
 use crate::support::{TENANT, claims_of, header_of};
 
 fn validator(server: &Server, tenant: &Tenant, audience: &str) -> TokenValidator {

@@ -1,4 +1,4 @@
-//! Random calls for applications and users, each of whom has to get a token of their own.
+//! Random calls for applications and users: nobody gets the token of another.
 
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;

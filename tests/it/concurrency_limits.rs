@@ -1,4 +1,4 @@
-//! How many token requests there are at once, and what is counted.
+//! The limit on concurrent token requests, and the counters.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

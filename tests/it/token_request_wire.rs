@@ -1,4 +1,4 @@
-//! What goes over the wire, field by field.
+//! The token request, field by field.
 
 use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};

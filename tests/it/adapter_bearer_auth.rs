@@ -1,5 +1,4 @@
-//! Tokens attached by reqwest-middleware and by a tower layer: where they go, and what becomes of an
-//! API's challenge.
+//! The reqwest-middleware and tower adapters: which requests get a token, and what follows a 401.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -24,7 +23,7 @@ use tokio::task::JoinSet;
 use tower::{Layer, Service, ServiceExt};
 use tower_http::follow_redirect::FollowRedirectLayer;
 
-use crate::raw::{Act, RawServer, answer};
+use crate::support::raw_server::{Act, RawServer, answer};
 use crate::support::{Provider, SCOPE, SECRET, let_others_run};
 
 const GRAPH: &str = "https://graph.microsoft.com";
@@ -223,7 +222,7 @@ async fn a_claims_challenge_brings_another_token_and_one_repeat() {
     assert_eq!((provider.requests(), api.seen().len()), (2, 3));
 }
 
-/// failures.md M20 and F13.
+/// docs/failures.md M20 and F13.
 #[tokio::test]
 async fn a_thousand_callers_whose_token_was_revoked_make_one_token_request() {
     for challenge in [

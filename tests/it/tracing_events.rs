@@ -1,4 +1,4 @@
-//! What a subscriber sees: enough to notice trouble by, and nothing secret.
+//! Tracing events: enough to notice trouble, and no secrets.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use confidential_client::credential::{CertificateFile, SecretFile};
 use confidential_client::testing::{Application, LocalAuthority, ManualClock};
 use confidential_client::{Certificate, ConfidentialClient, ConfidentialClientBuilder};
 
-use crate::log::Log;
+use crate::support::log_capture::Log;
 use crate::support::{
     CLIENT_ID, PEM, Provider, SCOPE, SECRET, TENANT, client_of, in_memory, scope,
 };

@@ -1,4 +1,4 @@
-//! Users who sign in to a web app, and what it goes on with when they are gone.
+//! Users who sign in to a web app, and their refresh tokens.
 
 use std::sync::{Arc, Mutex};
 use std::task::Poll;

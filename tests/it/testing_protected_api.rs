@@ -1,4 +1,4 @@
-//! The API for tests: whom it lets in, and how it challenges.
+//! `testing::ProtectedApi`: which tokens are accepted, and the challenges.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Renewals that a caller asks for, because an API turned a token down or for reasons of its own.
+//! Refreshes that a caller asks for: rejected tokens, claims, `force_refresh`, `min_remaining`.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ async fn turned_down(
     secrets
 }
 
-/// failures.md M20.
+/// docs/failures.md M20.
 #[tokio::test]
 async fn one_revocation_is_one_request_however_many_callers() {
     let provider = Provider::open();
@@ -113,7 +113,7 @@ async fn an_api_that_turns_everything_down_is_no_storm() {
     assert!((20..=42).contains(&requests), "{requests} in ten minutes");
 }
 
-/// failures.md F13.
+/// docs/failures.md F13.
 #[tokio::test]
 async fn a_thousand_reports_of_one_token_are_one_renewal() {
     let provider = Provider::open();

@@ -1,4 +1,4 @@
-//! Programs with more than one tokio runtime, or with none.
+//! Programs with several tokio runtimes, or with none.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;

@@ -1,5 +1,4 @@
-//! Whatever an identity provider does, its caller gets a typed error or a token: through a real
-//! socket, with `LocalAuthority` misbehaving as it is told.
+//! Faults of an identity provider: each caller gets a typed error or a token.
 
 use std::error::Error as _;
 use std::time::{Duration, SystemTime};

@@ -1,4 +1,4 @@
-//! An issuer of tokens in memory, for validators: what it publishes, and what was asked of it.
+//! An in-memory issuer of tokens for validators.
 
 use std::sync::{Arc, LazyLock, Mutex};
 
@@ -16,7 +16,7 @@ use rsa::traits::PublicKeyParts;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use crate::log;
+use crate::support::log_capture;
 
 pub const TENANT_ID: &str = "72f988bf-86f1-41af-91ab-2d7cd011db47";
 pub const API: &str = "api://drive";
@@ -147,7 +147,7 @@ impl Issuer {
 
     /// The same, which answers from [`open`](Self::open) on.
     pub fn gated() -> Self {
-        log::start();
+        log_capture::start();
         Self(Arc::new(State {
             keys: Mutex::new(vec![RSA.jwk.clone(), P256.jwk.clone()]),
             asked: Mutex::default(),

@@ -1,4 +1,4 @@
-//! Every format that a certificate comes in, made by openssl, and each assertion judged by openssl.
+//! Every file format of certificates, made by openssl, and assertions verified by openssl.
 //!
 //! `tests/downstream/rust_crypto` runs this file too, with the other signing backend: it uses
 //! nothing of `testing`.

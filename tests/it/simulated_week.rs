@@ -1,4 +1,4 @@
-//! A week of a daemon with 500 keys and a provider that has bad minutes, in simulated time.
+//! A week of a daemon with 500 keys and a failing provider, in simulated time.
 
 use std::collections::BTreeMap;
 use std::error::Error;

@@ -1,5 +1,4 @@
-//! Random calls, answers and steps of either clock, each sequence compared with a [`Reference`]
-//! call by call: which token or error, from where, after how many requests.
+//! Random calls, responses and clock steps, compared with a [`Reference`] model.
 //!
 //! There are 256 sequences of each kind, or as many as `PROPTEST_CASES` says.
 

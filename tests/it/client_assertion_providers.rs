@@ -1,4 +1,4 @@
-//! Assertions that are made elsewhere: asked for at every token request, and never kept.
+//! Client assertion providers: called for every token request, and never cached.
 
 use std::error::Error as _;
 use std::sync::{Arc, Mutex};
@@ -61,7 +61,7 @@ async fn a_closure_is_asked_for_every_request_and_for_no_hit() {
     assert_ne!(asked[0].correlation_id(), asked[1].correlation_id());
 }
 
-/// failures.md M7: during the cool-down nobody is asked for an assertion.
+/// docs/failures.md M7: during the cool-down nobody is asked for an assertion.
 #[tokio::test]
 async fn a_failure_and_an_empty_assertion_are_the_credentials() {
     for (answer, text, has_source) in [

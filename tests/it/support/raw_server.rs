@@ -1,4 +1,4 @@
-//! A server that speaks bytes, and as badly as it is told: a polite framework would not.
+//! A server that writes bytes as told, for faults that an HTTP framework prevents.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

@@ -1,5 +1,4 @@
-//! What is logged at TRACE: in the file that the gate names, to be searched for secrets, and in the
-//! hands of a test that asks for what its own thread logs.
+//! Captured TRACE events, for tests and for the gate.
 //!
 //! There is one subscriber for the whole program: `tracing` remembers for each place in the code
 //! whether anybody listens, and a subscriber of one thread that comes and goes is missed at times.

@@ -1,14 +1,14 @@
-//! `from_env`, in a process of its own: the environment is the whole process's.
+//! `from_env`, in a process of its own, since the environment belongs to the process.
 
 use std::process::Command;
 
 use confidential_client::ConfidentialClient;
 
-use crate::credential_files::{FOLDER, PASSWORD};
+use crate::certificate_formats::{FOLDER, PASSWORD};
 
 /// What the child says of its client, with only these variables set.
 fn child(variables: &[(&str, &str)]) -> String {
-    let test = "environment::in_the_child";
+    let test = "from_env::in_the_child";
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test, "--ignored", "--nocapture"])
         .env_clear()

@@ -1,11 +1,13 @@
-//! What an API answers by: the status and the challenge of each refusal, as a client reads them.
+//! HTTP status and challenge of each token rejection.
 
 use confidential_client::Challenge;
 use confidential_client::resource::{AccessDenied, Claims, TokenRejection, TokenValidator};
 use http::HeaderMap;
 use serde_json::json;
 
-use crate::issuer::{Issuer, RSA, application_claims, header, user_claims, user_token, with};
+use crate::support::issuer::{
+    Issuer, RSA, application_claims, header, user_claims, user_token, with,
+};
 
 async fn claims(validator: &TokenValidator, claims: &serde_json::Value) -> Claims {
     validator

@@ -1,5 +1,4 @@
-//! Many callers, one request: shown by counting requests, with every caller's progress in the
-//! test's hand.
+//! Many callers share one token request, shown by counting requests.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -31,7 +30,7 @@ fn waiting(
     callers
 }
 
-/// failures.md M1.
+/// docs/failures.md M1.
 #[tokio::test]
 async fn a_thousand_callers_and_one_request() {
     let provider = Provider::gated();
@@ -46,7 +45,7 @@ async fn a_thousand_callers_and_one_request() {
     assert_eq!(provider.requests(), 1);
 }
 
-/// failures.md F8: they all find that the token has just ended.
+/// docs/failures.md F8: they all find that the token has just ended.
 #[tokio::test]
 async fn a_thousand_callers_at_the_end_of_a_token_and_one_request() {
     let clock = ManualClock::new();
@@ -103,7 +102,7 @@ async fn a_thousand_tasks_over_a_real_socket_and_one_request() {
     assert_eq!(local.token_requests().len(), 1);
 }
 
-/// failures.md F6: the first caller is polled further and further before it is dropped, until it
+/// docs/failures.md F6: the first caller is polled further and further before it is dropped, until it
 /// gets its token.
 #[tokio::test]
 async fn the_first_caller_may_be_dropped_at_any_of_its_awaits() {
@@ -182,7 +181,7 @@ async fn a_slow_scope_does_not_delay_a_hit_on_another() {
     assert_eq!(slow.await.unwrap().secret(), "token-1");
 }
 
-/// failures.md M5 and M8.
+/// docs/failures.md M5 and M8.
 #[tokio::test]
 async fn a_due_token_is_served_at_once_and_renewed_by_one_request() {
     let clock = ManualClock::new();
@@ -212,7 +211,7 @@ async fn a_due_token_is_served_at_once_and_renewed_by_one_request() {
     );
 }
 
-/// failures.md F10.
+/// docs/failures.md F10.
 #[tokio::test]
 async fn dropping_the_last_handle_ends_the_flight() {
     let (client, ended) = client_that_hangs();

@@ -1,5 +1,4 @@
-//! The client as a credential of the Azure SDK for Rust: what it answers by itself, and what a client
-//! of the SDK does with it.
+//! The client as a `TokenCredential` of the Azure SDK for Rust.
 
 use std::error::Error as StdError;
 use std::net::SocketAddr;
@@ -21,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 
-use crate::raw::answer;
+use crate::support::raw_server::answer;
 use crate::support::{Provider, SCOPE, SECRET, success};
 
 const VAULT: &str = "https://vault.azure.net/.default";

@@ -1,4 +1,4 @@
-//! The assertion, judged by PyJWT, which shares nothing with how it was signed.
+//! The client assertion, verified by PyJWT.
 
 use std::io::Write;
 use std::process::{Command, Stdio};

@@ -1,5 +1,4 @@
-//! Tokens of npm's oidc-provider, which the OpenID Foundation has certified, over TLS by a private
-//! CA. It has two issuers, and says what it saw and why it refused.
+//! Tokens of npm's certified oidc-provider, over TLS with a private CA.
 
 mod browser;
 mod sign_in;
@@ -20,8 +19,8 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, deco
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::log;
 use crate::support::claims_of;
+use crate::support::log_capture;
 
 const ORDERS: &str = "https://orders.example";
 const INVOICES: &str = "https://invoices.example";
@@ -85,7 +84,7 @@ struct Server {
 
 impl Server {
     fn of(test: &str) -> Self {
-        log::start();
+        log_capture::start();
         let path = std::env::var("OIDC_PROVIDER").unwrap_or_else(|_| panic!("{BY_HAND}"));
         let is: Description = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
         let http = reqwest::Client::builder()

@@ -1,4 +1,4 @@
-//! What an observer and a tracing span tell of each token request, and of nothing else.
+//! Observers and spans of token requests.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use confidential_client::metrics::{Acquisition, Outcome};
 use confidential_client::testing::ManualClock;
 use confidential_client::{ConfidentialClient, ConfidentialClientBuilder, ErrorKind, RetryPolicy};
 
-use crate::log::Log;
+use crate::support::log_capture::Log;
 use crate::support::{Provider, SCOPE, SECRET, let_others_run, scope};
 
 fn observed(

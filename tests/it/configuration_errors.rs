@@ -1,4 +1,4 @@
-//! What is refused before the network, each with its message, and with no request made.
+//! Errors found before the network, each with its message and without a request.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ fn bare(provider: &Provider) -> ConfidentialClientBuilder {
     ConfidentialClient::builder(CLIENT_ID).transport(provider.transport())
 }
 
-/// failures.md M12 (two credentials), among others.
+/// docs/failures.md M12 (two credentials), among others.
 #[tokio::test]
 async fn a_client_that_cannot_work_is_not_built() {
     let provider = Provider::open();
@@ -193,7 +193,7 @@ async fn a_request_that_cannot_succeed_is_not_sent() {
     assert_eq!(provider.requests(), 0);
 }
 
-/// failures.md M11: an authority may be `common`, for other flows and for requests that name their
+/// docs/failures.md M11: an authority may be `common`, for other flows and for requests that name their
 /// tenant; an application's token may not.
 #[tokio::test]
 async fn a_client_at_common_needs_a_tenant_for_each_request() {

@@ -1,4 +1,4 @@
-//! A protected route of an axum server, over real HTTP, and the tokens of a `LocalAuthority`.
+//! Routes of an axum server that the extractors protect, over real HTTP.
 
 use axum::Router;
 use axum::extract::{FromRef, Path};
@@ -9,7 +9,9 @@ use confidential_client::testing::{Application, LocalAuthority};
 use confidential_client::{Authority, Challenge};
 use reqwest::Response;
 
-use crate::issuer::{API, Issuer, RSA, application_claims, header, user_claims, user_token, with};
+use crate::support::issuer::{
+    API, Issuer, RSA, application_claims, header, user_claims, user_token, with,
+};
 use crate::support::{CLIENT_ID, SECRET, TENANT, client_of};
 
 struct ReadFiles;

@@ -1,5 +1,4 @@
-//! A credential that is replaced while the program runs. failures.md M16: no new client, and no
-//! token lost.
+//! Credentials that are replaced while the program runs. docs/failures.md M16.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

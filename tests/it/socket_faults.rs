@@ -1,5 +1,4 @@
-//! Whatever goes wrong between two sockets, with nothing in memory and with a token that is due:
-//! what the caller gets, and how many requests there are. With a token, always the token.
+//! Faults between two sockets, without a cached token and with one that is due.
 
 use std::time::Duration;
 
@@ -9,13 +8,13 @@ use confidential_client::{
 };
 use tokio::task::JoinSet;
 
-use crate::log;
-use crate::raw::{Act, RawServer, answer};
+use crate::support::log_capture;
+use crate::support::raw_server::{Act, RawServer, answer};
 use crate::support::{CLIENT_ID, SCOPE, SECRET, TENANT};
 
 /// Two attempts at once, and none that hangs for long.
 fn builder(server: &RawServer) -> ConfidentialClientBuilder {
-    log::start();
+    log_capture::start();
     let base = server.base().to_owned();
     let policy = RetryPolicy::default()
         .max_attempts(2)

@@ -1,5 +1,4 @@
-//! What the machine that the daemon runs on has to say: the CAs it trusts, its proxy, and how many
-//! files may be open.
+//! The machine's CAs, proxies and connections.
 
 use std::fs::File;
 use std::process::{Command, Stdio};
@@ -120,7 +119,7 @@ async fn a_proxy_of_the_environment_is_asked_and_not_for_a_loopback_address() {
             ("HTTPS_PROXY", &url),
             ("HTTP_PROXY", &url),
         ];
-        let said = child("machine::asks_by_the_environment", "", &variables).await;
+        let said = child("network_environment::asks_by_the_environment", "", &variables).await;
         assert!(said.contains("a token"), "{said}");
         assert_eq!(asked.load(Ordering::SeqCst), before + through, "{by_name}");
         assert_eq!(local.token_requests().len(), number + 1);
@@ -156,7 +155,7 @@ async fn a_process_out_of_files_serves_what_it_has_and_recovers() {
     local.register(TENANT, Application::new(CLIENT_ID).secret(SECRET));
     let variables = [("TEST_BASE_URL", local.base_url())];
     let limit = "ulimit -n 100 && ";
-    let said = child("machine::runs_out_of_files", limit, &variables).await;
+    let said = child("network_environment::runs_out_of_files", limit, &variables).await;
     for text in [
         "served from Cache",
         "error: no response from the token endpoint",
