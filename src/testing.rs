@@ -39,40 +39,23 @@
 //! # }
 //! ```
 
-mod access;
-mod answer;
-mod application;
-mod assertion;
+mod aadsts;
 mod authorize;
-mod caller;
 mod certificate;
 mod clock;
-mod codes;
-mod connection;
-mod consent;
 mod directory;
-mod discovery;
 mod fault;
-mod federated;
-mod grants;
-mod issuer;
+mod http;
 mod local_authority;
 mod protected_api;
-mod recorded;
-mod refusal;
-mod scopes;
-mod server;
-mod sessions;
-mod signing_key;
-mod token_endpoint;
-mod token_form;
-mod user;
+mod recorded_request;
+mod token;
 
-pub use application::Application;
 pub use certificate::self_signed_certificate;
 pub use clock::ManualClock;
+pub use directory::application::Application;
+pub use directory::user::User;
 pub use fault::Fault;
 pub use local_authority::{LocalAuthority, LocalAuthorityBuilder};
 pub use protected_api::ProtectedApi;
-pub use recorded::RecordedRequest;
-pub use user::User;
+pub use recorded_request::RecordedRequest;

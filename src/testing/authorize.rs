@@ -3,12 +3,7 @@
 //!
 //! [RFC 6749 section 3.1]: https://www.rfc-editor.org/rfc/rfc6749#section-3.1
 
-mod asked;
-mod handlers;
-mod pages;
-mod reply;
-mod steps;
-
-pub(super) use asked::is_any_tenant;
-pub(super) use handlers::{authorize, choose, consent};
-pub(super) use steps::{Pending, Step, answer_consent, begin, choose_user};
+pub(crate) mod pages;
+pub(crate) mod request;
+pub(crate) mod response;
+pub(crate) mod steps;

@@ -29,13 +29,13 @@ pub fn self_signed_certificate(common_name: &str) -> Result<String, Error> {
 }
 
 /// TLS for 127.0.0.1 and `localhost`, with a certificate by a CA made on the spot.
-pub(super) struct Tls {
-    pub(super) ca_pem: String,
-    pub(super) acceptor: TlsAcceptor,
+pub(crate) struct Tls {
+    pub(crate) ca_pem: String,
+    pub(crate) acceptor: TlsAcceptor,
 }
 
 impl Tls {
-    pub(super) fn generate() -> Result<Self, Error> {
+    pub(crate) fn generate() -> Result<Self, Error> {
         let mut ca = named(CertificateParams::default(), "LocalAuthority CA");
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];

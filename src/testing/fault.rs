@@ -5,8 +5,8 @@ use http::header::{CONTENT_LENGTH, RETRY_AFTER, TRANSFER_ENCODING};
 use http::{HeaderName, HeaderValue, StatusCode};
 
 /// What a token request gets instead of its answer; see
-/// [`LocalAuthority::script`](super::LocalAuthority::script) and
-/// [`begin_outage`](super::LocalAuthority::begin_outage).
+/// [`LocalAuthority::script`](crate::testing::LocalAuthority::script) and
+/// [`begin_outage`](crate::testing::LocalAuthority::begin_outage).
 ///
 /// ```
 /// use std::time::Duration;
@@ -23,14 +23,14 @@ use http::{HeaderName, HeaderValue, StatusCode};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Fault {
-    pub(super) kind: Kind,
-    pub(super) delay: Duration,
-    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
-    pub(super) body: Option<Bytes>,
+    pub(crate) kind: Kind,
+    pub(crate) delay: Duration,
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+    pub(crate) body: Option<Bytes>,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Status(StatusCode),
     Refusal(u64),
     /// The request's own answer.

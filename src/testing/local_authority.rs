@@ -5,18 +5,18 @@ use std::sync::atomic::Ordering;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use super::application::Application;
-use super::certificate::Tls;
-use super::connection::{Connections, Cut};
-use super::directory::Directory;
-use super::fault::Fault;
-use super::protected_api::ProtectedApi;
-use super::recorded::RecordedRequest;
-use super::server::{Server, lock};
-use super::sessions::Sessions;
-use super::signing_key::SigningKey;
 use crate::authority::{Authority, Cloud};
 use crate::error::{Error, Failure};
+use crate::testing::certificate::Tls;
+use crate::testing::directory::application::Application;
+use crate::testing::directory::tenant::Directory;
+use crate::testing::fault::Fault;
+use crate::testing::http::connection::{Connections, Cut};
+use crate::testing::http::server::{Server, lock};
+use crate::testing::protected_api::ProtectedApi;
+use crate::testing::recorded_request::RecordedRequest;
+use crate::testing::token::sessions::Sessions;
+use crate::testing::token::signing_key::SigningKey;
 
 mod sign_in;
 mod users;

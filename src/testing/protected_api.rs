@@ -15,9 +15,9 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use super::assertion::Jwt;
-use super::server::{Server, lock};
 use crate::error::{Error, Failure};
+use crate::testing::http::server::{Server, lock};
+use crate::testing::token::client_assertion::Jwt;
 use crate::time::unix_seconds;
 
 /// A web API on loopback that takes a [`LocalAuthority`](super::LocalAuthority)'s tokens and
@@ -57,7 +57,7 @@ struct Claims {
 }
 
 impl ProtectedApi {
-    pub(super) async fn start(authority: Arc<Server>, audience: String) -> Result<Self, Error> {
+    pub(crate) async fn start(authority: Arc<Server>, audience: String) -> Result<Self, Error> {
         let no_port = |error: std::io::Error| {
             let failure = Failure::new("no port of 127.0.0.1 can be listened on");
             Error::Config(failure.source(Box::new(error)).into())

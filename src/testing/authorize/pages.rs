@@ -4,18 +4,18 @@ use sha2::{Digest, Sha256};
 use url::{Host, Origin, Url};
 use uuid::Uuid;
 
-use super::reply::Reply;
-use crate::testing::refusal::Refusal;
+use super::response::Reply;
+use crate::testing::aadsts::Refusal;
 
 /// A page: its HTML, and where its form may end.
-pub(super) struct Page {
-    pub(super) html: String,
+pub(crate) struct Page {
+    pub(crate) html: String,
     form_action: String,
 }
 
 impl Page {
     /// Who can sign in: a button for each.
-    pub(super) fn users(pending: &str, back_to: &str, users: &[(Uuid, String, String)]) -> Self {
+    pub(crate) fn users(pending: &str, back_to: &str, users: &[(Uuid, String, String)]) -> Self {
         let mut form = form("/sign-in/user", pending);
         for (id, name, principal_name) in users {
             let (name, principal_name) = (escaped(name), escaped(principal_name));
@@ -31,7 +31,7 @@ impl Page {
     }
 
     /// What a client asks for, one line each.
-    pub(super) fn consent(
+    pub(crate) fn consent(
         pending: &str,
         back_to: &str,
         client_id: &str,
@@ -62,7 +62,7 @@ impl Page {
     }
 
     /// `response_mode=form_post`: without a script, the user sends it on.
-    pub(super) fn form_post(reply: &Reply) -> Self {
+    pub(crate) fn form_post(reply: &Reply) -> Self {
         let action = escaped(&reply.redirect_uri);
         let mut form = format!("<form method=\"post\" action=\"{action}\">\n");
         for (name, value) in &reply.fields {
@@ -72,7 +72,7 @@ impl Page {
         Self::new("Signed in", &form, &reply.redirect_uri)
     }
 
-    pub(super) fn refusal(refusal: &Refusal) -> Self {
+    pub(crate) fn refusal(refusal: &Refusal) -> Self {
         let text = escaped(&refusal.text);
         let body = format!("<p>AADSTS{}: {text}</p>\n", refusal.code);
         Self::new("Sorry, there is trouble signing you in", &body, "")
@@ -88,7 +88,7 @@ impl Page {
     }
 
     /// The `Content-Security-Policy`: nothing but this text, its style and its form.
-    pub(super) fn policy(&self) -> String {
+    pub(crate) fn policy(&self) -> String {
         let style = BASE64_STANDARD.encode(Sha256::digest(STYLE));
         format!(
             "default-src 'none'; style-src 'sha256-{style}'; form-action {}; base-uri 'none'; frame-ancestors 'none'",

@@ -2,19 +2,19 @@ use std::time::SystemTime;
 
 use uuid::Uuid;
 
-use super::asked::{AuthorizationRequest, Prompt, Rejection, is_open, open_to};
-use super::reply::Reply;
-use crate::testing::application::Application;
-use crate::testing::codes::Code;
-use crate::testing::consent::{self, Consent};
-use crate::testing::directory::Directory;
-use crate::testing::refusal::Refusal;
-use crate::testing::scopes::{Asked, Scopes};
-use crate::testing::sessions::Sessions;
-use crate::testing::user::User;
+use super::request::{AuthorizationRequest, Prompt, Rejection, is_open, open_to};
+use super::response::Reply;
+use crate::testing::aadsts::Refusal;
+use crate::testing::directory::application::Application;
+use crate::testing::directory::consent::{self, Consent};
+use crate::testing::directory::scopes::{Asked, Scopes};
+use crate::testing::directory::tenant::Directory;
+use crate::testing::directory::user::User;
+use crate::testing::token::code::Code;
+use crate::testing::token::sessions::Sessions;
 
 /// What the browser shows next.
-pub(in crate::testing) enum Step {
+pub(crate) enum Step {
     /// Who is it?
     User {
         pending: String,
@@ -34,14 +34,14 @@ pub(in crate::testing) enum Step {
 }
 
 /// An authorization request that waits for its user: each page's form names one, once.
-pub(in crate::testing) struct Pending {
+pub(crate) struct Pending {
     request: AuthorizationRequest,
     /// Who was chosen, by object id.
     user: Option<Uuid>,
 }
 
 /// Checks an authorization request and shows who can sign in. A refusal is shown on a page.
-pub(in crate::testing) fn begin(
+pub(crate) fn begin(
     query: &[(String, String)],
     tenant: &str,
     directories: &[Directory],
@@ -81,7 +81,7 @@ pub(in crate::testing) fn begin(
 }
 
 /// Takes the user's choice; goes on to consent, or back to the client.
-pub(in crate::testing) fn choose_user(
+pub(crate) fn choose_user(
     pending: &str,
     user: &str,
     directories: &[Directory],
@@ -102,7 +102,7 @@ pub(in crate::testing) fn choose_user(
 }
 
 /// Takes the user's answer, and goes back to the client.
-pub(in crate::testing) fn answer_consent(
+pub(crate) fn answer_consent(
     pending: &str,
     is_accepted: bool,
     directories: &mut [Directory],

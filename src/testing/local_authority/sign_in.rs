@@ -2,8 +2,8 @@ use url::{Url, form_urlencoded};
 
 use super::LocalAuthority;
 use crate::error::{Error, Escaped};
-use crate::testing::authorize::{Step, answer_consent, begin, choose_user};
-use crate::testing::refusal::Refusal;
+use crate::testing::aadsts::Refusal;
+use crate::testing::authorize::steps::{Step, answer_consent, begin, choose_user};
 
 impl LocalAuthority {
     /// Signs a user in without a browser, a shortcut for tests: opens the URL of an authorization

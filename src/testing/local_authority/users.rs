@@ -2,12 +2,12 @@ use std::time::SystemTime;
 
 use super::LocalAuthority;
 use crate::error::{Error, Escaped};
-use crate::testing::access::Access;
-use crate::testing::consent::Consent;
-use crate::testing::refusal::Refusal;
-use crate::testing::scopes::Scopes;
-use crate::testing::server::lock;
-use crate::testing::user::User;
+use crate::testing::aadsts::Refusal;
+use crate::testing::directory::consent::Consent;
+use crate::testing::directory::scopes::Scopes;
+use crate::testing::directory::user::User;
+use crate::testing::http::server::lock;
+use crate::testing::token::access::Access;
 use crate::time::unix_seconds;
 
 /// Users, and what they let applications do.

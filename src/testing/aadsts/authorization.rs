@@ -1,0 +1,142 @@
+use super::Refusal;
+
+/// Refusals of authorization requests, and of the codes that come of them.
+impl Refusal {
+    pub(crate) fn missing(name: &str) -> Self {
+        Self::bad_request(
+            "invalid_request",
+            900144,
+            format!("The request body must contain the following parameter: '{name}'."),
+        )
+    }
+
+    pub(crate) fn duplicated(name: &str) -> Self {
+        Self::bad_request(
+            "invalid_request",
+            9000411,
+            format!("The request is not properly formatted. The parameter '{name}' is duplicated."),
+        )
+    }
+
+    pub(crate) fn no_redirect_uri() -> Self {
+        Self::bad_request("invalid_request", 900971, "No reply address provided.")
+    }
+
+    pub(crate) fn unknown_redirect_uri(uri: &str, client_id: &str) -> Self {
+        Self::bad_request(
+            "invalid_request",
+            50011,
+            format!(
+                "The redirect URI '{uri}' specified in the request does not match the redirect URIs configured for the application '{client_id}'. Make sure the redirect URI sent in the request matches one added to your application in the Azure portal. Navigate to https://aka.ms/redirectUriMismatchError to learn more about how to fix this."
+            ),
+        )
+    }
+
+    pub(crate) fn response_type(asked: &str) -> Self {
+        Self::bad_request(
+            "unsupported_response_type",
+            700054,
+            format!("response_type '{asked}' is not enabled for the application."),
+        )
+    }
+
+    pub(crate) fn response_mode() -> Self {
+        Self::bad_request(
+            "invalid_request",
+            70007,
+            "The response mode is not supported: this authority has query and form_post.",
+        )
+    }
+
+    pub(crate) fn unsupported_prompt() -> Self {
+        Self::bad_request("invalid_request", 90023, "Unsupported 'prompt' value.")
+    }
+
+    /// Entra takes it.
+    pub(crate) fn plain_challenge() -> Self {
+        Self::bad_request(
+            "invalid_request",
+            9002313,
+            "The code_challenge_method must be S256: this authority does not take 'plain'.",
+        )
+    }
+
+    pub(crate) fn challenge_size() -> Self {
+        Self::bad_request(
+            "invalid_request",
+            501491,
+            "Invalid size of Code_Challenge parameter.",
+        )
+    }
+
+    pub(crate) fn unpublished_scope(client_id: &str, scope: &str, resource: &str) -> Self {
+        Self::bad_request(
+            "invalid_client",
+            650053,
+            format!(
+                "The application '{client_id}' asked for scope '{scope}' that doesn't exist on the resource '{resource}'. Contact the app vendor."
+            ),
+        )
+    }
+
+    pub(crate) fn login_required() -> Self {
+        Self::bad_request(
+            "login_required",
+            50058,
+            "A silent sign-in request was sent but no user is signed in.",
+        )
+    }
+
+    /// As [`consent_required`](Self::consent_required), where nobody may be asked.
+    pub(crate) fn consent_first(client_id: &str) -> Self {
+        Self {
+            error: "consent_required",
+            suberror: None,
+            ..Self::consent_required(client_id)
+        }
+    }
+
+    pub(crate) fn consent_declined() -> Self {
+        Self::bad_request(
+            "access_denied",
+            65004,
+            "User declined to consent to access the app.",
+        )
+    }
+
+    /// A form that was sent before, or never shown.
+    pub(crate) fn other_request() -> Self {
+        Self::bad_request(
+            "invalid_request",
+            165000,
+            "Invalid Request: The request tokens do not match the user context. Do not copy the user context values (cookies; form fields; headers) between different requests or user sessions; always maintain the ALL of the supplied values across a complete single user flow.",
+        )
+    }
+
+    pub(crate) fn code_redeemed() -> Self {
+        Self::bad_request(
+            "invalid_grant",
+            54005,
+            "OAuth2 Authorization code was already redeemed, please retry with a new valid code or use an existing refresh token.",
+        )
+    }
+
+    /// The code is Entra's; its `error` is not known here, and this is RFC 6749's.
+    pub(crate) fn other_redirect_uri(presented: &str, asked: &str) -> Self {
+        Self::bad_request(
+            "invalid_grant",
+            500112,
+            format!(
+                "The reply address '{presented}' does not match the reply address '{asked}' provided when requesting Authorization code."
+            ),
+        )
+    }
+
+    pub(crate) fn wrong_verifier() -> Self {
+        Self::bad_request(
+            "invalid_grant",
+            501481,
+            "The Code_Verifier does not match the code_challenge supplied in the authorization request.",
+        )
+    }
+}

@@ -1,0 +1,7 @@
+//! The server: connections, endpoints and raw responses.
+
+pub(crate) mod connection;
+pub(crate) mod discovery;
+pub(crate) mod response;
+pub(crate) mod server;
+pub(crate) mod sign_in;

@@ -1,0 +1,170 @@
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::extract::connect_info::Connected;
+use axum::serve::{IncomingStream, Listener};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+use tokio_rustls::TlsAcceptor;
+
+/// Accepts connections, with TLS or without, that can be cut on command.
+pub(crate) struct Connections {
+    ready: mpsc::Receiver<(Connection, SocketAddr)>,
+    address: SocketAddr,
+}
+
+impl Connections {
+    pub(crate) fn start(listener: TcpListener, tls: Option<TlsAcceptor>) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        let (accepted, ready) = mpsc::channel(1);
+        tokio::spawn(async move {
+            loop {
+                let stream = tokio::select! {
+                    stream = listener.accept() => stream,
+                    () = accepted.closed() => return,
+                };
+                let Ok((stream, peer)) = stream else {
+                    // As when file descriptors have run out: they come back in time.
+                    sleep(Duration::from_millis(10)).await;
+                    continue;
+                };
+                let accepted = accepted.clone();
+                let tls = tls.clone();
+                // A task each: a slow handshake must not keep the others waiting.
+                tokio::spawn(async move {
+                    let opened = tokio::select! {
+                        opened = open(stream, tls) => opened,
+                        () = accepted.closed() => return,
+                    };
+                    if let Some(stream) = opened {
+                        let cut = Cut::default();
+                        // An error says that the server is gone.
+                        let _ = accepted.send((Connection { stream, cut }, peer)).await;
+                    }
+                });
+            }
+        });
+        Ok(Self { ready, address })
+    }
+}
+
+impl Listener for Connections {
+    type Io = Connection;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Connection, SocketAddr) {
+        match self.ready.recv().await {
+            Some(accepted) => accepted,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.address)
+    }
+}
+
+async fn open(stream: TcpStream, tls: Option<TlsAcceptor>) -> Option<Box<dyn Stream>> {
+    let Some(tls) = tls else {
+        return Some(Box::new(stream));
+    };
+    match tls.accept(stream).await {
+        Ok(stream) => Some(Box::new(stream)),
+        Err(error) => {
+            tracing::debug!(%error, "no TLS with a client");
+            None
+        }
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl Stream for TcpStream {}
+impl Stream for tokio_rustls::server::TlsStream<TcpStream> {}
+
+/// One connection; a request's handler holds its [`Cut`].
+pub(crate) struct Connection {
+    stream: Box<dyn Stream>,
+    cut: Cut,
+}
+
+/// Where to cut what the server writes, if anywhere.
+#[derive(Clone, Default)]
+pub(crate) struct Cut(Arc<Mutex<Option<Place>>>);
+
+#[derive(Clone, Copy)]
+enum Place {
+    /// Before the next byte.
+    Here,
+    /// So many bytes into the body of the next answer.
+    InBody(usize),
+}
+
+impl Cut {
+    pub(crate) fn here(&self) {
+        self.set(Place::Here);
+    }
+
+    pub(crate) fn in_body(&self, bytes: usize) {
+        self.set(Place::InBody(bytes));
+    }
+
+    fn set(&self, place: Place) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
+    }
+
+    fn get(&self) -> Option<Place> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Connected<IncomingStream<'_, Connections>> for Cut {
+    fn connect_info(stream: IncomingStream<'_, Connections>) -> Self {
+        stream.io().cut.clone()
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let bytes = match self.cut.get() {
+            None => bytes,
+            Some(Place::Here) => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+            Some(Place::InBody(kept)) => {
+                // A small answer is written at once, its head and its body.
+                let head = bytes.windows(4).position(|part| part == b"\r\n\r\n");
+                let end = head.map_or(bytes.len(), |head| head + 4 + kept);
+                self.cut.here();
+                bytes.get(..end).unwrap_or(bytes)
+            }
+        };
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}

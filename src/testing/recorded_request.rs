@@ -1,0 +1,121 @@
+use std::fmt;
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue};
+
+/// A token request as it came in over the wire, for a test to look at.
+///
+/// `Debug` hides what may be a credential; [`field`](Self::field) does not.
+///
+/// ```
+/// # use confidential_client::{Certificate, ConfidentialClient};
+/// # use confidential_client::testing::{Application, LocalAuthority, self_signed_certificate};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let local = LocalAuthority::start().await?;
+/// # let certificate = Certificate::from_pem(self_signed_certificate("daemon")?)?;
+/// # local.register("contoso.com", Application::new("client").certificate(&certificate));
+/// # let client = ConfidentialClient::builder("client")
+/// #     .authority(local.authority("contoso.com"))
+/// #     .certificate(certificate)
+/// #     .build()?;
+/// client.acquire_token_for_client("api://orders/.default").await?;
+///
+/// let request = &local.token_requests()[0];
+/// assert_eq!(request.field("scope"), Some("api://orders/.default"));
+/// assert_eq!(request.header("x-client-sku"), Some("confidential-client.rs"));
+/// assert!(request.assertion_header().unwrap().contains(r#""alg":"PS256""#));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct RecordedRequest {
+    path: String,
+    headers: HeaderMap,
+    form: Vec<(String, String)>,
+}
+
+impl RecordedRequest {
+    pub(crate) fn new(path: &str, headers: HeaderMap, body: &[u8]) -> Self {
+        // What does not say that it is a form is none.
+        let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+        let form = match kind {
+            Some(kind) if kind.starts_with(b"application/x-www-form-urlencoded") => {
+                url::form_urlencoded::parse(body).into_owned().collect()
+            }
+            _ => Vec::new(),
+        };
+        Self {
+            path: path.to_owned(),
+            headers,
+            form,
+        }
+    }
+
+    /// The path it was sent to, such as `/contoso.onmicrosoft.com/oauth2/v2.0/token`.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// All of its headers.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// One header, if it was sent once and is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut values = self.headers.get_all(name).iter();
+        let only = values.next().filter(|_| values.next().is_none())?;
+        only.to_str().ok()
+    }
+
+    /// The form's fields, decoded, in the order they were sent.
+    pub fn form(&self) -> &[(String, String)] {
+        &self.form
+    }
+
+    /// The header of the client assertion, decoded: a JSON object as text. Its signature was
+    /// checked, if at all, by the authority's answer; here nothing is. `None` where the form holds
+    /// no JWT.
+    pub fn assertion_header(&self) -> Option<String> {
+        self.assertion_part(0)
+    }
+
+    /// The claims of the client assertion, decoded: a JSON object as text.
+    pub fn assertion_claims(&self) -> Option<String> {
+        self.assertion_part(1)
+    }
+
+    fn assertion_part(&self, index: usize) -> Option<String> {
+        let part = self.field("client_assertion")?.split('.').nth(index)?;
+        String::from_utf8(BASE64_URL_SAFE_NO_PAD.decode(part).ok()?).ok()
+    }
+
+    /// The first field of the form with this name.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        let field = self.form.iter().find(|(key, _)| key == name);
+        field.map(|(_, value)| value.as_str())
+    }
+}
+
+impl fmt::Debug for RecordedRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let form = self.form.iter().map(|(name, value)| match name.as_str() {
+            "client_id"
+            | "scope"
+            | "grant_type"
+            | "client_assertion_type"
+            | "client_info"
+            | "redirect_uri"
+            | "requested_token_use"
+            | "claims" => (name.as_str(), value.as_str()),
+            _ => (name.as_str(), "[redacted]"),
+        });
+        f.debug_struct("RecordedRequest")
+            .field("path", &self.path)
+            .field("form", &form.collect::<Vec<_>>())
+            .finish_non_exhaustive()
+    }
+}

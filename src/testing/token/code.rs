@@ -1,0 +1,134 @@
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime};
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::testing::aadsts::Refusal;
+use crate::testing::token::sessions::random;
+
+/// The authorization codes that were issued.
+#[derive(Default)]
+pub(crate) struct Codes(HashMap<String, Code>);
+
+/// What a code stands for.
+#[derive(Clone)]
+pub(crate) struct Code {
+    pub(crate) tenant: Uuid,
+    pub(crate) client_id: String,
+    pub(crate) redirect_uri: String,
+    pub(crate) user: Uuid,
+    pub(crate) scope: String,
+    pub(crate) nonce: Option<String>,
+    /// By S256.
+    pub(crate) challenge: Option<String>,
+    /// The sign-in that it comes from, as its refresh tokens do.
+    pub(crate) family: Uuid,
+    pub(crate) issued: SystemTime,
+    pub(crate) is_redeemed: bool,
+}
+
+/// What a code is presented with.
+pub(crate) struct Redemption<'a> {
+    pub(crate) client_id: &'a str,
+    pub(crate) redirect_uri: &'a str,
+    pub(crate) verifier: Option<&'a str>,
+}
+
+impl Codes {
+    pub(crate) fn issue(&mut self, code: Code) -> String {
+        let secret = random();
+        self.0.insert(secret.clone(), code);
+        secret
+    }
+
+    pub(crate) fn find(&self, secret: &str) -> Option<&Code> {
+        self.0.get(secret)
+    }
+
+    /// What the code stands for, if it comes from the client that it was issued to, for the first
+    /// time, in time, and with the secret that the client kept back ([RFC 7636 section 4.6]).
+    ///
+    /// [RFC 7636 section 4.6]: https://www.rfc-editor.org/rfc/rfc7636#section-4.6
+    pub(crate) fn check(
+        &self,
+        secret: &str,
+        redemption: &Redemption<'_>,
+        now: SystemTime,
+    ) -> Result<Code, Refusal> {
+        let Some(code) = self.0.get(secret) else {
+            return Err(Refusal::malformed_grant());
+        };
+        if !code.client_id.eq_ignore_ascii_case(redemption.client_id) {
+            return Err(Refusal::not_this_clients("code"));
+        }
+        if code.is_redeemed {
+            return Err(Refusal::code_redeemed());
+        }
+        if now.duration_since(code.issued).unwrap_or_default() > LIFETIME {
+            return Err(Refusal::expired_grant());
+        }
+        if code.redirect_uri != redemption.redirect_uri {
+            let refusal = Refusal::other_redirect_uri(redemption.redirect_uri, &code.redirect_uri);
+            return Err(refusal);
+        }
+        // A verifier without a challenge is an attack too (RFC 9700 section 4.8.2).
+        let challenge = redemption.verifier.map(challenge_of);
+        match challenge == code.challenge {
+            true => Ok(code.clone()),
+            false => Err(Refusal::wrong_verifier()),
+        }
+    }
+
+    pub(crate) fn redeem(&mut self, secret: &str) {
+        if let Some(code) = self.0.get_mut(secret) {
+            code.is_redeemed = true;
+        }
+    }
+}
+
+fn challenge_of(verifier: &str) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(verifier))
+}
+
+/// From the sign-in to the token request.
+const LIFETIME: Duration = Duration::from_secs(600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(issued: SystemTime) -> Code {
+        Code {
+            tenant: Uuid::nil(),
+            client_id: "client".to_owned(),
+            redirect_uri: "https://web/".to_owned(),
+            user: Uuid::nil(),
+            scope: "openid".to_owned(),
+            nonce: None,
+            // RFC 7636, appendix B.
+            challenge: Some("E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM".to_owned()),
+            family: Uuid::nil(),
+            issued,
+            is_redeemed: false,
+        }
+    }
+
+    #[test]
+    fn a_code_ends_after_ten_minutes() {
+        let now = SystemTime::now();
+        let mut codes = Codes::default();
+        let secret = codes.issue(code(now));
+        let redemption = Redemption {
+            client_id: "client",
+            redirect_uri: "https://web/",
+            verifier: Some("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"),
+        };
+        for (seconds, refused) in [(0, None), (600, None), (601, Some(70008))] {
+            let checked = codes.check(&secret, &redemption, now + Duration::from_secs(seconds));
+            assert_eq!(checked.err().map(|refusal| refusal.code), refused);
+        }
+    }
+}

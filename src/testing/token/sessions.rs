@@ -1,0 +1,163 @@
+use std::collections::HashMap;
+use std::time::SystemTime;
+
+use uuid::Uuid;
+
+use crate::testing::aadsts::Refusal;
+use crate::testing::authorize::steps::Pending;
+use crate::testing::token::code::{Code, Codes, Redemption};
+
+/// What users' sign-ins wait for, and what they have left behind.
+pub(crate) struct Sessions {
+    /// Whether a refresh token may be used once only.
+    strict_rotation: bool,
+    refresh_tokens: HashMap<String, RefreshToken>,
+    pub(crate) codes: Codes,
+    /// By what their forms name them.
+    pending: HashMap<String, Pending>,
+}
+
+/// What a refresh token stands for.
+#[derive(Clone)]
+pub(crate) struct RefreshToken {
+    pub(crate) tenant: Uuid,
+    pub(crate) client_id: String,
+    pub(crate) user: Uuid,
+    /// As asked for when the user signed in.
+    pub(crate) scope: String,
+    /// The sign-in that it goes back to.
+    pub(crate) family: Uuid,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum State {
+    Good,
+    Used,
+    /// A used one of its family was used again.
+    Stolen,
+    /// The user's sessions were ended.
+    Ended,
+}
+
+impl RefreshToken {
+    /// The first of a sign-in.
+    pub(crate) fn first(tenant: Uuid, client_id: &str, user: Uuid, scope: &str) -> Self {
+        Self {
+            tenant,
+            client_id: client_id.to_owned(),
+            user,
+            scope: scope.to_owned(),
+            family: Uuid::new_v4(),
+            state: State::Good,
+        }
+    }
+}
+
+impl Sessions {
+    pub(crate) fn new(strict_rotation: bool) -> Self {
+        Self {
+            strict_rotation,
+            refresh_tokens: HashMap::new(),
+            codes: Codes::default(),
+            pending: HashMap::new(),
+        }
+    }
+
+    /// Keeps an authorization request for its next form.
+    pub(crate) fn wait(&mut self, pending: Pending) -> String {
+        let id = random();
+        self.pending.insert(id.clone(), pending);
+        id
+    }
+
+    /// Takes it out again: each form is good once.
+    pub(crate) fn resume(&mut self, id: &str) -> Option<Pending> {
+        self.pending.remove(id)
+    }
+
+    /// What a code stands for. It is good until it is redeemed; where refresh tokens are good once,
+    /// those that it brought end when it comes again ([RFC 6749 section 4.1.2]).
+    ///
+    /// [RFC 6749 section 4.1.2]: https://www.rfc-editor.org/rfc/rfc6749#section-4.1.2
+    pub(crate) fn check_code(
+        &mut self,
+        secret: &str,
+        redemption: &Redemption<'_>,
+        now: SystemTime,
+    ) -> Result<Code, Refusal> {
+        let checked = self.codes.check(secret, redemption, now);
+        if let (true, Some(code)) = (self.strict_rotation, self.codes.find(secret))
+            && code.is_redeemed
+        {
+            let family = code.family;
+            self.change(|known| known.family == family, State::Stolen);
+        }
+        checked
+    }
+
+    /// Makes a refresh token that stands for this.
+    pub(crate) fn keep(&mut self, token: RefreshToken) -> String {
+        let secret = random();
+        self.refresh_tokens.insert(secret.clone(), token);
+        secret
+    }
+
+    pub(crate) fn tenant_of(&self, secret: &str) -> Option<Uuid> {
+        self.refresh_tokens.get(secret).map(|token| token.tenant)
+    }
+
+    /// What the refresh token of this client stands for. It is good until
+    /// [`rotate`](Self::rotate).
+    pub(crate) fn check(&mut self, secret: &str, client_id: &str) -> Result<RefreshToken, Refusal> {
+        let Some(token) = self.refresh_tokens.get(secret).cloned() else {
+            return Err(Refusal::malformed_grant());
+        };
+        if !token.client_id.eq_ignore_ascii_case(client_id) {
+            return Err(Refusal::not_this_clients("refresh_token"));
+        }
+        match token.state {
+            State::Ended => Err(Refusal::sessions_ended()),
+            State::Stolen => Err(Refusal::expired_grant()),
+            // Who of the two is the thief, nobody can tell (RFC 9700 section 4.14.2).
+            State::Used if self.strict_rotation => {
+                let family = token.family;
+                self.change(|known| known.family == family, State::Stolen);
+                Err(Refusal::expired_grant())
+            }
+            State::Used | State::Good => Ok(token),
+        }
+    }
+
+    /// The next refresh token, after this one was used.
+    pub(crate) fn rotate(&mut self, secret: &str, token: RefreshToken) -> String {
+        if let Some(used) = self.refresh_tokens.get_mut(secret) {
+            used.state = State::Used;
+        }
+        self.keep(RefreshToken {
+            state: State::Good,
+            ..token
+        })
+    }
+
+    /// Ends the sessions of a user.
+    pub(crate) fn end(&mut self, tenant: Uuid, user: Uuid) {
+        self.change(
+            |known| known.tenant == tenant && known.user == user,
+            State::Ended,
+        );
+    }
+
+    fn change(&mut self, is_meant: impl Fn(&RefreshToken) -> bool, state: State) {
+        let tokens = self.refresh_tokens.values_mut();
+        tokens
+            .filter(|token| is_meant(token))
+            .for_each(|token| token.state = state);
+    }
+}
+
+/// 244 random bits, as a word of a URL.
+pub(crate) fn random() -> String {
+    let (one, other) = (Uuid::new_v4().simple(), Uuid::new_v4().simple());
+    format!("1.{one}{other}")
+}
