@@ -5,7 +5,7 @@ mod user;
 
 /// A refusal in Entra's words.
 #[derive(Debug)]
-pub(crate) struct Refusal {
+pub(crate) struct AadstsError {
     pub(crate) status: StatusCode,
     pub(crate) error: &'static str,
     pub(crate) code: u64,
@@ -14,7 +14,7 @@ pub(crate) struct Refusal {
     pub(crate) text: String,
 }
 
-impl Refusal {
+impl AadstsError {
     /// 400, what most refusals are sent with.
     pub(crate) fn bad_request(error: &'static str, code: u64, text: impl Into<String>) -> Self {
         Self {
@@ -73,22 +73,22 @@ impl Refusal {
         )
     }
 
-    pub(crate) fn no_credential() -> Self {
+    pub(crate) fn missing_credential() -> Self {
         Self::invalid_client(
             7000216,
             "'client_assertion', 'client_secret' or 'request' is required for the 'client_credentials' grant type.",
         )
     }
 
-    /// As [`no_credential`](Self::no_credential), where the grant is a user's.
-    pub(crate) fn no_credential_of_users_client() -> Self {
+    /// As [`missing_credential`](Self::no_credential), where the grant is a user's.
+    pub(crate) fn missing_credential_for_user_grant() -> Self {
         Self::invalid_client(
             7000218,
             "The request body must contain the following parameter: 'client_assertion' or 'client_secret'.",
         )
     }
 
-    pub(crate) fn bad_key(reason: &str, thumbprint: &str) -> Self {
+    pub(crate) fn unregistered_certificate(reason: &str, thumbprint: &str) -> Self {
         Self::invalid_client(
             700027,
             format!(
@@ -101,12 +101,12 @@ impl Refusal {
         Self::invalid_client(50027, format!("JWT token is invalid or malformed{why}."))
     }
 
-    pub(crate) fn bad_signature() -> Self {
+    pub(crate) fn invalid_assertion_signature() -> Self {
         Self::invalid_client(7000274, "The assertion has an invalid signature.")
     }
 
     /// `what` of a token issued elsewhere is that of no federated credential.
-    pub(crate) fn no_federated_identity(code: u64, what: &str, presented: &str) -> Self {
+    pub(crate) fn no_matching_federated_credential(code: u64, what: &str, presented: &str) -> Self {
         Self::invalid_client(
             code,
             format!(
@@ -115,14 +115,14 @@ impl Refusal {
         )
     }
 
-    pub(crate) fn certificate_outside_its_validity() -> Self {
+    pub(crate) fn certificate_not_valid_now() -> Self {
         Self::invalid_client(
             1000502,
             "The provided certificate is not within its specified validity period.",
         )
     }
 
-    pub(crate) fn outside_its_time(now: &str, nbf: &str, exp: &str) -> Self {
+    pub(crate) fn assertion_not_valid_now(now: &str, nbf: &str, exp: &str) -> Self {
         Self::invalid_client(
             700024,
             format!(
@@ -131,7 +131,7 @@ impl Refusal {
         )
     }
 
-    pub(crate) fn not_default(scope: &str) -> Self {
+    pub(crate) fn scope_without_default(scope: &str) -> Self {
         Self::bad_request(
             "invalid_scope",
             1002012,
@@ -164,23 +164,23 @@ impl Refusal {
     pub(crate) fn of_code(code: u64, client_id: &str, tenant: &str, scope: &str) -> Self {
         match code {
             7000215 => Self::wrong_secret(client_id),
-            7000216 => Self::no_credential(),
-            7000218 => Self::no_credential_of_users_client(),
+            7000216 => Self::missing_credential(),
+            7000218 => Self::missing_credential_for_user_grant(),
             7000222 => Self::expired_secret(client_id),
             700016 => Self::application_not_found(client_id, tenant),
             90002 => Self::tenant_not_found("invalid_request", tenant),
-            700027 => Self::bad_key("The key was not found.", "0"),
-            700024 => Self::outside_its_time("now", "an hour ago", "half an hour ago"),
-            1000502 => Self::certificate_outside_its_validity(),
+            700027 => Self::unregistered_certificate("The key was not found.", "0"),
+            700024 => Self::assertion_not_valid_now("now", "an hour ago", "half an hour ago"),
+            1000502 => Self::certificate_not_valid_now(),
             7000214 | 7000277 => Self::invalid_client(
                 code,
                 "The certificate used to sign the assertion is revoked.",
             ),
-            7000274 => Self::bad_signature(),
-            700211 => Self::no_federated_identity(code, "issuer", "another"),
-            700212 => Self::no_federated_identity(code, "audience", "another"),
-            700213 => Self::no_federated_identity(code, "subject", "another"),
-            1002012 => Self::not_default(scope),
+            7000274 => Self::invalid_assertion_signature(),
+            700211 => Self::no_matching_federated_credential(code, "issuer", "another"),
+            700212 => Self::no_matching_federated_credential(code, "audience", "another"),
+            700213 => Self::no_matching_federated_credential(code, "subject", "another"),
+            1002012 => Self::scope_without_default(scope),
             70011 => Self::invalid_scope(scope, "The scope is not valid."),
             500011 => Self::resource_not_found(scope, tenant),
             50049 => Self::unknown_instance(),

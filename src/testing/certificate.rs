@@ -29,12 +29,12 @@ pub fn self_signed_certificate(common_name: &str) -> Result<String, Error> {
 }
 
 /// TLS for 127.0.0.1 and `localhost`, with a certificate by a CA made on the spot.
-pub(crate) struct Tls {
+pub(crate) struct LocalTls {
     pub(crate) ca_pem: String,
     pub(crate) acceptor: TlsAcceptor,
 }
 
-impl Tls {
+impl LocalTls {
     pub(crate) fn generate() -> Result<Self, Error> {
         let mut ca = named(CertificateParams::default(), "LocalAuthority CA");
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

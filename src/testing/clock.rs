@@ -42,10 +42,10 @@ use crate::time::Clock;
 /// # }
 /// ```
 #[derive(Clone, Debug)]
-pub struct ManualClock(Arc<Mutex<Hands>>);
+pub struct ManualClock(Arc<Mutex<ClockReadings>>);
 
 #[derive(Debug)]
-struct Hands {
+struct ClockReadings {
     wall: SystemTime,
     monotonic: Instant,
 }
@@ -54,7 +54,7 @@ impl ManualClock {
     /// A clock that shows the present and stands still.
     #[expect(clippy::new_without_default, reason = "the present is no default")]
     pub fn new() -> Self {
-        Self(Arc::new(Mutex::new(Hands {
+        Self(Arc::new(Mutex::new(ClockReadings {
             wall: SystemTime::now(),
             monotonic: Instant::now(),
         })))
@@ -76,7 +76,7 @@ impl ManualClock {
         self.lock().wall -= by;
     }
 
-    fn lock(&self) -> MutexGuard<'_, Hands> {
+    fn lock(&self) -> MutexGuard<'_, ClockReadings> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

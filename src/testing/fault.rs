@@ -23,16 +23,16 @@ use http::{HeaderName, HeaderValue, StatusCode};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Fault {
-    pub(crate) kind: Kind,
+    pub(crate) kind: FaultKind,
     pub(crate) delay: Duration,
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     pub(crate) body: Option<Bytes>,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Kind {
+pub(crate) enum FaultKind {
     Status(StatusCode),
-    Refusal(u64),
+    AadstsError(u64),
     /// The request's own answer.
     Answer,
     Truncated,
@@ -54,7 +54,7 @@ impl Fault {
     )]
     pub fn status(status: u16) -> Self {
         match StatusCode::from_u16(status) {
-            Ok(status) if !status.is_informational() => Self::new(Kind::Status(status)),
+            Ok(status) if !status.is_informational() => Self::new(FaultKind::Status(status)),
             _ => panic!("{status} is not the HTTP status of a final answer"),
         }
     }
@@ -67,28 +67,28 @@ impl Fault {
     /// 500133, 50173, 70008, 70000, 54005, 501481, 50034, 240002, 7000114, 28000 and 9002313. Other
     /// codes come as 400 `invalid_request`.
     pub fn aadsts(code: u64) -> Self {
-        Self::new(Kind::Refusal(code))
+        Self::new(FaultKind::AadstsError(code))
     }
 
     /// The request's own answer, after this time.
     pub fn delayed(by: Duration) -> Self {
-        Self::new(Kind::Answer).delay(by)
+        Self::new(FaultKind::Answer).delay(by)
     }
 
     /// The request's own answer, of which the second half is missing: well-formed HTTP and broken
     /// JSON.
     pub fn truncated() -> Self {
-        Self::new(Kind::Truncated)
+        Self::new(FaultKind::Truncated)
     }
 
     /// No answer: the connection is closed.
     pub fn dropped() -> Self {
-        Self::new(Kind::Dropped)
+        Self::new(FaultKind::Dropped)
     }
 
     /// The connection is closed half-way through the body of the request's own answer.
     pub fn dropped_in_body() -> Self {
-        Self::new(Kind::DroppedInBody)
+        Self::new(FaultKind::DroppedInBody)
     }
 
     /// Waits this long before anything is sent.
@@ -129,7 +129,7 @@ impl Fault {
         self
     }
 
-    fn new(kind: Kind) -> Self {
+    fn new(kind: FaultKind) -> Self {
         Self {
             kind,
             delay: Duration::ZERO,

@@ -7,16 +7,16 @@ use tokio::sync::oneshot;
 
 use crate::authority::{Authority, Cloud};
 use crate::error::{Error, Failure};
-use crate::testing::certificate::Tls;
+use crate::testing::certificate::LocalTls;
 use crate::testing::directory::application::Application;
 use crate::testing::directory::tenant::Directory;
 use crate::testing::fault::Fault;
-use crate::testing::http::connection::{Connections, Cut};
-use crate::testing::http::server::{Server, lock};
+use crate::testing::http::connection::{ConnectionCut, Connections};
+use crate::testing::http::server::{IdentityProvider, lock};
 use crate::testing::protected_api::ProtectedApi;
 use crate::testing::recorded_request::RecordedRequest;
 use crate::testing::token::sessions::Sessions;
-use crate::testing::token::signing_key::SigningKey;
+use crate::testing::token::signing_key::TokenSigningKey;
 
 mod sign_in;
 mod users;
@@ -53,7 +53,7 @@ mod users;
 /// as Entra writes it today, that of the next is broken into lines, as it was until 2023: nobody
 /// should depend on either.
 pub struct LocalAuthority {
-    server: Arc<Server>,
+    server: Arc<IdentityProvider>,
     ca_pem: Option<String>,
     /// Dropped with the authority, which ends the server.
     _stop: oneshot::Sender<()>,
@@ -103,7 +103,7 @@ impl LocalAuthorityBuilder {
             };
             Error::Config(Failure::new(message).source(Box::new(error)).into())
         };
-        let tls = self.tls.then(Tls::generate).transpose()?;
+        let tls = self.tls.then(LocalTls::generate).transpose()?;
         let listener = TcpListener::bind(("127.0.0.1", self.port))
             .await
             .map_err(no_port)?;
@@ -112,13 +112,17 @@ impl LocalAuthorityBuilder {
         let scheme = if self.tls { "https" } else { "http" };
         let base = format!("{scheme}://{address}");
         let sessions = Sessions::new(self.strict_rotation);
-        let server = Arc::new(Server::new(base, SigningKey::generate()?, sessions));
+        let server = Arc::new(IdentityProvider::new(
+            base,
+            TokenSigningKey::generate()?,
+            sessions,
+        ));
         let connections = Connections::start(listener, acceptor).map_err(no_port)?;
         let router = Arc::clone(&server).router();
         let (stop, stopped) = oneshot::channel::<()>();
         let serve = axum::serve(
             connections,
-            router.into_make_service_with_connect_info::<Cut>(),
+            router.into_make_service_with_connect_info::<ConnectionCut>(),
         )
         .with_graceful_shutdown(async {
             // An error says that the sender is gone, which is the signal.
@@ -218,7 +222,7 @@ impl LocalAuthority {
     ///
     /// [`Error::Credential`] should the machine not come up with a key.
     pub fn roll_key(&self) -> Result<(), Error> {
-        let key = SigningKey::generate()?;
+        let key = TokenSigningKey::generate()?;
         lock(&self.server.keys).push(key);
         Ok(())
     }

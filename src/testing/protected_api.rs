@@ -16,8 +16,8 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use crate::error::{Error, Failure};
-use crate::testing::http::server::{Server, lock};
-use crate::testing::token::client_assertion::Jwt;
+use crate::testing::http::server::{IdentityProvider, lock};
+use crate::testing::token::client_assertion::ReceivedJwt;
 use crate::time::unix_seconds;
 
 /// A web API on loopback that takes a [`LocalAuthority`](super::LocalAuthority)'s tokens and
@@ -37,13 +37,13 @@ pub struct ProtectedApi {
 }
 
 struct Api {
-    authority: Arc<Server>,
+    authority: Arc<IdentityProvider>,
     audience: String,
     requests: Arc<AtomicUsize>,
 }
 
 #[derive(Deserialize)]
-struct Claims {
+struct AccessTokenClaims {
     aud: String,
     tid: String,
     azp: String,
@@ -57,7 +57,10 @@ struct Claims {
 }
 
 impl ProtectedApi {
-    pub(crate) async fn start(authority: Arc<Server>, audience: String) -> Result<Self, Error> {
+    pub(crate) async fn start(
+        authority: Arc<IdentityProvider>,
+        audience: String,
+    ) -> Result<Self, Error> {
         let no_port = |error: std::io::Error| {
             let failure = Failure::new("no port of 127.0.0.1 can be listened on");
             Error::Config(failure.source(Box::new(error)).into())
@@ -122,8 +125,8 @@ async fn answer(State(api): State<Arc<Api>>, request: Request) -> Response<Body>
 
 impl Api {
     /// What is in a token that this authority signed.
-    fn claims_of(&self, token: &str) -> Option<Claims> {
-        let token = Jwt::<Claims>::split(token)?;
+    fn claims_of(&self, token: &str) -> Option<AccessTokenClaims> {
+        let token = ReceivedJwt::<AccessTokenClaims>::split(token)?;
         let kid = token.header.kid.as_deref();
         let keys = lock(&self.authority.keys);
         let is_signed = keys
@@ -134,9 +137,9 @@ impl Api {
 
     /// From when on another has to be issued. The token of a client that takes no challenge cannot be
     /// taken back.
-    fn revoked(&self, claims: &Claims) -> Option<u64> {
+    fn revoked(&self, claims: &AccessTokenClaims) -> Option<u64> {
         let is_revocable = claims.xms_cc.iter().any(|capability| capability == "cp1");
-        let Claims { tid, azp, uti, .. } = claims;
+        let AccessTokenClaims { tid, azp, uti, .. } = claims;
         self.authority
             .revoked(tid, azp, uti)
             .filter(|_| is_revocable)

@@ -1,8 +1,8 @@
-use super::Refusal;
+use super::AadstsError;
 
 /// Refusals of authorization requests, and of the codes that come of them.
-impl Refusal {
-    pub(crate) fn missing(name: &str) -> Self {
+impl AadstsError {
+    pub(crate) fn missing_parameter(name: &str) -> Self {
         Self::bad_request(
             "invalid_request",
             900144,
@@ -10,7 +10,7 @@ impl Refusal {
         )
     }
 
-    pub(crate) fn duplicated(name: &str) -> Self {
+    pub(crate) fn duplicate_parameter(name: &str) -> Self {
         Self::bad_request(
             "invalid_request",
             9000411,
@@ -18,7 +18,7 @@ impl Refusal {
         )
     }
 
-    pub(crate) fn no_redirect_uri() -> Self {
+    pub(crate) fn missing_redirect_uri() -> Self {
         Self::bad_request("invalid_request", 900971, "No reply address provided.")
     }
 
@@ -32,7 +32,7 @@ impl Refusal {
         )
     }
 
-    pub(crate) fn response_type(asked: &str) -> Self {
+    pub(crate) fn unsupported_response_type(asked: &str) -> Self {
         Self::bad_request(
             "unsupported_response_type",
             700054,
@@ -40,7 +40,7 @@ impl Refusal {
         )
     }
 
-    pub(crate) fn response_mode() -> Self {
+    pub(crate) fn unsupported_response_mode() -> Self {
         Self::bad_request(
             "invalid_request",
             70007,
@@ -53,7 +53,7 @@ impl Refusal {
     }
 
     /// Entra takes it.
-    pub(crate) fn plain_challenge() -> Self {
+    pub(crate) fn unsupported_challenge_method() -> Self {
         Self::bad_request(
             "invalid_request",
             9002313,
@@ -61,7 +61,7 @@ impl Refusal {
         )
     }
 
-    pub(crate) fn challenge_size() -> Self {
+    pub(crate) fn invalid_challenge_size() -> Self {
         Self::bad_request(
             "invalid_request",
             501491,
@@ -88,7 +88,7 @@ impl Refusal {
     }
 
     /// As [`consent_required`](Self::consent_required), where nobody may be asked.
-    pub(crate) fn consent_first(client_id: &str) -> Self {
+    pub(crate) fn silent_consent_required(client_id: &str) -> Self {
         Self {
             error: "consent_required",
             suberror: None,
@@ -105,7 +105,7 @@ impl Refusal {
     }
 
     /// A form that was sent before, or never shown.
-    pub(crate) fn other_request() -> Self {
+    pub(crate) fn unknown_sign_in_page() -> Self {
         Self::bad_request(
             "invalid_request",
             165000,
@@ -122,7 +122,7 @@ impl Refusal {
     }
 
     /// The code is Entra's; its `error` is not known here, and this is RFC 6749's.
-    pub(crate) fn other_redirect_uri(presented: &str, asked: &str) -> Self {
+    pub(crate) fn different_redirect_uri(presented: &str, asked: &str) -> Self {
         Self::bad_request(
             "invalid_grant",
             500112,

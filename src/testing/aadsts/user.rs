@@ -1,7 +1,7 @@
-use super::Refusal;
+use super::AadstsError;
 
 /// Refusals of what is asked for in a user's name.
-impl Refusal {
+impl AadstsError {
     fn invalid_grant(code: u64, text: impl Into<String>) -> Self {
         Self::bad_request("invalid_grant", code, text)
     }
@@ -18,7 +18,7 @@ impl Refusal {
         }
     }
 
-    pub(crate) fn scopes_of_two_resources() -> Self {
+    pub(crate) fn multiple_resources() -> Self {
         Self::bad_request(
             "invalid_scope",
             28000,
@@ -41,7 +41,7 @@ impl Refusal {
     }
 
     /// A code or a refresh token that another client was issued.
-    pub(crate) fn not_this_clients(field: &str) -> Self {
+    pub(crate) fn issued_to_other_client(field: &str) -> Self {
         Self::invalid_grant(
             70000,
             format!("The provided value for the '{field}' parameter is not valid."),
@@ -55,7 +55,7 @@ impl Refusal {
         )
     }
 
-    pub(crate) fn sessions_ended() -> Self {
+    pub(crate) fn sessions_revoked() -> Self {
         Self::invalid_grant(
             50173,
             "The provided grant has expired due to it being revoked, a fresh auth token is needed. The user might have changed or reset their password.",
@@ -70,14 +70,14 @@ impl Refusal {
         )
     }
 
-    pub(crate) fn unsigned_user_assertion(reason: &str) -> Self {
+    pub(crate) fn unverified_user_assertion(reason: &str) -> Self {
         Self::invalid_grant(
             50013,
             format!("Assertion failed signature validation. [Reason - {reason}]"),
         )
     }
 
-    pub(crate) fn user_assertion_of_another(audience: &str, client_id: &str) -> Self {
+    pub(crate) fn user_assertion_for_other_audience(audience: &str, client_id: &str) -> Self {
         Self::invalid_grant(
             500131,
             format!(
@@ -86,7 +86,7 @@ impl Refusal {
         )
     }
 
-    pub(crate) fn user_assertion_outside_its_time(now: &str, exp: &str) -> Self {
+    pub(crate) fn expired_user_assertion(now: &str, exp: &str) -> Self {
         Self::invalid_grant(
             500133,
             format!(
@@ -96,7 +96,7 @@ impl Refusal {
     }
 
     /// The code is Entra's; its `error` is not known here.
-    pub(crate) fn application_as_user(client_id: &str) -> Self {
+    pub(crate) fn application_token_as_user_assertion(client_id: &str) -> Self {
         Self::invalid_grant(
             7000114,
             format!(
@@ -124,18 +124,18 @@ impl Refusal {
         };
         Some(match code {
             65001 => Self::consent_required(client_id),
-            28000 => Self::scopes_of_two_resources(),
+            28000 => Self::multiple_resources(),
             50034 => Self::user_not_found("user", "tenant"),
             9002313 => Self::malformed_grant(),
-            70000 => Self::not_this_clients("refresh_token"),
+            70000 => Self::issued_to_other_client("refresh_token"),
             70008 => Self::expired_grant(),
             54005 => Self::code_redeemed(),
             501481 => Self::wrong_verifier(),
-            50173 => Self::sessions_ended(),
-            50013 => Self::unsigned_user_assertion("The key was not found."),
-            500131 => Self::user_assertion_of_another("another", client_id),
-            500133 => Self::user_assertion_outside_its_time("now", "an hour ago"),
-            7000114 => Self::application_as_user(client_id),
+            50173 => Self::sessions_revoked(),
+            50013 => Self::unverified_user_assertion("The key was not found."),
+            500131 => Self::user_assertion_for_other_audience("another", client_id),
+            500133 => Self::expired_user_assertion("now", "an hour ago"),
+            7000114 => Self::application_token_as_user_assertion(client_id),
             240002 => Self::id_token_as_user_assertion(),
             50076 => Self {
                 suberror: Some("basic_action"),

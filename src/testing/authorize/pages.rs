@@ -4,8 +4,8 @@ use sha2::{Digest, Sha256};
 use url::{Host, Origin, Url};
 use uuid::Uuid;
 
-use super::response::Reply;
-use crate::testing::aadsts::Refusal;
+use super::response::AuthorizationResponse;
+use crate::testing::aadsts::AadstsError;
 
 /// A page: its HTML, and where its form may end.
 pub(crate) struct Page {
@@ -62,7 +62,7 @@ impl Page {
     }
 
     /// `response_mode=form_post`: without a script, the user sends it on.
-    pub(crate) fn form_post(reply: &Reply) -> Self {
+    pub(crate) fn form_post(reply: &AuthorizationResponse) -> Self {
         let action = escaped(&reply.redirect_uri);
         let mut form = format!("<form method=\"post\" action=\"{action}\">\n");
         for (name, value) in &reply.fields {
@@ -72,7 +72,7 @@ impl Page {
         Self::new("Signed in", &form, &reply.redirect_uri)
     }
 
-    pub(crate) fn refusal(refusal: &Refusal) -> Self {
+    pub(crate) fn refusal(refusal: &AadstsError) -> Self {
         let text = escaped(&refusal.text);
         let body = format!("<p>AADSTS{}: {text}</p>\n", refusal.code);
         Self::new("Sorry, there is trouble signing you in", &body, "")

@@ -2,19 +2,19 @@ use std::time::SystemTime;
 
 use uuid::Uuid;
 
-use super::request::{AuthorizationRequest, Prompt, Rejection, is_open, open_to};
-use super::response::Reply;
-use crate::testing::aadsts::Refusal;
+use super::request::{RequestedPrompt, SignInError, SignInRequest, is_open, open_to};
+use super::response::AuthorizationResponse;
+use crate::testing::aadsts::AadstsError;
 use crate::testing::directory::application::Application;
 use crate::testing::directory::consent::{self, Consent};
-use crate::testing::directory::scopes::{Asked, Scopes};
+use crate::testing::directory::scopes::{RequestedScopes, ScopeParameter};
 use crate::testing::directory::tenant::Directory;
 use crate::testing::directory::user::User;
-use crate::testing::token::code::Code;
+use crate::testing::token::code::AuthorizationCode;
 use crate::testing::token::sessions::Sessions;
 
 /// What the browser shows next.
-pub(crate) enum Step {
+pub(crate) enum SignInStep {
     /// Who is it?
     User {
         pending: String,
@@ -30,12 +30,12 @@ pub(crate) enum Step {
         user: String,
         scopes: Vec<String>,
     },
-    Done(Reply),
+    Done(AuthorizationResponse),
 }
 
 /// An authorization request that waits for its user: each page's form names one, once.
-pub(crate) struct Pending {
-    request: AuthorizationRequest,
+pub(crate) struct PendingSignIn {
+    request: SignInRequest,
     /// Who was chosen, by object id.
     user: Option<Uuid>,
 }
@@ -46,18 +46,18 @@ pub(crate) fn begin(
     tenant: &str,
     directories: &[Directory],
     sessions: &mut Sessions,
-) -> Result<Step, Refusal> {
-    let request = match AuthorizationRequest::check(query, tenant, directories) {
+) -> Result<SignInStep, AadstsError> {
+    let request = match SignInRequest::check(query, tenant, directories) {
         Ok(request) => request,
-        Err(Rejection::Here(refusal)) => return Err(refusal),
-        Err(Rejection::There(reply)) => return Ok(Step::Done(reply)),
+        Err(SignInError::Here(refusal)) => return Err(refusal),
+        Err(SignInError::There(reply)) => return Ok(SignInStep::Done(reply)),
     };
     let hint = request.login_hint.as_deref().unwrap_or_default();
-    if request.prompt == Prompt::None {
+    if request.prompt == RequestedPrompt::None {
         let hinted = open_to(tenant, directories).find_map(|known| known.user(hint));
         return match hinted.map(User::id) {
             Some(user) => decide(&request, user, directories, sessions),
-            None => Ok(refused(&request, &Refusal::login_required())),
+            None => Ok(refused(&request, &AadstsError::login_required())),
         };
     }
     let known = open_to(tenant, directories).flat_map(|known| &known.users);
@@ -70,10 +70,10 @@ pub(crate) fn begin(
             user.principal_name().to_owned(),
         )
     });
-    Ok(Step::User {
+    Ok(SignInStep::User {
         users: users.collect(),
         back_to: request.back.redirect_uri.clone(),
-        pending: sessions.wait(Pending {
+        pending: sessions.wait(PendingSignIn {
             request,
             user: None,
         }),
@@ -86,18 +86,18 @@ pub(crate) fn choose_user(
     user: &str,
     directories: &[Directory],
     sessions: &mut Sessions,
-) -> Result<Step, Refusal> {
-    let Some(Pending {
+) -> Result<SignInStep, AadstsError> {
+    let Some(PendingSignIn {
         request,
         user: None,
     }) = sessions.resume(pending)
     else {
-        return Err(Refusal::other_request());
+        return Err(AadstsError::unknown_sign_in_page());
     };
     let chosen = open_to(&request.tenant, directories).find_map(|known| known.user(user));
     match chosen {
         Some(user) => decide(&request, user.id(), directories, sessions),
-        None => Err(Refusal::user_not_found(user, &request.tenant)),
+        None => Err(AadstsError::user_not_found(user, &request.tenant)),
     }
 }
 
@@ -107,16 +107,16 @@ pub(crate) fn answer_consent(
     is_accepted: bool,
     directories: &mut [Directory],
     sessions: &mut Sessions,
-) -> Result<Step, Refusal> {
-    let Some(Pending {
+) -> Result<SignInStep, AadstsError> {
+    let Some(PendingSignIn {
         request,
         user: Some(user),
     }) = sessions.resume(pending)
     else {
-        return Err(Refusal::other_request());
+        return Err(AadstsError::unknown_sign_in_page());
     };
     if !is_accepted {
-        return Ok(refused(&request, &Refusal::consent_declined()));
+        return Ok(refused(&request, &AadstsError::consent_declined()));
     }
     let name = user.to_string();
     let mut known = directories.iter_mut();
@@ -128,31 +128,31 @@ pub(crate) fn answer_consent(
         directory.consents.extend(consents);
         return Ok(issue(&request, directory, user, sessions));
     }
-    Err(Refusal::user_not_found(&name, &request.tenant))
+    Err(AadstsError::user_not_found(&name, &request.tenant))
 }
 
 /// Decides for a user: refused, consent first, or a code.
 fn decide(
-    request: &AuthorizationRequest,
+    request: &SignInRequest,
     user: Uuid,
     directories: &[Directory],
     sessions: &mut Sessions,
-) -> Result<Step, Refusal> {
+) -> Result<SignInStep, AadstsError> {
     let name = user.to_string();
     let found =
         open_to(&request.tenant, directories).find_map(|known| Some((known, known.user(&name)?)));
     let Some((directory, known)) = found else {
-        return Err(Refusal::user_not_found(&name, &request.tenant));
+        return Err(AadstsError::user_not_found(&name, &request.tenant));
     };
     let client_id = &request.client_id;
     let Some(client) = directory.application(client_id) else {
-        let refusal = Refusal::application_not_found(client_id, &directory.name);
+        let refusal = AadstsError::application_not_found(client_id, &directory.name);
         return Ok(refused(request, &refusal));
     };
     // Of `organizations`, another tenant's registration may have been looked at before.
     if !client.redirects_to(&request.back.redirect_uri) {
         let uri = &request.back.redirect_uri;
-        return Err(Refusal::unknown_redirect_uri(uri, client_id));
+        return Err(AadstsError::unknown_redirect_uri(uri, client_id));
     }
     if let Err(refusal) = check_resources(directory, client_id, &request.scopes) {
         return Ok(refused(request, &refusal));
@@ -160,13 +160,16 @@ fn decide(
     let missing = missing(directory, client, known, request);
     match (missing.is_empty(), request.prompt) {
         (true, _) => Ok(issue(request, directory, user, sessions)),
-        (false, Prompt::None) => Ok(refused(request, &Refusal::consent_first(client_id))),
-        (false, _) => Ok(Step::Consent {
+        (false, RequestedPrompt::None) => Ok(refused(
+            request,
+            &AadstsError::silent_consent_required(client_id),
+        )),
+        (false, _) => Ok(SignInStep::Consent {
             back_to: request.back.redirect_uri.clone(),
             client_id: client_id.clone(),
             user: known.principal_name().to_owned(),
             scopes: missing,
-            pending: sessions.wait(Pending {
+            pending: sessions.wait(PendingSignIn {
                 request: request.clone(),
                 user: Some(user),
             }),
@@ -174,15 +177,19 @@ fn decide(
     }
 }
 
-fn check_resources(directory: &Directory, client_id: &str, scopes: &Scopes) -> Result<(), Refusal> {
+fn check_resources(
+    directory: &Directory,
+    client_id: &str,
+    scopes: &ScopeParameter,
+) -> Result<(), AadstsError> {
     for asked in &scopes.resources {
         if !directory.knows(&asked.resource) {
-            let refusal = Refusal::resource_not_found(&asked.resource, &directory.name);
+            let refusal = AadstsError::resource_not_found(&asked.resource, &directory.name);
             return Err(refusal);
         }
         if let Some(unknown) = directory.unpublished(asked) {
             let resource = &asked.resource;
-            return Err(Refusal::unpublished_scope(client_id, unknown, resource));
+            return Err(AadstsError::unpublished_scope(client_id, unknown, resource));
         }
     }
     Ok(())
@@ -194,14 +201,14 @@ fn missing(
     directory: &Directory,
     client: &Application,
     user: &User,
-    request: &AuthorizationRequest,
+    request: &SignInRequest,
 ) -> Vec<String> {
-    let Scopes { resources, .. } = &request.scopes;
+    let ScopeParameter { resources, .. } = &request.scopes;
     let mut listed = Vec::new();
     for asked in resources {
         let with_prefix = |scope: String| format!("{}{scope}", asked.prefix);
         let missing = match request.prompt {
-            Prompt::Consent => consent::needed(directory, client, asked),
+            RequestedPrompt::Consent => consent::needed(directory, client, asked),
             _ => match consent::granted(directory, client, user, asked) {
                 Ok(_) => Vec::new(),
                 Err(missing) => missing,
@@ -209,9 +216,10 @@ fn missing(
         };
         listed.extend(missing.into_iter().map(with_prefix));
     }
-    let is_own = |asked: &Asked| client.is_resource(&asked.resource);
+    let is_own = |asked: &RequestedScopes| client.is_resource(&asked.resource);
     let is_first = resources.is_empty() && !consent::is_known(directory, client, user);
-    let is_asked_again = request.prompt == Prompt::Consent && !resources.iter().any(is_own);
+    let is_asked_again =
+        request.prompt == RequestedPrompt::Consent && !resources.iter().any(is_own);
     if !listed.is_empty() || is_first || is_asked_again {
         let scopes = &request.scopes;
         listed.extend(scopes.of_openid().map(ToOwned::to_owned));
@@ -221,12 +229,12 @@ fn missing(
 }
 
 fn issue(
-    request: &AuthorizationRequest,
+    request: &SignInRequest,
     directory: &Directory,
     user: Uuid,
     sessions: &mut Sessions,
-) -> Step {
-    let code = sessions.codes.issue(Code {
+) -> SignInStep {
+    let code = sessions.codes.issue(AuthorizationCode {
         tenant: directory.id,
         client_id: request.client_id.clone(),
         redirect_uri: request.back.redirect_uri.clone(),
@@ -238,9 +246,9 @@ fn issue(
         issued: SystemTime::now(),
         is_redeemed: false,
     });
-    Step::Done(Reply::code(&request.back, code))
+    SignInStep::Done(AuthorizationResponse::code(&request.back, code))
 }
 
-fn refused(request: &AuthorizationRequest, refusal: &Refusal) -> Step {
-    Step::Done(Reply::refused(&request.back, refusal))
+fn refused(request: &SignInRequest, refusal: &AadstsError) -> SignInStep {
+    SignInStep::Done(AuthorizationResponse::refused(&request.back, refusal))
 }

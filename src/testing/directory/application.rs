@@ -30,7 +30,7 @@ pub struct Application {
     /// Resources and their scopes.
     publishes: Vec<(String, Vec<String>)>,
     access_token_version: Option<u8>,
-    pub(crate) tokens: Tokens,
+    pub(crate) tokens: TokenSettings,
 }
 
 /// Whose tokens are taken in the place of an application's own assertions.
@@ -43,7 +43,7 @@ pub(crate) struct FederatedCredential {
 
 /// How an application's tokens are issued.
 #[derive(Clone, Debug)]
-pub(crate) struct Tokens {
+pub(crate) struct TokenSettings {
     lifetime: Option<Duration>,
     pub(crate) refresh_in: Option<Duration>,
     pub(crate) numeric_strings: bool,
@@ -64,7 +64,7 @@ impl Application {
             delegated: Vec::new(),
             publishes: Vec::new(),
             access_token_version: None,
-            tokens: Tokens {
+            tokens: TokenSettings {
                 lifetime: None,
                 refresh_in: None,
                 numeric_strings: false,
@@ -218,7 +218,7 @@ impl Application {
     }
 }
 
-impl Tokens {
+impl TokenSettings {
     pub(crate) fn lifetime(&self, capabilities: &[String]) -> Duration {
         let revocable = capabilities.iter().any(|capability| capability == "cp1");
         self.lifetime.unwrap_or(match revocable {

@@ -1,5 +1,5 @@
 use crate::testing::directory::application::Application;
-use crate::testing::directory::scopes::{Asked, Scopes};
+use crate::testing::directory::scopes::{RequestedScopes, ScopeParameter};
 use crate::testing::directory::tenant::Directory;
 use crate::testing::directory::user::User;
 
@@ -15,14 +15,14 @@ pub(crate) struct Consent {
 impl Consent {
     /// One for each scope of each resource, and one to the sign-in itself, whose scopes have no
     /// resource.
-    pub(crate) fn to(client_id: &str, user: Option<&str>, scopes: &Scopes) -> Vec<Self> {
+    pub(crate) fn to(client_id: &str, user: Option<&str>, scopes: &ScopeParameter) -> Vec<Self> {
         let mut consents = vec![Self {
             client_id: client_id.to_owned(),
             user: user.map(ToOwned::to_owned),
             resource: client_id.to_owned(),
             scope: "openid".to_owned(),
         }];
-        for Asked {
+        for RequestedScopes {
             resource, names, ..
         } in &scopes.resources
         {
@@ -48,7 +48,7 @@ pub(crate) fn granted(
     directory: &Directory,
     client: &Application,
     user: &User,
-    asked: &Asked,
+    asked: &RequestedScopes,
 ) -> Result<Vec<String>, Vec<String>> {
     let default = asked.names.iter().any(|name| name == DEFAULT);
     let named = asked.names.iter().filter(|name| *name != DEFAULT).cloned();
@@ -85,7 +85,11 @@ pub(crate) fn granted(
 }
 
 /// All that is asked for at a resource, granted or not.
-pub(crate) fn needed(directory: &Directory, client: &Application, asked: &Asked) -> Vec<String> {
+pub(crate) fn needed(
+    directory: &Directory,
+    client: &Application,
+    asked: &RequestedScopes,
+) -> Vec<String> {
     let mut needed = Vec::new();
     for name in &asked.names {
         match client.is_resource(&asked.resource) {

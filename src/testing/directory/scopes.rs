@@ -1,20 +1,20 @@
-use crate::testing::aadsts::Refusal;
+use crate::testing::aadsts::AadstsError;
 use crate::testing::directory::application::is_same_resource;
 
 /// The scopes that a client asks for in a user's name, taken apart.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Scopes {
+pub(crate) struct ScopeParameter {
     pub(crate) openid: bool,
     pub(crate) profile: bool,
     pub(crate) email: bool,
     pub(crate) offline_access: bool,
     /// In the order they were named.
-    pub(crate) resources: Vec<Asked>,
+    pub(crate) resources: Vec<RequestedScopes>,
 }
 
 /// What is asked for of one resource.
 #[derive(Clone, Debug)]
-pub(crate) struct Asked {
+pub(crate) struct RequestedScopes {
     pub(crate) resource: String,
     /// What its scopes are written with: `api://drive/`, and nothing for Graph's short ones.
     pub(crate) prefix: String,
@@ -22,8 +22,8 @@ pub(crate) struct Asked {
     pub(crate) names: Vec<String>,
 }
 
-impl Scopes {
-    pub(crate) fn parse(text: &str) -> Result<Self, Refusal> {
+impl ScopeParameter {
+    pub(crate) fn parse(text: &str) -> Result<Self, AadstsError> {
         let mut scopes = Self::default();
         for scope in text.split_ascii_whitespace() {
             match scope {
@@ -36,19 +36,19 @@ impl Scopes {
         }
         let reserved = scopes.openid || scopes.profile || scopes.email || scopes.offline_access;
         match scopes.resources.is_empty() && !reserved {
-            true => Err(Refusal::invalid_scope(text, "It names no scope.")),
+            true => Err(AadstsError::invalid_scope(text, "It names no scope.")),
             false => Ok(scopes),
         }
     }
 
-    fn add(&mut self, scope: &str, text: &str) -> Result<(), Refusal> {
+    fn add(&mut self, scope: &str, text: &str) -> Result<(), AadstsError> {
         let (resource, prefix, name) = match scope.rsplit_once('/') {
             Some((resource, name)) => (resource, format!("{resource}/"), name),
             None => (GRAPH, String::new(), scope),
         };
         // As of `api://drive`, where the scope is missing.
         if resource.is_empty() || resource.ends_with(":/") || name.is_empty() {
-            return Err(Refusal::invalid_scope(
+            return Err(AadstsError::invalid_scope(
                 text,
                 "Each is a resource, a slash and a name.",
             ));
@@ -57,7 +57,7 @@ impl Scopes {
         match known.find(|asked| is_same_resource(&asked.resource, resource)) {
             Some(asked) if asked.names.iter().any(|known| known == name) => {}
             Some(asked) => asked.names.push(name.to_owned()),
-            None => self.resources.push(Asked {
+            None => self.resources.push(RequestedScopes {
                 resource: resource.to_owned(),
                 prefix,
                 names: vec![name.to_owned()],
@@ -74,15 +74,15 @@ impl Scopes {
     }
 
     /// The one resource that an access token is for: Graph, where none is named.
-    pub(crate) fn one_resource(&self) -> Result<Asked, Refusal> {
+    pub(crate) fn one_resource(&self) -> Result<RequestedScopes, AadstsError> {
         match self.resources.as_slice() {
-            [] => Ok(Asked {
+            [] => Ok(RequestedScopes {
                 resource: GRAPH.to_owned(),
                 prefix: String::new(),
                 names: Vec::new(),
             }),
             [asked] => Ok(asked.clone()),
-            _ => Err(Refusal::scopes_of_two_resources()),
+            _ => Err(AadstsError::multiple_resources()),
         }
     }
 
@@ -98,7 +98,7 @@ impl Scopes {
     }
 }
 
-impl Asked {
+impl RequestedScopes {
     pub(crate) fn is_graph(&self) -> bool {
         is_same_resource(&self.resource, GRAPH)
     }

@@ -2,7 +2,7 @@ use uuid::Uuid;
 
 use crate::testing::directory::application::{Application, is_same_resource};
 use crate::testing::directory::consent::{Consent, DEFAULT};
-use crate::testing::directory::scopes::Asked;
+use crate::testing::directory::scopes::RequestedScopes;
 use crate::testing::directory::user::User;
 
 /// A tenant: its domain or id as it was registered, its id, its app registrations, resources and
@@ -72,7 +72,7 @@ impl Directory {
     }
 
     /// The first scope that the resource does not have, if its scopes are published.
-    pub(crate) fn unpublished<'a>(&self, asked: &'a Asked) -> Option<&'a str> {
+    pub(crate) fn unpublished<'a>(&self, asked: &'a RequestedScopes) -> Option<&'a str> {
         let published: Vec<_> = self.application_of(&asked.resource)?.published().collect();
         let mut names = asked.names.iter().map(String::as_str);
         let is_unknown = |name: &&str| *name != DEFAULT && !published.contains(name);

@@ -43,7 +43,7 @@ impl Connections {
                         () = accepted.closed() => return,
                     };
                     if let Some(stream) = opened {
-                        let cut = Cut::default();
+                        let cut = ConnectionCut::default();
                         // An error says that the server is gone.
                         let _ = accepted.send((Connection { stream, cut }, peer)).await;
                     }
@@ -91,40 +91,40 @@ impl Stream for tokio_rustls::server::TlsStream<TcpStream> {}
 /// One connection; a request's handler holds its [`Cut`].
 pub(crate) struct Connection {
     stream: Box<dyn Stream>,
-    cut: Cut,
+    cut: ConnectionCut,
 }
 
 /// Where to cut what the server writes, if anywhere.
 #[derive(Clone, Default)]
-pub(crate) struct Cut(Arc<Mutex<Option<Place>>>);
+pub(crate) struct ConnectionCut(Arc<Mutex<Option<CutPoint>>>);
 
 #[derive(Clone, Copy)]
-enum Place {
+enum CutPoint {
     /// Before the next byte.
     Here,
     /// So many bytes into the body of the next answer.
     InBody(usize),
 }
 
-impl Cut {
+impl ConnectionCut {
     pub(crate) fn here(&self) {
-        self.set(Place::Here);
+        self.set(CutPoint::Here);
     }
 
     pub(crate) fn in_body(&self, bytes: usize) {
-        self.set(Place::InBody(bytes));
+        self.set(CutPoint::InBody(bytes));
     }
 
-    fn set(&self, place: Place) {
+    fn set(&self, place: CutPoint) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
     }
 
-    fn get(&self) -> Option<Place> {
+    fn get(&self) -> Option<CutPoint> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Connected<IncomingStream<'_, Connections>> for Cut {
+impl Connected<IncomingStream<'_, Connections>> for ConnectionCut {
     fn connect_info(stream: IncomingStream<'_, Connections>) -> Self {
         stream.io().cut.clone()
     }
@@ -138,8 +138,8 @@ impl AsyncWrite for Connection {
     ) -> Poll<io::Result<usize>> {
         let bytes = match self.cut.get() {
             None => bytes,
-            Some(Place::Here) => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
-            Some(Place::InBody(kept)) => {
+            Some(CutPoint::Here) => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+            Some(CutPoint::InBody(kept)) => {
                 // A small answer is written at once, its head and its body.
                 let head = bytes.windows(4).position(|part| part == b"\r\n\r\n");
                 let end = head.map_or(bytes.len(), |head| head + 4 + kept);

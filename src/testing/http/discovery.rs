@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 use url::Url;
 
-use crate::testing::aadsts::Refusal;
+use crate::testing::aadsts::AadstsError;
 use crate::testing::authorize::request::is_any_tenant;
 use crate::testing::directory::tenant::Directory;
 
@@ -12,14 +12,14 @@ pub(crate) fn openid_configuration(
     tenant: &str,
     directories: &[Directory],
     base: &str,
-) -> Result<Value, Refusal> {
+) -> Result<Value, AadstsError> {
     let mut directories = directories.iter();
     let issuer = match directories.find(|directory| directory.is(tenant)) {
         Some(directory) => directory.issuer(base),
         // A client puts its user's tenant there.
         None if is_any_tenant(tenant) => format!("{base}/{{tenantid}}/v2.0"),
         // The token endpoint says `invalid_request` for the same.
-        None => return Err(Refusal::tenant_not_found("invalid_tenant", tenant)),
+        None => return Err(AadstsError::tenant_not_found("invalid_tenant", tenant)),
     };
     Ok(json!({
         "issuer": issuer,
@@ -44,13 +44,13 @@ pub(crate) fn openid_configuration(
 
 /// Instance discovery: which hosts are one cloud. This authority knows itself and the worldwide
 /// cloud.
-pub(crate) fn instance(authorization_endpoint: &str, base: &str) -> Result<Value, Refusal> {
-    let asked = Url::parse(authorization_endpoint).map_err(|_| Refusal::unknown_instance())?;
-    let own = Url::parse(base).map_err(|_| Refusal::unknown_instance())?;
+pub(crate) fn instance(authorization_endpoint: &str, base: &str) -> Result<Value, AadstsError> {
+    let asked = Url::parse(authorization_endpoint).map_err(|_| AadstsError::unknown_instance())?;
+    let own = Url::parse(base).map_err(|_| AadstsError::unknown_instance())?;
     let host = asked.host_str().unwrap_or_default();
     let is_own = asked.origin() == own.origin();
     if !is_own && !WORLDWIDE.contains(&host) {
-        return Err(Refusal::unknown_instance());
+        return Err(AadstsError::unknown_instance());
     }
     let own_host = own.host_str().unwrap_or_default();
     let tenant = asked.path_segments().and_then(|mut path| path.next());

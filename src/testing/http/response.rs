@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 use x509_cert::der::DateTime;
 
-use crate::testing::aadsts::Refusal;
+use crate::testing::aadsts::AadstsError;
 
 pub(crate) fn success(body: &Value) -> Response<Bytes> {
     response(StatusCode::OK, body, &Uuid::new_v4().to_string())
 }
 
 /// A refusal as Entra writes it; until about 2023 it broke the description's tail into lines.
-pub(crate) fn refusal(refusal: Refusal, correlation_id: &str, lines: bool) -> Response<Bytes> {
+pub(crate) fn refusal(refusal: AadstsError, correlation_id: &str, lines: bool) -> Response<Bytes> {
     let trace_id = Uuid::new_v4().to_string();
     let timestamp = timestamp(SystemTime::now());
     let code = refusal.code;
@@ -39,7 +39,7 @@ pub(crate) fn refusal(refusal: Refusal, correlation_id: &str, lines: bool) -> Re
 }
 
 /// The description of a refusal that goes another way than as an answer.
-pub(crate) fn description(refusal: &Refusal, correlation_id: &str) -> String {
+pub(crate) fn description(refusal: &AadstsError, correlation_id: &str) -> String {
     let trace_id = Uuid::new_v4().to_string();
     let timestamp = timestamp(SystemTime::now());
     tail(refusal, &trace_id, correlation_id, &timestamp).join(" ")
@@ -49,7 +49,12 @@ pub(crate) fn error_uri(code: u64) -> String {
     format!("https://login.microsoftonline.com/error?code={code}")
 }
 
-fn tail(refusal: &Refusal, trace_id: &str, correlation_id: &str, timestamp: &str) -> [String; 4] {
+fn tail(
+    refusal: &AadstsError,
+    trace_id: &str,
+    correlation_id: &str,
+    timestamp: &str,
+) -> [String; 4] {
     [
         format!("AADSTS{}: {}", refusal.code, refusal.text),
         format!("Trace ID: {trace_id}"),

@@ -15,25 +15,25 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use crate::testing::aadsts::Refusal;
+use crate::testing::aadsts::AadstsError;
 use crate::testing::directory::tenant::Directory;
-use crate::testing::fault::{Fault, Kind};
-use crate::testing::http::connection::Cut;
+use crate::testing::fault::{Fault, FaultKind};
+use crate::testing::http::connection::ConnectionCut;
 use crate::testing::http::discovery;
 use crate::testing::http::response as answer;
 use crate::testing::http::sign_in;
 use crate::testing::recorded_request::RecordedRequest;
 use crate::testing::token::endpoint as token_endpoint;
-use crate::testing::token::issuer::Issuer;
+use crate::testing::token::issuer::TokenIssuer;
 use crate::testing::token::sessions::Sessions;
-use crate::testing::token::signing_key::SigningKey;
+use crate::testing::token::signing_key::TokenSigningKey;
 use crate::time::unix_seconds;
 
 /// What the requests of a `LocalAuthority` are answered from.
-pub(crate) struct Server {
+pub(crate) struct IdentityProvider {
     pub(crate) base: String,
     /// The one that signs, and before it those that did.
-    pub(crate) keys: Mutex<Vec<SigningKey>>,
+    pub(crate) keys: Mutex<Vec<TokenSigningKey>>,
     pub(crate) directories: Mutex<Vec<Directory>>,
     pub(crate) sessions: Mutex<Sessions>,
     pub(crate) traffic: Mutex<Traffic>,
@@ -59,10 +59,10 @@ pub(crate) struct Traffic {
     pub(crate) requests: Vec<RecordedRequest>,
 }
 
-type Shared = State<Arc<Server>>;
+type Shared = State<Arc<IdentityProvider>>;
 
-impl Server {
-    pub(crate) fn new(base: String, key: SigningKey, sessions: Sessions) -> Self {
+impl IdentityProvider {
+    pub(crate) fn new(base: String, key: TokenSigningKey, sessions: Sessions) -> Self {
         Self {
             base,
             keys: Mutex::new(vec![key]),
@@ -93,12 +93,15 @@ impl Server {
 
     /// The published keys, as a JWK Set.
     pub(crate) fn jwks(&self) -> String {
-        let keys = lock(&self.keys).iter().map(SigningKey::to_jwk).collect();
+        let keys = lock(&self.keys)
+            .iter()
+            .map(TokenSigningKey::to_jwk)
+            .collect();
         json!(JwkSet { keys }).to_string()
     }
 
     /// The request's own answer.
-    fn answer(&self, request: &RecordedRequest, tenant: &str) -> Result<Value, Refusal> {
+    fn answer(&self, request: &RecordedRequest, tenant: &str) -> Result<Value, AadstsError> {
         self.decide(|directories, issuer, sessions| {
             token_endpoint::answer(request, tenant, directories, issuer, sessions)
         })
@@ -107,12 +110,12 @@ impl Server {
     /// Decides something while nothing changes beside it.
     pub(crate) fn decide<T>(
         &self,
-        decision: impl FnOnce(&mut [Directory], &Issuer<'_>, &mut Sessions) -> T,
+        decision: impl FnOnce(&mut [Directory], &TokenIssuer<'_>, &mut Sessions) -> T,
     ) -> T {
         let keys = lock(&self.keys);
         let mut directories = lock(&self.directories);
         let mut sessions = lock(&self.sessions);
-        let issuer = Issuer {
+        let issuer = TokenIssuer {
             base: &self.base,
             keys: &keys,
             number: self.issued.fetch_add(1, Ordering::SeqCst),
@@ -148,7 +151,7 @@ impl Server {
         (number < revocation.up_to).then_some(revocation.not_before)
     }
 
-    fn respond(&self, answer: Result<Value, Refusal>, correlation_id: &str) -> Response<Bytes> {
+    fn respond(&self, answer: Result<Value, AadstsError>, correlation_id: &str) -> Response<Bytes> {
         match answer {
             Ok(body) => answer::success(&body),
             Err(refusal) => {
@@ -165,13 +168,13 @@ impl Server {
         fault: Fault,
         request: &RecordedRequest,
         tenant: &str,
-        cut: &Cut,
+        cut: &ConnectionCut,
         correlation_id: &str,
     ) -> Response<Bytes> {
         let field = |name: &str| request.field(name).unwrap_or_default().to_owned();
         let answer = match fault.kind {
-            Kind::Status(status) => Err(Refusal::of_status(status)),
-            Kind::Refusal(code) => Err(Refusal::of_code(
+            FaultKind::Status(status) => Err(AadstsError::of_status(status)),
+            FaultKind::AadstsError(code) => Err(AadstsError::of_code(
                 code,
                 &field("client_id"),
                 tenant,
@@ -190,9 +193,9 @@ impl Server {
         }
         let half = response.body().len() / 2;
         match fault.kind {
-            Kind::Truncated => response.body_mut().truncate(half),
-            Kind::Dropped => cut.here(),
-            Kind::DroppedInBody => cut.in_body(half),
+            FaultKind::Truncated => response.body_mut().truncate(half),
+            FaultKind::Dropped => cut.here(),
+            FaultKind::DroppedInBody => cut.in_body(half),
             _ => {}
         }
         response
@@ -201,7 +204,7 @@ impl Server {
 
 async fn token(
     State(server): Shared,
-    ConnectInfo(cut): ConnectInfo<Cut>,
+    ConnectInfo(cut): ConnectInfo<ConnectionCut>,
     Path(tenant): Path<String>,
     request: Request,
 ) -> Response<Body> {

@@ -10,14 +10,14 @@ use http::header::{
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use url::form_urlencoded;
 
-use crate::testing::aadsts::Refusal;
+use crate::testing::aadsts::AadstsError;
 use crate::testing::authorize::pages::Page;
-use crate::testing::authorize::steps::{self, Step};
-use crate::testing::http::server::Server;
+use crate::testing::authorize::steps::{self, SignInStep};
+use crate::testing::http::server::IdentityProvider;
 
 /// The authorization request itself.
 pub(crate) async fn authorize(
-    State(server): State<Arc<Server>>,
+    State(server): State<Arc<IdentityProvider>>,
     Path(tenant): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Response<Body> {
@@ -28,7 +28,10 @@ pub(crate) async fn authorize(
 }
 
 /// The form of the sign-in page.
-pub(crate) async fn choose(State(server): State<Arc<Server>>, body: Bytes) -> Response<Body> {
+pub(crate) async fn choose(
+    State(server): State<Arc<IdentityProvider>>,
+    body: Bytes,
+) -> Response<Body> {
     let form = fields(&body);
     let step = server.decide(|directories, _, sessions| {
         steps::choose_user(
@@ -42,7 +45,10 @@ pub(crate) async fn choose(State(server): State<Arc<Server>>, body: Bytes) -> Re
 }
 
 /// The form of the consent page.
-pub(crate) async fn consent(State(server): State<Arc<Server>>, body: Bytes) -> Response<Body> {
+pub(crate) async fn consent(
+    State(server): State<Arc<IdentityProvider>>,
+    body: Bytes,
+) -> Response<Body> {
     let form = fields(&body);
     let is_accepted = field(&form, "answer") == "accept";
     let step = server.decide(|directories, _, sessions| {
@@ -60,23 +66,25 @@ fn field<'a>(form: &'a [(String, String)], name: &str) -> &'a str {
     field.map_or("", |(_, value)| value)
 }
 
-fn respond(step: Result<Step, Refusal>) -> Response<Body> {
+fn respond(step: Result<SignInStep, AadstsError>) -> Response<Body> {
     match step {
-        Ok(Step::Done(reply)) if reply.is_form => page(StatusCode::OK, &Page::form_post(&reply)),
-        Ok(Step::Done(reply)) => match HeaderValue::try_from(reply.url()) {
+        Ok(SignInStep::Done(reply)) if reply.is_form => {
+            page(StatusCode::OK, &Page::form_post(&reply))
+        }
+        Ok(SignInStep::Done(reply)) => match HeaderValue::try_from(reply.url()) {
             // What was posted here is not posted there (RFC 9700 section 4.12).
             Ok(location) => response(StatusCode::SEE_OTHER, Body::empty(), [(LOCATION, location)]),
             Err(_) => page(
                 StatusCode::BAD_REQUEST,
-                &Page::refusal(&Refusal::no_redirect_uri()),
+                &Page::refusal(&AadstsError::missing_redirect_uri()),
             ),
         },
-        Ok(Step::User {
+        Ok(SignInStep::User {
             pending,
             back_to,
             users,
         }) => page(StatusCode::OK, &Page::users(&pending, &back_to, &users)),
-        Ok(Step::Consent {
+        Ok(SignInStep::Consent {
             pending,
             back_to,
             client_id,

@@ -2,8 +2,8 @@ use url::{Url, form_urlencoded};
 
 use super::LocalAuthority;
 use crate::error::{Error, Escaped};
-use crate::testing::aadsts::Refusal;
-use crate::testing::authorize::steps::{Step, answer_consent, begin, choose_user};
+use crate::testing::aadsts::AadstsError;
+use crate::testing::authorize::steps::{SignInStep, answer_consent, begin, choose_user};
 
 impl LocalAuthority {
     /// Signs a user in without a browser, a shortcut for tests: opens the URL of an authorization
@@ -64,17 +64,17 @@ impl LocalAuthority {
             let mut step = begin(&query, tenant, directories, sessions)?;
             loop {
                 step = match step {
-                    Step::User { pending, .. } => {
+                    SignInStep::User { pending, .. } => {
                         choose_user(&pending, user_name.as_ref(), directories, sessions)?
                     }
-                    Step::Consent { pending, .. } => {
+                    SignInStep::Consent { pending, .. } => {
                         answer_consent(&pending, true, directories, sessions)?
                     }
-                    Step::Done(reply) => return Ok(reply.url()),
+                    SignInStep::Done(reply) => return Ok(reply.url()),
                 };
             }
         });
-        signed_in.map_err(|refusal: Refusal| {
+        signed_in.map_err(|refusal: AadstsError| {
             Error::config(format!(
                 "the sign-in ends on a page that says AADSTS{}: {}",
                 refusal.code,

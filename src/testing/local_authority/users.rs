@@ -2,12 +2,12 @@ use std::time::SystemTime;
 
 use super::LocalAuthority;
 use crate::error::{Error, Escaped};
-use crate::testing::aadsts::Refusal;
+use crate::testing::aadsts::AadstsError;
 use crate::testing::directory::consent::Consent;
-use crate::testing::directory::scopes::Scopes;
+use crate::testing::directory::scopes::ScopeParameter;
 use crate::testing::directory::user::User;
 use crate::testing::http::server::lock;
-use crate::testing::token::access::Access;
+use crate::testing::token::access::DelegatedAccess;
 use crate::time::unix_seconds;
 
 /// Users, and what they let applications do.
@@ -93,24 +93,24 @@ impl LocalAuthority {
         let (tenant, client_id) = (tenant.as_ref(), client_id.as_ref());
         let user_name = user_name.as_ref();
         let token = || {
-            let scopes = Scopes::parse(scopes.as_ref())?;
+            let scopes = ScopeParameter::parse(scopes.as_ref())?;
             self.server.decide(|directories, issuer, _| {
                 let mut directories = directories.iter();
                 let Some(directory) = directories.find(|known| known.is(tenant)) else {
-                    return Err(Refusal::tenant_not_found("invalid_request", tenant));
+                    return Err(AadstsError::tenant_not_found("invalid_request", tenant));
                 };
                 let Some(client) = directory.application(client_id) else {
-                    return Err(Refusal::application_not_found(client_id, tenant));
+                    return Err(AadstsError::application_not_found(client_id, tenant));
                 };
                 let Some(user) = directory.user(user_name) else {
-                    return Err(Refusal::user_not_found(user_name, tenant));
+                    return Err(AadstsError::user_not_found(user_name, tenant));
                 };
                 let client = (client, BY_SECRET);
-                let access = Access::decide(directory, client, user, &scopes, Vec::new())?;
+                let access = DelegatedAccess::decide(directory, client, user, &scopes, Vec::new())?;
                 access.access_token(issuer, unix_seconds(SystemTime::now()))
             })
         };
-        token().map_err(|refusal: Refusal| {
+        token().map_err(|refusal: AadstsError| {
             Error::config(format!(
                 "there is no token for this user, register what is missing or call consent(): AADSTS{}: {}",
                 refusal.code,
@@ -137,8 +137,8 @@ impl LocalAuthority {
     clippy::panic,
     reason = "scopes that cannot be read are a mistake in the test's own text"
 )]
-fn read(scopes: &str) -> Scopes {
-    match Scopes::parse(scopes) {
+fn read(scopes: &str) -> ScopeParameter {
+    match ScopeParameter::parse(scopes) {
         Ok(scopes) => scopes,
         Err(refusal) => panic!("{}", refusal.text),
     }

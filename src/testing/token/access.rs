@@ -3,46 +3,46 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::testing::aadsts::Refusal;
+use crate::testing::aadsts::AadstsError;
 use crate::testing::directory::application::Application;
 use crate::testing::directory::consent;
-use crate::testing::directory::scopes::{Asked, Scopes};
+use crate::testing::directory::scopes::{RequestedScopes, ScopeParameter};
 use crate::testing::directory::tenant::Directory;
 use crate::testing::directory::user::User;
-use crate::testing::token::format::{self, TokenForm};
-use crate::testing::token::issuer::Issuer;
+use crate::testing::token::format::{self, AccessTokenFormat};
+use crate::testing::token::issuer::TokenIssuer;
 
 /// What a client was granted in a user's name, and what the tokens that say so are made of.
-pub(crate) struct Access<'a> {
+pub(crate) struct DelegatedAccess<'a> {
     pub(crate) directory: &'a Directory,
     pub(crate) client: &'a Application,
     pub(crate) method: &'static str,
     pub(crate) user: &'a User,
-    scopes: &'a Scopes,
-    asked: Asked,
+    scopes: &'a ScopeParameter,
+    asked: RequestedScopes,
     granted: Vec<String>,
     capabilities: Vec<String>,
     nonce: Option<String>,
 }
 
-impl<'a> Access<'a> {
+impl<'a> DelegatedAccess<'a> {
     /// Decides what is asked for: whether the resource and its scopes are known, and whether the
     /// user or an administrator has consented.
     pub(crate) fn decide(
         directory: &'a Directory,
         (client, method): (&'a Application, &'static str),
         user: &'a User,
-        scopes: &'a Scopes,
+        scopes: &'a ScopeParameter,
         capabilities: Vec<String>,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, AadstsError> {
         let asked = scopes.one_resource()?;
         if !asked.names.is_empty() && !directory.knows(&asked.resource) {
-            let refusal = Refusal::resource_not_found(&asked.resource, &directory.name);
+            let refusal = AadstsError::resource_not_found(&asked.resource, &directory.name);
             return Err(refusal);
         }
         if let Some(unknown) = directory.unpublished(&asked) {
             let why = format!("The resource '{}' does not publish it.", asked.resource);
-            return Err(Refusal::invalid_scope(unknown, &why));
+            return Err(AadstsError::invalid_scope(unknown, &why));
         }
         match consent::granted(directory, client, user, &asked) {
             Ok(granted) => Ok(Self {
@@ -56,7 +56,7 @@ impl<'a> Access<'a> {
                 capabilities,
                 nonce: None,
             }),
-            Err(_) => Err(Refusal::consent_required(client.client_id())),
+            Err(_) => Err(AadstsError::consent_required(client.client_id())),
         }
     }
 
@@ -69,10 +69,10 @@ impl<'a> Access<'a> {
     /// The answer to the token request, but for a refresh token.
     pub(crate) fn answer(
         &self,
-        issuer: &Issuer<'_>,
+        issuer: &TokenIssuer<'_>,
         now: u64,
         client_info: bool,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, AadstsError> {
         let token = self.access_token(issuer, now)?;
         let mut body = format::success(token, &self.client.tokens, self.lifetime());
         body.insert("scope".to_owned(), self.granted_as_asked().into());
@@ -90,8 +90,12 @@ impl<'a> Access<'a> {
         Ok(body.into())
     }
 
-    pub(crate) fn access_token(&self, issuer: &Issuer<'_>, now: u64) -> Result<String, Refusal> {
-        let form = TokenForm::of(self.directory, &self.asked.resource, issuer.base);
+    pub(crate) fn access_token(
+        &self,
+        issuer: &TokenIssuer<'_>,
+        now: u64,
+    ) -> Result<String, AadstsError> {
+        let form = AccessTokenFormat::of(self.directory, &self.asked.resource, issuer.base);
         let time = (now, self.lifetime());
         let mut claims = form.claims(
             self.directory,
@@ -127,7 +131,7 @@ impl<'a> Access<'a> {
     /// Who signed in, for the client itself ([OpenID Connect Core 1.0 section 2]).
     ///
     /// [OpenID Connect Core 1.0 section 2]: https://openid.net/specs/openid-connect-core-1_0.html#IDToken
-    fn id_token(&self, issuer: &Issuer<'_>, now: u64) -> Result<String, Refusal> {
+    fn id_token(&self, issuer: &TokenIssuer<'_>, now: u64) -> Result<String, AadstsError> {
         let audience = self.client.client_id();
         let mut claims = json!({
             "aud": audience,

@@ -7,19 +7,19 @@ use http::header::AUTHORIZATION;
 use serde_json::Value;
 use url::form_urlencoded;
 
-use crate::testing::aadsts::Refusal;
+use crate::testing::aadsts::AadstsError;
 use crate::testing::directory::application::Application;
-use crate::testing::directory::scopes::Scopes;
+use crate::testing::directory::scopes::ScopeParameter;
 use crate::testing::directory::tenant::Directory;
 use crate::testing::directory::user::User;
 use crate::testing::recorded_request::RecordedRequest;
-use crate::testing::token::access::Access;
+use crate::testing::token::access::DelegatedAccess;
 use crate::testing::token::client_assertion::{self, Assertion};
 use crate::testing::token::federated_assertion;
-use crate::testing::token::issuer::Issuer;
+use crate::testing::token::issuer::TokenIssuer;
 
 /// A token request whose client has proved its identity.
-pub(crate) struct Caller<'a> {
+pub(crate) struct AuthenticatedClient<'a> {
     pub(crate) request: &'a RecordedRequest,
     pub(crate) directory: &'a Directory,
     pub(crate) application: &'a Application,
@@ -27,21 +27,24 @@ pub(crate) struct Caller<'a> {
     pub(crate) method: &'static str,
 }
 
-impl<'a> Caller<'a> {
+impl<'a> AuthenticatedClient<'a> {
     /// Checks the client, then its credential. `tenant` is what the request names the directory.
     pub(crate) fn authenticate(
         request: &'a RecordedRequest,
         tenant: &str,
         directory: &'a Directory,
-        issuer: &Issuer<'_>,
-    ) -> Result<Self, Refusal> {
+        issuer: &TokenIssuer<'_>,
+    ) -> Result<Self, AadstsError> {
         let basic = basic(request);
         let client_id = match &basic {
             Some((client_id, _)) => client_id.as_str(),
             None => required(request, "client_id")?,
         };
         let Some(application) = directory.application(client_id) else {
-            return Err(Refusal::application_not_found(client_id, &directory.name));
+            return Err(AadstsError::application_not_found(
+                client_id,
+                &directory.name,
+            ));
         };
         let secret = match &basic {
             Some((_, secret)) => Some(secret.as_str()),
@@ -64,7 +67,7 @@ impl<'a> Caller<'a> {
         })
     }
 
-    pub(crate) fn required(&self, name: &str) -> Result<&'a str, Refusal> {
+    pub(crate) fn required(&self, name: &str) -> Result<&'a str, AadstsError> {
         required(self.request, name)
     }
 
@@ -75,15 +78,19 @@ impl<'a> Caller<'a> {
     }
 
     /// The user of the directory who is meant.
-    pub(crate) fn user(&self, name: &str) -> Result<&'a User, Refusal> {
+    pub(crate) fn user(&self, name: &str) -> Result<&'a User, AadstsError> {
         let user = self.directory.user(name);
-        user.ok_or_else(|| Refusal::user_not_found(name, &self.directory.name))
+        user.ok_or_else(|| AadstsError::user_not_found(name, &self.directory.name))
     }
 
     /// What this client may have in the name of `user`.
-    pub(crate) fn access(&self, user: &'a User, scopes: &'a Scopes) -> Result<Access<'a>, Refusal> {
+    pub(crate) fn access(
+        &self,
+        user: &'a User,
+        scopes: &'a ScopeParameter,
+    ) -> Result<DelegatedAccess<'a>, AadstsError> {
         let client = (self.application, self.method);
-        Access::decide(self.directory, client, user, scopes, self.capabilities())
+        DelegatedAccess::decide(self.directory, client, user, scopes, self.capabilities())
     }
 
     /// Whether it asks who the user is, as MSAL does.
@@ -102,21 +109,24 @@ impl<'a> Caller<'a> {
     }
 }
 
-pub(crate) fn required<'a>(request: &'a RecordedRequest, name: &str) -> Result<&'a str, Refusal> {
+pub(crate) fn required<'a>(
+    request: &'a RecordedRequest,
+    name: &str,
+) -> Result<&'a str, AadstsError> {
     match request.field(name) {
         Some(value) if !value.is_empty() => Ok(value),
-        _ => Err(Refusal::missing(name)),
+        _ => Err(AadstsError::missing_parameter(name)),
     }
 }
 
 /// The `azpacr` claim of a client with a secret.
-fn check_secret(secret: &str, application: &Application) -> Result<&'static str, Refusal> {
+fn check_secret(secret: &str, application: &Application) -> Result<&'static str, AadstsError> {
     if application.accepts_secret(secret) {
         Ok("1")
     } else if application.knows_as_expired(secret) {
-        Err(Refusal::expired_secret(application.client_id()))
+        Err(AadstsError::expired_secret(application.client_id()))
     } else {
-        Err(Refusal::wrong_secret(application.client_id()))
+        Err(AadstsError::wrong_secret(application.client_id()))
     }
 }
 
@@ -125,8 +135,8 @@ fn check_assertion(
     request: &RecordedRequest,
     application: &Application,
     audiences: &[String],
-    issuer: &Issuer<'_>,
-) -> Result<&'static str, Refusal> {
+    issuer: &TokenIssuer<'_>,
+) -> Result<&'static str, AadstsError> {
     let jwt = match request.field("client_assertion_type") {
         Some("urn:ietf:params:oauth:client-assertion-type:jwt-bearer") => {
             request.field("client_assertion")
@@ -135,8 +145,8 @@ fn check_assertion(
     };
     let Some(jwt) = jwt else {
         return Err(match request.field("grant_type") {
-            Some("client_credentials") => Refusal::no_credential(),
-            _ => Refusal::no_credential_of_users_client(),
+            Some("client_credentials") => AadstsError::missing_credential(),
+            _ => AadstsError::missing_credential_for_user_grant(),
         });
     };
     let assertion = Assertion::parse(jwt)?;

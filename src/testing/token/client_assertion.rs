@@ -9,15 +9,15 @@ use jsonwebtoken::{Algorithm, Header};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::testing::aadsts::Refusal;
+use crate::testing::aadsts::AadstsError;
 use crate::testing::directory::application::Application;
 use crate::testing::http::response::timestamp;
 
 /// A client assertion, taken apart.
-pub(crate) type Assertion<'a> = Jwt<'a, Claims>;
+pub(crate) type Assertion<'a> = ReceivedJwt<'a, SignerClaims>;
 
 /// A signed JWT ([RFC 7515 section 7.1](https://www.rfc-editor.org/rfc/rfc7515#section-7.1)).
-pub(crate) struct Jwt<'a, C> {
+pub(crate) struct ReceivedJwt<'a, C> {
     pub(crate) header: Header,
     pub(crate) claims: C,
     /// What is signed.
@@ -26,7 +26,7 @@ pub(crate) struct Jwt<'a, C> {
 }
 
 #[derive(Deserialize)]
-pub(crate) struct Claims {
+pub(crate) struct SignerClaims {
     pub(crate) aud: String,
     pub(crate) iss: String,
     pub(crate) sub: String,
@@ -36,7 +36,7 @@ pub(crate) struct Claims {
     exp: f64,
 }
 
-impl<'a, C: DeserializeOwned> Jwt<'a, C> {
+impl<'a, C: DeserializeOwned> ReceivedJwt<'a, C> {
     /// Takes it apart; the signature is not verified yet.
     pub(crate) fn split(jwt: &'a str) -> Option<Self> {
         let (message, signature) = jwt.rsplit_once('.')?;
@@ -51,8 +51,8 @@ impl<'a, C: DeserializeOwned> Jwt<'a, C> {
 }
 
 impl<'a> Assertion<'a> {
-    pub(crate) fn parse(jwt: &'a str) -> Result<Self, Refusal> {
-        Self::split(jwt).ok_or_else(|| Refusal::malformed_assertion(""))
+    pub(crate) fn parse(jwt: &'a str) -> Result<Self, AadstsError> {
+        Self::split(jwt).ok_or_else(|| AadstsError::malformed_assertion(""))
     }
 
     /// The thumbprint of the certificate whose key signed it; a token of somebody else has none.
@@ -61,12 +61,12 @@ impl<'a> Assertion<'a> {
         x5t_s256.as_deref().or(x5t.as_deref())
     }
 
-    pub(crate) fn check_time(&self, now: SystemTime) -> Result<(), Refusal> {
+    pub(crate) fn check_time(&self, now: SystemTime) -> Result<(), AadstsError> {
         let seconds = now
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default()
             .as_secs_f64();
-        let Claims { nbf, exp, .. } = self.claims;
+        let SignerClaims { nbf, exp, .. } = self.claims;
         if seconds + SKEW >= nbf && seconds <= exp + SKEW {
             return Ok(());
         }
@@ -74,7 +74,7 @@ impl<'a> Assertion<'a> {
             Ok(since) => timestamp(SystemTime::UNIX_EPOCH + since),
             Err(_) => "never".to_owned(),
         };
-        Err(Refusal::outside_its_time(
+        Err(AadstsError::assertion_not_valid_now(
             &timestamp(now),
             &at(nbf),
             &at(exp),
@@ -90,37 +90,40 @@ pub(crate) fn check(
     application: &Application,
     audiences: &[String],
     now: SystemTime,
-) -> Result<(), Refusal> {
+) -> Result<(), AadstsError> {
     let Assertion { header, claims, .. } = assertion;
     let thumbprint = assertion.thumbprint().unwrap_or_default();
     let Some(certificate) = application.certificate_with(header) else {
-        return Err(Refusal::bad_key("The key was not found.", thumbprint));
+        return Err(AadstsError::unregistered_certificate(
+            "The key was not found.",
+            thumbprint,
+        ));
     };
     let algorithm = match header.alg {
         Algorithm::PS256 => &RSA_PSS_2048_8192_SHA256,
         Algorithm::RS256 => &RSA_PKCS1_2048_8192_SHA256,
-        _ => return Err(Refusal::malformed_assertion("")),
+        _ => return Err(AadstsError::malformed_assertion("")),
     };
     UnparsedPublicKey::new(algorithm, certificate.public_key())
         .verify(assertion.message.as_bytes(), &assertion.signature)
         .map_err(|_| {
-            Refusal::bad_key(
+            AadstsError::unregistered_certificate(
                 "The key was found, but the signature is not its.",
                 thumbprint,
             )
         })?;
 
     if certificate.check_validity(now).is_err() {
-        return Err(Refusal::certificate_outside_its_validity());
+        return Err(AadstsError::certificate_not_valid_now());
     }
     if claims.iss != application.client_id() || claims.sub != application.client_id() {
-        return Err(Refusal::invalid_client(
+        return Err(AadstsError::invalid_client(
             700021,
             "Client assertion application identifier doesn't match 'client_id' parameter.",
         ));
     }
     if !audiences.contains(&claims.aud) {
-        return Err(Refusal::malformed_assertion(
+        return Err(AadstsError::malformed_assertion(
             ": its audience is not this token endpoint",
         ));
     }

@@ -6,16 +6,16 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::testing::aadsts::Refusal;
+use crate::testing::aadsts::AadstsError;
 use crate::testing::token::sessions::random;
 
 /// The authorization codes that were issued.
 #[derive(Default)]
-pub(crate) struct Codes(HashMap<String, Code>);
+pub(crate) struct AuthorizationCodes(HashMap<String, AuthorizationCode>);
 
 /// What a code stands for.
 #[derive(Clone)]
-pub(crate) struct Code {
+pub(crate) struct AuthorizationCode {
     pub(crate) tenant: Uuid,
     pub(crate) client_id: String,
     pub(crate) redirect_uri: String,
@@ -31,20 +31,20 @@ pub(crate) struct Code {
 }
 
 /// What a code is presented with.
-pub(crate) struct Redemption<'a> {
+pub(crate) struct CodeRedemption<'a> {
     pub(crate) client_id: &'a str,
     pub(crate) redirect_uri: &'a str,
     pub(crate) verifier: Option<&'a str>,
 }
 
-impl Codes {
-    pub(crate) fn issue(&mut self, code: Code) -> String {
+impl AuthorizationCodes {
+    pub(crate) fn issue(&mut self, code: AuthorizationCode) -> String {
         let secret = random();
         self.0.insert(secret.clone(), code);
         secret
     }
 
-    pub(crate) fn find(&self, secret: &str) -> Option<&Code> {
+    pub(crate) fn find(&self, secret: &str) -> Option<&AuthorizationCode> {
         self.0.get(secret)
     }
 
@@ -55,30 +55,31 @@ impl Codes {
     pub(crate) fn check(
         &self,
         secret: &str,
-        redemption: &Redemption<'_>,
+        redemption: &CodeRedemption<'_>,
         now: SystemTime,
-    ) -> Result<Code, Refusal> {
+    ) -> Result<AuthorizationCode, AadstsError> {
         let Some(code) = self.0.get(secret) else {
-            return Err(Refusal::malformed_grant());
+            return Err(AadstsError::malformed_grant());
         };
         if !code.client_id.eq_ignore_ascii_case(redemption.client_id) {
-            return Err(Refusal::not_this_clients("code"));
+            return Err(AadstsError::issued_to_other_client("code"));
         }
         if code.is_redeemed {
-            return Err(Refusal::code_redeemed());
+            return Err(AadstsError::code_redeemed());
         }
         if now.duration_since(code.issued).unwrap_or_default() > LIFETIME {
-            return Err(Refusal::expired_grant());
+            return Err(AadstsError::expired_grant());
         }
         if code.redirect_uri != redemption.redirect_uri {
-            let refusal = Refusal::other_redirect_uri(redemption.redirect_uri, &code.redirect_uri);
+            let refusal =
+                AadstsError::different_redirect_uri(redemption.redirect_uri, &code.redirect_uri);
             return Err(refusal);
         }
         // A verifier without a challenge is an attack too (RFC 9700 section 4.8.2).
         let challenge = redemption.verifier.map(challenge_of);
         match challenge == code.challenge {
             true => Ok(code.clone()),
-            false => Err(Refusal::wrong_verifier()),
+            false => Err(AadstsError::wrong_verifier()),
         }
     }
 
@@ -100,8 +101,8 @@ const LIFETIME: Duration = Duration::from_secs(600);
 mod tests {
     use super::*;
 
-    fn code(issued: SystemTime) -> Code {
-        Code {
+    fn code(issued: SystemTime) -> AuthorizationCode {
+        AuthorizationCode {
             tenant: Uuid::nil(),
             client_id: "client".to_owned(),
             redirect_uri: "https://web/".to_owned(),
@@ -119,9 +120,9 @@ mod tests {
     #[test]
     fn a_code_ends_after_ten_minutes() {
         let now = SystemTime::now();
-        let mut codes = Codes::default();
+        let mut codes = AuthorizationCodes::default();
         let secret = codes.issue(code(now));
-        let redemption = Redemption {
+        let redemption = CodeRedemption {
             client_id: "client",
             redirect_uri: "https://web/",
             verifier: Some("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"),

@@ -1,14 +1,14 @@
 use serde_json::Value;
 
-use crate::testing::aadsts::Refusal;
+use crate::testing::aadsts::AadstsError;
 use crate::testing::authorize::request::is_any_tenant;
 use crate::testing::directory::tenant::Directory;
 use crate::testing::recorded_request::RecordedRequest;
-use crate::testing::token::client::{Caller, required};
+use crate::testing::token::client::{AuthenticatedClient, required};
 use crate::testing::token::grants::{
     authorization_code, client_credentials, on_behalf_of, refresh_token,
 };
-use crate::testing::token::issuer::Issuer;
+use crate::testing::token::issuer::TokenIssuer;
 use crate::testing::token::sessions::Sessions;
 
 /// Decides a token request in `tenant`, in Entra's order: the tenant, the application, its
@@ -17,20 +17,20 @@ pub(crate) fn answer(
     request: &RecordedRequest,
     tenant: &str,
     directories: &[Directory],
-    issuer: &Issuer<'_>,
+    issuer: &TokenIssuer<'_>,
     sessions: &mut Sessions,
-) -> Result<Value, Refusal> {
+) -> Result<Value, AadstsError> {
     let directory = match directory(request, tenant, directories, sessions) {
         Some(directory) => directory?,
-        None => return Err(Refusal::tenant_not_found("invalid_request", tenant)),
+        None => return Err(AadstsError::tenant_not_found("invalid_request", tenant)),
     };
-    let grant = Grant::of(required(request, "grant_type")?)?;
-    let caller = Caller::authenticate(request, tenant, directory, issuer)?;
+    let grant = GrantType::of(required(request, "grant_type")?)?;
+    let caller = AuthenticatedClient::authenticate(request, tenant, directory, issuer)?;
     match grant {
-        Grant::AuthorizationCode => authorization_code::answer(&caller, issuer, sessions),
-        Grant::ClientCredentials => client_credentials::answer(&caller, issuer),
-        Grant::OnBehalfOf => on_behalf_of::answer(&caller, issuer, sessions),
-        Grant::RefreshToken => refresh_token::answer(&caller, issuer, sessions),
+        GrantType::AuthorizationCode => authorization_code::answer(&caller, issuer, sessions),
+        GrantType::ClientCredentials => client_credentials::answer(&caller, issuer),
+        GrantType::OnBehalfOf => on_behalf_of::answer(&caller, issuer, sessions),
+        GrantType::RefreshToken => refresh_token::answer(&caller, issuer, sessions),
     }
 }
 
@@ -40,7 +40,7 @@ fn directory<'a>(
     tenant: &str,
     directories: &'a [Directory],
     sessions: &Sessions,
-) -> Option<Result<&'a Directory, Refusal>> {
+) -> Option<Result<&'a Directory, AadstsError>> {
     let mut known = directories.iter();
     if !is_any_tenant(tenant) {
         return known.find(|known| known.is(tenant)).map(Ok);
@@ -52,27 +52,27 @@ fn directory<'a>(
         _ => return None,
     };
     match id {
-        None => Some(Err(Refusal::malformed_grant())),
+        None => Some(Err(AadstsError::malformed_grant())),
         Some(id) => known.find(|known| known.id == id).map(Ok),
     }
 }
 
-enum Grant {
+enum GrantType {
     AuthorizationCode,
     ClientCredentials,
     OnBehalfOf,
     RefreshToken,
 }
 
-impl Grant {
-    fn of(grant_type: &str) -> Result<Self, Refusal> {
+impl GrantType {
+    fn of(grant_type: &str) -> Result<Self, AadstsError> {
         Ok(match grant_type {
             "authorization_code" => Self::AuthorizationCode,
             "client_credentials" => Self::ClientCredentials,
             "urn:ietf:params:oauth:grant-type:jwt-bearer" => Self::OnBehalfOf,
             "refresh_token" => Self::RefreshToken,
             _ => {
-                return Err(Refusal::bad_request(
+                return Err(AadstsError::bad_request(
                     "unsupported_grant_type",
                     70003,
                     "The app requested an unsupported grant type.",

@@ -1,16 +1,16 @@
 use serde_json::{Map, Value, json};
 
-use crate::testing::directory::application::Tokens;
+use crate::testing::directory::application::TokenSettings;
 use crate::testing::directory::tenant::Directory;
 
 /// How access tokens for a resource are written: its version of them.
-pub(crate) struct TokenForm {
+pub(crate) struct AccessTokenFormat {
     pub(crate) audience: String,
     issuer: String,
     pub(crate) is_v1: bool,
 }
 
-impl TokenForm {
+impl AccessTokenFormat {
     pub(crate) fn of(directory: &Directory, resource: &str, base: &str) -> Self {
         let application = directory.application_of(resource);
         let version = application.and_then(|api| Some((api.token_version()?, api.client_id())));
@@ -60,7 +60,7 @@ impl TokenForm {
 }
 
 /// The answer that every grant's begins with.
-pub(crate) fn success(token: String, tokens: &Tokens, lifetime: u64) -> Map<String, Value> {
+pub(crate) fn success(token: String, tokens: &TokenSettings, lifetime: u64) -> Map<String, Value> {
     let time = |seconds: u64| match tokens.numeric_strings {
         true => Value::from(seconds.to_string()),
         false => Value::from(seconds),

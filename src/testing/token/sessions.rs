@@ -3,23 +3,23 @@ use std::time::SystemTime;
 
 use uuid::Uuid;
 
-use crate::testing::aadsts::Refusal;
-use crate::testing::authorize::steps::Pending;
-use crate::testing::token::code::{Code, Codes, Redemption};
+use crate::testing::aadsts::AadstsError;
+use crate::testing::authorize::steps::PendingSignIn;
+use crate::testing::token::code::{AuthorizationCode, AuthorizationCodes, CodeRedemption};
 
 /// What users' sign-ins wait for, and what they have left behind.
 pub(crate) struct Sessions {
     /// Whether a refresh token may be used once only.
     strict_rotation: bool,
-    refresh_tokens: HashMap<String, RefreshToken>,
-    pub(crate) codes: Codes,
+    refresh_tokens: HashMap<String, IssuedRefreshToken>,
+    pub(crate) codes: AuthorizationCodes,
     /// By what their forms name them.
-    pending: HashMap<String, Pending>,
+    pending: HashMap<String, PendingSignIn>,
 }
 
 /// What a refresh token stands for.
 #[derive(Clone)]
-pub(crate) struct RefreshToken {
+pub(crate) struct IssuedRefreshToken {
     pub(crate) tenant: Uuid,
     pub(crate) client_id: String,
     pub(crate) user: Uuid,
@@ -27,11 +27,11 @@ pub(crate) struct RefreshToken {
     pub(crate) scope: String,
     /// The sign-in that it goes back to.
     pub(crate) family: Uuid,
-    state: State,
+    state: RefreshTokenState,
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum State {
+enum RefreshTokenState {
     Good,
     Used,
     /// A used one of its family was used again.
@@ -40,7 +40,7 @@ enum State {
     Ended,
 }
 
-impl RefreshToken {
+impl IssuedRefreshToken {
     /// The first of a sign-in.
     pub(crate) fn first(tenant: Uuid, client_id: &str, user: Uuid, scope: &str) -> Self {
         Self {
@@ -49,7 +49,7 @@ impl RefreshToken {
             user,
             scope: scope.to_owned(),
             family: Uuid::new_v4(),
-            state: State::Good,
+            state: RefreshTokenState::Good,
         }
     }
 }
@@ -59,20 +59,20 @@ impl Sessions {
         Self {
             strict_rotation,
             refresh_tokens: HashMap::new(),
-            codes: Codes::default(),
+            codes: AuthorizationCodes::default(),
             pending: HashMap::new(),
         }
     }
 
     /// Keeps an authorization request for its next form.
-    pub(crate) fn wait(&mut self, pending: Pending) -> String {
+    pub(crate) fn wait(&mut self, pending: PendingSignIn) -> String {
         let id = random();
         self.pending.insert(id.clone(), pending);
         id
     }
 
     /// Takes it out again: each form is good once.
-    pub(crate) fn resume(&mut self, id: &str) -> Option<Pending> {
+    pub(crate) fn resume(&mut self, id: &str) -> Option<PendingSignIn> {
         self.pending.remove(id)
     }
 
@@ -83,21 +83,21 @@ impl Sessions {
     pub(crate) fn check_code(
         &mut self,
         secret: &str,
-        redemption: &Redemption<'_>,
+        redemption: &CodeRedemption<'_>,
         now: SystemTime,
-    ) -> Result<Code, Refusal> {
+    ) -> Result<AuthorizationCode, AadstsError> {
         let checked = self.codes.check(secret, redemption, now);
         if let (true, Some(code)) = (self.strict_rotation, self.codes.find(secret))
             && code.is_redeemed
         {
             let family = code.family;
-            self.change(|known| known.family == family, State::Stolen);
+            self.change(|known| known.family == family, RefreshTokenState::Stolen);
         }
         checked
     }
 
     /// Makes a refresh token that stands for this.
-    pub(crate) fn keep(&mut self, token: RefreshToken) -> String {
+    pub(crate) fn keep(&mut self, token: IssuedRefreshToken) -> String {
         let secret = random();
         self.refresh_tokens.insert(secret.clone(), token);
         secret
@@ -109,33 +109,37 @@ impl Sessions {
 
     /// What the refresh token of this client stands for. It is good until
     /// [`rotate`](Self::rotate).
-    pub(crate) fn check(&mut self, secret: &str, client_id: &str) -> Result<RefreshToken, Refusal> {
+    pub(crate) fn check(
+        &mut self,
+        secret: &str,
+        client_id: &str,
+    ) -> Result<IssuedRefreshToken, AadstsError> {
         let Some(token) = self.refresh_tokens.get(secret).cloned() else {
-            return Err(Refusal::malformed_grant());
+            return Err(AadstsError::malformed_grant());
         };
         if !token.client_id.eq_ignore_ascii_case(client_id) {
-            return Err(Refusal::not_this_clients("refresh_token"));
+            return Err(AadstsError::issued_to_other_client("refresh_token"));
         }
         match token.state {
-            State::Ended => Err(Refusal::sessions_ended()),
-            State::Stolen => Err(Refusal::expired_grant()),
+            RefreshTokenState::Ended => Err(AadstsError::sessions_revoked()),
+            RefreshTokenState::Stolen => Err(AadstsError::expired_grant()),
             // Who of the two is the thief, nobody can tell (RFC 9700 section 4.14.2).
-            State::Used if self.strict_rotation => {
+            RefreshTokenState::Used if self.strict_rotation => {
                 let family = token.family;
-                self.change(|known| known.family == family, State::Stolen);
-                Err(Refusal::expired_grant())
+                self.change(|known| known.family == family, RefreshTokenState::Stolen);
+                Err(AadstsError::expired_grant())
             }
-            State::Used | State::Good => Ok(token),
+            RefreshTokenState::Used | RefreshTokenState::Good => Ok(token),
         }
     }
 
     /// The next refresh token, after this one was used.
-    pub(crate) fn rotate(&mut self, secret: &str, token: RefreshToken) -> String {
+    pub(crate) fn rotate(&mut self, secret: &str, token: IssuedRefreshToken) -> String {
         if let Some(used) = self.refresh_tokens.get_mut(secret) {
-            used.state = State::Used;
+            used.state = RefreshTokenState::Used;
         }
-        self.keep(RefreshToken {
-            state: State::Good,
+        self.keep(IssuedRefreshToken {
+            state: RefreshTokenState::Good,
             ..token
         })
     }
@@ -144,11 +148,11 @@ impl Sessions {
     pub(crate) fn end(&mut self, tenant: Uuid, user: Uuid) {
         self.change(
             |known| known.tenant == tenant && known.user == user,
-            State::Ended,
+            RefreshTokenState::Ended,
         );
     }
 
-    fn change(&mut self, is_meant: impl Fn(&RefreshToken) -> bool, state: State) {
+    fn change(&mut self, is_meant: impl Fn(&IssuedRefreshToken) -> bool, state: RefreshTokenState) {
         let tokens = self.refresh_tokens.values_mut();
         tokens
             .filter(|token| is_meant(token))

@@ -13,12 +13,12 @@ use crate::error::{Error, Failure};
 use crate::jwt::UnsignedJwt;
 
 /// The key an authority signs its tokens with.
-pub(crate) struct SigningKey {
+pub(crate) struct TokenSigningKey {
     pair: RsaKeyPair,
     id: String,
 }
 
-impl SigningKey {
+impl TokenSigningKey {
     pub(crate) fn generate() -> Result<Self, Error> {
         match RsaKeyPair::generate(KeySize::Rsa2048) {
             Ok(pair) => Ok(Self {

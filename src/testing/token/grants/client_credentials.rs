@@ -2,30 +2,33 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
-use crate::testing::aadsts::Refusal;
-use crate::testing::token::client::Caller;
-use crate::testing::token::format::{self, TokenForm};
-use crate::testing::token::issuer::Issuer;
+use crate::testing::aadsts::AadstsError;
+use crate::testing::token::client::AuthenticatedClient;
+use crate::testing::token::format::{self, AccessTokenFormat};
+use crate::testing::token::issuer::TokenIssuer;
 use crate::time::unix_seconds;
 
 /// A token for the application itself ([RFC 6749 section 4.4]).
 ///
 /// [RFC 6749 section 4.4]: https://www.rfc-editor.org/rfc/rfc6749#section-4.4
-pub(crate) fn answer(caller: &Caller<'_>, issuer: &Issuer<'_>) -> Result<Value, Refusal> {
-    let Caller {
+pub(crate) fn answer(
+    caller: &AuthenticatedClient<'_>,
+    issuer: &TokenIssuer<'_>,
+) -> Result<Value, AadstsError> {
+    let AuthenticatedClient {
         directory,
         application,
         ..
     } = caller;
     let resource = resource(caller.required("scope")?)?;
     if !directory.knows(resource) {
-        return Err(Refusal::resource_not_found(resource, &directory.name));
+        return Err(AadstsError::resource_not_found(resource, &directory.name));
     }
     let now = unix_seconds(SystemTime::now());
     let capabilities = caller.capabilities();
     let lifetime = application.tokens.lifetime(&capabilities).as_secs();
     let object_id = application.subject();
-    let form = TokenForm::of(directory, resource, issuer.base);
+    let form = AccessTokenFormat::of(directory, resource, issuer.base);
     let mut claims = form.claims(
         directory,
         application.client_id(),
@@ -48,16 +51,16 @@ pub(crate) fn answer(caller: &Caller<'_>, issuer: &Issuer<'_>) -> Result<Value, 
 
 /// The resource whose `/.default` is asked for. The scopes of OpenID Connect are tolerated beside
 /// it, as Go's MSAL sends them.
-fn resource(scope: &str) -> Result<&str, Refusal> {
+fn resource(scope: &str) -> Result<&str, AadstsError> {
     let reserved = |scope: &&str| !matches!(*scope, "openid" | "profile" | "offline_access");
     let mut scopes = scope.split_ascii_whitespace().filter(reserved);
     match scopes.next().map(|first| first.strip_suffix("/.default")) {
-        Some(Some("")) | None => Err(Refusal::invalid_scope(scope, "It names no resource.")),
-        Some(Some(_)) if scopes.next().is_some() => Err(Refusal::invalid_scope(
+        Some(Some("")) | None => Err(AadstsError::invalid_scope(scope, "It names no resource.")),
+        Some(Some(_)) if scopes.next().is_some() => Err(AadstsError::invalid_scope(
             scope,
             "It asks for more than one resource's /.default.",
         )),
         Some(Some(resource)) => Ok(resource),
-        Some(None) => Err(Refusal::not_default(scope)),
+        Some(None) => Err(AadstsError::scope_without_default(scope)),
     }
 }

@@ -2,10 +2,10 @@ use std::time::SystemTime;
 
 use serde_json::Value;
 
-use crate::testing::aadsts::Refusal;
-use crate::testing::directory::scopes::Scopes;
-use crate::testing::token::client::Caller;
-use crate::testing::token::issuer::Issuer;
+use crate::testing::aadsts::AadstsError;
+use crate::testing::directory::scopes::ScopeParameter;
+use crate::testing::token::client::AuthenticatedClient;
+use crate::testing::token::issuer::TokenIssuer;
 use crate::testing::token::sessions::Sessions;
 use crate::time::unix_seconds;
 
@@ -14,20 +14,20 @@ use crate::time::unix_seconds;
 ///
 /// [RFC 6749 section 6]: https://www.rfc-editor.org/rfc/rfc6749#section-6
 pub(crate) fn answer(
-    caller: &Caller<'_>,
-    issuer: &Issuer<'_>,
+    caller: &AuthenticatedClient<'_>,
+    issuer: &TokenIssuer<'_>,
     sessions: &mut Sessions,
-) -> Result<Value, Refusal> {
+) -> Result<Value, AadstsError> {
     let secret = caller.required("refresh_token")?;
     let token = sessions.check(secret, caller.application.client_id())?;
     if token.tenant != caller.directory.id {
-        return Err(Refusal::not_this_clients("refresh_token"));
+        return Err(AadstsError::issued_to_other_client("refresh_token"));
     }
     let id = token.user.to_string();
     let user = caller.user(&id)?;
     let scopes = match caller.scope() {
-        None => Scopes::parse(&token.scope)?.first_resource(),
-        Some(scope) => Scopes::parse(scope)?,
+        None => ScopeParameter::parse(&token.scope)?.first_resource(),
+        Some(scope) => ScopeParameter::parse(scope)?,
     };
     let access = caller.access(user, &scopes)?;
     let now = unix_seconds(SystemTime::now());
