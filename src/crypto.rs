@@ -145,6 +145,19 @@ impl PrivateKey {
     }
 }
 
+#[cfg(feature = "testing")]
+impl PrivateKey {
+    /// Generates an RSA key of 2048 bits.
+    pub(crate) fn generate_rsa() -> Result<Self, Error> {
+        BackendKeyPair::generate_rsa().map(Self)
+    }
+
+    /// Returns the modulus and the exponent of an RSA key, both big-endian.
+    pub(crate) fn rsa_components(&self) -> Option<(Vec<u8>, Vec<u8>)> {
+        self.0.rsa_components()
+    }
+}
+
 #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
 fn unsupported() -> Error {
     Error::credential(

@@ -1,18 +1,19 @@
-//! An identity provider for tests, in the process: no account, no network, no mocks (feature
-//! `testing`).
+//! An identity provider for tests, in the test's process (feature `testing`).
 //!
-//! [`LocalAuthority`] is a real HTTP server on loopback. It checks secrets and assertions as
-//! Microsoft Entra ID does, issues signed tokens for applications and in users' names, and refuses
-//! in Entra's words and codes, so that what a daemon does with a wrong secret can be tested with a
-//! wrong secret.
+//! [`LocalAuthority`] is an HTTP server on loopback. The server checks secrets and assertions as
+//! Microsoft Entra ID does, issues signed tokens for applications and users, and responds with
+//! Entra's errors. A test needs no account, no network and no mocks. A test of a wrong secret uses
+//! a wrong secret.
 //!
-//! A [`User`] signs in on its pages, in a browser or by [`sign_in`](LocalAuthority::sign_in), and
-//! consents there or [beforehand](LocalAuthority::consent). A test of a web API starts from a
-//! [user's token](LocalAuthority::user_token).
-//!
-//! What else can happen on a network is [scripted](LocalAuthority::script) with [`Fault`], and
-//! what came in is [recorded](LocalAuthority::token_requests). To move the time, use
-//! [`ManualClock`] over an in-memory [`Transport`](crate::transport::Transport).
+//! - [`Application`] and [`User`] are registered in the tenants of a `LocalAuthority`.
+//! - A user signs in on the server's pages, in a browser or with
+//!   [`sign_in`](LocalAuthority::sign_in). The user consents on the pages or
+//!   [beforehand](LocalAuthority::consent).
+//! - A test of a web API starts with a [user's token](LocalAuthority::user_token).
+//! - [`Fault`] [scripts](LocalAuthority::script) errors of Entra and of the network.
+//! - [`RecordedRequest`] is a [received](LocalAuthority::token_requests) token request.
+//! - [`ManualClock`] changes the time of a client with an in-memory
+//!   [`Transport`](crate::transport::Transport).
 //!
 //! ```
 //! use confidential_client::ConfidentialClient;
@@ -34,7 +35,7 @@
 //!     .build()?;
 //! client.acquire_token_for_client("https://graph.microsoft.com/.default").await?;
 //! client.acquire_token_for_client("https://graph.microsoft.com/.default").await?;
-//! assert_eq!(local.token_requests().len(), 1); // the second came from the cache
+//! assert_eq!(local.token_requests().len(), 1); // the second token came from the cache
 //! # Ok(())
 //! # }
 //! ```
@@ -48,6 +49,7 @@ mod fault;
 mod http;
 mod local_authority;
 mod protected_api;
+mod provider;
 mod recorded_request;
 mod token;
 

@@ -69,6 +69,28 @@ impl AwsLcKeyPair {
     }
 }
 
+#[cfg(feature = "testing")]
+impl AwsLcKeyPair {
+    pub(super) fn generate_rsa() -> Result<Self, Error> {
+        let pair = RsaKeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048);
+        pair.map(Self::Rsa).map_err(|error| {
+            let failure = crate::error::Failure::new("the RSA key cannot be generated");
+            Error::Credential(failure.source(Box::new(error)).into())
+        })
+    }
+
+    pub(super) fn rsa_components(&self) -> Option<(Vec<u8>, Vec<u8>)> {
+        let Self::Rsa(pair) = self else {
+            return None;
+        };
+        let key = pair.public_key();
+        Some((
+            key.modulus().big_endian_without_leading_zero().to_vec(),
+            key.exponent().big_endian_without_leading_zero().to_vec(),
+        ))
+    }
+}
+
 /// Verifies a signature with a public key: PKCS#1 DER for RSA, an uncompressed point for P-256.
 pub(super) fn verify(
     public_key: &[u8],

@@ -3,11 +3,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::time::Clock;
 
-/// A clock that moves when a test says so; its clones move together.
+/// A clock that a test sets. All clones share one time.
 ///
-/// It starts at the present. Use it over an in-memory [`Transport`](crate::transport::Transport): a
-/// [`LocalAuthority`](super::LocalAuthority) has the machine's own time. It does not move tokio's
-/// timers. A renewal runs in a task of its own, which a test has to let run:
+/// The clock starts at the current time. Use it with an in-memory
+/// [`Transport`](crate::transport::Transport), because a [`LocalAuthority`](super::LocalAuthority)
+/// uses the time of the machine. The clock does not change tokio's timers.
+///
+/// A background refresh runs in a separate task. A test must let the task run:
 ///
 /// ```
 /// # use std::time::Duration;
@@ -28,16 +30,16 @@ use crate::time::Clock;
 ///     .build()?;
 /// let first = client.acquire_token_for_client("api://a/.default").await?;
 ///
-/// clock.advance(Duration::from_secs(3400)); // due, and good for three minutes more
-/// client.acquire_token_for_client("api://a/.default").await?; // the first, and renews it
-/// let renewed = loop {
+/// clock.advance(Duration::from_secs(3400)); // due for a refresh, valid for three minutes more
+/// client.acquire_token_for_client("api://a/.default").await?; // the first token, and a refresh starts
+/// let refreshed = loop {
 ///     let token = client.acquire_token_for_client("api://a/.default").await?;
 ///     if token.expires_on() > first.expires_on() {
 ///         break token;
 ///     }
 ///     tokio::task::yield_now().await;
 /// };
-/// assert_eq!(renewed.expires_on(), first.expires_on() + Duration::from_secs(3400));
+/// assert_eq!(refreshed.expires_on(), first.expires_on() + Duration::from_secs(3400));
 /// # Ok(())
 /// # }
 /// ```
@@ -51,8 +53,11 @@ struct ClockReadings {
 }
 
 impl ManualClock {
-    /// A clock that shows the present and stands still.
-    #[expect(clippy::new_without_default, reason = "the present is no default")]
+    /// Creates a clock that is stopped at the current time.
+    #[expect(
+        clippy::new_without_default,
+        reason = "the current time is not a default"
+    )]
     pub fn new() -> Self {
         Self(Arc::new(Mutex::new(ClockReadings {
             wall: SystemTime::now(),
@@ -60,18 +65,18 @@ impl ManualClock {
         })))
     }
 
-    /// Time passes, by both clocks.
+    /// Moves both the wall clock and the monotonic clock forward.
     pub fn advance(&self, by: Duration) {
         self.advance_wall(by);
         self.lock().monotonic += by;
     }
 
-    /// The wall clock alone goes on: the machine was suspended, or an operator set it.
+    /// Moves only the wall clock forward, as after a suspend or a change of the system time.
     pub fn advance_wall(&self, by: Duration) {
         self.lock().wall += by;
     }
 
-    /// The wall clock alone is set back.
+    /// Moves only the wall clock back.
     pub fn turn_wall_back(&self, by: Duration) {
         self.lock().wall -= by;
     }

@@ -4,9 +4,13 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, RETRY_AFTER, TRANSFER_ENCODING};
 use http::{HeaderName, HeaderValue, StatusCode};
 
-/// What a token request gets instead of its answer; see
-/// [`LocalAuthority::script`](crate::testing::LocalAuthority::script) and
-/// [`begin_outage`](crate::testing::LocalAuthority::begin_outage).
+/// A response, or a missing response, in the place of the regular response to a token request.
+///
+/// [`LocalAuthority::script`] applies faults to the next requests. [`LocalAuthority::begin_outage`]
+/// applies one fault to all requests.
+///
+/// [`LocalAuthority::script`]: super::LocalAuthority::script
+/// [`LocalAuthority::begin_outage`]: super::LocalAuthority::begin_outage
 ///
 /// ```
 /// use std::time::Duration;
@@ -32,66 +36,78 @@ pub struct Fault {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum FaultKind {
     Status(StatusCode),
-    AadstsError(u64),
-    /// The request's own answer.
-    Answer,
+    Aadsts(u64),
+    /// The regular response.
+    Regular,
     Truncated,
     Dropped,
     DroppedInBody,
 }
 
 impl Fault {
-    /// An answer with this status and, unless [`body`](Self::body) sets another, an OAuth error
-    /// that fits it.
+    /// Responds with this status and a suitable OAuth error.
+    ///
+    /// [`body`](Self::body) replaces the OAuth error.
     ///
     /// # Panics
     ///
-    /// If `status` is not that of a final answer: three digits from 200 on.
+    /// If `status` is not the status of a final response: three digits, 200 or greater.
     #[track_caller]
-    #[expect(
-        clippy::panic,
-        reason = "a wrong number is a mistake in the test's own text"
-    )]
+    #[expect(clippy::panic, reason = "an invalid status is a mistake in the test")]
     pub fn status(status: u16) -> Self {
         match StatusCode::from_u16(status) {
             Ok(status) if !status.is_informational() => Self::new(FaultKind::Status(status)),
-            _ => panic!("{status} is not the HTTP status of a final answer"),
+            _ => panic!("{status} is not the HTTP status of a final response; use 200 to 999"),
         }
     }
 
-    /// Entra's refusal with this AADSTS code, with the status, `error` and text that Entra sends
-    /// it with: 7000215, 7000216, 7000218, 7000222, 700016, 90002, 700027, 700024, 700211, 700212,
-    /// 700213, 70011, 1002012, 500011, 50049, 53003 (with `claims`), 90033 and 90055; of what is
-    /// asked for in a user's name, 65001 (`consent_required`), 50076 (`invalid_grant`,
-    /// `basic_action`, with `claims`), 50079 (`interaction_required`, with `claims`), 50013, 500131,
-    /// 500133, 50173, 70008, 70000, 54005, 501481, 50034, 240002, 7000114, 28000 and 9002313. Other
-    /// codes come as 400 `invalid_request`.
+    /// Responds with Entra's error for this AADSTS code.
+    ///
+    /// For these codes, the status, the `error` and the text are Entra's:
+    ///
+    /// | subject | AADSTS codes |
+    /// |---|---|
+    /// | tenant and application | 90002, 700016 |
+    /// | secret | 7000215, 7000222 |
+    /// | no credential | 7000216, 7000218 |
+    /// | assertion | 700027, 700024, 1000502, 7000214, 7000277 |
+    /// | federated credential | 700211, 700212, 700213, 7000274 |
+    /// | scope and resource | 70011, 1002012, 28000, 500011 |
+    /// | instance | 50049 |
+    /// | conditional access | 53003 with `claims` |
+    /// | throttling and transient errors | 90055, 90033 |
+    /// | consent | 65001 (`suberror` `consent_required`) |
+    /// | multi-factor authentication | 50076 with `claims` (`invalid_grant`, `suberror` `basic_action`), 50079 with `claims` (`interaction_required`) |
+    /// | user | 50034 |
+    /// | code and refresh token | 9002313, 70000, 70008, 50173, 54005, 501481 |
+    /// | token that a web API was called with | 50013, 500131, 500133, 240002, 7000114 |
+    ///
+    /// Other codes are sent as 400 `invalid_request`.
     pub fn aadsts(code: u64) -> Self {
-        Self::new(FaultKind::AadstsError(code))
+        Self::new(FaultKind::Aadsts(code))
     }
 
-    /// The request's own answer, after this time.
+    /// Sends the regular response after this time.
     pub fn delayed(by: Duration) -> Self {
-        Self::new(FaultKind::Answer).delay(by)
+        Self::new(FaultKind::Regular).delay(by)
     }
 
-    /// The request's own answer, of which the second half is missing: well-formed HTTP and broken
-    /// JSON.
+    /// Sends the first half of the regular response's body, as valid HTTP with broken JSON.
     pub fn truncated() -> Self {
         Self::new(FaultKind::Truncated)
     }
 
-    /// No answer: the connection is closed.
+    /// Closes the connection without a response.
     pub fn dropped() -> Self {
         Self::new(FaultKind::Dropped)
     }
 
-    /// The connection is closed half-way through the body of the request's own answer.
+    /// Closes the connection in the middle of the regular response's body.
     pub fn dropped_in_body() -> Self {
         Self::new(FaultKind::DroppedInBody)
     }
 
-    /// Waits this long before anything is sent.
+    /// Sets the time to wait before the response.
     pub fn delay(mut self, by: Duration) -> Self {
         self.delay = by;
         self
@@ -102,8 +118,7 @@ impl Fault {
         self.header(RETRY_AFTER, seconds.into())
     }
 
-    /// Sends `Retry-After` as a date (UTC, whole seconds), its other form
-    /// ([RFC 9110 section 10.2.3]).
+    /// Sends `Retry-After` as a date in UTC with whole seconds ([RFC 9110 section 10.2.3]).
     ///
     /// [RFC 9110 section 10.2.3]: https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3
     pub fn retry_after_date(self, date: SystemTime) -> Self {
@@ -113,8 +128,9 @@ impl Fault {
         }
     }
 
-    /// Sends this header, in place of the answer's own of that name. Those that frame the message,
-    /// `Content-Length` and `Transfer-Encoding`, are the server's to set.
+    /// Sends this header, and replaces the regular header of that name.
+    ///
+    /// `Content-Length` and `Transfer-Encoding` are ignored, because the server sets them.
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         if name != CONTENT_LENGTH && name != TRANSFER_ENCODING {
             self.headers.push((name, value));
@@ -122,8 +138,9 @@ impl Fault {
         self
     }
 
-    /// Sends these bytes as the body, as `text/html` unless [`header`](Self::header) says
-    /// otherwise.
+    /// Sends this body with the content type `text/html`.
+    ///
+    /// [`header`](Self::header) can set another content type.
     pub fn body(mut self, body: impl AsRef<[u8]>) -> Self {
         self.body = Some(Bytes::copy_from_slice(body.as_ref()));
         self

@@ -2,186 +2,140 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
+use super::directory::application::Application;
+use super::directory::tenant::Directory;
+use super::fault::Fault;
+use super::protected_api::ProtectedApi;
+use super::provider::{IdentityProvider, lock};
+use super::recorded_request::RecordedRequest;
+use super::token::signing_key::TokenSigningKey;
 use crate::authority::{Authority, Cloud};
-use crate::error::{Error, Failure};
-use crate::testing::certificate::LocalTls;
-use crate::testing::directory::application::Application;
-use crate::testing::directory::tenant::Directory;
-use crate::testing::fault::Fault;
-use crate::testing::http::connection::{ConnectionCut, Connections};
-use crate::testing::http::server::{IdentityProvider, lock};
-use crate::testing::protected_api::ProtectedApi;
-use crate::testing::recorded_request::RecordedRequest;
-use crate::testing::token::sessions::Sessions;
-use crate::testing::token::signing_key::TokenSigningKey;
+use crate::error::Error;
 
-mod sign_in;
-mod users;
-
-/// An identity provider on loopback that answers as Microsoft Entra ID does, for tests.
+/// An identity provider on loopback that behaves like Microsoft Entra ID, for tests.
 ///
-/// It runs on the tokio runtime that started it, on a port of its own, until it is dropped. Its
-/// signing key, its address and its CA are new at every start. Applications are those that were
-/// [registered](Self::register), and so are [users](Self::register_user), who let applications act
-/// for them by [`consent`](Self::consent).
+/// The server runs on the tokio runtime that started it, until the `LocalAuthority` is dropped.
+/// Each start uses a new port, a new signing key and a new CA.
 ///
-/// | endpoint | answers |
+/// [Register](Self::register) the applications. [Register](Self::register_user) the users too, if
+/// applications act for users, and grant the [`consent`](Self::consent) of the users.
+///
+/// | endpoint | response |
 /// |---|---|
-/// | `/{tenant}/oauth2/v2.0/token` | tokens by client credentials, authorization code, refresh token, and on behalf of a user |
+/// | `/{tenant}/oauth2/v2.0/token` | tokens for client credentials, an authorization code, a refresh token, and on behalf of a user |
 /// | `/{tenant}/oauth2/v2.0/authorize` | the pages on which users sign in and consent |
-/// | `/{tenant}/discovery/v2.0/keys` | the keys that verify them |
+/// | `/{tenant}/discovery/v2.0/keys` | the keys that verify the tokens |
 /// | `/{tenant}/v2.0/.well-known/openid-configuration` | the metadata of a tenant |
-/// | `/common/discovery/instance` | which hosts are one cloud |
+/// | `/common/discovery/instance` | the host names of each cloud |
 ///
-/// It verifies for real: secrets in constant time; of an assertion the signature against the
-/// registered certificate, `aud`, `iss`, `sub`, `nbf` and `exp`; of a token that vouches for an
-/// application the same against its
-/// [federated credentials](Application::federated_credential). Refusals are Entra's, in body,
-/// status and headers: 90002 (tenant), 700016 (application), 7000215 and 7000222 (secret), 7000216
-/// (no credential), 700027, 700021, 700024 and 50027 (assertion), 700211, 700212, 700213 and
-/// 7000274 (federated credential), 1002012 and 70011 (scope), 500011 (resource), 900144 and 70003
-/// (form), 50049 (instance). In a user's name: 65001 (consent), 28000 (scopes of two resources),
-/// 50034 (user), 7000218 (no credential), 9002313, 70000, 70008 and 50173 (refresh token), 54005,
-/// 500112 and 501481 (authorization code, beside 9002313, 70000 and 70008), 50027, 50013, 500133,
-/// 500131, 240002 and 7000114 (the token that a web API was called with). Others, and whatever else
-/// can happen on a network, by [`script`](Self::script). What Entra says to an assertion of another
-/// tenant, to a scope that its API does not publish and to a `plain` challenge is not known here, and
-/// said in this server's own way. The text of one refusal is a single line,
-/// as Entra writes it today, that of the next is broken into lines, as it was until 2023: nobody
-/// should depend on either.
+/// # Checks
+///
+/// - Secrets are compared in constant time.
+/// - Assertions need a valid signature of the registered certificate's key, and a valid `aud`,
+///   `iss`, `sub`, `nbf` and `exp`.
+/// - Tokens of another tenant need the same, and must match a
+///   [federated credential](Application::federated_credential).
+///
+/// # Errors of the endpoints
+///
+/// Errors have the body, the status and the headers of Entra's errors.
+///
+/// | subject | AADSTS codes |
+/// |---|---|
+/// | tenant | 90002 |
+/// | application | 700016 |
+/// | secret | 7000215, 7000222 |
+/// | no credential | 7000216, and 7000218 in the grants for users |
+/// | assertion | 700027, 700021, 700024, 50027 |
+/// | federated credential | 700211, 700212, 700213, 7000274 |
+/// | scope | 1002012, 70011, and 28000 for scopes of two resources |
+/// | resource | 500011 |
+/// | form | 900144, 70003 |
+/// | instance | 50049 |
+/// | user | 50034 |
+/// | consent | 65001 |
+/// | refresh token | 9002313, 70000, 70008, 50173 |
+/// | authorization code | 54005, 500112, 501481, 9002313, 70000, 70008 |
+/// | token that a web API was called with | 50027, 50013, 500133, 500131, 240002, 7000114 |
+///
+/// [`script`](Self::script) sends other errors, and everything else that can happen on a network.
+///
+/// Entra's response is unknown in three cases, which have words of this server: an assertion for
+/// another tenant, a scope that the API does not publish, and a `plain` code challenge.
+///
+/// Error texts alternate between one line, which is Entra's form today, and several lines, which
+/// was Entra's form until 2023. Do not depend on either form.
 pub struct LocalAuthority {
-    server: Arc<IdentityProvider>,
+    provider: Arc<IdentityProvider>,
     ca_pem: Option<String>,
-    /// Dropped with the authority, which ends the server.
+    /// Stops the server when dropped.
     _stop: oneshot::Sender<()>,
 }
 
-/// How a [`LocalAuthority`] is started, where [`LocalAuthority::start`] will not do.
-#[derive(Clone, Debug, Default)]
-#[must_use]
-pub struct LocalAuthorityBuilder {
-    port: u16,
-    tls: bool,
-    strict_rotation: bool,
-}
-
-impl LocalAuthorityBuilder {
-    /// Listens on this port; on a free one where none is set. The port of an authority that was
-    /// dropped is free again once the runtime has run its tasks, not at once.
-    pub fn port(mut self, port: u16) -> Self {
-        self.port = port;
-        self
-    }
-
-    /// Serves https, with a certificate for 127.0.0.1 and `localhost` by a CA made on the spot:
-    /// see [`LocalAuthority::ca_pem`].
-    pub fn tls(mut self) -> Self {
-        self.tls = true;
-        self
-    }
-
-    /// Takes a refresh token once only, as strict providers do: when it is used again, it and all
-    /// that go back to the same sign-in are refused with 70008. Entra takes one again and again.
-    pub fn strict_rotation(mut self) -> Self {
-        self.strict_rotation = true;
-        self
-    }
-
-    /// Starts the server on 127.0.0.1 and makes its signing key.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Config`] where the port cannot be listened on.
-    pub async fn start(self) -> Result<LocalAuthority, Error> {
-        let no_port = |error: std::io::Error| {
-            let message = match self.port {
-                0 => "no port of 127.0.0.1 can be listened on".to_owned(),
-                port => format!("port {port} of 127.0.0.1 cannot be listened on"),
-            };
-            Error::Config(Failure::new(message).source(Box::new(error)).into())
-        };
-        let tls = self.tls.then(LocalTls::generate).transpose()?;
-        let listener = TcpListener::bind(("127.0.0.1", self.port))
-            .await
-            .map_err(no_port)?;
-        let address = listener.local_addr().map_err(no_port)?;
-        let (ca_pem, acceptor) = tls.map(|tls| (tls.ca_pem, tls.acceptor)).unzip();
-        let scheme = if self.tls { "https" } else { "http" };
-        let base = format!("{scheme}://{address}");
-        let sessions = Sessions::new(self.strict_rotation);
-        let server = Arc::new(IdentityProvider::new(
-            base,
-            TokenSigningKey::generate()?,
-            sessions,
-        ));
-        let connections = Connections::start(listener, acceptor).map_err(no_port)?;
-        let router = Arc::clone(&server).router();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let serve = axum::serve(
-            connections,
-            router.into_make_service_with_connect_info::<ConnectionCut>(),
-        )
-        .with_graceful_shutdown(async {
-            // An error says that the sender is gone, which is the signal.
-            let _ = stopped.await;
-        });
-        tokio::spawn(serve.into_future());
-        tracing::warn!(
-            base = server.base,
-            "a LocalAuthority is up: it is for tests alone"
-        );
-        Ok(LocalAuthority {
-            server,
-            ca_pem,
-            _stop: stop,
-        })
-    }
-}
-
 impl LocalAuthority {
-    /// Starts the server, without TLS, on a free port of 127.0.0.1.
+    /// Starts the server without TLS on a free port of 127.0.0.1.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] where no port can be listened on.
+    /// [`Error::Config`] if the server cannot listen on a port.
     pub async fn start() -> Result<Self, Error> {
         Self::builder().start().await
     }
 
-    /// For a given port, or TLS.
+    /// Adds an application to a tenant. `tenant` is a domain or a GUID.
+    ///
+    /// A tenant is created with its first application, resource or user. An application with the
+    /// same client id is replaced.
+    pub fn register(&self, tenant: impl AsRef<str>, application: Application) {
+        self.with_directory(tenant.as_ref(), |directory| {
+            directory.register(application);
+        });
+    }
+
+    /// Returns the authority of a tenant, for
+    /// [`authority`](crate::ConfidentialClientBuilder::authority) of the client's builder.
+    pub fn authority(&self, tenant: impl Into<String>) -> Authority {
+        Authority::entra(Cloud::Custom(self.provider.base.clone()), tenant)
+    }
+
+    /// Returns all received token requests in order, including requests with a fault.
+    pub fn token_requests(&self) -> Vec<RecordedRequest> {
+        lock(&self.provider.traffic).requests.clone()
+    }
+
+    /// Adds faults for the next token requests, one fault for each request.
+    ///
+    /// The faults follow earlier scripted faults.
+    pub fn script(&self, faults: impl IntoIterator<Item = Fault>) {
+        lock(&self.provider.traffic).script.extend(faults);
+    }
+
+    /// Applies a fault to every token request until [`end_outage`](Self::end_outage).
+    ///
+    /// [Scripted](Self::script) faults come first.
+    pub fn begin_outage(&self, fault: Fault) {
+        lock(&self.provider.traffic).outage = Some(fault);
+    }
+
+    /// Ends the outage.
+    pub fn end_outage(&self) {
+        lock(&self.provider.traffic).outage = None;
+    }
+
+    /// Returns a builder, for a fixed port, TLS or strict rotation of refresh tokens.
     pub fn builder() -> LocalAuthorityBuilder {
         LocalAuthorityBuilder::default()
     }
 
-    /// Adds an application to a tenant, which is made if there is none of that name; an
-    /// application of the same client id is replaced. The tenant is named by a domain or a GUID.
-    pub fn register(&self, tenant: impl AsRef<str>, application: Application) {
-        self.in_directory(tenant.as_ref(), |known| known.register(application));
-    }
-
-    /// Adds a resource to a tenant, by its application ID URI. A tenant to which none was added
-    /// knows every resource; from the first on it knows those added and those that roles were
-    /// granted for, and refuses the others with 500011.
-    pub fn register_resource(&self, tenant: impl AsRef<str>, resource: impl AsRef<str>) {
-        self.in_directory(tenant.as_ref(), |known| {
-            known.register_resource(resource.as_ref());
-        });
-    }
-
-    /// The authority to build a client with.
-    pub fn authority(&self, tenant: impl Into<String>) -> Authority {
-        Authority::entra(Cloud::Custom(self.server.base.clone()), tenant)
-    }
-
-    /// Scheme, host and port, such as `http://127.0.0.1:49152`: the start of every URL here.
+    /// Returns the scheme, host and port, such as `http://127.0.0.1:49152`.
     pub fn base_url(&self) -> &str {
-        &self.server.base
+        &self.provider.base
     }
 
-    /// The certificate of the CA that a client has to trust, as PEM; `None` without TLS.
+    /// Returns the certificate of the CA as PEM, or `None` without TLS. A client must trust this
+    /// CA.
     ///
     /// ```
     /// use confidential_client::ConfidentialClient;
@@ -207,35 +161,71 @@ impl LocalAuthority {
         self.ca_pem.as_deref()
     }
 
-    /// The public halves of the signing keys, as published at `/{tenant}/discovery/v2.0/keys`: a
-    /// JWK Set ([RFC 7517 section 5]) as JSON.
+    /// Adds a resource to a tenant. `resource` is an application ID URI.
+    ///
+    /// A tenant without added resources accepts every resource. Otherwise, the tenant accepts the
+    /// added resources, registered web APIs, and resources with a granted app role. Other resources
+    /// are rejected with 500011.
+    pub fn register_resource(&self, tenant: impl AsRef<str>, resource: impl AsRef<str>) {
+        self.with_directory(tenant.as_ref(), |directory| {
+            directory.register_resource(resource.as_ref());
+        });
+    }
+
+    /// Returns the issuer (`iss`) of a tenant's tokens, or `None` for an unknown tenant.
+    ///
+    /// `tenant` is a domain or a GUID.
+    pub fn issuer(&self, tenant: impl AsRef<str>) -> Option<String> {
+        let directories = lock(&self.provider.directories);
+        let mut directories = directories.iter();
+        let directory = directories.find(|directory| directory.is(tenant.as_ref()))?;
+        Some(directory.issuer(&self.provider.base))
+    }
+
+    /// Returns the public keys as a JWK Set in JSON ([RFC 7517 section 5]).
+    ///
+    /// The endpoint `/{tenant}/discovery/v2.0/keys` returns the same keys.
     ///
     /// [RFC 7517 section 5]: https://www.rfc-editor.org/rfc/rfc7517#section-5
     pub fn keys(&self) -> String {
-        self.server.jwks()
+        self.provider.jwks()
     }
 
-    /// Signs with a new key from now on. The older keys stay published until
-    /// [`retire_old_keys`](Self::retire_old_keys).
+    /// Generates a new key and signs new tokens with it.
+    ///
+    /// The older keys stay published until [`retire_old_keys`](Self::retire_old_keys).
     ///
     /// # Errors
     ///
-    /// [`Error::Credential`] should the machine not come up with a key.
+    /// [`Error::Credential`] if the key cannot be generated.
     pub fn roll_key(&self) -> Result<(), Error> {
         let key = TokenSigningKey::generate()?;
-        lock(&self.server.keys).push(key);
+        lock(&self.provider.keys).push(key);
         Ok(())
     }
 
-    /// Publishes the key that signs and no other: what older keys signed is no longer verified.
+    /// Removes all keys except the current one. Tokens with a signature of an older key are no
+    /// longer accepted.
     pub fn retire_old_keys(&self) {
-        let mut keys = lock(&self.server.keys);
+        let mut keys = lock(&self.provider.keys);
         let old = keys.len().saturating_sub(1);
         keys.drain(..old);
     }
 
-    /// Takes back the tokens that an application has in a tenant: a [`ProtectedApi`] no longer takes
-    /// those that were issued so far, if the client declared `cp1` when it asked for them.
+    /// Starts a web API that accepts this authority's tokens for `audience`, such as
+    /// `https://graph.microsoft.com`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] if the API cannot listen on a port.
+    pub async fn protected_api(&self, audience: impl Into<String>) -> Result<ProtectedApi, Error> {
+        ProtectedApi::start(Arc::clone(&self.provider), audience.into()).await
+    }
+
+    /// Revokes the tokens that an application has in a tenant.
+    ///
+    /// A [`ProtectedApi`] rejects a revoked token if the client declared the capability `cp1` in
+    /// the token request.
     ///
     /// ```
     /// use confidential_client::ConfidentialClient;
@@ -260,59 +250,20 @@ impl LocalAuthority {
     ///
     /// assert_eq!(http.get(api.base_url()).send().await?.status(), 200);
     /// local.revoke_tokens("contoso.com", "client");
-    /// assert_eq!(http.get(api.base_url()).send().await?.status(), 200); // with another token
+    /// assert_eq!(http.get(api.base_url()).send().await?.status(), 200); // retried with a new token
     /// assert_eq!(local.token_requests().len(), 2);
     /// # Ok(())
     /// # }
     /// ```
     pub fn revoke_tokens(&self, tenant: impl AsRef<str>, client_id: impl AsRef<str>) {
-        self.server.revoke(tenant.as_ref(), client_id.as_ref());
+        self.provider.revoke(tenant.as_ref(), client_id.as_ref());
     }
 
-    /// Starts a web API that takes this authority's tokens for `audience`, such as
-    /// `https://graph.microsoft.com`.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Config`] where no port can be listened on.
-    pub async fn protected_api(&self, audience: impl Into<String>) -> Result<ProtectedApi, Error> {
-        ProtectedApi::start(Arc::clone(&self.server), audience.into()).await
-    }
-
-    /// The issuer (`iss`) of the tokens of a tenant, by its domain or id; `None` where nothing is
-    /// registered in it.
-    pub fn issuer(&self, tenant: impl AsRef<str>) -> Option<String> {
-        let directories = lock(&self.server.directories);
-        let directory = directories.iter().find(|known| known.is(tenant.as_ref()))?;
-        Some(directory.issuer(&self.server.base))
-    }
-
-    /// What the next token requests get instead of their answers, one each, after what was
-    /// scripted before.
-    pub fn script(&self, faults: impl IntoIterator<Item = Fault>) {
-        lock(&self.server.traffic).script.extend(faults);
-    }
-
-    /// What every token request gets from now on, once the script has ended, until
-    /// [`end_outage`](Self::end_outage).
-    pub fn begin_outage(&self, fault: Fault) {
-        lock(&self.server.traffic).outage = Some(fault);
-    }
-
-    /// Answers again.
-    pub fn end_outage(&self) {
-        lock(&self.server.traffic).outage = None;
-    }
-
-    /// Every token request that came in, in order, those that got a fault among them.
-    pub fn token_requests(&self) -> Vec<RecordedRequest> {
-        lock(&self.server.traffic).requests.clone()
-    }
-
-    /// Changes a tenant, which is made if there is none of that name.
-    fn in_directory(&self, tenant: &str, change: impl FnOnce(&mut Directory)) {
-        let mut directories = lock(&self.server.directories);
-        match directories.iter_mut().find(|known| known.is(tenant)) {
+    /// Changes a tenant, and creates the tenant if it does not exist.
+    fn with_directory(&self, tenant: &str, change: impl FnOnce(&mut Directory)) {
+        let mut directories = lock(&self.provider.directories);
+        let mut known = directories.iter_mut();
+        match known.find(|directory| directory.is(tenant)) {
             Some(directory) => change(directory),
             None => {
                 let mut directory = Directory::new(tenant);
@@ -325,15 +276,22 @@ impl LocalAuthority {
 
 impl Drop for LocalAuthority {
     fn drop(&mut self) {
-        self.server.is_gone.store(true, Ordering::Relaxed);
+        self.provider.is_dropped.store(true, Ordering::Relaxed);
     }
 }
 
 impl fmt::Debug for LocalAuthority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LocalAuthority")
-            .field("base_url", &self.server.base)
+            .field("base_url", &self.provider.base)
             .field("token_requests", &self.token_requests().len())
             .finish_non_exhaustive()
     }
 }
+
+// These modules come last, so that the docs show the methods above first.
+mod builder;
+mod sign_in;
+mod users;
+
+pub use builder::LocalAuthorityBuilder;

@@ -15,28 +15,33 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
+use super::provider::{IdentityProvider, lock};
+use super::token::jwt::ReceivedJwt;
 use crate::error::{Error, Failure};
-use crate::testing::http::server::{IdentityProvider, lock};
-use crate::testing::token::client_assertion::ReceivedJwt;
 use crate::time::unix_seconds;
 
-/// A web API on loopback that takes a [`LocalAuthority`](super::LocalAuthority)'s tokens and
-/// challenges as Microsoft Graph does: for tests of what a daemon does with a 401.
+/// A web API on loopback that challenges a client as Microsoft Graph does.
 ///
-/// It answers every request with a valid token with 200 and a JSON object of the token's `oid`,
-/// `azp` and `roles`. A token that was [revoked](super::LocalAuthority::revoke_tokens) gets a 401
-/// that asks for claims, if its client declared `cp1`; others, whose tokens cannot be taken back,
-/// are served until the token's end. Anything else that is wrong is a 401 with
-/// `InvalidAuthenticationToken`. Made by
-/// [`LocalAuthority::protected_api`](super::LocalAuthority::protected_api); ends when dropped.
+/// A test sees the client's reaction to a 401. The API accepts the tokens of the [`LocalAuthority`]
+/// that [started](super::LocalAuthority::protected_api) it, until the `ProtectedApi` is dropped.
+///
+/// | token of the request | response |
+/// |---|---|
+/// | valid | 200, with a JSON object of the token's `oid`, `azp` and `roles` |
+/// | [revoked](super::LocalAuthority::revoke_tokens), of a client that declared `cp1` | 401 with a claims challenge |
+/// | missing, expired or invalid | 401 with `InvalidAuthenticationToken` |
+///
+/// A token of a client without `cp1` cannot be revoked. The API accepts the token until it expires.
+///
+/// [`LocalAuthority`]: super::LocalAuthority
 pub struct ProtectedApi {
     base: String,
     requests: Arc<AtomicUsize>,
-    /// Dropped with the API, which ends the server.
+    /// Stops the server when dropped.
     _stop: oneshot::Sender<()>,
 }
 
-struct Api {
+struct ApiState {
     authority: Arc<IdentityProvider>,
     audience: String,
     requests: Arc<AtomicUsize>,
@@ -61,22 +66,24 @@ impl ProtectedApi {
         authority: Arc<IdentityProvider>,
         audience: String,
     ) -> Result<Self, Error> {
-        let no_port = |error: std::io::Error| {
-            let failure = Failure::new("no port of 127.0.0.1 can be listened on");
+        let cannot_listen = |error: std::io::Error| {
+            let failure = Failure::new("cannot listen on a free port of 127.0.0.1");
             Error::Config(failure.source(Box::new(error)).into())
         };
-        let listener = TcpListener::bind("127.0.0.1:0").await.map_err(no_port)?;
-        let base = format!("http://{}", listener.local_addr().map_err(no_port)?);
+        let listener = TcpListener::bind("127.0.0.1:0")
+            .await
+            .map_err(cannot_listen)?;
+        let base = format!("http://{}", listener.local_addr().map_err(cannot_listen)?);
         let requests = Arc::new(AtomicUsize::new(0));
-        let api = Arc::new(Api {
+        let api = Arc::new(ApiState {
             authority,
             audience,
             requests: Arc::clone(&requests),
         });
-        let router = Router::new().fallback(answer).with_state(api);
+        let router = Router::new().fallback(respond).with_state(api);
         let (stop, stopped) = oneshot::channel::<()>();
         let serve = axum::serve(listener, router).with_graceful_shutdown(async {
-            // An error says that the sender is gone, which is the signal.
+            // The sender is never used. Dropping it ends the wait with an error.
             let _ = stopped.await;
         });
         tokio::spawn(serve.into_future());
@@ -87,56 +94,54 @@ impl ProtectedApi {
         })
     }
 
-    /// Scheme, host and port, such as `http://127.0.0.1:49153`: its origin.
+    /// Returns the origin of the API: scheme, host and port, such as `http://127.0.0.1:49153`.
     pub fn base_url(&self) -> &str {
         &self.base
     }
 
-    /// How many requests came in.
+    /// Returns the number of received requests.
     pub fn requests(&self) -> usize {
         self.requests.load(Ordering::SeqCst)
     }
 }
 
-async fn answer(State(api): State<Arc<Api>>, request: Request) -> Response<Body> {
+async fn respond(State(api): State<Arc<ApiState>>, request: Request) -> Response<Body> {
     api.requests.fetch_add(1, Ordering::SeqCst);
     let value = request.headers().get(AUTHORIZATION);
     let token = value.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     let Some(token) = token else {
-        return api.invalid("Access token is empty.");
+        return api.invalid_token("Access token is empty.");
     };
-    match api.claims_of(token) {
-        None => api.invalid("Access token validation failure."),
+    match api.verified_claims(token) {
+        None => api.invalid_token("Access token validation failure."),
         Some(claims) if claims.exp <= unix_seconds(SystemTime::now()) => {
-            api.invalid("Lifetime validation failed, the token is expired.")
+            api.invalid_token("Lifetime validation failed, the token is expired.")
         }
         Some(claims) if claims.aud != api.audience => {
-            api.invalid("Access token validation failure. Invalid audience.")
+            api.invalid_token("Access token validation failure. Invalid audience.")
         }
         Some(claims) => match api.revoked(&claims) {
-            Some(not_before) => api.challenged(not_before),
+            Some(not_before) => api.claims_challenge(not_before),
             None => {
                 let body = json!({ "oid": claims.oid, "azp": claims.azp, "roles": claims.roles });
-                respond(StatusCode::OK, &body, None)
+                json_response(StatusCode::OK, &body, None)
             }
         },
     }
 }
 
-impl Api {
-    /// What is in a token that this authority signed.
-    fn claims_of(&self, token: &str) -> Option<AccessTokenClaims> {
-        let token = ReceivedJwt::<AccessTokenClaims>::split(token)?;
-        let kid = token.header.kid.as_deref();
+impl ApiState {
+    /// Returns the claims of a token that this authority signed.
+    fn verified_claims(&self, token: &str) -> Option<AccessTokenClaims> {
+        let token = ReceivedJwt::<AccessTokenClaims>::parse(token)?;
         let keys = lock(&self.authority.keys);
-        let is_signed = keys
-            .iter()
-            .any(|key| key.verifies(kid, token.message, &token.signature));
+        let is_signed = keys.iter().any(|key| key.verifies(&token));
         is_signed.then_some(token.claims)
     }
 
-    /// From when on another has to be issued. The token of a client that takes no challenge cannot be
-    /// taken back.
+    /// Returns the earliest issue time that is still accepted, if this token was revoked.
+    ///
+    /// A token cannot be revoked if the client does not support a claims challenge.
     fn revoked(&self, claims: &AccessTokenClaims) -> Option<u64> {
         let is_revocable = claims.xms_cc.iter().any(|capability| capability == "cp1");
         let AccessTokenClaims { tid, azp, uti, .. } = claims;
@@ -145,44 +150,48 @@ impl Api {
             .filter(|_| is_revocable)
     }
 
-    fn invalid(&self, message: &str) -> Response<Body> {
+    fn invalid_token(&self, message: &str) -> Response<Body> {
         let error = json!({ "code": "InvalidAuthenticationToken", "message": message });
-        let challenge = self.challenge("");
-        respond(
+        let challenge = self.www_authenticate("");
+        json_response(
             StatusCode::UNAUTHORIZED,
             &json!({ "error": error }),
             challenge,
         )
     }
 
-    fn challenged(&self, not_before: u64) -> Response<Body> {
+    fn claims_challenge(&self, not_before: u64) -> Response<Body> {
         let value = not_before.to_string();
         let claims = json!({ "access_token": { "nbf": { "essential": true, "value": value } } });
         let claims = BASE64_STANDARD.encode(claims.to_string());
-        let challenge = self.challenge(&format!(
+        let challenge = self.www_authenticate(&format!(
             r#", error="insufficient_claims", claims="{claims}""#
         ));
         let error = json!({
             "code": "InvalidAuthenticationToken",
             "message": "Continuous access evaluation resulted in challenge.",
         });
-        respond(
+        json_response(
             StatusCode::UNAUTHORIZED,
             &json!({ "error": error }),
             challenge,
         )
     }
 
-    fn challenge(&self, more: &str) -> Option<HeaderValue> {
+    fn www_authenticate(&self, parameters: &str) -> Option<HeaderValue> {
         let base = &self.authority.base;
         let challenge = format!(
-            r#"Bearer realm="", authorization_uri="{base}/common/oauth2/authorize", client_id="{GRAPH}"{more}"#
+            r#"Bearer realm="", authorization_uri="{base}/common/oauth2/authorize", client_id="{GRAPH}"{parameters}"#
         );
         HeaderValue::try_from(challenge).ok()
     }
 }
 
-fn respond(status: StatusCode, body: &Value, challenge: Option<HeaderValue>) -> Response<Body> {
+fn json_response(
+    status: StatusCode,
+    body: &Value,
+    challenge: Option<HeaderValue>,
+) -> Response<Body> {
     let mut response = Response::new(Body::from(body.to_string()));
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -202,5 +211,5 @@ impl fmt::Debug for ProtectedApi {
     }
 }
 
-/// Microsoft Graph's application id.
+/// Application id of Microsoft Graph.
 const GRAPH: &str = "00000003-0000-0000-c000-000000000000";

@@ -5,9 +5,10 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
 
-/// A token request as it came in over the wire, for a test to look at.
+/// A token request that a [`LocalAuthority`](super::LocalAuthority) received.
 ///
-/// `Debug` hides what may be a credential; [`field`](Self::field) does not.
+/// `Debug` hides every field that can be a credential. [`field`](Self::field) returns such fields
+/// too.
 ///
 /// ```
 /// # use confidential_client::{Certificate, ConfidentialClient};
@@ -39,10 +40,12 @@ pub struct RecordedRequest {
 
 impl RecordedRequest {
     pub(crate) fn new(path: &str, headers: HeaderMap, body: &[u8]) -> Self {
-        // What does not say that it is a form is none.
-        let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-        let form = match kind {
-            Some(kind) if kind.starts_with(b"application/x-www-form-urlencoded") => {
+        // A body without the content type of a form has no fields.
+        let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+        let form = match content_type {
+            Some(content_type)
+                if content_type.starts_with(b"application/x-www-form-urlencoded") =>
+            {
                 url::form_urlencoded::parse(body).into_owned().collect()
             }
             _ => Vec::new(),
@@ -54,36 +57,36 @@ impl RecordedRequest {
         }
     }
 
-    /// The path it was sent to, such as `/contoso.onmicrosoft.com/oauth2/v2.0/token`.
+    /// Returns the path of the URL, such as `/contoso.onmicrosoft.com/oauth2/v2.0/token`.
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// All of its headers.
+    /// Returns all headers.
     pub fn headers(&self) -> &HeaderMap {
         &self.headers
     }
 
-    /// One header, if it was sent once and is text.
+    /// Returns a header, if the header was sent once and is text.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.get_all(name).iter();
         let only = values.next().filter(|_| values.next().is_none())?;
         only.to_str().ok()
     }
 
-    /// The form's fields, decoded, in the order they were sent.
+    /// Returns the decoded fields of the form, in the order of the request.
     pub fn form(&self) -> &[(String, String)] {
         &self.form
     }
 
-    /// The header of the client assertion, decoded: a JSON object as text. Its signature was
-    /// checked, if at all, by the authority's answer; here nothing is. `None` where the form holds
-    /// no JWT.
+    /// Returns the decoded header of the client assertion, a JSON object.
+    ///
+    /// This method does not check the signature. Returns `None` if the form contains no JWT.
     pub fn assertion_header(&self) -> Option<String> {
         self.assertion_part(0)
     }
 
-    /// The claims of the client assertion, decoded: a JSON object as text.
+    /// Returns the decoded claims of the client assertion, a JSON object.
     pub fn assertion_claims(&self) -> Option<String> {
         self.assertion_part(1)
     }
@@ -93,7 +96,7 @@ impl RecordedRequest {
         String::from_utf8(BASE64_URL_SAFE_NO_PAD.decode(part).ok()?).ok()
     }
 
-    /// The first field of the form with this name.
+    /// Returns the first field of the form with this name.
     pub fn field(&self, name: &str) -> Option<&str> {
         let field = self.form.iter().find(|(key, _)| key == name);
         field.map(|(_, value)| value.as_str())

@@ -1,4 +1,6 @@
-//! The token endpoint.
+//! The token endpoint: client authentication, grants and signed tokens.
+
+use uuid::Uuid;
 
 pub(crate) mod access;
 pub(crate) mod client;
@@ -9,5 +11,12 @@ pub(crate) mod federated_assertion;
 pub(crate) mod format;
 pub(crate) mod grants;
 pub(crate) mod issuer;
+pub(crate) mod jwt;
 pub(crate) mod sessions;
 pub(crate) mod signing_key;
+
+/// Returns a secret of 244 random bits that is safe in a URL.
+pub(crate) fn random_secret() -> String {
+    let (one, other) = (Uuid::new_v4().simple(), Uuid::new_v4().simple());
+    format!("1.{one}{other}")
+}

@@ -1,6 +1,6 @@
-use super::AadstsError;
+use super::error::AadstsError;
 
-/// Refusals of authorization requests, and of the codes that come of them.
+/// Errors about authorization requests and authorization codes.
 impl AadstsError {
     pub(crate) fn missing_parameter(name: &str) -> Self {
         Self::bad_request(
@@ -32,11 +32,11 @@ impl AadstsError {
         )
     }
 
-    pub(crate) fn unsupported_response_type(asked: &str) -> Self {
+    pub(crate) fn unsupported_response_type(requested: &str) -> Self {
         Self::bad_request(
             "unsupported_response_type",
             700054,
-            format!("response_type '{asked}' is not enabled for the application."),
+            format!("response_type '{requested}' is not enabled for the application."),
         )
     }
 
@@ -44,7 +44,7 @@ impl AadstsError {
         Self::bad_request(
             "invalid_request",
             70007,
-            "The response mode is not supported: this authority has query and form_post.",
+            "The response mode is not supported. This authority supports query and form_post.",
         )
     }
 
@@ -52,12 +52,12 @@ impl AadstsError {
         Self::bad_request("invalid_request", 90023, "Unsupported 'prompt' value.")
     }
 
-    /// Entra takes it.
+    /// Builds the response to a `plain` challenge, in words of this server. Entra accepts `plain`.
     pub(crate) fn unsupported_challenge_method() -> Self {
         Self::bad_request(
             "invalid_request",
             9002313,
-            "The code_challenge_method must be S256: this authority does not take 'plain'.",
+            "The code_challenge_method must be S256: this authority does not accept 'plain'.",
         )
     }
 
@@ -87,7 +87,7 @@ impl AadstsError {
         )
     }
 
-    /// As [`consent_required`](Self::consent_required), where nobody may be asked.
+    /// Builds the response to `prompt=none` without consent.
     pub(crate) fn silent_consent_required(client_id: &str) -> Self {
         Self {
             error: "consent_required",
@@ -104,7 +104,7 @@ impl AadstsError {
         )
     }
 
-    /// A form that was sent before, or never shown.
+    /// Builds the response to a form that was sent before or never shown.
     pub(crate) fn unknown_sign_in_page() -> Self {
         Self::bad_request(
             "invalid_request",
@@ -121,13 +121,15 @@ impl AadstsError {
         )
     }
 
-    /// The code is Entra's; its `error` is not known here, and this is RFC 6749's.
-    pub(crate) fn different_redirect_uri(presented: &str, asked: &str) -> Self {
+    /// Builds the response to a redirect URI that differs from the authorization request's.
+    ///
+    /// The code is Entra's. Entra's `error` is unknown, so this is the one of RFC 6749.
+    pub(crate) fn different_redirect_uri(presented: &str, requested: &str) -> Self {
         Self::bad_request(
             "invalid_grant",
             500112,
             format!(
-                "The reply address '{presented}' does not match the reply address '{asked}' provided when requesting Authorization code."
+                "The reply address '{presented}' does not match the reply address '{requested}' provided when requesting Authorization code."
             ),
         )
     }

@@ -1,8 +1,8 @@
-use super::AadstsError;
+use super::error::AadstsError;
 
-/// Refusals of what is asked for in a user's name.
+/// Errors of the grants for users.
 impl AadstsError {
-    fn invalid_grant(code: u64, text: impl Into<String>) -> Self {
+    pub(crate) fn invalid_grant(code: u64, text: impl Into<String>) -> Self {
         Self::bad_request("invalid_grant", code, text)
     }
 
@@ -35,12 +35,12 @@ impl AadstsError {
         )
     }
 
-    /// A code or a refresh token that was never issued.
+    /// Builds the response to an unknown code or refresh token.
     pub(crate) fn malformed_grant() -> Self {
         Self::invalid_grant(9002313, "Invalid request. Request is malformed or invalid.")
     }
 
-    /// A code or a refresh token that another client was issued.
+    /// Builds the response to a code or a refresh token issued to another client.
     pub(crate) fn issued_to_other_client(field: &str) -> Self {
         Self::invalid_grant(
             70000,
@@ -95,7 +95,9 @@ impl AadstsError {
         )
     }
 
-    /// The code is Entra's; its `error` is not known here.
+    /// Builds the response to an application's token in the place of a user's.
+    ///
+    /// The code is Entra's. Entra's `error` for the code is unknown.
     pub(crate) fn application_token_as_user_assertion(client_id: &str) -> Self {
         Self::invalid_grant(
             7000114,
@@ -105,49 +107,13 @@ impl AadstsError {
         )
     }
 
-    /// The code is Entra's; its `error` is not known here.
+    /// Builds the response to an ID token in the place of an access token.
+    ///
+    /// The code is Entra's. Entra's `error` for the code is unknown.
     pub(crate) fn id_token_as_user_assertion() -> Self {
         Self::invalid_grant(
             240002,
             "Input id_token cannot be used as 'urn:ietf:params:oauth:grant-type:jwt-bearer' grant.",
         )
-    }
-
-    pub(crate) fn of_user_code(code: u64, client_id: &str) -> Option<Self> {
-        let claims = Some(
-            r#"{"access_token":{"capolids":{"essential":true,"values":["b1a5f5a0-6a5c-4bb1-9d1e-0a0d5c6a7a01"]}}}"#,
-        );
-        let multi_factor = |word: &str| {
-            format!(
-                "Due to a configuration change made by your administrator, or because you moved to a new location, you must {word} multi-factor authentication to access the resource."
-            )
-        };
-        Some(match code {
-            65001 => Self::consent_required(client_id),
-            28000 => Self::multiple_resources(),
-            50034 => Self::user_not_found("user", "tenant"),
-            9002313 => Self::malformed_grant(),
-            70000 => Self::issued_to_other_client("refresh_token"),
-            70008 => Self::expired_grant(),
-            54005 => Self::code_redeemed(),
-            501481 => Self::wrong_verifier(),
-            50173 => Self::sessions_revoked(),
-            50013 => Self::unverified_user_assertion("The key was not found."),
-            500131 => Self::user_assertion_for_other_audience("another", client_id),
-            500133 => Self::expired_user_assertion("now", "an hour ago"),
-            7000114 => Self::application_token_as_user_assertion(client_id),
-            240002 => Self::id_token_as_user_assertion(),
-            50076 => Self {
-                suberror: Some("basic_action"),
-                claims,
-                ..Self::invalid_grant(50076, multi_factor("use"))
-            },
-            // As Microsoft's own example of an on-behalf-of request that is refused.
-            50079 => Self {
-                claims,
-                ..Self::bad_request("interaction_required", 50079, multi_factor("enroll in"))
-            },
-            _ => return None,
-        })
     }
 }

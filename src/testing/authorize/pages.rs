@@ -2,23 +2,25 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use sha2::{Digest, Sha256};
 use url::{Host, Origin, Url};
-use uuid::Uuid;
 
+use super::flow::UserChoice;
 use super::response::AuthorizationResponse;
-use crate::testing::aadsts::AadstsError;
+use crate::testing::aadsts::error::AadstsError;
 
-/// A page: its HTML, and where its form may end.
+/// An HTML page and the accepted destinations of its form.
 pub(crate) struct Page {
     pub(crate) html: String,
     form_action: String,
 }
 
 impl Page {
-    /// Who can sign in: a button for each.
-    pub(crate) fn users(pending: &str, back_to: &str, users: &[(Uuid, String, String)]) -> Self {
+    /// Builds the sign-in page, with a button for each user.
+    pub(crate) fn users(pending: &str, redirect_uri: &str, users: &[UserChoice]) -> Self {
         let mut form = form("/sign-in/user", pending);
-        for (id, name, principal_name) in users {
-            let (name, principal_name) = (escaped(name), escaped(principal_name));
+        for user in users {
+            let id = user.id;
+            let name = escaped(&user.display_name);
+            let principal_name = escaped(&user.principal_name);
             form.push_str(&format!(
                 "<button name=\"user\" value=\"{id}\">{name}<br><small>{principal_name}</small></button>\n"
             ));
@@ -27,13 +29,13 @@ impl Page {
             form.push_str("<p>No user is registered.</p>\n");
         }
         form.push_str("</form>\n");
-        Self::new("Sign in", &form, back_to)
+        Self::new("Sign in", &form, redirect_uri)
     }
 
-    /// What a client asks for, one line each.
+    /// Builds the consent page, with a line for each scope.
     pub(crate) fn consent(
         pending: &str,
-        back_to: &str,
+        redirect_uri: &str,
         client_id: &str,
         user: &str,
         scopes: &[String],
@@ -58,36 +60,37 @@ impl Page {
         body.push_str(&form("/sign-in/consent", pending));
         body.push_str("<button name=\"answer\" value=\"accept\">Accept</button>\n");
         body.push_str("<button name=\"answer\" value=\"cancel\">Cancel</button>\n</form>\n");
-        Self::new("Permissions requested", &body, back_to)
+        Self::new("Permissions requested", &body, redirect_uri)
     }
 
-    /// `response_mode=form_post`: without a script, the user sends it on.
-    pub(crate) fn form_post(reply: &AuthorizationResponse) -> Self {
-        let action = escaped(&reply.redirect_uri);
+    /// Builds the page for `response_mode=form_post`. The page has no script, so the user sends the
+    /// form.
+    pub(crate) fn form_post(response: &AuthorizationResponse) -> Self {
+        let action = escaped(&response.redirect_uri);
         let mut form = format!("<form method=\"post\" action=\"{action}\">\n");
-        for (name, value) in &reply.fields {
+        for (name, value) in &response.fields {
             form.push_str(&hidden(name, value));
         }
         form.push_str("<button>Continue</button>\n</form>\n");
-        Self::new("Signed in", &form, &reply.redirect_uri)
+        Self::new("Signed in", &form, &response.redirect_uri)
     }
 
-    pub(crate) fn refusal(refusal: &AadstsError) -> Self {
-        let text = escaped(&refusal.text);
-        let body = format!("<p>AADSTS{}: {text}</p>\n", refusal.code);
+    pub(crate) fn error(error: &AadstsError) -> Self {
+        let text = escaped(&error.text);
+        let body = format!("<p>AADSTS{}: {text}</p>\n", error.code);
         Self::new("Sorry, there is trouble signing you in", &body, "")
     }
 
-    fn new(title: &str, body: &str, back_to: &str) -> Self {
+    fn new(title: &str, body: &str, redirect_uri: &str) -> Self {
         Self {
             html: format!(
                 "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width\">\n<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n{body}<p><small>This is a LocalAuthority, an identity provider for tests. It has no passwords.</small></p>\n</body>\n</html>\n"
             ),
-            form_action: form_action(back_to),
+            form_action: form_action(redirect_uri),
         }
     }
 
-    /// The `Content-Security-Policy`: nothing but this text, its style and its form.
+    /// Returns the `Content-Security-Policy`, which allows only the style and the form of the page.
     pub(crate) fn policy(&self) -> String {
         let style = BASE64_STANDARD.encode(Sha256::digest(STYLE));
         format!(
@@ -97,13 +100,15 @@ impl Page {
     }
 }
 
-/// Browsers apply it to where a form is redirected, too: the client's own page has to be in it.
-fn form_action(back_to: &str) -> String {
-    match Url::parse(back_to).map(|url| (url.origin(), url)) {
-        // A policy cannot name such a host (CSP level 3 section 2.3.1).
+/// Returns the `form-action` of the policy.
+///
+/// Browsers also check the redirect that follows a form. The policy must include the redirect URI.
+fn form_action(redirect_uri: &str) -> String {
+    match Url::parse(redirect_uri).map(|url| (url.origin(), url)) {
+        // A policy cannot contain an IPv6 address (CSP level 3 section 2.3.1).
         Ok((Origin::Tuple(scheme, Host::Ipv6(_), _), _)) => format!("'self' {scheme}:"),
         Ok((Origin::Tuple(..), url)) => format!("'self' {}", url.origin().ascii_serialization()),
-        // As of an application on a telephone.
+        // The custom scheme of a mobile application.
         Ok((Origin::Opaque(_), url)) => format!("'self' {}:", url.scheme()),
         Err(_) => "'self'".to_owned(),
     }
@@ -119,7 +124,7 @@ fn hidden(name: &str, value: &str) -> String {
     format!("<input type=\"hidden\" name=\"{name}\" value=\"{value}\">\n")
 }
 
-/// Text that is text in an element and in a quoted attribute.
+/// Escapes text for an element or a quoted attribute.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {

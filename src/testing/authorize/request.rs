@@ -1,20 +1,20 @@
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
-use super::response::AuthorizationResponse;
-use crate::testing::aadsts::AadstsError;
+use super::response::{AuthorizationResponse, RedirectTarget};
+use crate::testing::aadsts::error::AadstsError;
 use crate::testing::directory::scopes::ScopeParameter;
-use crate::testing::directory::tenant::Directory;
+use crate::testing::directory::tenant::{Directory, is_multi_tenant, sign_in_tenants};
 
 /// A checked authorization request ([RFC 6749 section 4.1.1]).
 ///
 /// [RFC 6749 section 4.1.1]: https://www.rfc-editor.org/rfc/rfc6749#section-4.1.1
 #[derive(Clone)]
 pub(crate) struct SignInRequest {
-    /// As the URL names it.
+    /// The name in the URL, which can be `organizations`.
     pub(crate) tenant: String,
     pub(crate) client_id: String,
-    pub(crate) back: RedirectTarget,
+    pub(crate) target: RedirectTarget,
     pub(crate) scope: String,
     pub(crate) scopes: ScopeParameter,
     pub(crate) nonce: Option<String>,
@@ -23,31 +23,24 @@ pub(crate) struct SignInRequest {
     pub(crate) login_hint: Option<String>,
 }
 
-/// Where the browser goes in the end, and how.
-#[derive(Clone)]
-pub(crate) struct RedirectTarget {
-    pub(crate) redirect_uri: String,
-    pub(crate) state: Option<String>,
-    pub(crate) is_form: bool,
-}
-
+/// The `prompt` parameter.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum RequestedPrompt {
-    /// The sign-in page, and the consent page where something is missing.
+    /// Shows the sign-in page, and the consent page if a scope is missing.
     AsNeeded,
     None,
     Consent,
 }
 
-/// How a request is refused.
+/// An authorization request that is rejected.
 pub(crate) enum SignInError {
-    /// On a page of our own: nobody is sent to an address that is not known to be the client's
+    /// An error page. The redirect URI is not registered, so the browser must not be redirected
     /// ([RFC 6749 section 4.1.2.1]).
     ///
     /// [RFC 6749 section 4.1.2.1]: https://www.rfc-editor.org/rfc/rfc6749#section-4.1.2.1
-    Here(AadstsError),
-    /// At the client.
-    There(AuthorizationResponse),
+    Page(AadstsError),
+    /// A redirect to the client.
+    Redirect(AuthorizationResponse),
 }
 
 impl SignInRequest {
@@ -60,31 +53,31 @@ impl SignInRequest {
             let field = query.iter().find(|(known, _)| known == name);
             field.map(|(_, value)| value.as_str())
         };
-        let (client_id, back) =
-            client(query, tenant, directories, field).map_err(SignInError::Here)?;
-        let refused = |refusal: AadstsError| {
-            SignInError::There(AuthorizationResponse::refused(&back, &refusal))
+        let (client_id, target) =
+            check_client(query, tenant, directories, field).map_err(SignInError::Page)?;
+        let rejected = |error: AadstsError| {
+            SignInError::Redirect(AuthorizationResponse::error(&target, &error))
         };
         match field("response_type") {
             Some("code") => {}
-            Some(other) => return Err(refused(AadstsError::unsupported_response_type(other))),
-            None => return Err(refused(AadstsError::missing_parameter("response_type"))),
+            Some(other) => return Err(rejected(AadstsError::unsupported_response_type(other))),
+            None => return Err(rejected(AadstsError::missing_parameter("response_type"))),
         }
         if !matches!(field("response_mode"), None | Some("query" | "form_post")) {
-            return Err(refused(AadstsError::unsupported_response_mode()));
+            return Err(rejected(AadstsError::unsupported_response_mode()));
         }
-        let challenge =
-            challenge(field("code_challenge"), field("code_challenge_method")).map_err(refused)?;
+        let challenge = check_challenge(field("code_challenge"), field("code_challenge_method"))
+            .map_err(rejected)?;
         let prompt = match field("prompt") {
             None | Some("" | "login" | "select_account") => RequestedPrompt::AsNeeded,
             Some("none") => RequestedPrompt::None,
             Some("consent") => RequestedPrompt::Consent,
-            Some(_) => return Err(refused(AadstsError::unsupported_prompt())),
+            Some(_) => return Err(rejected(AadstsError::unsupported_prompt())),
         };
         let Some(scope) = field("scope").filter(|scope| !scope.is_empty()) else {
-            return Err(refused(AadstsError::missing_parameter("scope")));
+            return Err(rejected(AadstsError::missing_parameter("scope")));
         };
-        let scopes = ScopeParameter::parse(scope).map_err(refused)?;
+        let scopes = ScopeParameter::parse(scope).map_err(rejected)?;
         let text = |name: &str| field(name).map(ToOwned::to_owned);
         Ok(Self {
             tenant: tenant.to_owned(),
@@ -95,70 +88,57 @@ impl SignInRequest {
             challenge,
             prompt,
             login_hint: text("login_hint"),
-            back,
+            target,
         })
     }
 }
 
-/// The tenants whose users may sign in.
-pub(crate) fn open_to<'a>(
-    tenant: &str,
-    directories: &'a [Directory],
-) -> impl Iterator<Item = &'a Directory> {
-    let known = directories.iter();
-    known.filter(move |directory| is_open(tenant, directory))
-}
-
-pub(crate) fn is_open(tenant: &str, directory: &Directory) -> bool {
-    is_any_tenant(tenant) || directory.is(tenant)
-}
-
-/// The names that stand for every tenant of organisations.
-pub(crate) fn is_any_tenant(tenant: &str) -> bool {
-    let names = ["organizations", "common"];
-    names.iter().any(|name| tenant.eq_ignore_ascii_case(name))
-}
-
-/// The client and where it wants the browser back: what must be right before anything is sent
-/// there.
-fn client<'a>(
+/// Checks the tenant, the client and the redirect URI.
+///
+/// An error here must not be sent to the redirect URI.
+fn check_client<'a>(
     query: &[(String, String)],
     tenant: &str,
     directories: &[Directory],
     field: impl Fn(&str) -> Option<&'a str>,
 ) -> Result<(String, RedirectTarget), AadstsError> {
-    for (at, (name, _)) in query.iter().enumerate() {
-        if query.iter().skip(at + 1).any(|(other, _)| other == name) {
+    for (index, (name, _)) in query.iter().enumerate() {
+        let mut rest = query.iter().skip(index + 1);
+        if rest.any(|(other, _)| other == name) {
             return Err(AadstsError::duplicate_parameter(name));
         }
     }
-    if !is_any_tenant(tenant) && open_to(tenant, directories).next().is_none() {
+    let mut tenants = sign_in_tenants(tenant, directories).peekable();
+    if !is_multi_tenant(tenant) && tenants.peek().is_none() {
         return Err(AadstsError::tenant_not_found("invalid_request", tenant));
     }
-    let client_id =
-        field("client_id").ok_or_else(|| AadstsError::missing_parameter("client_id"))?;
-    let known = open_to(tenant, directories);
-    let mut applications = known
-        .filter_map(|known| known.application(client_id))
+    let missing = AadstsError::missing_parameter;
+    let client_id = field("client_id").ok_or_else(|| missing("client_id"))?;
+    let mut applications = tenants
+        .filter_map(|directory| directory.application(client_id))
         .peekable();
     if applications.peek().is_none() {
         return Err(AadstsError::application_not_found(client_id, tenant));
     }
     let redirect_uri = field("redirect_uri").ok_or_else(AadstsError::missing_redirect_uri)?;
-    if !applications.any(|known| known.redirects_to(redirect_uri)) {
+    if !applications.any(|application| application.has_redirect_uri(redirect_uri)) {
         return Err(AadstsError::unknown_redirect_uri(redirect_uri, client_id));
     }
-    let back = RedirectTarget {
+    let target = RedirectTarget {
         redirect_uri: redirect_uri.to_owned(),
         state: field("state").map(ToOwned::to_owned),
-        is_form: field("response_mode") == Some("form_post"),
+        is_form_post: field("response_mode") == Some("form_post"),
     };
-    Ok((client_id.to_owned(), back))
+    Ok((client_id.to_owned(), target))
 }
 
-/// A challenge by S256 alone: `plain`, which is also what no method stands for, shows the verifier
-/// to whoever sees the URL.
-fn challenge(challenge: Option<&str>, method: Option<&str>) -> Result<Option<String>, AadstsError> {
+/// Checks that a code challenge uses S256.
+///
+/// `plain` is rejected, because the URL would show the verifier. A missing method means `plain`.
+fn check_challenge(
+    challenge: Option<&str>,
+    method: Option<&str>,
+) -> Result<Option<String>, AadstsError> {
     let Some(challenge) = challenge else {
         return match method {
             None => Ok(None),
@@ -169,9 +149,9 @@ fn challenge(challenge: Option<&str>, method: Option<&str>) -> Result<Option<Str
         return Err(AadstsError::unsupported_challenge_method());
     }
     match BASE64_URL_SAFE_NO_PAD.decode(challenge) {
-        Ok(hash) if hash.len() == SHA_256 => Ok(Some(challenge.to_owned())),
+        Ok(hash) if hash.len() == SHA256_LENGTH => Ok(Some(challenge.to_owned())),
         _ => Err(AadstsError::invalid_challenge_size()),
     }
 }
 
-const SHA_256: usize = 32;
+const SHA256_LENGTH: usize = 32;

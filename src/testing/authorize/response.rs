@@ -1,47 +1,56 @@
 use url::Url;
 use uuid::Uuid;
 
-use super::request::RedirectTarget;
-use crate::testing::aadsts::AadstsError;
-use crate::testing::http::response as answer;
+use crate::testing::aadsts::body;
+use crate::testing::aadsts::error::AadstsError;
 
-/// What the browser takes to the client ([RFC 6749 section 4.1.2]).
+/// An authorization response, which the browser takes to the client ([RFC 6749 section 4.1.2]).
 ///
 /// [RFC 6749 section 4.1.2]: https://www.rfc-editor.org/rfc/rfc6749#section-4.1.2
 pub(crate) struct AuthorizationResponse {
     pub(crate) redirect_uri: String,
     pub(crate) fields: Vec<(&'static str, String)>,
-    /// As a form that is posted, else in the URL.
-    pub(crate) is_form: bool,
+    /// True for `response_mode=form_post`. Otherwise, the fields are in the URL.
+    pub(crate) is_form_post: bool,
+}
+
+/// The destination of an authorization response.
+#[derive(Clone)]
+pub(crate) struct RedirectTarget {
+    pub(crate) redirect_uri: String,
+    pub(crate) state: Option<String>,
+    pub(crate) is_form_post: bool,
 }
 
 impl AuthorizationResponse {
-    pub(crate) fn code(back: &RedirectTarget, code: String) -> Self {
+    pub(crate) fn code(target: &RedirectTarget, code: String) -> Self {
         let session = Uuid::new_v4().to_string();
-        Self::new(back, vec![("code", code), ("session_state", session)])
+        Self::new(target, vec![("code", code), ("session_state", session)])
     }
 
-    pub(crate) fn refused(back: &RedirectTarget, refusal: &AadstsError) -> Self {
-        let id = Uuid::new_v4().to_string();
-        let code = refusal.code;
+    pub(crate) fn error(target: &RedirectTarget, error: &AadstsError) -> Self {
+        let correlation_id = Uuid::new_v4().to_string();
         let fields = vec![
-            ("error", refusal.error.to_owned()),
-            ("error_description", answer::description(refusal, &id)),
-            ("error_uri", answer::error_uri(code)),
+            ("error", error.error.to_owned()),
+            (
+                "error_description",
+                body::description(error, &correlation_id),
+            ),
+            ("error_uri", body::error_uri(error.code)),
         ];
-        Self::new(back, fields)
+        Self::new(target, fields)
     }
 
-    fn new(back: &RedirectTarget, mut fields: Vec<(&'static str, String)>) -> Self {
-        fields.extend(back.state.clone().map(|state| ("state", state)));
+    fn new(target: &RedirectTarget, mut fields: Vec<(&'static str, String)>) -> Self {
+        fields.extend(target.state.clone().map(|state| ("state", state)));
         Self {
-            redirect_uri: back.redirect_uri.clone(),
+            redirect_uri: target.redirect_uri.clone(),
             fields,
-            is_form: back.is_form,
+            is_form_post: target.is_form_post,
         }
     }
 
-    /// The redirect URI with the fields as its query, beside what it has of its own.
+    /// Returns the redirect URI with the fields added to its query.
     pub(crate) fn url(&self) -> String {
         match Url::parse(&self.redirect_uri) {
             Ok(mut url) => {

@@ -7,17 +7,22 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jsonwebtoken::Header;
 use uuid::Uuid;
 
+use super::resource::is_same_resource;
 use crate::certificate::Certificate;
 use crate::secret::Secret;
 
 mod delegation;
 
-/// An app registration, as [`LocalAuthority::register`](crate::testing::LocalAuthority::register) takes it:
-/// the credentials it accepts, the app roles it was granted, and what it is to users.
+/// An app registration, for [`LocalAuthority::register`].
+///
+/// A registration holds the accepted credentials, the granted app roles, and the settings for
+/// users: redirect URIs, declared permissions and published scopes.
+///
+/// [`LocalAuthority::register`]: crate::testing::LocalAuthority::register
 #[derive(Clone, Debug)]
 pub struct Application {
     client_id: String,
-    /// The service principal's id in its tenant.
+    /// Id of the service principal in the tenant.
     object_id: Uuid,
     secrets: Vec<Secret>,
     expired_secrets: Vec<Secret>,
@@ -25,15 +30,15 @@ pub struct Application {
     federated_credentials: Vec<FederatedCredential>,
     roles: Vec<(String, String)>,
     redirect_uris: Vec<String>,
-    /// Resource and scope.
-    delegated: Vec<(String, String)>,
-    /// Resources and their scopes.
-    publishes: Vec<(String, Vec<String>)>,
+    /// Pairs of a resource and a scope.
+    declared: Vec<(String, String)>,
+    /// Pairs of a resource and its scopes.
+    published: Vec<(String, Vec<String>)>,
     access_token_version: Option<u8>,
-    pub(crate) tokens: TokenSettings,
+    pub(crate) token_settings: TokenSettings,
 }
 
-/// Whose tokens are taken in the place of an application's own assertions.
+/// A trusted issuer, subject and audience of tokens that replace an application's assertions.
 #[derive(Clone, Debug)]
 pub(crate) struct FederatedCredential {
     pub(crate) issuer: String,
@@ -41,7 +46,7 @@ pub(crate) struct FederatedCredential {
     pub(crate) audience: String,
 }
 
-/// How an application's tokens are issued.
+/// Settings of the tokens that are issued to an application.
 #[derive(Clone, Debug)]
 pub(crate) struct TokenSettings {
     lifetime: Option<Duration>,
@@ -50,7 +55,7 @@ pub(crate) struct TokenSettings {
 }
 
 impl Application {
-    /// A registration without credentials or roles.
+    /// Creates a registration without credentials or roles.
     pub fn new(client_id: impl Into<String>) -> Self {
         Self {
             client_id: client_id.into(),
@@ -61,10 +66,10 @@ impl Application {
             federated_credentials: Vec::new(),
             roles: Vec::new(),
             redirect_uris: Vec::new(),
-            delegated: Vec::new(),
-            publishes: Vec::new(),
+            declared: Vec::new(),
+            published: Vec::new(),
             access_token_version: None,
-            tokens: TokenSettings {
+            token_settings: TokenSettings {
                 lifetime: None,
                 refresh_in: None,
                 numeric_strings: false,
@@ -72,31 +77,37 @@ impl Application {
         }
     }
 
-    /// Accepts this secret, beside those given before.
+    /// Accepts this secret. Call it again to accept another secret too.
     pub fn secret(mut self, secret: impl Into<Secret>) -> Self {
         self.secrets.push(secret.into());
         self
     }
 
-    /// Knows this secret as one that has expired: it is refused with 7000222 instead of 7000215.
+    /// Treats this secret as expired. The secret is rejected with 7000222 instead of 7000215.
     pub fn expired_secret(mut self, secret: impl Into<Secret>) -> Self {
         self.expired_secrets.push(secret.into());
         self
     }
 
-    /// Accepts assertions signed with this certificate's key, beside those given before. Its
-    /// private key is not looked at.
+    /// Accepts assertions that are signed with this certificate's key.
+    ///
+    /// Call it again to accept another certificate too. The certificate's private key is not used.
     pub fn certificate(mut self, certificate: impl Borrow<Certificate>) -> Self {
         self.certificates.push(certificate.borrow().clone());
         self
     }
 
-    /// Accepts, in the place of a secret or a certificate, a token that somebody else was issued: by
-    /// this [`LocalAuthority`](crate::testing::LocalAuthority), in any of its tenants.
+    /// Accepts tokens of this issuer, subject and audience in the place of a secret or a
+    /// certificate.
     ///
-    /// The token's `iss` is the tenant's [`issuer`](crate::testing::LocalAuthority::issuer), its `sub` the
-    /// [`subject`](Self::subject) of the application that it was issued to, its `aud` the resource
-    /// that was asked for, `api://AzureADTokenExchange` with Entra.
+    /// The tokens must be issued by the same [`LocalAuthority`], in any of its tenants:
+    ///
+    /// - `issuer` is the [`issuer`](crate::testing::LocalAuthority::issuer) of that tenant (`iss`).
+    /// - `subject` is the [`subject`](Self::subject) of the application that gets the token (`sub`).
+    /// - `audience` is the resource of the token (`aud`). Entra expects
+    ///   `api://AzureADTokenExchange`.
+    ///
+    /// [`LocalAuthority`]: crate::testing::LocalAuthority
     ///
     /// ```
     /// use confidential_client::ConfidentialClient;
@@ -141,35 +152,40 @@ impl Application {
         self
     }
 
-    /// Grants an app role of a resource, named by its application ID URI: tokens for the resource
-    /// carry it in `roles`.
+    /// Grants an app role of a resource. `resource` is an application ID URI.
+    ///
+    /// Tokens for the resource contain the role in `roles`.
     pub fn role(mut self, resource: impl Into<String>, role: impl Into<String>) -> Self {
         self.roles.push((resource.into(), role.into()));
         self
     }
 
-    /// How long its tokens live (whole seconds). Where nothing is set it is 3,599 s, and 86,399 s for a
-    /// client that declares `cp1`, as Entra's do.
+    /// Sets the lifetime of the application's tokens (whole seconds).
+    ///
+    /// The default is Entra's: 3,599 s, and 86,399 s for a client that declares `cp1`.
     pub fn token_lifetime(mut self, lifetime: Duration) -> Self {
-        self.tokens.lifetime = Some(lifetime);
+        self.token_settings.lifetime = Some(lifetime);
         self
     }
 
-    /// Sends `refresh_in` with its tokens: from when on a client is to renew them (whole seconds).
+    /// Sends `refresh_in` with the application's tokens: the time until a client should refresh a
+    /// token (whole seconds).
     pub fn refresh_in(mut self, refresh_in: Duration) -> Self {
-        self.tokens.refresh_in = Some(refresh_in);
+        self.token_settings.refresh_in = Some(refresh_in);
         self
     }
 
-    /// Sends the times of its tokens as strings, as other versions of the endpoint do:
-    /// `"expires_in":"3599"`.
+    /// Sends the lifetimes of the application's tokens as strings, such as `"expires_in":"3599"`.
+    ///
+    /// Other versions of Entra's token endpoint send strings.
     pub fn numeric_strings(mut self) -> Self {
-        self.tokens.numeric_strings = true;
+        self.token_settings.numeric_strings = true;
         self
     }
 
-    /// The `sub` and `oid` of its tokens: the object id of its service principal, new for each
-    /// registration.
+    /// Returns the `sub` and `oid` of the application's tokens.
+    ///
+    /// This is the object id of the service principal. Each registration has a new one.
     pub fn subject(&self) -> String {
         self.object_id.to_string()
     }
@@ -182,18 +198,18 @@ impl Application {
         is_among(secret, &self.secrets)
     }
 
-    pub(crate) fn knows_as_expired(&self, secret: &str) -> bool {
+    pub(crate) fn has_expired_secret(&self, secret: &str) -> bool {
         is_among(secret, &self.expired_secrets)
     }
 
-    /// The resources that a role was granted for.
+    /// Returns the resources with a granted app role.
     pub(crate) fn resources(&self) -> impl Iterator<Item = &str> {
         self.roles.iter().map(|(resource, _)| resource.as_str())
     }
 
-    /// The certificate of either thumbprint, as an assertion's header names it.
+    /// Returns the certificate with a thumbprint of the assertion's header.
     pub(crate) fn certificate_with(&self, header: &Header) -> Option<&Certificate> {
-        // Entra also takes base64url with padding.
+        // Entra also accepts padding.
         let decode = |thumbprint: &Option<String>| {
             let thumbprint = thumbprint.as_deref()?.trim_end_matches('=');
             BASE64_URL_SAFE_NO_PAD.decode(thumbprint).ok()
@@ -212,7 +228,7 @@ impl Application {
     pub(crate) fn roles_of(&self, resource: &str) -> Vec<&str> {
         self.roles
             .iter()
-            .filter(|(of, _)| is_same_resource(of, resource))
+            .filter(|(known, _)| is_same_resource(known, resource))
             .map(|(_, role)| role.as_str())
             .collect()
     }
@@ -222,25 +238,19 @@ impl TokenSettings {
     pub(crate) fn lifetime(&self, capabilities: &[String]) -> Duration {
         let revocable = capabilities.iter().any(|capability| capability == "cp1");
         self.lifetime.unwrap_or(match revocable {
-            true => LIFETIME_OF_REVOCABLE,
+            true => REVOCABLE_LIFETIME,
             false => LIFETIME,
         })
     }
 }
 
-/// A slash at the end makes no other resource: `//.default` is asked for where an application ID
-/// URI ends in one.
-pub(crate) fn is_same_resource(one: &str, other: &str) -> bool {
-    one.trim_end_matches('/') == other.trim_end_matches('/')
-}
-
-/// Compares in constant time, with every one.
-fn is_among(secret: &str, known: &[Secret]) -> bool {
-    known.iter().fold(false, |found, known| {
+/// Compares with every known secret, in constant time.
+fn is_among(secret: &str, secrets: &[Secret]) -> bool {
+    secrets.iter().fold(false, |found, known| {
         let same = verify_slices_are_equal(known.expose().as_bytes(), secret.as_bytes());
         found | same.is_ok()
     })
 }
 
 const LIFETIME: Duration = Duration::from_secs(3599);
-const LIFETIME_OF_REVOCABLE: Duration = Duration::from_secs(86_399);
+const REVOCABLE_LIFETIME: Duration = Duration::from_secs(86_399);

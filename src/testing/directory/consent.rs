@@ -1,20 +1,20 @@
-use crate::testing::directory::application::Application;
-use crate::testing::directory::scopes::{RequestedScopes, ScopeParameter};
-use crate::testing::directory::tenant::Directory;
-use crate::testing::directory::user::User;
+use super::application::Application;
+use super::scopes::{RequestedScopes, ScopeParameter};
+use super::user::User;
 
-/// What a user, or an administrator for all of them, lets a client do at a resource.
+/// A consent to one scope of a resource, of one user or of an administrator for all users.
 pub(crate) struct Consent {
     client_id: String,
-    /// By principal name or object id; an administrator's is for everyone.
+    /// A principal name or an object id. `None` for an administrator's consent.
     user: Option<String>,
-    resource: String,
-    scope: String,
+    pub(crate) resource: String,
+    pub(crate) scope: String,
 }
 
 impl Consent {
-    /// One for each scope of each resource, and one to the sign-in itself, whose scopes have no
-    /// resource.
+    /// Creates one consent for each scope of each resource, and one consent to the sign-in.
+    ///
+    /// The consent to the sign-in covers the scopes of OpenID Connect, which have no resource.
     pub(crate) fn to(client_id: &str, user: Option<&str>, scopes: &ScopeParameter) -> Vec<Self> {
         let mut consents = vec![Self {
             client_id: client_id.to_owned(),
@@ -36,88 +36,8 @@ impl Consent {
         consents
     }
 
-    fn is_of(&self, client: &Application, user: &User) -> bool {
-        let is_users = self.user.as_deref().is_none_or(|name| user.is(name));
-        is_users && client.client_id().eq_ignore_ascii_case(&self.client_id)
+    pub(crate) fn applies_to(&self, client: &Application, user: &User) -> bool {
+        let includes_user = self.user.as_deref().is_none_or(|name| user.is(name));
+        includes_user && client.client_id().eq_ignore_ascii_case(&self.client_id)
     }
 }
-
-/// All that a client was granted for a user at a resource, if what it asks for is among it; else
-/// what is missing. An application that asks for itself needs no consent.
-pub(crate) fn granted(
-    directory: &Directory,
-    client: &Application,
-    user: &User,
-    asked: &RequestedScopes,
-) -> Result<Vec<String>, Vec<String>> {
-    let default = asked.names.iter().any(|name| name == DEFAULT);
-    let named = asked.names.iter().filter(|name| *name != DEFAULT).cloned();
-    let named: Vec<_> = named.collect();
-    if client.is_resource(&asked.resource) {
-        let published = client.published().filter(|_| default);
-        return Ok(sorted(
-            published.map(ToOwned::to_owned).chain(named).collect(),
-        ));
-    }
-    let declared = || declared(directory, client, &asked.resource);
-    let mut granted = Vec::new();
-    for consent in &directory.consents {
-        let is_here = || directory.is_one_resource(&consent.resource, &asked.resource);
-        match consent.is_of(client, user) && is_here() {
-            true if consent.scope == DEFAULT => granted.extend(declared()),
-            true => granted.push(consent.scope.clone()),
-            false => {}
-        }
-    }
-    // `/.default` is what was granted before, and where nothing was, what is declared.
-    let mut missing = named;
-    if default && granted.is_empty() {
-        missing.extend(declared());
-        if missing.is_empty() {
-            missing.push(DEFAULT.to_owned());
-        }
-    }
-    missing.retain(|scope| !granted.contains(scope));
-    match missing.is_empty() {
-        true => Ok(sorted(granted)),
-        false => Err(sorted(missing)),
-    }
-}
-
-/// All that is asked for at a resource, granted or not.
-pub(crate) fn needed(
-    directory: &Directory,
-    client: &Application,
-    asked: &RequestedScopes,
-) -> Vec<String> {
-    let mut needed = Vec::new();
-    for name in &asked.names {
-        match client.is_resource(&asked.resource) {
-            true => {}
-            false if name == DEFAULT => needed.extend(declared(directory, client, &asked.resource)),
-            false => needed.push(name.clone()),
-        }
-    }
-    sorted(needed)
-}
-
-/// Whether a user has consented to anything of the client's.
-pub(crate) fn is_known(directory: &Directory, client: &Application, user: &User) -> bool {
-    let mut consents = directory.consents.iter();
-    consents.any(|consent| consent.is_of(client, user))
-}
-
-/// What the client's registration declares for a resource.
-fn declared(directory: &Directory, client: &Application, resource: &str) -> Vec<String> {
-    let declared = client.declared();
-    let here = declared.filter(|(of, _)| directory.is_one_resource(of, resource));
-    here.map(|(_, scope)| scope.to_owned()).collect()
-}
-
-fn sorted(mut scopes: Vec<String>) -> Vec<String> {
-    scopes.sort_unstable();
-    scopes.dedup();
-    scopes
-}
-
-pub(crate) const DEFAULT: &str = ".default";

@@ -1,24 +1,24 @@
-use crate::testing::aadsts::AadstsError;
-use crate::testing::directory::application::is_same_resource;
+use super::resource::{GRAPH, is_same_resource};
+use crate::testing::aadsts::error::AadstsError;
 
-/// The scopes that a client asks for in a user's name, taken apart.
+/// A parsed `scope` parameter of a request for a user.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ScopeParameter {
     pub(crate) openid: bool,
     pub(crate) profile: bool,
     pub(crate) email: bool,
     pub(crate) offline_access: bool,
-    /// In the order they were named.
+    /// Resources in the order of the request.
     pub(crate) resources: Vec<RequestedScopes>,
 }
 
-/// What is asked for of one resource.
+/// The requested scopes of one resource.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestedScopes {
     pub(crate) resource: String,
-    /// What its scopes are written with: `api://drive/`, and nothing for Graph's short ones.
+    /// The client's prefix for these scopes: `api://drive/`, or empty for the short names of Graph.
     pub(crate) prefix: String,
-    /// Without the prefix; `.default` may be one.
+    /// Without the prefix. `.default` may be one of the names.
     pub(crate) names: Vec<String>,
 }
 
@@ -34,9 +34,10 @@ impl ScopeParameter {
                 _ => scopes.add(scope, text)?,
             }
         }
-        let reserved = scopes.openid || scopes.profile || scopes.email || scopes.offline_access;
-        match scopes.resources.is_empty() && !reserved {
-            true => Err(AadstsError::invalid_scope(text, "It names no scope.")),
+        let has_openid_scope =
+            scopes.openid || scopes.profile || scopes.email || scopes.offline_access;
+        match scopes.resources.is_empty() && !has_openid_scope {
+            true => Err(AadstsError::invalid_scope(text, "No scope is named.")),
             false => Ok(scopes),
         }
     }
@@ -46,17 +47,17 @@ impl ScopeParameter {
             Some((resource, name)) => (resource, format!("{resource}/"), name),
             None => (GRAPH, String::new(), scope),
         };
-        // As of `api://drive`, where the scope is missing.
+        // `api://drive` is a resource without a scope.
         if resource.is_empty() || resource.ends_with(":/") || name.is_empty() {
             return Err(AadstsError::invalid_scope(
                 text,
-                "Each is a resource, a slash and a name.",
+                "A scope consists of a resource, a slash and a name.",
             ));
         }
-        let mut known = self.resources.iter_mut();
-        match known.find(|asked| is_same_resource(&asked.resource, resource)) {
-            Some(asked) if asked.names.iter().any(|known| known == name) => {}
-            Some(asked) => asked.names.push(name.to_owned()),
+        let mut resources = self.resources.iter_mut();
+        match resources.find(|known| is_same_resource(&known.resource, resource)) {
+            Some(known) if known.names.iter().any(|known| known == name) => {}
+            Some(known) => known.names.push(name.to_owned()),
             None => self.resources.push(RequestedScopes {
                 resource: resource.to_owned(),
                 prefix,
@@ -66,14 +67,13 @@ impl ScopeParameter {
         Ok(())
     }
 
-    /// The same of one resource alone: the one named first, as Entra takes it where a token request
-    /// names none.
+    /// Keeps the scopes of the first resource, as Entra does for a token request without `scope`.
     pub(crate) fn first_resource(mut self) -> Self {
         self.resources.truncate(1);
         self
     }
 
-    /// The one resource that an access token is for: Graph, where none is named.
+    /// Returns the scopes of the only resource. The default resource is Microsoft Graph.
     pub(crate) fn one_resource(&self) -> Result<RequestedScopes, AadstsError> {
         match self.resources.as_slice() {
             [] => Ok(RequestedScopes {
@@ -81,20 +81,20 @@ impl ScopeParameter {
                 prefix: String::new(),
                 names: Vec::new(),
             }),
-            [asked] => Ok(asked.clone()),
+            [requested] => Ok(requested.clone()),
             _ => Err(AadstsError::multiple_resources()),
         }
     }
 
-    /// The scopes of OpenID Connect that were asked for, `offline_access` excepted.
-    pub(crate) fn of_openid(&self) -> impl Iterator<Item = &'static str> {
+    /// Returns the requested OpenID Connect scopes, without `offline_access`.
+    pub(crate) fn openid_scopes(&self) -> impl Iterator<Item = &'static str> {
         let all = [
             ("openid", self.openid),
             ("profile", self.profile),
             ("email", self.email),
         ];
         all.into_iter()
-            .filter_map(|(name, asked)| asked.then_some(name))
+            .filter_map(|(name, is_requested)| is_requested.then_some(name))
     }
 }
 
@@ -103,6 +103,3 @@ impl RequestedScopes {
         is_same_resource(&self.resource, GRAPH)
     }
 }
-
-/// Whose scopes are named without a resource.
-const GRAPH: &str = "https://graph.microsoft.com";

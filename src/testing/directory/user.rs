@@ -1,7 +1,10 @@
 use uuid::Uuid;
 
-/// A user of a tenant, as [`LocalAuthority::register_user`](crate::testing::LocalAuthority::register_user)
-/// takes it. There is no password: who is named is signed in.
+/// A user of a tenant, for [`LocalAuthority::register_user`].
+///
+/// A user has no password. The name alone signs the user in.
+///
+/// [`LocalAuthority::register_user`]: crate::testing::LocalAuthority::register_user
 #[derive(Clone, Debug)]
 pub struct User {
     principal_name: String,
@@ -10,8 +13,10 @@ pub struct User {
 }
 
 impl User {
-    /// A user of this principal name, such as `adele@contoso.onmicrosoft.com`, which is also the
-    /// display name until [`name`](Self::name) sets one. The object id is new.
+    /// Creates a user with this principal name, such as `adele@contoso.onmicrosoft.com`.
+    ///
+    /// The display name defaults to the principal name; see [`name`](Self::name). The object id is
+    /// random.
     pub fn new(principal_name: impl Into<String>) -> Self {
         let principal_name = principal_name.into();
         Self {
@@ -21,13 +26,14 @@ impl User {
         }
     }
 
-    /// The display name: the `name` claim.
+    /// Sets the display name, which is the `name` claim.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// The `oid` of the user's tokens: a GUID, the same at every application.
+    /// Returns the object id (`oid`), a GUID. The `oid` is the same in the tokens of all
+    /// applications.
     pub fn object_id(&self) -> String {
         self.object_id.to_string()
     }
@@ -44,9 +50,9 @@ impl User {
         &self.name
     }
 
-    /// A user answers to the principal name and to the object id.
+    /// Returns whether `name` is the principal name or the object id of this user.
     pub(crate) fn is(&self, name: &str) -> bool {
-        let by_id = || Uuid::try_parse(name).is_ok_and(|id| id == self.object_id);
-        self.principal_name.eq_ignore_ascii_case(name) || by_id()
+        let has_id = || Uuid::try_parse(name).is_ok_and(|id| id == self.object_id);
+        self.principal_name.eq_ignore_ascii_case(name) || has_id()
     }
 }

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
-/// Accepts connections, with TLS or without, that can be cut on command.
+/// Accepts connections that the server can cut, with or without TLS.
 pub(crate) struct Connections {
     ready: mpsc::Receiver<(Connection, SocketAddr)>,
     address: SocketAddr,
@@ -30,13 +30,13 @@ impl Connections {
                     () = accepted.closed() => return,
                 };
                 let Ok((stream, peer)) = stream else {
-                    // As when file descriptors have run out: they come back in time.
+                    // Accepting fails for a short time if no file descriptor is free.
                     sleep(Duration::from_millis(10)).await;
                     continue;
                 };
                 let accepted = accepted.clone();
                 let tls = tls.clone();
-                // A task each: a slow handshake must not keep the others waiting.
+                // Each handshake has its own task. A slow handshake must not delay other clients.
                 tokio::spawn(async move {
                     let opened = tokio::select! {
                         opened = open(stream, tls) => opened,
@@ -44,7 +44,7 @@ impl Connections {
                     };
                     if let Some(stream) = opened {
                         let cut = ConnectionCut::default();
-                        // An error says that the server is gone.
+                        // Sending fails if the server has stopped.
                         let _ = accepted.send((Connection { stream, cut }, peer)).await;
                     }
                 });
@@ -77,7 +77,7 @@ async fn open(stream: TcpStream, tls: Option<TlsAcceptor>) -> Option<Box<dyn Str
     match tls.accept(stream).await {
         Ok(stream) => Some(Box::new(stream)),
         Err(error) => {
-            tracing::debug!(%error, "no TLS with a client");
+            tracing::debug!(%error, "the TLS handshake with a client failed");
             None
         }
     }
@@ -88,35 +88,34 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl Stream for TcpStream {}
 impl Stream for tokio_rustls::server::TlsStream<TcpStream> {}
 
-/// One connection; a request's handler holds its [`Cut`].
+/// One connection of a client.
 pub(crate) struct Connection {
     stream: Box<dyn Stream>,
     cut: ConnectionCut,
 }
 
-/// Where to cut what the server writes, if anywhere.
+/// A handle that lets a request handler cut the connection.
 #[derive(Clone, Default)]
 pub(crate) struct ConnectionCut(Arc<Mutex<Option<CutPoint>>>);
 
 #[derive(Clone, Copy)]
 enum CutPoint {
-    /// Before the next byte.
-    Here,
-    /// So many bytes into the body of the next answer.
+    BeforeNextByte,
+    /// After this number of bytes of the next response body.
     InBody(usize),
 }
 
 impl ConnectionCut {
-    pub(crate) fn here(&self) {
-        self.set(CutPoint::Here);
+    pub(crate) fn before_next_byte(&self) {
+        self.set(CutPoint::BeforeNextByte);
     }
 
     pub(crate) fn in_body(&self, bytes: usize) {
         self.set(CutPoint::InBody(bytes));
     }
 
-    fn set(&self, place: CutPoint) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
+    fn set(&self, point: CutPoint) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(point);
     }
 
     fn get(&self) -> Option<CutPoint> {
@@ -138,12 +137,14 @@ impl AsyncWrite for Connection {
     ) -> Poll<io::Result<usize>> {
         let bytes = match self.cut.get() {
             None => bytes,
-            Some(CutPoint::Here) => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+            Some(CutPoint::BeforeNextByte) => {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+            }
             Some(CutPoint::InBody(kept)) => {
-                // A small answer is written at once, its head and its body.
+                // hyper writes the head and the body of a small response at once.
                 let head = bytes.windows(4).position(|part| part == b"\r\n\r\n");
                 let end = head.map_or(bytes.len(), |head| head + 4 + kept);
-                self.cut.here();
+                self.cut.before_next_byte();
                 bytes.get(..end).unwrap_or(bytes)
             }
         };

@@ -1,11 +1,10 @@
 use serde_json::{Value, json};
 use url::Url;
 
-use crate::testing::aadsts::AadstsError;
-use crate::testing::authorize::request::is_any_tenant;
-use crate::testing::directory::tenant::Directory;
+use crate::testing::aadsts::error::AadstsError;
+use crate::testing::directory::tenant::{Directory, is_multi_tenant};
 
-/// The metadata of a tenant ([OpenID Connect Discovery 1.0 section 3]).
+/// Builds the metadata of a tenant ([OpenID Connect Discovery 1.0 section 3]).
 ///
 /// [OpenID Connect Discovery 1.0 section 3]: https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderMetadata
 pub(crate) fn openid_configuration(
@@ -16,9 +15,9 @@ pub(crate) fn openid_configuration(
     let mut directories = directories.iter();
     let issuer = match directories.find(|directory| directory.is(tenant)) {
         Some(directory) => directory.issuer(base),
-        // A client puts its user's tenant there.
-        None if is_any_tenant(tenant) => format!("{base}/{{tenantid}}/v2.0"),
-        // The token endpoint says `invalid_request` for the same.
+        // The client replaces `{tenantid}` with the tenant of the user.
+        None if is_multi_tenant(tenant) => format!("{base}/{{tenantid}}/v2.0"),
+        // The token endpoint responds with `invalid_request` instead.
         None => return Err(AadstsError::tenant_not_found("invalid_tenant", tenant)),
     };
     Ok(json!({
@@ -42,18 +41,20 @@ pub(crate) fn openid_configuration(
     }))
 }
 
-/// Instance discovery: which hosts are one cloud. This authority knows itself and the worldwide
-/// cloud.
+/// Builds the response of instance discovery, which lists the host names of each cloud.
+///
+/// The response contains this authority and the worldwide cloud.
 pub(crate) fn instance(authorization_endpoint: &str, base: &str) -> Result<Value, AadstsError> {
-    let asked = Url::parse(authorization_endpoint).map_err(|_| AadstsError::unknown_instance())?;
-    let own = Url::parse(base).map_err(|_| AadstsError::unknown_instance())?;
-    let host = asked.host_str().unwrap_or_default();
-    let is_own = asked.origin() == own.origin();
-    if !is_own && !WORLDWIDE.contains(&host) {
+    let unknown = |_| AadstsError::unknown_instance();
+    let requested = Url::parse(authorization_endpoint).map_err(unknown)?;
+    let authority = Url::parse(base).map_err(unknown)?;
+    let host = requested.host_str().unwrap_or_default();
+    let is_authority = requested.origin() == authority.origin();
+    if !is_authority && !WORLDWIDE.contains(&host) {
         return Err(AadstsError::unknown_instance());
     }
-    let own_host = own.host_str().unwrap_or_default();
-    let tenant = asked.path_segments().and_then(|mut path| path.next());
+    let authority_host = authority.host_str().unwrap_or_default();
+    let tenant = requested.path_segments().and_then(|mut path| path.next());
     Ok(json!({
         "tenant_discovery_endpoint": format!(
             "{base}/{}/v2.0/.well-known/openid-configuration",
@@ -62,9 +63,9 @@ pub(crate) fn instance(authorization_endpoint: &str, base: &str) -> Result<Value
         "api-version": "1.1",
         "metadata": [
             {
-                "preferred_network": own_host,
-                "preferred_cache": own_host,
-                "aliases": [own_host],
+                "preferred_network": authority_host,
+                "preferred_cache": authority_host,
+                "aliases": [authority_host],
             },
             {
                 "preferred_network": "login.microsoftonline.com",

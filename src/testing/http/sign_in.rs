@@ -10,51 +10,40 @@ use http::header::{
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use url::form_urlencoded;
 
-use crate::testing::aadsts::AadstsError;
+use crate::testing::aadsts::error::AadstsError;
+use crate::testing::authorize::flow::SignInStep;
 use crate::testing::authorize::pages::Page;
-use crate::testing::authorize::steps::{self, SignInStep};
-use crate::testing::http::server::IdentityProvider;
+use crate::testing::provider::IdentityProvider;
 
-/// The authorization request itself.
+/// Handles an authorization request.
 pub(crate) async fn authorize(
-    State(server): State<Arc<IdentityProvider>>,
+    State(provider): State<Arc<IdentityProvider>>,
     Path(tenant): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Response<Body> {
     let query = fields(query.unwrap_or_default().as_bytes());
-    let step = server
-        .decide(|directories, _, sessions| steps::begin(&query, &tenant, directories, sessions));
-    respond(step)
+    respond(provider.sign_in(|mut flow| flow.begin(&query, &tenant)))
 }
 
-/// The form of the sign-in page.
-pub(crate) async fn choose(
-    State(server): State<Arc<IdentityProvider>>,
+/// Handles the form of the sign-in page.
+pub(crate) async fn choose_user(
+    State(provider): State<Arc<IdentityProvider>>,
     body: Bytes,
 ) -> Response<Body> {
     let form = fields(&body);
-    let step = server.decide(|directories, _, sessions| {
-        steps::choose_user(
-            field(&form, "request"),
-            field(&form, "user"),
-            directories,
-            sessions,
-        )
-    });
-    respond(step)
+    let (pending, user) = (field(&form, "request"), field(&form, "user"));
+    respond(provider.sign_in(|mut flow| flow.choose_user(pending, user)))
 }
 
-/// The form of the consent page.
+/// Handles the form of the consent page.
 pub(crate) async fn consent(
-    State(server): State<Arc<IdentityProvider>>,
+    State(provider): State<Arc<IdentityProvider>>,
     body: Bytes,
 ) -> Response<Body> {
     let form = fields(&body);
+    let pending = field(&form, "request");
     let is_accepted = field(&form, "answer") == "accept";
-    let step = server.decide(|directories, _, sessions| {
-        steps::answer_consent(field(&form, "request"), is_accepted, directories, sessions)
-    });
-    respond(step)
+    respond(provider.sign_in(|mut flow| flow.answer_consent(pending, is_accepted)))
 }
 
 fn fields(encoded: &[u8]) -> Vec<(String, String)> {
@@ -67,34 +56,38 @@ fn field<'a>(form: &'a [(String, String)], name: &str) -> &'a str {
 }
 
 fn respond(step: Result<SignInStep, AadstsError>) -> Response<Body> {
-    match step {
-        Ok(SignInStep::Done(reply)) if reply.is_form => {
-            page(StatusCode::OK, &Page::form_post(&reply))
-        }
-        Ok(SignInStep::Done(reply)) => match HeaderValue::try_from(reply.url()) {
-            // What was posted here is not posted there (RFC 9700 section 4.12).
-            Ok(location) => response(StatusCode::SEE_OTHER, Body::empty(), [(LOCATION, location)]),
-            Err(_) => page(
-                StatusCode::BAD_REQUEST,
-                &Page::refusal(&AadstsError::missing_redirect_uri()),
-            ),
-        },
-        Ok(SignInStep::User {
+    let step = match step {
+        Ok(step) => step,
+        Err(error) => return page(error.status, &Page::error(&error)),
+    };
+    let html = match step {
+        SignInStep::ChooseUser {
             pending,
-            back_to,
+            redirect_uri,
             users,
-        }) => page(StatusCode::OK, &Page::users(&pending, &back_to, &users)),
-        Ok(SignInStep::Consent {
+        } => Page::users(&pending, &redirect_uri, &users),
+        SignInStep::Consent {
             pending,
-            back_to,
+            redirect_uri,
             client_id,
             user,
             scopes,
-        }) => page(
-            StatusCode::OK,
-            &Page::consent(&pending, &back_to, &client_id, &user, &scopes),
-        ),
-        Err(refusal) => page(refusal.status, &Page::refusal(&refusal)),
+        } => Page::consent(&pending, &redirect_uri, &client_id, &user, &scopes),
+        SignInStep::Done(response) if response.is_form_post => Page::form_post(&response),
+        SignInStep::Done(response) => return redirect(&response.url()),
+    };
+    page(StatusCode::OK, &html)
+}
+
+/// Redirects with 303, so the browser does not repeat the form at the client (RFC 9700 section
+/// 4.12).
+fn redirect(url: &str) -> Response<Body> {
+    match HeaderValue::try_from(url) {
+        Ok(url) => response(StatusCode::SEE_OTHER, Body::empty(), [(LOCATION, url)]),
+        Err(_) => {
+            let error = AadstsError::missing_redirect_uri();
+            page(StatusCode::BAD_REQUEST, &Page::error(&error))
+        }
     }
 }
 
@@ -116,14 +109,14 @@ fn response(
 ) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    let to_all = [
+    let common = [
         (CACHE_CONTROL, "no-store"),
         (PRAGMA, "no-cache"),
         (REFERRER_POLICY, "no-referrer"),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
-    let to_all = to_all.map(|(name, value)| (name, HeaderValue::from_static(value)));
-    response.headers_mut().extend(to_all);
+    let common = common.map(|(name, value)| (name, HeaderValue::from_static(value)));
+    response.headers_mut().extend(common);
     response.headers_mut().extend(headers);
     response
 }

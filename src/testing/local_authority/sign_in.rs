@@ -2,16 +2,17 @@ use url::{Url, form_urlencoded};
 
 use super::LocalAuthority;
 use crate::error::{Error, Escaped};
-use crate::testing::aadsts::AadstsError;
-use crate::testing::authorize::steps::{SignInStep, answer_consent, begin, choose_user};
+use crate::testing::aadsts::error::AadstsError;
+use crate::testing::authorize::flow::SignInStep;
 
 impl LocalAuthority {
-    /// Signs a user in without a browser, a shortcut for tests: opens the URL of an authorization
-    /// request, chooses this user, accepts what is asked for, and returns the URL that the browser
-    /// would be sent to: the redirect URI with `code` and `state`, or with `error`.
+    /// Signs a user in without a browser and returns the URL that ends the sign-in.
     ///
-    /// The pages decide the same; no request is made. Where the client asked for
-    /// `response_mode=form_post`, the URL's query holds the fields of the form.
+    /// `url` is the URL of an authorization request. The user consents to all requested scopes. The
+    /// returned URL is the redirect URI with `code` and `state`, or with `error`.
+    ///
+    /// No HTTP request is sent. The result is the same as with the pages. For
+    /// `response_mode=form_post`, the query of the returned URL contains the fields of the form.
     ///
     /// ```
     /// use confidential_client::testing::{Application, LocalAuthority, User};
@@ -28,58 +29,59 @@ impl LocalAuthority {
     ///      &redirect_uri=https%3A%2F%2Fweb.example.org%2Fsigned-in&state=7",
     ///     local.base_url(),
     /// );
-    /// let back = local.sign_in(url, "adele@contoso.com").await?;
-    /// assert!(back.starts_with("https://web.example.org/signed-in?code="));
-    /// assert!(back.ends_with("&state=7"));
+    /// let redirect = local.sign_in(url, "adele@contoso.com").await?;
+    /// assert!(redirect.starts_with("https://web.example.org/signed-in?code="));
+    /// assert!(redirect.ends_with("&state=7"));
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] where a browser would end on a page of this authority: the URL is not its
-    /// own, the tenant, the client or the redirect URI is not registered, or the user is not.
+    /// [`Error::Config`] if the browser would show an error page: `url` does not belong to this
+    /// authority, or the tenant, the client, the redirect URI or the user is not registered.
     pub async fn sign_in(
         &self,
         url: impl AsRef<str>,
         user_name: impl AsRef<str>,
     ) -> Result<String, Error> {
-        let not_ours = || {
-            Error::config(format!(
-                "the URL is no authorization request of this LocalAuthority; pass one that begins with {}",
-                self.server.base
-            ))
-        };
-        let parsed = Url::parse(url.as_ref()).map_err(|_| not_ours())?;
-        let path = parsed.path().strip_prefix('/');
-        let tenant = path.and_then(|path| path.strip_suffix("/oauth2/v2.0/authorize"));
-        let base = Url::parse(&self.server.base).map_err(|_| not_ours())?;
-        let tenant = tenant.filter(|_| parsed.origin() == base.origin());
-        let tenant = tenant.ok_or_else(not_ours)?;
-        let query = parsed.query().unwrap_or_default();
-        let query: Vec<_> = form_urlencoded::parse(query.as_bytes())
-            .into_owned()
-            .collect();
-        let signed_in = self.server.decide(|directories, _, sessions| {
-            let mut step = begin(&query, tenant, directories, sessions)?;
+        let (tenant, query) = self.authorization_request(url.as_ref())?;
+        let redirect = self.provider.sign_in(|mut flow| {
+            let mut step = flow.begin(&query, &tenant)?;
             loop {
                 step = match step {
-                    SignInStep::User { pending, .. } => {
-                        choose_user(&pending, user_name.as_ref(), directories, sessions)?
+                    SignInStep::ChooseUser { pending, .. } => {
+                        flow.choose_user(&pending, user_name.as_ref())?
                     }
-                    SignInStep::Consent { pending, .. } => {
-                        answer_consent(&pending, true, directories, sessions)?
-                    }
-                    SignInStep::Done(reply) => return Ok(reply.url()),
+                    SignInStep::Consent { pending, .. } => flow.answer_consent(&pending, true)?,
+                    SignInStep::Done(response) => return Ok(response.url()),
                 };
             }
         });
-        signed_in.map_err(|refusal: AadstsError| {
+        redirect.map_err(|error: AadstsError| {
             Error::config(format!(
-                "the sign-in ends on a page that says AADSTS{}: {}",
-                refusal.code,
-                Escaped(&refusal.text)
+                "the sign-in ends on an error page: AADSTS{}: {}",
+                error.code,
+                Escaped(&error.text)
             ))
         })
+    }
+
+    /// Returns the tenant and the query of the URL of an authorization request.
+    fn authorization_request(&self, url: &str) -> Result<(String, Vec<(String, String)>), Error> {
+        let base = &self.provider.base;
+        let invalid = || {
+            Error::config(format!(
+                "the URL is not an authorization request to this LocalAuthority; pass a URL that begins with {base}"
+            ))
+        };
+        let url = Url::parse(url).map_err(|_| invalid())?;
+        let base_url = Url::parse(base).map_err(|_| invalid())?;
+        let path = url.path().strip_prefix('/');
+        let tenant = path.and_then(|path| path.strip_suffix("/oauth2/v2.0/authorize"));
+        let tenant = tenant.filter(|_| url.origin() == base_url.origin());
+        let query = form_urlencoded::parse(url.query().unwrap_or_default().as_bytes());
+        let tenant = tenant.ok_or_else(invalid)?.to_owned();
+        Ok((tenant, query.into_owned().collect()))
     }
 }

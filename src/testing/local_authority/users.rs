@@ -2,30 +2,34 @@ use std::time::SystemTime;
 
 use super::LocalAuthority;
 use crate::error::{Error, Escaped};
-use crate::testing::aadsts::AadstsError;
+use crate::testing::aadsts::error::AadstsError;
 use crate::testing::directory::consent::Consent;
 use crate::testing::directory::scopes::ScopeParameter;
 use crate::testing::directory::user::User;
-use crate::testing::http::server::lock;
+use crate::testing::provider::lock;
 use crate::testing::token::access::DelegatedAccess;
+use crate::testing::token::format::ClientAuthMethod;
 use crate::time::unix_seconds;
 
-/// Users, and what they let applications do.
+/// Users and their consents.
 impl LocalAuthority {
-    /// Adds a user to a tenant, which is made if there is none of that name; a user of the same
+    /// Adds a user to a tenant.
+    ///
+    /// A tenant is created with its first application, resource or user. A user with the same
     /// principal name is replaced.
     pub fn register_user(&self, tenant: impl AsRef<str>, user: User) {
-        self.in_directory(tenant.as_ref(), |known| known.register_user(user));
+        self.with_directory(tenant.as_ref(), |directory| directory.register_user(user));
     }
 
-    /// A user's own consent, given beforehand: the application may have these scopes in the user's
-    /// name. `scopes` are written as in a request, such as `api://drive/Files.Read`; of several
-    /// resources if need be; `/.default` is what the application
-    /// [declares](super::Application::delegated).
+    /// Grants a user's consent: the application may use these scopes for the user.
+    ///
+    /// `scopes` has the form of a `scope` parameter, such as `api://drive/Files.Read`, and can name
+    /// several resources. `/.default` stands for the scopes that the application
+    /// [declares](crate::testing::Application::delegated).
     ///
     /// # Panics
     ///
-    /// If `scopes` cannot be read.
+    /// If `scopes` cannot be parsed.
     #[track_caller]
     pub fn consent(
         &self,
@@ -35,15 +39,19 @@ impl LocalAuthority {
         scopes: impl AsRef<str>,
     ) {
         let user = Some(user_name.as_ref());
-        let consents = Consent::to(client_id.as_ref(), user, &read(scopes.as_ref()));
-        self.in_directory(tenant.as_ref(), |known| known.consents.extend(consents));
+        let consents = Consent::to(client_id.as_ref(), user, &parse(scopes.as_ref()));
+        self.with_directory(tenant.as_ref(), |directory| {
+            directory.consents.extend(consents);
+        });
     }
 
-    /// An administrator's consent: as [`consent`](Self::consent), for every user of the tenant.
+    /// Grants an administrator's consent, which applies to every user of the tenant.
+    ///
+    /// `scopes` is the same as for [`consent`](Self::consent).
     ///
     /// # Panics
     ///
-    /// If `scopes` cannot be read.
+    /// If `scopes` cannot be parsed.
     #[track_caller]
     pub fn admin_consent(
         &self,
@@ -51,14 +59,16 @@ impl LocalAuthority {
         client_id: impl AsRef<str>,
         scopes: impl AsRef<str>,
     ) {
-        let consents = Consent::to(client_id.as_ref(), None, &read(scopes.as_ref()));
-        self.in_directory(tenant.as_ref(), |known| known.consents.extend(consents));
+        let consents = Consent::to(client_id.as_ref(), None, &parse(scopes.as_ref()));
+        self.with_directory(tenant.as_ref(), |directory| {
+            directory.consents.extend(consents);
+        });
     }
 
-    /// The access token that an application would have if this user had just signed in to it: what
-    /// a test of a web API starts from, or of acting on behalf of its caller.
+    /// Returns the access token that an application gets for a user who just signed in.
     ///
-    /// It makes no request, and nothing is recorded.
+    /// A test of a web API, or of an on-behalf-of request, starts with such a token. No HTTP
+    /// request is sent or recorded.
     ///
     /// ```
     /// use confidential_client::testing::{Application, LocalAuthority, User};
@@ -81,8 +91,9 @@ impl LocalAuthority {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] where the tenant, the application or the user is not registered, where the
-    /// scopes are not good, and where the user has not consented: see [`consent`](Self::consent).
+    /// [`Error::Config`] if the tenant, the application or the user is not registered, if the
+    /// scopes are invalid, or if there is no [`consent`](Self::consent) of the user or of an
+    /// administrator.
     pub fn user_token(
         &self,
         tenant: impl AsRef<str>,
@@ -90,59 +101,74 @@ impl LocalAuthority {
         user_name: impl AsRef<str>,
         scopes: impl AsRef<str>,
     ) -> Result<String, Error> {
-        let (tenant, client_id) = (tenant.as_ref(), client_id.as_ref());
-        let user_name = user_name.as_ref();
-        let token = || {
-            let scopes = ScopeParameter::parse(scopes.as_ref())?;
-            self.server.decide(|directories, issuer, _| {
-                let mut directories = directories.iter();
-                let Some(directory) = directories.find(|known| known.is(tenant)) else {
-                    return Err(AadstsError::tenant_not_found("invalid_request", tenant));
-                };
-                let Some(client) = directory.application(client_id) else {
-                    return Err(AadstsError::application_not_found(client_id, tenant));
-                };
-                let Some(user) = directory.user(user_name) else {
-                    return Err(AadstsError::user_not_found(user_name, tenant));
-                };
-                let client = (client, BY_SECRET);
-                let access = DelegatedAccess::decide(directory, client, user, &scopes, Vec::new())?;
-                access.access_token(issuer, unix_seconds(SystemTime::now()))
-            })
-        };
-        token().map_err(|refusal: AadstsError| {
+        let token = self.issue_user_token(
+            tenant.as_ref(),
+            client_id.as_ref(),
+            user_name.as_ref(),
+            scopes.as_ref(),
+        );
+        token.map_err(|error| {
             Error::config(format!(
-                "there is no token for this user, register what is missing or call consent(): AADSTS{}: {}",
-                refusal.code,
-                Escaped(&refusal.text)
+                "no token can be issued for the user; register what is missing or call consent(): AADSTS{}: {}",
+                error.code,
+                Escaped(&error.text)
             ))
         })
     }
 
-    /// Ends a user's sessions, as a new password does: the refresh tokens issued so far are refused
-    /// with 50173. Access tokens go on until they end.
+    /// Revokes a user's sessions, as a change of password does.
+    ///
+    /// Refresh tokens that were issued before are rejected with 50173. Access tokens stay valid
+    /// until they expire.
     pub fn revoke_user_sessions(&self, tenant: impl AsRef<str>, user_name: impl AsRef<str>) {
-        let directories = lock(&self.server.directories);
-        let mut known = directories.iter();
-        if let Some(directory) = known.find(|known| known.is(tenant.as_ref()))
+        let directories = lock(&self.provider.directories);
+        let mut directories = directories.iter();
+        if let Some(directory) = directories.find(|directory| directory.is(tenant.as_ref()))
             && let Some(user) = directory.user(user_name.as_ref())
         {
-            lock(&self.server.sessions).end(directory.id, user.id());
+            lock(&self.provider.sessions).revoke_user(directory.id, user.id());
         }
+    }
+
+    fn issue_user_token(
+        &self,
+        tenant: &str,
+        client_id: &str,
+        user_name: &str,
+        scopes: &str,
+    ) -> Result<String, AadstsError> {
+        let scopes = ScopeParameter::parse(scopes)?;
+        self.provider.with_issuer(|directories, issuer, _| {
+            let mut directories = directories.iter();
+            let Some(directory) = directories.find(|directory| directory.is(tenant)) else {
+                return Err(AadstsError::tenant_not_found("invalid_request", tenant));
+            };
+            let Some(client) = directory.application(client_id) else {
+                return Err(AadstsError::application_not_found(client_id, tenant));
+            };
+            let Some(user) = directory.user(user_name) else {
+                return Err(AadstsError::user_not_found(user_name, tenant));
+            };
+            let auth_method = ClientAuthMethod::Secret;
+            let capabilities = Vec::new();
+            let access = DelegatedAccess::check(
+                directory,
+                client,
+                auth_method,
+                user,
+                &scopes,
+                capabilities,
+            )?;
+            access.access_token(issuer, unix_seconds(SystemTime::now()))
+        })
     }
 }
 
 #[track_caller]
-#[expect(
-    clippy::panic,
-    reason = "scopes that cannot be read are a mistake in the test's own text"
-)]
-fn read(scopes: &str) -> ScopeParameter {
+#[expect(clippy::panic, reason = "invalid scopes are a mistake in the test")]
+fn parse(scopes: &str) -> ScopeParameter {
     match ScopeParameter::parse(scopes) {
         Ok(scopes) => scopes,
-        Err(refusal) => panic!("{}", refusal.text),
+        Err(error) => panic!("{}", error.text),
     }
 }
-
-/// The `azpacr` claim of a client with a secret.
-const BY_SECRET: &str = "1";

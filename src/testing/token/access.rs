@@ -3,55 +3,56 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::testing::aadsts::AadstsError;
+use super::format::{self, AccessTokenFormat, ClientAuthMethod};
+use super::issuer::TokenIssuer;
+use crate::testing::aadsts::error::AadstsError;
 use crate::testing::directory::application::Application;
-use crate::testing::directory::consent;
+use crate::testing::directory::permissions;
 use crate::testing::directory::scopes::{RequestedScopes, ScopeParameter};
 use crate::testing::directory::tenant::Directory;
 use crate::testing::directory::user::User;
-use crate::testing::token::format::{self, AccessTokenFormat};
-use crate::testing::token::issuer::TokenIssuer;
 
-/// What a client was granted in a user's name, and what the tokens that say so are made of.
+/// Scopes that are granted to a client for a user, and the tokens for these scopes.
 pub(crate) struct DelegatedAccess<'a> {
-    pub(crate) directory: &'a Directory,
-    pub(crate) client: &'a Application,
-    pub(crate) method: &'static str,
-    pub(crate) user: &'a User,
+    directory: &'a Directory,
+    client: &'a Application,
+    auth_method: ClientAuthMethod,
+    user: &'a User,
     scopes: &'a ScopeParameter,
-    asked: RequestedScopes,
+    requested: RequestedScopes,
     granted: Vec<String>,
     capabilities: Vec<String>,
     nonce: Option<String>,
 }
 
 impl<'a> DelegatedAccess<'a> {
-    /// Decides what is asked for: whether the resource and its scopes are known, and whether the
-    /// user or an administrator has consented.
-    pub(crate) fn decide(
+    /// Checks that the resource and its scopes exist, and that a user or an administrator has
+    /// consented.
+    pub(crate) fn check(
         directory: &'a Directory,
-        (client, method): (&'a Application, &'static str),
+        client: &'a Application,
+        auth_method: ClientAuthMethod,
         user: &'a User,
         scopes: &'a ScopeParameter,
         capabilities: Vec<String>,
     ) -> Result<Self, AadstsError> {
-        let asked = scopes.one_resource()?;
-        if !asked.names.is_empty() && !directory.knows(&asked.resource) {
-            let refusal = AadstsError::resource_not_found(&asked.resource, &directory.name);
-            return Err(refusal);
+        let requested = scopes.one_resource()?;
+        let resource = &requested.resource;
+        if !requested.names.is_empty() && !directory.has_resource(resource) {
+            return Err(AadstsError::resource_not_found(resource, &directory.name));
         }
-        if let Some(unknown) = directory.unpublished(&asked) {
-            let why = format!("The resource '{}' does not publish it.", asked.resource);
-            return Err(AadstsError::invalid_scope(unknown, &why));
+        if let Some(unknown) = directory.first_unpublished_scope(&requested) {
+            let reason = format!("The resource '{resource}' does not publish this scope.");
+            return Err(AadstsError::invalid_scope(unknown, &reason));
         }
-        match consent::granted(directory, client, user, &asked) {
+        match permissions::granted_scopes(directory, client, user, &requested) {
             Ok(granted) => Ok(Self {
                 directory,
                 client,
-                method,
+                auth_method,
                 user,
                 scopes,
-                asked,
+                requested,
                 granted,
                 capabilities,
                 nonce: None,
@@ -60,22 +61,23 @@ impl<'a> DelegatedAccess<'a> {
         }
     }
 
-    /// Repeats this in the ID token.
+    /// Sets the nonce of the ID token.
     pub(crate) fn nonce(mut self, nonce: Option<String>) -> Self {
         self.nonce = nonce;
         self
     }
 
-    /// The answer to the token request, but for a refresh token.
-    pub(crate) fn answer(
+    /// Builds the token response without a refresh token.
+    pub(crate) fn token_response(
         &self,
         issuer: &TokenIssuer<'_>,
         now: u64,
         client_info: bool,
     ) -> Result<Value, AadstsError> {
         let token = self.access_token(issuer, now)?;
-        let mut body = format::success(token, &self.client.tokens, self.lifetime());
-        body.insert("scope".to_owned(), self.granted_as_asked().into());
+        let settings = &self.client.token_settings;
+        let mut body = format::token_response(token, settings, self.lifetime());
+        body.insert("scope".to_owned(), self.granted_scope().into());
         if self.scopes.openid {
             body.insert("id_token".to_owned(), self.id_token(issuer, now)?.into());
         }
@@ -95,23 +97,23 @@ impl<'a> DelegatedAccess<'a> {
         issuer: &TokenIssuer<'_>,
         now: u64,
     ) -> Result<String, AadstsError> {
-        let form = AccessTokenFormat::of(self.directory, &self.asked.resource, issuer.base);
-        let time = (now, self.lifetime());
-        let mut claims = form.claims(
+        let resource = &self.requested.resource;
+        let format = AccessTokenFormat::of(self.directory, resource, issuer.base);
+        let mut claims = format.claims(
             self.directory,
             self.client.client_id(),
-            self.method,
-            time,
+            self.auth_method,
+            (now, self.lifetime()),
             &self.capabilities,
         );
         let user = self.user;
-        let sub = self.pairwise(&form.audience);
+        let subject = self.pairwise_subject(&format.audience);
         let mut add = |name: &str, value: &str| claims.insert(name.to_owned(), json!(value));
         add("name", user.display_name());
         add("oid", &user.object_id());
-        add("sub", &sub);
-        add("uti", &issuer.uti());
-        match form.is_v1 {
+        add("sub", &subject);
+        add("uti", &issuer.token_id());
+        match format.is_v1 {
             true => {
                 add("unique_name", user.principal_name());
                 add("upn", user.principal_name());
@@ -121,14 +123,14 @@ impl<'a> DelegatedAccess<'a> {
             }
         }
         let mut scopes: Vec<_> = self.granted.iter().map(String::as_str).collect();
-        scopes.extend(self.of_graph());
+        scopes.extend(self.graph_scopes());
         if !scopes.is_empty() {
             add("scp", &scopes.join(" "));
         }
         issuer.sign(&claims.into())
     }
 
-    /// Who signed in, for the client itself ([OpenID Connect Core 1.0 section 2]).
+    /// Builds the ID token ([OpenID Connect Core 1.0 section 2]).
     ///
     /// [OpenID Connect Core 1.0 section 2]: https://openid.net/specs/openid-connect-core-1_0.html#IDToken
     fn id_token(&self, issuer: &TokenIssuer<'_>, now: u64) -> Result<String, AadstsError> {
@@ -139,9 +141,9 @@ impl<'a> DelegatedAccess<'a> {
             "iat": now,
             "nbf": now,
             "exp": now.saturating_add(ID_TOKEN_LIFETIME),
-            "sub": self.pairwise(audience),
+            "sub": self.pairwise_subject(audience),
             "tid": self.directory.id.to_string(),
-            "uti": issuer.uti(),
+            "uti": issuer.token_id(),
             "ver": "2.0",
         });
         let profile = [
@@ -162,29 +164,30 @@ impl<'a> DelegatedAccess<'a> {
     }
 
     fn lifetime(&self) -> u64 {
-        self.client.tokens.lifetime(&self.capabilities).as_secs()
+        let settings = &self.client.token_settings;
+        settings.lifetime(&self.capabilities).as_secs()
     }
 
-    /// The granted scopes, written as the client wrote those that it asked for.
-    fn granted_as_asked(&self) -> String {
+    /// Returns the granted scopes with the prefix of the client's request.
+    fn granted_scope(&self) -> String {
         let granted = self.granted.iter();
         let mut scopes: Vec<_> = granted
-            .map(|scope| format!("{}{scope}", self.asked.prefix))
+            .map(|scope| format!("{}{scope}", self.requested.prefix))
             .collect();
-        scopes.extend(self.of_graph().into_iter().map(ToOwned::to_owned));
+        scopes.extend(self.graph_scopes().into_iter().map(ToOwned::to_owned));
         scopes.join(" ")
     }
 
-    /// The scopes of OpenID Connect are Graph's too, and no other resource's.
-    fn of_graph(&self) -> Vec<&'static str> {
-        match self.asked.is_graph() {
-            true => self.scopes.of_openid().collect(),
+    /// Returns the OpenID Connect scopes, which belong to Microsoft Graph only.
+    fn graph_scopes(&self) -> Vec<&'static str> {
+        match self.requested.is_graph() {
+            true => self.scopes.openid_scopes().collect(),
             false => Vec::new(),
         }
     }
 
-    /// The `sub` of this user for one audience, and for no other.
-    fn pairwise(&self, audience: &str) -> String {
+    /// Returns the `sub` of the user, which differs for each audience.
+    fn pairwise_subject(&self, audience: &str) -> String {
         let user = format!("{}/{}/{audience}", self.directory.id, self.user.id());
         BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(user))
     }

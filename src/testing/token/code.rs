@@ -6,14 +6,14 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::testing::aadsts::AadstsError;
-use crate::testing::token::sessions::random;
+use super::random_secret;
+use crate::testing::aadsts::error::AadstsError;
 
-/// The authorization codes that were issued.
+/// Issued authorization codes, by secret.
 #[derive(Default)]
 pub(crate) struct AuthorizationCodes(HashMap<String, AuthorizationCode>);
 
-/// What a code stands for.
+/// The sign-in that an authorization code stands for.
 #[derive(Clone)]
 pub(crate) struct AuthorizationCode {
     pub(crate) tenant: Uuid,
@@ -22,15 +22,15 @@ pub(crate) struct AuthorizationCode {
     pub(crate) user: Uuid,
     pub(crate) scope: String,
     pub(crate) nonce: Option<String>,
-    /// By S256.
+    /// The S256 code challenge.
     pub(crate) challenge: Option<String>,
-    /// The sign-in that it comes from, as its refresh tokens do.
+    /// Id of the sign-in, shared with the refresh tokens of the sign-in.
     pub(crate) family: Uuid,
     pub(crate) issued: SystemTime,
     pub(crate) is_redeemed: bool,
 }
 
-/// What a code is presented with.
+/// The parameters of a token request that redeems a code.
 pub(crate) struct CodeRedemption<'a> {
     pub(crate) client_id: &'a str,
     pub(crate) redirect_uri: &'a str,
@@ -39,7 +39,7 @@ pub(crate) struct CodeRedemption<'a> {
 
 impl AuthorizationCodes {
     pub(crate) fn issue(&mut self, code: AuthorizationCode) -> String {
-        let secret = random();
+        let secret = random_secret();
         self.0.insert(secret.clone(), code);
         secret
     }
@@ -48,8 +48,9 @@ impl AuthorizationCodes {
         self.0.get(secret)
     }
 
-    /// What the code stands for, if it comes from the client that it was issued to, for the first
-    /// time, in time, and with the secret that the client kept back ([RFC 7636 section 4.6]).
+    /// Checks the client, the age, the redirect URI and the code verifier ([RFC 7636 section 4.6]).
+    ///
+    /// A code can be redeemed once.
     ///
     /// [RFC 7636 section 4.6]: https://www.rfc-editor.org/rfc/rfc7636#section-4.6
     pub(crate) fn check(
@@ -71,9 +72,8 @@ impl AuthorizationCodes {
             return Err(AadstsError::expired_grant());
         }
         if code.redirect_uri != redemption.redirect_uri {
-            let refusal =
-                AadstsError::different_redirect_uri(redemption.redirect_uri, &code.redirect_uri);
-            return Err(refusal);
+            let (presented, requested) = (redemption.redirect_uri, &code.redirect_uri);
+            return Err(AadstsError::different_redirect_uri(presented, requested));
         }
         // A verifier without a challenge is an attack too (RFC 9700 section 4.8.2).
         let challenge = redemption.verifier.map(challenge_of);
@@ -94,7 +94,7 @@ fn challenge_of(verifier: &str) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(verifier))
 }
 
-/// From the sign-in to the token request.
+/// Longest time between the sign-in and the token request.
 const LIFETIME: Duration = Duration::from_secs(600);
 
 #[cfg(test)]
@@ -109,7 +109,7 @@ mod tests {
             user: Uuid::nil(),
             scope: "openid".to_owned(),
             nonce: None,
-            // RFC 7636, appendix B.
+            // From RFC 7636 appendix B.
             challenge: Some("E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM".to_owned()),
             family: Uuid::nil(),
             issued,
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_code_ends_after_ten_minutes() {
+    fn a_code_expires_after_ten_minutes() {
         let now = SystemTime::now();
         let mut codes = AuthorizationCodes::default();
         let secret = codes.issue(code(now));
@@ -127,9 +127,9 @@ mod tests {
             redirect_uri: "https://web/",
             verifier: Some("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"),
         };
-        for (seconds, refused) in [(0, None), (600, None), (601, Some(70008))] {
+        for (seconds, expected) in [(0, None), (600, None), (601, Some(70008))] {
             let checked = codes.check(&secret, &redemption, now + Duration::from_secs(seconds));
-            assert_eq!(checked.err().map(|refusal| refusal.code), refused);
+            assert_eq!(checked.err().map(|error| error.code), expected);
         }
     }
 }

@@ -1,49 +1,50 @@
 use serde_json::Value;
 
-use crate::testing::aadsts::AadstsError;
-use crate::testing::authorize::request::is_any_tenant;
-use crate::testing::directory::tenant::Directory;
+use super::client::{AuthenticatedClient, required};
+use super::grants::{authorization_code, client_credentials, on_behalf_of, refresh_token};
+use super::issuer::TokenIssuer;
+use super::sessions::Sessions;
+use crate::testing::aadsts::error::AadstsError;
+use crate::testing::directory::tenant::{Directory, is_multi_tenant};
 use crate::testing::recorded_request::RecordedRequest;
-use crate::testing::token::client::{AuthenticatedClient, required};
-use crate::testing::token::grants::{
-    authorization_code, client_credentials, on_behalf_of, refresh_token,
-};
-use crate::testing::token::issuer::TokenIssuer;
-use crate::testing::token::sessions::Sessions;
 
-/// Decides a token request in `tenant`, in Entra's order: the tenant, the application, its
-/// credential, then what the grant asks for.
-pub(crate) fn answer(
+/// Processes a token request to `tenant`.
+///
+/// The checks have Entra's order: the tenant, the grant type, the application, its credential, the
+/// grant.
+pub(crate) fn respond(
     request: &RecordedRequest,
     tenant: &str,
     directories: &[Directory],
     issuer: &TokenIssuer<'_>,
     sessions: &mut Sessions,
 ) -> Result<Value, AadstsError> {
-    let directory = match directory(request, tenant, directories, sessions) {
+    let directory = match find_directory(request, tenant, directories, sessions) {
         Some(directory) => directory?,
         None => return Err(AadstsError::tenant_not_found("invalid_request", tenant)),
     };
-    let grant = GrantType::of(required(request, "grant_type")?)?;
-    let caller = AuthenticatedClient::authenticate(request, tenant, directory, issuer)?;
-    match grant {
-        GrantType::AuthorizationCode => authorization_code::answer(&caller, issuer, sessions),
-        GrantType::ClientCredentials => client_credentials::answer(&caller, issuer),
-        GrantType::OnBehalfOf => on_behalf_of::answer(&caller, issuer, sessions),
-        GrantType::RefreshToken => refresh_token::answer(&caller, issuer, sessions),
+    let grant_type = GrantType::parse(required(request, "grant_type")?)?;
+    let client = AuthenticatedClient::authenticate(request, tenant, directory, issuer)?;
+    match grant_type {
+        GrantType::AuthorizationCode => authorization_code::respond(&client, issuer, sessions),
+        GrantType::ClientCredentials => client_credentials::respond(&client, issuer),
+        GrantType::OnBehalfOf => on_behalf_of::respond(&client, issuer, sessions),
+        GrantType::RefreshToken => refresh_token::respond(&client, issuer, sessions),
     }
 }
 
-/// The tenant that is named; of `organizations`, the one in which the user signed in.
-fn directory<'a>(
+/// Returns the tenant of the URL. For `organizations`, returns the tenant of the code or of the
+/// refresh token.
+fn find_directory<'a>(
     request: &RecordedRequest,
     tenant: &str,
     directories: &'a [Directory],
     sessions: &Sessions,
 ) -> Option<Result<&'a Directory, AadstsError>> {
-    let mut known = directories.iter();
-    if !is_any_tenant(tenant) {
-        return known.find(|known| known.is(tenant)).map(Ok);
+    let mut directories = directories.iter();
+    if !is_multi_tenant(tenant) {
+        let found = directories.find(|directory| directory.is(tenant));
+        return found.map(Ok);
     }
     let field = |name: &str| request.field(name).unwrap_or_default();
     let id = match field("grant_type") {
@@ -53,7 +54,7 @@ fn directory<'a>(
     };
     match id {
         None => Some(Err(AadstsError::malformed_grant())),
-        Some(id) => known.find(|known| known.id == id).map(Ok),
+        Some(id) => directories.find(|directory| directory.id == id).map(Ok),
     }
 }
 
@@ -65,7 +66,7 @@ enum GrantType {
 }
 
 impl GrantType {
-    fn of(grant_type: &str) -> Result<Self, AadstsError> {
+    fn parse(grant_type: &str) -> Result<Self, AadstsError> {
         Ok(match grant_type {
             "authorization_code" => Self::AuthorizationCode,
             "client_credentials" => Self::ClientCredentials,

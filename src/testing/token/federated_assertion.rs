@@ -1,39 +1,47 @@
 use std::time::SystemTime;
 
-use crate::testing::aadsts::AadstsError;
+use super::client_assertion::ReceivedAssertion;
+use super::signing_key::TokenSigningKey;
+use crate::testing::aadsts::error::AadstsError;
 use crate::testing::directory::application::Application;
-use crate::testing::token::client_assertion::Assertion;
-use crate::testing::token::signing_key::TokenSigningKey;
 
-/// Checks a token that vouches for `application`: it was issued here, under one of `keys`, and is
-/// what one of the federated credentials asks for.
+/// Checks a token of this authority that replaces an assertion of the application.
+///
+/// One of `keys` must have signed the token, and the token must match a federated credential of the
+/// application.
 pub(crate) fn check(
-    assertion: &Assertion<'_>,
+    assertion: &ReceivedAssertion<'_>,
     application: &Application,
     keys: &[TokenSigningKey],
     now: SystemTime,
 ) -> Result<(), AadstsError> {
-    let claims = &assertion.claims;
-    let mut known: Vec<_> = application.federated_credentials().iter().collect();
-    known.retain(|known| known.issuer == claims.iss);
-    if known.is_empty() {
-        let refusal = AadstsError::no_matching_federated_credential(700211, "issuer", &claims.iss);
-        return Err(refusal);
+    let claims = assertion.claims();
+    let mut candidates: Vec<_> = application.federated_credentials().iter().collect();
+    candidates.retain(|credential| credential.issuer == claims.iss);
+    if candidates.is_empty() {
+        let issuer = &claims.iss;
+        return Err(AadstsError::no_matching_federated_credential(
+            700211, "issuer", issuer,
+        ));
     }
-    let kid = assertion.header.kid.as_deref();
-    let mut keys = keys.iter();
-    if !keys.any(|key| key.verifies(kid, assertion.message, &assertion.signature)) {
+    if !keys.iter().any(|key| key.verifies(&assertion.0)) {
         return Err(AadstsError::invalid_assertion_signature());
     }
-    known.retain(|known| known.subject == claims.sub);
-    if known.is_empty() {
-        let refusal = AadstsError::no_matching_federated_credential(700213, "subject", &claims.sub);
-        return Err(refusal);
+    candidates.retain(|credential| credential.subject == claims.sub);
+    if candidates.is_empty() {
+        let subject = &claims.sub;
+        return Err(AadstsError::no_matching_federated_credential(
+            700213, "subject", subject,
+        ));
     }
-    if !known.iter().any(|known| known.audience == claims.aud) {
-        let refusal =
-            AadstsError::no_matching_federated_credential(700212, "audience", &claims.aud);
-        return Err(refusal);
+    if !candidates
+        .iter()
+        .any(|credential| credential.audience == claims.aud)
+    {
+        let audience = &claims.aud;
+        return Err(AadstsError::no_matching_federated_credential(
+            700212, "audience", audience,
+        ));
     }
     assertion.check_time(now)
 }
@@ -46,14 +54,14 @@ mod tests {
 
     use super::*;
 
-    /// The authority issues no token that has ended, so these are made by hand.
+    /// A `LocalAuthority` issues no expired tokens, so this test signs its own.
     #[test]
-    fn a_token_vouches_in_its_time_alone() {
+    fn a_federated_token_is_accepted_between_nbf_and_exp() {
         let key = TokenSigningKey::generate().unwrap();
         let application = Application::new("daemon").federated_credential("iss", "sub", "aud");
         let claims = json!({ "iss": "iss", "sub": "sub", "aud": "aud", "nbf": 5000, "exp": 8600 });
         let token = key.sign(&claims).unwrap();
-        let assertion = Assertion::parse(&token).ok().unwrap();
+        let assertion = ReceivedAssertion::parse(&token).ok().unwrap();
         for (seconds, code) in [
             (4699, Some(700024)),
             (4700, None),
@@ -62,7 +70,7 @@ mod tests {
         ] {
             let now = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
             let checked = check(&assertion, &application, std::slice::from_ref(&key), now);
-            assert_eq!(checked.err().map(|refusal| refusal.code), code, "{seconds}");
+            assert_eq!(checked.err().map(|error| error.code), code, "{seconds}");
         }
     }
 }

@@ -3,17 +3,34 @@ use serde_json::{Map, Value, json};
 use crate::testing::directory::application::TokenSettings;
 use crate::testing::directory::tenant::Directory;
 
-/// How access tokens for a resource are written: its version of them.
+/// The format of the access tokens for one resource, which depends on the token version.
 pub(crate) struct AccessTokenFormat {
     pub(crate) audience: String,
     issuer: String,
     pub(crate) is_v1: bool,
 }
 
+/// The credential that authenticated the client.
+#[derive(Clone, Copy)]
+pub(crate) enum ClientAuthMethod {
+    Secret,
+    Assertion,
+}
+
+impl ClientAuthMethod {
+    /// Returns the value of the claim `azpacr`.
+    fn azpacr(self) -> &'static str {
+        match self {
+            Self::Secret => "1",
+            Self::Assertion => "2",
+        }
+    }
+}
+
 impl AccessTokenFormat {
     pub(crate) fn of(directory: &Directory, resource: &str, base: &str) -> Self {
-        let application = directory.application_of(resource);
-        let version = application.and_then(|api| Some((api.token_version()?, api.client_id())));
+        let web_api = directory.web_api(resource);
+        let version = web_api.and_then(|api| Some((api.token_version()?, api.client_id())));
         let (audience, is_v1) = match version {
             Some((2, client_id)) => (client_id, false),
             version => (resource, version.is_some()),
@@ -28,16 +45,16 @@ impl AccessTokenFormat {
         }
     }
 
-    /// The claims that every access token has: its resource, issuer, client and time.
+    /// Returns the claims of every access token: resource, issuer, client and time.
     pub(crate) fn claims(
         &self,
         directory: &Directory,
         client_id: &str,
-        method: &str,
+        auth_method: ClientAuthMethod,
         (now, lifetime): (u64, u64),
         capabilities: &[String],
     ) -> Map<String, Value> {
-        let (client, how, version) = match self.is_v1 {
+        let (client_claim, method_claim, version) = match self.is_v1 {
             true => ("appid", "appidacr", "1.0"),
             false => ("azp", "azpacr", "2.0"),
         };
@@ -47,8 +64,8 @@ impl AccessTokenFormat {
             ("iat".to_owned(), json!(now)),
             ("nbf".to_owned(), json!(now)),
             ("exp".to_owned(), json!(now.saturating_add(lifetime))),
-            (client.to_owned(), json!(client_id)),
-            (how.to_owned(), json!(method)),
+            (client_claim.to_owned(), json!(client_id)),
+            (method_claim.to_owned(), json!(auth_method.azpacr())),
             ("tid".to_owned(), json!(directory.id.to_string())),
             ("ver".to_owned(), json!(version)),
         ]);
@@ -59,20 +76,24 @@ impl AccessTokenFormat {
     }
 }
 
-/// The answer that every grant's begins with.
-pub(crate) fn success(token: String, tokens: &TokenSettings, lifetime: u64) -> Map<String, Value> {
-    let time = |seconds: u64| match tokens.numeric_strings {
+/// Builds the members that the token responses of all grants share.
+pub(crate) fn token_response(
+    token: String,
+    settings: &TokenSettings,
+    lifetime: u64,
+) -> Map<String, Value> {
+    let seconds = |seconds: u64| match settings.numeric_strings {
         true => Value::from(seconds.to_string()),
         false => Value::from(seconds),
     };
     let mut body = Map::from_iter([
         ("token_type".to_owned(), json!("Bearer")),
-        ("expires_in".to_owned(), time(lifetime)),
-        ("ext_expires_in".to_owned(), time(lifetime)),
+        ("expires_in".to_owned(), seconds(lifetime)),
+        ("ext_expires_in".to_owned(), seconds(lifetime)),
         ("access_token".to_owned(), json!(token)),
     ]);
-    if let Some(refresh_in) = tokens.refresh_in {
-        body.insert("refresh_in".to_owned(), time(refresh_in.as_secs()));
+    if let Some(refresh_in) = settings.refresh_in {
+        body.insert("refresh_in".to_owned(), seconds(refresh_in.as_secs()));
     }
     body
 }

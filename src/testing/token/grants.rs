@@ -1,4 +1,4 @@
-//! One file for each grant of the token endpoint.
+//! The grants of the token endpoint, one file each.
 
 pub(crate) mod authorization_code;
 pub(crate) mod client_credentials;

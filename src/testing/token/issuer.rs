@@ -2,16 +2,16 @@ use http::StatusCode;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::testing::aadsts::AadstsError;
-use crate::testing::token::client_assertion::ReceivedJwt;
-use crate::testing::token::signing_key::TokenSigningKey;
+use super::jwt::ReceivedJwt;
+use super::signing_key::TokenSigningKey;
+use crate::testing::aadsts::error::AadstsError;
 
-/// Signs what is issued, in this authority's name.
+/// Signs and verifies the tokens of this authority.
 pub(crate) struct TokenIssuer<'a> {
     pub(crate) base: &'a str,
-    /// The one that signs, and before it those that did.
+    /// The last key signs. The older keys only verify.
     pub(crate) keys: &'a [TokenSigningKey],
-    /// Of the token that is issued next.
+    /// The number of the next token.
     pub(crate) number: u64,
 }
 
@@ -26,15 +26,13 @@ impl TokenIssuer<'_> {
         })
     }
 
-    /// Whether a token was signed here.
+    /// Returns whether one of the keys signed the JWT.
     pub(crate) fn verifies<C>(&self, jwt: &ReceivedJwt<'_, C>) -> bool {
-        let kid = jwt.header.kid.as_deref();
-        let mut keys = self.keys.iter();
-        keys.any(|key| key.verifies(kid, jwt.message, &jwt.signature))
+        self.keys.iter().any(|key| key.verifies(jwt))
     }
 
-    /// The `uti` of a token: it begins with the token's number.
-    pub(crate) fn uti(&self) -> String {
+    /// Returns a token id (`uti`) that starts with the number of the token.
+    pub(crate) fn token_id(&self) -> String {
         format!("{:016x}{}", self.number, Uuid::new_v4().simple())
     }
 }

@@ -3,45 +3,43 @@ use std::time::SystemTime;
 
 use uuid::Uuid;
 
-use crate::testing::aadsts::AadstsError;
-use crate::testing::authorize::steps::PendingSignIn;
-use crate::testing::token::code::{AuthorizationCode, AuthorizationCodes, CodeRedemption};
+use super::code::{AuthorizationCode, AuthorizationCodes, CodeRedemption};
+use super::random_secret;
+use crate::testing::aadsts::error::AadstsError;
 
-/// What users' sign-ins wait for, and what they have left behind.
+/// Codes and refresh tokens of all signed-in users.
 pub(crate) struct Sessions {
-    /// Whether a refresh token may be used once only.
+    /// True if a refresh token can be used only once.
     strict_rotation: bool,
     refresh_tokens: HashMap<String, IssuedRefreshToken>,
     pub(crate) codes: AuthorizationCodes,
-    /// By what their forms name them.
-    pending: HashMap<String, PendingSignIn>,
 }
 
-/// What a refresh token stands for.
+/// The client, user and scope that a refresh token stands for.
 #[derive(Clone)]
 pub(crate) struct IssuedRefreshToken {
     pub(crate) tenant: Uuid,
     pub(crate) client_id: String,
     pub(crate) user: Uuid,
-    /// As asked for when the user signed in.
+    /// The requested scope of the sign-in.
     pub(crate) scope: String,
-    /// The sign-in that it goes back to.
+    /// Id of the sign-in, shared by all refresh tokens of the sign-in.
     pub(crate) family: Uuid,
     state: RefreshTokenState,
 }
 
 #[derive(Clone, Copy, PartialEq)]
 enum RefreshTokenState {
-    Good,
+    Valid,
     Used,
-    /// A used one of its family was used again.
+    /// A used token of the family was used again.
     Stolen,
-    /// The user's sessions were ended.
-    Ended,
+    /// The sessions of the user were revoked.
+    Revoked,
 }
 
 impl IssuedRefreshToken {
-    /// The first of a sign-in.
+    /// Creates the first refresh token of a sign-in.
     pub(crate) fn first(tenant: Uuid, client_id: &str, user: Uuid, scope: &str) -> Self {
         Self {
             tenant,
@@ -49,7 +47,7 @@ impl IssuedRefreshToken {
             user,
             scope: scope.to_owned(),
             family: Uuid::new_v4(),
-            state: RefreshTokenState::Good,
+            state: RefreshTokenState::Valid,
         }
     }
 }
@@ -60,24 +58,13 @@ impl Sessions {
             strict_rotation,
             refresh_tokens: HashMap::new(),
             codes: AuthorizationCodes::default(),
-            pending: HashMap::new(),
         }
     }
 
-    /// Keeps an authorization request for its next form.
-    pub(crate) fn wait(&mut self, pending: PendingSignIn) -> String {
-        let id = random();
-        self.pending.insert(id.clone(), pending);
-        id
-    }
-
-    /// Takes it out again: each form is good once.
-    pub(crate) fn resume(&mut self, id: &str) -> Option<PendingSignIn> {
-        self.pending.remove(id)
-    }
-
-    /// What a code stands for. It is good until it is redeemed; where refresh tokens are good once,
-    /// those that it brought end when it comes again ([RFC 6749 section 4.1.2]).
+    /// Checks a code, which stays valid until [`AuthorizationCodes::redeem`].
+    ///
+    /// With strict rotation, a redeemed code invalidates all refresh tokens of the sign-in
+    /// ([RFC 6749 section 4.1.2]).
     ///
     /// [RFC 6749 section 4.1.2]: https://www.rfc-editor.org/rfc/rfc6749#section-4.1.2
     pub(crate) fn check_code(
@@ -91,25 +78,25 @@ impl Sessions {
             && code.is_redeemed
         {
             let family = code.family;
-            self.change(|known| known.family == family, RefreshTokenState::Stolen);
+            self.set_state(RefreshTokenState::Stolen, |token| token.family == family);
         }
         checked
     }
 
-    /// Makes a refresh token that stands for this.
-    pub(crate) fn keep(&mut self, token: IssuedRefreshToken) -> String {
-        let secret = random();
+    /// Stores a refresh token and returns its secret.
+    pub(crate) fn issue_refresh_token(&mut self, token: IssuedRefreshToken) -> String {
+        let secret = random_secret();
         self.refresh_tokens.insert(secret.clone(), token);
         secret
     }
 
+    /// Returns the tenant of a refresh token.
     pub(crate) fn tenant_of(&self, secret: &str) -> Option<Uuid> {
         self.refresh_tokens.get(secret).map(|token| token.tenant)
     }
 
-    /// What the refresh token of this client stands for. It is good until
-    /// [`rotate`](Self::rotate).
-    pub(crate) fn check(
+    /// Checks a refresh token, which stays valid until [`rotate`](Self::rotate).
+    pub(crate) fn check_refresh_token(
         &mut self,
         secret: &str,
         client_id: &str,
@@ -121,47 +108,44 @@ impl Sessions {
             return Err(AadstsError::issued_to_other_client("refresh_token"));
         }
         match token.state {
-            RefreshTokenState::Ended => Err(AadstsError::sessions_revoked()),
+            RefreshTokenState::Revoked => Err(AadstsError::sessions_revoked()),
             RefreshTokenState::Stolen => Err(AadstsError::expired_grant()),
-            // Who of the two is the thief, nobody can tell (RFC 9700 section 4.14.2).
+            // The server cannot tell the thief from the client (RFC 9700 section 4.14.2).
             RefreshTokenState::Used if self.strict_rotation => {
                 let family = token.family;
-                self.change(|known| known.family == family, RefreshTokenState::Stolen);
+                self.set_state(RefreshTokenState::Stolen, |token| token.family == family);
                 Err(AadstsError::expired_grant())
             }
-            RefreshTokenState::Used | RefreshTokenState::Good => Ok(token),
+            RefreshTokenState::Used | RefreshTokenState::Valid => Ok(token),
         }
     }
 
-    /// The next refresh token, after this one was used.
+    /// Marks a refresh token as used and returns the secret of the next one.
     pub(crate) fn rotate(&mut self, secret: &str, token: IssuedRefreshToken) -> String {
         if let Some(used) = self.refresh_tokens.get_mut(secret) {
             used.state = RefreshTokenState::Used;
         }
-        self.keep(IssuedRefreshToken {
-            state: RefreshTokenState::Good,
+        self.issue_refresh_token(IssuedRefreshToken {
+            state: RefreshTokenState::Valid,
             ..token
         })
     }
 
-    /// Ends the sessions of a user.
-    pub(crate) fn end(&mut self, tenant: Uuid, user: Uuid) {
-        self.change(
-            |known| known.tenant == tenant && known.user == user,
-            RefreshTokenState::Ended,
-        );
+    /// Revokes all refresh tokens of a user.
+    pub(crate) fn revoke_user(&mut self, tenant: Uuid, user: Uuid) {
+        self.set_state(RefreshTokenState::Revoked, |token| {
+            token.tenant == tenant && token.user == user
+        });
     }
 
-    fn change(&mut self, is_meant: impl Fn(&IssuedRefreshToken) -> bool, state: RefreshTokenState) {
+    fn set_state(
+        &mut self,
+        state: RefreshTokenState,
+        is_affected: impl Fn(&IssuedRefreshToken) -> bool,
+    ) {
         let tokens = self.refresh_tokens.values_mut();
         tokens
-            .filter(|token| is_meant(token))
+            .filter(|token| is_affected(token))
             .for_each(|token| token.state = state);
     }
-}
-
-/// 244 random bits, as a word of a URL.
-pub(crate) fn random() -> String {
-    let (one, other) = (Uuid::new_v4().simple(), Uuid::new_v4().simple());
-    format!("1.{one}{other}")
 }

@@ -1,66 +1,48 @@
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::rsa::{KeySize, PublicKey};
-use aws_lc_rs::signature::{
-    KeyPair as _, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair, UnparsedPublicKey,
-};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, Header, jwk};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::jwt::ReceivedJwt;
+use crate::crypto::{self, PrivateKey, SigningAlgorithm};
 use crate::error::{Error, Failure};
 use crate::jwt::UnsignedJwt;
 
-/// The key an authority signs its tokens with.
+/// An RSA key that signs tokens.
 pub(crate) struct TokenSigningKey {
-    pair: RsaKeyPair,
+    key: PrivateKey,
     id: String,
 }
 
 impl TokenSigningKey {
     pub(crate) fn generate() -> Result<Self, Error> {
-        match RsaKeyPair::generate(KeySize::Rsa2048) {
-            Ok(pair) => Ok(Self {
-                pair,
-                id: Uuid::new_v4().simple().to_string(),
-            }),
-            Err(error) => Err(Error::Credential(
-                Failure::new("no signing key could be made")
-                    .source(Box::new(error))
-                    .into(),
-            )),
-        }
+        Ok(Self {
+            key: PrivateKey::generate_rsa()?,
+            id: Uuid::new_v4().simple().to_string(),
+        })
     }
 
     pub(crate) fn sign(&self, claims: &Value) -> Result<String, Error> {
         let mut header = Header::new(Algorithm::RS256);
         header.kid = Some(self.id.clone());
-        let unsigned = UnsignedJwt::new(&header, claims).map_err(failed)?;
-        let mut signature = vec![0; self.pair.public_modulus_len()];
-        self.pair
-            .sign(
-                &RSA_PKCS1_SHA256,
-                &SystemRandom::new(),
-                unsigned.message(),
-                &mut signature,
-            )
-            .map_err(failed)?;
-        Ok(unsigned.signed(&signature))
+        let unsigned = UnsignedJwt::new(&header, claims).map_err(cannot_sign)?;
+        let signature = self.key.sign(SigningAlgorithm::RS256, unsigned.message());
+        Ok(unsigned.signed(&signature.map_err(cannot_sign)?))
     }
 
-    /// Whether a token of this `kid` has this key's signature.
-    pub(crate) fn verifies(&self, kid: Option<&str>, message: &str, signature: &[u8]) -> bool {
-        let public = self.pair.public_key().as_ref();
-        let public = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, public);
-        kid == Some(&self.id) && public.verify(message.as_bytes(), signature).is_ok()
+    /// Returns whether a JWT names this key (`kid`) and has a valid signature.
+    pub(crate) fn verifies<C>(&self, jwt: &ReceivedJwt<'_, C>) -> bool {
+        let (public_key, message) = (self.key.public_key(), jwt.message.as_bytes());
+        let is_valid =
+            || crypto::verify(public_key, SigningAlgorithm::RS256, message, &jwt.signature);
+        jwt.header.kid.as_ref() == Some(&self.id) && is_valid() == Ok(true)
     }
 
-    /// The public half, as it is published.
-    pub(crate) fn to_jwk(&self) -> jwk::Jwk {
-        let public: &PublicKey = self.pair.public_key();
-        let encode = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
-        jwk::Jwk {
+    /// Returns the public key as a JWK.
+    pub(crate) fn to_jwk(&self) -> Option<jwk::Jwk> {
+        let (modulus, exponent) = self.key.rsa_components()?;
+        Some(jwk::Jwk {
             common: jwk::CommonParameters {
                 public_key_use: Some(jwk::PublicKeyUse::Signature),
                 key_algorithm: Some(jwk::KeyAlgorithm::RS256),
@@ -69,16 +51,16 @@ impl TokenSigningKey {
             },
             algorithm: jwk::AlgorithmParameters::RSA(jwk::RSAKeyParameters {
                 key_type: jwk::RSAKeyType::RSA,
-                n: encode(public.modulus().big_endian_without_leading_zero()),
-                e: encode(public.exponent().big_endian_without_leading_zero()),
+                n: BASE64_URL_SAFE_NO_PAD.encode(modulus),
+                e: BASE64_URL_SAFE_NO_PAD.encode(exponent),
             }),
-        }
+        })
     }
 }
 
-fn failed(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+fn cannot_sign(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     Error::Credential(
-        Failure::new("the token could not be signed")
+        Failure::new("the LocalAuthority cannot sign the token")
             .source(source.into())
             .into(),
     )

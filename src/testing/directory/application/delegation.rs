@@ -1,9 +1,10 @@
-use super::{Application, is_same_resource};
+use super::Application;
+use crate::testing::directory::resource::is_same_resource;
 
-/// What users sign in to, and what is done in their names.
+/// Settings for users.
 impl Application {
-    /// Where a sign-in may end: an authorization request names one of these to the letter
-    /// ([RFC 9700 section 2.1]).
+    /// Adds a redirect URI. An authorization request must name a redirect URI of the application
+    /// exactly ([RFC 9700 section 2.1]).
     ///
     /// [RFC 9700 section 2.1]: https://www.rfc-editor.org/rfc/rfc9700#section-2.1
     pub fn redirect_uri(mut self, uri: impl Into<String>) -> Self {
@@ -11,47 +12,54 @@ impl Application {
         self
     }
 
-    /// Declares a delegated permission: a scope of a resource, named by its application ID URI.
-    /// `/.default` stands for those declared, in a user's name. Declaring is no consent: see
-    /// [`LocalAuthority::consent`](crate::testing::LocalAuthority::consent).
+    /// Declares a delegated permission: a scope of a resource. `resource` is an application ID URI.
+    ///
+    /// In a request for a user, `/.default` stands for the declared permissions. Declaring a
+    /// permission grants no consent; see [`LocalAuthority::consent`].
+    ///
+    /// [`LocalAuthority::consent`]: crate::testing::LocalAuthority::consent
     pub fn delegated(mut self, resource: impl Into<String>, scope: impl Into<String>) -> Self {
-        self.delegated.push((resource.into(), scope.into()));
+        self.declared.push((resource.into(), scope.into()));
         self
     }
 
-    /// Makes it a web API of this application ID URI, such as `api://drive`, with these scopes:
-    /// others of the resource are refused. What no application publishes takes any scope.
+    /// Registers the application as a web API with this application ID URI, such as `api://drive`,
+    /// and these scopes.
+    ///
+    /// Requests for other scopes of the resource are rejected. A resource that no application
+    /// publishes accepts every scope.
     pub fn publishes(
         mut self,
         resource: impl Into<String>,
         scopes: impl IntoIterator<Item = impl Into<String>>,
     ) -> Self {
         let scopes = scopes.into_iter().map(Into::into).collect();
-        self.publishes.push((resource.into(), scopes));
+        self.published.push((resource.into(), scopes));
         self
     }
 
-    /// The version of the access tokens for this web API: 2, whose `aud` is its client id, or 1,
-    /// whose `aud` is the application ID URI as it was asked for. Where nothing is set it is 2 with
-    /// the URI as `aud`.
+    /// Sets the version of the access tokens for this web API.
+    ///
+    /// | version | `aud` |
+    /// |---|---|
+    /// | 1 | the application ID URI, as requested |
+    /// | 2 | the client id |
+    /// | not set | the application ID URI, in a token of version 2 |
     ///
     /// # Panics
     ///
     /// If `version` is neither 1 nor 2.
     #[track_caller]
-    #[expect(
-        clippy::panic,
-        reason = "a wrong number is a mistake in the test's own text"
-    )]
+    #[expect(clippy::panic, reason = "an invalid version is a mistake in the test")]
     pub fn access_token_version(mut self, version: u8) -> Self {
         match version {
             1 | 2 => self.access_token_version = Some(version),
-            _ => panic!("{version} is no version of access tokens: 1 and 2 are"),
+            _ => panic!("access token version {version} does not exist; use 1 or 2"),
         }
         self
     }
 
-    pub(crate) fn redirects_to(&self, uri: &str) -> bool {
+    pub(crate) fn has_redirect_uri(&self, uri: &str) -> bool {
         self.redirect_uris.iter().any(|known| known == uri)
     }
 
@@ -59,23 +67,24 @@ impl Application {
         self.access_token_version
     }
 
-    /// The delegated permissions declared: resource and scope.
-    pub(crate) fn declared(&self) -> impl Iterator<Item = (&str, &str)> {
-        let declared = self.delegated.iter();
+    /// Returns the declared permissions as pairs of a resource and a scope.
+    pub(crate) fn declared_permissions(&self) -> impl Iterator<Item = (&str, &str)> {
+        let declared = self.declared.iter();
         declared.map(|(resource, scope)| (resource.as_str(), scope.as_str()))
     }
 
-    /// Every scope that it publishes.
-    pub(crate) fn published(&self) -> impl Iterator<Item = &str> {
-        let scopes = self.publishes.iter().flat_map(|(_, scopes)| scopes);
+    /// Returns all published scopes.
+    pub(crate) fn published_scopes(&self) -> impl Iterator<Item = &str> {
+        let scopes = self.published.iter().flat_map(|(_, scopes)| scopes);
         scopes.map(String::as_str)
     }
 
-    /// Whether it is the resource of this name: a URI that it publishes, its client id, or
-    /// `api://` and that.
+    /// Returns whether the application is the resource of this name.
+    ///
+    /// The name can be a published URI, the client id, or `api://` with the client id.
     pub(crate) fn is_resource(&self, resource: &str) -> bool {
         let id = resource.strip_prefix("api://").unwrap_or(resource);
-        let mut published = self.publishes.iter();
+        let mut published = self.published.iter();
         published.any(|(known, _)| is_same_resource(known, resource))
             || self
                 .client_id

@@ -1,0 +1,54 @@
+use std::sync::Arc;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose,
+};
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+
+use crate::error::Error;
+use crate::testing::certificate::{cannot_generate, with_name_and_validity};
+
+/// TLS for 127.0.0.1 and `localhost`, with a certificate of a new CA.
+pub(crate) struct LocalTls {
+    pub(crate) ca_pem: String,
+    pub(crate) acceptor: TlsAcceptor,
+}
+
+impl LocalTls {
+    pub(crate) fn generate() -> Result<Self, Error> {
+        let mut ca = with_name_and_validity(CertificateParams::default(), "LocalAuthority CA");
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let ca_key = KeyPair::generate().map_err(cannot_generate)?;
+        let ca = CertifiedIssuer::self_signed(ca, ca_key).map_err(cannot_generate)?;
+
+        let names = ["127.0.0.1", "localhost"].map(str::to_owned);
+        let mut server = CertificateParams::new(names).map_err(cannot_generate)?;
+        server.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        server.use_authority_key_identifier_extension = true;
+        let key = KeyPair::generate().map_err(cannot_generate)?;
+        let certificate = with_name_and_validity(server, "LocalAuthority")
+            .signed_by(&key, &ca)
+            .map_err(cannot_generate)?;
+
+        // The process-wide default provider may be missing or a custom one.
+        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(cannot_generate)?
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![certificate.der().clone()],
+                PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
+            )
+            .map_err(cannot_generate)?;
+        Ok(Self {
+            ca_pem: ca.as_ref().pem(),
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+        })
+    }
+}

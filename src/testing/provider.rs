@@ -1,0 +1,149 @@
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use jsonwebtoken::jwk::JwkSet;
+use serde_json::{Value, json};
+
+use super::aadsts::error::AadstsError;
+use super::authorize::flow::SignInFlow;
+use super::authorize::pending::PendingSignIns;
+use super::directory::tenant::Directory;
+use super::fault::Fault;
+use super::recorded_request::RecordedRequest;
+use super::token::endpoint;
+use super::token::issuer::TokenIssuer;
+use super::token::sessions::Sessions;
+use super::token::signing_key::TokenSigningKey;
+use crate::time::unix_seconds;
+
+/// The state of a `LocalAuthority`, which its server and its methods share.
+///
+/// Methods that need several locks acquire them in the order of the fields.
+pub(crate) struct IdentityProvider {
+    pub(crate) base: String,
+    /// The last key signs. The older keys only verify.
+    pub(crate) keys: Mutex<Vec<TokenSigningKey>>,
+    pub(crate) directories: Mutex<Vec<Directory>>,
+    pub(crate) sessions: Mutex<Sessions>,
+    pending: Mutex<PendingSignIns>,
+    pub(crate) traffic: Mutex<Traffic>,
+    pub(crate) error_count: AtomicUsize,
+    /// Number of issued tokens, which is the number of the next token. The `uti` starts with it.
+    issued: AtomicU64,
+    /// By tenant id and client id.
+    revocations: Mutex<HashMap<(String, String), Revocation>>,
+    pub(crate) is_dropped: AtomicBool,
+}
+
+/// A revocation of all tokens of a client up to a number.
+struct Revocation {
+    up_to: u64,
+    /// Seconds since 1970 (UTC).
+    not_before: u64,
+}
+
+/// Faults and recorded requests, under one lock so that both have the same order.
+#[derive(Default)]
+pub(crate) struct Traffic {
+    pub(crate) script: VecDeque<Fault>,
+    pub(crate) outage: Option<Fault>,
+    pub(crate) requests: Vec<RecordedRequest>,
+}
+
+impl IdentityProvider {
+    pub(crate) fn new(base: String, key: TokenSigningKey, sessions: Sessions) -> Self {
+        Self {
+            base,
+            keys: Mutex::new(vec![key]),
+            directories: Mutex::default(),
+            sessions: Mutex::new(sessions),
+            pending: Mutex::default(),
+            traffic: Mutex::default(),
+            error_count: AtomicUsize::new(0),
+            issued: AtomicU64::new(0),
+            revocations: Mutex::default(),
+            is_dropped: AtomicBool::new(false),
+        }
+    }
+
+    /// Returns the public keys as a JWK Set.
+    pub(crate) fn jwks(&self) -> String {
+        let keys = lock(&self.keys);
+        let keys = keys.iter().filter_map(TokenSigningKey::to_jwk).collect();
+        json!(JwkSet { keys }).to_string()
+    }
+
+    /// Processes a token request without faults.
+    pub(crate) fn token_response(
+        &self,
+        request: &RecordedRequest,
+        tenant: &str,
+    ) -> Result<Value, AadstsError> {
+        self.with_issuer(|directories, issuer, sessions| {
+            endpoint::respond(request, tenant, directories, issuer, sessions)
+        })
+    }
+
+    /// Issues a token while all state is locked.
+    pub(crate) fn with_issuer<T>(
+        &self,
+        issue: impl FnOnce(&[Directory], &TokenIssuer<'_>, &mut Sessions) -> T,
+    ) -> T {
+        let keys = lock(&self.keys);
+        let directories = lock(&self.directories);
+        let mut sessions = lock(&self.sessions);
+        let issuer = TokenIssuer {
+            base: &self.base,
+            keys: &keys,
+            number: self.issued.fetch_add(1, Ordering::SeqCst),
+        };
+        issue(&directories, &issuer, &mut sessions)
+    }
+
+    /// Runs steps of a sign-in while all state is locked.
+    pub(crate) fn sign_in<T>(&self, steps: impl FnOnce(SignInFlow<'_>) -> T) -> T {
+        let mut directories = lock(&self.directories);
+        let mut sessions = lock(&self.sessions);
+        let mut pending = lock(&self.pending);
+        steps(SignInFlow {
+            directories: &mut directories,
+            sessions: &mut sessions,
+            pending: &mut pending,
+        })
+    }
+
+    /// Revokes the tokens that a client has in a tenant.
+    pub(crate) fn revoke(&self, tenant: &str, client_id: &str) {
+        let directories = lock(&self.directories);
+        let Some(directory) = directories.iter().find(|directory| directory.is(tenant)) else {
+            return;
+        };
+        let client = (directory.id.to_string(), client_id.to_ascii_lowercase());
+        let mut revocations = lock(&self.revocations);
+        let now = unix_seconds(SystemTime::now());
+        // Each challenge must differ from the previous one, even within one second.
+        let last = revocations.get(&client).map_or(0, |last| last.not_before);
+        let revocation = Revocation {
+            up_to: self.issued.load(Ordering::SeqCst),
+            not_before: now.max(last.saturating_add(1)),
+        };
+        revocations.insert(client, revocation);
+    }
+
+    /// Returns the earliest issue time that is still accepted, if this token was revoked.
+    ///
+    /// The parameters are the token's `tid`, `azp` and `uti`.
+    pub(crate) fn revoked(&self, tenant_id: &str, client_id: &str, uti: &str) -> Option<u64> {
+        let client = (tenant_id.to_owned(), client_id.to_ascii_lowercase());
+        let number = u64::from_str_radix(uti.get(..16)?, 16).ok()?;
+        let revocations = lock(&self.revocations);
+        let revocation = revocations.get(&client)?;
+        (number < revocation.up_to).then_some(revocation.not_before)
+    }
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
