@@ -5,6 +5,7 @@ use crate::error::{Error, Escaped};
 use crate::testing::aadsts::error::AadstsError;
 use crate::testing::authorize::flow::SignInStep;
 
+/// Sign-in without a browser.
 impl LocalAuthority {
     /// Signs a user in without a browser and returns the URL that ends the sign-in.
     ///

@@ -1,0 +1,202 @@
+use std::borrow::Borrow;
+use std::time::Duration;
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use jsonwebtoken::Header;
+use uuid::Uuid;
+
+use super::{Application, FederatedCredential, TokenSettings};
+use crate::certificate::Certificate;
+use crate::secret::Secret;
+use crate::testing::directory::resource::is_same_resource;
+
+/// Credentials, app roles and token settings.
+impl Application {
+    /// Creates a registration without credentials or roles.
+    pub fn new(client_id: impl Into<String>) -> Self {
+        Self {
+            client_id: client_id.into(),
+            object_id: Uuid::new_v4(),
+            secrets: Vec::new(),
+            expired_secrets: Vec::new(),
+            certificates: Vec::new(),
+            federated_credentials: Vec::new(),
+            roles: Vec::new(),
+            redirect_uris: Vec::new(),
+            declared: Vec::new(),
+            published: Vec::new(),
+            access_token_version: None,
+            token_settings: TokenSettings {
+                lifetime: None,
+                refresh_in: None,
+                numeric_strings: false,
+            },
+        }
+    }
+
+    /// Accepts this secret. Call it again to accept another secret too.
+    pub fn secret(mut self, secret: impl Into<Secret>) -> Self {
+        self.secrets.push(secret.into());
+        self
+    }
+
+    /// Treats this secret as expired. The secret is rejected with 7000222 instead of 7000215.
+    pub fn expired_secret(mut self, secret: impl Into<Secret>) -> Self {
+        self.expired_secrets.push(secret.into());
+        self
+    }
+
+    /// Accepts assertions that are signed with this certificate's key.
+    ///
+    /// Call it again to accept another certificate too. The certificate's private key is not used.
+    pub fn certificate(mut self, certificate: impl Borrow<Certificate>) -> Self {
+        self.certificates.push(certificate.borrow().clone());
+        self
+    }
+
+    /// Accepts tokens of this issuer, subject and audience in the place of a secret or a
+    /// certificate.
+    ///
+    /// The tokens must be issued by the same [`LocalAuthority`], in any of its tenants:
+    ///
+    /// - `issuer` is the [`issuer`](crate::testing::LocalAuthority::issuer) of that tenant (`iss`).
+    /// - `subject` is the [`subject`](Self::subject) of the application with the token (`sub`).
+    /// - `audience` is the resource of the token (`aud`). Entra expects
+    ///   `api://AzureADTokenExchange`.
+    ///
+    /// [`LocalAuthority`]: crate::testing::LocalAuthority
+    ///
+    /// ```
+    /// use confidential_client::ConfidentialClient;
+    /// use confidential_client::testing::{Application, LocalAuthority};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let local = LocalAuthority::start().await?;
+    /// let platform = Application::new("platform").secret("s3cret");
+    /// let subject = platform.subject();
+    /// local.register("platform.example", platform);
+    /// let issuer = local.issuer("platform.example").expect("just registered");
+    /// let daemon = Application::new("daemon");
+    /// local.register(
+    ///     "contoso.com",
+    ///     daemon.federated_credential(issuer, subject, "api://AzureADTokenExchange"),
+    /// );
+    ///
+    /// let platform = ConfidentialClient::builder("platform")
+    ///     .authority(local.authority("platform.example"))
+    ///     .client_secret("s3cret")
+    ///     .build()?;
+    /// let daemon = ConfidentialClient::builder("daemon")
+    ///     .authority(local.authority("contoso.com"))
+    ///     .client_assertion(platform.token_provider("api://AzureADTokenExchange/.default")?)
+    ///     .build()?;
+    /// daemon.acquire_token_for_client("https://graph.microsoft.com/.default").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn federated_credential(
+        mut self,
+        issuer: impl Into<String>,
+        subject: impl Into<String>,
+        audience: impl Into<String>,
+    ) -> Self {
+        self.federated_credentials.push(FederatedCredential {
+            issuer: issuer.into(),
+            subject: subject.into(),
+            audience: audience.into(),
+        });
+        self
+    }
+
+    /// Grants an app role of a resource. `resource` is an application ID URI.
+    ///
+    /// Tokens for the resource contain the role in `roles`.
+    pub fn role(mut self, resource: impl Into<String>, role: impl Into<String>) -> Self {
+        self.roles.push((resource.into(), role.into()));
+        self
+    }
+
+    /// Sets the lifetime of the application's tokens (whole seconds).
+    ///
+    /// The default is Entra's: 3,599 s, and 86,399 s for a client that declares `cp1`.
+    pub fn token_lifetime(mut self, lifetime: Duration) -> Self {
+        self.token_settings.lifetime = Some(lifetime);
+        self
+    }
+
+    /// Sends `refresh_in` with the application's tokens: the time until a client should refresh a
+    /// token (whole seconds).
+    pub fn refresh_in(mut self, refresh_in: Duration) -> Self {
+        self.token_settings.refresh_in = Some(refresh_in);
+        self
+    }
+
+    /// Sends the lifetimes of the application's tokens as strings, such as `"expires_in":"3599"`.
+    ///
+    /// Other versions of Entra's token endpoint send strings.
+    pub fn numeric_strings(mut self) -> Self {
+        self.token_settings.numeric_strings = true;
+        self
+    }
+
+    /// Returns the `sub` and `oid` of the application's tokens.
+    ///
+    /// This is the object id of the service principal. Each registration has a new one.
+    pub fn subject(&self) -> String {
+        self.object_id.to_string()
+    }
+
+    pub(crate) fn client_id(&self) -> &str {
+        &self.client_id
+    }
+
+    pub(crate) fn accepts_secret(&self, secret: &str) -> bool {
+        is_among(secret, &self.secrets)
+    }
+
+    pub(crate) fn has_expired_secret(&self, secret: &str) -> bool {
+        is_among(secret, &self.expired_secrets)
+    }
+
+    /// Returns the resources with a granted app role.
+    pub(crate) fn resources(&self) -> impl Iterator<Item = &str> {
+        self.roles.iter().map(|(resource, _)| resource.as_str())
+    }
+
+    /// Returns the certificate with a thumbprint of the assertion's header.
+    pub(crate) fn certificate_with(&self, header: &Header) -> Option<&Certificate> {
+        // Entra also accepts padding.
+        let decode = |thumbprint: &Option<String>| {
+            let thumbprint = thumbprint.as_deref()?.trim_end_matches('=');
+            BASE64_URL_SAFE_NO_PAD.decode(thumbprint).ok()
+        };
+        let (sha256, sha1) = (decode(&header.x5t_s256), decode(&header.x5t));
+        self.certificates.iter().find(|certificate| match &sha256 {
+            Some(sha256) => certificate.sha256() == sha256,
+            None => sha1.as_deref() == Some(certificate.sha1()),
+        })
+    }
+
+    pub(crate) fn federated_credentials(&self) -> &[FederatedCredential] {
+        &self.federated_credentials
+    }
+
+    pub(crate) fn roles_of(&self, resource: &str) -> Vec<&str> {
+        self.roles
+            .iter()
+            .filter(|(known, _)| is_same_resource(known, resource))
+            .map(|(_, role)| role.as_str())
+            .collect()
+    }
+}
+
+/// Compares with every known secret, in constant time.
+fn is_among(secret: &str, secrets: &[Secret]) -> bool {
+    secrets.iter().fold(false, |found, known| {
+        let same = verify_slices_are_equal(known.expose().as_bytes(), secret.as_bytes());
+        found | same.is_ok()
+    })
+}
