@@ -113,7 +113,7 @@ impl SignInFlow<'_> {
     }
 
     /// Processes the user's decision on the consent page.
-    pub(crate) fn answer_consent(
+    pub(crate) fn submit_consent(
         &mut self,
         pending: &str,
         is_accepted: bool,

@@ -43,7 +43,7 @@ pub(crate) async fn consent(
     let form = fields(&body);
     let pending = field(&form, "request");
     let is_accepted = field(&form, "answer") == "accept";
-    respond(provider.sign_in(|mut flow| flow.answer_consent(pending, is_accepted)))
+    respond(provider.sign_in(|mut flow| flow.submit_consent(pending, is_accepted)))
 }
 
 fn fields(encoded: &[u8]) -> Vec<(String, String)> {

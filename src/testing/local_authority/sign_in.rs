@@ -54,7 +54,7 @@ impl LocalAuthority {
                     SignInStep::ChooseUser { pending, .. } => {
                         flow.choose_user(&pending, user_name.as_ref())?
                     }
-                    SignInStep::Consent { pending, .. } => flow.answer_consent(&pending, true)?,
+                    SignInStep::Consent { pending, .. } => flow.submit_consent(&pending, true)?,
                     SignInStep::Done(response) => return Ok(response.url()),
                 };
             }
