@@ -294,7 +294,7 @@ mod tests {
         for owner in [ADELE, MEGAN] {
             let (status, text) = world.ask_as_an_application(owner).await.unwrap();
             assert_eq!(status, 403);
-            assert!(text.contains("takes a user's token"), "{text}");
+            assert!(text.contains("requires a user token"), "{text}");
         }
     }
 }

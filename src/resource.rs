@@ -1,9 +1,14 @@
-//! The other end: a web API that checks the tokens it is sent (feature `resource`).
+//! Validation of access tokens in a web API.
 //!
-//! An API asks two questions of a request that comes with a user's token. May this *client* do
-//! that? The scopes say so that it was granted. May this *user*? That the application knows: by
-//! roles, ownership, a list. **Both must pass**, and the answers stay apart: a [`TokenRejection`] is about
-//! the token and tells the client what it lacks, [`UserNotAllowed`] is about the user.
+//! A [`TokenValidator`] checks the token of a request and returns the [`Claims`]. An API that serves
+//! users then checks two permissions:
+//!
+//! - **The client** needs a scope, such as `Files.Read`. The user or an administrator granted the
+//!   scope to the client. A client without the scope gets a [`TokenRejection`].
+//! - **The user** needs a right, such as a role, the ownership of a file, or an entry in a list. The
+//!   application knows these rights. A user without the right gets [`UserNotAllowed`].
+//!
+//! Both checks must pass. The two errors are different types and give different 403 responses.
 //!
 //! ```
 //! # use confidential_client::ConfidentialClient;
@@ -17,18 +22,19 @@
 //! # let daemon = Application::new("daemon").secret("s3cret").role("api://drive", "Files.Read.All");
 //! # local.register("contoso.onmicrosoft.com", daemon);
 //! # let authority = local.authority("contoso.onmicrosoft.com");
-//! // Once per process, with Authority::entra(Cloud::Public, "contoso.onmicrosoft.com"):
+//! // Once per process. Here, authority is
+//! // Authority::entra(Cloud::Public, "contoso.onmicrosoft.com").
 //! let validator = TokenValidator::builder(authority)
-//!     .audience("api://drive") // The application ID URI, as in tokens of version 1,
-//!     .audience("11111111-2222-3333-4444-555555555555") // and the client id, as in version 2.
+//!     .audience("api://drive") // The application ID URI, for version 1 tokens.
+//!     .audience("11111111-2222-3333-4444-555555555555") // The client id, for version 2 tokens.
 //!     .single_tenant()
 //!     .build()?;
 //!
 //! // For each request:
 //! async fn read(validator: &TokenValidator, headers: &HeaderMap, owner: &str) -> Result<(), AccessDenied> {
 //!     let token = validator.validate_headers(headers).await?;
-//!     token.require_scope("Files.Read")?; // The client may.
-//!     token.authorize_user(|user| user.object_id() == Some(owner))?; // And the user may.
+//!     token.require_scope("Files.Read")?; // Client authorization.
+//!     token.authorize_user(|user| user.object_id() == Some(owner))?; // User authorization.
 //!     Ok(())
 //! }
 //! # let client = ConfidentialClient::builder("daemon")
@@ -39,11 +45,11 @@
 //! # let mut headers = HeaderMap::new();
 //! # headers.insert("authorization", token.authorization_header());
 //!
-//! // A daemon's own token has no user, and does not pass for one.
+//! // The token of a daemon does not act for a user, so the scope check rejects the token.
 //! match read(&validator, &headers, "adele").await {
-//!     Err(AccessDenied::Client(refusal)) => {
-//!         assert_eq!(refusal.reason(), RejectionReason::NeedsUser);
-//!         assert_eq!(refusal.status(), 403);
+//!     Err(AccessDenied::Client(rejection)) => {
+//!         assert_eq!(rejection.reason(), RejectionReason::NeedsUser);
+//!         assert_eq!(rejection.status(), 403);
 //!     }
 //!     other => panic!("{other:?}"),
 //! }
@@ -51,23 +57,44 @@
 //! # }
 //! ```
 //!
-//! An application that acts for itself has roles instead of scopes, and no user:
-//! [`require_application_role`](Claims::require_application_role) lets it through, and
-//! [`require_any`](Claims::require_any) both. No token passes for the other kind.
+//! # Kinds of tokens
 //!
-//! Which tenants are let in has to be said; there is no default. The feature `axum` makes a
-//! protected route one line, with `adapter::AcceptedToken`.
+//! An application that acts without a user has roles in place of scopes. No token passes as the
+//! other kind.
 //!
-//! What it does not do: it asks nobody whether a token was revoked, keeps no list of tokens it has
-//! seen, and decrypts none.
+//! | Method | User token | Application token |
+//! | --- | --- | --- |
+//! | [`require_scope`](Claims::require_scope) | needs the scope | rejected |
+//! | [`require_application_role`](Claims::require_application_role) | rejected | needs the role |
+//! | [`require_any`](Claims::require_any) | needs one of the scopes | needs one of the roles |
+//! | [`require_user_role`](Claims::require_user_role) | needs the app role | rejected |
+//! | [`authorize_user`](Claims::authorize_user) | decided by a closure | rejected |
+//!
+//! # Tenants
+//!
+//! The accepted tenants have no default. Call
+//! [`single_tenant`](TokenValidatorBuilder::single_tenant),
+//! [`tenants`](TokenValidatorBuilder::tenants) or
+//! [`any_tenant`](TokenValidatorBuilder::any_tenant).
+//!
+//! # Web frameworks
+//!
+//! With the feature `axum`, a handler receives the validated token as an argument, the extractor
+//! `adapter::AcceptedToken`. Other frameworks call [`TokenValidator::validate_headers`] and build the
+//! response from the error.
+//!
+//! # Limits
+//!
+//! The validator does not check whether a token was revoked, does not detect a token that is used
+//! twice, and does not decrypt tokens.
 
+mod accepted_tenants;
 mod access_denied;
 mod bearer;
 mod builder;
 mod claims;
 mod permission;
 mod rejection;
-mod tenants;
 mod validator;
 
 pub use access_denied::{AccessDenied, UserNotAllowed};

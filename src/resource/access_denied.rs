@@ -2,52 +2,72 @@ use http::{HeaderValue, StatusCode};
 
 use super::rejection::TokenRejection;
 
-/// The two answers of a protected route, kept apart: what the client was granted, and what its user
-/// may do. Each comes of itself, by `?`, from the check that gave it.
+/// An error of a protected route that denies access to the client or to the user.
+///
+/// A client that lacks a scope and a user who lacks a right get different errors. The `?` operator
+/// converts the error of each check into the matching variant.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum AccessDenied {
-    /// The token is not taken, or does not let its client do this: *client authorization*.
+    /// Client authorization failed. The token is rejected or does not grant the operation.
     #[error(transparent)]
     Client(#[from] TokenRejection),
-    /// The client may, and its user may not: *user authorization*.
+    /// User authorization failed. The client has the permission, but the user does not.
     #[error(transparent)]
     User(#[from] UserNotAllowed),
 }
 
-/// The user may not do this, whatever the client was granted. Another token would not help.
+/// An error for a user who is not allowed to perform the operation.
+///
+/// The permissions of the client do not matter, so requesting another token does not help.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}", match .has_user {
-    true => "the user may not do this, whatever the client was granted",
-    false => "the token is an application's, and there is no user who may do this",
-})]
-pub struct UserNotAllowed {
-    has_user: bool,
+#[error(transparent)]
+pub struct UserNotAllowed(UserDenial);
+
+/// The rule that denied access to the user.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+enum UserDenial {
+    #[error("the token does not act for a user, and this operation requires a user")]
+    NoUser,
+    #[error("the user may not do this, whatever the client was granted")]
+    NotAllowed,
+    #[error("the user does not have the role '{0}'")]
+    MissingRole(Box<str>),
 }
 
 impl UserNotAllowed {
-    pub(super) fn new(has_user: bool) -> Self {
-        Self { has_user }
+    pub(super) fn no_user() -> Self {
+        Self(UserDenial::NoUser)
     }
 
-    /// The status of the answer: 403, without a challenge.
+    pub(super) fn not_allowed() -> Self {
+        Self(UserDenial::NotAllowed)
+    }
+
+    pub(super) fn missing_role(role: &str) -> Self {
+        Self(UserDenial::MissingRole(role.into()))
+    }
+
+    /// Returns the status of the response, which is 403 without a challenge.
     pub fn status(&self) -> StatusCode {
         StatusCode::FORBIDDEN
     }
 }
 
 impl AccessDenied {
-    /// The status of the answer.
+    /// Returns the status of the response.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Client(refusal) => refusal.status(),
-            Self::User(refusal) => refusal.status(),
+            Self::Client(rejection) => rejection.status(),
+            Self::User(denial) => denial.status(),
         }
     }
 
-    /// The `WWW-Authenticate` header of the answer; `None` where the user was refused.
+    /// Returns the `WWW-Authenticate` header of the response.
+    ///
+    /// Returns `None` for [`AccessDenied::User`].
     pub fn www_authenticate(&self) -> Option<HeaderValue> {
         match self {
-            Self::Client(refusal) => refusal.www_authenticate(),
+            Self::Client(rejection) => rejection.www_authenticate(),
             Self::User(_) => None,
         }
     }

@@ -2,8 +2,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::tenants::Tenants;
-use super::validator::{Parts, TokenValidator};
+use super::accepted_tenants::AcceptedTenants;
+use super::validator::{TokenValidator, ValidatorConfig};
 use crate::authority::Authority;
 use crate::endpoint::Endpoints;
 use crate::error::Error;
@@ -12,16 +12,18 @@ use crate::time::{Clock, TimeSource};
 use crate::transport::Transport;
 use crate::transport::TransportConfig;
 
-/// Collects what a [`TokenValidator`] needs: an audience, and whose tokens are let in.
+/// A builder for a [`TokenValidator`].
 ///
-/// Nothing is checked before [`build`](Self::build).
+/// An audience and the accepted tenants are required. The setters check nothing.
+/// [`build`](Self::build) reports every mistake.
+#[doc(alias("TokenValidationParameters", "JwtBearerOptions", "Validation"))]
 #[must_use]
 pub struct TokenValidatorBuilder {
     authority: Authority,
     audiences: Vec<String>,
-    tenants: Vec<Tenants>,
+    tenants: Vec<AcceptedTenants>,
     leeway: Duration,
-    sending: TransportConfig,
+    transport: TransportConfig,
     clock: TimeSource,
 }
 
@@ -31,95 +33,111 @@ impl TokenValidatorBuilder {
             authority,
             audiences: Vec::new(),
             tenants: Vec::new(),
-            leeway: LEEWAY,
-            sending: TransportConfig::default(),
+            leeway: DEFAULT_LEEWAY,
+            transport: TransportConfig::default(),
             clock: TimeSource::default(),
         }
     }
 
-    /// What a token for this API has as its `aud`, to the letter. Call it again for another: Microsoft
-    /// Entra ID writes the API's client id into tokens of version 2, and its application ID URI, such
-    /// as `api://orders`, into those of version 1.
+    /// Adds an accepted audience, the exact `aud` claim of a token for this API.
+    ///
+    /// Microsoft Entra ID writes the API's client id into tokens of version 2. Tokens of version 1
+    /// contain the application ID URI, such as `api://orders`. An API that accepts both versions
+    /// calls this method twice.
+    #[doc(alias = "valid_audiences")]
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
         self.audiences.push(audience.into());
         self
     }
 
-    /// Lets in the authority's own tenant alone; where there are no tenants, whoever the issuer
-    /// does.
+    /// Accepts tokens of the authority's tenant only.
+    ///
+    /// If the authority has no tenants, every token of the issuer is accepted.
     pub fn single_tenant(mut self) -> Self {
-        self.tenants.push(Tenants::Single);
+        self.tenants.push(AcceptedTenants::Single);
         self
     }
 
-    /// Lets in these tenants, by their ids (GUIDs): customers that were taken on.
+    /// Accepts tokens of the listed tenants only, such as the tenants of an API's customers.
+    ///
+    /// The tenants are named by tenant id, a GUID.
     pub fn tenants<T: Into<String>>(mut self, tenants: impl IntoIterator<Item = T>) -> Self {
         let tenants = tenants.into_iter().map(Into::into);
-        self.tenants.push(Tenants::listed(tenants));
+        self.tenants.push(AcceptedTenants::listed(tenants));
         self
     }
 
-    /// Lets in every organisation there is, and personal accounts where the authority's tenant is
-    /// `common`: for an API that decides itself, by [`tenant_id`](super::Claims::tenant_id).
+    /// Accepts tokens of every organization, for an API that checks
+    /// [`tenant_id`](super::Claims::tenant_id) in its own code.
+    ///
+    /// Personal accounts are accepted, too, if the authority's tenant is `common`.
     pub fn any_tenant(mut self) -> Self {
-        self.tenants.push(Tenants::Any {
+        self.tenants.push(AcceptedTenants::Any {
             with_personal_accounts: false,
         });
         self
     }
 
-    /// How far this machine's clock and the identity provider's may be apart: five minutes unless
-    /// set, and ten at most. A token is taken for so long after its end.
+    /// Sets the tolerated difference between the local clock and the identity provider's clock.
+    ///
+    /// The default is 5 minutes, and the maximum is 10 minutes. An expired token stays valid for
+    /// the length of the leeway.
+    #[doc(alias("ClockSkew", "clock_skew"))]
     pub fn leeway(mut self, leeway: Duration) -> Self {
         self.leeway = leeway;
         self
     }
 
-    /// Fetches keys by this transport instead of reqwest.
+    /// Sets the transport that fetches the signing keys, in place of reqwest.
     pub fn transport(mut self, transport: impl Transport) -> Self {
-        self.sending.transport = Some(Arc::new(transport));
+        self.transport.transport = Some(Arc::new(transport));
         self
     }
 
-    /// Configures the HTTP client that fetches keys, as
-    /// [`ConfidentialClientBuilder::reqwest`](crate::ConfidentialClientBuilder::reqwest) does.
+    /// Sets the reqwest client builder for fetching the signing keys.
+    ///
+    /// The rules are the rules of
+    /// [`ConfidentialClientBuilder::reqwest`](crate::ConfidentialClientBuilder::reqwest).
     #[cfg(feature = "reqwest")]
     #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
     pub fn reqwest(mut self, builder: reqwest::ClientBuilder) -> Self {
-        self.sending.reqwest = Some(builder);
+        self.transport.reqwest = Some(builder);
         self
     }
 
-    /// Reads the time from `clock` instead of the operating system: for tests.
+    /// Sets the clock, in place of the operating system's clock. Intended for tests.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = TimeSource::Injected(Arc::new(clock));
         self
     }
 
-    /// Checks everything and makes the validator. Does no I/O.
+    /// Checks the settings and builds the validator. Does no I/O.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`], saying what to do: no audience, or one that is empty or has white space
-    /// around it; none or several of [`single_tenant`](Self::single_tenant),
-    /// [`tenants`](Self::tenants) and [`any_tenant`](Self::any_tenant), or one that does not go with
-    /// the authority; an authority that cannot be used; a leeway over ten minutes; no transport, or
-    /// no backend that verifies signatures compiled in.
+    /// Returns [`Error::Config`] with advice in these cases:
+    ///
+    /// - There is no audience, or an audience is empty or surrounded by white space.
+    /// - [`single_tenant`](Self::single_tenant), [`tenants`](Self::tenants) and
+    ///   [`any_tenant`](Self::any_tenant) were not called, or more than one call was made.
+    /// - The accepted tenants do not fit the authority, or the authority is invalid.
+    /// - The leeway is longer than 10 minutes.
+    /// - No transport is available, or the build has no backend that verifies signatures.
     pub fn build(self) -> Result<TokenValidator, Error> {
         let endpoints = Endpoints::of(&self.authority)?;
         Endpoints::check_can_verify()?;
-        let mut tenants = one(self.tenants)?;
-        let keys_of = tenants.check(&self.authority.kind, endpoints.tenant())?;
-        if self.leeway > LONGEST_LEEWAY {
+        let mut tenants = exactly_one(self.tenants)?;
+        let keys_tenant = tenants.check(&self.authority.kind, endpoints.tenant())?;
+        if self.leeway > MAX_LEEWAY {
             return Err(Error::config(
-                "a leeway of over ten minutes would take tokens long after their end; correct the clocks (NTP)",
+                "the leeway must be at most 10 minutes, because an expired token is accepted for that long; synchronize the clocks (NTP)",
             ));
         }
-        Ok(TokenValidator::new(Parts {
-            audiences: audiences(self.audiences)?,
-            transport: self.sending.transport(&endpoints)?,
+        Ok(TokenValidator::new(ValidatorConfig {
+            audiences: checked_audiences(self.audiences)?,
+            transport: self.transport.transport(&endpoints)?,
             endpoints,
-            keys_of,
+            keys_tenant,
             tenants,
             leeway: self.leeway,
             clock: self.clock,
@@ -127,29 +145,29 @@ impl TokenValidatorBuilder {
     }
 }
 
-fn one(tenants: Vec<Tenants>) -> Result<Tenants, Error> {
+fn exactly_one(tenants: Vec<AcceptedTenants>) -> Result<AcceptedTenants, Error> {
     let mut tenants = tenants.into_iter();
     match (tenants.next(), tenants.next()) {
         (Some(tenants), None) => Ok(tenants),
         (None, _) => Err(Error::config(
-            "no tenants; call single_tenant(), tenants(..) or any_tenant(): whose tokens are let in is never a default",
+            "no tenants are accepted, and there is no default; call single_tenant(), tenants(..) or any_tenant()",
         )),
         (Some(_), Some(_)) => Err(Error::config(
-            "tenants are given twice; call one of single_tenant(), tenants(..) and any_tenant(), once",
+            "the accepted tenants are set twice; call one of single_tenant(), tenants(..) and any_tenant(), once",
         )),
     }
 }
 
-fn audiences(audiences: Vec<String>) -> Result<Vec<String>, Error> {
+fn checked_audiences(audiences: Vec<String>) -> Result<Vec<String>, Error> {
     if audiences.is_empty() {
         return Err(Error::config(
-            "no audience; call audience(..) with the API's client id, its application ID URI, or both",
+            "no audience is set; call audience(..) with the API's client id, its application ID URI, or both",
         ));
     }
     for audience in &audiences {
         if audience.trim() != audience || audience.is_empty() {
             return Err(Error::config(format!(
-                "the audience {audience:?} is empty or has white space around it; trim what was read"
+                "the audience {audience:?} is empty or surrounded by white space; trim the value"
             )));
         }
     }
@@ -173,5 +191,5 @@ impl fmt::Debug for TokenValidatorBuilder {
     }
 }
 
-const LEEWAY: Duration = Duration::from_secs(5 * 60);
-const LONGEST_LEEWAY: Duration = Duration::from_secs(10 * 60);
+const DEFAULT_LEEWAY: Duration = Duration::from_secs(5 * 60);
+const MAX_LEEWAY: Duration = Duration::from_secs(10 * 60);

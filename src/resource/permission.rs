@@ -1,7 +1,8 @@
 use super::claims::Claims;
 use super::rejection::TokenRejection;
 
-/// What a route takes, by a name of its own, for [`Claims::require`] and the axum adapter.
+/// A named permission of a route, for [`Claims::require`] and for the axum extractor
+/// `PermittedToken`.
 ///
 /// ```
 /// use confidential_client::resource::Permission;
@@ -13,20 +14,27 @@ use super::rejection::TokenRejection;
 ///     const ROLES: &'static [&'static str] = &["Files.Read.All"];
 /// }
 /// ```
+#[doc(alias("protect", "RequiredScopeOrAppPermission"))]
 pub trait Permission {
-    /// Any of these of a client that acts for a user; none for what is not done for users.
+    /// The accepted scopes of a client that acts for a user.
+    ///
+    /// One of the scopes is enough. An empty list rejects every user token.
     const SCOPES: &'static [&'static str];
-    /// Any of these of an application that acts for itself; none, unless set.
+    /// The accepted application roles of a client that acts without a user.
+    ///
+    /// One of the roles is enough. The default is an empty list, which rejects every application
+    /// token.
     const ROLES: &'static [&'static str] = &[];
 }
 
 impl Claims {
-    /// Lets through what [`require_any`](Self::require_any) does of the permission's scopes and
-    /// roles.
+    /// Requires one of the scopes or application roles of the permission `P`.
+    ///
+    /// The rules are the rules of [`require_any`](Self::require_any).
     ///
     /// # Errors
     ///
-    /// 403 with `insufficient_scope` and the scopes.
+    /// Returns a 403 rejection with `insufficient_scope` and the scopes.
     pub fn require<P: Permission>(&self) -> Result<(), TokenRejection> {
         self.require_any(P::SCOPES, P::ROLES)
     }

@@ -10,117 +10,120 @@ use http::{HeaderValue, StatusCode};
 use crate::error::Error;
 use crate::jwt::JwtError;
 
-/// Why a request is not served: its token failed a check, or does not allow its client to do this.
+/// An error of a request whose token is rejected, or does not allow the operation.
 ///
-/// It says what to answer: [`status`](Self::status), [`www_authenticate`](Self::www_authenticate)
-/// and [`retry_after`](Self::retry_after); the axum adapter turns it into that answer. `Display`
-/// says which check failed, in one line that is safe to log and to show to the client.
+/// The error describes the HTTP response with [`status`](Self::status),
+/// [`www_authenticate`](Self::www_authenticate) and [`retry_after`](Self::retry_after). The axum
+/// adapter builds that response. `Display` names the failed check in one line. The line is safe to
+/// log and to show to the client.
+#[doc(alias("AuthenticationFailed", "Unauthorized"))]
 #[derive(Clone)]
-pub struct TokenRejection(Arc<Parts>);
+pub struct TokenRejection(Arc<RejectionDetails>);
 
-struct Parts {
+struct RejectionDetails {
     reason: RejectionReason,
     message: String,
-    /// Those that would do, any of them.
+    /// The scopes that allow the operation, separated by spaces. Any of the scopes is enough.
     scope: Option<String>,
-    /// What a token has to be asked for with, as JSON.
+    /// The claims to request another token with, as JSON.
     claims: Option<String>,
     authorization_uri: Option<Arc<str>>,
-    /// Why there are no keys.
+    /// The error that made the signing keys unavailable.
     source: Option<Error>,
 }
 
-/// Which check failed.
+/// The check that a token failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RejectionReason {
     /// The request carries no bearer token.
-    NoToken,
-    /// It carries two, or an empty one.
+    MissingToken,
+    /// The request has several `Authorization` headers, or an empty token.
     InvalidRequest,
-    /// The token is no signed JWT, lacks a claim or has one that cannot be read, or is too long.
+    /// The token is not a signed JWT, is longer than 64 KiB, or has a missing or unreadable claim.
     Malformed,
-    /// The token is signed by an algorithm that is not taken, such as `none` or `HS256`.
-    Algorithm,
-    /// The key that the token names is not published by the identity provider, or not for that.
-    Key,
-    /// The signature is not that of the key.
-    Signature,
-    /// The token, or the key that signed it, is another issuer's.
-    Issuer,
-    /// The token is of a tenant that is not let in.
-    Tenant,
+    /// The token is signed with a rejected algorithm, such as `none` or `HS256`.
+    UnsupportedAlgorithm,
+    /// No published key of the identity provider matches the token's header.
+    NoMatchingKey,
+    /// The signature is invalid.
+    InvalidSignature,
+    /// The token or the signing key belongs to another issuer.
+    InvalidIssuer,
+    /// The token's tenant is not accepted by this API.
+    TenantNotAccepted,
     /// The token is for another API.
-    Audience,
+    InvalidAudience,
     /// The token is for Microsoft Graph.
     ForGraph,
-    /// The token's end has passed.
+    /// The token has expired.
     Expired,
-    /// The token's time has not come.
+    /// The token is not valid yet.
     NotYetValid,
-    /// The token is an ID token or another kind that is for somebody else.
+    /// The token is an ID token or another token that is not an access token.
     NotAnAccessToken,
-    /// The client was not granted a scope that this takes.
+    /// The client was not granted a required scope.
     MissingScope,
-    /// The application was not granted a role that this takes.
+    /// The application was not granted a required role.
     MissingRole,
-    /// This is done for a user alone, and the token is an application's.
+    /// The operation requires a user token, and the token does not act for a user.
     NeedsUser,
-    /// This is done for an application alone, and the token is a user's.
+    /// The operation requires an application token, and the token does not act for an application.
     NeedsApplication,
-    /// The user has to prove more: a claims challenge.
-    AuthenticationContext,
-    /// The identity provider's keys cannot be had.
+    /// The user must meet an authentication context. The response is a claims challenge.
+    NeedsAuthenticationContext,
+    /// The signing keys of the identity provider are unavailable.
     KeysUnavailable,
 }
 
 impl TokenRejection {
     pub(super) fn new(reason: RejectionReason, message: impl Into<String>) -> Self {
-        Parts::new(reason, message).into()
+        RejectionDetails::new(reason, message).into()
     }
 
-    /// Any of `scopes` would do.
+    /// Creates a rejection for a token without any of `scopes`.
     pub(super) fn insufficient(reason: RejectionReason, message: String, scopes: &[&str]) -> Self {
-        Self::from(Parts {
+        Self::from(RejectionDetails {
             scope: (!scopes.is_empty()).then(|| scopes.join(" ")),
-            ..Parts::new(reason, message)
+            ..RejectionDetails::new(reason, message)
         })
     }
 
-    /// A token asked for with `claims` would do.
+    /// Creates a claims challenge, which a token requested with `claims` satisfies.
     pub(super) fn challenge(
         message: String,
         claims: String,
         authorization_uri: Option<Arc<str>>,
     ) -> Self {
-        Self::from(Parts {
+        Self::from(RejectionDetails {
             claims: Some(claims),
             authorization_uri,
-            ..Parts::new(RejectionReason::AuthenticationContext, message)
+            ..RejectionDetails::new(RejectionReason::NeedsAuthenticationContext, message)
         })
     }
 
     pub(super) fn keys_unavailable(error: Error) -> Self {
-        let message =
-            "the token cannot be checked now, as the identity provider's keys cannot be had";
-        Self::from(Parts {
+        let message = "the token cannot be validated now, because the identity provider's signing keys are unavailable; retry later";
+        Self::from(RejectionDetails {
             source: Some(error),
-            ..Parts::new(RejectionReason::KeysUnavailable, message)
+            ..RejectionDetails::new(RejectionReason::KeysUnavailable, message)
         })
     }
 
-    /// Which check failed.
+    /// Returns the check that failed.
     pub fn reason(&self) -> RejectionReason {
         self.0.reason
     }
 
-    /// The status of the answer.
+    /// Returns the status of the response.
     pub fn status(&self) -> StatusCode {
         self.0.reason.status()
     }
 
-    /// The `WWW-Authenticate` header of the answer ([RFC 6750 section 3]): what is wrong with the
-    /// token, which scope it lacks, or the claims to ask for another with. `None` for a 503.
+    /// Returns the `WWW-Authenticate` header of the response ([RFC 6750 section 3]).
+    ///
+    /// The header contains the error, the missing scope, and the claims to request another token
+    /// with. Returns `None` for a 503 response.
     ///
     /// [RFC 6750 section 3]: https://www.rfc-editor.org/rfc/rfc6750#section-3
     pub fn www_authenticate(&self) -> Option<HeaderValue> {
@@ -148,27 +151,29 @@ impl TokenRejection {
         HeaderValue::try_from(challenge).ok()
     }
 
-    /// After how long the client may come again; for a 503 alone.
+    /// Returns the delay before the client may retry.
+    ///
+    /// Returns `None` for every response except a 503 response. The default delay is 5 seconds.
     pub fn retry_after(&self) -> Option<Duration> {
         let error = self.0.source.as_ref()?;
-        Some(error.retry_after().unwrap_or(A_MOMENT))
+        Some(error.retry_after().unwrap_or(DEFAULT_RETRY_AFTER))
     }
 
-    /// Tells the log, which says nothing of the token but this.
-    pub(super) fn record(&self) {
+    /// Logs the rejection. Nothing else of the token is logged.
+    pub(super) fn log(&self) {
         match &self.0.source {
             Some(error) => tracing::warn!(
                 error = %error.chain(),
-                "a token could not be checked"
+                "an access token could not be validated"
             ),
             None => {
-                tracing::debug!(reason = ?self.0.reason, why = self.0.message, "a token was refused")
+                tracing::debug!(reason = ?self.0.reason, detail = self.0.message, "an access token was rejected")
             }
         }
     }
 }
 
-impl Parts {
+impl RejectionDetails {
     fn new(reason: RejectionReason, message: impl Into<String>) -> Self {
         Self {
             reason,
@@ -181,9 +186,9 @@ impl Parts {
     }
 }
 
-impl From<Parts> for TokenRejection {
-    fn from(parts: Parts) -> Self {
-        Self(Arc::new(parts))
+impl From<RejectionDetails> for TokenRejection {
+    fn from(details: RejectionDetails) -> Self {
+        Self(Arc::new(details))
     }
 }
 
@@ -199,18 +204,20 @@ impl RejectionReason {
         }
     }
 
-    /// Its code; none where there was no token ([RFC 6750 section 3.1]).
+    /// Returns the OAuth error code ([RFC 6750 section 3.1]).
+    ///
+    /// A response to a request without a token has no error code.
     ///
     /// [RFC 6750 section 3.1]: https://www.rfc-editor.org/rfc/rfc6750#section-3.1
     fn error(self) -> Option<&'static str> {
         match self {
-            Self::NoToken | Self::KeysUnavailable => None,
+            Self::MissingToken | Self::KeysUnavailable => None,
             Self::InvalidRequest => Some("invalid_request"),
             Self::MissingScope | Self::MissingRole | Self::NeedsUser | Self::NeedsApplication => {
                 Some("insufficient_scope")
             }
-            // Microsoft's, which its clients answer.
-            Self::AuthenticationContext => Some("insufficient_claims"),
+            // Defined by Microsoft. MSAL clients request a token with the challenge's claims.
+            Self::NeedsAuthenticationContext => Some("insufficient_claims"),
             _ => Some("invalid_token"),
         }
     }
@@ -223,15 +230,15 @@ impl From<JwtError> for TokenRejection {
             | JwtError::Malformed(_)
             | JwtError::Critical
             | JwtError::Claim(_) => RejectionReason::Malformed,
-            JwtError::Algorithm(_) => RejectionReason::Algorithm,
+            JwtError::Algorithm(_) => RejectionReason::UnsupportedAlgorithm,
             JwtError::Type(_) | JwtError::AuthorizedParty(_) => RejectionReason::NotAnAccessToken,
             JwtError::UnknownKey | JwtError::UnnamedKey | JwtError::UnfitKey => {
-                RejectionReason::Key
+                RejectionReason::NoMatchingKey
             }
-            JwtError::Signature | JwtError::NoBackend(_) => RejectionReason::Signature,
+            JwtError::Signature | JwtError::NoBackend(_) => RejectionReason::InvalidSignature,
             JwtError::ForGraph => RejectionReason::ForGraph,
-            JwtError::Issuer(_) | JwtError::KeyIssuer => RejectionReason::Issuer,
-            JwtError::Audience(_) => RejectionReason::Audience,
+            JwtError::Issuer(_) | JwtError::KeyIssuer => RejectionReason::InvalidIssuer,
+            JwtError::Audience(_) => RejectionReason::InvalidAudience,
             JwtError::Expired => RejectionReason::Expired,
             JwtError::NotYetValid => RejectionReason::NotYetValid,
         };
@@ -261,7 +268,9 @@ impl StdError for TokenRejection {
     }
 }
 
-/// What may stand between the quotes of a parameter ([RFC 6750 section 3]).
+/// Replaces characters that a quoted parameter must not contain ([RFC 6750 section 3]).
+///
+/// [RFC 6750 section 3]: https://www.rfc-editor.org/rfc/rfc6750#section-3
 fn quotable(text: &str) -> String {
     let plain = |c: char| match c {
         '"' => '\'',
@@ -272,5 +281,5 @@ fn quotable(text: &str) -> String {
     text.chars().map(plain).collect()
 }
 
-/// What a client waits that is told nothing else.
-const A_MOMENT: Duration = Duration::from_secs(5);
+/// Delay for the client if the cause of a 503 response names none.
+const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(5);

@@ -7,11 +7,11 @@ use serde_json::{Map, Value};
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
+use super::accepted_tenants::AcceptedTenants;
 use super::bearer::bearer_token;
 use super::builder::TokenValidatorBuilder;
 use super::claims::Claims;
 use super::rejection::{RejectionReason, TokenRejection};
-use super::tenants::Tenants;
 use crate::authority::{Authority, Tenant};
 use crate::endpoint::{Endpoints, Lookup};
 use crate::error::{Error, Failure};
@@ -19,26 +19,39 @@ use crate::jwt::{Expected, IssuerKeys, SignedJwt};
 use crate::time::TimeSource;
 use crate::transport::Transport;
 
-/// Checks the access tokens that a web API is sent: signature, issuer, tenant, audience, times.
+/// A validator of the access tokens that clients send to a web API.
 ///
-/// Cheap to clone, and made once per process: it keeps the identity provider's keys. The first
-/// token makes it look them up, once for all who come meanwhile; so does the first after a day, and
-/// one that is signed with a key it does not know, the latter at most once in five minutes. While the
-/// provider is down, the keys that are known go on to serve. Nothing else does I/O, and a look-up
-/// needs a tokio runtime.
+/// The validator checks the signature, the issuer, the tenant, the audience and the validity
+/// period. The [`Claims`] then check the permissions of the client and of the user. See the
+/// [module documentation](super).
 ///
-/// A token is signed by RS256, PS256 or ES256, never by an algorithm whose key is a secret, and no
-/// longer than 64 KiB. Tokens of Microsoft Entra ID are taken in both of their versions.
+/// Create one validator per process. Clones are cheap and share the cached signing keys.
 ///
-/// What a token lets its client do is asked of the [`Claims`]; see the [module](super) for how.
+/// # Signing keys
+///
+/// The first token makes the validator fetch the identity provider's keys. Concurrent callers share
+/// one fetch. The keys are fetched again in two cases:
+///
+/// - The cached keys are older than 24 hours.
+/// - A token names a key that is not cached. This happens at most once in 5 minutes.
+///
+/// If the identity provider is down, the validator continues with the cached keys. Validation does
+/// no other I/O. Fetching keys requires a tokio runtime.
+///
+/// # Limits
+///
+/// - A token must be signed with RS256, PS256 or ES256. HMAC algorithms are rejected.
+/// - A token must not be longer than 64 KiB.
+/// - Version 1 and version 2 tokens of Microsoft Entra ID are accepted.
+#[doc(alias("JwtBearer", "AddMicrosoftIdentityWebApi", "verify", "decode"))]
 #[derive(Clone)]
-pub struct TokenValidator(Arc<Parts>);
+pub struct TokenValidator(Arc<ValidatorConfig>);
 
-pub(super) struct Parts {
+pub(super) struct ValidatorConfig {
     pub(super) endpoints: Endpoints,
-    /// Whose keys are looked up, where that is not the authority's own tenant.
-    pub(super) keys_of: Option<Tenant>,
-    pub(super) tenants: Tenants,
+    /// The tenant whose keys are fetched, if that is not the authority's tenant.
+    pub(super) keys_tenant: Option<Tenant>,
+    pub(super) tenants: AcceptedTenants,
     pub(super) audiences: Vec<String>,
     pub(super) leeway: Duration,
     pub(super) transport: Arc<dyn Transport>,
@@ -46,43 +59,45 @@ pub(super) struct Parts {
 }
 
 impl TokenValidator {
-    /// Starts a validator of the tokens that `authority` issues.
+    /// Creates a builder for a validator of the tokens that `authority` issues.
     pub fn builder(authority: Authority) -> TokenValidatorBuilder {
         TokenValidatorBuilder::new(authority)
     }
 
-    pub(super) fn new(parts: Parts) -> Self {
-        Self(Arc::new(parts))
+    pub(super) fn new(config: ValidatorConfig) -> Self {
+        Self(Arc::new(config))
     }
 
-    /// Checks a token, and gives what it says.
+    /// Validates a token and returns the claims.
     ///
     /// # Errors
     ///
-    /// Which check it failed: 401 in an answer, or 503 where the keys could not be had.
+    /// Returns a [`TokenRejection`] with the check that failed. The status of the response is 401,
+    /// or 503 if the signing keys are unavailable.
     pub async fn validate(&self, token: &str) -> Result<Claims, TokenRejection> {
-        let claims = self.checked(token).await;
-        if let Err(refusal) = &claims {
-            refusal.record();
+        let claims = self.check(token).await;
+        if let Err(rejection) = &claims {
+            rejection.log();
         }
         claims
     }
 
-    /// Checks the token in the one `Authorization: Bearer` header of a request ([RFC 6750 section
+    /// Validates the token in the `Authorization: Bearer` header of a request ([RFC 6750 section
     /// 2.1]).
     ///
     /// # Errors
     ///
-    /// As [`validate`](Self::validate); without a token a 401 that says no more, and with two
-    /// headers a 400.
+    /// Returns the errors of [`validate`](Self::validate). A request without a token gets a 401
+    /// rejection without an error code. A request with two `Authorization` headers gets a 400
+    /// rejection.
     ///
     /// [RFC 6750 section 2.1]: https://www.rfc-editor.org/rfc/rfc6750#section-2.1
     pub async fn validate_headers(&self, headers: &HeaderMap) -> Result<Claims, TokenRejection> {
         self.validate(bearer_token(headers)?).await
     }
 
-    async fn checked(&self, token: &str) -> Result<Claims, TokenRejection> {
-        let Parts {
+    async fn check(&self, token: &str) -> Result<Claims, TokenRejection> {
+        let ValidatorConfig {
             audiences,
             leeway,
             clock,
@@ -100,11 +115,11 @@ impl TokenValidator {
         let claims = jwt.access_token(&keys, &expected)?;
         self.check_tenant(&keys, &claims)?;
         let claims = Claims::new(claims, token, endpoints.rules(), &keys)?;
-        match jwt.is_access_token() || claims.are_of_an_access_token() {
+        match jwt.is_access_token() || claims.identify_access_token() {
             true => Ok(claims),
             false => Err(TokenRejection::new(
                 RejectionReason::NotAnAccessToken,
-                "the token is an ID token, which is for the client alone; send an access token",
+                "the token is an ID token, which is meant for the client; send an access token",
             )),
         }
     }
@@ -115,50 +130,53 @@ impl TokenValidator {
         claims: &Map<String, Value>,
     ) -> Result<(), TokenRejection> {
         let tenant = claims.get("tid").and_then(Value::as_str);
-        match self.0.tenants.takes(tenant, keys.issuer.is_template()) {
+        match self.0.tenants.accepts(tenant, keys.issuer.is_template()) {
             true => Ok(()),
             false => Err(TokenRejection::new(
-                RejectionReason::Tenant,
-                "the token is of a tenant that is not let in here",
+                RejectionReason::TenantNotAccepted,
+                "the token's tenant is not accepted by this API",
             )),
         }
     }
 
-    async fn issuer_keys(&self, name: Option<&str>) -> Result<Arc<IssuerKeys>, Error> {
-        let parts = &*self.0;
-        let now = parts.clock.now();
-        let known = parts
-            .endpoints
-            .cached_issuer_keys(parts.keys_of.as_ref(), name, &now);
-        if let Some(keys) = known {
+    async fn issuer_keys(&self, key_name: Option<&str>) -> Result<Arc<IssuerKeys>, Error> {
+        let config = &*self.0;
+        let now = config.clock.now();
+        let cached =
+            config
+                .endpoints
+                .cached_issuer_keys(config.keys_tenant.as_ref(), key_name, &now);
+        if let Some(keys) = cached {
             return Ok(keys);
         }
         let Ok(runtime) = Handle::try_current() else {
             return Err(Error::config(
-                "the identity provider's keys are needed and there is no tokio runtime to fetch them; call from within one, as under #[tokio::main]",
+                "the identity provider's signing keys must be fetched, and there is no tokio runtime; call from within a runtime, such as under #[tokio::main]",
             ));
         };
-        // A task of its own: whoever hangs up takes nothing away from those who wait as well.
-        let parts = Arc::clone(&self.0);
-        let name = name.map(ToOwned::to_owned);
-        let look_up = async move { parts.look_up(name.as_deref()).await };
-        runtime.spawn(look_up).await.unwrap_or_else(|ended| {
-            let failure = Failure::new("the identity provider's keys were not fetched to the end");
-            Err(Error::Transport(failure.source(Box::new(ended)).into()))
+        // The fetch is a task, so that a cancelled caller does not cancel it for the others.
+        let config = Arc::clone(&self.0);
+        let key_name = key_name.map(ToOwned::to_owned);
+        let fetch = async move { config.fetch_issuer_keys(key_name.as_deref()).await };
+        runtime.spawn(fetch).await.unwrap_or_else(|error| {
+            let failure = Failure::new(
+                "the task that fetches the identity provider's signing keys did not finish",
+            );
+            Err(Error::Transport(failure.source(Box::new(error)).into()))
         })
     }
 }
 
-impl Parts {
-    async fn look_up(&self, name: Option<&str>) -> Result<Arc<IssuerKeys>, Error> {
+impl ValidatorConfig {
+    async fn fetch_issuer_keys(&self, key_name: Option<&str>) -> Result<Arc<IssuerKeys>, Error> {
         let lookup = Lookup {
             transport: &*self.transport,
             clock: &self.clock,
             correlation_id: &Uuid::new_v4().to_string(),
-            limit: LOOK_UP_TIMEOUT,
+            limit: KEYS_TIMEOUT,
         };
-        let tenant = self.keys_of.as_ref();
-        self.endpoints.issuer_keys(tenant, name, &lookup).await
+        let tenant = self.keys_tenant.as_ref();
+        self.endpoints.issuer_keys(tenant, key_name, &lookup).await
     }
 }
 
@@ -172,5 +190,5 @@ impl fmt::Debug for TokenValidator {
     }
 }
 
-/// For both documents together.
-const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time limit for fetching the metadata and the key set together.
+const KEYS_TIMEOUT: Duration = Duration::from_secs(10);

@@ -135,7 +135,7 @@ async fn a_route_answers_as_the_refusal_says() {
             Some(&application),
             403,
             None,
-            "there is no user",
+            "does not act for a user",
         ),
         (
             "vault",

@@ -124,11 +124,11 @@ async fn the_reasons_are_told_in_words() {
         ),
         (
             user.require_application_role("R").unwrap_err(),
-            "this takes an application's own token with the role 'R'",
+            "this operation requires an application token with the role 'R'",
         ),
         (
             application.require_scope("S").unwrap_err(),
-            "this takes a user's token with the scope 'S'",
+            "this operation requires a user token with the scope 'S'",
         ),
         (
             application.require_application_role("R").unwrap_err(),
@@ -207,5 +207,8 @@ async fn what_the_client_may_and_what_the_user_may_are_two_answers() {
     // Its object id is the owner's, and it is no user all the same.
     let denied = read(&application, "adele").await.unwrap_err();
     assert!(matches!(denied, AccessDenied::User(_)), "{denied:?}");
-    assert!(denied.to_string().contains("there is no user"), "{denied}");
+    assert!(
+        denied.to_string().contains("does not act for a user"),
+        "{denied}"
+    );
 }

@@ -72,20 +72,20 @@ async fn a_token_with_one_flaw_is_refused_for_it() {
     };
     use RejectionReason as Is;
     for (name, token, reason) in [
-        ("another's key of that name", STRANGER.sign(&header(), &user_claims()), Is::Signature),
-        ("changed claims", format!("{head}.{}.{signature}", encode(with(user_claims(), "oid", "b").to_string())), Is::Signature),
-        ("no signature", format!("{head}.{body}."), Is::Signature),
-        ("alg none", format!("{}.{body}.", encode(none.to_string())), Is::Algorithm),
-        ("alg none with a signature", RSA.sign(&none, &user_claims()), Is::Algorithm),
-        ("HMAC with the public key", hmac, Is::Algorithm),
-        ("RS512", headed("alg", json!("RS512")), Is::Algorithm),
-        ("an unknown key", headed("kid", json!("unknown")), Is::Key),
-        ("an unknown key that it brings along", RSA.sign(&with(with(header(), "kid", "own"), "jwk", RSA.jwk.clone()), &user_claims()), Is::Key),
-        ("a key for encryption", headed("kid", json!("encryption")), Is::Key),
-        ("a key for another algorithm", headed("kid", json!("pinned")), Is::Key),
-        ("a key of another kind", headed("kid", json!("curve")), Is::Key),
-        ("no key named, of two", RSA.sign(&without(header(), "kid"), &user_claims()), Is::Key),
-        ("a key of another issuer", headed("kid", json!("elsewhere")), Is::Issuer),
+        ("another's key of that name", STRANGER.sign(&header(), &user_claims()), Is::InvalidSignature),
+        ("changed claims", format!("{head}.{}.{signature}", encode(with(user_claims(), "oid", "b").to_string())), Is::InvalidSignature),
+        ("no signature", format!("{head}.{body}."), Is::InvalidSignature),
+        ("alg none", format!("{}.{body}.", encode(none.to_string())), Is::UnsupportedAlgorithm),
+        ("alg none with a signature", RSA.sign(&none, &user_claims()), Is::UnsupportedAlgorithm),
+        ("HMAC with the public key", hmac, Is::UnsupportedAlgorithm),
+        ("RS512", headed("alg", json!("RS512")), Is::UnsupportedAlgorithm),
+        ("an unknown key", headed("kid", json!("unknown")), Is::NoMatchingKey),
+        ("an unknown key that it brings along", RSA.sign(&with(with(header(), "kid", "own"), "jwk", RSA.jwk.clone()), &user_claims()), Is::NoMatchingKey),
+        ("a key for encryption", headed("kid", json!("encryption")), Is::NoMatchingKey),
+        ("a key for another algorithm", headed("kid", json!("pinned")), Is::NoMatchingKey),
+        ("a key of another kind", headed("kid", json!("curve")), Is::NoMatchingKey),
+        ("no key named, of two", RSA.sign(&without(header(), "kid"), &user_claims()), Is::NoMatchingKey),
+        ("a key of another issuer", headed("kid", json!("elsewhere")), Is::InvalidIssuer),
         ("crit", headed("crit", json!(["exp"])), Is::Malformed),
         ("a JWS in JSON form with two signatures", json!({ "payload": body, "signatures": [
             { "protected": head, "signature": signature }, { "protected": head, "signature": signature },
@@ -95,11 +95,11 @@ async fn a_token_with_one_flaw_is_refused_for_it() {
         ("nothing", String::new(), Is::Malformed),
         ("text", "abc".to_owned(), Is::Malformed),
         ("oversized", format!("{head}.{}.{signature}", "A".repeat(64 * 1024)), Is::Malformed),
-        ("another audience", claiming("aud", json!("api://other")), Is::Audience),
-        ("an audience that begins like ours", claiming("aud", json!("api://drive/")), Is::Audience),
+        ("another audience", claiming("aud", json!("api://other")), Is::InvalidAudience),
+        ("an audience that begins like ours", claiming("aud", json!("api://drive/")), Is::InvalidAudience),
         ("no audience", lacking("aud"), Is::Malformed),
-        ("another issuer", claiming("iss", json!("https://evil.example/v2.0")), Is::Issuer),
-        ("another tenant's issuer", RSA.sign(&header(), &in_tenant(FABRIKAM)), Is::Issuer),
+        ("another issuer", claiming("iss", json!("https://evil.example/v2.0")), Is::InvalidIssuer),
+        ("another tenant's issuer", RSA.sign(&header(), &in_tenant(FABRIKAM)), Is::InvalidIssuer),
         ("no issuer", lacking("iss"), Is::Malformed),
         ("expired", claiming("exp", json!(now - 301)), Is::Expired),
         ("without end", lacking("exp"), Is::Malformed),
@@ -221,7 +221,7 @@ async fn the_tenants_that_are_let_in_are_those_that_were_named() {
     };
     let both = || issuer.builder(TENANT_ID).tenants([FABRIKAM, CONSUMERS]);
     let any = |own| issuer.builder(own).any_tenant();
-    use RejectionReason::{Issuer as AnothersIssuer, Malformed, Tenant};
+    use RejectionReason::{InvalidIssuer, Malformed, TenantNotAccepted};
     for (name, builder, tenant, reason) in [
         (
             "its own",
@@ -233,19 +233,29 @@ async fn the_tenants_that_are_let_in_are_those_that_were_named() {
             "not its own",
             issuer.builder(TENANT_ID).single_tenant(),
             FABRIKAM,
-            Some(AnothersIssuer),
+            Some(InvalidIssuer),
         ),
-        ("its own, not listed", listed(), TENANT_ID, Some(Tenant)),
+        (
+            "its own, not listed",
+            listed(),
+            TENANT_ID,
+            Some(TenantNotAccepted),
+        ),
         ("listed", listed(), FABRIKAM, None),
         ("personal accounts, listed", both(), CONSUMERS, None),
         ("any", any(TENANT_ID), FABRIKAM, None),
         ("any of organizations", any("organizations"), FABRIKAM, None),
-        ("personal accounts", any(TENANT_ID), CONSUMERS, Some(Tenant)),
+        (
+            "personal accounts",
+            any(TENANT_ID),
+            CONSUMERS,
+            Some(TenantNotAccepted),
+        ),
         (
             "personal accounts of organizations",
             any("organizations"),
             CONSUMERS,
-            Some(Tenant),
+            Some(TenantNotAccepted),
         ),
         (
             "personal accounts of common",
@@ -253,7 +263,7 @@ async fn the_tenants_that_are_let_in_are_those_that_were_named() {
             CONSUMERS,
             None,
         ),
-        ("no id", any("common"), "contoso.com", Some(AnothersIssuer)),
+        ("no id", any("common"), "contoso.com", Some(InvalidIssuer)),
     ] {
         let validator = builder.build().unwrap();
         assert_eq!(refused(&validator, &token(tenant)).await, reason, "{name}");
@@ -261,7 +271,7 @@ async fn the_tenants_that_are_let_in_are_those_that_were_named() {
     // Found by the fuzzer: what the application is told of is the tenant of the issuer.
     let validator = issuer.builder(TENANT_ID).single_tenant().build().unwrap();
     let token = RSA.sign(&header(), &with(in_tenant(TENANT_ID), "tid", FABRIKAM));
-    assert_eq!(refused(&validator, &token).await, Some(AnothersIssuer));
+    assert_eq!(refused(&validator, &token).await, Some(InvalidIssuer));
     let token = RSA.sign(&header(), &without(in_tenant(TENANT_ID), "tid"));
     assert_eq!(refused(&validator, &token).await, Some(Malformed));
 
@@ -277,7 +287,7 @@ async fn the_tenants_that_are_let_in_are_those_that_were_named() {
         let token = RSA.sign(&header(), &claims);
         assert_eq!(
             refused(&validator, &token).await,
-            Some(AnothersIssuer),
+            Some(InvalidIssuer),
             "{name}"
         );
     }
@@ -358,7 +368,7 @@ async fn an_openid_providers_tokens_are_taken_by_its_issuer() {
     let other = with(claims, "iss", "https://id.example/");
     assert_eq!(
         refused(&validator, &RSA.sign(&at, &other)).await,
-        Some(RejectionReason::Issuer)
+        Some(RejectionReason::InvalidIssuer)
     );
 }
 
@@ -578,11 +588,11 @@ async fn one_bearer_header_is_read() {
     }
     let bearer = format!("Bearer {token}");
     let two_in_one = format!("Bearer {token}, Bearer {token}");
-    use RejectionReason::{InvalidRequest, Malformed, NoToken};
+    use RejectionReason::{InvalidRequest, Malformed, MissingToken};
     for (name, values, reason, status) in [
-        ("none", vec![], NoToken, 401),
-        ("another scheme", vec!["Basic YTpi"], NoToken, 401),
-        ("the token alone", vec![token.as_str()], NoToken, 401),
+        ("none", vec![], MissingToken, 401),
+        ("another scheme", vec!["Basic YTpi"], MissingToken, 401),
+        ("the token alone", vec![token.as_str()], MissingToken, 401),
         ("no token", vec!["Bearer"], InvalidRequest, 400),
         ("an empty token", vec!["Bearer  "], InvalidRequest, 400),
         ("two", vec![&bearer, &bearer], InvalidRequest, 400),
@@ -626,11 +636,11 @@ fn what_does_not_go_together_is_found_before_the_network() {
         ),
         (
             entra(TENANT_ID).single_tenant().any_tenant(),
-            "tenants are given twice",
+            "tenants are set twice",
         ),
         (
             entra(TENANT_ID).tenants([TENANT_ID]).tenants([FABRIKAM]),
-            "tenants are given twice",
+            "tenants are set twice",
         ),
         (entra("common").single_tenant(), "'common' stands for many"),
         (entra("Organizations").single_tenant(), "stands for many"),
@@ -638,7 +648,7 @@ fn what_does_not_go_together_is_found_before_the_network() {
             entra(TENANT_ID).tenants(["contoso.com"]),
             "directory's GUID",
         ),
-        (entra(TENANT_ID).tenants([""; 0]), "names none"),
+        (entra(TENANT_ID).tenants([""; 0]), "got an empty list"),
         (oidc().any_tenant(), "call single_tenant()"),
         (
             builder(Authority::adfs("fs.contoso.com")).tenants([TENANT_ID]),

@@ -76,9 +76,15 @@ async fn its_tokens_for_others_are_refused() {
     let later = ManualClock::new();
     later.advance(Duration::from_secs(600 + 5 * 60));
     for (validator, reason) in [
-        (validator(&server, one, INVOICES), RejectionReason::Audience),
+        (
+            validator(&server, one, INVOICES),
+            RejectionReason::InvalidAudience,
+        ),
         // Whose keys are others.
-        (validator(&server, two, ORDERS), RejectionReason::Key),
+        (
+            validator(&server, two, ORDERS),
+            RejectionReason::NoMatchingKey,
+        ),
         (on(&server, one, ORDERS, later), RejectionReason::Expired),
     ] {
         let refused = validator.validate(token.secret()).await.unwrap_err();
@@ -125,22 +131,22 @@ async fn a_token_with_one_flaw_is_refused() {
         (
             "a wrong key",
             sign_with(&two.key(), Algorithm::RS256, &header, &claims),
-            RejectionReason::Signature,
+            RejectionReason::InvalidSignature,
         ),
         (
             "another's claims",
             format!("{}.{}.{}", parts[0], encode(expired.to_string()), parts[2]),
-            RejectionReason::Signature,
+            RejectionReason::InvalidSignature,
         ),
         (
             "audience",
             sign(&header, &with(claims.clone(), "aud", INVOICES)),
-            RejectionReason::Audience,
+            RejectionReason::InvalidAudience,
         ),
         (
             "issuer",
             sign(&header, &with(claims.clone(), "iss", &*two.issuer)),
-            RejectionReason::Issuer,
+            RejectionReason::InvalidIssuer,
         ),
         ("expired", sign(&header, &expired), RejectionReason::Expired),
         (
@@ -151,32 +157,32 @@ async fn a_token_with_one_flaw_is_refused() {
         (
             "none",
             format!("{none}.{}.", parts[1]),
-            RejectionReason::Algorithm,
+            RejectionReason::UnsupportedAlgorithm,
         ),
         (
             "none, with the signature",
             format!("{none}.{}.{}", parts[1], parts[2]),
-            RejectionReason::Algorithm,
+            RejectionReason::UnsupportedAlgorithm,
         ),
         (
             "HMAC with the public key",
             hmac(public.as_bytes()),
-            RejectionReason::Algorithm,
+            RejectionReason::UnsupportedAlgorithm,
         ),
         (
             "HMAC with its PEM",
             hmac(pem.as_bytes()),
-            RejectionReason::Algorithm,
+            RejectionReason::UnsupportedAlgorithm,
         ),
         (
             "HMAC with the JWK",
             hmac(keys["keys"][0].to_string().as_bytes()),
-            RejectionReason::Algorithm,
+            RejectionReason::UnsupportedAlgorithm,
         ),
         (
             "an unknown kid",
             sign(&with(header.clone(), "kid", "three"), &claims),
-            RejectionReason::Key,
+            RejectionReason::NoMatchingKey,
         ),
         ("crit", sign(&critical, &claims), RejectionReason::Malformed),
         (

@@ -4,19 +4,19 @@ use crate::authority::{AuthorityKind, PERSONAL_ACCOUNTS, Tenant};
 use crate::error::Error;
 use crate::jwt::is_guid;
 
-/// Of which tenants tokens are taken.
+/// The tenants whose tokens a validator accepts.
 #[derive(Clone, Debug)]
-pub(super) enum Tenants {
-    /// The authority's own, or its issuer where it has no tenants.
+pub(super) enum AcceptedTenants {
+    /// The authority's tenant, or the issuer of an authority without tenants.
     Single,
-    /// By their ids, folded.
+    /// Tenant ids in lower case.
     Listed(BTreeSet<String>),
     Any {
         with_personal_accounts: bool,
     },
 }
 
-impl Tenants {
+impl AcceptedTenants {
     pub(super) fn listed(tenants: impl IntoIterator<Item = String>) -> Self {
         let folded = tenants
             .into_iter()
@@ -24,8 +24,10 @@ impl Tenants {
         Self::Listed(folded.collect())
     }
 
-    /// Whether tokens of `tenant` are taken; `is_multi_tenant` if the issuer is whichever tenant's.
-    pub(super) fn takes(&self, tenant: Option<&str>, is_multi_tenant: bool) -> bool {
+    /// Returns whether a token of `tenant` is accepted.
+    ///
+    /// `is_multi_tenant` says that the identity provider publishes one issuer for all tenants.
+    pub(super) fn accepts(&self, tenant: Option<&str>, is_multi_tenant: bool) -> bool {
         match self {
             Self::Single => !is_multi_tenant,
             Self::Listed(listed) => tenant.is_some_and(|tenant| listed.contains(tenant)),
@@ -37,49 +39,51 @@ impl Tenants {
         }
     }
 
-    /// Checks that they go with the authority, and gives the tenant whose keys are looked up where
-    /// it is not the authority's own.
+    /// Checks the tenants against the authority.
+    ///
+    /// Returns the tenant whose keys are fetched, if the keys of the authority's tenant are not
+    /// enough.
     pub(super) fn check(
         &mut self,
         kind: &AuthorityKind,
-        own: Option<&Tenant>,
+        authority_tenant: Option<&Tenant>,
     ) -> Result<Option<Tenant>, Error> {
-        let is_multi_tenant = own.is_some_and(Tenant::is_multi_tenant);
+        let is_multi_tenant = authority_tenant.is_some_and(Tenant::is_multi_tenant);
         if let Self::Single = self {
-            return match own {
-                Some(own) if is_multi_tenant => Err(Error::config(format!(
-                    "single_tenant() is the authority's own, and '{}' stands for many; name one, or call tenants(..) or any_tenant()",
-                    own.as_str()
+            return match authority_tenant {
+                Some(tenant) if is_multi_tenant => Err(Error::config(format!(
+                    "single_tenant() accepts the authority's tenant, and '{}' stands for many tenants; name one tenant in the authority, or call tenants(..) or any_tenant()",
+                    tenant.as_str()
                 ))),
                 _ => Ok(None),
             };
         }
         if !matches!(kind, AuthorityKind::Entra { .. }) {
             return Err(Error::config(
-                "the authority has no tenants to choose from; call single_tenant(), which takes the tokens of its issuer",
+                "the authority has no tenants to choose from; call single_tenant() to accept the tokens of its issuer",
             ));
         }
         match self {
             Self::Listed(listed) if listed.is_empty() => {
                 return Err(Error::config(
-                    "tenants(..) names none, so that no token would be taken; name those that are let in by their ids",
+                    "tenants(..) got an empty list, and every token would be rejected; list the ids of the accepted tenants",
                 ));
             }
             Self::Listed(listed) => {
                 if let Some(other) = listed.iter().find(|tenant| !is_guid(tenant)) {
                     return Err(Error::config(format!(
-                        "the tenant {other:?} is no id; tokens name their tenant by its id alone, so give tenants(..) the directory's GUID"
+                        "the tenant {other:?} is not a tenant id, and a token names its tenant by the id alone; pass the directory's GUID to tenants(..)"
                     )));
                 }
             }
             Self::Any {
                 with_personal_accounts,
-            } => *with_personal_accounts = own.is_some_and(|own| own.is(COMMON)),
+            } => *with_personal_accounts = authority_tenant.is_some_and(|tenant| tenant.is(COMMON)),
             Self::Single => {}
         }
         match is_multi_tenant {
             true => Ok(None),
-            // Its keys and its issuer are those of every tenant.
+            // The metadata of `common` has the keys and the issuer template of every tenant.
             false => Tenant::parse(COMMON).map(Some),
         }
     }
