@@ -99,7 +99,6 @@ impl TokenValidatorBuilder {
     /// The rules are the rules of
     /// [`ConfidentialClientBuilder::reqwest`](crate::ConfidentialClientBuilder::reqwest).
     #[cfg(feature = "reqwest")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
     pub fn reqwest(mut self, builder: reqwest::ClientBuilder) -> Self {
         self.transport.reqwest = Some(builder);
         self
