@@ -506,6 +506,91 @@ async fn a_user_and_an_application_never_pass_for_each_other() {
 }
 
 #[tokio::test]
+async fn only_a_user_with_the_role_passes_as_a_user_with_the_role() {
+    let validator = Issuer::new().validator();
+    let user = user_claims();
+    let application = with(application_claims(), "roles", json!(["Editor"]));
+    let editor = with(user.clone(), "roles", json!(["Reader", "Editor"]));
+    let no_user = "the token does not act for a user, and this operation requires a user";
+    let no_role = "the user does not have the role 'Editor'";
+    for (name, claims, denial) in [
+        ("a user with the role", editor.clone(), None),
+        (
+            "a user with one role as text",
+            with(user.clone(), "roles", "Editor"),
+            None,
+        ),
+        (
+            "a user by idtyp",
+            with(without(editor.clone(), "scp"), "idtyp", "user"),
+            None,
+        ),
+        ("a user without roles", user.clone(), Some(no_role)),
+        (
+            "a user with an empty list",
+            with(user.clone(), "roles", json!([])),
+            Some(no_role),
+        ),
+        (
+            "a user with another role",
+            with(user.clone(), "roles", json!(["Reader"])),
+            Some(no_role),
+        ),
+        (
+            "a user with a role in other letters",
+            with(user.clone(), "roles", json!(["editor"])),
+            Some(no_role),
+        ),
+        (
+            "a user with a role that begins like it",
+            with(user.clone(), "roles", json!(["Editors", "Editor All"])),
+            Some(no_role),
+        ),
+        (
+            "a user with a scope of that name",
+            with(user.clone(), "scp", "Editor"),
+            Some(no_role),
+        ),
+        (
+            "a user with a group of that name",
+            with(user, "groups", json!(["Editor"])),
+            Some(no_role),
+        ),
+        ("an application", application.clone(), Some(no_user)),
+        (
+            "an application with a scope",
+            with(
+                with(application.clone(), "idtyp", "app"),
+                "scp",
+                "Files.Read",
+            ),
+            Some(no_user),
+        ),
+        (
+            "a device",
+            with(application, "idtyp", "device"),
+            Some(no_user),
+        ),
+        (
+            "a principal of no known kind",
+            without(editor, "scp"),
+            Some(no_user),
+        ),
+    ] {
+        let token = RSA.sign(&header(), &claims);
+        let claims = validator.validate(&token).await.unwrap();
+        let outcome = claims.require_user_role("Editor");
+        let message = outcome.as_ref().err().map(ToString::to_string);
+        assert_eq!(message.as_deref(), denial, "{name}");
+        if let Err(denied) = outcome {
+            assert_eq!(denied.status(), 403, "{name}");
+            let denied = confidential_client::resource::AccessDenied::from(denied);
+            assert!(denied.www_authenticate().is_none(), "{name}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_a_token_says_is_read_and_the_token_is_not_shown() {
     let validator = Issuer::new().validator();
     let claims = with(user_claims(), "roles", json!(["Owner"]));
