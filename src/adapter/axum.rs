@@ -2,9 +2,9 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
 
-use axum_core::extract::{FromRef, FromRequestParts};
+use axum_core::extract::{FromRef, FromRequestParts, OptionalFromRequestParts};
 use axum_core::response::{IntoResponse, Response};
-use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderValue, StatusCode};
 
@@ -12,33 +12,96 @@ use crate::resource::{
     AccessDenied, Claims, Permission, TokenRejection, TokenValidator, UserNotAllowed,
 };
 
-/// A request's token, checked by the router's [`TokenValidator`]: an axum extractor.
+/// An axum extractor that validates the access token of a request.
 ///
-/// A request without a token that is taken never reaches the handler; it is answered as the
-/// [`TokenRejection`] says. What the token lets its client do is still to be asked: see
-/// [`PermittedToken`] for a route that asks at the same place.
+/// The router's state contains the [`TokenValidator`]. A request with a rejected token does not
+/// reach the handler.
+///
+/// An accepted token alone permits nothing. The handler checks the permissions of the client and
+/// of the user with the methods of [`Claims`]. [`PermittedToken`] checks the permissions of the
+/// client before the handler runs.
 ///
 /// ```
-/// # use axum::Router;
-/// # use axum::routing::get;
+/// use axum::Router;
+/// use axum::routing::get;
 /// use confidential_client::adapter::AcceptedToken;
 /// use confidential_client::resource::{TokenRejection, TokenValidator};
+/// # use axum::body::Body;
+/// # use confidential_client::testing::{Application, LocalAuthority};
+/// # use http::Request;
+/// # use tower::ServiceExt;
 ///
 /// async fn files(AcceptedToken(token): AcceptedToken) -> Result<String, TokenRejection> {
-///     token.require_scope("Files.Read")?;
-///     Ok(format!("the files of {:?}", token.object_id()))
+///     token.require_application_role("Files.Read.All")?;
+///     Ok(format!("files for {:?}", token.client_id()))
 /// }
 ///
 /// fn router(validator: TokenValidator) -> Router {
 ///     Router::new().route("/files", get(files)).with_state(validator)
 /// }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let local = LocalAuthority::start().await?;
+/// # let daemon = Application::new("daemon").secret("s3cret").role("api://drive", "Files.Read.All");
+/// # local.register("contoso.onmicrosoft.com", daemon);
+/// # let authority = local.authority("contoso.onmicrosoft.com");
+/// # let validator = TokenValidator::builder(authority).audience("api://drive").single_tenant();
+/// # let client = confidential_client::ConfidentialClient::builder("daemon")
+/// #     .authority(local.authority("contoso.onmicrosoft.com"))
+/// #     .client_secret("s3cret")
+/// #     .build()?;
+/// # let token = client.acquire_token_for_client("api://drive/.default").await?;
+/// # let with_token = Request::get("/files")
+/// #     .header("authorization", token.authorization_header())
+/// #     .body(Body::empty())?;
+/// # let without_token = Request::get("/files").body(Body::empty())?;
+///
+/// let router = router(validator.build()?);
+/// assert_eq!(router.clone().oneshot(without_token).await?.status(), 401);
+/// assert_eq!(router.oneshot(with_token).await?.status(), 200);
+/// # Ok(())
+/// # }
 /// ```
+///
+/// # Optional tokens
+///
+/// `Option<AcceptedToken>` is `None` if the request has no `Authorization` header. A request that
+/// has the header needs a valid token. The extractor never turns a rejected token into `None`.
+///
+/// ```
+/// use confidential_client::adapter::AcceptedToken;
+///
+/// async fn greeting(token: Option<AcceptedToken>) -> String {
+///     match &token {
+///         Some(AcceptedToken(token)) => format!("hello {:?}", token.string("name")),
+///         None => "hello".to_owned(),
+///     }
+/// }
+/// # let _ = greeting;
+/// ```
+///
+/// # Limits
+///
+/// The extractor reads the `Authorization` header only, and does not read cookies or query
+/// parameters. Nothing is retried. The validator fetches signing keys as [`TokenValidator`]
+/// describes.
+///
+/// # Errors
+///
+/// The rejection is a [`TokenRejection`]. The response has the status and the `WWW-Authenticate`
+/// header of the rejection. The body is the text of the error.
+#[doc(alias("JwtBearer", "protect", "BearerToken", "Authorization"))]
 #[derive(Clone, Debug)]
 pub struct AcceptedToken(pub Claims);
 
-/// The same where the route says what it takes: a client without that is answered 403.
+/// An axum extractor that validates the access token and requires the permission `P`.
+///
+/// The extractor derefs to the [`Claims`]. A client without the permission gets a 403 response, and
+/// the handler does not run. The permission concerns the client. The handler checks the rights of
+/// the user.
 ///
 /// ```
+/// use axum::extract::Path;
 /// use confidential_client::adapter::PermittedToken;
 /// use confidential_client::resource::{Permission, UserNotAllowed};
 ///
@@ -48,18 +111,32 @@ pub struct AcceptedToken(pub Claims);
 ///     const SCOPES: &'static [&'static str] = &["Files.Read"];
 /// }
 ///
-/// # const OWNER: &str = "";
-/// // The client may, once this runs. Whether the user may is the application's to say.
-/// async fn file(token: PermittedToken<ReadFiles>) -> Result<&'static str, UserNotAllowed> {
-///     token.authorize_user(|user| user.object_id() == Some(OWNER))?;
-///     Ok("what is in the file")
+/// async fn file(
+///     Path(owner): Path<String>,
+///     token: PermittedToken<ReadFiles>, // The client may read files.
+/// ) -> Result<&'static str, UserNotAllowed> {
+///     token.authorize_user(|user| user.object_id() == Some(&owner))?; // The user owns the file.
+///     Ok("the content of the file")
 /// }
-/// # let _ = file;
+/// # let _ = axum::Router::<confidential_client::resource::TokenValidator>::new()
+/// #     .route("/drives/{owner}/file", axum::routing::get(file));
 /// ```
+///
+/// `Option<PermittedToken<P>>` is `None` if the request has no `Authorization` header. A token
+/// without the permission gets the 403 response there, too.
+///
+/// # Limits
+///
+/// The limits are the limits of [`AcceptedToken`].
+///
+/// # Errors
+///
+/// The rejection is a [`TokenRejection`], from the validator or from [`Claims::require`].
+#[doc(alias("protect", "RequiredScope", "Authorize"))]
 pub struct PermittedToken<P>(Claims, PhantomData<fn() -> P>);
 
 impl<P> PermittedToken<P> {
-    /// What the token says, without the route's name for it.
+    /// Returns the claims of the token, without the permission in the type.
     pub fn into_claims(self) -> Claims {
         self.0
     }
@@ -98,6 +175,21 @@ where
     }
 }
 
+impl<S> OptionalFromRequestParts<S> for AcceptedToken
+where
+    TokenValidator: FromRef<S>,
+    S: Send + Sync,
+{
+    type Rejection = TokenRejection;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &S,
+    ) -> Result<Option<Self>, TokenRejection> {
+        optional(parts, state).await
+    }
+}
+
 impl<P, S> FromRequestParts<S> for PermittedToken<P>
 where
     P: Permission,
@@ -107,21 +199,53 @@ where
     type Rejection = TokenRejection;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, TokenRejection> {
-        let AcceptedToken(claims) = AcceptedToken::from_request_parts(parts, state).await?;
+        let validator = TokenValidator::from_ref(state);
+        let claims = validator.validate_headers(&parts.headers).await?;
         claims.require::<P>()?;
         Ok(Self(claims, PhantomData))
     }
 }
 
+impl<P, S> OptionalFromRequestParts<S> for PermittedToken<P>
+where
+    P: Permission,
+    TokenValidator: FromRef<S>,
+    S: Send + Sync,
+{
+    type Rejection = TokenRejection;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &S,
+    ) -> Result<Option<Self>, TokenRejection> {
+        optional(parts, state).await
+    }
+}
+
+/// Extracts a token if the request has an `Authorization` header.
+///
+/// A header without a valid token is an error. Otherwise an expired token would make the request
+/// anonymous, and the client would not learn that a new token is needed.
+async fn optional<T, S>(parts: &mut Parts, state: &S) -> Result<Option<T>, TokenRejection>
+where
+    T: FromRequestParts<S, Rejection = TokenRejection>,
+    S: Send + Sync,
+{
+    match parts.headers.contains_key(AUTHORIZATION) {
+        true => T::from_request_parts(parts, state).await.map(Some),
+        false => Ok(None),
+    }
+}
+
 impl IntoResponse for TokenRejection {
     fn into_response(self) -> Response {
-        let mut response = answer(self.status(), &self);
+        let mut response = plain_text(self.status(), &self);
         let headers = response.headers_mut();
         if let Some(challenge) = self.www_authenticate() {
             headers.insert(WWW_AUTHENTICATE, challenge);
         }
-        if let Some(wait) = self.retry_after() {
-            let seconds = wait.as_millis().div_ceil(1000);
+        if let Some(delay) = self.retry_after() {
+            let seconds = delay.as_millis().div_ceil(1000);
             let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -131,20 +255,20 @@ impl IntoResponse for TokenRejection {
 
 impl IntoResponse for UserNotAllowed {
     fn into_response(self) -> Response {
-        answer(self.status(), &self)
+        plain_text(self.status(), &self)
     }
 }
 
 impl IntoResponse for AccessDenied {
     fn into_response(self) -> Response {
         match self {
-            Self::Client(refusal) => refusal.into_response(),
-            Self::User(refusal) => refusal.into_response(),
+            Self::Client(rejection) => rejection.into_response(),
+            Self::User(denial) => denial.into_response(),
         }
     }
 }
 
-/// The reason as plain text.
-fn answer(status: StatusCode, reason: &impl fmt::Display) -> Response {
-    (status, reason.to_string()).into_response()
+/// Builds a response with the error as plain text.
+fn plain_text(status: StatusCode, error: &impl fmt::Display) -> Response {
+    (status, error.to_string()).into_response()
 }

@@ -5,14 +5,18 @@ use axum::extract::{FromRef, Path};
 use axum::routing::get;
 use confidential_client::adapter::{AcceptedToken, PermittedToken};
 use confidential_client::resource::{AccessDenied, Permission, TokenValidator, UserNotAllowed};
-use confidential_client::testing::{Application, LocalAuthority};
+use confidential_client::testing::{Application, LocalAuthority, User};
 use confidential_client::{Authority, Challenge};
 use reqwest::Response;
 
 use crate::support::issuer::{
-    API, Issuer, RSA, application_claims, header, user_claims, user_token, with,
+    API, Issuer, RSA, STRANGER, application_claims, header, user_claims, user_token, with,
 };
 use crate::support::{CLIENT_ID, SECRET, TENANT, client_of};
+
+const ADELE: &str = "adele@contoso.onmicrosoft.com";
+const WEB: &str = "11111111-0000-0000-0000-000000000001";
+const DRIVE: &str = "33333333-0000-0000-0000-000000000003";
 
 struct ReadFiles;
 
@@ -49,6 +53,26 @@ async fn own_file(
     Ok("what is in the file")
 }
 
+async fn greeting(token: Option<AcceptedToken>) -> String {
+    match &token {
+        Some(AcceptedToken(token)) => format!("hello {}", token.object_id().unwrap_or_default()),
+        None => "hello stranger".to_owned(),
+    }
+}
+
+async fn public_files(token: Option<PermittedToken<ReadFiles>>) -> &'static str {
+    match token {
+        Some(_) => "all files",
+        None => "public files",
+    }
+}
+
+async fn edit(AcceptedToken(token): AcceptedToken) -> Result<&'static str, AccessDenied> {
+    token.require_any(&["Files.Read"], &["Editor"])?;
+    token.require_user_role("Editor")?;
+    Ok("edited")
+}
+
 async fn step_up(AcceptedToken(token): AcceptedToken) -> Result<&'static str, AccessDenied> {
     token.require_authentication_context("c1")?;
     Ok("the vault")
@@ -59,6 +83,9 @@ async fn serve(validator: TokenValidator) -> String {
         .route("/me", get(me))
         .route("/files", get(files))
         .route("/drives/{owner}/file", get(own_file))
+        .route("/greeting", get(greeting))
+        .route("/public", get(public_files))
+        .route("/edit", get(edit))
         .route("/vault", get(step_up));
     let app = App { validator };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -156,6 +183,193 @@ async fn a_route_answers_as_the_refusal_says() {
         let text = response.text().await.unwrap();
         assert!(text.contains(body), "{path}: {text}");
     }
+}
+
+#[tokio::test]
+async fn an_optional_token_is_none_only_without_an_authorization_header() {
+    let base = serve(Issuer::new().validator()).await;
+    let bearer = |token: String| format!("Bearer {token}");
+    let user = bearer(user_token());
+    let other_scope = bearer(RSA.sign(&header(), &with(user_claims(), "scp", "User.Read")));
+    let expired = bearer(RSA.sign(&header(), &with(user_claims(), "exp", 1)));
+    let other_api = bearer(RSA.sign(&header(), &with(user_claims(), "aud", "api://other")));
+    let forged = bearer(STRANGER.sign(&header(), &user_claims()));
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let invalid_token = Some("invalid_token");
+    for (name, headers, status, error, greeting, public) in [
+        ("none", vec![], 200, None, "hello stranger", "public files"),
+        ("valid", vec![&*user], 200, None, "hello adele", "all files"),
+        (
+            "expired",
+            vec![&expired],
+            401,
+            invalid_token,
+            "has expired",
+            "has expired",
+        ),
+        (
+            "for another API",
+            vec![&other_api],
+            401,
+            invalid_token,
+            "audience",
+            "audience",
+        ),
+        (
+            "forged",
+            vec![&forged],
+            401,
+            invalid_token,
+            "signature",
+            "signature",
+        ),
+        (
+            "no JWT",
+            vec!["Bearer x"],
+            401,
+            invalid_token,
+            "not a signed JWT",
+            "not a signed JWT",
+        ),
+        (
+            "another scheme",
+            vec!["Basic YTpi"],
+            401,
+            None,
+            "no bearer token",
+            "no bearer token",
+        ),
+        (
+            "an empty header",
+            vec![""],
+            401,
+            None,
+            "no bearer token",
+            "no bearer token",
+        ),
+        (
+            "an empty token",
+            vec!["Bearer "],
+            400,
+            Some("invalid_request"),
+            "no token",
+            "no token",
+        ),
+        (
+            "two",
+            vec![&user, &user],
+            400,
+            Some("invalid_request"),
+            "more than one",
+            "more than one",
+        ),
+    ] {
+        for (path, body) in [("greeting", greeting), ("public", public)] {
+            let mut request = http.get(format!("{base}/{path}"));
+            for value in &headers {
+                request = request.header("authorization", *value);
+            }
+            let response = request.send().await.unwrap();
+            assert_eq!(response.status(), status, "{name}: {path}");
+            let challenges = Challenge::from_headers(response.headers());
+            assert_eq!(
+                challenges.len(),
+                usize::from(status != 200),
+                "{name}: {path}"
+            );
+            let found = challenges.first().and_then(Challenge::error);
+            assert_eq!(found, error, "{name}: {path}");
+            let text = response.text().await.unwrap();
+            assert!(text.contains(body), "{name}: {path}: {text}");
+        }
+    }
+    // A valid token without the permission is not treated as no token.
+    for (path, status) in [("greeting", 200), ("public", 403)] {
+        let request = http.get(format!("{base}/{path}"));
+        let request = request.header("authorization", &other_scope);
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), status, "{path}");
+        let challenges = Challenge::from_headers(response.headers());
+        let expected = (status == 403).then_some("insufficient_scope");
+        let found = challenges.first().and_then(Challenge::error);
+        assert_eq!(found, expected, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn an_optional_token_without_keys_is_an_error_and_no_token_needs_none() {
+    let issuer = Issuer::new();
+    issuer.is_down(true);
+    let base = serve(issuer.validator()).await;
+    for path in ["greeting", "public"] {
+        let anonymous = call(format!("{base}/{path}"), None).await;
+        assert_eq!(anonymous.status(), 200, "{path}");
+        assert_eq!(issuer.asked(), (0, 0), "{path}");
+    }
+    for path in ["greeting", "public"] {
+        let response = call(format!("{base}/{path}"), Some(&user_token())).await;
+        assert_eq!(response.status(), 503, "{path}");
+        assert!(response.headers().contains_key("retry-after"), "{path}");
+    }
+}
+
+/// The tokens of a `LocalAuthority` have no user roles, so the test's issuer signs the user with one.
+#[tokio::test]
+async fn an_applications_role_is_no_users_role() {
+    let local = LocalAuthority::start().await.unwrap();
+    let daemon = Application::new(CLIENT_ID).secret(SECRET);
+    local.register(TENANT, daemon.role(API, "Editor"));
+    let web = Application::new(WEB).secret("web");
+    local.register(TENANT, web);
+    let drive = Application::new(DRIVE).publishes(API, ["Files.Read"]);
+    local.register(TENANT, drive);
+    let adele = User::new(ADELE);
+    local.register_user(TENANT, adele);
+    local.admin_consent(TENANT, WEB, "api://drive/Files.Read");
+
+    let validator = TokenValidator::builder(local.authority(TENANT))
+        .audience(API)
+        .single_tenant()
+        .build()
+        .unwrap();
+    let client = client_of(&local).client_secret(SECRET).build().unwrap();
+    let application = client.acquire_token_for_client("api://drive/.default");
+    let application = application.await.unwrap();
+    let user = local.user_token(TENANT, WEB, ADELE, "api://drive/Files.Read");
+    let user = user.unwrap();
+    // The application has the role, and the application's own check passes.
+    let claims = validator.validate(application.secret()).await.unwrap();
+    claims.require_application_role("Editor").unwrap();
+    let base = serve(validator).await;
+    for (name, token, body) in [
+        (
+            "an application with the role",
+            application.secret(),
+            "does not act for a user",
+        ),
+        (
+            "a user without a role",
+            &user,
+            "does not have the role 'Editor'",
+        ),
+    ] {
+        let response = call(format!("{base}/edit"), Some(token)).await;
+        assert_eq!(response.status(), 403, "{name}");
+        // Another token does not help, so there is no challenge.
+        assert!(
+            !response.headers().contains_key("www-authenticate"),
+            "{name}"
+        );
+        let text = response.text().await.unwrap();
+        assert!(text.contains(body), "{name}: {text}");
+    }
+
+    let base = serve(Issuer::new().validator()).await;
+    let editor = with(user_claims(), "roles", serde_json::json!(["Editor"]));
+    let editor = RSA.sign(&header(), &editor);
+    let response = call(format!("{base}/edit"), Some(&editor)).await;
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.text().await.unwrap(), "edited");
 }
 
 #[tokio::test]
