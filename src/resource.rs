@@ -1,12 +1,12 @@
 //! Validation of access tokens in a web API.
 //!
-//! A [`TokenValidator`] checks the token of a request and returns the [`Claims`]. An API that serves
-//! users then checks two permissions:
+//! A [`TokenValidator`] checks the token of a request and returns the [`Claims`]. An API for users
+//! then checks two permissions:
 //!
 //! - **The client** needs a scope, such as `Files.Read`. The user or an administrator granted the
 //!   scope to the client. A client without the scope gets a [`TokenRejection`].
-//! - **The user** needs a right, such as a role, the ownership of a file, or an entry in a list. The
-//!   application knows these rights. A user without the right gets [`UserNotAllowed`].
+//! - **The user** needs a right, such as a role or the ownership of a file. The application knows
+//!   these rights. A user without the right gets [`UserNotAllowed`].
 //!
 //! Both checks must pass. The two errors are different types and give different 403 responses.
 //!
@@ -80,8 +80,8 @@
 //! # Web frameworks
 //!
 //! With the feature `axum`, a handler receives the validated token as an argument, the extractor
-//! `adapter::AcceptedToken`. Other frameworks call [`TokenValidator::validate_headers`] and build the
-//! response from the error.
+//! `adapter::AcceptedToken`. In other frameworks, call [`TokenValidator::validate_headers`] and
+//! build the response from the error.
 //!
 //! # Limits
 //!

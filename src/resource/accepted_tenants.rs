@@ -18,10 +18,10 @@ pub(super) enum AcceptedTenants {
 
 impl AcceptedTenants {
     pub(super) fn listed(tenants: impl IntoIterator<Item = String>) -> Self {
-        let folded = tenants
+        let lower_case = tenants
             .into_iter()
             .map(|tenant| tenant.to_ascii_lowercase());
-        Self::Listed(folded.collect())
+        Self::Listed(lower_case.collect())
     }
 
     /// Returns whether a token of `tenant` is accepted.

@@ -2,7 +2,7 @@ use http::{HeaderValue, StatusCode};
 
 use super::rejection::TokenRejection;
 
-/// An error of a protected route that denies access to the client or to the user.
+/// The error for a request that the client or the user is not allowed to make.
 ///
 /// A client that lacks a scope and a user who lacks a right get different errors. The `?` operator
 /// converts the error of each check into the matching variant.
@@ -16,7 +16,7 @@ pub enum AccessDenied {
     User(#[from] UserNotAllowed),
 }
 
-/// An error for a user who is not allowed to perform the operation.
+/// The error for a user without the right to perform the operation.
 ///
 /// The permissions of the client do not matter, so requesting another token does not help.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

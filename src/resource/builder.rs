@@ -96,8 +96,8 @@ impl TokenValidatorBuilder {
 
     /// Sets the reqwest client builder for fetching the signing keys.
     ///
-    /// The rules are the rules of
-    /// [`ConfidentialClientBuilder::reqwest`](crate::ConfidentialClientBuilder::reqwest).
+    /// [`ConfidentialClientBuilder::reqwest`](crate::ConfidentialClientBuilder::reqwest) has the
+    /// rules.
     #[cfg(feature = "reqwest")]
     pub fn reqwest(mut self, builder: reqwest::ClientBuilder) -> Self {
         self.transport.reqwest = Some(builder);
@@ -171,13 +171,13 @@ fn checked_audiences(audiences: Vec<String>) -> Result<Vec<String>, Error> {
         }
     }
     // Microsoft Entra ID writes ids in lower case, and portals do not always.
-    let folded = audiences
+    let lower_case = audiences
         .into_iter()
         .map(|audience| match is_guid(&audience) {
             true => audience.to_ascii_lowercase(),
             false => audience,
         });
-    Ok(folded.collect())
+    Ok(lower_case.collect())
 }
 
 impl fmt::Debug for TokenValidatorBuilder {

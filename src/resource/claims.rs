@@ -107,7 +107,7 @@ impl Claims {
 
     /// Returns whether the client acts for a user.
     ///
-    /// The rules are the rules of [`is_application`](Self::is_application).
+    /// [`is_application`](Self::is_application) has the rules.
     pub fn is_user(&self) -> bool {
         self.0.principal == Principal::User
     }
@@ -118,13 +118,15 @@ impl Claims {
     /// the rules for Microsoft Entra ID and AD FS are:
     ///
     /// - A token with `scp` is a user token.
-    /// - A token without `scp` is an application token if `sub` equals `oid`. If there is no `oid`,
-    ///   `sub` must equal the client id or be absent, as in tokens of AD FS.
-    /// - Any other token is neither. Both this method and [`is_user`](Self::is_user) return `false`.
+    /// - A token without `scp` is an application token if `sub` equals `oid`. If there is no
+    ///   `oid`, `sub` must equal the client id or be absent, as in tokens of AD FS.
+    /// - Any other token is neither. This method and [`is_user`](Self::is_user) return `false`.
     ///
     /// Other OpenID providers grant scopes to applications, too. A token with scopes is an
-    /// application token if `sub` equals the client id ([RFC 9068 section 2.2]). Otherwise the token
-    /// is a user token.
+    /// application token in these cases, and otherwise a user token:
+    ///
+    /// - `sub` equals the client id ([RFC 9068 section 2.2]) or is absent.
+    /// - `gty` is `client-credentials`, as in tokens of Auth0.
     ///
     /// Keycloak creates a user for each application, and such a token counts as a user token. For
     /// Keycloak, check a claim that only real users have.
@@ -286,11 +288,11 @@ impl Claims {
         ))
     }
 
-    /// Requires a user for whom `is_allowed` returns `true`, such as the owner of a file.
+    /// Requires a user that `is_allowed` accepts, such as the owner of a file.
     ///
-    /// Call [`require_scope`](Self::require_scope) first, because the rights of the user say nothing
-    /// about the permissions of the client. The closure is synchronous. Load the data that the
-    /// decision needs before the call.
+    /// Call [`require_scope`](Self::require_scope) first, because the rights of the user say
+    /// nothing about the permissions of the client. The closure is synchronous. Load the data for
+    /// the decision before the call.
     ///
     /// # Errors
     ///

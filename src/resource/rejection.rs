@@ -10,7 +10,7 @@ use http::{HeaderValue, StatusCode};
 use crate::error::Error;
 use crate::jwt::JwtError;
 
-/// An error of a request whose token is rejected, or does not allow the operation.
+/// The error for a request with a rejected token, or with a token that lacks a permission.
 ///
 /// The error describes the HTTP response with [`status`](Self::status),
 /// [`www_authenticate`](Self::www_authenticate) and [`retry_after`](Self::retry_after). The axum
