@@ -1,23 +1,23 @@
-//! Attaches tokens to an application's own calls: written once, where its HTTP client is made.
+//! Adapters that attach tokens to the requests of other crates, and validate tokens in axum.
 //!
-//! [`BearerAuth`] knows whose token it is and which APIs may have it. It goes into a chain of
-//! reqwest-middleware (feature `reqwest-middleware`) or, as [`BearerAuthLayer`], before any tower
-//! service over `http::Request` (feature `tower`).
+//! | Adapter | Feature | Works with |
+//! | --- | --- | --- |
+//! | [`BearerAuth`] | `reqwest-middleware` | reqwest, as a middleware of reqwest-middleware |
+//! | [`BearerAuthLayer`] | `tower` | tower services over `http::Request`, such as hyper and tonic |
+//! | [`AzureCredential`] | `azure-core` | the clients of the Azure SDK for Rust |
+//! | [`AcceptedToken`], [`PermittedToken`] | `axum` | axum handlers of a web API |
 //!
-//! When an API answers with a challenge, the right thing happens once: a 401 that asks for claims
-//! brings a token with them, a 401 that says `invalid_token` another token, and the request is
-//! repeated with it, whatever its method: who answers 401 has done nothing. Both are rationed for
-//! all callers together, so an API that takes no token causes no storm. A 403 is handed through:
-//! another token would not help, and so is a 401 for which there is no other.
+//! # Attached tokens
 //!
-//! Microsoft's APIs ask for claims only where the client says that it answers:
-//! [`client_capabilities(["cp1"])`](crate::ConfidentialClientBuilder::client_capabilities).
+//! [`BearerAuth`] holds a token provider and a list of origins. Only calls to the origins you name
+//! get the token. After a 401 the call is retried once with a fresh token. The section
+//! [Retries](BearerAuth#retries) has the rules.
 //!
-//! The clients of the Azure SDK for Rust attach tokens themselves and ask a credential for them:
-//! [`AzureCredential`] (feature `azure-core`).
+//! # Claims challenges
 //!
-//! At the other end, an API takes tokens out of the requests to its axum routes:
-//! [`AcceptedToken`] and [`PermittedToken`] (feature `axum`).
+//! Microsoft's APIs send claims challenges only to clients that declare the capability `cp1`. Call
+//! [`client_capabilities(["cp1"])`](crate::ConfidentialClientBuilder::client_capabilities) if every
+//! call of the client goes through [`BearerAuth`] or [`BearerAuthLayer`].
 
 #[cfg(feature = "axum")]
 mod axum;

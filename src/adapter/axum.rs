@@ -88,8 +88,8 @@ use crate::resource::{
 ///
 /// # Errors
 ///
-/// The rejection is a [`TokenRejection`]. The response has the status and the `WWW-Authenticate`
-/// header of the rejection. The body is the text of the error.
+/// The rejection is a [`TokenRejection`]. The response has the status, the `WWW-Authenticate`
+/// header and the `Retry-After` header of the rejection. The body is the text of the error.
 #[doc(alias("JwtBearer", "protect", "BearerToken", "Authorization"))]
 #[derive(Clone, Debug)]
 pub struct AcceptedToken(pub Claims);

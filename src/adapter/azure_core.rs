@@ -7,8 +7,10 @@ use azure_core::time::OffsetDateTime;
 use crate::client::ConfidentialClient;
 use crate::request::TokenRequest;
 
-/// A client as the credential of the Azure SDK for Rust: every client of the SDK that takes a
-/// `TokenCredential` takes it. Cheap to clone.
+/// A credential for the clients of the Azure SDK for Rust.
+///
+/// Every client of the SDK that accepts a `TokenCredential` accepts this type. Clones are cheap and
+/// share the cache of the [`ConfidentialClient`].
 ///
 /// ```
 /// # use bytes::Bytes;
@@ -30,22 +32,45 @@ use crate::request::TokenRequest;
 ///     .build()?;
 /// let credential: Arc<dyn TokenCredential> = Arc::new(AzureCredential::new(client));
 ///
-/// // What a client of the SDK does with it, such as Key Vault's:
+/// // Clients of the SDK, such as the Key Vault client, call this method.
 /// let token = credential.get_token(&["https://vault.azure.net/.default"], None).await?;
 /// assert_eq!(token.token.secret(), "abc");
 /// # Ok(())
 /// # }
 /// ```
 ///
-/// The SDK says which scopes, call by call, and asks within a tokio runtime. Its clients keep a token
-/// until five minutes before its end, each its own; then they ask again, and this crate's cache
-/// answers all of them. It repeats no call for an error of its credential, as this crate has done so.
+/// The SDK passes the scopes with each call, and calls from within a tokio runtime. Each client of
+/// the SDK keeps a token until 5 minutes before the token expires. After that, the client calls the
+/// credential for every request, and the cache of this crate returns the token.
 ///
-/// azure_core 1.1 tells a credential neither the claims of an API's challenge nor that a token was
-/// turned down. So declare no `cp1`
-/// ([`client_capabilities`](crate::ConfidentialClientBuilder::client_capabilities)) for a client
-/// that the SDK uses: its tokens would live for a day, and nobody would answer the API that
-/// takes one back.
+/// # Retries
+///
+/// This crate retries transient failures of token requests, as [`RetryPolicy`](crate::RetryPolicy)
+/// says. The SDK does not retry after an error of the credential.
+///
+/// # Limits
+///
+/// azure_core 1.1 passes neither the claims of an API's challenge nor a rejected token to a
+/// credential. After a 401 the SDK may call the credential again, and the credential returns the
+/// same cached token.
+///
+/// Do not declare the capability `cp1` for a client that the SDK uses. Tokens would be valid for a
+/// day, and a claims challenge would have no effect. The setter is
+/// [`client_capabilities`](crate::ConfidentialClientBuilder::client_capabilities).
+///
+/// # Errors
+///
+/// `get_token` returns an error of the kind `Credential` that contains the
+/// [`Error`](crate::Error). A client of the SDK may wrap that error. Call
+/// `downcast_ref::<Error>()` on the SDK's error and on each `source()`.
+#[doc(alias(
+    "TokenCredential",
+    "ClientSecretCredential",
+    "ClientCertificateCredential",
+    "ClientAssertionCredential",
+    "WorkloadIdentityCredential",
+    "azure_identity"
+))]
 #[derive(Clone, Debug)]
 pub struct AzureCredential {
     client: ConfidentialClient,
@@ -53,7 +78,7 @@ pub struct AzureCredential {
 }
 
 impl AzureCredential {
-    /// A credential of the client's own tenant. Does no I/O.
+    /// Creates a credential for the client's tenant. Does no I/O.
     pub fn new(client: ConfidentialClient) -> Self {
         Self {
             client,
@@ -61,19 +86,18 @@ impl AzureCredential {
         }
     }
 
-    /// The tenant of the tokens, for a daemon that serves many customers: see
-    /// [`TokenRequest::tenant`]. One that is none is an error of the first call.
+    /// Sets the tenant that issues the tokens, for a daemon that serves many customers.
+    ///
+    /// [`TokenRequest::tenant`] has the rules. An invalid tenant is an error of the first call.
     pub fn tenant(mut self, tenant: impl Into<String>) -> Self {
         self.tenant = Some(tenant.into());
         self
     }
 }
 
-/// An error is of the kind `Credential` and holds this crate's [`Error`](crate::Error):
-/// `downcast_ref::<Error>()` finds it there, or in a `source()` where the SDK has added its own words.
 #[async_trait::async_trait]
 impl TokenCredential for AzureCredential {
-    // Its options are for credentials that use the SDK's HTTP pipeline.
+    // The options concern credentials that use the SDK's HTTP pipeline.
     async fn get_token(
         &self,
         scopes: &[&str],
@@ -86,16 +110,18 @@ impl TokenCredential for AzureCredential {
         };
         let token = self.client.acquire_token_for_client(request).await;
         let token = token.map_err(|error| azure_core::Error::new(ErrorKind::Credential, error))?;
-        let expires_on = in_their_time(token.expires_on());
+        let expires_on = to_offset_date_time(token.expires_on());
         Ok(AccessToken::new(token.secret().to_owned(), expires_on))
     }
 }
 
-/// A time that theirs cannot hold, after the year 9999, has passed: they ask again, and nothing is
-/// believed for ever. Their own conversion panics there.
-fn in_their_time(time: SystemTime) -> OffsetDateTime {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    i128::try_from(since.as_nanos())
+/// Converts a time into the SDK's type, and a time after the year 9999 into the Unix epoch.
+///
+/// The SDK's own conversion panics after the year 9999. A token that expired at the epoch makes the
+/// SDK call the credential again.
+fn to_offset_date_time(time: SystemTime) -> OffsetDateTime {
+    let since_epoch = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i128::try_from(since_epoch.as_nanos())
         .ok()
         .and_then(|nanos| OffsetDateTime::from_unix_timestamp_nanos(nanos).ok())
         .unwrap_or(OffsetDateTime::UNIX_EPOCH)
@@ -108,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_theirs_or_has_passed() {
+    fn a_time_after_the_year_9999_counts_as_expired() {
         let year_9999 = Duration::from_secs(253_402_300_799);
         for (since, expected) in [
             (Duration::ZERO, 0),
@@ -117,10 +143,10 @@ mod tests {
             (year_9999 + Duration::from_secs(1), 0),
             (Duration::from_secs(1 << 40), 0),
         ] {
-            let time = in_their_time(UNIX_EPOCH + since);
+            let time = to_offset_date_time(UNIX_EPOCH + since);
             assert_eq!(time.unix_timestamp_nanos(), expected, "{since:?}");
         }
-        let before = in_their_time(UNIX_EPOCH - Duration::from_secs(1));
+        let before = to_offset_date_time(UNIX_EPOCH - Duration::from_secs(1));
         assert_eq!(before, OffsetDateTime::UNIX_EPOCH);
     }
 }

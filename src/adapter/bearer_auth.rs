@@ -10,23 +10,107 @@ use crate::client::TokenProvider;
 use crate::error::Error;
 use crate::token::AccessToken;
 
-/// Whose token is attached, and to calls of which APIs. Cheap to clone.
+/// A middleware that attaches tokens to the calls of named origins.
+///
+/// With the feature `reqwest-middleware`, add a `BearerAuth` to a client of reqwest-middleware.
+/// With the feature `tower`, pass a `BearerAuth` to [`BearerAuthLayer`](super::BearerAuthLayer).
+/// Clones are cheap.
 ///
 /// ```
 /// use confidential_client::ConfidentialClient;
 /// use confidential_client::adapter::BearerAuth;
+/// # use bytes::Bytes;
+/// # use http::{Extensions, Response};
+/// # use reqwest::{Request, ResponseBuilderExt};
+/// # use reqwest_middleware::{Middleware, Next, Result};
+/// # use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+/// #
+/// # /// An API that rejects the first token.
+/// # struct Api;
+/// # #[async_trait::async_trait]
+/// # impl Middleware for Api {
+/// #     async fn handle(&self, call: Request, _: &mut Extensions, _: Next<'_>) -> Result<reqwest::Response> {
+/// #         let token = call.headers()["authorization"].clone();
+/// #         let response = Response::builder().url(call.url().clone());
+/// #         let response = match token == "Bearer token-1" {
+/// #             true => response.status(401).header("www-authenticate", r#"Bearer error="invalid_token""#),
+/// #             false => response,
+/// #         };
+/// #         Ok(response.body(token.to_str().unwrap().to_owned()).unwrap().into())
+/// #     }
+/// # }
 ///
-/// # fn main() -> Result<(), confidential_client::Error> {
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
+/// # let tokens = AtomicUsize::new(1);
 /// let client = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
 ///     .tenant("contoso.onmicrosoft.com")
 ///     .client_secret("the secret's value")
+/// #   .transport(move |_: http::Request<Bytes>| {
+/// #       let number = tokens.fetch_add(1, SeqCst);
+/// #       let body = format!(r#"{{"token_type":"Bearer","expires_in":3599,"access_token":"token-{number}"}}"#);
+/// #       async { Ok(Response::new(Bytes::from(body))) }
+/// #   })
 ///     .build()?;
 /// let graph = client.token_provider("https://graph.microsoft.com/.default")?;
-/// let auth = BearerAuth::new(graph, ["https://graph.microsoft.com"])?;
-/// # let _ = auth;
+/// let http = reqwest_middleware::ClientBuilder::new(reqwest::Client::new())
+///     .with(BearerAuth::new(graph, ["https://graph.microsoft.com"])?)
+/// #   .with(Api)
+///     .build();
+///
+/// // The API rejects the first token, so the call is retried with a fresh token.
+/// let response = http.get("https://graph.microsoft.com/v1.0/users").send().await?;
+/// assert_eq!(response.status(), 200);
+/// # assert_eq!(response.text().await?, "Bearer token-2");
 /// # Ok(())
 /// # }
 /// ```
+///
+/// # Origins
+///
+/// An origin is a scheme, a host and a port, such as `https://graph.microsoft.com`. A request is
+/// sent without the token in these cases:
+///
+/// - The URL has another origin, for example after a redirect.
+/// - The `Host` header names another origin.
+/// - The request has an `Authorization` header already. The header is sent unchanged.
+///
+/// One `BearerAuth` serves one scope. A second `BearerAuth` in the same chain serves a second API.
+///
+/// # Retries
+///
+/// A call is retried once, whatever the method, if the response is a 401 with one of these `Bearer`
+/// challenges:
+///
+/// - `insufficient_claims` with claims. The client acquires a token with the claims.
+/// - `invalid_token`. The client removes the rejected token from the cache and acquires another.
+///
+/// The caller receives every other response, such as a 403. The caller receives the 401 response,
+/// too, if no other token is available or the body of the request cannot be sent twice. After a
+/// body that cannot be sent twice, the next call carries the fresh token.
+///
+/// All callers share one limit of refreshes after a 401, so an API that rejects every token causes
+/// no storm of token requests.
+///
+/// # reqwest-middleware
+///
+/// Add `BearerAuth` last. A middleware that retries calls then gets a token for each attempt.
+///
+/// - If no token is available, nothing is sent. The error is
+///   `reqwest_middleware::Error::Middleware`, and `downcast_ref::<confidential_client::Error>()`
+///   returns the [`Error`].
+/// - reqwest follows redirects below the middleware, and removes the token from a request to
+///   another origin. A redirected call is not retried, because the first request may have had an
+///   effect.
+/// - A test API at `http://127.0.0.1` is called through the proxy of the environment, and the proxy
+///   reads the token. Call `no_proxy()` of `reqwest::ClientBuilder` for such tests.
+#[doc(alias(
+    "BearerTokenCredentialPolicy",
+    "BearerTokenAuthenticationPolicy",
+    "BearerTokenAuthorizationPolicy",
+    "AuthorizationHeaderProvider",
+    "DelegatingHandler"
+))]
 #[derive(Clone)]
 pub struct BearerAuth {
     provider: TokenProvider,
@@ -34,16 +118,17 @@ pub struct BearerAuth {
 }
 
 impl BearerAuth {
-    /// Attaches the provider's tokens to requests to these origins, such as
-    /// `https://graph.microsoft.com`, and to no other: neither after a redirect nor to a URL that
-    /// somebody configured. A request elsewhere, one whose `Host` header is of another origin, and one
-    /// that has an `Authorization` header already are sent as they are; so a chain may have one
-    /// `BearerAuth` for each API. Does no I/O.
+    /// Creates a `BearerAuth` that attaches the provider's tokens to requests to `origins`.
+    ///
+    /// Does no I/O.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`]: no origin, one with more than scheme, host and port, or one that is neither
-    /// https nor http to a loopback address.
+    /// Returns [`Error::Config`] in these cases:
+    ///
+    /// - `origins` is empty.
+    /// - An origin is not a valid URL of a scheme, a host and an optional port.
+    /// - The scheme is not https. Only a loopback address, such as `127.0.0.1`, may use http.
     pub fn new<O: AsRef<str>>(
         provider: TokenProvider,
         origins: impl IntoIterator<Item = O>,
@@ -54,25 +139,28 @@ impl BearerAuth {
         let origins = origins.collect::<Result<Arc<[Origin]>, Error>>()?;
         if origins.is_empty() {
             return Err(Error::config(
-                "no origin, so no request would have a token; name the API's, such as 'https://graph.microsoft.com'",
+                "no origin is named, and no request would carry the token; pass the API's origin, such as 'https://graph.microsoft.com'",
             ));
         }
         Ok(Self { provider, origins })
     }
 
-    /// Whether a request there may have a token.
-    pub(super) fn is_for(&self, target: &RequestOrigin<'_>, headers: &HeaderMap) -> bool {
-        let mut origins = self.origins.iter();
-        origins.any(|origin| origin.is_of(target) && origin.is_of_host(headers))
+    /// Returns whether a request to `origin` may carry the token.
+    pub(super) fn may_attach(&self, origin: &RequestOrigin<'_>, headers: &HeaderMap) -> bool {
+        self.origins
+            .iter()
+            .any(|named| named.matches(origin) && named.matches_host_headers(headers))
     }
 
-    /// Sets the header of a request that may have a token, and says with which.
+    /// Sets the `Authorization` header, and returns the attached token.
+    ///
+    /// Returns `None` if the request must be sent unchanged.
     pub(super) async fn attach(
         &self,
-        may_have_it: bool,
+        may_attach: bool,
         headers: &mut HeaderMap,
     ) -> Result<Option<AccessToken>, Error> {
-        if !may_have_it || headers.contains_key(AUTHORIZATION) {
+        if !may_attach || headers.contains_key(AUTHORIZATION) {
             return Ok(None);
         }
         let token = self.provider.token().await?;
@@ -80,10 +168,10 @@ impl BearerAuth {
         Ok(Some(token))
     }
 
-    /// Another token, where the answer says that this one does not do and another may.
+    /// Acquires a token for the retry, if the response challenges the rejected token.
     ///
-    /// `None` where there is nothing to be done, or nothing new; the answer is then the caller's.
-    pub(super) async fn answer(
+    /// Returns `None` if a retry does not help. The caller then receives the response.
+    pub(super) async fn token_for_retry(
         &self,
         status: StatusCode,
         headers: &HeaderMap,
@@ -93,29 +181,29 @@ impl BearerAuth {
             return None;
         }
         let challenges = Challenge::from_headers(headers);
-        let bearer = || challenges.iter().filter(|challenge| challenge.is_bearer());
-        let is_about = |error: &str| {
-            bearer().find(|challenge| {
-                let said = challenge.error();
-                said.is_some_and(|said| said.eq_ignore_ascii_case(error))
+        let find = |code: &str| {
+            challenges.iter().find(|challenge| {
+                let error = challenge.error().unwrap_or_default();
+                challenge.is_bearer() && error.eq_ignore_ascii_case(code)
             })
         };
-        let renewed = match is_about("insufficient_claims").and_then(Challenge::claims) {
+        let outcome = match find("insufficient_claims").and_then(Challenge::claims) {
             Some(claims) => self.provider.token_with_claims(claims, rejected).await,
-            None if is_about("invalid_token").is_some() => {
+            None if find("invalid_token").is_some() => {
                 self.provider.invalidate(rejected);
                 self.provider.token().await
             }
             None => return None,
         };
-        let renewed = renewed.inspect_err(|error| {
+        let outcome = outcome.inspect_err(|error| {
             tracing::warn!(
                 error = %error.chain(),
                 correlation_id = error.correlation_id(),
-                "an API did not take a token, and there is no other"
+                "an API rejected a token, and acquiring another token failed"
             );
         });
-        renewed
+        // The client limits refreshes, and returns the rejected token when the limit is reached.
+        outcome
             .ok()
             .filter(|token| token.secret() != rejected.secret())
     }

@@ -5,7 +5,9 @@ use http::{HeaderMap, HeaderValue};
 use crate::authority::address::parse_host_url;
 use crate::error::Error;
 
-/// Scheme, host and port of an API ([RFC 6454 section 4](https://www.rfc-editor.org/rfc/rfc6454#section-4)).
+/// The scheme, host and port of an API ([RFC 6454 section 4]).
+///
+/// [RFC 6454 section 4]: https://www.rfc-editor.org/rfc/rfc6454#section-4
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Origin {
     scheme: String,
@@ -14,9 +16,11 @@ pub(super) struct Origin {
 }
 
 impl Origin {
+    /// Parses an origin, such as `https://graph.microsoft.com`.
+    ///
     /// # Errors
     ///
-    /// It is no origin, or neither https nor this machine's.
+    /// Returns [`Error::Config`] if `text` is not an origin, or is neither https nor loopback.
     pub(super) fn parse(text: &str) -> Result<Self, Error> {
         let url = parse_host_url("the origin", text)?;
         let port = url.port_or_known_default();
@@ -27,26 +31,28 @@ impl Origin {
         })
     }
 
-    pub(super) fn is_of(&self, target: &RequestOrigin<'_>) -> bool {
-        self.scheme == target.scheme
-            && Some(self.port) == target.port
-            && self.host.eq_ignore_ascii_case(target.host)
+    pub(super) fn matches(&self, request: &RequestOrigin<'_>) -> bool {
+        self.scheme == request.scheme
+            && Some(self.port) == request.port
+            && self.host.eq_ignore_ascii_case(request.host)
     }
 
-    /// Whether no `Host` header says otherwise: what stands at the address may go by it, and pass
-    /// the request on.
-    pub(super) fn is_of_host(&self, headers: &HeaderMap) -> bool {
+    /// Returns whether every `Host` header names this origin.
+    ///
+    /// A server may route a request by the header, and forward the token to another host.
+    pub(super) fn matches_host_headers(&self, headers: &HeaderMap) -> bool {
         headers.get_all(HOST).iter().all(|host| {
             let authority = Authority::try_from(HeaderValue::as_bytes(host));
-            authority.is_ok_and(|host| self.is_of(&RequestOrigin::new(&self.scheme, &host)))
+            authority.is_ok_and(|host| self.matches(&RequestOrigin::new(&self.scheme, &host)))
         })
     }
 }
 
-/// Where a request goes.
+/// The scheme, host and port that a request is sent to.
 pub(super) struct RequestOrigin<'a> {
     scheme: &'a str,
     host: &'a str,
+    /// `None` matches no origin.
     port: Option<u16>,
 }
 
@@ -54,7 +60,7 @@ impl<'a> RequestOrigin<'a> {
     fn new(scheme: &'a str, authority: &'a Authority) -> Self {
         let host = authority.host();
         let port = match (authority.port_u16(), scheme) {
-            // Behind a colon stands what is no port, and somebody may read it as a part of the host.
+            // Text after the colon that is not a port. Another parser may count it as the host.
             (None, _) if !authority.as_str().ends_with(host) => None,
             (None, "https") => Some(443),
             (None, "http") => Some(80),
@@ -96,13 +102,13 @@ mod tests {
 
     use super::*;
 
-    fn is_of(origin: &Origin, uri: &str) -> bool {
+    fn matches(origin: &Origin, uri: &str) -> bool {
         uri.parse::<Uri>()
-            .is_ok_and(|uri| origin.is_of(&RequestOrigin::from(&uri)))
+            .is_ok_and(|uri| origin.matches(&RequestOrigin::from(&uri)))
     }
 
     #[test]
-    fn an_origin_is_scheme_host_and_port() {
+    fn an_origin_matches_by_scheme_host_and_port() {
         let graph = Origin::parse("https://graph.microsoft.com").unwrap();
         for (uri, expected) in [
             ("https://graph.microsoft.com/v1.0/users?a=b", true),
@@ -122,21 +128,21 @@ mod tests {
             ("/v1.0/users", false),
             ("ftp://graph.microsoft.com/", false),
         ] {
-            assert_eq!(is_of(&graph, uri), expected, "{uri}");
+            assert_eq!(matches(&graph, uri), expected, "{uri}");
         }
-        let here = Origin::parse("http://127.0.0.1:8080/").unwrap();
-        assert!(is_of(&here, "http://127.0.0.1:8080/x"));
-        assert!(!is_of(&here, "http://127.0.0.1/x"));
-        assert!(!is_of(&here, "http://127.1:8080/x"));
-        let here = Origin::parse("http://127.0.0.1").unwrap();
-        assert!(is_of(&here, "http://127.0.0.1/x"));
-        assert!(!is_of(&here, "http://127.0.0.1:443/x"));
-        let here = Origin::parse("http://[::1]").unwrap();
-        assert!(is_of(&here, "http://[::1]:80/"));
-        assert!(!is_of(&here, "http://[::1]:8080/"));
-        assert!(!is_of(&here, "http://[::1]:/"));
-        assert!(!is_of(&here, "http://[0:0:0:0:0:0:0:1]/"));
-        for (text, why) in [
+        let loopback = Origin::parse("http://127.0.0.1:8080/").unwrap();
+        assert!(matches(&loopback, "http://127.0.0.1:8080/x"));
+        assert!(!matches(&loopback, "http://127.0.0.1/x"));
+        assert!(!matches(&loopback, "http://127.1:8080/x"));
+        let loopback = Origin::parse("http://127.0.0.1").unwrap();
+        assert!(matches(&loopback, "http://127.0.0.1/x"));
+        assert!(!matches(&loopback, "http://127.0.0.1:443/x"));
+        let loopback = Origin::parse("http://[::1]").unwrap();
+        assert!(matches(&loopback, "http://[::1]:80/"));
+        assert!(!matches(&loopback, "http://[::1]:8080/"));
+        assert!(!matches(&loopback, "http://[::1]:/"));
+        assert!(!matches(&loopback, "http://[0:0:0:0:0:0:0:1]/"));
+        for (text, expected) in [
             ("http://graph.microsoft.com", "in the clear"),
             (
                 "https://graph.microsoft.com/v1.0",
@@ -153,15 +159,15 @@ mod tests {
             ("", "empty host"),
         ] {
             match Origin::parse(text) {
-                Err(error) => assert!(error.to_string().contains(why), "{text}: {error}"),
-                // A star is a host like any other, of no request.
-                Ok(origin) => assert!(!is_of(&origin, "https://a.microsoft.com")),
+                Err(error) => assert!(error.to_string().contains(expected), "{text}: {error}"),
+                // A star is not a wildcard, and matches no request.
+                Ok(origin) => assert!(!matches(&origin, "https://a.microsoft.com")),
             }
         }
     }
 
     #[test]
-    fn a_host_header_of_another_origin_is_none_of_this() {
+    fn a_host_header_of_another_origin_does_not_match() {
         let graph = Origin::parse("https://graph.microsoft.com").unwrap();
         for (hosts, expected) in [
             (&[][..], true),
@@ -178,7 +184,7 @@ mod tests {
             for host in hosts {
                 headers.append(HOST, HeaderValue::from_bytes(host.as_bytes()).unwrap());
             }
-            assert_eq!(graph.is_of_host(&headers), expected, "{hosts:?}");
+            assert_eq!(graph.matches_host_headers(&headers), expected, "{hosts:?}");
         }
     }
 }

@@ -12,18 +12,10 @@ use super::bearer_auth::BearerAuth;
 use super::origin::RequestOrigin;
 use crate::error::Error;
 
-/// Attaches tokens before any tower service over `http::Request`: hyper's clients, tonic's, and
-/// whatever else is built on tower.
+/// A tower layer that attaches tokens to the requests of a service over `http::Request`.
 ///
-/// An outer layer that follows redirects comes in again for each of them, and gets a token for the
-/// origins named alone. The service beneath must follow none itself, as reqwest's client does unless
-/// told otherwise: it would take the token along by rules of its own, and the challenge at the end
-/// would pass for that of the origin asked.
-///
-/// A request goes to the origin of its URI, so it needs a whole one: `/v1.0/users` alone has no token.
-/// The clients that tonic generates put the origin in by `with_origin(service, origin)`; by `new`
-/// they leave it to the channel, which comes too late. That a gRPC service turned a token down is in
-/// its `grpc-status`, where this layer does not look.
+/// The service may be a client of hyper, a channel of tonic, or any other tower service.
+/// [`BearerAuth`] names the token and the origins. Clones are cheap.
 ///
 /// ```
 /// # use std::convert::Infallible;
@@ -57,29 +49,60 @@ use crate::error::Error;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// # Retries
+///
+/// After a 401 the request is retried once with a fresh token, if [`retry_with`](Self::retry_with)
+/// was called. [`BearerAuth`](BearerAuth#retries) has the rules.
+///
+/// # Redirects
+///
+/// Put a layer that follows redirects above this layer. Each redirected request then gets a token
+/// only if the origin is named. The service below must not follow redirects. reqwest's client
+/// follows redirects by default, would forward the token by other rules, and would hide the origin
+/// of the challenge.
+///
+/// # Limits
+///
+/// - The URI of a request needs a scheme and a host. A request to `/v1.0/users` gets no token.
+/// - The clients that tonic generates need `with_origin(service, origin)`. With `new(service)` the
+///   channel adds the origin below this layer, and the request gets no token.
+/// - A gRPC service rejects a token in the header `grpc-status`. The layer does not read that
+///   header, so the call is not retried.
+///
+/// # Errors
+///
+/// The service returns [`BearerAuthError::Token`] if no token is available. Nothing is sent then.
+#[doc(alias("AddAuthorizationLayer", "BearerTokenCredentialPolicy"))]
 pub struct BearerAuthLayer<B> {
     auth: BearerAuth,
-    clone: CloneBody<B>,
+    clone_body: CloneBody<B>,
 }
 
-/// How a body is cloned.
+/// A function that clones the body of a request.
 type CloneBody<B> = Arc<dyn Fn(&B) -> Option<B> + Send + Sync>;
 
 impl<B> BearerAuthLayer<B> {
-    /// Attaches tokens, and repeats no request: one whose token was not taken is handed through, and
-    /// the next has another.
+    /// Creates a layer that attaches tokens and retries no request.
+    ///
+    /// After a 401 the caller receives the response, and the next request carries a fresh token.
     pub fn new(auth: BearerAuth) -> Self {
         Self {
             auth,
-            clone: Arc::new(|_| None),
+            clone_body: Arc::new(|_| None),
         }
     }
 
-    /// Repeats a request whose token was not taken, once, with what `clone` makes of its body;
-    /// `None` for one that cannot be sent twice, such as a stream.
+    /// Retries a request once after a 401, with the body that `clone_body` returns.
+    ///
+    /// `clone_body` runs before each request with a token. The function returns `None` for a body
+    /// that cannot be sent twice, such as a stream.
     #[must_use]
-    pub fn retry_with(mut self, clone: impl Fn(&B) -> Option<B> + Send + Sync + 'static) -> Self {
-        self.clone = Arc::new(clone);
+    pub fn retry_with(
+        mut self,
+        clone_body: impl Fn(&B) -> Option<B> + Send + Sync + 'static,
+    ) -> Self {
+        self.clone_body = Arc::new(clone_body);
         self
     }
 }
@@ -88,7 +111,7 @@ impl<B> Clone for BearerAuthLayer<B> {
     fn clone(&self) -> Self {
         Self {
             auth: self.auth.clone(),
-            clone: Arc::clone(&self.clone),
+            clone_body: Arc::clone(&self.clone_body),
         }
     }
 }
@@ -110,7 +133,7 @@ impl<S, B> Layer<S> for BearerAuthLayer<B> {
     }
 }
 
-/// A service whose requests have tokens; made by [`BearerAuthLayer`].
+/// A service that attaches tokens to requests, created by [`BearerAuthLayer`].
 pub struct BearerAuthService<S, B> {
     inner: S,
     layer: BearerAuthLayer<B>,
@@ -133,19 +156,19 @@ impl<S, B> fmt::Debug for BearerAuthService<S, B> {
     }
 }
 
-/// Why a request with a token brought no answer.
+/// An error of a [`BearerAuthService`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BearerAuthError<E> {
-    /// There was no token, and nothing was sent.
+    /// No token was available, and the request was not sent.
     #[error(transparent)]
     Token(Error),
-    /// The service's own error.
+    /// The inner service failed.
     #[error(transparent)]
     Service(E),
 }
 
-/// What [`BearerAuthService`] returns.
+/// The future of a call to [`BearerAuthService`].
 pub type BearerAuthFuture<R, E> =
     Pin<Box<dyn Future<Output = Result<Response<R>, BearerAuthError<E>>> + Send>>;
 
@@ -168,7 +191,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        // The one that is ready is used, and a clone of it stays.
+        // `poll_ready` prepared this service. A clone may not be ready, so the clone stays behind.
         let clone = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, clone);
         let layer = self.layer.clone();
@@ -186,26 +209,26 @@ impl<B> BearerAuthLayer<B> {
         S: Service<Request<B>, Response = Response<R>>,
     {
         let (mut parts, body) = request.into_parts();
-        let may_have_it = self
+        let may_attach = self
             .auth
-            .is_for(&RequestOrigin::from(&parts.uri), &parts.headers);
-        let attached = self.auth.attach(may_have_it, &mut parts.headers).await;
+            .may_attach(&RequestOrigin::from(&parts.uri), &parts.headers);
+        let attached = self.auth.attach(may_attach, &mut parts.headers).await;
         let Some(token) = attached.map_err(BearerAuthError::Token)? else {
             let request = Request::from_parts(parts, body);
             return inner.call(request).await.map_err(BearerAuthError::Service);
         };
-        let again = (self.clone)(&body).map(|body| (parts.clone(), body));
+        let retry = (self.clone_body)(&body).map(|body| (parts.clone(), body));
         let response = inner.call(Request::from_parts(parts, body)).await;
         let response = response.map_err(BearerAuthError::Service)?;
-        let renewed = self
+        let fresh = self
             .auth
-            .answer(response.status(), response.headers(), &token)
+            .token_for_retry(response.status(), response.headers(), &token)
             .await;
-        match (renewed, again) {
-            (Some(renewed), Some((mut parts, body))) => {
-                // A service that is one connection is not ready again before it is gone.
+        match (fresh, retry) {
+            (Some(fresh), Some((mut parts, body))) => {
+                // A service with one connection is ready again only after the response is dropped.
                 drop(response);
-                let header = renewed.authorization_header();
+                let header = fresh.authorization_header();
                 parts.headers.insert(AUTHORIZATION, header);
                 let ready = std::future::poll_fn(|context| inner.poll_ready(context));
                 ready.await.map_err(BearerAuthError::Service)?;
