@@ -1,4 +1,4 @@
-//! Routes of an axum server that the extractors protect, over real HTTP.
+//! Protected routes of an axum server, called over HTTP.
 
 use axum::Router;
 use axum::extract::{FromRef, Path};
@@ -25,7 +25,7 @@ impl Permission for ReadFiles {
     const ROLES: &'static [&'static str] = &["Files.Read.All"];
 }
 
-/// An application's state, of which the validator is a part.
+/// The state of an application, with the validator as a part.
 #[derive(Clone)]
 struct App {
     validator: TokenValidator,
@@ -50,7 +50,7 @@ async fn own_file(
     token: PermittedToken<ReadFiles>,
 ) -> Result<&'static str, UserNotAllowed> {
     token.authorize_user(|user| user.object_id() == Some(&owner))?;
-    Ok("what is in the file")
+    Ok("the content of the file")
 }
 
 async fn greeting(token: Option<AcceptedToken>) -> String {
@@ -104,7 +104,7 @@ async fn call(url: String, token: Option<&str>) -> Response {
 }
 
 #[tokio::test]
-async fn a_route_answers_as_the_refusal_says() {
+async fn the_response_has_the_status_and_challenge_of_the_rejection() {
     let base = serve(Issuer::new().validator()).await;
     let user = user_token();
     let other = RSA.sign(&header(), &with(user_claims(), "scp", "User.Read"));
@@ -134,7 +134,7 @@ async fn a_route_answers_as_the_refusal_says() {
             Some(&user),
             200,
             None,
-            "what is in the file",
+            "the content of the file",
         ),
         (
             "drives/ben/file",
@@ -297,7 +297,7 @@ async fn an_optional_token_is_none_only_without_an_authorization_header() {
 }
 
 #[tokio::test]
-async fn an_optional_token_without_keys_is_an_error_and_no_token_needs_none() {
+async fn an_optional_token_without_signing_keys_is_an_error() {
     let issuer = Issuer::new();
     issuer.is_down(true);
     let base = serve(issuer.validator()).await;
@@ -313,9 +313,9 @@ async fn an_optional_token_without_keys_is_an_error_and_no_token_needs_none() {
     }
 }
 
-/// The tokens of a `LocalAuthority` have no user roles, so the test's issuer signs the user with one.
+/// A `LocalAuthority` issues no user roles. The test's own issuer signs the token of the editor.
 #[tokio::test]
-async fn an_applications_role_is_no_users_role() {
+async fn the_role_of_an_application_is_not_the_role_of_a_user() {
     let local = LocalAuthority::start().await.unwrap();
     let daemon = Application::new(CLIENT_ID).secret(SECRET);
     local.register(TENANT, daemon.role(API, "Editor"));
@@ -373,7 +373,7 @@ async fn an_applications_role_is_no_users_role() {
 }
 
 #[tokio::test]
-async fn without_keys_a_route_says_when_to_come_again() {
+async fn without_signing_keys_the_response_is_a_503_with_retry_after() {
     let issuer = Issuer::new();
     issuer.is_down(true);
     let base = serve(issuer.validator()).await;
@@ -391,7 +391,7 @@ async fn without_keys_a_route_says_when_to_come_again() {
 }
 
 #[tokio::test]
-async fn a_daemon_of_a_local_authority_is_let_in_by_its_role() {
+async fn a_daemon_of_a_local_authority_is_accepted_by_role() {
     let local = LocalAuthority::start().await.unwrap();
     local.register(
         TENANT,
@@ -416,7 +416,7 @@ async fn a_daemon_of_a_local_authority_is_let_in_by_its_role() {
     }
 }
 
-/// As its metadata says.
+/// Reads the issuer from the metadata.
 async fn issuer_of(local: &LocalAuthority) -> String {
     let url = format!(
         "{}/v2.0/.well-known/openid-configuration",

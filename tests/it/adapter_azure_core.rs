@@ -1,4 +1,4 @@
-//! The client as a `TokenCredential` of the Azure SDK for Rust.
+//! The credential for the Azure SDK for Rust, called directly and by the SDK's Key Vault client.
 
 use std::error::Error as StdError;
 use std::net::SocketAddr;
@@ -26,7 +26,7 @@ use crate::support::{Provider, SCOPE, SECRET, success};
 const VAULT: &str = "https://vault.azure.net/.default";
 const HOST: &str = "contoso.vault.azure.net";
 
-/// A Key Vault on loopback, by its own name and over TLS, as its client in the SDK wants it.
+/// A Key Vault on loopback, with a vault's host name and TLS, which the SDK's client requires.
 struct Vault {
     address: SocketAddr,
     certificate: String,
@@ -69,7 +69,7 @@ impl Vault {
         }
     }
 
-    /// The SDK's client of it.
+    /// Builds the SDK's client for this vault.
     fn secrets(&self, client: &ConfidentialClient) -> SecretClient {
         let certificate = reqwest::Certificate::from_pem(self.certificate.as_bytes()).unwrap();
         let http = reqwest::Client::builder()
@@ -90,7 +90,7 @@ impl Vault {
         SecretClient::new(&url, credential, Some(options)).unwrap()
     }
 
-    /// Which tokens came, in their order.
+    /// Returns the `Authorization` headers in the order of the requests.
     fn tokens(&self) -> Vec<Option<String>> {
         let seen = self.seen.lock().unwrap();
         seen.iter().map(|seen| seen.authorization.clone()).collect()
@@ -146,7 +146,7 @@ async fn read(secrets: &SecretClient) -> azure_core::Result<Option<String>> {
     Ok(secret.value)
 }
 
-/// This crate's error, wherever the SDK has put it.
+/// Finds this crate's error among the SDK's error and its causes.
 fn ours(error: &azure_core::Error) -> &Error {
     let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
     loop {
@@ -159,7 +159,7 @@ fn ours(error: &azure_core::Error) -> &Error {
 }
 
 #[tokio::test]
-async fn each_scope_that_is_asked_for_is_fetched_once() {
+async fn each_scope_gets_one_token_request() {
     let provider = Provider::open();
     let credential = AzureCredential::new(provider.client());
     for (scope, token) in [(VAULT, "token-1"), (SCOPE, "token-2"), (VAULT, "token-1")] {
@@ -172,7 +172,7 @@ async fn each_scope_that_is_asked_for_is_fetched_once() {
 }
 
 #[tokio::test]
-async fn it_says_when_a_token_ends_and_serves_none_that_has() {
+async fn the_expiry_is_passed_on_and_an_expired_token_is_never_returned() {
     let (provider, clock) = (Provider::open(), ManualClock::new());
     let client = provider.client_at(&clock);
     let credential = AzureCredential::new(client.clone());
@@ -186,7 +186,7 @@ async fn it_says_when_a_token_ends_and_serves_none_that_has() {
 }
 
 #[tokio::test]
-async fn a_customers_tenant_is_asked_where_one_is_named() {
+async fn a_named_tenant_issues_the_token() {
     let provider = Provider::open();
     let credential = AzureCredential::new(provider.client());
     let fabrikam = credential.clone().tenant("fabrikam.com");
@@ -200,7 +200,7 @@ async fn a_customers_tenant_is_asked_where_one_is_named() {
 }
 
 #[tokio::test]
-async fn a_wrong_scope_is_an_error_that_says_so() {
+async fn a_wrong_scope_is_a_config_error() {
     let provider = Provider::open();
     let credential = AzureCredential::new(provider.client());
     for (scopes, text) in [
@@ -221,7 +221,7 @@ async fn debug_shows_no_token_and_no_secret() {
     let provider = Provider::open();
     let credential = AzureCredential::new(provider.client());
     let token = credential.get_token(&[VAULT], None).await.unwrap();
-    // An answer that cannot be read, and has a token in it.
+    // A response that cannot be parsed and contains a token.
     provider.answer(200, r#"{"token_type":"mac","access_token":"token-2"}"#);
     let error = credential.get_token(&[SCOPE], None).await.unwrap_err();
     assert!(matches!(
@@ -236,7 +236,7 @@ async fn debug_shows_no_token_and_no_secret() {
 }
 
 #[tokio::test]
-async fn key_vaults_client_answers_the_vaults_challenge_with_our_token() {
+async fn the_key_vault_client_sends_the_credentials_token_after_a_challenge() {
     let (provider, vault) = (Provider::open(), Vault::start().await);
     let secrets = vault.secrets(&provider.client());
     for _ in 0..2 {
@@ -250,9 +250,9 @@ async fn key_vaults_client_answers_the_vaults_challenge_with_our_token() {
     assert_eq!(provider.field(0, "scope").as_deref(), Some(VAULT));
 }
 
-/// It asks again before every call from five minutes before the end on, and each of its clients does.
+/// In the last five minutes of a token, each client of the SDK calls the credential every time.
 #[tokio::test]
-async fn the_cache_answers_all_that_the_sdk_asks() {
+async fn the_cache_serves_every_call_of_the_sdk() {
     let (provider, vault) = (Provider::open(), Vault::start().await);
     provider.answer_with(success("token-1", 200));
     let client = provider.client();
@@ -265,7 +265,7 @@ async fn the_cache_answers_all_that_the_sdk_asks() {
 }
 
 #[tokio::test]
-async fn a_refusal_reaches_the_sdks_caller_and_is_not_repeated() {
+async fn a_rejection_reaches_the_sdks_caller_and_is_not_retried() {
     let (provider, vault) = (Provider::open(), Vault::start().await);
     let refusal = r#"{"error":"invalid_client","error_description":"AADSTS7000215: Invalid client secret provided.","error_codes":[7000215]}"#;
     provider.answer(401, refusal);

@@ -1,4 +1,4 @@
-//! The reqwest-middleware and tower adapters: which requests get a token, and what follows a 401.
+//! Tokens attached by reqwest-middleware and by a tower layer, and the retry after a challenge.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -29,24 +29,24 @@ use crate::support::{Provider, SCOPE, SECRET, let_others_run};
 const GRAPH: &str = "https://graph.microsoft.com";
 const CLAIMS: &str = r#"{"access_token":{"nbf":{"essential":true,"value":"1604106651"}}}"#;
 
-/// An API that says no to some tokens, and what it was sent.
+/// An API that rejects some tokens and records the requests.
 #[derive(Clone, Default)]
 struct Api(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
-    /// What is said to a token; to any other, yes.
-    no_to: Vec<(String, StatusCode, String)>,
-    says_no_to_all: Option<String>,
+    /// The rejected `Authorization` headers, each with a status and a challenge.
+    rejected: Vec<(String, StatusCode, String)>,
+    challenge_to_all: Option<String>,
     seen: Vec<(String, Option<String>)>,
 }
 
 impl Api {
-    fn says_no_to(&self, token: &str, status: u16, challenge: &str) {
+    fn reject(&self, token: &str, status: u16, challenge: &str) {
         let status = StatusCode::from_u16(status).unwrap();
         let header = format!("Bearer {token}");
-        let no = (header, status, challenge.to_owned());
-        self.0.lock().unwrap().no_to.push(no);
+        let entry = (header, status, challenge.to_owned());
+        self.0.lock().unwrap().rejected.push(entry);
     }
 
     fn answer(&self, request: &Request<String>) -> Response<String> {
@@ -61,10 +61,10 @@ impl Api {
                 .header(LOCATION, "https://evil.example/");
             return response.body(String::new()).unwrap();
         }
-        let no = match &state.says_no_to_all {
+        let no = match &state.challenge_to_all {
             Some(challenge) => Some((StatusCode::UNAUTHORIZED, challenge.clone())),
             None => state
-                .no_to
+                .rejected
                 .iter()
                 .find(|(token, ..)| Some(token) == header.as_ref())
                 .map(|(_, status, challenge)| (*status, challenge.clone())),
@@ -121,7 +121,7 @@ fn users() -> Request<String> {
 }
 
 #[tokio::test]
-async fn a_token_goes_to_the_origins_that_were_named_alone() {
+async fn only_named_origins_get_the_token() {
     let (provider, api) = (Provider::open(), Api::default());
     let service = layer(&provider.client()).layer(api.service());
     for (uri, has_one) in [
@@ -162,11 +162,11 @@ async fn one_provider_may_serve_several_origins() {
     }
 }
 
-/// Whose token it was, is the caller's business.
+/// The adapter cannot refresh a token that the caller supplied.
 #[tokio::test]
-async fn a_challenge_of_a_token_of_the_callers_own_is_handed_through() {
+async fn a_challenge_to_the_callers_own_token_is_returned() {
     let (provider, api) = (Provider::open(), Api::default());
-    api.0.lock().unwrap().says_no_to_all = Some(r#"Bearer error="invalid_token""#.to_owned());
+    api.0.lock().unwrap().challenge_to_all = Some(r#"Bearer error="invalid_token""#.to_owned());
     let service = layer(&provider.client()).layer(api.service());
     let mut own = users();
     own.headers_mut()
@@ -177,16 +177,16 @@ async fn a_challenge_of_a_token_of_the_callers_own_is_handed_through() {
 }
 
 #[tokio::test]
-async fn the_words_of_a_challenge_are_read_in_any_case() {
+async fn a_challenge_is_read_in_any_case() {
     let (provider, api) = (Provider::open(), Api::default());
-    api.says_no_to("token-1", 401, r#"bEARER Error="Invalid_Token""#);
+    api.reject("token-1", 401, r#"bEARER Error="Invalid_Token""#);
     let service = layer(&provider.client()).layer(api.service());
     let response = service.oneshot(users()).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
 }
 
 #[tokio::test]
-async fn an_outer_layer_that_follows_redirects_takes_no_token_along() {
+async fn a_layer_above_that_follows_redirects_forwards_no_token() {
     let (provider, api) = (Provider::open(), Api::default());
     let service = layer(&provider.client()).layer(api.service());
     let service = FollowRedirectLayer::new().layer(service);
@@ -200,14 +200,14 @@ async fn an_outer_layer_that_follows_redirects_takes_no_token_along() {
 }
 
 #[tokio::test]
-async fn a_claims_challenge_brings_another_token_and_one_repeat() {
+async fn a_claims_challenge_gets_a_fresh_token_and_one_retry() {
     let (provider, api) = (Provider::open(), Api::default());
     let client = provider
         .builder()
         .client_capabilities(["cp1"])
         .build()
         .unwrap();
-    api.says_no_to("token-1", 401, &claims_challenge());
+    api.reject("token-1", 401, &claims_challenge());
     let service = layer(&client).layer(api.service());
     let response = service.clone().oneshot(users()).await.unwrap();
     assert_eq!(
@@ -232,7 +232,7 @@ async fn a_thousand_callers_whose_token_was_revoked_make_one_token_request() {
         let (provider, api) = (Provider::open(), Api::default());
         let service = layer(&provider.client()).layer(api.service());
         service.clone().oneshot(users()).await.unwrap();
-        api.says_no_to("token-1", 401, &challenge);
+        api.reject("token-1", 401, &challenge);
         let mut callers = JoinSet::new();
         for _ in 0..1000 {
             let service = service.clone();
@@ -247,11 +247,11 @@ async fn a_thousand_callers_whose_token_was_revoked_make_one_token_request() {
     }
 }
 
-/// Its answer takes so long that nothing is rationed any more.
+/// The response takes longer than the window in which refreshes are limited.
 #[tokio::test]
-async fn who_is_told_late_that_a_token_was_revoked_gets_the_one_that_came_since() {
+async fn a_late_challenge_gets_the_token_that_was_acquired_since() {
     let (provider, api, clock) = (Provider::open(), Api::default(), ManualClock::new());
-    api.says_no_to("token-1", 401, &claims_challenge());
+    api.reject("token-1", 401, &claims_challenge());
     let slow = Arc::new(Semaphore::new(0));
     let gate = Arc::clone(&slow);
     let service = tower::service_fn(move |request: Request<String>| {
@@ -278,13 +278,13 @@ async fn who_is_told_late_that_a_token_was_revoked_gets_the_one_that_came_since(
 }
 
 #[tokio::test]
-async fn two_challenges_bring_two_tokens() {
+async fn two_challenges_get_two_tokens() {
     let (provider, api) = (Provider::open(), Api::default());
     let service = layer(&provider.client()).layer(api.service());
     service.clone().oneshot(users()).await.unwrap();
     let other = BASE64_STANDARD.encode(r#"{"access_token":{"acrs":{"value":"c1"}}}"#);
-    api.says_no_to("token-1", 401, &claims_challenge());
-    api.says_no_to(
+    api.reject("token-1", 401, &claims_challenge());
+    api.reject(
         "token-2",
         401,
         &format!("Bearer error=insufficient_claims, claims={other}"),
@@ -293,20 +293,20 @@ async fn two_challenges_bring_two_tokens() {
     assert_eq!(
         status,
         StatusCode::UNAUTHORIZED,
-        "a request is repeated once"
+        "a request is retried once"
     );
     let status = service.oneshot(users()).await.unwrap().status();
     assert_eq!((status, provider.requests()), (StatusCode::OK, 3));
 }
 
 #[tokio::test]
-async fn an_api_that_takes_no_token_causes_no_storm() {
+async fn an_api_that_rejects_every_token_causes_no_storm() {
     for challenge in [
         claims_challenge(),
         r#"Bearer error="invalid_token""#.to_owned(),
     ] {
         let (provider, api) = (Provider::open(), Api::default());
-        api.0.lock().unwrap().says_no_to_all = Some(challenge.clone());
+        api.0.lock().unwrap().challenge_to_all = Some(challenge.clone());
         let service = layer(&provider.client()).layer(api.service());
         for _ in 0..100 {
             let status = service.clone().oneshot(users()).await.unwrap().status();
@@ -316,12 +316,12 @@ async fn an_api_that_takes_no_token_causes_no_storm() {
         assert_eq!(
             api.seen().len(),
             101,
-            "{challenge}: repeated with what is new alone"
+            "{challenge}: retried only with a fresh token"
         );
     }
 }
 
-/// Claims that are refused are an error of their own, and these are others each time.
+/// The claims differ each time, so a limit for each value of the claims would not be enough.
 #[tokio::test]
 async fn an_api_that_asks_for_new_claims_each_time_causes_no_storm() {
     for is_refused in [true, false] {
@@ -334,19 +334,19 @@ async fn an_api_that_asks_for_new_claims_each_time_causes_no_storm() {
             }
             let claims = BASE64_STANDARD.encode(format!(r#"{{"number":{number}}}"#));
             let challenge = format!("Bearer error=insufficient_claims, claims={claims}");
-            api.0.lock().unwrap().says_no_to_all = Some(challenge);
+            api.0.lock().unwrap().challenge_to_all = Some(challenge);
             service.clone().oneshot(users()).await.unwrap();
         }
         assert_eq!(provider.requests(), 3, "refused: {is_refused}");
     }
 }
 
-/// A service that is one connection, as hyper's: it takes the next request when the body of the last
-/// answer is read, or dropped.
+/// A service with one connection, as hyper has, accepts the next request only after the body of the
+/// last response is read or dropped.
 #[tokio::test]
-async fn an_answer_is_let_go_before_its_request_is_repeated() {
+async fn a_response_is_dropped_before_the_retry() {
     let (provider, api) = (Provider::open(), Api::default());
-    api.says_no_to("token-1", 401, &claims_challenge());
+    api.reject("token-1", 401, &claims_challenge());
     let connection = Arc::new(Semaphore::new(1));
     let service = tower::service_fn(move |request: Request<String>| {
         let (connection, answer) = (Arc::clone(&connection), api.answer(&request));
@@ -361,7 +361,7 @@ async fn an_answer_is_let_go_before_its_request_is_repeated() {
     assert_eq!(response.unwrap().status(), StatusCode::OK);
 }
 
-/// Called only when it is ready, and by its clones no sooner.
+/// A service that panics if `call` runs before `poll_ready`. A clone is not ready.
 struct Strict {
     api: Api,
     is_ready: bool,
@@ -393,9 +393,9 @@ impl Service<Request<String>> for Strict {
 }
 
 #[tokio::test]
-async fn a_service_is_asked_whether_it_is_ready_before_each_request() {
+async fn poll_ready_is_called_before_each_request() {
     let (provider, api) = (Provider::open(), Api::default());
-    api.says_no_to("token-1", 401, &claims_challenge());
+    api.reject("token-1", 401, &claims_challenge());
     let service = Strict {
         api: api.clone(),
         is_ready: false,
@@ -407,7 +407,7 @@ async fn a_service_is_asked_whether_it_is_ready_before_each_request() {
     assert_eq!(api.seen().len(), 3);
 }
 
-/// The origin that a server knows a request by may be its `Host`'s.
+/// A server may route a request by the `Host` header.
 #[tokio::test]
 async fn a_request_with_another_host_header_has_no_token() {
     let (provider, api) = (Provider::open(), Api::default());
@@ -427,7 +427,7 @@ async fn a_request_with_another_host_header_has_no_token() {
 }
 
 #[tokio::test]
-async fn what_another_token_would_not_cure_is_handed_through() {
+async fn a_response_that_a_fresh_token_does_not_cure_is_returned() {
     for (status, challenge) in [
         (403, r#"Bearer error="insufficient_scope""#),
         (403, r#"Bearer error="invalid_token""#),
@@ -454,7 +454,7 @@ async fn what_another_token_would_not_cure_is_handed_through() {
         (401, "(,"),
     ] {
         let (provider, api) = (Provider::open(), Api::default());
-        api.says_no_to("token-1", status, challenge);
+        api.reject("token-1", status, challenge);
         let service = layer(&provider.client()).layer(api.service());
         let response = service.oneshot(users()).await.unwrap();
         assert_eq!(response.status(), status);
@@ -468,9 +468,9 @@ async fn what_another_token_would_not_cure_is_handed_through() {
 }
 
 #[tokio::test]
-async fn a_body_that_cannot_be_cloned_is_not_repeated_and_the_token_is_new() {
+async fn a_body_that_cannot_be_cloned_is_not_retried_and_the_next_token_is_fresh() {
     let (provider, api) = (Provider::open(), Api::default());
-    api.says_no_to("token-1", 401, &claims_challenge());
+    api.reject("token-1", 401, &claims_challenge());
     let client = provider.client();
     let service = BearerAuthLayer::new(auth(&client)).layer(api.service());
     let response = service.clone().oneshot(users()).await.unwrap();
@@ -484,7 +484,7 @@ async fn a_body_that_cannot_be_cloned_is_not_repeated_and_the_token_is_new() {
 }
 
 #[tokio::test]
-async fn without_a_token_nothing_is_sent_and_the_error_is_ours() {
+async fn without_a_token_nothing_is_sent_and_the_error_is_the_clients() {
     let (provider, api) = (Provider::open(), Api::default());
     provider.answer(401, r#"{"error":"invalid_client"}"#);
     let service = layer(&provider.client()).layer(api.service());
@@ -497,7 +497,7 @@ async fn without_a_token_nothing_is_sent_and_the_error_is_ours() {
 }
 
 #[test]
-fn an_origin_that_cannot_be_one_is_refused() {
+fn an_invalid_origin_is_rejected() {
     let client = Provider::open().client();
     let provider = client.token_provider(SCOPE).unwrap();
     for (origins, text) in [
@@ -535,7 +535,7 @@ fn say(server: &RawServer, status: &str, headers: &str) {
 }
 
 #[tokio::test]
-async fn the_middleware_attaches_repeats_once_and_hands_through() {
+async fn the_middleware_attaches_a_token_and_retries_once() {
     let (server, provider) = (RawServer::start().await, Provider::open());
     let http = with_middleware(server.base(), &provider.client());
     http.get(format!("{}/a", server.base()))
@@ -552,7 +552,7 @@ async fn the_middleware_attaches_repeats_once_and_hands_through() {
         "401 No",
         &format!("www-authenticate: {}\r\n", claims_challenge()),
     );
-    // A fragment is not sent, and does not come back in the answer's URL.
+    // A fragment is not sent, and the URL of the response has none.
     let url = format!("{}/#part", server.base());
     let response = http.post(url).body("x").send().await.unwrap();
     assert_eq!((response.status().as_u16(), server.requests()), (401, 3));
@@ -569,7 +569,7 @@ async fn the_middleware_attaches_repeats_once_and_hands_through() {
 }
 
 #[tokio::test]
-async fn neither_a_redirect_nor_its_challenge_gets_anything_out_of_the_middleware() {
+async fn a_redirect_and_a_challenge_after_a_redirect_get_no_token() {
     let (server, other) = (RawServer::start().await, RawServer::start().await);
     let provider = Provider::open();
     let http = with_middleware(server.base(), &provider.client());
@@ -597,9 +597,9 @@ async fn neither_a_redirect_nor_its_challenge_gets_anything_out_of_the_middlewar
     );
 }
 
-/// The API did what it was asked before it sent the client on.
+/// The API carries out the order before the redirect.
 #[tokio::test]
-async fn a_request_that_was_redirected_is_not_repeated() {
+async fn a_redirected_request_is_not_retried() {
     let orders = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&orders);
     let order = move || async move {
@@ -621,7 +621,7 @@ async fn a_request_that_was_redirected_is_not_repeated() {
 }
 
 #[tokio::test]
-async fn nothing_of_it_shows_a_token() {
+async fn debug_and_errors_show_no_token() {
     let (provider, api) = (Provider::open(), Api::default());
     let client = provider.client();
     let service = layer(&client).layer(api.service());
@@ -658,9 +658,9 @@ async fn nothing_of_it_shows_a_token() {
     assert!(shown.contains("graph.microsoft.com"), "{shown}");
 }
 
-/// A challenge of a user's token is answered with that user's next, and never with another's.
+/// After a challenge to a user's token, the retry carries a fresh token of the same user.
 #[tokio::test]
-async fn a_users_token_is_renewed_for_the_user() {
+async fn a_users_token_is_refreshed_for_the_same_user() {
     let (provider, api) = (Provider::open(), Api::default());
     let client = provider.client();
     let adele = UserAssertion::new("token-of-adele");
@@ -668,8 +668,8 @@ async fn a_users_token_is_renewed_for_the_user() {
     let service = BearerAuthLayer::new(BearerAuth::new(user, [GRAPH]).unwrap())
         .retry_with(|body: &String| Some(body.clone()))
         .layer(api.service());
-    api.says_no_to("token-1", 401, &claims_challenge());
-    api.says_no_to("token-2", 401, r#"Bearer error="invalid_token""#);
+    api.reject("token-1", 401, &claims_challenge());
+    api.reject("token-2", 401, r#"Bearer error="invalid_token""#);
     for expected in ["token-2", "token-3"] {
         let answer = service.clone().oneshot(users()).await.unwrap();
         let sent = api.seen().pop().unwrap().1.unwrap();

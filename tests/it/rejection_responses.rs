@@ -1,4 +1,4 @@
-//! HTTP status and challenge of each token rejection.
+//! The status and the challenge of each rejection, as a client reads them.
 
 use confidential_client::Challenge;
 use confidential_client::resource::{AccessDenied, Claims, TokenRejection, TokenValidator};
@@ -16,8 +16,8 @@ async fn claims(validator: &TokenValidator, claims: &serde_json::Value) -> Claim
         .unwrap()
 }
 
-fn challenge(refusal: &TokenRejection) -> Challenge {
-    let value = refusal.www_authenticate().unwrap();
+fn challenge(rejection: &TokenRejection) -> Challenge {
+    let value = rejection.www_authenticate().unwrap();
     let mut challenges = Challenge::parse(value.to_str().unwrap());
     assert_eq!(challenges.len(), 1, "{value:?}");
     let challenge = challenges.remove(0);
@@ -26,13 +26,13 @@ fn challenge(refusal: &TokenRejection) -> Challenge {
 }
 
 #[tokio::test]
-async fn each_refusal_has_the_status_and_the_challenge_of_its_standard() {
+async fn each_rejection_has_the_status_and_challenge_of_the_standard() {
     let validator = Issuer::new().validator();
     let user = claims(&validator, &user_claims()).await;
     let application = claims(&validator, &application_claims()).await;
     let expired = with(user_claims(), "exp", 1);
     let two = &["Files.Write", "Files.ReadWrite"];
-    for (name, refusal, status, error, scope) in [
+    for (name, rejection, status, error, scope) in [
         (
             "no token",
             validator
@@ -98,22 +98,22 @@ async fn each_refusal_has_the_status_and_the_challenge_of_its_standard() {
             Some("Files.Read"),
         ),
     ] {
-        let challenge = challenge(&refusal);
-        assert_eq!(refusal.status(), status, "{name}");
+        let challenge = challenge(&rejection);
+        assert_eq!(rejection.status(), status, "{name}");
         assert_eq!(challenge.error(), error, "{name}");
         assert_eq!(challenge.scope(), scope, "{name}");
         let description = challenge.parameter("error_description");
         assert_eq!(description.is_some(), error.is_some(), "{name}");
-        assert!(refusal.retry_after().is_none(), "{name}");
+        assert!(rejection.retry_after().is_none(), "{name}");
     }
 }
 
 #[tokio::test]
-async fn the_reasons_are_told_in_words() {
+async fn each_rejection_names_the_missing_permission() {
     let validator = Issuer::new().validator();
     let user = claims(&validator, &user_claims()).await;
     let application = claims(&validator, &application_claims()).await;
-    for (refusal, expected) in [
+    for (rejection, expected) in [
         (
             user.require_scope("Files.Write").unwrap_err(),
             "the client was not granted the scope 'Files.Write'",
@@ -135,7 +135,7 @@ async fn the_reasons_are_told_in_words() {
             "the application was not granted the role 'R'",
         ),
     ] {
-        assert_eq!(refusal.to_string(), expected);
+        assert_eq!(rejection.to_string(), expected);
     }
     let graph = with(user_claims(), "aud", "https://graph.microsoft.com");
     let graph = validator
@@ -150,12 +150,12 @@ async fn the_reasons_are_told_in_words() {
 }
 
 #[tokio::test]
-async fn a_claims_challenge_is_one_that_our_client_answers() {
+async fn the_client_can_read_the_claims_challenge() {
     let validator = Issuer::new().validator();
     let user = claims(&validator, &user_claims()).await;
-    let refusal = user.require_authentication_context("c1").unwrap_err();
-    assert_eq!(refusal.status(), 401);
-    let challenge = challenge(&refusal);
+    let rejection = user.require_authentication_context("c1").unwrap_err();
+    assert_eq!(rejection.status(), 401);
+    let challenge = challenge(&rejection);
     assert_eq!(challenge.error(), Some("insufficient_claims"));
     let asked: serde_json::Value = serde_json::from_str(&challenge.claims().unwrap()).unwrap();
     assert_eq!(
@@ -175,7 +175,7 @@ async fn a_claims_challenge_is_one_that_our_client_answers() {
 }
 
 #[tokio::test]
-async fn what_the_client_may_and_what_the_user_may_are_two_answers() {
+async fn the_client_and_the_user_get_different_errors() {
     let validator = Issuer::new().validator();
     let granted = user_token();
     let not_granted = RSA.sign(&header(), &with(user_claims(), "scp", "User.Read"));
@@ -204,7 +204,7 @@ async fn what_the_client_may_and_what_the_user_may_are_two_answers() {
         assert_eq!(denied.status(), 403);
         assert!(denied.www_authenticate().is_some());
     }
-    // Its object id is the owner's, and it is no user all the same.
+    // The object id is the owner's, but the token does not act for a user.
     let denied = read(&application, "adele").await.unwrap_err();
     assert!(matches!(denied, AccessDenied::User(_)), "{denied:?}");
     assert!(

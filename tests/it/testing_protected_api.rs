@@ -1,4 +1,4 @@
-//! `testing::ProtectedApi`: which tokens are accepted, and the challenges.
+//! `ProtectedApi`, the API for tests: the accepted tokens and the challenges.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ async fn call(api: &ProtectedApi, token: &str) -> Response {
 }
 
 #[tokio::test]
-async fn it_takes_its_own_authoritys_tokens_for_itself_alone() {
+async fn only_tokens_of_the_authority_for_the_api_are_accepted() {
     let (local, api) = start(Application::new(CLIENT_ID)).await;
     let client = builder(&local).build().unwrap();
     let good = token(&client, SCOPE).await;
@@ -89,7 +89,7 @@ async fn it_takes_its_own_authoritys_tokens_for_itself_alone() {
 }
 
 #[tokio::test]
-async fn a_token_ends() {
+async fn an_expired_token_is_rejected() {
     let second = Duration::from_secs(1);
     let (local, api) = start(Application::new(CLIENT_ID).token_lifetime(second)).await;
     let header = format!(
@@ -103,9 +103,9 @@ async fn a_token_ends() {
     assert!(body.to_string().contains("the token is expired"), "{body}");
 }
 
-/// As with Entra: who declares `cp1` has tokens for a day, which can be taken back.
+/// As in Entra, a client that declares `cp1` gets tokens for a day, which can be revoked.
 #[tokio::test]
-async fn a_token_of_a_client_that_takes_challenges_can_be_taken_back() {
+async fn a_token_of_a_client_with_cp1_can_be_revoked() {
     let (local, api) = start(Application::new(CLIENT_ID)).await;
     for (capabilities, lifetime, status) in [(&[][..], 3599, 200), (&["cp1"], 86_399, 401)] {
         let client = builder(&local).client_capabilities(capabilities.iter().copied());
@@ -124,7 +124,7 @@ async fn a_token_of_a_client_that_takes_challenges_can_be_taken_back() {
             assert_eq!(challenge.error(), Some("insufficient_claims"));
             assert!(challenge.claims().unwrap().contains("nbf"));
         }
-        // What is issued from then on is good.
+        // A token that is issued after the revocation is valid.
         let client = builder(&local)
             .client_capabilities(["cp1"])
             .build()
@@ -135,9 +135,9 @@ async fn a_token_of_a_client_that_takes_challenges_can_be_taken_back() {
     local.revoke_tokens("nobody.example", CLIENT_ID);
 }
 
-/// hyper's own client beneath the layer.
+/// The layer wraps a client of hyper.
 #[tokio::test]
-async fn hypers_client_goes_on_after_a_revocation() {
+async fn the_client_of_hyper_continues_after_a_revocation() {
     let (local, api) = start(Application::new(CLIENT_ID)).await;
     let client = builder(&local)
         .client_capabilities(["cp1"])

@@ -1,4 +1,4 @@
-//! `TokenValidator`, one row for each decision.
+//! The tokens that a validator accepts and rejects, one row for each decision.
 
 use std::time::Duration;
 
@@ -18,10 +18,10 @@ use crate::support::issuer::{
 const CONSUMERS: &str = "9188040d-6c67-4c5b-b112-36a304b66dad";
 const FABRIKAM: &str = "0a1b2c3d-0000-4000-8000-000000000001";
 
-/// The reason for which a token is refused, if it is.
-async fn refused(validator: &TokenValidator, token: &str) -> Option<RejectionReason> {
+/// Returns the reason for a rejection, if the token is rejected.
+async fn rejection(validator: &TokenValidator, token: &str) -> Option<RejectionReason> {
     let outcome = validator.validate(token).await;
-    outcome.err().map(|refusal| refusal.reason())
+    outcome.err().map(|rejected| rejected.reason())
 }
 
 fn in_tenant(tenant: &str) -> Value {
@@ -30,7 +30,7 @@ fn in_tenant(tenant: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_token_with_one_flaw_is_refused_for_it() {
+async fn a_token_with_one_flaw_is_rejected_for_that_flaw() {
     let issuer = Issuer::new();
     let encryption = with(with(RSA.jwk.clone(), "kid", "encryption"), "use", "enc");
     let elsewhere = with(
@@ -61,7 +61,7 @@ async fn a_token_with_one_flaw_is_refused_for_it() {
     let now = jsonwebtoken::get_current_timestamp();
     let none = with(header(), "alg", "none");
     let hmac = {
-        // Whoever takes a public key for a secret takes this.
+        // A validator that uses the public key as an HMAC secret would accept this token.
         let secret = EncodingKey::from_secret(RSA.jwk["n"].as_str().unwrap().as_bytes());
         sign_with(
             &secret,
@@ -115,14 +115,14 @@ async fn a_token_with_one_flaw_is_refused_for_it() {
         ("a token for Graph by its id", claiming("aud", json!("00000003-0000-0000-c000-000000000000")), Is::ForGraph),
         ("a token for Graph by its header", format!("{}.{body}.{signature}", encode(with(header(), "nonce", "n").to_string())), Is::ForGraph),
     ] {
-        assert_eq!(refused(&validator, &token).await, Some(reason), "{name}");
+        assert_eq!(rejection(&validator, &token).await, Some(reason), "{name}");
     }
-    // Nothing that came with a token was asked for: for the unknown key, its keys once more.
+    // No URL in a token is fetched. The unknown key makes the validator fetch the keys once more.
     assert_eq!(issuer.asked(), (2, 2));
 }
 
 #[tokio::test]
-async fn a_token_without_a_flaw_is_taken_however_it_is_written() {
+async fn every_form_of_a_valid_token_is_accepted() {
     let issuer = Issuer::new();
     let validator = issuer
         .builder(TENANT_ID)
@@ -211,7 +211,7 @@ async fn a_token_without_a_flaw_is_taken_however_it_is_written() {
 }
 
 #[tokio::test]
-async fn the_tenants_that_are_let_in_are_those_that_were_named() {
+async fn only_the_configured_tenants_are_accepted() {
     let issuer = Issuer::new();
     let token = |tenant: &str| RSA.sign(&header(), &in_tenant(tenant));
     let listed = || {
@@ -266,14 +266,18 @@ async fn the_tenants_that_are_let_in_are_those_that_were_named() {
         ("no id", any("common"), "contoso.com", Some(InvalidIssuer)),
     ] {
         let validator = builder.build().unwrap();
-        assert_eq!(refused(&validator, &token(tenant)).await, reason, "{name}");
+        assert_eq!(
+            rejection(&validator, &token(tenant)).await,
+            reason,
+            "{name}"
+        );
     }
-    // Found by the fuzzer: what the application is told of is the tenant of the issuer.
+    // Found by the fuzzer. The `tid` that the application reads must be the tenant of the issuer.
     let validator = issuer.builder(TENANT_ID).single_tenant().build().unwrap();
     let token = RSA.sign(&header(), &with(in_tenant(TENANT_ID), "tid", FABRIKAM));
-    assert_eq!(refused(&validator, &token).await, Some(InvalidIssuer));
+    assert_eq!(rejection(&validator, &token).await, Some(InvalidIssuer));
     let token = RSA.sign(&header(), &without(in_tenant(TENANT_ID), "tid"));
-    assert_eq!(refused(&validator, &token).await, Some(Malformed));
+    assert_eq!(rejection(&validator, &token).await, Some(Malformed));
 
     let validator = any(TENANT_ID).build().unwrap();
     for (name, claims) in [
@@ -286,7 +290,7 @@ async fn the_tenants_that_are_let_in_are_those_that_were_named() {
     ] {
         let token = RSA.sign(&header(), &claims);
         assert_eq!(
-            refused(&validator, &token).await,
+            rejection(&validator, &token).await,
             Some(InvalidIssuer),
             "{name}"
         );
@@ -300,7 +304,7 @@ async fn the_tenants_that_are_let_in_are_those_that_were_named() {
 }
 
 #[tokio::test]
-async fn an_openid_providers_tokens_are_taken_by_its_issuer() {
+async fn tokens_of_an_openid_provider_are_accepted_by_issuer() {
     let issuer = Issuer::new();
     let validator = TokenValidator::builder(Authority::oidc("https://id.example"))
         .audience(API)
@@ -318,14 +322,14 @@ async fn an_openid_providers_tokens_are_taken_by_its_issuer() {
     assert!(user.is_user());
     assert_eq!(user.client_id(), Some("client"));
     user.require_scope("files:read").unwrap();
-    // RFC 9068 section 2.2: where there is no user, the subject is the client.
+    // RFC 9068 section 2.2. Without a user, the subject is the client.
     let own = validator
         .validate(&RSA.sign(&at, &with(claims.clone(), "sub", "client")))
         .await
         .unwrap();
     assert!(own.is_application());
     own.require_scope("files:read").unwrap_err();
-    // As Okta, Auth0, and one with a claim of its own write theirs.
+    // The forms of Okta, of Auth0, and of a provider with an `oid` claim.
     let scoped = with(
         without(claims.clone(), "scope"),
         "scp",
@@ -363,11 +367,11 @@ async fn an_openid_providers_tokens_are_taken_by_its_issuer() {
         .await
         .unwrap();
     let id_token = with(without(claims.clone(), "scope"), "nonce", "n");
-    let reason = refused(&validator, &RSA.sign(&header(), &id_token)).await;
+    let reason = rejection(&validator, &RSA.sign(&header(), &id_token)).await;
     assert_eq!(reason, Some(RejectionReason::NotAnAccessToken));
     let other = with(claims, "iss", "https://id.example/");
     assert_eq!(
-        refused(&validator, &RSA.sign(&at, &other)).await,
+        rejection(&validator, &RSA.sign(&at, &other)).await,
         Some(RejectionReason::InvalidIssuer)
     );
 }
@@ -480,7 +484,7 @@ async fn a_user_and_an_application_never_pass_for_each_other() {
             Some(NeedsUser),
         ),
         (
-            "nobody can tell",
+            "a principal of no known kind",
             unknown,
             Some(NeedsUser),
             Some(NeedsApplication),
@@ -492,7 +496,7 @@ async fn a_user_and_an_application_never_pass_for_each_other() {
             .await
             .unwrap();
         let reason = |outcome: Result<(), confidential_client::resource::TokenRejection>| {
-            outcome.err().map(|refusal| refusal.reason())
+            outcome.err().map(|rejected| rejected.reason())
         };
         assert_eq!(reason(claims.require_scope("Files.Read")), scope, "{name}");
         assert_eq!(
@@ -591,7 +595,7 @@ async fn only_a_user_with_the_role_passes_as_a_user_with_the_role() {
 }
 
 #[tokio::test]
-async fn what_a_token_says_is_read_and_the_token_is_not_shown() {
+async fn the_claims_are_readable_and_debug_hides_the_token() {
     let validator = Issuer::new().validator();
     let claims = with(user_claims(), "roles", json!(["Owner"]));
     let claims = with(
@@ -625,8 +629,8 @@ async fn what_a_token_says_is_read_and_the_token_is_not_shown() {
     assert!(read.is_user() && !read.is_application());
 
     let forged = STRANGER.sign(&header(), &claims);
-    let refusal = validator.validate(&forged).await.unwrap_err();
-    let texts = format!("{read:?} {refusal:?} {refusal} {validator:?}");
+    let rejected = validator.validate(&forged).await.unwrap_err();
+    let texts = format!("{read:?} {rejected:?} {rejected} {validator:?}");
     for part in token.split('.').chain(forged.split('.')) {
         assert!(!texts.contains(part), "{texts}");
     }
@@ -634,28 +638,28 @@ async fn what_a_token_says_is_read_and_the_token_is_not_shown() {
 }
 
 #[tokio::test]
-async fn a_refusal_shows_no_more_of_a_token_than_fits_a_line() {
+async fn a_rejection_quotes_one_line_of_a_token_at_most() {
     let validator = Issuer::new().validator();
     let evil = format!("a\r\nb\u{1b}[31m\"\\{}", "x".repeat(5000));
     for claims in [
         with(user_claims(), "aud", evil.as_str()),
         with(user_claims(), "iss", evil.as_str()),
     ] {
-        let refusal = validator
+        let rejected = validator
             .validate(&RSA.sign(&header(), &claims))
             .await
             .unwrap_err();
-        let text = refusal.to_string();
+        let text = rejected.to_string();
         assert!(
             text.len() < 400 && !text.contains(char::is_control),
             "{text:?}"
         );
-        refusal.www_authenticate().unwrap();
+        rejected.www_authenticate().unwrap();
     }
 }
 
 #[tokio::test]
-async fn one_bearer_header_is_read() {
+async fn exactly_one_bearer_header_is_accepted() {
     let validator = Issuer::new().validator();
     let token = user_token();
     let headers = |values: &[&str]| {
@@ -690,12 +694,12 @@ async fn one_bearer_header_is_read() {
         ("two in one", vec![&two_in_one], Malformed, 401),
         ("no ASCII", vec!["Bearer \u{e9}"], InvalidRequest, 400),
     ] {
-        let refusal = validator
+        let rejected = validator
             .validate_headers(&headers(&values))
             .await
             .unwrap_err();
         assert_eq!(
-            (refusal.reason(), refusal.status().as_u16()),
+            (rejected.reason(), rejected.status().as_u16()),
             (reason, status),
             "{name}"
         );
@@ -703,7 +707,7 @@ async fn one_bearer_header_is_read() {
 }
 
 #[test]
-fn what_does_not_go_together_is_found_before_the_network() {
+fn build_rejects_settings_that_conflict() {
     let builder = |authority| {
         TokenValidator::builder(authority)
             .audience(API)
@@ -783,7 +787,7 @@ fn what_does_not_go_together_is_found_before_the_network() {
 }
 
 #[tokio::test]
-async fn without_leeway_a_token_ends_when_it_says() {
+async fn without_leeway_a_token_expires_at_exp() {
     let clock = ManualClock::new();
     let builder = Issuer::new()
         .builder(TENANT_ID)
@@ -794,7 +798,7 @@ async fn without_leeway_a_token_ends_when_it_says() {
     validator.validate(&token).await.unwrap();
     clock.advance(Duration::from_secs(3600));
     assert_eq!(
-        refused(&validator, &token).await,
+        rejection(&validator, &token).await,
         Some(RejectionReason::Expired)
     );
 }

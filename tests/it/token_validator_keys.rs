@@ -1,4 +1,4 @@
-//! `TokenValidator`'s requests for the issuer's keys, counted.
+//! The number of times a validator fetches the issuer's keys, and validation during an outage.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::support::{let_others_run, poll_once};
 const FIVE_MINUTES: Duration = Duration::from_secs(300);
 const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// By a key that was published later; it is valid for days.
+/// Returns a token signed with the key that is published later. The token is valid for days.
 fn next_token() -> String {
     let exp = jsonwebtoken::get_current_timestamp() + 7 * 86_400;
     NEXT.sign(
@@ -26,7 +26,7 @@ fn next_token() -> String {
     )
 }
 
-/// By the first key; it is valid for days.
+/// Returns a token signed with the first key. The token is valid for days.
 fn lasting_token() -> String {
     let exp = jsonwebtoken::get_current_timestamp() + 7 * 86_400;
     RSA.sign(&header(), &with(user_claims(), "exp", exp))
@@ -36,7 +36,7 @@ fn publish_next(issuer: &Issuer) {
     issuer.publish(&[RSA.jwk.clone(), NEXT.jwk.clone()]);
 }
 
-/// A thousand callers at once, who come while the issuer does not answer yet.
+/// Starts a thousand concurrent callers before the issuer responds.
 async fn a_thousand(issuer: &Issuer, validator: &TokenValidator, token: &str) {
     let mut callers = JoinSet::new();
     for _ in 0..1_000 {
@@ -51,7 +51,7 @@ async fn a_thousand(issuer: &Issuer, validator: &TokenValidator, token: &str) {
 }
 
 #[tokio::test]
-async fn a_thousand_first_callers_make_one_look_up() {
+async fn a_thousand_first_callers_share_one_fetch() {
     let issuer = Issuer::gated();
     let validator = issuer.validator();
     a_thousand(&issuer, &validator, &user_token()).await;
@@ -61,7 +61,7 @@ async fn a_thousand_first_callers_make_one_look_up() {
 }
 
 #[tokio::test]
-async fn a_caller_who_hangs_up_takes_nothing_away_from_the_others() {
+async fn a_cancelled_caller_does_not_cancel_the_fetch_of_the_others() {
     let issuer = Issuer::gated();
     let validator = issuer.validator();
     let token = user_token();
@@ -75,7 +75,7 @@ async fn a_caller_who_hangs_up_takes_nothing_away_from_the_others() {
 }
 
 #[tokio::test]
-async fn a_new_key_is_looked_up_once_for_a_thousand_who_need_it() {
+async fn a_thousand_callers_with_a_new_key_share_one_fetch() {
     let issuer = Issuer::new();
     let validator = issuer.validator();
     validator.validate(&lasting_token()).await.unwrap();
@@ -87,7 +87,7 @@ async fn a_new_key_is_looked_up_once_for_a_thousand_who_need_it() {
 }
 
 #[tokio::test]
-async fn a_flood_of_keys_that_nobody_has_makes_one_look_up_in_five_minutes() {
+async fn a_flood_of_unknown_keys_makes_one_fetch_in_five_minutes() {
     let issuer = Issuer::new();
     let clock = ManualClock::new();
     let validator = issuer.validator_at(&clock);
@@ -95,28 +95,28 @@ async fn a_flood_of_keys_that_nobody_has_makes_one_look_up_in_five_minutes() {
     for round in 1..=3 {
         for number in 0..200 {
             let header = with(header(), "kid", format!("{round}-{number}"));
-            let refusal = validator
+            let rejection = validator
                 .validate(&STRANGER.sign(&header, &user_claims()))
                 .await;
             assert_eq!(
-                refusal.unwrap_err().reason(),
+                rejection.unwrap_err().reason(),
                 RejectionReason::NoMatchingKey
             );
         }
         assert_eq!(issuer.asked(), (1 + round, 1 + round));
         clock.advance(FIVE_MINUTES);
     }
-    // Nor do those whose signature is wrong, or who name no key.
+    // A token with an invalid signature, or without the name of a key, causes no fetch either.
     let nameless = STRANGER.sign(&json!({ "alg": "RS256" }), &user_claims());
     for token in [STRANGER.sign(&header(), &user_claims()), nameless] {
-        let refusal = validator.validate(&token).await.unwrap_err();
-        assert_eq!(refusal.reason(), RejectionReason::InvalidSignature);
+        let rejection = validator.validate(&token).await.unwrap_err();
+        assert_eq!(rejection.reason(), RejectionReason::InvalidSignature);
     }
     assert_eq!(issuer.asked(), (4, 4));
 }
 
 #[tokio::test]
-async fn a_flood_while_the_issuer_is_down_makes_no_more_and_old_keys_serve() {
+async fn a_flood_during_an_outage_makes_no_more_fetches_and_cached_keys_stay_valid() {
     let issuer = Issuer::new();
     let clock = ManualClock::new();
     let validator = issuer.validator_at(&clock);
@@ -125,10 +125,10 @@ async fn a_flood_while_the_issuer_is_down_makes_no_more_and_old_keys_serve() {
     clock.advance(A_DAY);
     for _ in 0..100 {
         validator.validate(&lasting_token()).await.unwrap();
-        let refusal = validator.validate(&next_token()).await.unwrap_err();
-        assert_eq!(refusal.reason(), RejectionReason::NoMatchingKey);
+        let rejection = validator.validate(&next_token()).await.unwrap_err();
+        assert_eq!(rejection.reason(), RejectionReason::NoMatchingKey);
     }
-    // Once as the day was over, and once for the new key.
+    // One fetch after the day, and one for the new key.
     assert_eq!(issuer.asked(), (3, 1));
     clock.advance(FIVE_MINUTES);
     validator.validate(&lasting_token()).await.unwrap();
@@ -141,18 +141,18 @@ async fn a_flood_while_the_issuer_is_down_makes_no_more_and_old_keys_serve() {
 }
 
 #[tokio::test]
-async fn without_keys_nobody_is_let_in_and_the_answer_says_when_to_come_again() {
+async fn without_keys_every_token_is_rejected_with_a_503_and_retry_after() {
     let issuer = Issuer::new();
     issuer.is_down(true);
     let clock = ManualClock::new();
     let validator = issuer.validator_at(&clock);
     for _ in 0..100 {
-        let refusal = validator.validate(&user_token()).await.unwrap_err();
-        assert_eq!(refusal.reason(), RejectionReason::KeysUnavailable);
-        assert_eq!(refusal.status(), 503);
-        assert!(refusal.www_authenticate().is_none());
-        assert!(refusal.retry_after().unwrap() > Duration::ZERO);
-        let error = std::error::Error::source(&refusal).unwrap();
+        let rejection = validator.validate(&user_token()).await.unwrap_err();
+        assert_eq!(rejection.reason(), RejectionReason::KeysUnavailable);
+        assert_eq!(rejection.status(), 503);
+        assert!(rejection.www_authenticate().is_none());
+        assert!(rejection.retry_after().unwrap() > Duration::ZERO);
+        let error = std::error::Error::source(&rejection).unwrap();
         assert!(
             error
                 .to_string()
@@ -168,7 +168,7 @@ async fn without_keys_nobody_is_let_in_and_the_answer_says_when_to_come_again() 
 }
 
 #[tokio::test]
-async fn what_is_published_and_cannot_be_used_lets_nobody_in() {
+async fn unusable_metadata_and_keys_reject_every_token() {
     let metadata = json!({ "issuer": ISSUER, "jwks_uri": "https://keys.example/" });
     let keys = json!({ "keys": [RSA.jwk.clone()] });
     for (name, metadata, keys, why) in [
@@ -240,28 +240,28 @@ async fn what_is_published_and_cannot_be_used_lets_nobody_in() {
                 let body = if is_metadata { &metadata } else { &keys }.to_string();
                 async move { Ok(Response::new(Bytes::from(body))) }
             });
-        let refusal = validator
+        let rejection = validator
             .build()
             .unwrap()
             .validate(&user_token())
             .await
             .unwrap_err();
-        let text = match std::error::Error::source(&refusal) {
-            Some(error) => format!("{refusal}: {error}"),
-            None => refusal.to_string(),
+        let text = match std::error::Error::source(&rejection) {
+            Some(error) => format!("{rejection}: {error}"),
+            None => rejection.to_string(),
         };
         assert!(text.contains(why), "{name}: {text}");
     }
 }
 
 #[test]
-fn outside_a_runtime_the_refusal_says_so() {
+fn outside_a_runtime_the_rejection_says_so() {
     let validator = Issuer::new().validator();
     let token = user_token();
     let mut validation = Box::pin(validator.validate(&token));
-    let std::task::Poll::Ready(Err(refusal)) = poll_once(&mut validation) else {
+    let std::task::Poll::Ready(Err(rejection)) = poll_once(&mut validation) else {
         panic!("it waits for a runtime");
     };
-    let error = std::error::Error::source(&refusal).unwrap();
+    let error = std::error::Error::source(&rejection).unwrap();
     assert!(error.to_string().contains("no tokio runtime"), "{error}");
 }

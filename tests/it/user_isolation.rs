@@ -1,4 +1,4 @@
-//! Random calls for applications and users: nobody gets the token of another.
+//! Random calls for applications and users. Each caller must get a token of the right principal.
 
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use crate::support::{CLIENT_ID, PEM, SECRET};
 
-/// Whom a call is for. One account has the name of an assertion, and one that of nobody.
+/// The principal of a call. An account and an assertion may have the same user name.
 #[derive(Clone, Copy, Debug)]
 enum Who {
     Application,
@@ -39,7 +39,7 @@ enum Step {
         scope: usize,
         forced: bool,
     },
-    /// The last token of all is turned down.
+    /// An API rejects the last token.
     Invalidate,
     Time(u64),
 }
@@ -78,7 +78,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #[test]
-    fn nobody_gets_a_token_that_is_anothers(steps in vec(step(), 1..40), entries in 1..20_usize) {
+    fn no_caller_gets_the_token_of_another_principal(steps in vec(step(), 1..40), entries in 1..20_usize) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.unwrap().block_on(run(steps, entries));
     }
@@ -127,7 +127,7 @@ async fn run(steps: Vec<Step>, entries: usize) {
                 let tenant = TENANTS[tenant.unwrap_or(0)].to_lowercase();
                 let resource = SCOPES[scope].replace(" openid", "");
                 let outcome = match who {
-                    // An application asks for no more than a resource's default.
+                    // An application requests `/.default` of a resource only.
                     Who::Application if scope == 1 => continue,
                     Who::Application => client.acquire_token_for_client(&request).await,
                     Who::OnBehalfOf(user) => {
@@ -150,7 +150,7 @@ async fn run(steps: Vec<Step>, entries: usize) {
                         );
                         last = Some(token);
                     }
-                    // Signed out, or pushed out by the others.
+                    // The account signed out, or the session was evicted.
                     (Err(Error::InteractionRequired(_)), Who::Account(_)) => {}
                     (Err(error), _) => panic!("{error:?}"),
                 }
@@ -183,7 +183,7 @@ async fn sign_in(client: &ConfidentialClient, user: usize) -> Account {
     signed_in.account().clone()
 }
 
-/// Writes into each token whose it is, as the request alone says.
+/// A provider that writes the principal of the request into each token.
 #[derive(Clone, Default)]
 struct Provider(Arc<Mutex<u64>>);
 
@@ -249,7 +249,7 @@ impl Provider {
     }
 }
 
-/// Of a length that base64 does not pad, so that it is the start of whatever begins with the text.
+/// Encodes text of a length that base64 does not pad, so that the result is a prefix of the token.
 fn encoded(text: &str) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(format!("{text:<90}"))
 }
@@ -260,14 +260,14 @@ fn id_token(user: &str, nonce: &str) -> String {
     let claims = json!({
         "iss": format!("https://login.microsoftonline.com/{TID}/v2.0"),
         "aud": CLIENT_ID, "sub": user, "oid": user, "tid": TID, "nonce": nonce,
-        // The clock of a test moves by days at most.
+        // The clock of a test advances by days at most.
         "iat": now, "nbf": now - 300, "exp": now + 10_000_000,
     });
     let key = EncodingKey::from_rsa_pem(key().as_bytes()).unwrap();
     encode(&Header::new(Algorithm::RS256), &claims, &key).unwrap()
 }
 
-/// The key alone, of the file that has a certificate too.
+/// Returns the private key from the file with a certificate and a key.
 fn key() -> &'static str {
     let start = PEM.find("-----BEGIN PRIVATE KEY-----").unwrap();
     let end = "-----END PRIVATE KEY-----";
