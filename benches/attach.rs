@@ -1,11 +1,11 @@
-//! What the adapters add to a request, beside a token attached by hand:
+//! Measures the cost of the adapters for a request, beside a token attached by hand.
 //!
 //! ```sh
 //! cargo bench --bench attach
 //! ```
 //!
-//! Nothing is sent: each chain ends in a service that answers at once. All rows take turns, and each
-//! figure is that of its best round. The allocator counts in a round of its own. See `README.md`.
+//! Nothing is sent. Each chain ends in a service that responds at once. The rows take turns, and a
+//! figure is the best round of a row. A separate round counts the allocations. See `README.md`.
 #![allow(clippy::print_stdout, reason = "it reports to a reader")]
 
 use std::alloc::System;
@@ -21,7 +21,7 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use tokio::runtime::Runtime;
 use tower::{Layer, Service, ServiceExt};
 
-/// What it is called, and so many requests of it.
+/// The name of a row, and a function that sends a number of requests.
 type Row<'a> = (&'a str, &'a dyn Fn(usize) -> Result<()>);
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -32,7 +32,7 @@ const ORIGIN: &str = "https://graph.microsoft.com";
 const USERS: &str = "https://graph.microsoft.com/v1.0/users";
 
 fn main() -> Result<()> {
-    // `cargo test` runs it too, and is not interested in figures.
+    // `cargo test` runs the benchmark, too, and needs no figures.
     let (rounds, calls) = match std::env::args().any(|argument| argument == "--bench") {
         true => (200, 2_000),
         false => (2, 10),
@@ -42,12 +42,12 @@ fn main() -> Result<()> {
         .build()?;
     let provider = provider(&runtime)?;
     let auth = BearerAuth::new(provider.clone(), [ORIGIN])?;
-    let tower = tower::service_fn(answer);
+    let tower = tower::service_fn(respond);
     let layered = BearerAuthLayer::new(auth.clone()).retry_with(|body: &Bytes| Some(body.clone()));
     let layered = layered.layer(tower);
     let plain = || ClientBuilder::new(reqwest::Client::new());
-    let by_hand = plain().with(Answers).build();
-    let middleware = plain().with(auth).with(Answers).build();
+    let by_hand = plain().with(Respond).build();
+    let middleware = plain().with(auth).with(Respond).build();
 
     let rows: [Row<'_>; 5] = [
         ("tower, no token", &|calls| {
@@ -132,17 +132,17 @@ fn request() -> Result<Request<Bytes>> {
     Ok(Request::get(USERS).body(Bytes::new())?)
 }
 
-async fn answer(
+async fn respond(
     _: Request<Bytes>,
 ) -> std::result::Result<Response<Bytes>, std::convert::Infallible> {
     Ok(Response::new(Bytes::new()))
 }
 
-/// The end of a chain of middlewares.
-struct Answers;
+/// The last middleware of a chain, which responds without a network.
+struct Respond;
 
 #[async_trait::async_trait]
-impl Middleware for Answers {
+impl Middleware for Respond {
     async fn handle(
         &self,
         _: reqwest::Request,
@@ -158,7 +158,7 @@ fn provider(runtime: &Runtime) -> Result<TokenProvider> {
         .tenant("contoso.onmicrosoft.com")
         .client_secret("s3cret")
         .transport(|_: Request<Bytes>| async {
-            // As long as Entra's.
+            // The length of a token of Microsoft Entra ID.
             let token = "x".repeat(1_492);
             let body =
                 format!(r#"{{"token_type":"Bearer","expires_in":86399,"access_token":"{token}"}}"#);

@@ -1,11 +1,11 @@
-//! What it costs to check a token, beside the one signature in it:
+//! Measures the cost of validating a token, beside the bare signature check.
 //!
 //! ```sh
 //! cargo bench --bench validate
 //! ```
 //!
-//! The tokens are as long as Entra's, the issuer is in memory and its keys are known. All rows take
-//! turns, and each figure is that of its best round. See `README.md`.
+//! The tokens have the length of Entra's tokens. The issuer is in memory, and the keys are cached.
+//! The rows take turns, and a figure is the best round of a row. See `README.md`.
 #![allow(clippy::print_stdout, reason = "it reports to a reader")]
 
 use std::error::Error;
@@ -31,9 +31,9 @@ use tokio::runtime::Runtime;
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> Result<()> {
-    // `cargo test` runs it too, and is not interested in figures.
+    // `cargo test` runs the benchmark, too, and needs no figures.
     let (rounds, calls) = match std::env::args().any(|argument| argument == "--bench") {
-        // Rounds of less than a millisecond, which another program seldom comes into.
+        // Rounds of less than a millisecond, which another program seldom interrupts.
         true => (2_000, 10),
         false => (2, 2),
     };
@@ -64,7 +64,7 @@ struct Row {
     time: Duration,
 }
 
-/// A signature and what it takes to check it.
+/// A signature with the message and the key that verify the signature.
 struct Bare {
     key: UnparsedPublicKey<Vec<u8>>,
     message: String,
@@ -190,7 +190,7 @@ fn validator(keys: Value) -> Result<TokenValidator> {
     Ok(validator.build()?)
 }
 
-/// What is signed: as many claims, and as long, as in a user's token of Microsoft Entra ID.
+/// The signed part of a token, with the claims and the length of a user token of Microsoft Entra ID.
 fn message(algorithm: &str) -> String {
     let header = json!({ "typ": "JWT", "alg": algorithm, "x5t": "key", "kid": "key" });
     let claims = json!({
