@@ -119,7 +119,12 @@ async fn a_proxy_of_the_environment_is_asked_and_not_for_a_loopback_address() {
             ("HTTPS_PROXY", &url),
             ("HTTP_PROXY", &url),
         ];
-        let said = child("network_environment::asks_by_the_environment", "", &variables).await;
+        let said = child(
+            "network_environment::asks_by_the_environment",
+            "",
+            &variables,
+        )
+        .await;
         assert!(said.contains("a token"), "{said}");
         assert_eq!(asked.load(Ordering::SeqCst), before + through, "{by_name}");
         assert_eq!(local.token_requests().len(), number + 1);

@@ -1,28 +1,43 @@
 //! No secret in `Debug`, `Display` or an error.
 
+use std::any::type_name;
 use std::fmt::Debug;
+use std::sync::{Arc, Mutex};
 
-use confidential_client::adapter::AcceptedToken;
+use axum::extract::FromRequestParts;
+use confidential_client::adapter::{
+    AcceptedToken, AzureCredential, BearerAuth, BearerAuthError, BearerAuthLayer, PermittedToken,
+};
 use confidential_client::credential::{
-    CertificateFile, SecretFile, SigningAlgorithm, TokenEndpointAuthMethod,
+    AssertionContext, CertificateFile, FederatedTokenFile, SecretFile, SigningAlgorithm,
+    TokenEndpointAuthMethod,
 };
 use confidential_client::delegated::{AdminConsent, AuthorizationRequest, Prompt, UserAssertion};
-use confidential_client::resource::{AccessDenied, TokenValidator};
+use confidential_client::metrics::Acquisition;
+use confidential_client::resource::{AccessDenied, Permission, TokenValidator};
 use confidential_client::testing::{
     Application, Fault, LocalAuthority, ManualClock, User, self_signed_certificate,
 };
 use confidential_client::{
-    Authority, CacheOptions, Certificate, Cloud, ConfidentialClient, Error, RetryPolicy, Secret,
-    TokenRequest, TokenSource,
+    Authority, CacheOptions, Certificate, Challenge, Cloud, ConfidentialClient, Error, RetryPolicy,
+    Secret, TokenRequest, TokenSource,
 };
+use tower::{Layer, Service};
 
-use crate::support::{CLIENT_ID, PEM, Provider, SCOPE, SECRET, TENANT, client_of, success};
+use crate::support::{
+    CLIENT_ID, PEM, Provider, SCOPE, SECRET, TENANT, client_of, in_memory, success,
+};
 
 /// All that must not be seen.
 struct Hidden(Vec<String>);
 
 impl Hidden {
-    fn check_debug(&self, name: &str, value: &dyn Debug) {
+    /// Checks both forms of `Debug`. `name` must be the name of the type, so that
+    /// `every_public_type_is_checked` finds the check.
+    #[track_caller]
+    fn check_debug<T: Debug>(&self, name: &str, value: &T) {
+        let path = type_name::<T>().split('<').next().unwrap_or_default();
+        assert_eq!(path.rsplit("::").next(), Some(name), "{path}");
         self.check(name, &format!("{value:?}\n{value:#?}"));
     }
 
@@ -37,11 +52,28 @@ impl Hidden {
 
     fn check_error(&self, error: &Error) {
         self.check_debug("Error", error);
+        self.check_debug("ErrorKind", &error.kind());
+        match error {
+            Error::Server(server) => {
+                self.check_debug("ServerError", server);
+                self.check("ServerError", &server.to_string());
+            }
+            Error::Config(details)
+            | Error::Credential(details)
+            | Error::Transport(details)
+            | Error::Throttled(details)
+            | Error::InvalidResponse(details)
+            | Error::InteractionRequired(details) => {
+                self.check_debug("ErrorDetails", details);
+                self.check("ErrorDetails", &details.to_string());
+            }
+            _ => panic!("an unknown variant: {error:?}"),
+        }
         self.check("Error", &error.to_string());
         self.check("chain", &error.chain().to_string());
         let mut cause = std::error::Error::source(error);
         while let Some(error) = cause {
-            self.check_debug("source", &error);
+            self.check("source", &format!("{error:?}\n{error:#?}"));
             self.check("source", &error.to_string());
             cause = error.source();
         }
@@ -93,13 +125,14 @@ async fn no_public_type_shows_a_secret() {
     let back = format!("?state={SECRET}&admin_consent=True&tenant={TENANT}");
     let consent = AdminConsent::parse(back, SECRET).unwrap();
     hidden.check_debug("AdminConsent", &consent);
+    hidden.check_debug("TokenCache", &by_secret.cache());
     hidden.check_debug("CacheStats", &by_secret.cache().stats());
     hidden.check_debug("Secret", &Secret::from(SECRET));
     hidden.check_debug("Certificate", &certificate);
     hidden.check_debug("Authority", &local.authority(TENANT));
     hidden.check_debug("Cloud", &Cloud::Public);
     hidden.check_debug(
-        "builder",
+        "ConfidentialClientBuilder",
         &builder().client_secret(SECRET).certificate(certificate),
     );
     let file = CertificateFile::new("/daemon.pem").password(SECRET);
@@ -112,14 +145,14 @@ async fn no_public_type_shows_a_secret() {
     let sources = builder()
         .client_secret_source(|| async { Ok(Secret::from(SECRET)) })
         .certificate_source(file);
-    hidden.check_debug("sources", &sources);
-    hidden.check_debug("client", &by_secret);
-    hidden.check_debug("client", &by_certificate);
+    hidden.check_debug("ConfidentialClientBuilder", &sources);
+    hidden.check_debug("ConfidentialClient", &by_secret);
+    hidden.check_debug("ConfidentialClient", &by_certificate);
     hidden.check_debug("TokenRequest", &TokenRequest::new(SCOPE));
     hidden.check_debug("TokenProvider", &provider);
     hidden.check_debug("WarmUp", &by_secret.warm_up([SCOPE]));
     hidden.check_debug("AccessToken", &token);
-    hidden.check_debug("header", &token.authorization_header());
+    hidden.check_debug("HeaderValue", &token.authorization_header());
     hidden.check_debug("TokenSource", &TokenSource::Cache);
     hidden.check_debug("LocalAuthority", &local);
     hidden.check_debug("LocalAuthorityBuilder", &LocalAuthority::builder().tls());
@@ -280,6 +313,7 @@ async fn no_type_of_delegated_access_shows_a_secret() {
     for token in [flawed.as_str(), result.access_token().secret(), "abc"] {
         let refusal = validator.validate(token).await.unwrap_err();
         hidden.check_debug("TokenRejection", &refusal);
+        hidden.check_debug("RejectionReason", &refusal.reason());
         hidden.check(
             "TokenRejection",
             &format!("{refusal} {:?}", refusal.www_authenticate()),
@@ -293,4 +327,119 @@ async fn no_type_of_delegated_access_shows_a_secret() {
     client.remove_account(result.account());
     let gone = client.acquire_token_silent(result.account(), scope).await;
     hidden.check_error(&gone.unwrap_err());
+}
+
+struct ReadFiles;
+
+impl Permission for ReadFiles {
+    const SCOPES: &'static [&'static str] = &["Files.Read"];
+}
+
+#[tokio::test]
+async fn no_adapter_or_callback_type_shows_a_secret() {
+    let acquisitions = Arc::<Mutex<Vec<Acquisition>>>::default();
+    let contexts = Arc::<Mutex<Vec<AssertionContext>>>::default();
+    let (observed, called) = (Arc::clone(&acquisitions), Arc::clone(&contexts));
+    let provider = Provider::open();
+    let client = provider
+        .builder()
+        .observer(move |acquisition| observed.lock().unwrap().push(acquisition))
+        .build()
+        .unwrap();
+    let token = client.acquire_token_for_client(SCOPE).await.unwrap();
+    let assertion = "an assertion by the caller";
+    let by_assertion = in_memory(&provider)
+        .client_assertion(move |context| {
+            called.lock().unwrap().push(context);
+            async move { Ok(assertion.to_owned()) }
+        })
+        .build()
+        .unwrap();
+    by_assertion.acquire_token_for_client(SCOPE).await.unwrap();
+    let nonce = "n0nce-of-a-challenge";
+    let hidden = Hidden(vec![
+        SECRET.to_owned(),
+        token.secret().to_owned(),
+        assertion.to_owned(),
+        nonce.to_owned(),
+    ]);
+
+    let acquisition = acquisitions.lock().unwrap()[0].clone();
+    hidden.check_debug("Acquisition", &acquisition);
+    hidden.check_debug("Outcome", &acquisition.outcome);
+    hidden.check_debug("AssertionContext", &contexts.lock().unwrap()[0]);
+    hidden.check_debug("ConfidentialClient", &by_assertion);
+    hidden.check_debug("FederatedTokenFile", &FederatedTokenFile::new("/token"));
+    let challenge = format!(r#"Bearer realm="", nonce="{nonce}", claims="{nonce}""#);
+    hidden.check_debug("Challenge", &Challenge::parse(&challenge)[0]);
+
+    hidden.check_debug("AzureCredential", &AzureCredential::new(client.clone()));
+    let graph = client.token_provider(SCOPE).unwrap();
+    let auth = BearerAuth::new(graph, ["https://graph.microsoft.com"]).unwrap();
+    hidden.check_debug("BearerAuth", &auth);
+    let layer = BearerAuthLayer::<String>::new(auth);
+    hidden.check_debug("BearerAuthLayer", &layer);
+    let mut service = layer.layer(tower::service_fn(|_: http::Request<String>| async {
+        Err::<http::Response<String>, _>(std::fmt::Error)
+    }));
+    hidden.check_debug("BearerAuthService", &service);
+    let request = http::Request::get("https://graph.microsoft.com/v1.0/users");
+    let error = service.call(request.body(String::new()).unwrap()).await;
+    let error: BearerAuthError<_> = error.unwrap_err();
+    hidden.check_debug("BearerAuthError", &error);
+    hidden.check("BearerAuthError", &error.to_string());
+}
+
+#[tokio::test]
+async fn no_protected_route_shows_a_token() {
+    let local = LocalAuthority::start().await.unwrap();
+    let application = Application::new(CLIENT_ID)
+        .secret(SECRET)
+        .publishes("api://own", ["Files.Read"]);
+    local.register(TENANT, application);
+    local.register_user(TENANT, User::new("adele@contoso.com"));
+    let scope = "api://own/Files.Read";
+    local.consent(TENANT, CLIENT_ID, "adele@contoso.com", scope);
+    let token = local
+        .user_token(TENANT, CLIENT_ID, "adele@contoso.com", scope)
+        .unwrap();
+    let hidden = Hidden(vec![SECRET.to_owned(), token.clone()]);
+
+    let validator = TokenValidator::builder(local.authority(TENANT))
+        .audience("api://own")
+        .single_tenant()
+        .build()
+        .unwrap();
+    let request = http::Request::get("/").header("authorization", format!("Bearer {token}"));
+    let (mut parts, ()) = request.body(()).unwrap().into_parts();
+    let permitted = PermittedToken::<ReadFiles>::from_request_parts(&mut parts, &validator)
+        .await
+        .unwrap();
+    hidden.check_debug("PermittedToken", &permitted);
+    let api = local.protected_api("api://own").await.unwrap();
+    hidden.check_debug("ProtectedApi", &api);
+}
+
+/// Finds public types without a check in this file.
+#[test]
+fn every_public_type_is_checked() {
+    let checks: String = include_str!("secrecy.rs").split_whitespace().collect();
+    let mut types = 0;
+    for line in include_str!("../data/public-api.txt").lines() {
+        let item = line.trim_start_matches("#[non_exhaustive] ");
+        let Some(path) = ["pub struct ", "pub enum ", "pub union "]
+            .iter()
+            .find_map(|keyword| item.strip_prefix(keyword))
+        else {
+            continue;
+        };
+        let path = path.split(['<', '(', ' ']).next().unwrap();
+        let name = path.rsplit("::").next().unwrap();
+        assert!(
+            checks.contains(&format!(r#"check_debug("{name}","#)),
+            "check the Debug output of {path} in tests/it/secrecy.rs"
+        );
+        types += 1;
+    }
+    assert!(types > 50, "{types} types in tests/data/public-api.txt");
 }
