@@ -1,6 +1,6 @@
-//! Random calls, responses and clock steps, compared with a [`Reference`] model.
+//! Random calls, responses and clock steps, each call compared with a [`Reference`] cache.
 //!
-//! There are 256 sequences of each kind, or as many as `PROPTEST_CASES` says.
+//! Each property runs 256 sequences, or the number in `PROPTEST_CASES`.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, UNIX_EPOCH};

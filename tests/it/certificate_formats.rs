@@ -1,7 +1,7 @@
-//! Every file format of certificates, made by openssl, and assertions verified by openssl.
+//! Every certificate format, created by openssl, and each assertion verified by openssl.
 //!
-//! `tests/downstream/rust_crypto` runs this file too, with the other signing backend: it uses
-//! nothing of `testing`.
+//! `tests/downstream/rust_crypto` runs this file with the other signing backend, so the file
+//! uses nothing from `testing`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -1,4 +1,4 @@
-//! The limit on concurrent token requests, and the counters.
+//! The limit on concurrent token requests, the circuit breaker, and the counters.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

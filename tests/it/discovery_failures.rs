@@ -1,4 +1,4 @@
-//! Discovery that fails, hangs or misleads.
+//! Discovery that fails, hangs or returns a wrong document.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -1,5 +1,6 @@
-//! Behaviour through the public API: over loopback sockets in real time, and over an in-memory
-//! transport where the test decides when an answer comes and what time it is.
+//! Behaviour of the public API, over loopback sockets in real time and over in-memory transports
+//! with a manual clock.
+
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,

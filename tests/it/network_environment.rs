@@ -1,4 +1,4 @@
-//! The machine's CAs, proxies and connections.
+//! Private CAs, proxies, and a process without free file descriptors.
 
 use std::fs::File;
 use std::process::{Command, Stdio};

@@ -1,4 +1,4 @@
-//! Random calls for applications and users. Each caller must get a token of the right principal.
+//! Random calls for applications and users: each receives a token of the requested subject.
 
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;

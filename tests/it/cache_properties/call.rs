@@ -1,3 +1,5 @@
+//! Calls and outcomes of the property tests.
+
 use std::time::Duration;
 
 use confidential_client::TokenSource;

@@ -1,7 +1,7 @@
-//! What the documentation promises to callers who come one after the other, once more and as
-//! simply as can be. It knows nothing of locks, flights or queues.
+//! A reference cache that follows the documentation for sequential callers, without locks, flights
+//! or queues.
 //!
-//! What the library draws at random is learned from what it shows, and has to be in its range.
+//! Values that the library draws at random are observed, and checked against their range.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

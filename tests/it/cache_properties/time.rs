@@ -1,3 +1,5 @@
+//! Wall clock and monotonic clock of the property tests.
+
 use std::time::Duration;
 
 /// What both clocks show, each since its own beginning.

@@ -1,3 +1,5 @@
+//! A minimal browser: cookies, redirects and forms.
+
 use std::collections::HashMap;
 
 use http::HeaderValue;

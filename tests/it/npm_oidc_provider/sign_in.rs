@@ -1,4 +1,4 @@
-//! Users who sign in at it, and its refresh tokens, of which each is good once.
+//! Sign-in at oidc-provider, and its refresh tokens, each valid once.
 
 use std::sync::{Arc, Mutex};
 

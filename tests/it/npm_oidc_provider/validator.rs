@@ -1,5 +1,5 @@
-//! Its access tokens at an API that checks them, as they are and with one flaw each; and what npm's
-//! jose makes of `LocalAuthority`'s.
+//! Access tokens of oidc-provider checked by `TokenValidator`, and tokens of `LocalAuthority`
+//! checked by jose.
 
 use std::fs;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Captured TRACE events, for tests and for the gate.
 //!
-//! There is one subscriber for the whole program: `tracing` remembers for each place in the code
-//! whether anybody listens, and a subscriber of one thread that comes and goes is missed at times.
+//! The program has one subscriber. `tracing` caches for each call site whether a subscriber is
+//! interested, so a subscriber of a single thread misses events.
 
 use std::cell::RefCell;
 use std::fs::File;
