@@ -15,7 +15,7 @@ fn client(authority: Authority) -> ConfidentialClient {
 }
 
 #[test]
-fn the_page_is_the_customers_tenants() {
+fn the_consent_page_is_in_the_customers_tenant() {
     let client = client(Authority::entra(Cloud::UsGovernment, TENANT));
     let page = client.admin_consent_url("fabrikam.com", "http://localhost:8080/back?a=b", "x &y=z");
     assert_eq!(
@@ -38,7 +38,7 @@ fn the_page_is_the_customers_tenants() {
 }
 
 #[test]
-fn a_page_that_would_lead_nowhere_is_not_made() {
+fn an_invalid_consent_request_has_no_url() {
     let entra = client(Authority::entra(Cloud::Public, TENANT));
     let adfs = client(Authority::adfs("fs.contoso.com"));
     let back = "https://isv.example/back";
@@ -98,7 +98,7 @@ fn a_page_that_would_lead_nowhere_is_not_made() {
 }
 
 #[test]
-fn what_comes_back_is_granted_declined_or_an_error() {
+fn a_redirect_is_granted_declined_or_an_error() {
     let granted = |tenant_id: &str| AdminConsent::Granted {
         tenant_id: tenant_id.to_owned(),
     };
@@ -137,7 +137,7 @@ fn what_comes_back_is_granted_declined_or_an_error() {
 }
 
 #[test]
-fn an_answer_that_cannot_be_trusted_is_refused() {
+fn an_untrusted_redirect_is_rejected() {
     for (back, text) in [
         (
             "?admin_consent=True&tenant=fabrikam.com",

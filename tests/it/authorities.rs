@@ -39,7 +39,7 @@ const ADFS: &str = "https://fs.contoso.com/adfs/oauth2/token";
 
 /// Equal authorities are one to the cache: a client has one.
 #[tokio::test]
-async fn what_is_pasted_is_what_was_meant() {
+async fn each_pasted_url_has_the_expected_endpoints() {
     let public = || entra(Cloud::Public);
     let ciam = || Authority::external_id("contoso.ciamlogin.com", TENANT);
     let adfs = || Authority::adfs("fs.contoso.com");
@@ -221,7 +221,7 @@ async fn what_is_pasted_is_what_was_meant() {
 
 /// As MSAL's users know it: the cloud's host by its URL, and the tenant beside it.
 #[tokio::test]
-async fn a_cloud_that_is_pasted_takes_its_tenant_from_the_builder() {
+async fn a_pasted_cloud_url_needs_the_tenant_of_the_builder() {
     for (pasted, endpoint) in [
         ("https://login.microsoftonline.com/", PUBLIC),
         ("login.usgovcloudapi.net", US),
@@ -241,7 +241,7 @@ async fn a_cloud_that_is_pasted_takes_its_tenant_from_the_builder() {
 
 /// A constructor's host may be any of a cloud's names, too.
 #[tokio::test]
-async fn a_known_cloud_is_sent_to_by_one_name() {
+async fn aliases_of_a_cloud_share_one_host() {
     for (host, endpoint) in [
         ("login.windows.net", PUBLIC),
         ("https://STS.windows.net/", PUBLIC),
@@ -263,7 +263,7 @@ async fn a_known_cloud_is_sent_to_by_one_name() {
 }
 
 #[test]
-fn an_unknown_host_is_taken_for_what_its_path_says() {
+fn the_path_determines_the_kind_of_an_unknown_host() {
     for (pasted, meant) in [
         (
             "https://login.example.org/contoso.com",
@@ -330,7 +330,7 @@ fn an_unknown_host_is_taken_for_what_its_path_says() {
 }
 
 #[test]
-fn what_cannot_be_used_is_refused_with_what_to_do() {
+fn an_invalid_authority_is_rejected_with_advice() {
     let provider = Provider::open();
     let of_host = |host: &str| Authority::external_id(host, TENANT);
     for (authority, text) in [
@@ -571,7 +571,7 @@ fn what_cannot_be_used_is_refused_with_what_to_do() {
 
 /// `/.default` is Entra's rule, and so is a tenant for each request; a tenant is never ignored.
 #[tokio::test]
-async fn scopes_and_tenants_go_by_the_rules_of_the_kind() {
+async fn scopes_and_tenants_follow_the_kind_of_authority() {
     let adfs = Authority::adfs("fs.contoso.com");
     let oidc =
         || Authority::oidc("https://id.example.org").token_endpoint("https://id.example.org/t");
@@ -610,7 +610,7 @@ async fn scopes_and_tenants_go_by_the_rules_of_the_kind() {
 }
 
 #[tokio::test]
-async fn an_rsa_key_signs_by_what_the_kind_takes() {
+async fn the_kind_of_authority_determines_the_rsa_algorithm() {
     let oidc =
         || Authority::oidc("https://id.example.org").token_endpoint("https://id.example.org/t");
     for (authority, algorithm, audience) in [
@@ -652,7 +652,7 @@ proptest::proptest! {
 
     /// Whatever is pasted: no panic, and what is built is sent by https or stays on this machine.
     #[test]
-    fn nothing_that_is_pasted_leads_into_the_clear(
+    fn no_pasted_url_leads_to_plain_http(
         pasted in "(https?|ftp)?(://)?[a-z.@:\\[\\]%\u{43e}]{0,12}(login\\.windows\\.net|127\\.0\\.0\\.1|fs\\.adfs|x\\.b2clogin\\.com|x\\.ciamlogin\\.com)?[/a-zA-Z0-9.%\\\\?#_: ]{0,30}"
     ) {
         let provider = Provider::open();

@@ -107,7 +107,7 @@ async fn an_expired_token_is_not_served() {
 }
 
 #[tokio::test]
-async fn a_token_lives_from_when_it_was_asked_for() {
+async fn a_lifetime_starts_when_the_request_is_sent() {
     let clock = ManualClock::new();
     let provider = Provider::gated();
     let client = provider.client_at(&clock);
@@ -146,7 +146,7 @@ async fn a_wall_clock_set_back_does_not_keep_a_token_alive() {
 
 /// docs/failures.md F4: nothing is renewed in a circle.
 #[tokio::test]
-async fn a_token_shorter_than_the_margins_is_served_and_not_renewed_without_end() {
+async fn a_token_shorter_than_the_margins_is_cached_without_endless_refreshes() {
     let provider = Provider::open();
     provider.answer_with(success("short", 60));
     let client = provider.client();
@@ -253,7 +253,7 @@ async fn the_number_of_tokens_is_bounded() {
 }
 
 #[tokio::test]
-async fn a_cleared_cache_asks_again_whatever_it_remembered() {
+async fn a_cleared_cache_sends_a_request_despite_a_remembered_failure() {
     let provider = Provider::open();
     let client = provider.client();
     let bound = client.token_provider(SCOPE).unwrap();
@@ -277,7 +277,7 @@ async fn a_cleared_cache_asks_again_whatever_it_remembered() {
 }
 
 #[test]
-fn a_cache_of_nothing_is_refused() {
+fn a_cache_without_capacity_is_rejected() {
     let options = CacheOptions::default().max_entries(0);
     let builder = Provider::open().builder().cache(options);
     let error = builder.build().unwrap_err();
@@ -285,7 +285,7 @@ fn a_cache_of_nothing_is_refused() {
 }
 
 #[tokio::test]
-async fn a_clock_near_its_end_ends_nothing_else() {
+async fn a_clock_near_its_maximum_causes_no_overflow() {
     struct AtTheEnd(std::time::Instant);
     impl Clock for AtTheEnd {
         fn wall(&self) -> std::time::SystemTime {

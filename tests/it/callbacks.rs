@@ -15,7 +15,7 @@ use crate::support::{CLIENT_ID, PEM, Provider, SCOPE, TENANT, in_memory, scope, 
 type Boxed = Box<dyn std::error::Error + Send + Sync>;
 
 #[tokio::test(start_paused = true)]
-async fn a_signer_that_hangs_is_the_credentials_error() {
+async fn a_hanging_signer_is_a_credential_error() {
     let signer = |_: SigningAlgorithm, _: Vec<u8>| std::future::pending::<Result<Vec<u8>, Boxed>>();
     let certificate = Certificate::from_signer(&*PEM, signer).unwrap();
     let provider = Provider::open();
@@ -31,7 +31,7 @@ async fn a_signer_that_hangs_is_the_credentials_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_assertion_provider_that_hangs_is_the_credentials_error() {
+async fn a_hanging_assertion_provider_is_a_credential_error() {
     let provider = Provider::open();
     let client = in_memory(&provider)
         .client_assertion(|_: AssertionContext| std::future::pending::<Result<String, Boxed>>())
@@ -45,7 +45,7 @@ async fn an_assertion_provider_that_hangs_is_the_credentials_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_is_not_lost_because_the_source_hangs() {
+async fn a_rejection_is_returned_although_the_source_hangs() {
     let asked = AtomicUsize::new(0);
     let requests = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&requests);
@@ -120,7 +120,7 @@ async fn a_sources_own_configuration_error_is_the_source_of_a_credential_error()
 }
 
 #[tokio::test]
-async fn a_signer_that_panics_is_the_credentials_error() {
+async fn a_panicking_signer_is_a_credential_error() {
     let signer = |_: SigningAlgorithm, _: Vec<u8>| async { panic!("a bug of the signer") };
     let provider = Provider::open();
     let client = in_memory(&provider)

@@ -271,7 +271,7 @@ async fn every_format_of_every_key_signs_by_every_algorithm() {
 }
 
 #[tokio::test]
-async fn no_certificate_is_sent_along_unasked() {
+async fn the_certificate_chain_is_sent_only_on_request() {
     let assertion = assertion(pem("rsa2048", "scrambled.pem").unwrap())
         .await
         .unwrap();
@@ -306,7 +306,7 @@ async fn an_algorithm_that_does_not_go_with_the_key_is_refused() {
 }
 
 #[test]
-fn entra_takes_rsa_alone() {
+fn entra_requires_an_rsa_key() {
     let builder = ConfidentialClient::builder("daemon")
         .tenant("contoso.com")
         .certificate(pem("p256", "pkcs8.pem").unwrap())
@@ -710,7 +710,7 @@ async fn a_signature_that_does_not_fit_is_not_sent() {
 }
 
 #[tokio::test]
-async fn a_signer_that_fails_is_the_credentials_error() {
+async fn a_failing_signer_is_a_credential_error() {
     let certificate = FOLDER.read("rsa2048.crt");
     let certificate = Certificate::from_signer(certificate, Vault::of("nowhere")).unwrap();
     let error = assertion(certificate).await.unwrap_err();

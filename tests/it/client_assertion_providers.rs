@@ -63,7 +63,7 @@ async fn a_closure_is_asked_for_every_request_and_for_no_hit() {
 
 /// docs/failures.md M7: during the cool-down nobody is asked for an assertion.
 #[tokio::test]
-async fn a_failure_and_an_empty_assertion_are_the_credentials() {
+async fn a_failure_and_an_empty_assertion_are_credential_errors() {
     for (answer, text, has_source) in [
         (
             Err("the vault is sealed"),
@@ -132,7 +132,7 @@ async fn a_federated_token_file_is_read_anew_for_every_request() {
 }
 
 #[tokio::test]
-async fn one_application_vouches_for_another() {
+async fn a_token_of_one_application_authenticates_another() {
     let local = LocalAuthority::start().await.unwrap();
     local.register(TENANT, Application::new(CLIENT_ID).secret(SECRET));
     let vouching = client_of(&local).client_secret(SECRET).build().unwrap();
@@ -149,7 +149,7 @@ async fn one_application_vouches_for_another() {
 }
 
 #[tokio::test]
-async fn an_outage_of_the_one_that_vouches_is_an_outage() {
+async fn an_outage_of_the_asserting_application_is_transient() {
     for (status, transient) in [(503, true), (401, false)] {
         let vouching = Provider::open();
         vouching.answer(status, r#"{"error":"invalid_client"}"#);

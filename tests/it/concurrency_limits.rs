@@ -60,7 +60,7 @@ async fn no_more_requests_are_under_way_than_allowed() {
 }
 
 #[tokio::test]
-async fn who_joins_a_request_waits_for_no_turn_and_who_is_dropped_takes_none() {
+async fn joined_and_dropped_calls_need_no_permit() {
     let provider = Provider::gated();
     let client = limited(&provider, 1);
     let caller = |tenant| Box::pin(client.acquire_token_for_client(at(tenant)));
@@ -79,7 +79,7 @@ async fn who_joins_a_request_waits_for_no_turn_and_who_is_dropped_takes_none() {
 }
 
 #[tokio::test]
-async fn a_failed_request_gives_its_place_back() {
+async fn a_failed_request_returns_the_permit() {
     let provider = Provider::open();
     let client = limited(&provider, 1);
     for tenant in 0..2 {
@@ -93,7 +93,7 @@ async fn a_failed_request_gives_its_place_back() {
 }
 
 #[tokio::test]
-async fn a_renewal_without_room_is_left_for_later() {
+async fn a_refresh_without_a_permit_is_postponed() {
     let clock = ManualClock::new();
     let provider = Provider::open();
     let options = CacheOptions::default().max_concurrent_requests(1);
@@ -120,7 +120,7 @@ async fn a_renewal_without_room_is_left_for_later() {
 /// A request on a runtime that nobody drives any more does not keep its place for ever (in tokio's
 /// paused time, over an in-memory transport).
 #[test]
-fn a_place_on_a_stalled_runtime_is_taken_back() {
+fn a_permit_on_a_stalled_runtime_is_reclaimed() {
     let provider = Provider::gated();
     let client = limited(&provider, 1);
     let runtime = |paused| {
@@ -155,7 +155,7 @@ fn a_place_on_a_stalled_runtime_is_taken_back() {
 }
 
 #[test]
-fn a_limit_of_nothing_is_refused() {
+fn a_limit_of_zero_is_rejected() {
     let options = CacheOptions::default().max_concurrent_requests(0);
     let error = Provider::open().builder().cache(options).build();
     let error = error.unwrap_err().to_string();
@@ -164,7 +164,7 @@ fn a_limit_of_nothing_is_refused() {
 
 /// A host that is down is asked by one at a time, whoever comes.
 #[tokio::test]
-async fn a_host_that_is_down_is_left_alone() {
+async fn an_open_circuit_sends_only_probes() {
     let clock = ManualClock::new();
     let provider = Provider::open();
     let client = provider.client_at(&clock);
@@ -200,7 +200,7 @@ async fn a_host_that_is_down_is_left_alone() {
 }
 
 #[tokio::test]
-async fn clearing_opens_the_way_to_the_host() {
+async fn clearing_the_cache_closes_the_circuit() {
     let provider = Provider::open();
     let client = provider.client();
     for tenant in 0..3 {
@@ -218,7 +218,7 @@ async fn clearing_opens_the_way_to_the_host() {
 
 /// What says nothing about the host does not close the way to it.
 #[tokio::test]
-async fn refusals_and_throttling_are_each_slots_own() {
+async fn rejections_and_throttling_do_not_open_the_circuit() {
     let provider = Provider::open();
     let client = provider.client();
     for tenant in 0..20 {
@@ -280,7 +280,7 @@ async fn everything_but_a_hit_is_counted() {
 
 /// What a panicking transport does for some tenants is no word about the host.
 #[tokio::test]
-async fn panics_do_not_close_the_way_to_the_host() {
+async fn panics_do_not_open_the_circuit() {
     let client = ConfidentialClient::builder(CLIENT_ID)
         .tenant(TENANT)
         .client_secret(SECRET)
@@ -303,7 +303,7 @@ async fn panics_do_not_close_the_way_to_the_host() {
 
 /// Where no thread is free to sign, the host was not asked.
 #[test]
-fn a_signature_that_nobody_makes_does_not_close_the_way_to_the_host() {
+fn a_hanging_signer_does_not_open_the_circuit() {
     let provider = Provider::open();
     let client = ConfidentialClient::builder(CLIENT_ID)
         .tenant(TENANT)
@@ -338,7 +338,7 @@ fn a_signature_that_nobody_makes_does_not_close_the_way_to_the_host() {
 }
 
 #[tokio::test]
-async fn others_are_not_told_of_a_tenants_failure() {
+async fn a_failure_of_one_tenant_is_not_returned_for_another() {
     let provider = Provider::open();
     let client = provider.client();
     for tenant in 0..3 {
@@ -379,7 +379,7 @@ async fn providers_leave_room_for_the_others() {
 
 /// Who waits for a turn takes what comes before it.
 #[tokio::test(start_paused = true)]
-async fn who_waits_for_a_turn_notices_that_its_token_is_there() {
+async fn a_call_that_waits_for_a_permit_returns_a_token_cached_meanwhile() {
     let client = ConfidentialClient::builder(CLIENT_ID)
         .tenant(TENANT)
         .client_secret(SECRET)

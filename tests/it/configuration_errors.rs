@@ -237,7 +237,7 @@ async fn a_provider_takes_nothing_that_belongs_to_one_call() {
 }
 
 #[tokio::test]
-async fn a_request_that_cannot_be_meant_is_refused_and_loses_nothing() {
+async fn a_contradictory_request_is_rejected_and_keeps_the_cache() {
     let provider = Provider::open();
     let client = provider.client();
     let token = client.acquire_token_for_client(SCOPE).await.unwrap();
@@ -260,7 +260,7 @@ async fn a_request_that_cannot_be_meant_is_refused_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_bad_request_loses_nothing_that_is_cached() {
+async fn a_rejected_request_keeps_the_cached_token() {
     let provider = Provider::open();
     let client = provider.client();
     client.acquire_token_for_client(SCOPE).await.unwrap();
@@ -309,7 +309,7 @@ fn a_certificate_is_read_however_the_pem_is_laid_out() {
 
 /// A certificate renewed with the same key, and the old one still in the file.
 #[test]
-fn of_two_certificates_that_fit_the_later_one_is_taken() {
+fn the_later_of_two_matching_certificates_is_used() {
     let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
     let until = |year| {
         let mut params = CertificateParams::default();
@@ -367,7 +367,7 @@ async fn a_certificate_outside_its_validity_is_refused() {
 }
 
 #[tokio::test]
-async fn a_tenant_named_twice_alike_is_one() {
+async fn the_same_tenant_in_builder_and_authority_is_accepted() {
     let provider = Provider::open();
     let authority = Authority::entra(Cloud::Public, TENANT.to_uppercase());
     provider.builder().authority(authority).build().unwrap();
@@ -406,7 +406,7 @@ async fn a_self_signed_certificate_ends_its_chain() {
 }
 
 #[test]
-fn a_renewed_self_signed_certificate_of_the_vaults_key_is_no_loop() {
+fn a_renewed_self_signed_certificate_causes_no_endless_chain() {
     let key = key();
     let old = named("daemon").self_signed(&key).unwrap().pem();
     let mut params = named("daemon");
@@ -455,7 +455,7 @@ fn private_keys_beside_a_signers_certificate_are_not_used() {
 
 /// Two CAs of one name, as after a CA was given a new key: the issuer is told by its key.
 #[tokio::test]
-async fn of_two_issuers_of_one_name_the_one_whose_key_signed_is_sent_along() {
+async fn the_chain_uses_the_issuer_whose_key_signed_the_certificate() {
     let ca = || {
         let mut params = named("ca");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

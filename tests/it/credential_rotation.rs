@@ -53,7 +53,7 @@ fn signed_with(assertion: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_hundred_swaps_under_load_fail_nobody() {
+async fn a_hundred_rotations_under_load_cause_no_error() {
     let pems: Vec<String> = (0..4)
         .map(|number| self_signed_certificate(&format!("daemon {number}")).unwrap())
         .collect();
@@ -260,7 +260,7 @@ fn first_then<T: Clone + Send + Sync + 'static>(
 }
 
 #[tokio::test]
-async fn a_refused_credential_is_asked_for_anew_and_the_request_repeated_once() {
+async fn a_rejected_credential_is_read_again_and_the_request_retried_once() {
     let renewed = Certificate::from_pem(self_signed_certificate("renewed").unwrap()).unwrap();
     let old = Certificate::from_pem(&*PEM).unwrap();
     let certificates = || first_then(old.clone(), renewed.clone());
@@ -285,7 +285,7 @@ async fn a_refused_credential_is_asked_for_anew_and_the_request_repeated_once() 
 }
 
 #[tokio::test]
-async fn a_request_is_not_repeated_where_that_would_change_nothing() {
+async fn an_unchanged_credential_causes_no_retry() {
     let old = || Certificate::from_pem(&*PEM).unwrap();
     let renewed = Certificate::from_pem(self_signed_certificate("renewed").unwrap()).unwrap();
     type With = Box<dyn Fn(ConfidentialClientBuilder) -> ConfidentialClientBuilder>;
@@ -331,7 +331,7 @@ async fn a_request_is_not_repeated_where_that_would_change_nothing() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_is_sent_along_by_now_is_another_credential() {
+async fn a_certificate_with_a_chain_is_a_new_credential() {
     let old = Certificate::from_pem(&*PEM).unwrap();
     let with_chain = old.clone().send_x5c();
     let (provider, token) = refused_with(700027, |builder| {
@@ -344,7 +344,7 @@ async fn a_certificate_that_is_sent_along_by_now_is_another_credential() {
 }
 
 #[tokio::test]
-async fn a_second_refusal_is_the_callers() {
+async fn a_second_rejection_is_returned() {
     let provider = Provider::open();
     for code in [7000222, 7000215] {
         provider.answer(
@@ -404,7 +404,7 @@ async fn a_secret_file_is_read_anew() {
 }
 
 #[tokio::test]
-async fn a_source_that_never_had_a_credential_is_the_callers_error() {
+async fn a_source_without_any_credential_is_an_error() {
     let folder = Folder::new();
     let path = folder.path("daemon.pem");
     let file = CertificateFile::new(&path);
@@ -481,7 +481,7 @@ async fn a_source_that_never_had_a_credential_is_the_callers_error() {
 
 /// What is tried again at the next token request, and until then the last good one is used.
 #[tokio::test(start_paused = true)]
-async fn a_source_that_fails_or_hangs_or_gives_what_is_of_no_use_changes_nothing() {
+async fn a_failing_source_keeps_the_last_credential() {
     let provider = Provider::open();
     let turn = Arc::new(AtomicUsize::new(0));
     let source = {
@@ -563,7 +563,7 @@ async fn an_expired_certificate_is_not_used_again() {
 
 /// Nobody is asked for a token in memory, and a cool-down is asked before anybody is.
 #[tokio::test]
-async fn a_source_is_asked_for_token_requests_alone() {
+async fn a_source_is_called_only_for_token_requests() {
     let provider = Provider::open();
     provider.fail("connection refused");
     let asked: Arc<Mutex<usize>> = Arc::default();
@@ -586,7 +586,7 @@ async fn a_source_is_asked_for_token_requests_alone() {
 }
 
 #[test]
-fn what_is_set_on_a_certificate_file_after_it_was_read_counts() {
+fn settings_made_after_a_file_was_read_apply() {
     let folder = Folder::new();
     let path = folder.path("daemon.pem");
     replace(&path, &*PEM);
@@ -623,7 +623,7 @@ fn a_key_file_that_is_replaced_alone_is_noticed() {
 }
 
 #[test]
-fn what_a_file_is_shows_in_its_content() {
+fn the_content_of_a_file_determines_the_format() {
     let folder = Folder::new();
     let path = folder.path("daemon.pem");
     // As DER does, this begins with 0x30.
@@ -651,7 +651,7 @@ fn a_pipe_is_no_file() {
 }
 
 #[tokio::test]
-async fn a_new_credential_that_is_refused_does_not_cost_the_one_that_was_accepted() {
+async fn a_rejected_new_credential_keeps_the_accepted_one() {
     let provider = Provider::open();
     let asked = AtomicUsize::new(0);
     let renewed = Certificate::from_pem(self_signed_certificate("renewed").unwrap()).unwrap();
@@ -679,7 +679,7 @@ async fn a_new_credential_that_is_refused_does_not_cost_the_one_that_was_accepte
 }
 
 #[tokio::test]
-async fn an_answer_that_is_older_than_what_is_known_is_not_used() {
+async fn an_outdated_result_of_a_source_is_not_used() {
     let provider = Provider::open();
     let asked = AtomicUsize::new(0);
     let gate = Arc::new(Semaphore::new(0));
@@ -710,7 +710,7 @@ async fn an_answer_that_is_older_than_what_is_known_is_not_used() {
 }
 
 #[tokio::test]
-async fn an_unusable_secret_is_its_holders_and_its_file_is_named() {
+async fn an_invalid_secret_file_is_a_credential_error_that_names_the_file() {
     let folder = Folder::new();
     let path = folder.path("client-secret");
     replace(&path, "two\nlines");

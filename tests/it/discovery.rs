@@ -91,7 +91,7 @@ async fn the_metadata_is_looked_up_once_and_kept_for_a_day() {
 }
 
 #[tokio::test]
-async fn many_who_need_the_metadata_share_one_look_up_and_its_failure() {
+async fn concurrent_callers_share_one_discovery_and_one_failure() {
     for (status, body) in [(200, configuration(&json!({}))), (503, String::new())] {
         let provider = Provider::gated();
         provider.answer(status, &body);
@@ -115,7 +115,7 @@ async fn many_who_need_the_metadata_share_one_look_up_and_its_failure() {
 }
 
 #[tokio::test]
-async fn a_failed_look_up_is_tried_again_and_one_that_is_given_up_strands_nobody() {
+async fn a_failed_or_dropped_discovery_is_retried() {
     let clock = ManualClock::new();
     let provider = Provider::open();
     provider.fail("no route");
@@ -435,7 +435,7 @@ async fn a_host_that_entra_does_not_know_is_sent_no_credential() {
 
 /// docs/failures.md M17 and M18: an air-gapped cloud works, and what failed is asked again.
 #[tokio::test]
-async fn a_worldwide_cloud_that_cannot_be_asked_blocks_no_other() {
+async fn an_unreachable_worldwide_cloud_blocks_no_request() {
     let clock = ManualClock::new();
     for answer in [None, Some((503, "")), Some((200, "{}")), Some((302, ""))] {
         let provider = Provider::open();
@@ -469,7 +469,7 @@ async fn a_worldwide_cloud_that_cannot_be_asked_blocks_no_other() {
 
 /// docs/failures.md M17: one bounded attempt.
 #[tokio::test(start_paused = true)]
-async fn a_worldwide_cloud_that_never_answers_is_waited_for_ten_seconds_once() {
+async fn a_hanging_worldwide_cloud_costs_ten_seconds_once() {
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
     let client = ConfidentialClient::builder(CLIENT_ID)

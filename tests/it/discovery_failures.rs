@@ -60,7 +60,7 @@ fn short() -> RetryPolicy {
 
 /// docs/failures.md M17.
 #[tokio::test(start_paused = true)]
-async fn a_short_deadline_leaves_time_for_what_comes_after_a_silent_look_up() {
+async fn a_short_deadline_leaves_time_after_a_hanging_discovery() {
     let (builder, _) = client(custom(), |_| None);
     let in_a_cut_off_cloud = builder.retry(short()).build().unwrap();
     in_a_cut_off_cloud
@@ -111,7 +111,7 @@ async fn a_short_deadline_leaves_time_for_the_last_good_credential() {
 
 /// While there is an old answer, no caller waits long for another.
 #[tokio::test(start_paused = true)]
-async fn an_old_document_is_used_soon_where_no_new_one_comes() {
+async fn an_expired_document_is_used_when_discovery_fails() {
     let clock = ManualClock::new();
     let once = |number| (number == 1).then(|| configuration("https://t.example/t"));
     let (builder, looked_up) = client(Authority::oidc(ISSUER), once);
@@ -130,7 +130,7 @@ async fn an_old_document_is_used_soon_where_no_new_one_comes() {
 }
 
 #[tokio::test]
-async fn a_refused_host_stays_refused_while_nobody_can_be_asked() {
+async fn a_rejected_host_stays_rejected_while_discovery_fails() {
     let clock = ManualClock::new();
     let provider = Provider::open();
     provider.answer(400, r#"{"error":"invalid_instance"}"#);
@@ -155,7 +155,7 @@ async fn a_refused_host_stays_refused_while_nobody_can_be_asked() {
 
 /// The provider moved its token endpoint; what was kept for a day is doubted, and not storms away.
 #[tokio::test]
-async fn an_endpoint_that_is_gone_is_looked_up_again() {
+async fn a_missing_endpoint_causes_another_discovery() {
     let moved = Arc::new(AtomicBool::new(false));
     let (has_moved, gone) = (Arc::clone(&moved), Arc::new(AtomicUsize::new(0)));
     let (clock, looked_up) = (ManualClock::new(), Arc::new(AtomicUsize::new(0)));
@@ -206,7 +206,7 @@ async fn an_endpoint_that_is_gone_is_looked_up_again() {
 }
 
 #[tokio::test]
-async fn clear_forgets_what_was_looked_up_too() {
+async fn clear_removes_discovered_documents() {
     let bad = json!({
         "issuer": ISSUER,
         "token_endpoint": "https://t.example/t",
@@ -229,7 +229,7 @@ async fn clear_forgets_what_was_looked_up_too() {
 }
 
 #[tokio::test]
-async fn a_wrong_issuer_is_not_asked_for_each_key() {
+async fn a_wrong_issuer_causes_one_discovery_for_all_keys() {
     let clock = ManualClock::new();
     let none = |_| Some(Response::builder().status(404).body(Bytes::new()).unwrap());
     let (builder, looked_up) = client(Authority::oidc(ISSUER), none);
@@ -251,7 +251,7 @@ async fn a_wrong_issuer_is_not_asked_for_each_key() {
 
 /// Whoever was at it is on a runtime that stands still: one of those who wait takes over.
 #[test]
-fn a_look_up_that_nobody_drives_is_taken_over_once() {
+fn a_stalled_discovery_is_taken_over_once() {
     let first_is_silent = |number| (number > 1).then(|| configuration("https://t.example/t"));
     let (builder, looked_up) = client(Authority::oidc(ISSUER), first_is_silent);
     let client = builder.build().unwrap();
@@ -286,7 +286,7 @@ fn a_look_up_that_nobody_drives_is_taken_over_once() {
 
 /// A task that is dropped in the middle of it leaves its turn to the next.
 #[tokio::test(start_paused = true)]
-async fn a_look_up_that_is_given_up_strands_nobody() {
+async fn a_hanging_discovery_blocks_no_caller() {
     let first_is_silent = |number| (number > 1).then(|| configuration("https://t.example/t"));
     let (builder, looked_up) = client(Authority::oidc(ISSUER), first_is_silent);
     let client = builder
@@ -352,7 +352,7 @@ async fn metadata_that_is_throttled_or_elsewhere_says_so() {
 
 /// The deadline falls into the second attempt's proof, and the first one's error says more.
 #[tokio::test(start_paused = true)]
-async fn a_deadline_in_the_middle_of_a_proof_does_not_hide_what_failed() {
+async fn a_deadline_during_authentication_keeps_the_cause() {
     let client = ConfidentialClient::builder(CLIENT_ID)
         .tenant(TENANT)
         .client_assertion(|_: AssertionContext| async {

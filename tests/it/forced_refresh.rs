@@ -79,7 +79,7 @@ async fn two_different_challenges_are_two_requests() {
 }
 
 #[tokio::test]
-async fn a_token_that_was_turned_down_is_renewed_once() {
+async fn a_rejected_token_is_refreshed_once() {
     let provider = Provider::open();
     let client = provider.client();
     let secrets = turned_down(&provider, &client, |_, token| {
@@ -92,7 +92,7 @@ async fn a_token_that_was_turned_down_is_renewed_once() {
 
 /// An API that takes no token at all.
 #[tokio::test]
-async fn an_api_that_turns_everything_down_is_no_storm() {
+async fn an_api_that_rejects_every_token_causes_few_requests() {
     let clock = ManualClock::new();
     let provider = Provider::open();
     let client = provider.client_at(&clock);
@@ -115,7 +115,7 @@ async fn an_api_that_turns_everything_down_is_no_storm() {
 
 /// docs/failures.md F13.
 #[tokio::test]
-async fn a_thousand_reports_of_one_token_are_one_renewal() {
+async fn a_thousand_reports_of_one_token_cause_one_refresh() {
     let provider = Provider::open();
     let client = provider.client();
     let bound = client.token_provider(SCOPE).unwrap();
@@ -128,7 +128,7 @@ async fn a_thousand_reports_of_one_token_are_one_renewal() {
 }
 
 #[tokio::test]
-async fn an_invalidated_token_is_gone_from_memory_alone() {
+async fn invalidating_a_token_removes_only_that_token() {
     let provider = Provider::open();
     let client = provider.client();
     let other = request().tenant("fabrikam.com");
@@ -166,7 +166,7 @@ async fn a_rejected_token_is_not_served_when_its_renewal_fails() {
 }
 
 #[tokio::test]
-async fn a_forced_refresh_asks_and_keeps_what_there_is_if_that_fails() {
+async fn a_failed_forced_refresh_keeps_the_cached_token() {
     let clock = ManualClock::new();
     let provider = Provider::open();
     let client = provider.client_at(&clock);
@@ -200,7 +200,7 @@ async fn a_forced_refresh_asks_and_keeps_what_there_is_if_that_fails() {
 }
 
 #[tokio::test]
-async fn a_forced_refresh_joins_a_renewal_under_way() {
+async fn a_forced_refresh_joins_a_refresh_in_flight() {
     let clock = ManualClock::new();
     let provider = Provider::open();
     let client = provider.client_at(&clock);
@@ -240,7 +240,7 @@ async fn a_token_with_too_little_left_is_renewed_first() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_always_too_short_is_not_renewed_in_a_circle() {
+async fn a_token_that_is_always_too_short_causes_no_endless_refreshes() {
     let clock = ManualClock::new();
     let provider = Provider::open();
     let client = provider.client_at(&clock);
@@ -273,7 +273,7 @@ async fn one_rejection_told_in_two_ways_counts_once() {
 }
 
 #[tokio::test]
-async fn claims_that_are_refused_are_no_failure_of_those_without() {
+async fn rejected_claims_do_not_fail_requests_without_claims() {
     let clock = ManualClock::new();
     let provider = Provider::open();
     let client = provider.client_at(&clock);
@@ -310,7 +310,7 @@ async fn claims_that_are_refused_are_no_failure_of_those_without() {
 }
 
 #[tokio::test]
-async fn a_wish_for_nearly_a_whole_life_is_no_storm() {
+async fn requesting_nearly_a_whole_lifetime_causes_few_requests() {
     let clock = ManualClock::new();
     let provider = Provider::open();
     let client = provider.client_at(&clock);

@@ -40,7 +40,7 @@ async fn refusal(local: &LocalAuthority, client_id: &str, tenant: &str, secret: 
 }
 
 #[tokio::test]
-async fn it_refuses_in_entras_words() {
+async fn rejections_use_entras_codes_and_texts() {
     let local = authority().await;
     for (client_id, tenant, secret, status, error, code, text) in [
         (
@@ -302,7 +302,7 @@ async fn it_checks_every_part_of_a_request() {
 
 /// One row for each decision about a token that vouches for an application.
 #[tokio::test]
-async fn it_checks_a_token_that_vouches_for_an_application() {
+async fn a_federated_assertion_is_checked() {
     const EXCHANGE: &str = "api://AzureADTokenExchange";
     let local = LocalAuthority::start().await.unwrap();
     let platform = Application::new("platform").secret(SECRET);
@@ -546,7 +546,7 @@ async fn it_takes_a_secret_in_the_authorization_header() {
 
 /// An answer that was under way is not given after the end.
 #[tokio::test]
-async fn it_answers_nobody_after_it_was_dropped() {
+async fn a_request_in_flight_fails_after_the_drop() {
     let local = authority().await;
     local.script([Fault::delayed(Duration::from_millis(200))]);
     let client = client_of(&local).client_secret(SECRET).build().unwrap();
@@ -561,7 +561,7 @@ async fn it_answers_nobody_after_it_was_dropped() {
 }
 
 #[tokio::test]
-async fn it_is_gone_when_dropped() {
+async fn the_server_stops_after_the_drop() {
     let local = authority().await;
     let client = client_of(&local).client_secret(SECRET).build().unwrap();
     client.acquire_token_for_client(SCOPE).await.unwrap();

@@ -246,7 +246,7 @@ async fn an_outage_lasts_until_it_is_ended() {
 }
 
 #[tokio::test]
-async fn tokens_are_issued_as_the_application_was_told() {
+async fn tokens_follow_the_settings_of_the_application() {
     let local = authority().await;
     let application = || Application::new(CLIENT_ID).secret(SECRET);
     let hour = Duration::from_secs(3600);
@@ -406,7 +406,7 @@ async fn a_port_may_be_chosen_and_must_be_free() {
 }
 
 #[tokio::test]
-async fn it_is_discovered_as_entra_is() {
+async fn metadata_has_the_form_of_entras() {
     let local = authority().await;
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let get = async |path: &str| {

@@ -220,7 +220,7 @@ async fn a_user_signs_in_and_consents_on_its_pages() {
 
 /// Nobody is sent to an address that is not known to be the client's: these end on a page.
 #[tokio::test]
-async fn what_is_wrong_with_the_client_is_said_on_a_page() {
+async fn errors_of_the_client_are_shown_on_a_page() {
     let (local, _) = authority(LocalAuthority::builder()).await;
     for (tenant, fields, code) in [
         ("nowhere.example", vec![], "AADSTS90002"),
@@ -278,7 +278,7 @@ async fn what_is_wrong_with_the_client_is_said_on_a_page() {
 
 /// Everything else the client is told, with its state.
 #[tokio::test]
-async fn what_else_is_wrong_is_said_to_the_client() {
+async fn other_errors_are_sent_to_the_client() {
     let (local, _) = authority(LocalAuthority::builder()).await;
     local.register_resource(TENANT, "api://known");
     for (fields, error, code) in [

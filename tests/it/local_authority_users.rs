@@ -621,7 +621,7 @@ async fn a_client_that_declares_cp1_gets_it_in_a_users_token_too() {
 
 /// They are recorded, and scripted refusals come as Entra words them.
 #[tokio::test]
-async fn what_users_clients_meet_can_be_scripted() {
+async fn faults_apply_to_users_requests() {
     let (local, _) = authority(LocalAuthority::builder()).await;
     for (code, error, suberror, has_claims) in [
         (65001, "invalid_grant", Some("consent_required"), false),
@@ -712,7 +712,7 @@ async fn a_user_has_one_subject_for_each_audience() {
 
 /// By a verifier that shares no code with what signed them.
 #[tokio::test]
-async fn users_tokens_stand_up_to_another_verifier() {
+async fn another_verifier_accepts_users_tokens() {
     let (local, _) = authority(LocalAuthority::builder()).await;
     let assertion = local
         .user_token(TENANT, WEB, ADELE, "api://middle/Work.Do")

@@ -20,7 +20,7 @@ fn observed(
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_token_request_is_told_once_with_how_it_went() {
+async fn each_token_request_is_reported_once_with_the_outcome() {
     let provider = Provider::open();
     let (client, seen) = observed(provider.builder().retry(RetryPolicy::default()));
     let refused = r#"{"error":"invalid_client","error_codes":[7000215]}"#;
@@ -85,7 +85,7 @@ async fn each_token_request_is_told_once_with_how_it_went() {
 }
 
 #[tokio::test]
-async fn a_renewal_is_told_as_one_and_how_long_it_took() {
+async fn a_refresh_is_reported_with_the_duration() {
     let (clock, provider) = (ManualClock::new(), Provider::open());
     let (client, seen) = observed(provider.builder().clock(clock.clone()));
     client.acquire_token_for_client(SCOPE).await.unwrap();

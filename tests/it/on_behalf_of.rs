@@ -131,7 +131,7 @@ async fn a_thousand_calls_with_one_assertion_are_one_request() {
 
 /// There is no refresh token yet that only one may redeem.
 #[tokio::test]
-async fn an_api_whose_token_is_slow_to_come_holds_up_no_other() {
+async fn a_slow_token_request_does_not_delay_another_api() {
     let provider = Provider::gated();
     let client = provider.client();
     let adele = assertion("adele");
@@ -145,7 +145,7 @@ async fn an_api_whose_token_is_slow_to_come_holds_up_no_other() {
 }
 
 #[tokio::test]
-async fn a_refresh_token_renews_and_the_one_that_comes_takes_its_place() {
+async fn a_refresh_token_is_replaced_by_the_next() {
     let (provider, clock) = (Provider::open(), ManualClock::new());
     let client = provider.client_at(&clock);
     let adele = assertion("adele");
@@ -179,7 +179,7 @@ async fn a_refresh_token_renews_and_the_one_that_comes_takes_its_place() {
 }
 
 #[tokio::test]
-async fn a_refresh_token_that_is_used_up_gives_way_to_the_assertion() {
+async fn a_rejected_refresh_token_is_replaced_by_the_assertion() {
     let (provider, clock) = (Provider::open(), ManualClock::new());
     let client = provider.client_at(&clock);
     let adele = assertion("adele");
@@ -206,7 +206,7 @@ async fn a_refresh_token_that_is_used_up_gives_way_to_the_assertion() {
 }
 
 #[tokio::test]
-async fn a_refresh_token_outlives_a_user_who_has_more_to_do_and_a_bad_minute() {
+async fn a_refresh_token_survives_an_outage_and_a_required_interaction() {
     let (provider, clock) = (Provider::open(), ManualClock::new());
     let client = provider.client_at(&clock);
     let adele = assertion("adele");
@@ -239,7 +239,7 @@ async fn a_refresh_token_outlives_a_user_who_has_more_to_do_and_a_bad_minute() {
 }
 
 #[tokio::test]
-async fn what_the_user_has_to_do_comes_with_the_claims_to_pass_on() {
+async fn a_required_interaction_returns_the_claims_challenge() {
     let provider = Provider::open();
     let client = provider.client();
     let body = r#"{"error":"interaction_required","error_codes":[50079],"suberror":"basic_action","claims":"{\"access_token\":{\"acrs\":{\"essential\":true,\"value\":\"c1\"}}}"}"#;
@@ -349,7 +349,7 @@ async fn what_was_asked_for_and_not_granted_can_be_seen() {
 }
 
 #[tokio::test]
-async fn users_have_the_bound_that_tenants_have() {
+async fn the_bound_on_entries_applies_to_users() {
     let provider = Provider::open();
     let options = CacheOptions::default().max_entries(10);
     let client = provider.builder().cache(options).build().unwrap();
@@ -366,7 +366,7 @@ async fn users_have_the_bound_that_tenants_have() {
 }
 
 #[tokio::test]
-async fn users_without_a_refresh_token_put_out_none_who_has_one() {
+async fn users_without_a_refresh_token_evict_no_user_with_one() {
     let provider = Provider::open();
     let client = provider
         .builder()
@@ -483,7 +483,7 @@ async fn a_token_of_the_users_comes_over_http_once_they_consented() {
 }
 
 #[tokio::test]
-async fn an_assertion_that_is_for_somebody_else_is_refused_with_what_to_do() {
+async fn an_assertion_for_another_audience_is_rejected_with_advice() {
     let (local, client) = three_of_them().await;
     local.consent(TENANT, "app", ADELE, FILES);
     let of_the_drive = local.user_token(TENANT, "app", ADELE, FILES).unwrap();

@@ -197,7 +197,7 @@ async fn a_secret_goes_into_the_authorization_header_when_told_so() {
 }
 
 #[tokio::test]
-async fn what_it_does_not_have_cannot_be_asked_for() {
+async fn entra_features_are_rejected() {
     let provider = Provider::open();
     let client = builder(&provider, authority())
         .client_secret(SECRET)

@@ -13,7 +13,7 @@ use crate::support::{CLIENT_ID, Provider, SCOPE, SECRET, TENANT, let_others_run}
 
 /// docs/failures.md F1, F3, M8 and M9.
 #[tokio::test]
-async fn a_valid_token_is_served_until_it_really_ends() {
+async fn a_cached_token_is_returned_until_the_expiry() {
     let clock = ManualClock::new();
     let provider = Provider::open();
     let client = provider.client_at(&clock);
@@ -143,7 +143,7 @@ async fn a_clock_that_is_set_neither_prolongs_a_wait_nor_a_token() {
 
 /// docs/failures.md F6: the time limit of one caller is nobody else's.
 #[tokio::test(start_paused = true)]
-async fn a_callers_own_timeout_harms_no_other() {
+async fn a_callers_timeout_does_not_affect_other_callers() {
     let provider = Provider::gated();
     let client = provider
         .builder()
@@ -200,7 +200,7 @@ async fn a_provider_that_never_answers_is_given_up() {
 
 /// A raw server, since a polite one does not stop in the middle of an answer.
 #[tokio::test]
-async fn a_refusal_counts_though_its_body_breaks_off_or_never_ends() {
+async fn a_rejection_with_an_incomplete_body_is_a_rejection() {
     let head = "HTTP/1.1 429 Too Many Requests\r\nretry-after: 60\r\n";
     for (name, answer) in [
         (

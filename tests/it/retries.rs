@@ -22,7 +22,7 @@ fn answer(provider: &Provider, status: u16, retry_after: Option<u64>) {
 
 /// What time may cure is tried three times, within tokio's paused time.
 #[tokio::test(start_paused = true)]
-async fn what_a_moment_may_cure_is_tried_again_and_nothing_else() {
+async fn only_transient_failures_are_retried() {
     for (name, status, retry_after, requests) in [
         ("no answer", 0, None, 3),
         ("408", 408, None, 3),
@@ -63,7 +63,7 @@ async fn what_a_moment_may_cure_is_tried_again_and_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_does_not_see_what_a_second_attempt_cured() {
+async fn a_failure_before_a_successful_retry_is_hidden() {
     let provider = Provider::open();
     provider.fail("connection reset");
     answer(&provider, 503, None);
@@ -140,7 +140,7 @@ async fn the_deadline_is_for_all_attempts_together() {
 
 /// An outage does not multiply the requests of a client with many keys.
 #[tokio::test(start_paused = true)]
-async fn few_requests_are_repeated_while_all_fail() {
+async fn the_retry_budget_limits_retries_in_an_outage() {
     let provider = Provider::open();
     for _ in 0..1000 {
         provider.fail("no route");

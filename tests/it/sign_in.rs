@@ -81,7 +81,7 @@ fn changed(flow: &AuthorizationCodeFlow, member: &str, value: &str) -> Authoriza
 }
 
 #[tokio::test]
-async fn a_user_signs_in_and_the_client_goes_on_for_them() {
+async fn a_user_signs_in_and_the_client_refreshes_silently() {
     let (local, client) = start().await;
     let signed_in = sign_in(&local, &client, ADELE).await;
     let token = signed_in.access_token();
@@ -205,7 +205,7 @@ async fn a_prompt_is_sent_by_its_name() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_asked_for_is_told_before_the_network() {
+async fn an_invalid_sign_in_request_is_rejected_before_the_network() {
     let (local, client) = start().await;
     let request = |redirect_uri: &str, request: TokenRequest| {
         AuthorizationRequest::new(redirect_uri, request)
@@ -379,7 +379,7 @@ fn with_claims(id_token: &str, change: impl FnOnce(&mut Value)) -> String {
 }
 
 #[tokio::test]
-async fn an_id_token_that_is_not_good_brings_nothing() {
+async fn an_invalid_id_token_is_rejected() {
     let local = authority(LocalAuthority::builder()).await;
     type Meddle = fn(&mut Value);
     let rows: [(&str, Meddle, &str); 6] = [
@@ -615,7 +615,7 @@ async fn an_openid_provider_is_asked_for_no_scope_more_when_a_token_is_renewed()
 
 /// Consent that is missing, or another factor, is for the user to add, and the session goes on.
 #[tokio::test]
-async fn what_a_user_has_to_add_does_not_end_the_session() {
+async fn a_required_interaction_keeps_the_session() {
     let (local, client) = start().await;
     let signed_in = sign_in(&local, &client, ADELE).await;
     let account = signed_in.account();
@@ -772,7 +772,7 @@ async fn a_token_that_has_ended_is_renewed_by_the_refresh_token() {
 
 /// As where the API asked for another factor: what was asked for without it has no say any more.
 #[tokio::test]
-async fn a_sign_in_overtakes_what_was_asked_for_before_it() {
+async fn a_new_sign_in_overrides_requests_in_flight() {
     let (local, client) = start().await;
     let signed_in = sign_in(&local, &client, ADELE).await;
     let account = signed_in.account().clone();
@@ -802,7 +802,7 @@ async fn a_sign_in_overtakes_what_was_asked_for_before_it() {
 }
 
 #[tokio::test]
-async fn who_waits_for_the_token_of_a_user_who_leaves_is_told_to_sign_in() {
+async fn removing_an_account_fails_waiting_calls() {
     let (local, client) = start().await;
     let signed_in = sign_in(&local, &client, ADELE).await;
     local.script([Fault::delayed(Duration::from_secs(20))]);
@@ -819,7 +819,7 @@ async fn who_waits_for_the_token_of_a_user_who_leaves_is_told_to_sign_in() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_due_is_served_where_there_is_nothing_to_renew_it_by() {
+async fn a_due_token_without_a_refresh_token_is_returned() {
     let local = authority(LocalAuthority::builder()).await;
     let clock = ManualClock::new();
     let client = meddled(&local, |body| {
@@ -836,7 +836,7 @@ async fn a_token_that_is_due_is_served_where_there_is_nothing_to_renew_it_by() {
 }
 
 #[tokio::test]
-async fn clearing_the_cache_signs_nobody_out() {
+async fn clearing_the_cache_keeps_the_sessions() {
     let (local, client) = start().await;
     let signed_in = sign_in(&local, &client, ADELE).await;
     client.cache().clear();

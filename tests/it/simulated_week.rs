@@ -137,7 +137,7 @@ fn a_week_of_weather() -> Vec<(Range<u64>, Weather)> {
 /// than it takes; and nobody comes in herds.
 #[tokio::test]
 #[expect(clippy::print_stdout, reason = "its figures are worth reading")]
-async fn a_week_of_bad_minutes() {
+async fn a_week_with_outages_and_throttling() {
     let clock = ManualClock::new();
     let provider = Arc::new(Provider {
         start: clock.wall(),

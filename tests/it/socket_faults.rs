@@ -282,7 +282,7 @@ fn failures(client: &ConfidentialClient) -> u64 {
 }
 
 #[tokio::test]
-async fn a_caller_without_a_token_is_told_what_went_wrong() {
+async fn a_fault_without_a_cached_token_is_an_error() {
     let mut all = JoinSet::new();
     for row in rows() {
         all.spawn(with_nothing_in_memory(row));
@@ -291,7 +291,7 @@ async fn a_caller_without_a_token_is_told_what_went_wrong() {
 }
 
 #[tokio::test]
-async fn a_caller_with_a_token_never_sees_what_went_wrong() {
+async fn a_fault_with_a_cached_token_is_hidden() {
     let mut all = JoinSet::new();
     for row in rows() {
         all.spawn(with_a_token_that_is_due(row));

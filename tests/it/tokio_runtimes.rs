@@ -116,7 +116,7 @@ fn in_four_threads(local: &LocalAuthority, client: &ConfidentialClient) {
 }
 
 #[test]
-fn a_flight_that_went_down_with_its_runtime_is_replaced() {
+fn a_flight_on_a_dropped_runtime_is_replaced() {
     let provider = Provider::gated();
     let client = provider.client();
     let (first, second) = (runtime(), runtime());
@@ -142,7 +142,7 @@ fn a_flight_that_went_down_with_its_runtime_is_replaced() {
 /// The flight's runtime is there and never driven again; the waiter has a timer of its own (in
 /// tokio's paused time, over an in-memory transport).
 #[test]
-fn a_flight_on_a_stalled_runtime_is_given_up_and_replaced() {
+fn a_flight_on_a_stalled_runtime_is_replaced() {
     let provider = Provider::gated();
     let client = provider.client();
     let paused = paused_runtime();
@@ -190,7 +190,7 @@ fn a_refresh_token_on_a_stalled_runtime_is_not_lost_to_the_user() {
 
 /// A renewal for which nobody waits goes down with its runtime: the next call starts another.
 #[test]
-fn a_renewal_that_went_down_with_its_runtime_is_replaced() {
+fn a_refresh_on_a_dropped_runtime_is_replaced() {
     let provider = Provider::gated();
     let clock = ManualClock::new();
     let client = provider.client_at(&clock);
@@ -239,7 +239,7 @@ fn outside_a_runtime_a_hit_is_served_and_a_miss_says_what_is_missing() {
 
 /// A job that panics takes its runtime down while it unwinds: its flights have not failed.
 #[test]
-fn a_flight_that_went_down_while_a_job_unwound_is_replaced() {
+fn a_flight_of_a_panicked_job_is_replaced() {
     let provider = Provider::gated();
     let client = provider.client();
     let mut waiter = Box::pin(client.acquire_token_for_client(SCOPE));
@@ -260,7 +260,7 @@ fn a_flight_that_went_down_while_a_job_unwound_is_replaced() {
 }
 
 #[test]
-fn a_flight_that_was_given_up_ends_with_the_client() {
+fn dropping_the_client_ends_an_abandoned_flight() {
     let (client, ended) = client_that_hangs();
     let (stalled, second) = (runtime(), paused_runtime());
     stalled.block_on(async {

@@ -116,7 +116,7 @@ async fn what_remains_counts_down_to_nothing_and_stays_there() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_or_refused_is_its_own_outcome_and_the_rest_go_on() {
+async fn a_failed_token_is_an_outcome_and_the_others_continue() {
     let client = ConfidentialClient::builder(CLIENT_ID)
         .tenant(TENANT)
         .client_secret(SECRET)
@@ -226,7 +226,7 @@ async fn dropping_a_call_of_next_loses_no_outcome() {
 }
 
 #[tokio::test]
-async fn dropping_it_ends_the_asking_and_not_the_requests_under_way() {
+async fn dropping_a_warm_up_keeps_the_requests_in_flight() {
     let provider = Provider::gated();
     let client = provider.client();
     let mut warm_up = client.warm_up(in_tenants(0..50)).max_concurrent(3);
@@ -272,7 +272,7 @@ async fn what_is_in_the_cache_is_reported_from_it() {
 }
 
 #[tokio::test]
-async fn an_identity_provider_that_is_down_is_left_alone() {
+async fn a_warm_up_sends_few_requests_in_an_outage() {
     let provider = Provider::open();
     for _ in 0..50 {
         provider.answer(503, "");
