@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Writes into the folder $1 the seeds of the targets that read private keys, a folder for each. They
-# are made anew each time, since no private key is kept in the repository.
+# Writes the seeds of the targets that read private keys into the folder $1, one folder for each
+# target. The seeds are created for each run, since the repository holds no private key.
 set -euo pipefail
 mkdir -p "$1"/{credentials,pem,der,pkcs12}
 seeds=$(realpath "$1")
 bash "$(dirname "$0")/../data/credentials.sh" "$seeds/credentials"
 cd "$seeds/credentials"
 
-# The larger keys are of no other kind, only slower to read.
+# Larger keys have the same format and take longer to read.
 cp {rsa2048,p256}.{pkcs8,key-first,traditional,scrambled,crlf,bag-attributes}.pem "$seeds/pem"
 cp chain.p7b rsa2048.csr "$seeds/pem"
 for key in rsa1024 p384 pss ed25519; do
@@ -18,10 +18,10 @@ for key in pbes1 old-encrypted; do
 done
 
 cp {rsa2048,p256}.*.p12 no-*.p12 "$seeds/pkcs12"
-# They ask for 100000 rounds, and all that grows out of them would.
+# These files need 100000 rounds, as would every mutation.
 rm "$seeds"/pkcs12/*.sha512.p12
 for key in rsa2048 p256; do
-    # What is changed behind a MAC or encrypted is refused before it is read.
+    # A mutation behind a MAC or encryption would be rejected before parsing.
     openssl pkcs12 -export -in $key.crt -inkey $key.key -nomac -keypbe NONE -certpbe NONE \
         -passout pass: -out "$seeds/pkcs12/$key.plain"
     openssl pkcs12 -export -in $key.crt -inkey $key.key -nomac -iter 1 -certpbe NONE \
@@ -30,7 +30,8 @@ for key in rsa2048 p256; do
         -passout pass:hunter2 -out "$seeds/pkcs12/$key.fast"
 done
 
-# The length of the certificate in two bytes, the certificate, the key: as the target splits them.
+# Writes the length of the certificate in two bytes, the certificate and the key, as the target der
+# reads them.
 der() {
     openssl x509 -in "$2" -outform DER -out certificate.der
     python3 -c '
@@ -46,7 +47,7 @@ done
 for key in rsa2048 p256; do
     cp $key.traditional.der key.der
     der $key.traditional $key.crt
-    # As few rounds as there can be: a second is for many inputs.
+    # The minimum of rounds, for many inputs a second.
     encrypted() {
         openssl pkcs8 -topk8 -in $key.key -passout pass:hunter2 "${@:2}" -out key.pem
         cat $key.crt key.pem >"$seeds/pem/$key.$1"

@@ -1,5 +1,5 @@
-//! Whatever an API writes into `WWW-Authenticate`: no panic, no more than what stands there, and
-//! what is read is read the same again.
+//! Parses arbitrary `WWW-Authenticate` headers: no panic, no text that the header lacks, and equal
+//! claims after a round trip.
 #![no_main]
 
 use confidential_client::Challenge;
@@ -19,7 +19,7 @@ fuzz_target!(|input: &[u8]| {
             continue;
         };
         assert!(claims.len() <= 8 * 1024);
-        // Claims come back as they went out, in quotes.
+        // Parses the claims again, as a quoted string.
         let quoted = claims.replace('\\', "\\\\").replace('"', "\\\"");
         let again = Challenge::parse(&format!("Bearer claims=\"{quoted}\""));
         assert_eq!(again[0].claims().as_deref(), Some(claims.trim()));

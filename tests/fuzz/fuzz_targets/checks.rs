@@ -1,4 +1,4 @@
-//! What holds for a certificate and for an error, whatever they were read from.
+//! Checks for the result of every reader of certificates.
 
 use std::error::Error as _;
 use std::iter;
@@ -7,10 +7,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use confidential_client::{Certificate, Error};
 use confidential_client::credential::SigningAlgorithm;
 
-/// What the seeds are encrypted with.
+/// Password of the encrypted seeds.
 pub const PASSWORD: &str = "hunter2";
 
-/// No 20 characters of base64 that stand in `private` may stand in an error.
+/// Checks the certificate, or that no 20 characters of base64 from `private` are in the error.
 pub fn check(read: Result<Certificate, Error>, private: &[Vec<u8>]) {
     match read {
         Ok(certificate) => check_certificate(&certificate),
@@ -49,7 +49,7 @@ fn check_error(error: &Error, private: &[Vec<u8>]) {
         assert!(!has_control(&text), "{text:?}");
         for run in text.as_bytes().windows(20) {
             let holds = |private: &Vec<u8>| private.windows(run.len()).any(|part| part == run);
-            // A name that is no text is shown in hexadecimal, which the fuzzer copies into keys.
+            // An error shows a binary name in hexadecimal, which the fuzzer copies into keys.
             let is_name = run.iter().all(u8::is_ascii_hexdigit);
             let leaks = !is_name && run.iter().all(is_base64) && private.iter().any(holds);
             assert!(!leaks, "{text}");

@@ -1,7 +1,7 @@
-//! Whatever stands in DER, a caller gets a certificate or an error that can be printed.
+//! Reads arbitrary DER: the result is a certificate or a printable error.
 //!
-//! The first two bytes are the length of the certificate that follows, most significant first; the
-//! rest is the private key, read as it is and as the encrypted one of a PEM text.
+//! The first two bytes are the big-endian length of the certificate that follows. The rest is the
+//! private key, read as DER and as the encrypted key of a PEM text.
 #![no_main]
 
 mod checks;

@@ -22,7 +22,7 @@ fuzz_target!(|input: &[u8]| {
     check(signed, &private);
 });
 
-/// What stands between `PRIVATE KEY-----` and the dashes that follow.
+/// Returns the text between each `PRIVATE KEY-----` and the next dashes.
 fn private_keys(input: &[u8]) -> Vec<Vec<u8>> {
     let mut keys = Vec::new();
     let mut rest = input;

@@ -1,4 +1,4 @@
-//! Whatever stands in a PKCS#12 file, a caller gets a certificate or an error that can be printed.
+//! Reads arbitrary PKCS#12 files: the result is a certificate or a printable error.
 #![no_main]
 
 mod checks;
@@ -10,7 +10,7 @@ use confidential_client::Certificate;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
-    // A key in it that is not encrypted begins anywhere.
+    // An unencrypted key may start at any offset.
     let private: Vec<Vec<u8>> = (0..3)
         .filter_map(|skipped| input.get(skipped..))
         .map(|part| BASE64_STANDARD.encode(part).into_bytes())

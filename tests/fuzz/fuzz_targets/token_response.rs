@@ -1,7 +1,7 @@
-//! Whatever a token endpoint answers, a caller gets a token or an error that can be printed.
+//! Reads arbitrary responses of a token endpoint: the result is a token or a printable error.
 //!
-//! The first byte chooses the status, the second the headers, the rest is the body; or, where the
-//! second byte says so, `Retry-After` up to the first line break and then the body.
+//! The first byte selects the status. If the second byte is odd, `Retry-After` follows up to the
+//! first line break. The rest is the body.
 #![no_main]
 
 use std::cell::RefCell;

@@ -1,9 +1,8 @@
-//! Whatever is sent to an API as a token, and whatever an issuer publishes: no panic, nothing taken
-//! that was not signed, nothing taken for both a user's and an application's, and refusals that are
-//! a line.
+//! Validates arbitrary tokens with arbitrary documents of the issuer: no panic, no unsigned token
+//! accepted, no token accepted for both a user and an application, and rejections of one line.
 //!
-//! The first byte says what the rest is: a token as it came; header and claims, a line each, which
-//! are then signed; or metadata and keys, a line each, for a good token.
+//! The first byte selects the meaning of the rest: a token, a header and claims to sign (one line
+//! each), or metadata and keys for a valid token (one line each).
 #![no_main]
 
 use std::sync::LazyLock;
@@ -31,17 +30,17 @@ fuzz_target!(|input: &[u8]| {
     match kind % 3 {
         0 => {
             let outcome = validate(&VALIDATOR, &text);
-            check_refusal(&outcome.expect_err("nobody signed it"));
+            check_rejection(&outcome.expect_err("the token is not signed"));
         }
         1 => match validate(&VALIDATOR, &signed(first, second)) {
             Ok(claims) => check_claims(&claims, second),
-            Err(refusal) => check_refusal(&refusal),
+            Err(rejection) => check_rejection(&rejection),
         },
         _ => {
             let validator = validator(first.to_owned(), second.to_owned());
-            match validate(&validator, &signed(HEADER, &good_claims())) {
+            match validate(&validator, &signed(HEADER, &valid_claims())) {
                 Ok(claims) => assert_eq!(claims.object_id(), Some("adele")),
-                Err(refusal) => check_refusal(&refusal),
+                Err(rejection) => check_rejection(&rejection),
             }
         }
     }
@@ -60,19 +59,19 @@ fn check_claims(claims: &Claims, sent: &str) {
     assert!(!(claims.is_user() && claims.is_application()));
 }
 
-fn check_refusal(refusal: &TokenRejection) {
-    let text = refusal.to_string();
+fn check_rejection(rejection: &TokenRejection) {
+    let text = rejection.to_string();
     assert!(
         text.len() < 1200 && !text.contains(char::is_control),
         "{text:?}"
     );
-    let Some(value) = refusal.www_authenticate() else {
-        assert_eq!(refusal.status(), 503);
+    let Some(value) = rejection.www_authenticate() else {
+        assert_eq!(rejection.status(), 503);
         return;
     };
     let challenges = Challenge::parse(value.to_str().expect("ASCII"));
     assert_eq!(challenges.len(), 1, "{value:?}");
-    assert!(refusal.status().is_client_error());
+    assert!(rejection.status().is_client_error());
 }
 
 fn validate(validator: &TokenValidator, token: &str) -> Result<Claims, TokenRejection> {
@@ -89,7 +88,7 @@ fn validator(metadata: String, keys: String) -> TokenValidator {
     TokenValidator::builder(Authority::entra(Cloud::Public, TENANT))
         .audience(AUDIENCE)
         .single_tenant()
-        .clock(Then(Instant::now()))
+        .clock(FixedClock(Instant::now()))
         .transport(move |request: Request<Bytes>| {
             let is_metadata = request.uri().path().ends_with("openid-configuration");
             let body = if is_metadata { &metadata } else { &keys }.clone();
@@ -99,7 +98,7 @@ fn validator(metadata: String, keys: String) -> TokenValidator {
         .expect("a validator")
 }
 
-fn good_claims() -> String {
+fn valid_claims() -> String {
     format!(
         r#"{{"iss":"{ISSUER}","tid":"{TENANT}","aud":"{AUDIENCE}","oid":"adele","azp":"c","scp":"s","exp":1800000000}}"#
     )
@@ -109,9 +108,9 @@ fn encode(bytes: impl AsRef<[u8]>) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }
 
-struct Then(Instant);
+struct FixedClock(Instant);
 
-impl Clock for Then {
+impl Clock for FixedClock {
     fn wall(&self) -> SystemTime {
         NOW
     }
@@ -137,7 +136,7 @@ static VALIDATOR: LazyLock<TokenValidator> = LazyLock::new(|| {
     validator(metadata, format!(r#"{{"keys":[{key}]}}"#))
 });
 
-/// Before anything ends that the fuzzer is given.
+/// Earlier than the expiry of every seed.
 const NOW: SystemTime = SystemTime::UNIX_EPOCH;
 const TENANT: &str = "72f988bf-86f1-41af-91ab-2d7cd011db47";
 const ISSUER: &str = "https://login.microsoftonline.com/72f988bf-86f1-41af-91ab-2d7cd011db47/v2.0";

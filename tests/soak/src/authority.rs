@@ -22,10 +22,10 @@ use crate::ledger::{Ledger, Outcome};
 use crate::now;
 use crate::random::Random;
 
-/// An identity provider on loopback that fails at random, and keeps account of what it is asked.
+/// An identity provider on loopback that fails at random, and records token requests in a ledger.
 ///
-/// Unlike `testing::LocalAuthority` it remembers no request, so that the process' memory is the
-/// client's.
+/// Unlike `testing::LocalAuthority`, the authority stores no request, so that the memory of the
+/// process is the client's.
 pub struct Authority {
     base: String,
     state: Mutex<State>,
@@ -36,11 +36,11 @@ struct State {
     random: Random,
     ledger: Ledger,
     certificates: Vec<Registered>,
-    /// The thumbprint that the last whole answer was given to.
+    /// Thumbprint of the certificate behind the last complete response.
     answered: String,
     tokens: u64,
     faults: [u64; Fault::MIX.len()],
-    /// Requests of clients other than the one that is watched.
+    /// Requests of clients other than the observed client.
     visits: u64,
 }
 
@@ -50,15 +50,15 @@ struct Registered {
     key: DecodingKey,
 }
 
-/// Which request it is, and what it gets.
-struct Asked {
+/// A received token request, with the fault drawn for the response.
+struct ReceivedRequest {
     key: Key,
     is_visit: bool,
     fault: Option<Fault>,
 }
 
 impl Authority {
-    /// Serves on a thread and runtime of its own: nothing that the client does can stop it.
+    /// Serves on a separate thread and runtime, which the client cannot block.
     pub fn start(seed: u64, findings: Arc<Findings>) -> Result<Arc<Self>> {
         let listener = std::net::TcpListener::bind(("127.0.0.1", 0))?;
         listener.set_nonblocking(true)?;
@@ -97,14 +97,14 @@ impl Authority {
         Ok(())
     }
 
-    /// Accepts the certificate that was registered last and no other.
+    /// Accepts only the certificate registered last.
     pub fn retire_old_certificates(&self) {
         let certificates = &mut self.lock().certificates;
         let old = certificates.len().saturating_sub(1);
         certificates.drain(..old);
     }
 
-    /// Whether a client knows for sure that the certificate that was registered last is accepted.
+    /// Returns whether a client received a token for the certificate registered last.
     pub fn has_answered_to_the_newest(&self) -> bool {
         let state = self.lock();
         let newest = state.certificates.last();
@@ -128,7 +128,7 @@ impl Authority {
         loop {
             let (stream, _) = listener.accept().await?;
             let authority = Arc::clone(&self);
-            // A client may well be gone.
+            // The client may have closed the connection.
             tokio::spawn(async move { authority.converse(stream).await });
         }
     }
@@ -136,18 +136,18 @@ impl Authority {
     async fn converse(&self, mut stream: TcpStream) -> io::Result<()> {
         let mut buffer = Vec::new();
         while let Some(request) = http::read(&mut stream, &mut buffer).await? {
-            let Some(asked) = self.receive(&request) else {
+            let Some(received) = self.receive(&request) else {
                 self.findings
-                    .add("a request that is none", || request.path.clone());
+                    .add("an unreadable token request", || request.path.clone());
                 return Ok(());
             };
-            if asked.fault == Some(Fault::Delayed) {
+            if received.fault == Some(Fault::Delayed) {
                 let delay = self.lock().random.millis(50..1500);
                 sleep(delay).await;
             }
-            let reply = self.answer(&request, &asked);
-            if asked.fault == Some(Fault::Stalled) {
-                // Until the client closes the connection.
+            let reply = self.answer(&request, &received);
+            if received.fault == Some(Fault::Stalled) {
+                // Waits until the client closes the connection.
                 let _ = timeout(STALL, stream.read(&mut [0])).await;
                 return Ok(());
             }
@@ -159,8 +159,8 @@ impl Authority {
         Ok(())
     }
 
-    /// Enters the request into the books and decides its fate.
-    fn receive(&self, request: &Request) -> Option<Asked> {
+    /// Records the request in the ledger and draws a fault.
+    fn receive(&self, request: &Request) -> Option<ReceivedRequest> {
         let key = Key::parse(request.tenant()?, request.field("scope")?)?;
         let is_visit = request.field("client_id") == Some(VISITOR);
         let mut state = self.lock();
@@ -176,34 +176,34 @@ impl Authority {
         if let Some(fault) = fault {
             state.faults[fault.index()] += 1;
         }
-        Some(Asked {
+        Some(ReceivedRequest {
             key,
             is_visit,
             fault,
         })
     }
 
-    /// The answer, and with it the request is off the books. `None` to close the connection.
-    fn answer(&self, request: &Request, asked: &Asked) -> Option<Reply> {
+    /// Returns the response and records the outcome in the ledger. `None` closes the connection.
+    fn answer(&self, request: &Request, received: &ReceivedRequest) -> Option<Reply> {
         let mut state = self.lock();
         let state = &mut *state;
         let refused = !state.accepts(request, &self.base);
-        if let (false, None, Some(thumbprint)) = (refused, asked.fault, thumbprint(request)) {
+        if let (false, None, Some(thumbprint)) = (refused, received.fault, thumbprint(request)) {
             state.answered = thumbprint;
         }
-        let fault = match asked.fault {
-            // There is no token to be cut.
+        let fault = match received.fault {
+            // A rejection holds no token to cut.
             Some(Fault::DroppedInBody | Fault::Truncated | Fault::Delayed) if refused => None,
             fault => fault,
         };
-        let lifetime = asked.key.lifetime(&mut state.random);
+        let lifetime = received.key.lifetime(&mut state.random);
         let outcome = match fault.and_then(Fault::failure) {
             Some(failure) => Outcome::Failed(failure),
             None if refused => Outcome::Refused,
             None => Outcome::Token { lifetime },
         };
-        if !asked.is_visit {
-            state.ledger.leave(asked.key, outcome, now());
+        if !received.is_visit {
+            state.ledger.leave(received.key, outcome, now());
         }
         let error = |status, error: &str| Reply::json(status, &json!({ "error": error }));
         let told_to_wait = |status| error(status, "temporarily_unavailable").retry_after(1);
@@ -219,7 +219,7 @@ impl Authority {
         }
         state.tokens += 1;
         let token = Token {
-            key: asked.key,
+            key: received.key,
             number: state.tokens,
             lifetime,
             end: now() + lifetime,
@@ -245,8 +245,7 @@ impl Authority {
 }
 
 impl State {
-    /// Checks the proof as Entra does: the certificate by its thumbprint, the signature, and for
-    /// which token endpoint it is.
+    /// Checks the client assertion as Entra does: thumbprint, signature, issuer and audience.
     fn accepts(&self, request: &Request, base: &str) -> bool {
         if request.field("client_id") == Some(VISITOR) {
             return request.field("client_secret") == Some(VISITORS_SECRET);
@@ -266,20 +265,20 @@ impl State {
     }
 }
 
-/// Of the certificate that an assertion was signed with.
+/// Returns the thumbprint of the certificate that signed the assertion.
 fn thumbprint(request: &Request) -> Option<String> {
     let header = decode_header(request.field("client_assertion")?).ok()?;
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(header.x5t_s256?).ok()?;
     Some(bytes.iter().map(|byte| format!("{byte:02X}")).collect())
 }
 
-/// Those that matter are checked by the decoder.
+/// No claims, since the decoder checks all that matter.
 #[derive(Clone, Deserialize)]
 struct Claims {}
 
 pub const CLIENT_ID: &str = "11111111-2222-3333-4444-555555555555";
-/// The id of clients that come and go.
+/// Client id of short-lived clients.
 pub const VISITOR: &str = "66666666-7777-8888-9999-000000000000";
 pub const VISITORS_SECRET: &str = "s3cret";
-/// Longer than any client waits.
+/// Longer than the deadline of any client.
 const STALL: Duration = Duration::from_secs(60);

@@ -15,7 +15,7 @@ use crate::now;
 use crate::random::Random;
 use crate::tally::{Kind, Tally};
 
-/// What all callers share.
+/// State shared by all callers.
 pub struct Shared {
     pub client: ConfidentialClient,
     pub authority: Arc<Authority>,
@@ -23,20 +23,20 @@ pub struct Shared {
     pub tally: Tally,
     pub stop: AtomicBool,
     places: Vec<Place>,
-    /// When each caller last came back from a call, in microseconds.
+    /// Time at which each caller last returned from a call, in microseconds.
     progress: Vec<AtomicU64>,
 }
 
 struct Place {
     key: Key,
     request: TokenRequest,
-    /// Of a bound key.
+    /// The provider of a bound key.
     provider: Option<TokenProvider>,
-    /// Until when a token is known to be served, in microseconds, for a bound key.
+    /// Time until which a token of a bound key must be cached, in microseconds.
     good_until: AtomicU64,
 }
 
-/// One of many tasks that ask for tokens.
+/// One of many tasks that acquire tokens.
 pub struct Caller {
     pub number: usize,
     pub random: Random,
@@ -46,11 +46,11 @@ pub struct Caller {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Act {
     Plain,
-    /// The caller gives up after a few milliseconds.
+    /// A call dropped after a few milliseconds.
     Cancelled,
-    /// What is in memory, without waiting.
+    /// A read of the cache, without waiting.
     Peek,
-    /// Without its provider.
+    /// A call through the client instead of the provider.
     LookedUp,
     Lasting,
     Forced,
@@ -105,7 +105,7 @@ impl Shared {
         })
     }
 
-    /// Whether a token request is under way, as far as one can tell from outside.
+    /// Returns whether a token request is in flight, judged by the counters.
     pub fn has_flights(&self) -> bool {
         let stats = self.client.cache().stats();
         let counts = self.authority.with_ledger(|ledger| ledger.counts);
@@ -117,7 +117,7 @@ impl Shared {
         (stats.requests, failed) != (counts.tokens + made, made)
     }
 
-    /// The caller who has not come back for the longest time, and for how long.
+    /// Returns the caller with the longest running call, and the duration.
     pub fn slowest(&self) -> (usize, Duration) {
         let since = |progress: &AtomicU64| Duration::from_micros(progress.load(Ordering::Relaxed));
         let mut all = self
@@ -199,7 +199,7 @@ impl Shared {
         }
     }
 
-    /// An API does not take the token.
+    /// Reports that an API rejected the token.
     async fn reject(&self, place: &Place, act: Act, patience: Duration) {
         let began = now();
         let result = self.plain(place).await;
@@ -212,7 +212,7 @@ impl Shared {
         match act {
             Act::Invalidated => self.client.invalidate(&token),
             Act::WithClaims => {
-                // Now one challenge and now another, so that callers wait for each other's.
+                // Two different challenges, so that callers wait for each other's requests.
                 let value = patience.as_millis();
                 let claims = format!(r#"{{"access_token":{{"nbf":{{"value":"{value}"}}}}}}"#);
                 request = request.rejected_token(&token).claims(claims);
@@ -223,14 +223,15 @@ impl Shared {
         self.check(place, act, (began, Duration::ZERO), &result);
     }
 
-    /// Nobody gives up on a token that is in memory.
+    /// Counts a dropped call, which must not happen while a token is cached.
     fn cancelled(&self, place: &Place, known: Duration) {
         let ended = now();
         self.tally.cancelled.fetch_add(1, Ordering::Relaxed);
-        self.findings
-            .expect(known < ended, "a hit that waited", || {
-                format!("{:?}", place.key)
-            });
+        self.findings.expect(
+            known < ended,
+            "a call that waited despite a cached token",
+            || format!("{:?}", place.key),
+        );
     }
 
     fn expect_none(&self, place: &Place, known: Duration) {
@@ -262,7 +263,7 @@ impl Shared {
                 self.tally.got(is_hit, is_hit && outage(began).is_some());
                 self.findings.expect(
                     is_hit || known < ended || act == Act::Forced,
-                    "a request in place of a hit",
+                    "a request despite a cached token",
                     || format!("{key:?} {act:?}"),
                 );
                 self.check_token(place, act, token, (began, ended));
@@ -274,7 +275,7 @@ impl Shared {
                     });
                 match Kind::of(error) {
                     Some(kind) => self.tally.failed(kind),
-                    None => self.findings.add("an error of no expected kind", || {
+                    None => self.findings.add("an unexpected kind of error", || {
                         format!("{key:?} {act:?}: {error:?}")
                     }),
                 }
@@ -293,14 +294,14 @@ impl Shared {
         let Some(claims) = Token::parse(token.secret()) else {
             return self
                 .findings
-                .add("a token that nobody issued", || format!("{key:?}"));
+                .add("a token that was never issued", || format!("{key:?}"));
         };
         self.findings.expect(
             claims.key == key,
             "a token of another tenant or scope",
             || format!("{key:?} {act:?}: {:?}", claims.key),
         );
-        // The caller may have been held up on its way out.
+        // The scheduler may have delayed the caller after the call.
         let served = ended.saturating_sub(HELD_UP).max(began);
         self.findings
             .expect(served < claims.unusable(), "a token after its end", || {
@@ -324,8 +325,8 @@ fn micros(duration: Duration) -> u64 {
 }
 
 pub const CALLERS: usize = 64;
-/// A flight's 30 s, one more until it is given up, and some time to notice.
+/// The 30 s of a flight, one more until the flight is replaced, and some time to notice.
 const LONGEST_CALL: Duration = Duration::from_secs(35);
 const HELD_UP: Duration = Duration::from_millis(250);
-/// The wall clock and the monotonic one are not read at once.
+/// Tolerance, since the wall clock and the monotonic clock are not read at the same instant.
 const CLOCKS: Duration = Duration::from_millis(10);

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use crate::random::Random;
 
-/// What a token request gets instead of its answer.
+/// A fault that replaces or delays the response to a token request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     Unavailable,
@@ -13,14 +13,14 @@ pub enum Fault {
     DroppedInBody,
     Truncated,
     Page,
-    /// The answer, late.
+    /// A late response.
     Delayed,
-    /// No answer, and the connection stays open.
+    /// No response on an open connection.
     Stalled,
 }
 
 impl Fault {
-    /// With how often each is drawn, beside the others.
+    /// Each fault with a relative frequency.
     pub const MIX: [(Self, u64); 10] = [
         (Self::Unavailable, 300),
         (Self::UnavailableForASecond, 300),
@@ -31,7 +31,7 @@ impl Fault {
         (Self::Truncated, 200),
         (Self::Page, 200),
         (Self::Delayed, 400),
-        // Every call for its token waits until the client gives the request up.
+        // Every call for this token waits until the deadline.
         (Self::Stalled, 1),
     ];
 
@@ -43,7 +43,7 @@ impl Fault {
         self as usize
     }
 
-    /// How the client is to take it.
+    /// Returns the failure that the client must report.
     pub fn failure(self) -> Option<Failure> {
         let (variant, cool_down) = match self {
             Self::Unavailable | Self::ServerError => (Variant::Server, CoolDown::Transient),
@@ -66,7 +66,7 @@ pub struct Failure {
     pub cool_down: CoolDown,
 }
 
-/// Of `confidential_client::Error`.
+/// Kind of `confidential_client::Error`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
     Transport,
@@ -75,14 +75,14 @@ pub enum Variant {
     InvalidResponse,
 }
 
-/// For how long a failure is everybody's answer.
+/// Cool-down after a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CoolDown {
-    /// What time may cure.
+    /// Cool-down of a transient failure.
     Transient,
-    /// What the server asked for.
+    /// The server's `Retry-After`.
     Told(Duration),
-    /// What time alone does not cure.
+    /// Cool-down of a permanent failure.
     Refused,
 }
 
@@ -91,7 +91,7 @@ impl CoolDown {
         self != Self::Refused
     }
 
-    /// The least that it takes after so many failures in a row.
+    /// Returns the shortest cool-down after this number of consecutive failures.
     pub fn at_least(self, failures: u32) -> Duration {
         let doubled = |first: u64, longest| {
             let factor = 2_u64.saturating_pow(failures.saturating_sub(1));
@@ -105,7 +105,7 @@ impl CoolDown {
     }
 }
 
-/// The time of a whole outage, if there is one: when it began, and what every request gets.
+/// Returns the current outage, if any: the start, and the fault of every request.
 pub fn outage(now: Duration) -> Option<(Duration, Fault)> {
     let number = now.as_secs() / OUTAGE_EVERY;
     let begin = Duration::from_secs(number * OUTAGE_EVERY + OUTAGE_AFTER);
@@ -120,9 +120,9 @@ pub fn outage(now: Duration) -> Option<(Duration, Fault)> {
         .then_some((begin, kind))
 }
 
-/// Of all token requests.
+/// Share of all token requests.
 const PERCENT: u64 = 20;
 const OUTAGE: Duration = Duration::from_secs(5);
-/// In seconds.
+/// Seconds.
 const OUTAGE_EVERY: u64 = 30;
 const OUTAGE_AFTER: u64 = 12;

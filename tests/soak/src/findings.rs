@@ -3,7 +3,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::now;
 
-/// What is wrong: of each kind how often, and the first in full.
+/// Violations: the count of each kind, and the first in full.
 #[derive(Default)]
 pub struct Findings(Mutex<BTreeMap<&'static str, (u64, String)>>);
 
@@ -18,14 +18,14 @@ impl Findings {
         *count += 1;
     }
 
-    /// Finds `what` unless `holds`.
+    /// Adds the violation `what` unless `holds`.
     pub fn expect(&self, holds: bool, what: &'static str, detail: impl FnOnce() -> String) {
         if !holds {
             self.add(what, detail);
         }
     }
 
-    /// Whether there are none.
+    /// Prints all findings, and returns whether the list is empty.
     pub fn report(&self) -> bool {
         let findings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for (what, (count, first)) in &*findings {

@@ -5,15 +5,15 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// As much of a request as a token endpoint looks at.
+/// The parts of a request that a token endpoint reads.
 pub struct Request {
     pub path: String,
-    /// The correlation id.
+    /// Correlation id.
     pub id: String,
     form: Vec<(String, String)>,
 }
 
-/// An answer, and what becomes of it on its way.
+/// A response, and how the response is cut.
 pub struct Reply {
     status: u16,
     content_type: &'static str,
@@ -68,20 +68,20 @@ impl Reply {
         self
     }
 
-    /// Well-formed HTTP and half of a body.
+    /// Returns well-formed HTTP with half of the body.
     pub fn truncated(mut self) -> Self {
         self.body.truncate(self.body.len() / 2);
         self
     }
 
-    /// The connection is closed half-way through the body.
+    /// Closes the connection in the middle of the body.
     pub fn dropped_in_body(mut self) -> Self {
         self.is_dropped = true;
         self
     }
 }
 
-/// The next request of a connection; `None` at its end, and where what came is no token request.
+/// Reads the next request. Returns `None` at the end of the connection and for other requests.
 pub async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> io::Result<Option<Request>> {
     loop {
         if let Some((request, end)) = whole(buffer) {
@@ -94,7 +94,7 @@ pub async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> io::Result<Op
     }
 }
 
-/// Whether the connection can be used again.
+/// Writes the response, and returns whether the connection is reusable.
 pub async fn write(stream: &mut TcpStream, reply: &Reply) -> io::Result<bool> {
     let length = reply.body.len();
     let mut text = format!(
@@ -113,7 +113,7 @@ pub async fn write(stream: &mut TcpStream, reply: &Reply) -> io::Result<bool> {
     Ok(!reply.is_dropped)
 }
 
-/// The request in the buffer and where it ends, once it is there.
+/// Returns the request in the buffer and the offset of the end, once complete.
 fn whole(buffer: &[u8]) -> Option<(Option<Request>, usize)> {
     let head = buffer.windows(4).position(|end| end == b"\r\n\r\n")?;
     let body = head + 4;

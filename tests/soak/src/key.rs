@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use crate::random::Random;
 
-/// One of the pairs of tenant and scope that tokens are asked for.
+/// A requested pair of tenant and scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key(usize);
 
@@ -13,7 +13,7 @@ impl Key {
         (0..Self::COUNT).map(Self)
     }
 
-    /// Some are asked for several times in a token's life, and others hardly once.
+    /// Draws a key: some keys are requested several times in a token's lifetime, others rarely.
     pub fn draw(random: &mut Random) -> Self {
         let share = random.fraction().powi(3);
         Self(((share * Self::COUNT as f64) as usize).min(Self::COUNT - 1))
@@ -33,14 +33,14 @@ impl Key {
         format!("api://resource-{}/.default", self.0 % RESOURCES)
     }
 
-    /// Whether a provider holds its place in the cache all the time. Such a key is never evicted, and
-    /// nobody rejects its tokens, so that all of its requests can be foretold.
+    /// Returns whether a provider keeps the key in the cache. A bound key is never evicted, and no
+    /// caller rejects a token of a bound key, so that all requests are predictable.
     pub fn is_bound(self) -> bool {
         self.0.is_multiple_of(5)
     }
 
-    /// How long its next token lives. A bound key's lives are all the same, since a token takes the
-    /// place of one that might have lived longer.
+    /// Returns the lifetime of the next token. A bound key has one lifetime, since a new token may
+    /// replace a token that expires later.
     pub fn lifetime(self, random: &mut Random) -> Duration {
         let seconds = match self.is_bound() {
             true => self.0 as u64 / 5,
@@ -59,18 +59,18 @@ fn number(text: &str, before: &str, behind: &str) -> Option<usize> {
     digits.parse().ok()
 }
 
-/// An access token of this soak: for what, and until when, for whoever gets it to see.
+/// An access token of the soak test. The text names key and expiry, for checks by the callers.
 #[derive(Clone, Copy)]
 pub struct Token {
     pub key: Key,
     pub number: u64,
     pub lifetime: Duration,
-    /// Since the start of the program.
+    /// Expiry, as the time since the start of the program.
     pub end: Duration,
 }
 
 impl Token {
-    /// As long as Entra's are.
+    /// Returns a text as long as Entra's tokens.
     pub fn to_text(self) -> String {
         let Self {
             key,
@@ -96,7 +96,7 @@ impl Token {
         })
     }
 
-    /// From when on a client is not to serve it.
+    /// Returns the time from which a client must not return the token.
     pub fn unusable(self) -> Duration {
         self.end.saturating_sub(self.margin())
     }
@@ -106,7 +106,7 @@ impl Token {
     }
 }
 
-/// The least that a token lives; the longest lives four seconds more.
+/// Shortest lifetime of a token. The longest is four seconds longer.
 pub const SHORTEST: Duration = Duration::from_secs(4);
 const TENANTS: usize = 100;
 const RESOURCES: usize = 10;

@@ -5,21 +5,21 @@ use crate::fault::{CoolDown, Failure, Variant, outage};
 use crate::findings::Findings;
 use crate::key::Key;
 
-/// What the identity provider has seen of the client, held against what the client promises:
+/// Token requests as the identity provider sees them, compared with the promises of the client:
 ///
-/// - one token request at a time for a key;
-/// - in one flight, which the correlation id tells, no more attempts than the policy has, and no
-///   sooner than `Retry-After` says;
-/// - no more repeats in all than were there at first and were earned by success;
-/// - none for a token before it is due, unless somebody forced it;
-/// - none after a failure before its cool-down is over;
-/// - hardly any in an outage, once it was noticed.
+/// - one token request at a time for a key
+/// - at most the policy's number of attempts in a flight (one correlation id), none before
+///   `Retry-After`
+/// - no more retries than the retry budget holds
+/// - no request before a token is due, unless a caller forces a refresh
+/// - no request during a cool-down
+/// - few requests in an outage, once the circuit is open
 ///
-/// A key that was evicted starts anew, and which one was, the client does not tell. So what comes
-/// early for a key that nothing holds is counted, and cannot be more than there were evictions.
+/// The client does not report which key was evicted. So early requests for an unbound key are
+/// counted, and must not exceed the number of evictions.
 pub struct Ledger {
     accounts: Vec<Account>,
-    /// The latest outage and how many requests came in it.
+    /// The latest outage, and the number of requests during the outage.
     outage: (Duration, u64),
     pub counts: Counts,
 }
@@ -28,18 +28,18 @@ pub struct Ledger {
 pub struct Counts {
     pub requests: u64,
     pub flights: u64,
-    /// Repeated with another certificate.
+    /// Retries with another certificate.
     pub repeats: u64,
-    /// Other attempts beyond a flight's first.
+    /// Other retries.
     pub retries: u64,
     pub early: u64,
-    /// Given out.
+    /// Issued tokens.
     pub licences: u64,
     pub tokens: u64,
-    /// The flights that failed, by what their last attempt got.
+    /// Failed flights, by the failure of the last attempt.
     pub failed: [u64; 4],
     pub in_outages: u64,
-    /// The longest time without any.
+    /// Longest time without a request.
     pub silence: Duration,
     last: Duration,
 }
@@ -48,17 +48,17 @@ pub struct Counts {
 struct Account {
     under_way: u32,
     flight: Option<Flight>,
-    /// In a row, and of one kind.
+    /// Consecutive failures of one kind.
     failures: u32,
     transient: bool,
-    /// How many requests may come before a token is due.
+    /// Number of requests allowed before a token is due.
     licences: u32,
 }
 
 #[derive(Clone)]
 struct Flight {
     id: String,
-    /// Of one credential.
+    /// Attempts with one credential.
     attempts: u32,
     refusals: u32,
     has_claims: bool,
@@ -66,14 +66,14 @@ struct Flight {
     left: Option<(Duration, Outcome)>,
 }
 
-/// What an attempt got.
+/// Outcome of an attempt.
 #[derive(Clone, Copy)]
 pub enum Outcome {
     Token {
         lifetime: Duration,
     },
     Failed(Failure),
-    /// Its certificate is not known.
+    /// Unknown certificate.
     Refused,
 }
 
@@ -86,7 +86,7 @@ impl Ledger {
         }
     }
 
-    /// Allows one request before the token is due.
+    /// Allows one request before a token is due.
     pub fn license(&mut self, key: Key) {
         self.counts.licences += 1;
         self.accounts[key.index()].licences += 1;
@@ -138,7 +138,7 @@ impl Ledger {
         });
     }
 
-    /// An attempt has its answer: called before the client has.
+    /// Records the outcome of an attempt, before the client receives the response.
     pub fn leave(&mut self, key: Key, outcome: Outcome, now: Duration) {
         let account = &mut self.accounts[key.index()];
         account.under_way -= 1;
@@ -162,7 +162,7 @@ impl Ledger {
         self.outage.1 += 1;
         findings.expect(self.outage.1 <= PROBES, "a storm in an outage", || {
             format!(
-                "{} requests that should be probes and repeats",
+                "{} requests, where only probes and retries are allowed",
                 self.outage.1
             )
         });
@@ -170,7 +170,7 @@ impl Ledger {
 }
 
 impl Flight {
-    /// Another attempt, after what the last one got.
+    /// Records a retry after the outcome of the last attempt.
     fn repeat(
         &mut self,
         key: Key,
@@ -200,11 +200,9 @@ impl Flight {
             } = self;
             format!("{key:?}, attempt {attempts} after {refusals} refusals")
         });
-        findings.expect(
-            now + CLOCKS >= not_before,
-            "an attempt before its time",
-            || format!("{key:?}, {} ms early", (not_before - now).as_millis()),
-        );
+        findings.expect(now + CLOCKS >= not_before, "an early attempt", || {
+            format!("{key:?}, {} ms early", (not_before - now).as_millis())
+        });
         let may_pass = !matches!(
             last,
             Some((_, Outcome::Token { .. }))
@@ -221,7 +219,7 @@ impl Flight {
 }
 
 impl Account {
-    /// Whether a new flight comes sooner than the last one allows.
+    /// Checks a new flight against the time that the last flight allows.
     fn is_early(&mut self, key: Key, now: Duration, findings: &Findings) -> bool {
         let Some(last) = self.flight.take() else {
             return false;
@@ -237,7 +235,7 @@ impl Account {
             }
             Outcome::Failed(failure) => {
                 let wait = self.cool_down(key, failure.cool_down);
-                // Claims that are refused are refused for themselves alone.
+                // A rejection of claims applies only to requests with the same claims.
                 match last.has_claims && failure.cool_down == CoolDown::Refused {
                     true => (Duration::ZERO, ""),
                     false => (left + wait, "a failure"),
@@ -266,7 +264,7 @@ impl Account {
         let of_one_kind = self.transient == cool_down.is_transient();
         self.failures = if of_one_kind { self.failures + 1 } else { 1 };
         self.transient = cool_down.is_transient();
-        // An eviction that nobody saw forgets how many there were.
+        // An unseen eviction resets the count.
         cool_down.at_least(if key.is_bound() { self.failures } else { 1 })
     }
 }
@@ -284,7 +282,7 @@ impl Counts {
         }
     }
 
-    /// It was not the flight's last attempt.
+    /// Takes back a failure that was not the flight's last attempt.
     fn forget(&mut self, left: Option<(Duration, Outcome)>) {
         match left {
             Some((_, Outcome::Token { .. })) => self.tokens -= 1,
@@ -294,18 +292,17 @@ impl Counts {
     }
 }
 
-/// The most that a flight makes with one certificate.
+/// Maximum number of attempts of a flight with one certificate.
 const ATTEMPTS: u32 = 3;
-/// How many repeats a client has before any is earned.
+/// Initial retry budget of a client.
 const REPEATS: u64 = 20;
-/// Of a token's life: half of it, less the jitter of a tenth.
+/// Earliest refresh, as a share of the lifetime: half, minus the jitter of a tenth.
 pub const EARLIEST_RENEWAL: f64 = 0.4;
-/// A token's life is counted from before its request was signed and sent.
+/// Tolerance, since a lifetime starts before the request is signed and sent.
 const SLACK: Duration = Duration::from_secs(1);
-/// The wall clock may be moved a little meanwhile.
+/// Tolerance for small adjustments of the wall clock.
 const CLOCKS: Duration = Duration::from_millis(10);
-/// By when the client knows of an outage.
+/// Time after which the circuit must be open in an outage.
 const NOTICED: Duration = Duration::from_millis(1500);
-/// In the rest of an outage: after one, two and four seconds, and what is repeated or was about to
-/// be.
+/// Maximum number of requests after that time: probes after one, two and four seconds, and retries.
 const PROBES: u64 = 4 + REPEATS + MAX_CONCURRENT_REQUESTS as u64;

@@ -1,13 +1,18 @@
-//! Many callers of one client, for a long time, while the identity provider fails at random and the
+//! A soak test: many callers of one client, while the identity provider fails at random and the
 //! certificate is replaced again and again:
 //!
 //! ```sh
 //! cargo run --release --manifest-path tests/soak/Cargo.toml -- MINUTES [SEED]
 //! ```
 //!
-//! Ends with 1, saying what, where a caller is stuck, memory grows, a token is handed out for
-//! another tenant or scope or after its end, one that is good is withheld, an error is none of those
-//! that the faults lead to, or the identity provider is asked more often than the policy allows.
+//! Exits with 1 and a message after any of these findings:
+//!
+//! - a stuck caller
+//! - growing memory
+//! - a token for another tenant or scope, or an expired token
+//! - an error despite a valid cached token
+//! - an error that no fault explains
+//! - more token requests than the policy allows
 
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
@@ -55,7 +60,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether nothing was found.
+/// Runs the soak test, and returns whether the list of findings is empty.
 fn run() -> Result<bool> {
     let mut arguments = std::env::args().skip(1);
     let minutes: f64 = arguments.next().ok_or("for how many minutes?")?.parse()?;
@@ -102,16 +107,16 @@ fn run() -> Result<bool> {
     Ok(findings.report())
 }
 
-/// How it went.
+/// Result of a run.
 #[derive(Clone, Copy)]
 struct Ran {
     seed: u64,
-    /// For how long tokens were asked for.
+    /// Duration of the token requests.
     length: Duration,
     tasks_left: usize,
 }
 
-/// Runs the callers, and comes back when their last request has ended.
+/// Runs the callers, and returns after the last request.
 async fn soak(
     shared: &Arc<Shared>,
     rotation: &Arc<Rotation>,
@@ -144,7 +149,7 @@ async fn soak(
         caller.await?;
     }
     visitors.await??;
-    // It goes on for ever unless it fails.
+    // The rotation ends only with an error.
     if rotating.is_finished() {
         rotating.await??;
     } else {
@@ -161,16 +166,16 @@ async fn soak(
     })
 }
 
-/// Since the program's start.
+/// Returns the time since the start of the program.
 fn now() -> Duration {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     START.elapsed()
 }
 
-/// Fewer than the keys that no provider holds.
+/// Fewer than the unbound keys.
 const MAX_ENTRIES: usize = 700;
 const MAX_CONCURRENT_REQUESTS: usize = 32;
-/// More than there may be processors, so that they take turns at any point.
+/// More threads than processors, so that threads are interrupted at any point.
 const THREADS: usize = 4;
-/// By when all have landed.
+/// Time limit for the last flights.
 const LAST_FLIGHTS: Duration = Duration::from_secs(35);

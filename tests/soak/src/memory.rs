@@ -8,12 +8,12 @@ use crate::Result;
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// What the process takes at a moment, in bytes.
+/// Memory of the process at one moment, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sample {
     pub at: Duration,
     pub resident: u64,
-    /// Allocated by Rust, and not given back.
+    /// Bytes allocated by Rust and not freed.
     pub heap: u64,
 }
 
@@ -35,7 +35,7 @@ impl Sample {
     }
 }
 
-/// The highest that each was in the first half, without its beginning, and in the last quarter.
+/// Peaks in the first half, without the start, and in the last quarter.
 pub fn peaks(samples: &[Sample], length: Duration) -> [Sample; 2] {
     [WARM_UP..0.5, 0.75..1.0].map(|part| {
         let is_in = |sample: &&Sample| part.contains(&sample.at.div_duration_f64(length));
@@ -51,5 +51,5 @@ pub fn peaks(samples: &[Sample], length: Duration) -> [Sample; 2] {
     })
 }
 
-/// As a part of the whole.
+/// Share of the run.
 const WARM_UP: f64 = 0.15;

@@ -1,11 +1,11 @@
 use std::ops::Range;
 use std::time::Duration;
 
-/// Numbers that follow from a seed (SplitMix64).
+/// A seeded random number generator (SplitMix64).
 pub struct Random(u64);
 
 impl Random {
-    /// `stream` tells those apart who draw from one seed.
+    /// Creates a generator. Generators with one seed differ by `stream`.
     pub fn new(seed: u64, stream: u64) -> Self {
         let mut random = Self(seed ^ stream.wrapping_mul(0xd134_2543_de82_ef95));
         random.next();
@@ -24,7 +24,7 @@ impl Random {
         self.next() % end
     }
 
-    /// From 0 to 1.
+    /// Returns a number from 0 to 1.
     pub fn fraction(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
@@ -33,7 +33,7 @@ impl Random {
         Duration::from_millis(range.start + self.below(range.end - range.start))
     }
 
-    /// One of them, by their weights.
+    /// Returns a random item, by weight.
     pub fn pick<T: Copy>(&mut self, choices: &[(T, u64)]) -> Option<T> {
         let mut at = self.below(choices.iter().map(|(_, weight)| weight).sum());
         for (choice, weight) in choices {

@@ -12,7 +12,7 @@ use crate::now;
 use crate::rotation::Rotation;
 use crate::verdict;
 
-/// What there is to tell at the end.
+/// Numbers printed at the end.
 pub struct Figures<'a> {
     pub shared: &'a Shared,
     pub ran: Ran,
@@ -23,7 +23,7 @@ pub struct Figures<'a> {
     pub rotations: u64,
     pub entries: usize,
     ends: [Sample; 2],
-    /// In the first half, warmed up, and in the last quarter.
+    /// Peaks in the first half, after the start, and in the last quarter.
     pub peaks: [Sample; 2],
 }
 
@@ -92,7 +92,7 @@ impl<'a> Figures<'a> {
     }
 }
 
-/// One line on how it stands.
+/// Prints one line of progress.
 pub fn summary(shared: &Shared, last: Sample) {
     let stats = shared.client.cache().stats();
     let counts = shared.authority.with_ledger(|ledger| ledger.counts);

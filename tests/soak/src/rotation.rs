@@ -13,7 +13,7 @@ use crate::Result;
 use crate::authority::Authority;
 use crate::findings::Findings;
 
-/// The file of a certificate that is replaced all the time, and what is registered of it.
+/// A certificate file that is replaced again and again, with the registration of each certificate.
 pub struct Rotation {
     folder: PathBuf,
     authority: Arc<Authority>,
@@ -22,7 +22,7 @@ pub struct Rotation {
 }
 
 impl Rotation {
-    /// Makes a folder with a certificate that is registered.
+    /// Creates a folder with a registered certificate.
     pub fn new(authority: Arc<Authority>, findings: Arc<Findings>) -> Result<Self> {
         let folder = std::env::temp_dir().join(format!("soak-{}", std::process::id()));
         fs::create_dir(&folder)?;
@@ -42,18 +42,18 @@ impl Rotation {
         CertificateFile::new(self.folder.join(NAME))
     }
 
-    /// Goes on until it is dropped.
+    /// Replaces the certificate until the future is dropped.
     pub async fn run(&self, client: ConfidentialClient) -> Result<()> {
         for number in 0.. {
             let make = || self_signed_certificate("soak");
             let pem = tokio::task::spawn_blocking(make).await??;
             match number % 3 {
-                // As it should be done.
+                // The recommended order.
                 0 => {
                     self.authority.register(&pem)?;
                     self.replace(&pem)?;
                 }
-                // The file is there before the certificate is known everywhere.
+                // The file is replaced before the certificate is registered.
                 1 => {
                     while !self.authority.has_answered_to_the_newest() {
                         sleep(LOOK).await;
@@ -63,7 +63,7 @@ impl Rotation {
                     sleep(LATE).await;
                     self.authority.register(&pem)?;
                 }
-                // Written in place, and slowly.
+                // A slow write in place.
                 _ => {
                     self.authority.register(&pem)?;
                     fs::write(self.folder.join(NAME), &pem[..pem.len() / 2])?;
@@ -72,8 +72,8 @@ impl Rotation {
                 }
             }
             sleep(RETIRED_AFTER).await;
-            // With what is in the file not known yet, a request that goes on since long ago would
-            // have none to fall back on.
+            // While the new certificate is not registered, a long request could not fall back on
+            // an accepted one.
             if number % 3 != 0 {
                 self.authority.retire_old_certificates();
             }
@@ -98,7 +98,7 @@ impl Rotation {
 
 impl Drop for Rotation {
     fn drop(&mut self) {
-        // What is left over is in the folder for such things.
+        // A leftover folder is in the folder for temporary files.
         let _ = fs::remove_dir_all(&self.folder);
     }
 }

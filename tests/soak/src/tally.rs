@@ -3,25 +3,25 @@ use std::time::Duration;
 
 use confidential_client::Error;
 
-/// What the callers have seen.
+/// Counts of calls and outcomes.
 #[derive(Default)]
 pub struct Tally {
     pub calls: AtomicU64,
     pub hits: AtomicU64,
     pub hits_in_outages: AtomicU64,
-    /// Tokens that came from the identity provider.
+    /// Tokens from the identity provider.
     pub fetched: AtomicU64,
     pub cancelled: AtomicU64,
-    /// In microseconds.
+    /// Microseconds.
     longest: AtomicU64,
     errors: [AtomicU64; Kind::ALL.len()],
 }
 
-/// The errors that the faults lead to.
+/// Kinds of errors that the faults cause.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
     NoAnswer,
-    /// Told without a request.
+    /// Errors returned without a request.
     HostDown,
     Server500,
     Server503,
@@ -41,7 +41,7 @@ impl Kind {
         Self::InvalidResponse,
     ];
 
-    /// `None` where nothing explains it.
+    /// Returns the kind of an error, or `None` for an unexpected error.
     pub fn of(error: &Error) -> Option<Self> {
         let wait = error.retry_after()?;
         let status = error.status().map(|status| status.as_u16());

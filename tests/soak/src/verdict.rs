@@ -7,7 +7,7 @@ use crate::ledger::EARLIEST_RENEWAL;
 use crate::report::{Figures, get, mebibytes};
 use crate::{MAX_CONCURRENT_REQUESTS, MAX_ENTRIES};
 
-/// What shows at the end alone.
+/// Checks that are possible only at the end.
 pub fn judge(figures: &Figures<'_>, findings: &Findings) {
     requests(figures, findings);
     failures(figures, findings);
@@ -17,8 +17,8 @@ pub fn judge(figures: &Figures<'_>, findings: &Findings) {
     }
 }
 
-/// How many flights there may be: for each key one as often as a token can be due, and one more for
-/// whatever is forced, for each failure, which another may follow sooner, and for each eviction.
+/// Returns the maximum number of flights: for each key one for each time that a token is due, and
+/// one more for each forced refresh, failure and eviction.
 pub fn most_flights(figures: &Figures<'_>) -> u64 {
     let due = SHORTEST.mul_f64(EARLIEST_RENEWAL);
     let lives = figures.ran.length.div_duration_f64(due).ceil() as u64 + 1;
@@ -34,21 +34,21 @@ fn requests(figures: &Figures<'_>, findings: &Findings) {
         format!("{} of {most}", counts.flights)
     });
     let (known, seen) = (figures.stats.requests, counts.flights);
-    findings.expect(known == seen, "flights that did not ask", || {
+    findings.expect(known == seen, "flights without a token request", || {
         format!("{seen} of {known} did")
     });
     let landed = counts.tokens + counts.failed.iter().sum::<u64>();
-    findings.expect(landed == seen, "flights that did not land", || {
+    findings.expect(landed == seen, "flights without an outcome", || {
         format!("{landed} of {seen} did")
     });
     let (early, evictions) = (counts.early, figures.stats.evictions);
-    let what = "more requests before their time than evictions";
+    let what = "more early requests than evictions";
     findings.expect(early <= evictions, what, || {
         format!("{early} and {evictions}")
     });
 }
 
-/// Each failure was made by the provider, and each that it made was told.
+/// Checks that callers saw every failure of the provider, and no other.
 fn failures(figures: &Figures<'_>, findings: &Findings) {
     let stats = &figures.stats;
     for (variant, told) in [
@@ -74,13 +74,11 @@ fn memory(figures: &Figures<'_>, findings: &Findings) {
     findings.expect(entries <= MAX_ENTRIES + bound, "too many entries", || {
         entries.to_string()
     });
-    // Those that drive the connections that are kept.
+    // Tasks that drive idle connections.
     let tasks = figures.ran.tasks_left;
-    findings.expect(
-        tasks <= 2 * MAX_CONCURRENT_REQUESTS,
-        "tasks that stay",
-        || tasks.to_string(),
-    );
+    findings.expect(tasks <= 2 * MAX_CONCURRENT_REQUESTS, "leaked tasks", || {
+        tasks.to_string()
+    });
     let grown = |[from, to]: [u64; 2], percent: u64, more: u64| {
         let is_flat = to <= from + from * percent / 100 + more;
         (!is_flat).then(|| mebibytes([from, to]))
@@ -97,7 +95,7 @@ fn memory(figures: &Figures<'_>, findings: &Findings) {
     }
 }
 
-/// Whether everything has happened that is to be looked at.
+/// Checks that every kind of event happened at least once.
 fn coverage(figures: &Figures<'_>, findings: &Findings) {
     let tally = &figures.shared.tally;
     let often = [
@@ -110,8 +108,7 @@ fn coverage(figures: &Figures<'_>, findings: &Findings) {
         ("visit", figures.visits),
         ("rotation", figures.rotations),
     ];
-    // Where an outage is just then, nobody meets a certificate that is not known; and most of what
-    // leads to an error is cured by another attempt.
+    // During an outage no request presents an unknown certificate, and a retry hides most faults.
     let seldom = [("repeat with another certificate", figures.counts.repeats)];
     let errors = tally
         .errors()
@@ -130,6 +127,6 @@ fn coverage(figures: &Figures<'_>, findings: &Findings) {
     }
 }
 
-/// In a shorter run some things may not happen, and many in one that is shorter yet.
+/// Minimum duration. In a shorter run some events may not happen.
 const ALL_TELLING: Duration = Duration::from_secs(175);
 const TELLING: Duration = Duration::from_secs(55);

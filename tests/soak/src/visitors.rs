@@ -11,7 +11,7 @@ use crate::callers::Shared;
 use crate::key::{Key, Token};
 use crate::random::Random;
 
-/// Makes clients that live for a moment and leave requests under way behind.
+/// Creates short-lived clients that are dropped with requests in flight.
 pub async fn run(shared: Arc<Shared>, mut random: Random) -> Result<()> {
     while !shared.stop.load(Ordering::Relaxed) {
         let cloud = Cloud::Custom(shared.authority.base().to_owned());

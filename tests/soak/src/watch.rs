@@ -9,7 +9,7 @@ use crate::memory::Sample;
 use crate::now;
 use crate::report;
 
-/// Looks at the callers from outside, on a thread that no lock and no runtime of theirs can stop.
+/// Watches the callers from a separate thread, which no lock or runtime of the client can block.
 pub struct Watch {
     shared: Arc<Shared>,
     samples: Mutex<Vec<Sample>>,
@@ -21,7 +21,7 @@ impl Watch {
         let expected = length.as_secs() / SAMPLE_EVERY + 60;
         Self {
             shared,
-            // All at once, so that it does not grow meanwhile.
+            // Reserved in advance, so that samples do not grow the heap.
             samples: Mutex::new(Vec::with_capacity(usize::try_from(expected).unwrap_or(0))),
             is_over: AtomicBool::new(false),
         }
@@ -36,8 +36,8 @@ impl Watch {
             let (caller, since) = self.shared.slowest();
             if since > STUCK {
                 let seconds = since.as_secs();
-                println!("FOUND a deadlock: caller {caller} has not come back for {seconds} s");
-                // Nothing that could wait for a lock.
+                println!("FOUND a deadlock: caller {caller} has not returned for {seconds} s");
+                // Only calls that cannot wait for a lock.
                 println!("{:#?}", self.shared.client.cache().stats());
                 exit(1);
             }
@@ -66,8 +66,8 @@ impl Watch {
     }
 }
 
-/// In seconds.
+/// Seconds.
 const SAMPLE_EVERY: u64 = 2;
 const SUMMARY_EVERY: u64 = 60;
-/// Longer than the longest call, and the pause behind it.
+/// Longer than the longest call plus the pause after the call.
 const STUCK: Duration = Duration::from_secs(40);
