@@ -1,4 +1,4 @@
-//! An identity provider in memory, for the crates beside it.
+//! An in-memory identity provider for the crates in this folder.
 
 use bytes::Bytes;
 use confidential_client::{
@@ -6,7 +6,7 @@ use confidential_client::{
 };
 use http::{Request, Response};
 
-/// A builder whose token requests are answered here, if they carry this field.
+/// Returns a builder with a transport that issues tokens to requests with this field.
 pub fn builder(field: &'static str) -> ConfidentialClientBuilder {
     ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
         .tenant("contoso.onmicrosoft.com")
@@ -37,7 +37,7 @@ pub fn pem() -> Vec<u8> {
     std::fs::read(path).expect("a PEM that can be read")
 }
 
-/// What most of the crates do.
+/// Runs the checks that most of these crates share.
 #[allow(dead_code, reason = "the crate without signing does another thing")]
 pub fn acquire_with_a_certificate() {
     let certificate = Certificate::from_pem(pem()).expect("a certificate");

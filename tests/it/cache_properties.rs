@@ -28,7 +28,7 @@ use crate::support::{CLIENT_ID, SECRET, TENANT, scope};
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// A call, and what the provider answers to the request that may come of it.
+    /// A call, and the provider's response to a possible request.
     Acquire(usize, Wish, Answer),
     Cached(usize),
     Invalidate(usize, Which),
@@ -42,7 +42,7 @@ enum Step {
 #[derive(Clone, Debug)]
 enum Wish {
     Plain,
-    /// By a provider.
+    /// A read through a provider.
     Provider,
     ForceRefresh,
     MinRemaining(Duration),
@@ -51,7 +51,7 @@ enum Wish {
     RejectedWithClaims(Which, &'static str),
 }
 
-/// Which of the tokens that the key's callers were given.
+/// Selects one of the tokens returned for a key.
 #[derive(Clone, Copy, Debug)]
 enum Which {
     Latest,
@@ -74,7 +74,7 @@ proptest! {
         run(&steps, 10_000, None);
     }
 
-    /// The host does not go down here: it counts slots, and a key that comes again has another.
+    /// Without outages: the circuit breaker counts slots, and an evicted key returns in a new slot.
     #[test]
     fn more_keys_than_there_is_room_for(steps in vec(step(7, no_outage()), 1..100)) {
         run(&steps, 2, Some(0));
@@ -97,16 +97,16 @@ fn run(steps: &[Step], max_entries: usize, held: Option<usize>) {
     });
 }
 
-/// The library beside its reference.
+/// The library and the reference.
 struct Bench {
     client: ConfidentialClient,
     provider: Arc<Mutex<Provider>>,
-    /// A key that a provider is bound to all the time.
+    /// A key with a provider during the whole run.
     held: Option<usize>,
     clock: ManualClock,
     started: Instant,
     reference: Reference,
-    /// With their keys.
+    /// Returned tokens, with their keys.
     given: Vec<(usize, AccessToken)>,
 }
 
@@ -194,7 +194,7 @@ impl Bench {
             }
             _ => self.client.acquire_token_for_client(request).await,
         };
-        // For the renewal that the call may have started.
+        // For a refresh that the call may have started.
         for _ in 0..10 {
             tokio::task::yield_now().await;
         }
@@ -208,7 +208,7 @@ impl Bench {
         self.given.extend(told.ok().map(|token| (key, token)));
     }
 
-    /// The request, in the library's words and in the reference's.
+    /// Returns the request for the library and for the reference.
     fn request(&self, key: usize, wish: &Wish) -> (TokenRequest, Ask) {
         let mut request = TokenRequest::new(scope(key));
         let mut ask = Ask::default();
@@ -320,7 +320,7 @@ fn step(keys: usize, answer: BoxedStrategy<Answer>) -> impl Strategy<Value = Ste
         1 => duration().prop_map(Step::Wall),
         1 => duration().prop_map(Step::WallBack),
         1 => duration().prop_map(Step::Monotonic),
-        // Rarely, since it ends what came before.
+        // Rarely, since clearing removes all state.
         1 => option::weighted(0.3, Just(Step::Clear))
             .prop_map(|step| step.unwrap_or(Step::Time(Duration::from_secs(1)))),
     ]
@@ -365,7 +365,7 @@ fn no_outage() -> BoxedStrategy<Answer> {
     .boxed()
 }
 
-/// From a second to a day and a half, the round ones more often.
+/// From a second to a day and a half, with round values more often.
 fn duration() -> impl Strategy<Value = Duration> {
     let seconds = prop_oneof![
         prop::sample::select(vec![1, 2, 5, 10, 30, 60, 300, 1800, 3300, 3590, 3600, 7200]),

@@ -26,11 +26,12 @@ pub const TENANT: &str = "contoso.onmicrosoft.com";
 pub const SCOPE: &str = "https://graph.microsoft.com/.default";
 pub const SECRET: &str = "s3cret-Value~1";
 
-/// Certificate and private key, made once for all tests.
+/// Certificate and private key, created once for all tests.
 pub static PEM: LazyLock<String> = LazyLock::new(|| self_signed_certificate("daemon").unwrap());
 
-/// An identity provider in memory. It records requests, answers when it is let, and gives
-/// `token-1`, `token-2` and so on unless told otherwise.
+/// An in-memory identity provider that records requests and responds when the test allows.
+///
+/// The default responses are `token-1`, `token-2` and so on.
 #[derive(Clone)]
 pub struct Provider(Arc<State>);
 
@@ -43,14 +44,14 @@ struct State {
 type Answer = Result<Response<Bytes>, Box<dyn StdError + Send + Sync>>;
 
 impl Provider {
-    /// Answers at once.
+    /// Creates a provider that responds at once.
     pub fn open() -> Self {
         let provider = Self::gated();
         provider.release();
         provider
     }
 
-    /// Answers from [`release`](Self::release) on.
+    /// Creates a provider that responds after [`release`](Self::release).
     pub fn gated() -> Self {
         log_capture::start();
         Self(Arc::new(State {
@@ -64,12 +65,12 @@ impl Provider {
         self.0.gate.lock().unwrap().close();
     }
 
-    /// Answers no more, until the next [`release`](Self::release).
+    /// Stops responding until the next [`release`](Self::release).
     pub fn hold(&self) {
         *self.0.gate.lock().unwrap() = closed();
     }
 
-    /// The answer to a request that has none yet.
+    /// Adds a response for the next request without one.
     pub fn answer(&self, status: u16, body: &str) {
         let response = Response::builder().status(status);
         let response = response.body(Bytes::copy_from_slice(body.as_bytes()));
@@ -92,7 +93,7 @@ impl Provider {
         self.0.requests.lock().unwrap().len()
     }
 
-    /// One field of the form of a request.
+    /// Returns a form field of a request.
     pub fn field(&self, request: usize, name: &str) -> Option<String> {
         let requests = self.0.requests.lock().unwrap();
         let mut form = url::form_urlencoded::parse(requests[request].body());
@@ -120,12 +121,12 @@ impl Provider {
         self.0.requests.lock().unwrap()[request].uri().to_string()
     }
 
-    /// A client of this provider, with a secret. It repeats no request.
+    /// Returns a client of this provider, with a secret and without retries.
     pub fn client(&self) -> ConfidentialClient {
         self.builder().build().unwrap()
     }
 
-    /// The same, whose time the test moves.
+    /// Returns the client with a manual clock.
     pub fn client_at(&self, clock: &ManualClock) -> ConfidentialClient {
         self.builder().clock(clock.clone()).build().unwrap()
     }
@@ -147,7 +148,7 @@ impl Provider {
     }
 }
 
-/// Lets everybody wait, until it is closed.
+/// Returns a gate at which all callers wait until the semaphore is closed.
 fn closed() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(0))
 }
@@ -159,7 +160,7 @@ impl State {
             requests.push(request);
             requests.len()
         };
-        // Closed is open: nobody gets a permit, everybody goes on.
+        // A closed semaphore is an open gate: each wait ends without a permit.
         let gate = Arc::clone(&self.gate.lock().unwrap());
         let _ = gate.acquire().await;
         let scripted = self.answers.lock().unwrap().pop_front();
@@ -167,7 +168,7 @@ impl State {
     }
 }
 
-/// The start of a client of a real authority. It repeats no request.
+/// Returns the builder of a client of a `LocalAuthority`, without retries.
 pub fn client_of(local: &LocalAuthority) -> ConfidentialClientBuilder {
     log_capture::start();
     ConfidentialClient::builder(CLIENT_ID)
@@ -175,7 +176,7 @@ pub fn client_of(local: &LocalAuthority) -> ConfidentialClientBuilder {
         .retry(RetryPolicy::none())
 }
 
-/// The start of a client of a provider in memory, which has no credential yet.
+/// Returns the builder of a client of an in-memory provider, without a credential.
 pub fn in_memory(provider: &Provider) -> ConfidentialClientBuilder {
     ConfidentialClient::builder(CLIENT_ID)
         .tenant(TENANT)
@@ -183,7 +184,7 @@ pub fn in_memory(provider: &Provider) -> ConfidentialClientBuilder {
         .transport(provider.transport())
 }
 
-/// A client whose requests never end, and how many of them were dropped.
+/// Returns a client whose requests never end, and the number of dropped requests.
 pub fn client_that_hangs() -> (ConfidentialClient, Arc<AtomicUsize>) {
     struct OnDrop(Arc<AtomicUsize>);
     impl Drop for OnDrop {
@@ -213,17 +214,17 @@ pub fn client_that_hangs() -> (ConfidentialClient, Arc<AtomicUsize>) {
     (client, ended)
 }
 
-/// A scope for which there is no token yet.
+/// Returns a scope without a cached token.
 pub fn scope(number: usize) -> String {
     format!("api://{number}/.default")
 }
 
-/// The header of a JWT.
+/// Decodes the header of a JWT.
 pub fn header_of(jwt: &str) -> Value {
     part(jwt, 0)
 }
 
-/// The claims of a JWT.
+/// Decodes the claims of a JWT.
 pub fn claims_of(jwt: &str) -> Value {
     part(jwt, 1)
 }
@@ -239,14 +240,14 @@ pub fn success(token: &str, expires_in: u64) -> Response<Bytes> {
     Response::new(body.into())
 }
 
-/// Polls a future once: for a caller, as far as it gets without the answer.
+/// Polls a future once, so that a call runs until the missing response.
 pub fn poll_once<F: Future>(future: &mut Pin<Box<F>>) -> Poll<F::Output> {
     future
         .as_mut()
         .poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// Lets every other task of this thread's runtime go as far as it gets.
+/// Runs the other tasks of this thread's runtime as far as possible.
 pub async fn let_others_run() {
     for _ in 0..100 {
         tokio::task::yield_now().await;

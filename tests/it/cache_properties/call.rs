@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use confidential_client::TokenSource;
 
-/// What the identity provider answers, should it be asked.
+/// Response of the identity provider to a possible request.
 #[derive(Clone, Copy, Debug)]
 pub enum Answer {
-    /// The token bears the number of the request.
+    /// A token with the number of the request.
     Token {
         lifetime: Duration,
         refresh_in: Option<Duration>,
@@ -21,7 +21,7 @@ pub enum Answer {
     Refused,
 }
 
-/// What a caller asks for; tokens by their numbers.
+/// Requirements of a call, with tokens by number.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Ask {
     pub claims: Option<&'static str>,
@@ -30,7 +30,7 @@ pub struct Ask {
     pub min_remaining: Duration,
 }
 
-/// What a call brought about.
+/// Result of a call.
 #[derive(Debug)]
 pub struct Seen {
     pub told: Result<SeenToken, SeenError>,
@@ -42,7 +42,7 @@ pub struct Seen {
 pub struct SeenToken {
     pub number: usize,
     pub source: TokenSource,
-    /// By the wall clock.
+    /// Expiry, by the wall clock.
     pub refresh_on: Duration,
 }
 
@@ -52,7 +52,7 @@ pub struct SeenError {
     pub retry_after: Option<Duration>,
 }
 
-/// A variant of the library's error.
+/// Kind of the library's error.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
     Transport,
@@ -80,14 +80,14 @@ impl Kind {
 }
 
 impl Ask {
-    /// An API has turned down what there is.
+    /// Returns whether an API rejected the cached token.
     pub fn is_of_a_rejection(&self) -> bool {
         self.claims.is_some() || self.rejected.is_some()
     }
 }
 
 impl Seen {
-    /// That it is this token, and from memory.
+    /// Checks that the call returned this token from the cache, and returns the details.
     pub fn is_of_memory(&self, number: usize) -> &SeenToken {
         let told = self.told.as_ref().unwrap();
         assert_eq!(told.number, number);

@@ -17,19 +17,19 @@ pub struct Reference {
     requests: usize,
     len: usize,
     max_entries: usize,
-    /// A key that somebody has a provider of.
+    /// A key with a provider.
     held: Option<usize>,
 }
 
-/// One key's.
+/// State of one key.
 #[derive(Default)]
 struct Place {
-    /// Others came, and it may have had to go.
+    /// True after other keys arrived, which may have evicted this key.
     perhaps_evicted: bool,
     token: Option<Token>,
     failure: Option<Failure>,
     failures: u32,
-    /// The renewals by rejection of late, each with its claims.
+    /// Recent refreshes after a rejection, each with its claims.
     renewals: Vec<(Option<&'static str>, Until)>,
 }
 
@@ -42,21 +42,21 @@ struct Token {
     refresh_in: Option<Duration>,
 }
 
-/// What is remembered, and for how long at least and at most.
+/// A cached failure, with the shortest and the longest cool-down.
 #[derive(Clone, Copy)]
 struct Failure {
     kind: Kind,
-    /// What was refused, if it was the claims: nobody else is told of it.
+    /// The rejected claims. The failure applies only to calls with these claims.
     claims: Option<&'static str>,
-    /// It is the second in a row of different claims.
+    /// True for the second consecutive failure with different claims.
     is_for_all_claims: bool,
     over: [Until; 2],
 }
 
-/// What all keys know of the authority's host.
+/// State of the authority's host, shared by all keys.
 #[derive(Default)]
 struct Host {
-    /// Who failed in a row.
+    /// Keys that failed consecutively.
     failed: BTreeSet<usize>,
     down: Option<Failure>,
     probes: u32,
@@ -77,12 +77,12 @@ impl Reference {
         }
     }
 
-    /// How many requests there have been.
+    /// Returns the number of requests.
     pub fn requests(&self) -> usize {
         self.requests
     }
 
-    /// How many keys are in memory.
+    /// Returns the number of cached keys.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -93,18 +93,24 @@ impl Reference {
         let place = self.places.get_mut(&key).unwrap();
         let good = place.token.filter(|token| token.is_good(now));
 
-        // A good token that will do is returned at once, and renewed behind once it is due.
+        // A valid token that meets the requirements is returned at once. A due token is refreshed.
         if let Some(token) = good
             && ask.is_met_by(&token, now)
         {
             let refresh_on = seen.is_of_memory(token.number).refresh_on;
             token.check_refresh_on(refresh_on);
-            // A call with claims does not.
+            // A call with claims causes no refresh.
             let due = ask.claims.is_none() && token.is_due(refresh_on, now);
             match seen.requests {
-                0 => assert!(!due || remembered.any(), "it is due and was not renewed"),
+                0 => assert!(
+                    !due || remembered.any(),
+                    "the token is due and was not refreshed"
+                ),
                 1 => {
-                    assert!(due && !remembered.surely, "it was renewed too soon");
+                    assert!(
+                        due && !remembered.surely,
+                        "the token was refreshed too early"
+                    );
                     self.land(key, Ask::default(), answer, now);
                 }
                 _ => panic!("too many requests"),
@@ -112,20 +118,20 @@ impl Reference {
             return;
         }
 
-        // An API that takes no token does not cause a storm.
+        // An API that rejects every token causes few requests.
         if let Some(token) = good
             && ask.is_of_a_rejection()
             && !place.allows_a_renewal(ask.claims, now)
         {
             seen.is_of_memory(token.number);
-            assert_eq!(seen.requests, 0, "renewals by rejection are rationed");
+            assert_eq!(seen.requests, 0, "refreshes after a rejection are limited");
             return;
         }
 
-        // The provider is asked, unless the last failure still answers.
+        // A request is sent, unless the last failure is still cached.
         let failures = match seen.requests {
             0 => {
-                assert!(remembered.any(), "nobody was asked");
+                assert!(remembered.any(), "no request was sent");
                 remembered.failures
             }
             1 => {
@@ -146,7 +152,7 @@ impl Reference {
             _ => panic!("too many requests"),
         };
 
-        // A token that is still good is never withheld from who has no quarrel with it.
+        // A valid token is returned to every caller that did not reject the token.
         if let Some(token) = good
             && !ask.is_of_a_rejection()
         {
@@ -162,7 +168,7 @@ impl Reference {
         }
     }
 
-    /// `TokenProvider::cached`, by a provider made for it.
+    /// Predicts `TokenProvider::cached` of a new provider.
     pub fn cached(&mut self, key: usize, evicted: u64, now: Now) -> Option<usize> {
         self.enter(key, evicted, now);
         let token = self.places[&key].token;
@@ -171,7 +177,7 @@ impl Reference {
             .map(|token| token.number)
     }
 
-    /// Compare and clear, once in a while.
+    /// Removes the token with this number, within the limit on refreshes.
     pub fn invalidate(&mut self, key: usize, number: usize, now: Now) {
         if let Some(place) = self.places.get_mut(&key)
             && place.token.is_some_and(|token| token.number == number)
@@ -182,7 +188,7 @@ impl Reference {
         }
     }
 
-    /// Everything is forgotten; what somebody holds stays, empty.
+    /// Clears all state. A key with a provider stays, without a token.
     pub fn clear(&mut self) {
         *self = Self {
             requests: self.requests,
@@ -190,7 +196,7 @@ impl Reference {
         };
     }
 
-    /// What the request brought, to those who come next.
+    /// Applies the outcome of a request to the state.
     fn land(&mut self, key: usize, ask: Ask, answer: Answer, now: Now) {
         self.requests += 1;
         self.host.learn(key, answer, now);
@@ -217,7 +223,7 @@ impl Reference {
         }
     }
 
-    /// What answers instead of the provider.
+    /// Returns the cached failure that replaces a request.
     fn remembered(&self, key: usize, claims: Option<&str>, now: Now) -> Remembered {
         let own = self.places[&key].failure;
         let own = own.filter(|own| {
@@ -237,7 +243,7 @@ impl Reference {
         remembered
     }
 
-    /// Makes a place for the key where it has none; another's may have to go.
+    /// Adds the key if missing, which may evict another key.
     fn enter(&mut self, key: usize, evicted: u64, now: Now) {
         let full = self.len >= self.max_entries + usize::from(self.held.is_some());
         let stayed = match self.places.get(&key) {
@@ -259,7 +265,7 @@ impl Reference {
         self.places.insert(key, Place::default());
     }
 
-    /// One that has nothing to serve goes before one that has; which of several, is not promised.
+    /// Evicts a key without a valid token first. The choice among several is not specified.
     fn evict(&mut self, now: Now) {
         let others = self
             .places
@@ -285,7 +291,7 @@ impl Reference {
 }
 
 impl Place {
-    /// One rejection that is told in two ways is one.
+    /// Counts a rejection once, even if reported in two ways.
     fn renewed(&mut self, claims: Option<&'static str>, now: Now) {
         let renewal = (claims, now.plus(RATION));
         let mut places = self.renewals.iter();
@@ -312,9 +318,9 @@ impl Place {
         });
     }
 
-    /// One in 30 seconds for the same claims or for none, and two altogether.
+    /// Allows one refresh in 30 seconds for the same claims or for none, and two in total.
     fn allows_a_renewal(&self, claims: Option<&str>, now: Now) -> bool {
-        // A clock that is set back brings back what had ended.
+        // A clock that is set back makes an expired entry valid again.
         let of_late = || {
             self.renewals
                 .iter()
@@ -339,8 +345,8 @@ impl Place {
 }
 
 impl Host {
-    /// Three keys in a row without an answer, or with a 5xx, and it is down; then a probe now and
-    /// then. Any answer brings it back.
+    /// Opens the circuit after three consecutive keys without a response or with a 5xx. Then only
+    /// probes are sent. Any other response closes the circuit.
     fn learn(&mut self, key: usize, answer: Answer, now: Now) {
         if !matches!(answer, Answer::Silence | Answer::Broken) {
             *self = Self::default();
@@ -358,7 +364,7 @@ impl Host {
 }
 
 impl Token {
-    /// It is not served in its last ten seconds, or in its last tenth.
+    /// Returns the lifetime without the last ten seconds or the last tenth.
     fn whole(&self) -> Duration {
         self.lifetime - (self.lifetime / 10).min(Duration::from_secs(10))
     }
@@ -372,9 +378,11 @@ impl Token {
         self.issued.plus(after).is_reached(now)
     }
 
-    /// What the server asked for; else half the lifetime from two hours up; else five minutes
-    /// before the end, but not before half the lifetime; then up to five minutes earlier, or a
-    /// tenth of the lifetime.
+    /// Checks the range of the refresh time.
+    ///
+    /// The server's `refresh_in` applies, else half the lifetime for lifetimes from two hours up,
+    /// else five minutes before the expiry, but not before half the lifetime. A jitter of up to
+    /// five minutes or a tenth of the lifetime is subtracted.
     fn check_refresh_on(&self, refresh_on: Duration) {
         let latest = match self.refresh_in {
             Some(refresh_in) if refresh_in < self.lifetime => refresh_in,
@@ -394,7 +402,7 @@ impl Token {
 }
 
 impl Ask {
-    /// Whether a good token will do.
+    /// Returns whether a valid token meets the requirements.
     fn is_met_by(&self, token: &Token, now: Now) -> bool {
         let left = token.issued.plus(token.whole()).left(now);
         let young = match token.whole() < self.min_remaining {
@@ -403,7 +411,7 @@ impl Ask {
         };
         let comes_by_the_claims = match self.claims {
             None => true,
-            // Or by a renewal for no reason, after the one that was turned down.
+            // Or by a refresh without a reason, after the rejected token.
             Some(_) => {
                 self.rejected.is_some() && (token.claims.is_none() || token.claims == self.claims)
             }
@@ -416,8 +424,10 @@ impl Ask {
 }
 
 impl Failure {
-    /// What the server asked for, up to an hour; a second doubling to 30, and up to a quarter more;
-    /// five seconds doubling to 60 for a refusal.
+    /// Creates a failure with the range of the cool-down.
+    ///
+    /// `Retry-After` applies, up to an hour. Otherwise one second doubles to 30, plus a quarter.
+    /// For a rejection five seconds double to 60.
     fn new(answer: Answer, in_a_row: u32, now: Now) -> Self {
         let doubled = |first: u64, longest: u64| {
             let factor = 2_u64.saturating_pow(in_a_row - 1);
@@ -450,10 +460,10 @@ impl Failure {
     }
 }
 
-/// What may answer instead of the provider.
+/// Cached failures that may replace a request.
 struct Remembered {
     failures: Vec<Failure>,
-    /// Whether one of them does, whatever was drawn at random.
+    /// Returns whether a cached failure applies for every random choice.
     surely: bool,
 }
 

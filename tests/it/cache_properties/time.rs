@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-/// What both clocks show, each since its own beginning.
+/// Time of both clocks, each since the start of the clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
     pub wall: Duration,
     pub monotonic: Duration,
 }
 
-/// A moment on both clocks, reached as soon as either says so.
+/// A moment on both clocks, reached as soon as one clock reaches it.
 #[derive(Clone, Copy)]
 pub struct Until(Now);
 

@@ -24,7 +24,7 @@ pub const ISSUER: &str =
     "https://login.microsoftonline.com/72f988bf-86f1-41af-91ab-2d7cd011db47/v2.0";
 pub const TEMPLATE: &str = "https://login.microsoftonline.com/{tenantid}/v2.0";
 
-/// The issuer's keys, and one that is not.
+/// Keys of the issuer, and a key that the issuer does not publish.
 pub static RSA: LazyLock<Key> = LazyLock::new(|| Key::rsa("first"));
 pub static NEXT: LazyLock<Key> = LazyLock::new(|| Key::rsa("next"));
 pub static P256: LazyLock<Key> = LazyLock::new(Key::p256);
@@ -61,7 +61,8 @@ impl Key {
         }
     }
 
-    /// A token with this header and these claims, signed as the header says, if that can be.
+    /// Returns a token with this header and these claims, signed by the header's algorithm if
+    /// possible.
     pub fn sign(&self, header: &Value, claims: &Value) -> String {
         let pem = self.pem.as_bytes();
         let (algorithm, key) = match header["alg"].as_str() {
@@ -106,7 +107,7 @@ pub fn header() -> Value {
     json!({ "typ": "JWT", "alg": "RS256", "kid": "first" })
 }
 
-/// Those of a client that acts for a user, now.
+/// Returns current claims of a client that acts for a user.
 pub fn user_claims() -> Value {
     let now = jsonwebtoken::get_current_timestamp();
     json!({
@@ -116,7 +117,7 @@ pub fn user_claims() -> Value {
     })
 }
 
-/// Those of an application that acts for itself.
+/// Returns current claims of an application that acts for itself.
 pub fn application_claims() -> Value {
     let claims = with(user_claims(), "sub", "adele");
     with(without(claims, "scp"), "roles", json!(["Files.Read.All"]))
@@ -126,7 +127,7 @@ pub fn user_token() -> String {
     RSA.sign(&header(), &user_claims())
 }
 
-/// What is published, and what was asked.
+/// Published documents, and the number of requests for them.
 #[derive(Clone)]
 pub struct Issuer(Arc<State>);
 
@@ -138,14 +139,14 @@ struct State {
 }
 
 impl Issuer {
-    /// With the keys [`RSA`] and [`P256`].
+    /// Creates an issuer with the keys [`RSA`] and [`P256`].
     pub fn new() -> Self {
         let issuer = Self::gated();
         issuer.open();
         issuer
     }
 
-    /// The same, which answers from [`open`](Self::open) on.
+    /// Creates an issuer that responds after [`open`](Self::open).
     pub fn gated() -> Self {
         log_capture::start();
         Self(Arc::new(State {
@@ -160,7 +161,7 @@ impl Issuer {
         self.0.gate.lock().unwrap().close();
     }
 
-    /// Answers no more, until the next [`open`](Self::open).
+    /// Stops responding until the next [`open`](Self::open).
     pub fn hold(&self) {
         *self.0.gate.lock().unwrap() = Arc::new(Semaphore::new(0));
     }
@@ -173,7 +174,7 @@ impl Issuer {
         *self.0.is_down.lock().unwrap() = is_down;
     }
 
-    /// How often metadata and keys were asked for.
+    /// Returns the number of requests for metadata and for keys.
     pub fn asked(&self) -> (usize, usize) {
         let asked = self.0.asked.lock().unwrap();
         let metadata = asked.iter().filter(|url| url.ends_with(METADATA)).count();
@@ -197,7 +198,7 @@ impl Issuer {
         }
     }
 
-    /// A validator of one tenant's tokens for [`API`].
+    /// Returns a validator of one tenant's tokens for [`API`].
     pub fn validator(&self) -> TokenValidator {
         self.builder(TENANT_ID).single_tenant().build().unwrap()
     }

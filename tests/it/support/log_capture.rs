@@ -16,7 +16,7 @@ thread_local! {
     static OF_THIS_THREAD: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Begins to listen.
+/// Installs the subscriber, once.
 pub fn start() {
     static STARTED: Once = Once::new();
     STARTED.call_once(|| {
@@ -32,7 +32,7 @@ pub fn start() {
     });
 }
 
-/// What this thread logs from now on.
+/// Log text of this thread, from the creation of this value on.
 pub struct Log(usize);
 
 impl Log {

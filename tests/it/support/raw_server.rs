@@ -1,4 +1,4 @@
-//! A server that writes bytes as told, for faults that an HTTP framework prevents.
+//! A raw TCP server for malformed responses, which an HTTP framework would prevent.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -8,20 +8,20 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 
-/// What a connection gets.
+/// Behaviour of the server for one connection.
 #[derive(Clone, Debug)]
 pub enum Act {
-    /// A token, `token-1` and so on.
+    /// Sends a token, `token-1` and so on.
     Token,
-    /// These bytes once the request has been read, and the end.
+    /// Reads the request, sends these bytes and closes the connection.
     Say(Vec<u8>),
-    /// Nothing, for ever, once the request has been read.
+    /// Reads the request and sends nothing.
     Hang,
-    /// These bytes, and then one more every now and then, for ever.
+    /// Sends these bytes, then one byte at a time without end.
     Drip(Vec<u8>),
-    /// The end before anything was read.
+    /// Closes the connection before reading.
     HangUp,
-    /// A reset in the middle of the request.
+    /// Resets the connection in the middle of the request.
     Reset,
 }
 
@@ -34,7 +34,7 @@ pub struct RawServer {
 struct State {
     act: Mutex<Act>,
     requests: AtomicUsize,
-    /// Their heads.
+    /// Heads of the requests.
     heads: Mutex<Vec<String>>,
 }
 
@@ -52,7 +52,7 @@ impl RawServer {
             loop {
                 let (socket, _) = listener.accept().await.unwrap();
                 let state = Arc::clone(&serving);
-                // A client that hangs up is no concern of the server's.
+                // A client may close the connection at any time.
                 tokio::spawn(async move { state.serve(socket).await.ok() });
             }
         });
@@ -71,7 +71,7 @@ impl RawServer {
         *self.state.act.lock().unwrap() = act;
     }
 
-    /// From now on nobody listens.
+    /// Closes the listening socket.
     pub async fn go_down(&self) {
         self.task.abort();
         let address = self.base.strip_prefix("http://").unwrap();
@@ -80,13 +80,13 @@ impl RawServer {
         }
     }
 
-    /// A header of a request that was read to its end.
+    /// Returns a header of a request that was read completely.
     pub fn header(&self, request: usize, name: &str) -> Option<String> {
         let heads = self.state.heads.lock().unwrap();
         header(&heads[request], name).map(ToOwned::to_owned)
     }
 
-    /// How many requests have been read, or have begun.
+    /// Returns the number of requests, complete or not.
     pub fn requests(&self) -> usize {
         self.state.requests.load(Ordering::SeqCst)
     }
@@ -120,7 +120,7 @@ impl State {
             request.extend_from_slice(&buffer[..read]);
             if let Act::Reset = act {
                 self.requests.fetch_add(1, Ordering::SeqCst);
-                // With the rest of the request unread, the end is a reset.
+                // Closing a socket with unread data resets the connection.
                 return Ok(());
             }
         }
@@ -162,7 +162,7 @@ fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     })
 }
 
-/// It is due after a second at most, and good for an hour.
+/// Returns a token response that is due within a second and valid for an hour.
 fn token(number: usize) -> String {
     let body = format!(
         r#"{{"token_type":"Bearer","expires_in":3600,"refresh_in":1,"access_token":"token-{number}"}}"#

@@ -1,1 +1,1 @@
-//! Nothing of its own: what is run here, on the backend without C, lies in the crate it depends on.
+//! An empty library: the test and the benchmark of this package are files of the parent crate.
