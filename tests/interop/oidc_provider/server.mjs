@@ -2,7 +2,7 @@
 // what npm's jose has to say of other issuers' tokens.
 //
 // Usage: node server.mjs FOLDER. Certificates go into the folder. When it is ready it prints one
-// line of JSON, which tests/it/oidc_provider.rs reads, and it ends when its standard input does.
+// line of JSON, which tests/it/npm_oidc_provider.rs reads, and it ends when its standard input does.
 
 import { execFileSync } from 'node:child_process';
 import { X509Certificate, createHash, generateKeyPairSync } from 'node:crypto';
