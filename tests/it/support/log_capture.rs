@@ -21,7 +21,9 @@ pub fn start() {
     static STARTED: Once = Once::new();
     STARTED.call_once(|| {
         if let Some(path) = std::env::var_os("CONFIDENTIAL_CLIENT_TEST_LOG") {
-            *FILE.lock().unwrap() = Some(File::create(path).unwrap());
+            // Child processes of the tests append to the same file.
+            let file = File::options().create(true).append(true).open(path);
+            *FILE.lock().unwrap() = Some(file.unwrap());
         }
         tracing_subscriber::fmt()
             .with_max_level(tracing::Level::TRACE)
