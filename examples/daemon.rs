@@ -1,58 +1,84 @@
-//! A daemon gets a token for itself and calls a web API with it:
+//! A daemon that acquires a token for itself and calls a web API with the token.
 //!
 //! ```sh
 //! cargo run --example daemon
 //! ```
 //!
-//! By default identity provider and web API run inside this program, on loopback, and it shows a
-//! certificate, a secret and a wrong secret. With `AZURE_TENANT_ID`, `AZURE_CLIENT_ID` and a
-//! credential in the environment, as `ConfidentialClient::from_env` reads it, it asks Microsoft
-//! Entra ID and calls Microsoft Graph instead; the application needs the permission
+//! By default the identity provider and the web API run inside this program, on loopback. The
+//! program then shows a certificate, a secret and a wrong secret.
+//!
+//! With `AZURE_TENANT_ID`, `AZURE_CLIENT_ID` and a credential in the environment, the daemon
+//! requests the token from Microsoft Entra ID and calls Microsoft Graph.
+//! `ConfidentialClient::from_env` lists the variables. The application needs the permission
 //! `User.Read.All`.
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "it reports to a reader"
-)]
+#![allow(clippy::print_stdout, reason = "an example prints its results")]
 
-use std::error::Error;
-use std::process::ExitCode;
 use std::time::Instant;
 
 use confidential_client::testing::{Application, LocalAuthority, self_signed_certificate};
 use confidential_client::{Certificate, ConfidentialClient, TokenSource};
 use reqwest::header::AUTHORIZATION;
+use serde_json::Value;
 
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 const GRAPH: &str = "https://graph.microsoft.com";
 const SCOPE: &str = "https://graph.microsoft.com/.default";
 
+/// Returns errors of the client as they are. Rust prints such an error with all causes.
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn main() -> Result<()> {
     let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    let ran = match is_set("AZURE_TENANT_ID") || is_set("AZURE_CLIENT_ID") {
-        true => on_entra().await,
-        false => on_this_machine().await,
-    };
-    match ran {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{:<18} {error}", "failed");
-            let mut cause = error.source();
-            while let Some(error) = cause {
-                eprintln!("{:<18} {error}", "because");
-                cause = error.source();
-            }
-            ExitCode::FAILURE
-        }
+    if !is_set("AZURE_TENANT_ID") && !is_set("AZURE_CLIENT_ID") {
+        return run_on_loopback().await;
     }
+    let client = ConfidentialClient::from_env()?;
+    println!("with {client:?}");
+    let users_url = format!("{GRAPH}/v1.0/users?$top=3&$select=displayName");
+    call_api_twice(&client, &reqwest::Client::new(), &users_url).await
 }
 
-/// Everything on loopback.
-async fn on_this_machine() -> Result<()> {
+/// Acquires a token before each call. The second token comes from the cache.
+async fn call_api_twice(
+    client: &ConfidentialClient,
+    http: &reqwest::Client,
+    users_url: &str,
+) -> Result<()> {
+    for _ in 0..2 {
+        let started = Instant::now();
+        let token = client.acquire_token_for_client(SCOPE).await?;
+        let elapsed = format!("{:.1?}", started.elapsed());
+        let source = match token.source() {
+            TokenSource::Cache => "cache",
+            TokenSource::IdentityProvider => "identity provider",
+        };
+
+        let request = http.get(users_url);
+        let request = request.header(AUTHORIZATION, token.authorization_header());
+        let response = request.send().await?;
+        let status = response.status().as_u16();
+        let names = display_names(&response.json().await?);
+        println!("  token from {source:<18} {elapsed:>8}   the API answered {status}: {names}");
+    }
+    Ok(())
+}
+
+/// Returns the display names in a response of Graph's `/users`, or the message of its error.
+fn display_names(body: &Value) -> String {
+    if let Some(message) = body.pointer("/error/message").and_then(Value::as_str) {
+        return message.to_owned();
+    }
+    let users = body.get("value").and_then(Value::as_array);
+    let names = users.into_iter().flatten();
+    let names = names.filter_map(|user| user.get("displayName")?.as_str());
+    names.collect::<Vec<_>>().join(", ")
+}
+
+/// Shows three credentials with an identity provider and a web API on loopback.
+async fn run_on_loopback() -> Result<()> {
     let tenant = "contoso.onmicrosoft.com";
     let client_id = "11111111-2222-3333-4444-555555555555";
+    let secret = "correct horse battery staple";
     let certificate = Certificate::from_pem(self_signed_certificate("daemon")?)?;
 
     let local = LocalAuthority::start().await?;
@@ -60,185 +86,76 @@ async fn on_this_machine() -> Result<()> {
         tenant,
         Application::new(client_id)
             .certificate(&certificate)
-            .secret("correct horse battery staple")
+            .secret(secret)
             .role(GRAPH, "User.Read.All"),
     );
-    let users = users_api::start(&local.keys()).await?;
+    let users_url = users_api::start(&local, tenant).await?;
+    // Connects to loopback directly, even if a proxy is configured.
     let http = reqwest::Client::builder().no_proxy().build()?;
     println!("{:<18} {}/{tenant}", "identity provider", local.base_url());
-    println!("{:<18} {users}\n", "web API");
+    println!("{:<18} {users_url}\n", "web API");
 
     let builder = || ConfidentialClient::builder(client_id).authority(local.authority(tenant));
 
     println!("with a certificate");
     let client = builder().certificate(certificate).build()?;
-    call_twice(&client, &http, &users).await?;
+    call_api_twice(&client, &http, &users_url).await?;
 
     println!("with a secret");
-    let client = builder()
-        .client_secret("correct horse battery staple")
-        .build()?;
-    call_twice(&client, &http, &users).await?;
+    let client = builder().client_secret(secret).build()?;
+    call_api_twice(&client, &http, &users_url).await?;
 
     println!("with a wrong secret");
-    let client = builder()
-        .client_secret("correct horse battery stapler")
-        .build()?;
-    match client.acquire_token_for_client(SCOPE).await {
-        Err(confidential_client::Error::Server(server)) => {
-            let description = server.error_description().unwrap_or("nothing");
-            let said = description.split(" Trace ID").next().unwrap_or(description);
-            println!(
-                "  {:<16} {} {:?}",
-                server.error(),
-                server.status(),
-                server.error_codes()
-            );
-            println!("  {:<16} {said}", "what it says");
-            println!(
-                "  {:<16} {}",
-                "what to do",
-                server.help().unwrap_or("unknown")
-            );
-            println!(
-                "  {:<16} {}",
-                "correlation id",
-                server.correlation_id().unwrap_or("none")
-            );
-        }
-        other => return Err(format!("a wrong secret got {other:?}").into()),
-    }
-    println!(
-        "\n{:<18} {}",
-        "token requests",
-        local.token_requests().len()
-    );
+    let client = builder().client_secret("a wrong secret").build()?;
+    let Err(error) = client.acquire_token_for_client(SCOPE).await else {
+        return Err("the identity provider accepted a wrong secret".into());
+    };
+    println!("  {:<16} {}", "for the log", error.chain());
+    // A program that acts on the error reads its parts.
+    let server = error.server_error().ok_or("the error has no response")?;
+    let (status, codes) = (server.status(), server.error_codes());
+    // A trace id, the correlation id and a timestamp follow the description.
+    let description = server.error_description().unwrap_or("none");
+    let description = description.split(" Trace ID").next().unwrap_or("none");
+    let help = server.help().unwrap_or("unknown");
+    let correlation_id = server.correlation_id().unwrap_or("none");
+    println!("  {:<16} {status} {codes:?}", server.error());
+    println!("  {:<16} {description}", "what it says");
+    println!("  {:<16} {help}", "what to do");
+    println!("  {:<16} {correlation_id}", "correlation id");
+
+    let requests = local.token_requests().len();
+    println!("\n{:<18} {requests}", "token requests");
     Ok(())
 }
 
-/// The same against Microsoft Entra ID and Microsoft Graph.
-async fn on_entra() -> Result<()> {
-    let client = ConfidentialClient::from_env()?;
-    println!("with {client:?}");
-    let users = format!("{GRAPH}/v1.0/users?$top=3&$select=displayName");
-    call_twice(&client, &reqwest::Client::new(), &users).await
-}
-
-/// Gets a token and calls the API, and again: the second token comes from the cache.
-async fn call_twice(
-    client: &ConfidentialClient,
-    http: &reqwest::Client,
-    users: &str,
-) -> Result<()> {
-    for _ in 0..2 {
-        let started = Instant::now();
-        let token = client.acquire_token_for_client(SCOPE).await?;
-        let took = format!("{:.1?}", started.elapsed());
-        let source = match token.source() {
-            TokenSource::Cache => "cache",
-            TokenSource::IdentityProvider => "identity provider",
-        };
-
-        let answer = http
-            .get(users)
-            .header(AUTHORIZATION, token.authorization_header())
-            .send()
-            .await?;
-        let status = answer.status().as_u16();
-        let names = names(&answer.json().await?);
-        println!("  token from {source:<18} {took:>8}   the API answered {status}: {names}");
-    }
-    Ok(())
-}
-
-/// The display names in an answer of Graph's `/users`, or what its error says.
-fn names(answer: &serde_json::Value) -> String {
-    match answer.get("value").and_then(|value| value.as_array()) {
-        Some(users) => {
-            let names = users
-                .iter()
-                .filter_map(|user| user.get("displayName")?.as_str());
-            names.collect::<Vec<_>>().join(", ")
-        }
-        None => answer
-            .pointer("/error/message")
-            .and_then(|message| message.as_str())
-            .unwrap_or("no users")
-            .to_owned(),
-    }
-}
-
-/// A small protected API that answers as Microsoft Graph's `/v1.0/users` does.
+/// A protected web API with the response of Microsoft Graph's `/v1.0/users`.
 mod users_api {
-    use std::collections::HashSet;
-    use std::sync::Arc;
-
-    use axum::extract::State;
-    use axum::http::{HeaderMap, StatusCode};
     use axum::routing::get;
     use axum::{Json, Router};
-    use jsonwebtoken::jwk::JwkSet;
-    use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+    use confidential_client::adapter::AcceptedToken;
+    use confidential_client::resource::{TokenRejection, TokenValidator};
+    use confidential_client::testing::LocalAuthority;
     use serde_json::{Value, json};
     use tokio::net::TcpListener;
 
-    /// Serves it on loopback; the result is its URL.
-    pub(super) async fn start(keys: &str) -> super::Result<String> {
-        let keys: Arc<JwkSet> = Arc::new(serde_json::from_str(keys)?);
+    /// Serves the API on loopback and returns its URL.
+    pub(super) async fn start(local: &LocalAuthority, tenant: &str) -> super::Result<String> {
+        let validator = TokenValidator::builder(local.authority(tenant))
+            .audience(super::GRAPH)
+            .single_tenant()
+            .build()?;
+        let router = Router::new().route("/v1.0/users", get(users));
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}/v1.0/users", listener.local_addr()?);
-        let router = Router::new()
-            .route("/v1.0/users", get(users))
-            .with_state(keys);
-        tokio::spawn(axum::serve(listener, router).into_future());
+        tokio::spawn(axum::serve(listener, router.with_state(validator)).into_future());
         Ok(url)
     }
 
-    async fn users(
-        State(keys): State<Arc<JwkSet>>,
-        headers: HeaderMap,
-    ) -> (StatusCode, Json<Value>) {
-        let Some(claims) = check(&keys, &headers) else {
-            let message = "Access token validation failure.";
-            return refuse(
-                StatusCode::UNAUTHORIZED,
-                "InvalidAuthenticationToken",
-                message,
-            );
-        };
-        let roles = claims.get("roles").and_then(Value::as_array);
-        if !roles.is_some_and(|roles| roles.contains(&json!("User.Read.All"))) {
-            let message = "Insufficient privileges to complete the operation.";
-            return refuse(
-                StatusCode::FORBIDDEN,
-                "Authorization_RequestDenied",
-                message,
-            );
-        }
-        let user = |name: &str| json!({ "displayName": name });
-        let value = ["Adele Vance", "Alex Wilber", "Megan Bowen"].map(user);
-        (StatusCode::OK, Json(json!({ "value": value })))
-    }
-
-    /// The claims of a token whose signature, audience and expiry are good.
-    fn check(keys: &JwkSet, headers: &HeaderMap) -> Option<Value> {
-        let token = headers
-            .get("authorization")?
-            .to_str()
-            .ok()?
-            .strip_prefix("Bearer ")?;
-        let key = keys.find(decode_header(token).ok()?.kid.as_deref()?)?;
-        let mut validation = Validation::new(Algorithm::RS256);
-        validation.set_audience(&[super::GRAPH]);
-        validation.required_spec_claims = HashSet::from(["aud", "exp"].map(String::from));
-        let decoded = decode(token, &DecodingKey::from_jwk(key).ok()?, &validation);
-        decoded.ok().map(|token| token.claims)
-    }
-
-    fn refuse(status: StatusCode, code: &str, message: &str) -> (StatusCode, Json<Value>) {
-        (
-            status,
-            Json(json!({ "error": { "code": code, "message": message } })),
-        )
+    async fn users(AcceptedToken(token): AcceptedToken) -> Result<Json<Value>, TokenRejection> {
+        token.require_application_role("User.Read.All")?;
+        let names = ["Adele Vance", "Alex Wilber", "Megan Bowen"];
+        let users = names.map(|name| json!({ "displayName": name }));
+        Ok(Json(json!({ "value": users })))
     }
 }
