@@ -1,11 +1,12 @@
-//! The token is written once, where the HTTP client is made; after that, the daemon only calls:
+//! A reqwest client that attaches the token to each request.
 //!
 //! ```sh
 //! cargo run --example call_api_reqwest
 //! ```
 //!
-//! Identity provider and API run inside this program, on loopback.
-#![allow(clippy::print_stdout, reason = "it reports to a reader")]
+//! `BearerAuth` acquires, refreshes and attaches the token. The calls themselves name no token.
+//! The identity provider and the API run inside this program, on loopback.
+#![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use confidential_client::ConfidentialClient;
 use confidential_client::adapter::BearerAuth;
@@ -26,21 +27,23 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .authority(local.authority(TENANT))
         .client_secret("s3cret")
         .build()?;
-    let graph = client.token_provider(format!("{GRAPH}/.default"))?;
-    // Against Microsoft Graph the origin is GRAPH; no other gets the token.
-    let auth = BearerAuth::new(graph, [api.base_url()])?;
-    // On loopback, where a proxy has no business.
+    let provider = client.token_provider(format!("{GRAPH}/.default"))?;
+    // Only requests to the listed origins get the token. For Microsoft Graph, list GRAPH.
+    let auth = BearerAuth::new(provider, [api.base_url()])?;
+    // Connects to loopback directly, even if a proxy is configured.
     let http = reqwest::Client::builder().no_proxy().build()?;
     let http = reqwest_middleware::ClientBuilder::new(http)
         .with(auth)
         .build();
 
     for path in ["v1.0/users", "v1.0/groups"] {
-        let answer = http
-            .get(format!("{}/{path}", api.base_url()))
-            .send()
-            .await?;
-        println!("{:<16} {} {}", path, answer.status(), answer.text().await?);
+        let url = format!("{}/{path}", api.base_url());
+        let response = http.get(url).send().await?;
+        println!(
+            "{path:<16} {} {}",
+            response.status(),
+            response.text().await?
+        );
     }
     println!("{:<16} {}", "token requests", local.token_requests().len());
     Ok(())

@@ -1,12 +1,13 @@
-//! The token is attached by a layer, before any tower service over `http::Request`:
+//! A tower layer that attaches the token to each request of an HTTP client.
 //!
 //! ```sh
 //! cargo run --example call_api_tower
 //! ```
 //!
-//! Here that service is reqwest, behind a few lines; hyper's and tonic's clients go in its place.
-//! Identity provider and API run inside this program, on loopback.
-#![allow(clippy::print_stdout, reason = "it reports to a reader")]
+//! The layer works with any tower service over `http::Request`, such as hyper's and tonic's
+//! clients. Here the service is reqwest, behind a few lines.
+//! The identity provider and the API run inside this program, on loopback.
+#![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use bytes::Bytes;
 use confidential_client::ConfidentialClient;
@@ -31,37 +32,38 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         .authority(local.authority(TENANT))
         .client_secret("s3cret")
         .build()?;
-    let graph = client.token_provider(format!("{GRAPH}/.default"))?;
-    // Against Microsoft Graph the origin is GRAPH; no other gets the token.
-    let auth = BearerAuth::new(graph, [api.base_url()])?;
+    let provider = client.token_provider(format!("{GRAPH}/.default"))?;
+    // Only requests to the listed origins get the token. For Microsoft Graph, list GRAPH.
+    let auth = BearerAuth::new(provider, [api.base_url()])?;
+    // A retry after a challenge needs a copy of the body.
     let layer = BearerAuthLayer::new(auth).retry_with(|body: &Bytes| Some(body.clone()));
-    // It follows no redirects: the answer at the end of one would be taken for the API's own.
+    // Without redirects. The layer would treat the response after a redirect as the API's own.
     let http = reqwest::Client::builder()
         .no_proxy()
         .redirect(Policy::none())
         .build()?;
-    let service = layer.layer(tower::service_fn(move |request| {
-        send(http.clone(), request)
-    }));
+    let send = tower::service_fn(move |request| send(http.clone(), request));
+    let service = layer.layer(send);
 
     for path in ["v1.0/users", "v1.0/groups"] {
         let request = Request::get(format!("{}/{path}", api.base_url())).body(Bytes::new())?;
-        let answer = service.clone().oneshot(request).await?;
-        let text = String::from_utf8_lossy(answer.body());
-        println!("{:<16} {} {text}", path, answer.status());
+        let response = service.clone().oneshot(request).await?;
+        let text = String::from_utf8_lossy(response.body());
+        println!("{path:<16} {} {text}", response.status());
     }
     println!("{:<16} {}", "token requests", local.token_requests().len());
     Ok(())
 }
 
+/// Sends the request with reqwest and collects the response.
 async fn send(
     http: reqwest::Client,
     request: Request<Bytes>,
 ) -> Result<Response<Bytes>, reqwest::Error> {
-    let answer = http.execute(request.try_into()?).await?;
+    let received = http.execute(request.try_into()?).await?;
     let mut response = Response::new(Bytes::new());
-    *response.status_mut() = answer.status();
-    *response.headers_mut() = answer.headers().clone();
-    *response.body_mut() = answer.bytes().await?;
+    *response.status_mut() = received.status();
+    *response.headers_mut() = received.headers().clone();
+    *response.body_mut() = received.bytes().await?;
     Ok(response)
 }

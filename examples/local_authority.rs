@@ -1,10 +1,10 @@
-//! Serves a `LocalAuthority` on a given port, for programs in other languages and for curl:
+//! A `LocalAuthority` on a fixed port, for programs in other languages and for curl.
 //!
 //! ```sh
 //! cargo run --example local_authority -- 8400
 //! ```
 //!
-//! and then, in another terminal:
+//! Then, in another terminal:
 //!
 //! ```sh
 //! curl -d grant_type=client_credentials -d client_id=11111111-2222-3333-4444-555555555555 \
@@ -14,22 +14,22 @@
 //! curl http://127.0.0.1:8400/contoso.onmicrosoft.com/v2.0/.well-known/openid-configuration
 //! ```
 //!
-//! Users sign in on its pages, by the authorization request of a web app:
+//! The authorization request of a web app opens the sign-in page for users:
 //!
 //! ```text
 //! http://127.0.0.1:8400/contoso.onmicrosoft.com/oauth2/v2.0/authorize?client_id=11111111-2222-3333-4444-555555555555&response_type=code&scope=openid+api://drive/Files.Read&redirect_uri=http://localhost:5000/signed-in
 //! ```
 //!
-//! With a folder as second argument it serves https, and writes into the folder the certificate of
-//! the CA to trust (`ca.pem`) and a certificate and key to sign in with (`daemon.pem`):
+//! With a folder as the second argument, the program serves https. The program then writes two
+//! files into the folder. `ca.pem` is the CA certificate to trust. `daemon.pem` is a certificate
+//! and key for client authentication.
 //!
 //! ```sh
 //! cargo run --example local_authority -- 8400 /tmp/authority
 //! curl --cacert /tmp/authority/ca.pem https://127.0.0.1:8400/contoso.onmicrosoft.com/discovery/v2.0/keys
 //! ```
-#![allow(clippy::print_stdout, reason = "it reports to a reader")]
+#![allow(clippy::print_stdout, reason = "an example prints its results")]
 
-use std::error::Error;
 use std::path::Path;
 
 use confidential_client::Certificate;
@@ -41,7 +41,7 @@ const DRIVE_ID: &str = "66666666-7777-8888-9999-000000000000";
 const REDIRECT_URI: &str = "http://localhost:5000/signed-in";
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let port = arguments.next().unwrap_or_else(|| "8400".to_owned());
     let folder = arguments.next();
@@ -70,28 +70,22 @@ async fn main() -> Result<(), Box<dyn Error>> {
             .publishes("api://drive", ["Files.Read", "Files.Write"])
             .access_token_version(2),
     );
-    for (name, principal_name) in [
-        ("Adele Vance", "adele@contoso.onmicrosoft.com"),
-        ("Grady Archie", "grady@contoso.onmicrosoft.com"),
-    ] {
-        local.register_user(TENANT, User::new(principal_name).name(name));
-    }
+    let adele = User::new("adele@contoso.onmicrosoft.com").name("Adele Vance");
+    local.register_user(TENANT, adele);
+    let grady = User::new("grady@contoso.onmicrosoft.com").name("Grady Archie");
+    local.register_user(TENANT, grady);
     local.admin_consent(TENANT, DRIVE_ID, "https://graph.microsoft.com/User.Read");
-    if let (Some(folder), Some(ca)) = (&folder, local.ca_pem()) {
-        let folder = Path::new(folder);
+
+    if let (Some(folder), Some(ca_pem)) = (&folder, local.ca_pem()) {
         std::fs::create_dir_all(folder)?;
-        std::fs::write(folder.join("ca.pem"), ca)?;
-        std::fs::write(folder.join("daemon.pem"), &pem)?;
-        println!(
-            "{:<12} ca.pem, daemon.pem in {}",
-            "certificates",
-            folder.display()
-        );
+        std::fs::write(Path::new(folder).join("ca.pem"), ca_pem)?;
+        std::fs::write(Path::new(folder).join("daemon.pem"), &pem)?;
+        println!("{:<12} ca.pem, daemon.pem in {folder}", "certificates");
     }
     println!("{:<12} {}/{TENANT}", "authority", local.base_url());
     println!("{:<12} {CLIENT_ID}, secret s3cret", "application");
     println!("{:<12} {REDIRECT_URI}", "redirect URI");
     println!("{:<12} {DRIVE_ID}, secret s3cret, api://drive", "web API");
-    println!("{:<12} until it is stopped (Ctrl-C)", "serving");
+    println!("{:<12} until Ctrl-C stops the program", "serving");
     std::future::pending().await
 }
