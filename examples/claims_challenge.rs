@@ -1,27 +1,26 @@
-//! An API takes a token back, and the daemon goes on with another (continuous access evaluation):
+//! A daemon that continues after an API revoked the token (continuous access evaluation).
 //!
 //! ```sh
 //! cargo run --example claims_challenge
 //! ```
 //!
-//! Identity provider and API run inside this program, on loopback. What happens by itself with
-//! `BearerAuth` happens here twice: by itself, and by hand, as for an HTTP client that it does not
-//! know.
-#![allow(clippy::print_stdout, reason = "it reports to a reader")]
+//! `BearerAuth` answers the claims challenge automatically. The second half of the program answers
+//! a challenge by hand, for HTTP clients without an adapter.
+//! The identity provider and the API run inside this program, on loopback.
+#![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use confidential_client::adapter::BearerAuth;
 use confidential_client::testing::{Application, LocalAuthority, ProtectedApi};
 use confidential_client::{Challenge, ConfidentialClient, TokenRequest};
+use reqwest::StatusCode;
 use reqwest::header::AUTHORIZATION;
-
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 const TENANT: &str = "contoso.onmicrosoft.com";
 const CLIENT_ID: &str = "11111111-2222-3333-4444-555555555555";
 const GRAPH: &str = "https://graph.microsoft.com";
 
 #[tokio::main]
-async fn main() -> Result<()> {
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let local = LocalAuthority::start().await?;
     let application = Application::new(CLIENT_ID).secret("s3cret");
     local.register(TENANT, application.role(GRAPH, "User.Read.All"));
@@ -29,43 +28,45 @@ async fn main() -> Result<()> {
     let client = ConfidentialClient::builder(CLIENT_ID)
         .authority(local.authority(TENANT))
         .client_secret("s3cret")
+        // "cp1" declares that this client answers claims challenges.
         .client_capabilities(["cp1"])
         .build()?;
     let http = reqwest::Client::builder().no_proxy().build()?;
 
-    println!("by itself");
+    println!("automatically");
     let provider = client.token_provider(format!("{GRAPH}/.default"))?;
-    let with_token = reqwest_middleware::ClientBuilder::new(http.clone())
+    let http_with_token = reqwest_middleware::ClientBuilder::new(http.clone())
         .with(BearerAuth::new(provider, [api.base_url()])?)
         .build();
     for _ in 0..2 {
-        let answer = with_token.get(api.base_url()).send().await?;
-        report(answer.status(), &api, &local);
+        let response = http_with_token.get(api.base_url()).send().await?;
+        print_status(response.status(), &api, &local);
         local.revoke_tokens(TENANT, CLIENT_ID);
     }
 
     println!("by hand");
     let request = TokenRequest::new(format!("{GRAPH}/.default"));
     let token = client.acquire_token_for_client(&request).await?;
-    let answer = http
-        .get(api.base_url())
-        .header(AUTHORIZATION, token.authorization_header());
-    let answer = answer.send().await?;
-    report(answer.status(), &api, &local);
-    let challenges = Challenge::from_headers(answer.headers());
-    let asked = challenges.iter().find_map(Challenge::claims);
-    let claims = asked.ok_or("the API asks for no claims")?;
+    let call = http.get(api.base_url());
+    let call = call.header(AUTHORIZATION, token.authorization_header());
+    let response = call.send().await?;
+    print_status(response.status(), &api, &local);
+
+    let challenges = Challenge::from_headers(response.headers());
+    let claims = challenges.iter().find_map(Challenge::claims);
+    let claims = claims.ok_or("the API's response holds no claims challenge")?;
     println!("  {:<16} {claims}", "the API asks for");
+    // The rejected token leaves the cache, so that the client requests another one.
     let request = request.claims(claims).rejected_token(&token);
     let token = client.acquire_token_for_client(request).await?;
-    let answer = http
-        .get(api.base_url())
-        .header(AUTHORIZATION, token.authorization_header());
-    report(answer.send().await?.status(), &api, &local);
+    let call = http.get(api.base_url());
+    let call = call.header(AUTHORIZATION, token.authorization_header());
+    let response = call.send().await?;
+    print_status(response.status(), &api, &local);
     Ok(())
 }
 
-fn report(status: reqwest::StatusCode, api: &ProtectedApi, local: &LocalAuthority) {
+fn print_status(status: StatusCode, api: &ProtectedApi, local: &LocalAuthority) {
     println!(
         "  {:<16} {} after {} calls and {} token requests",
         "the API says",
