@@ -56,7 +56,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let claims = challenges.iter().find_map(Challenge::claims);
     let claims = claims.ok_or("the API's response holds no claims challenge")?;
     println!("  {:<16} {claims}", "the API asks for");
-    // The rejected token leaves the cache, so that the client requests another one.
+    // `rejected_token` requests a token other than the token in the cache.
     let request = request.claims(claims).rejected_token(&token);
     let token = client.acquire_token_for_client(request).await?;
     let call = http.get(api.base_url());

@@ -1,45 +1,50 @@
-//! How to test a daemon of your own without Azure: a job, and the tests of it that matter at night.
+//! A job and its tests, without an Azure account.
 //!
 //! ```sh
 //! cargo run --example test_your_daemon
 //! cargo test --example test_your_daemon
 //! ```
-#![allow(clippy::print_stdout, reason = "it reports to a reader")]
+//!
+//! The tests cover the cache, throttling, an outage and a wrong secret.
+#![allow(clippy::print_stdout, reason = "an example prints its results")]
 
-use std::error::Error as StdError;
 use std::time::Duration;
 
 use confidential_client::testing::{Application, Fault, LocalAuthority};
 use confidential_client::{ConfidentialClient, TokenProvider};
 use http::HeaderMap;
 
-type Result<T> = std::result::Result<T, Box<dyn StdError>>;
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// What the daemon does after a run.
+/// The outcome of one run of the job.
 #[derive(Debug, PartialEq)]
-enum Next {
+enum Outcome {
     Done,
-    /// Time may cure it: the job runs again after this.
-    Again(Duration),
-    /// Somebody has to act, and this is what to tell them.
-    Alarm(String),
+    /// The failure is transient. The job runs again after the delay.
+    RetryAfter(Duration),
+    /// An operator must act on the message.
+    Alert(String),
 }
 
-/// The job: it needs a token for its call, and decides what to do without one.
-async fn run(graph: &TokenProvider) -> Next {
+/// Runs the job once. The job needs a token for its API call.
+async fn run_job(provider: &TokenProvider) -> Outcome {
     let mut headers = HeaderMap::new();
-    match graph.authorize(&mut headers).await {
-        Ok(()) => Next::Done, // here it calls the API with these headers
-        Err(error) if error.is_transient() => Next::Again(error.retry_after().unwrap_or_default()),
-        Err(error) => Next::Alarm(error.to_string()), // it says what to do, too
+    match provider.authorize(&mut headers).await {
+        // A real job calls the API with these headers here.
+        Ok(()) => Outcome::Done,
+        Err(error) if error.is_transient() => {
+            Outcome::RetryAfter(error.retry_after().unwrap_or_default())
+        }
+        // The message also says what to do.
+        Err(error) => Outcome::Alert(error.chain().to_string()),
     }
 }
 
 const TENANT: &str = "contoso.onmicrosoft.com";
 const CLIENT_ID: &str = "11111111-2222-3333-4444-555555555555";
 
-/// The job's provider, which has this secret where `s3cret` is right.
-fn graph(local: &LocalAuthority, secret: &str) -> Result<TokenProvider> {
+/// Builds the job's provider. The identity provider accepts only the secret `s3cret`.
+fn token_provider(local: &LocalAuthority, secret: &str) -> Result<TokenProvider> {
     local.register(TENANT, Application::new(CLIENT_ID).secret("s3cret"));
     let client = ConfidentialClient::builder(CLIENT_ID)
         .authority(local.authority(TENANT))
@@ -48,83 +53,89 @@ fn graph(local: &LocalAuthority, secret: &str) -> Result<TokenProvider> {
     Ok(client.token_provider("https://graph.microsoft.com/.default")?)
 }
 
-async fn it_asks_for_one_token_and_keeps_it() -> Result<()> {
+async fn three_runs_send_one_token_request() -> Result<()> {
     let local = LocalAuthority::start().await?;
-    let graph = graph(&local, "s3cret")?;
+    let provider = token_provider(&local, "s3cret")?;
     for _ in 0..3 {
-        assert_eq!(run(&graph).await, Next::Done);
+        assert_eq!(run_job(&provider).await, Outcome::Done);
     }
     assert_eq!(local.token_requests().len(), 1);
     Ok(())
 }
 
-async fn it_waits_as_long_as_it_is_told() -> Result<()> {
+async fn a_throttled_job_waits_for_retry_after() -> Result<()> {
     let local = LocalAuthority::start().await?;
-    let graph = graph(&local, "s3cret")?;
+    let provider = token_provider(&local, "s3cret")?;
     local.script([Fault::status(429).retry_after(7)]);
-    assert_eq!(run(&graph).await, Next::Again(Duration::from_secs(7)));
-    assert!(matches!(run(&graph).await, Next::Again(_)));
-    assert_eq!(local.token_requests().len(), 1, "and asks nobody meanwhile");
+    let seven_seconds = Duration::from_secs(7);
+    let outcome = run_job(&provider).await;
+    assert_eq!(outcome, Outcome::RetryAfter(seven_seconds));
+    // An early retry fails without a second request.
+    assert!(matches!(run_job(&provider).await, Outcome::RetryAfter(_)));
+    assert_eq!(local.token_requests().len(), 1);
     Ok(())
 }
 
-async fn it_comes_back_when_the_network_does() -> Result<()> {
+async fn the_job_recovers_after_an_outage() -> Result<()> {
     let local = LocalAuthority::start().await?;
-    let graph = graph(&local, "s3cret")?;
-    // One dropped connection would go unnoticed: the client tries again by itself.
+    let provider = token_provider(&local, "s3cret")?;
+    // The client retries a single dropped connection, so the test needs a whole outage.
     local.begin_outage(Fault::dropped());
-    let Next::Again(wait) = run(&graph).await else {
-        return Err("an outage is no alarm".into());
+    let Outcome::RetryAfter(delay) = run_job(&provider).await else {
+        return Err("the outage must be transient".into());
     };
     assert_eq!(local.token_requests().len(), 3);
     local.end_outage();
-    tokio::time::sleep(wait).await;
-    assert_eq!(run(&graph).await, Next::Done);
+    tokio::time::sleep(delay).await;
+    assert_eq!(run_job(&provider).await, Outcome::Done);
     Ok(())
 }
 
-async fn it_says_what_is_wrong_with_its_secret() -> Result<()> {
+async fn a_wrong_secret_alerts_an_operator() -> Result<()> {
     let local = LocalAuthority::start().await?;
-    let graph = graph(&local, "s3cret-id")?;
-    let Next::Alarm(text) = run(&graph).await else {
-        return Err("a wrong secret is an alarm".into());
+    let provider = token_provider(&local, "s3cret-id")?;
+    let Outcome::Alert(message) = run_job(&provider).await else {
+        return Err("a wrong secret must alert an operator".into());
     };
-    assert!(text.contains("not its secret ID"), "{text}");
+    assert!(message.contains("not its secret ID"), "{message}");
     Ok(())
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    it_asks_for_one_token_and_keeps_it().await?;
-    println!("ok  it asks for one token and keeps it");
-    it_waits_as_long_as_it_is_told().await?;
-    println!("ok  it waits as long as it is told");
-    it_comes_back_when_the_network_does().await?;
-    println!("ok  it comes back when the network does");
-    it_says_what_is_wrong_with_its_secret().await?;
-    println!("ok  it says what is wrong with its secret");
+    three_runs_send_one_token_request().await?;
+    println!("ok  three runs send one token request");
+    a_throttled_job_waits_for_retry_after().await?;
+    println!("ok  a throttled job waits for Retry-After");
+    the_job_recovers_after_an_outage().await?;
+    println!("ok  the job recovers after an outage");
+    a_wrong_secret_alerts_an_operator().await?;
+    println!("ok  a wrong secret alerts an operator");
     Ok(())
 }
 
+// A daemon of your own writes the tests directly in this module, without `main`.
 #[cfg(test)]
 mod tests {
+    use super::Result;
+
     #[tokio::test]
-    async fn it_asks_for_one_token_and_keeps_it() -> super::Result<()> {
-        super::it_asks_for_one_token_and_keeps_it().await
+    async fn three_runs_send_one_token_request() -> Result<()> {
+        super::three_runs_send_one_token_request().await
     }
 
     #[tokio::test]
-    async fn it_waits_as_long_as_it_is_told() -> super::Result<()> {
-        super::it_waits_as_long_as_it_is_told().await
+    async fn a_throttled_job_waits_for_retry_after() -> Result<()> {
+        super::a_throttled_job_waits_for_retry_after().await
     }
 
     #[tokio::test]
-    async fn it_comes_back_when_the_network_does() -> super::Result<()> {
-        super::it_comes_back_when_the_network_does().await
+    async fn the_job_recovers_after_an_outage() -> Result<()> {
+        super::the_job_recovers_after_an_outage().await
     }
 
     #[tokio::test]
-    async fn it_says_what_is_wrong_with_its_secret() -> super::Result<()> {
-        super::it_says_what_is_wrong_with_its_secret().await
+    async fn a_wrong_secret_alerts_an_operator() -> Result<()> {
+        super::a_wrong_secret_alerts_an_operator().await
     }
 }
