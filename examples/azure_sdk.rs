@@ -1,12 +1,13 @@
-//! Clients of the Azure SDK for Rust take their tokens from this crate's cache; here, Key Vault's:
+//! Clients of the Azure SDK for Rust that share this crate's token cache.
 //!
 //! ```sh
 //! cargo run --example azure_sdk
 //! ```
 //!
-//! Identity provider and vaults run inside this program, on loopback; the vaults by their own names
-//! and over TLS, since the SDK sends a token nowhere else.
-#![allow(clippy::print_stdout, reason = "it reports to a reader")]
+//! The clients read secrets from two Key Vaults. The identity provider and the vaults run inside
+//! this program, on loopback. The SDK sends tokens only to the vaults' real host names over TLS,
+//! so the vaults have these names and a certificate.
+#![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use azure_security_keyvault_secrets::{SecretClient, SecretClientOptions};
 use confidential_client::ConfidentialClient;
 use confidential_client::adapter::AzureCredential;
 use confidential_client::testing::{Application, LocalAuthority, ProtectedApi};
-use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls_pki_types::PrivatePkcs8KeyDer;
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -35,8 +36,9 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 const TENANT: &str = "contoso.onmicrosoft.com";
 const CLIENT_ID: &str = "11111111-2222-3333-4444-555555555555";
+/// The resource of all Key Vaults.
 const KEY_VAULT: &str = "https://vault.azure.net";
-const VAULTS: [&str; 2] = ["orders.vault.azure.net", "billing.vault.azure.net"];
+const VAULT_HOSTS: [&str; 2] = ["orders.vault.azure.net", "billing.vault.azure.net"];
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -50,8 +52,8 @@ async fn main() -> Result<()> {
         .build()?;
     let credential: Arc<dyn TokenCredential> = Arc::new(AzureCredential::new(client));
 
-    for host in VAULTS {
-        // Against Azure the URL is `https://{host}`, and the options are `None`.
+    for host in VAULT_HOSTS {
+        // For the real Key Vault, use the URL `https://{host}` and the options `None`.
         let url = format!("https://{host}:{}", vaults.address.port());
         let options = SecretClientOptions {
             client_options: ClientOptions {
@@ -73,17 +75,17 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// Two Key Vaults at one address.
+/// Two Key Vaults behind one address.
 struct Vaults {
     address: SocketAddr,
     requests: Arc<AtomicUsize>,
-    /// Finds them there, and trusts their certificate.
+    /// Resolves the vaults' names to the address and trusts their certificate.
     http: reqwest::Client,
 }
 
 #[derive(Clone)]
-struct Judge {
-    /// It takes the identity provider's tokens for Key Vault and no others.
+struct VaultState {
+    /// Accepts only the identity provider's tokens for Key Vault.
     api: Arc<ProtectedApi>,
     http: reqwest::Client,
     requests: Arc<AtomicUsize>,
@@ -91,31 +93,31 @@ struct Judge {
 
 impl Vaults {
     async fn start(local: &LocalAuthority) -> Result<Self> {
-        let made = rcgen::generate_simple_self_signed(VAULTS.map(str::to_owned))?;
-        let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+        let certified = rcgen::generate_simple_self_signed(VAULT_HOSTS.map(str::to_owned))?;
+        let key = PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());
         let config = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], PrivateKeyDer::from(key))?;
+            .with_single_cert(vec![certified.cert.der().clone()], key.into())?;
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let tls = Tls(listener, TlsAcceptor::from(Arc::new(config)));
+        let listener = TlsListener(listener, TlsAcceptor::from(Arc::new(config)));
         let requests = Arc::new(AtomicUsize::new(0));
-        let judge = Judge {
+        let state = VaultState {
             api: Arc::new(local.protected_api(KEY_VAULT).await?),
             http: reqwest::Client::builder().no_proxy().build()?,
             requests: Arc::clone(&requests),
         };
-        let router = Router::new().fallback(secret).with_state(judge);
-        tokio::spawn(axum::serve(tls, router).into_future());
+        let router = Router::new().fallback(get_secret).with_state(state);
+        tokio::spawn(axum::serve(listener, router).into_future());
 
-        let certificate = reqwest::Certificate::from_pem(made.cert.pem().as_bytes())?;
-        let http = reqwest::Client::builder()
+        let certificate = reqwest::Certificate::from_pem(certified.cert.pem().as_bytes())?;
+        let mut http = reqwest::Client::builder()
             .no_proxy()
             .tls_certs_only([certificate]);
-        let http = VAULTS
-            .iter()
-            .fold(http, |http, host| http.resolve(host, address));
+        for host in VAULT_HOSTS {
+            http = http.resolve(host, address);
+        }
         Ok(Self {
             address,
             requests,
@@ -124,29 +126,31 @@ impl Vaults {
     }
 }
 
-/// Answers as Key Vault does; to a request without a token for it, with whose it takes.
-async fn secret(State(judge): State<Judge>, headers: HeaderMap) -> Response {
-    judge.requests.fetch_add(1, Ordering::SeqCst);
-    let mut check = judge.http.get(judge.api.base_url());
+/// Returns the secret to a request with a valid token. Any other request gets a challenge that
+/// names the authority and the resource, as from Key Vault.
+async fn get_secret(State(vault): State<VaultState>, headers: HeaderMap) -> Response {
+    vault.requests.fetch_add(1, Ordering::SeqCst);
+    let mut check = vault.http.get(vault.api.base_url());
     if let Some(token) = headers.get(AUTHORIZATION) {
         check = check.header(AUTHORIZATION, token);
     }
-    match check.send().await {
-        Ok(answer) if answer.status().is_success() => {
-            Json(json!({ "value": "correct horse" })).into_response()
-        }
-        _ => {
-            let challenge = format!(
-                r#"Bearer authorization="https://login.windows.net/{TENANT}", resource="{KEY_VAULT}""#
-            );
-            (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, challenge)]).into_response()
-        }
+    let is_accepted = match check.send().await {
+        Ok(response) => response.status().is_success(),
+        Err(_) => false,
+    };
+    if is_accepted {
+        return Json(json!({ "value": "correct horse" })).into_response();
     }
+    let challenge = format!(
+        r#"Bearer authorization="https://login.windows.net/{TENANT}", resource="{KEY_VAULT}""#
+    );
+    (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, challenge)]).into_response()
 }
 
-struct Tls(TcpListener, TlsAcceptor);
+/// A TCP listener that completes the TLS handshake of each connection.
+struct TlsListener(TcpListener, TlsAcceptor);
 
-impl axum::serve::Listener for Tls {
+impl axum::serve::Listener for TlsListener {
     type Io = TlsStream<TcpStream>;
     type Addr = SocketAddr;
 
