@@ -149,7 +149,7 @@ fn federated() {
     assert_eq!(tokens.len(), 4, "{}", printed.0);
     tokens.dedup();
     assert_eq!(tokens.len(), 3, "{}", printed.0);
-    printed.count(2, &["vouched for by ", "system:serviceaccount:jobs:daemon"]);
+    printed.count(2, &["issued to ", "system:serviceaccount:jobs:daemon"]);
 }
 
 #[test]

@@ -132,7 +132,7 @@ fn a_renewal_that_is_overdue_is_replaced_by_one() {
     });
 }
 
-/// failures.md F7.
+/// docs/failures.md F7.
 #[test]
 fn a_late_token_never_takes_the_place_of_a_longer_one() {
     in_many_orders(|| {
@@ -167,7 +167,7 @@ fn a_late_failure_is_not_remembered() {
     });
 }
 
-/// failures.md F13. So far apart, that nothing is rationed.
+/// docs/failures.md F13. So far apart, that nothing is rationed.
 #[test]
 fn a_token_is_invalidated_once_and_no_other_with_it() {
     in_many_orders(|| {
@@ -251,7 +251,7 @@ fn came_by(place: &Place, claims: &str) -> Vec<Told> {
     own.map(|(number, _)| Told::Token(number)).collect()
 }
 
-/// failures.md M20.
+/// docs/failures.md M20.
 #[test]
 fn one_token_that_was_turned_down_is_replaced_by_one_flight() {
     in_many_orders(|| {

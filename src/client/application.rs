@@ -1,0 +1,245 @@
+//! The verbs of an application, which rustdoc shows first.
+
+use super::acquire::Subject;
+use super::{ConfidentialClient, ConfidentialClientBuilder, TokenCache, TokenProvider, WarmUp};
+use crate::authority::Tenant;
+use crate::certificate::Certificate;
+use crate::delegated::admin_consent;
+use crate::error::Error;
+use crate::request::TokenRequest;
+use crate::token::AccessToken;
+
+impl ConfidentialClient {
+    /// Returns a builder for the application (client) ID of an app registration.
+    pub fn builder(client_id: impl Into<String>) -> ConfidentialClientBuilder {
+        ConfidentialClientBuilder::new(client_id.into())
+    }
+
+    /// Builds a client from the environment variables of the Azure SDKs and of workload identity.
+    ///
+    /// | variable | content |
+    /// |---|---|
+    /// | `AZURE_TENANT_ID` | tenant ID or domain |
+    /// | `AZURE_CLIENT_ID` | application (client) ID |
+    /// | `AZURE_CLIENT_SECRET` | client secret |
+    /// | `AZURE_CLIENT_CERTIFICATE_PATH` | path of a certificate with its private key: PEM, or PKCS#12 with the feature `pkcs12` |
+    /// | `AZURE_CLIENT_CERTIFICATE_PASSWORD` | password of that file, if any |
+    /// | `AZURE_FEDERATED_TOKEN_FILE` | path of a file with a client assertion, as Kubernetes mounts it |
+    /// | `AZURE_AUTHORITY_HOST` | another cloud, such as `https://login.microsoftonline.us/`; always https |
+    ///
+    /// Exactly one of the three credentials is required. An empty variable counts as unset. The
+    /// certificate file is read at once, to find a bad file early, and again after a replacement.
+    /// [`ConfidentialClientBuilder::from_env`] returns the builder, for further settings.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Config`] names each variable that is missing or contradicts another. It shows no
+    ///   value.
+    /// - [`Error::Credential`]: the certificate file cannot be used.
+    /// - The errors of [`build`](ConfidentialClientBuilder::build).
+    #[doc(alias = "EnvironmentCredential")]
+    #[doc(alias = "DefaultAzureCredential")]
+    pub fn from_env() -> Result<Self, Error> {
+        ConfidentialClientBuilder::from_env()?.build()
+    }
+
+    /// Acquires a token for the application itself by the client-credentials grant
+    /// ([RFC 6749 section 4.4]).
+    ///
+    /// Returns the cached token while the token is valid. Otherwise one token request is sent,
+    /// however many callers wait for the same token, and all callers receive the same token or
+    /// error. Dropping the returned future does not cancel the request for other callers.
+    ///
+    /// A token that is due for refresh is returned at once and refreshed in the background. If the
+    /// refresh fails, the token is returned until its expiry. After a failure, further calls
+    /// receive the same error without another request for the time of [`Error::retry_after`].
+    ///
+    /// ```
+    /// # use bytes::Bytes;
+    /// # use confidential_client::{ConfidentialClient, TokenRequest, TokenSource};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
+    /// #     .tenant("contoso.onmicrosoft.com")
+    /// #     .client_secret("s3cret")
+    /// #     .transport(|_: http::Request<Bytes>| async {
+    /// #         let body = r#"{"token_type":"Bearer","expires_in":3599,"access_token":"abc"}"#;
+    /// #         Ok(http::Response::new(Bytes::from(body)))
+    /// #     })
+    /// #     .build()?;
+    /// let graph = "https://graph.microsoft.com/.default";
+    /// let token = client.acquire_token_for_client(graph).await?;
+    /// assert_eq!(token.source(), TokenSource::IdentityProvider);
+    /// let token = client.acquire_token_for_client(graph).await?;
+    /// assert_eq!(token.source(), TokenSource::Cache);
+    ///
+    /// // A customer's tenant has its own token in the cache.
+    /// let request = TokenRequest::new(graph).tenant("fabrikam.com");
+    /// let token = client.acquire_token_for_client(&request).await?;
+    /// assert_eq!(token.tenant_id(), Some("fabrikam.com"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Before the network:
+    ///
+    /// - [`Error::Config`]: a scope that is not one resource's `/.default`, a tenant such as
+    ///   `common`, a correlation ID that is no GUID, or no tokio runtime.
+    /// - [`Error::Credential`]: a certificate outside its validity; a source, signer or assertion
+    ///   provider that failed or took more than ten seconds.
+    ///
+    /// After it, the errors of the identity provider: see [`Error`].
+    ///
+    /// [RFC 6749 section 4.4]: https://www.rfc-editor.org/rfc/rfc6749#section-4.4
+    #[doc(alias = "get_token")]
+    pub async fn acquire_token_for_client(
+        &self,
+        request: impl Into<TokenRequest>,
+    ) -> Result<AccessToken, Error> {
+        self.acquire(request.into(), Subject::Application).await
+    }
+
+    /// Returns a [`TokenProvider`] for repeated calls with the same request: the fastest path.
+    ///
+    /// Does no I/O, and requests no token yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] for a request that
+    /// [`acquire_token_for_client`](Self::acquire_token_for_client) rejects. Also for one with a
+    /// correlation ID, claims, a rejected token or a forced refresh, which belong to a single call.
+    #[doc(alias = "get_bearer_token_provider")]
+    pub fn token_provider(&self, request: impl Into<TokenRequest>) -> Result<TokenProvider, Error> {
+        self.bind(request.into(), Subject::Application)
+    }
+
+    /// Removes a token from the cache that an API rejected, so that the next call acquires another.
+    ///
+    /// For a 401 whose challenge has no claims. Does no I/O. A token that was refreshed since then
+    /// stays cached, so a thousand callers may report the same token. Within 30 seconds after a
+    /// token was replaced for this reason the next one stays cached, too: an API that rejects every
+    /// token does not cause a storm of token requests.
+    pub fn invalidate(&self, token: &AccessToken) {
+        self.0.cache.invalidate(token.issued());
+    }
+
+    /// Acquires the tokens of many requests, a bounded number at a time, and reports each outcome.
+    ///
+    /// For the start of a daemon that works in thousands of tenants. Sends nothing until
+    /// [`WarmUp::next`] is called.
+    ///
+    /// Each request is served as by [`acquire_token_for_client`](Self::acquire_token_for_client). A
+    /// failed request does not stop other requests, and is retried only by the
+    /// [`RetryPolicy`](crate::RetryPolicy). While the identity provider is down, requests fail at
+    /// once. A daemon whose first outcomes are [transient](Error::is_transient) failures may drop
+    /// the [`WarmUp`], and acquire each token on demand.
+    ///
+    /// The cache must have room for all tokens: 10,000, unless
+    /// [`max_entries`](crate::CacheOptions::max_entries) says otherwise.
+    ///
+    /// ```
+    /// # use bytes::Bytes;
+    /// # use confidential_client::{ConfidentialClient, TokenRequest};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
+    /// #     .tenant("contoso.onmicrosoft.com")
+    /// #     .client_secret("s3cret")
+    /// #     .transport(|_: http::Request<Bytes>| async {
+    /// #         let body = r#"{"token_type":"Bearer","expires_in":3599,"access_token":"abc"}"#;
+    /// #         Ok(http::Response::new(Bytes::from(body)))
+    /// #     })
+    /// #     .build()?;
+    /// let customers = ["fabrikam.com", "common", "adatum.com"];
+    /// let graph = TokenRequest::new("https://graph.microsoft.com/.default");
+    /// let requests = customers.map(|tenant| graph.clone().tenant(tenant));
+    ///
+    /// let mut failed = Vec::new();
+    /// let mut warm_up = client.warm_up(requests).max_concurrent(8);
+    /// while let Some((request, result)) = warm_up.next().await {
+    ///     if let Err(error) = result {
+    ///         failed.push((request, error));
+    ///     }
+    /// }
+    ///
+    /// // Two tokens are cached. `common` is no tenant that an application has a token in.
+    /// assert_eq!(client.cache().len(), 2);
+    /// let (request, error) = &failed[0];
+    /// assert_eq!(request.tenant_id(), Some("common"));
+    /// assert!(error.to_string().contains("an application cannot get a token in 'common'"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn warm_up<R: Into<TokenRequest>>(&self, requests: impl IntoIterator<Item = R>) -> WarmUp {
+        let requests = requests.into_iter().map(Into::into).collect();
+        WarmUp::new(self.clone(), requests)
+    }
+
+    /// Returns the URL of the page where a tenant's administrator consents to the permissions of
+    /// this application's registration.
+    ///
+    /// For an ISV with a new customer. Only Microsoft Entra ID has such a page. Does no I/O.
+    ///
+    /// `tenant` is the customer's tenant ID or domain, or `organizations` if the customer's tenant
+    /// is not known yet. `redirect_uri` is one of the registration's. Entra sends the administrator
+    /// back there, and [`AdminConsent::parse`](crate::delegated::AdminConsent::parse) reads the
+    /// URL. `state` comes back unchanged: use a random value from the administrator's session,
+    /// which protects against forged redirects.
+    ///
+    /// ```
+    /// use confidential_client::ConfidentialClient;
+    /// use confidential_client::delegated::AdminConsent;
+    ///
+    /// # fn main() -> Result<(), confidential_client::Error> {
+    /// let client = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
+    ///     .tenant("contoso.onmicrosoft.com")
+    ///     .client_secret("the secret's value")
+    ///     .build()?;
+    /// let page =
+    ///     client.admin_consent_url("organizations", "https://isv.example.org/consented", "x7Zq")?;
+    /// assert_eq!(
+    ///     page,
+    ///     "https://login.microsoftonline.com/organizations/adminconsent\
+    ///      ?client_id=11111111-2222-3333-4444-555555555555\
+    ///      &redirect_uri=https%3A%2F%2Fisv.example.org%2Fconsented&state=x7Zq"
+    /// );
+    ///
+    /// let back = "https://isv.example.org/consented?admin_consent=True&tenant=fabrikam.com&state=x7Zq";
+    /// let consent = AdminConsent::parse(back, "x7Zq")?;
+    /// assert!(matches!(consent, AdminConsent::Granted { tenant_id } if tenant_id == "fabrikam.com"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`]: the authority is not Microsoft Entra ID; the tenant is invalid; the
+    /// redirect URI is neither https nor http to this machine, or has a fragment; the state is
+    /// empty.
+    pub fn admin_consent_url(
+        &self,
+        tenant: impl AsRef<str>,
+        redirect_uri: impl AsRef<str>,
+        state: impl AsRef<str>,
+    ) -> Result<String, Error> {
+        let tenant = Tenant::parse(tenant.as_ref())?;
+        let page = self.0.fetcher.endpoints.admin_consent(&tenant)?;
+        let client_id = &self.0.fetcher.client_id;
+        admin_consent::url(page, client_id, redirect_uri.as_ref(), state.as_ref())
+    }
+
+    /// Returns the certificate that the client authenticates with, for a health check.
+    ///
+    /// With a certificate source, that is the last certificate of the source. Returns `None` before
+    /// the source was first used, and for a client with another credential. Does no I/O.
+    pub fn certificate(&self) -> Option<Certificate> {
+        self.0.fetcher.credential.certificate()
+    }
+
+    /// Returns the client's token cache: its size, its statistics, and a way to clear it.
+    pub fn cache(&self) -> TokenCache<'_> {
+        TokenCache::new(self)
+    }
+}
