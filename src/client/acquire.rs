@@ -17,19 +17,21 @@ use crate::request::TokenRequest;
 use crate::token::{AccessToken, CacheKey, IssuedToken, TokenSource, UserKey};
 
 impl ConfidentialClient {
-    /// Acquires a token from the cache or from the identity provider.
+    /// Resolves a request, and returns the slot of its cache key.
+    ///
+    /// The first step of each verb. [`acquire_from`](Self::acquire_from) is the second.
     #[inline]
-    pub(crate) async fn acquire(
+    pub(super) fn resolve_slot(
         &self,
         request: TokenRequest,
         subject: Subject,
-    ) -> Result<AccessToken, Error> {
+    ) -> Result<(Arc<CacheSlot>, ResolvedRequest), Error> {
         let request = self.resolve(request, subject)?;
-        let slot = self.0.cache.slot(&request.key);
-        self.acquire_from(&slot, &request).await
+        Ok((self.0.cache.slot(&request.key), request))
     }
 
     /// Checks everything that can be known before the network.
+    #[inline]
     pub(super) fn resolve(
         &self,
         request: TokenRequest,

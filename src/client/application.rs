@@ -98,7 +98,8 @@ impl ConfidentialClient {
         &self,
         request: impl Into<TokenRequest>,
     ) -> Result<AccessToken, Error> {
-        self.acquire(request.into(), Subject::Application).await
+        let (slot, request) = self.resolve_slot(request.into(), Subject::Application)?;
+        self.acquire_from(&slot, &request).await
     }
 
     /// Returns a [`TokenProvider`] for repeated calls with the same request: the fastest path.

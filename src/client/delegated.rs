@@ -43,7 +43,8 @@ impl ConfidentialClient {
         request: impl Into<TokenRequest>,
     ) -> Result<AccessToken, Error> {
         let subject = Subject::OnBehalfOf(assertion.clone());
-        self.acquire(request.into(), subject).await
+        let (slot, request) = self.resolve_slot(request.into(), subject)?;
+        self.acquire_from(&slot, &request).await
     }
 
     /// Acquires a token for a signed-in user, without user interaction.
@@ -71,7 +72,8 @@ impl ConfidentialClient {
         request: impl Into<TokenRequest>,
     ) -> Result<AccessToken, Error> {
         let subject = Subject::Account(account.clone());
-        self.acquire(request.into(), subject).await
+        let (slot, request) = self.resolve_slot(request.into(), subject)?;
+        self.acquire_from(&slot, &request).await
     }
 
     /// Returns a [`TokenProvider`] for the tokens of

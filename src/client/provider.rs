@@ -69,7 +69,8 @@ impl TokenProvider {
         let request = self.request.request().clone();
         let request = request.claims(claims).rejected_token(rejected);
         let subject = self.request.subject().clone();
-        self.client.acquire(request, subject).await
+        let (slot, request) = self.client.resolve_slot(request, subject)?;
+        self.client.acquire_from(&slot, &request).await
     }
 
     /// Removes a rejected token from the cache, like

@@ -22,6 +22,11 @@ pub(crate) enum ParameterLocation {
 }
 
 impl Parameters {
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Adds a parameter, sorted by name. Values of one name keep their order.
     pub(crate) fn add(&mut self, location: ParameterLocation, name: String, value: String) {
         let parameters = Arc::make_mut(self.0.get_or_insert_default());
