@@ -4,8 +4,8 @@ use std::error::Error as _;
 use std::iter;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use confidential_client::{Certificate, Error};
 use confidential_client::credential::SigningAlgorithm;
+use confidential_client::{Certificate, Error};
 
 /// Password of the encrypted seeds.
 pub const PASSWORD: &str = "hunter2";

@@ -65,7 +65,15 @@ fn check(error: &Error) {
     assert!(!text.contains(SECRET), "{text}");
     assert!(error.to_string().chars().all(|c| !c.is_control()), "{text}");
     assert!(error.status().is_some(), "{text}");
-    assert!(error.retry_after().is_some_and(|wait| wait.as_secs() <= 3600));
+    assert!(
+        error
+            .retry_after()
+            .is_some_and(|wait| wait.as_secs() <= 3600)
+    );
     assert!(error.source().is_none());
-    let _ = (error.is_transient(), error.claims_challenge(), error.needs_user_interaction());
+    let _ = (
+        error.is_transient(),
+        error.claims_challenge(),
+        error.needs_user_interaction(),
+    );
 }
