@@ -4,8 +4,6 @@ use std::fmt;
 
 use url::Url;
 
-#[cfg(feature = "reqwest")]
-use crate::authority::address::is_loopback;
 use crate::authority::{Authority, Rules, Tenant};
 use crate::client_auth::SupportedAuthMethods;
 use crate::error::Error;
@@ -160,15 +158,9 @@ impl Endpoints {
         }
     }
 
-    #[cfg(feature = "reqwest")]
-    pub(crate) fn is_https(&self) -> bool {
-        self.kind.origin().scheme() == "https"
-    }
-
-    /// Returns whether the host is a loopback IP address. Such a host is never behind a proxy.
-    #[cfg(feature = "reqwest")]
-    pub(crate) fn is_loopback(&self) -> bool {
-        is_loopback(self.kind.origin())
+    /// Returns the URL whose scheme and host the transport has to reach.
+    pub(crate) fn origin(&self) -> &Url {
+        self.kind.origin()
     }
 }
 

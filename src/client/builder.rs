@@ -272,7 +272,7 @@ impl ConfidentialClientBuilder {
         if self.attempt_timeout.is_zero() {
             return Err(zero_timeout("attempt_timeout"));
         }
-        let transport = self.transport.transport(&endpoints)?;
+        let transport = self.transport.transport(endpoints.origin())?;
         let fetcher = TokenFetcher {
             client_id: self.client_id,
             endpoints,

@@ -286,7 +286,7 @@ mod tests {
 
     use super::*;
     use crate::authority::{Authority, Cloud};
-    use crate::endpoint::kind::METADATA_PATH;
+    use crate::endpoint::metadata::METADATA_PATH;
     use crate::testing::ManualClock;
     use crate::transport::Transport;
 

@@ -3,7 +3,7 @@ use std::fmt;
 use url::Url;
 
 use super::instance::Instance;
-use super::metadata::OpenIdProvider;
+use super::metadata::{METADATA_PATH, OpenIdProvider};
 use crate::authority::address::{is_loopback, parse_host_url};
 use crate::authority::{Authority, AuthorityKind, Rules, Tenant, preferred_host};
 use crate::error::Error;
@@ -132,7 +132,6 @@ impl EndpointKind {
     }
 
     /// Returns the host that gets the credential, or that names the host in its metadata.
-    #[cfg(feature = "reqwest")]
     pub(super) fn origin(&self) -> &Url {
         match self {
             Self::Tenants { base, .. } => base,
@@ -168,5 +167,4 @@ fn preferred_base(mut base: Url) -> (Url, bool) {
     }
 }
 
-pub(super) const METADATA_PATH: &str = "/.well-known/openid-configuration";
 const AUTHORITY: &str = "the authority";

@@ -5,7 +5,6 @@ use url::Url;
 use super::TokenEndpoint;
 use super::cached_lookup::{A_DAY, CachedLookup};
 use super::document::{Document, truncated};
-use super::kind::METADATA_PATH;
 use super::lookup::Lookup;
 use crate::authority::Rules;
 use crate::authority::address::{invalid_url, parse_url};
@@ -65,7 +64,6 @@ impl OpenIdProvider {
     }
 
     /// Returns the custom token endpoint, or else the issuer.
-    #[cfg(feature = "reqwest")]
     pub(super) fn origin(&self) -> &Url {
         self.custom_token_endpoint.as_ref().unwrap_or(&self.url)
     }
@@ -158,3 +156,5 @@ const HINT: &str = "is the issuer right?";
 const ISSUER: &str = "the issuer";
 const TOKEN_ENDPOINT: &str = "the token endpoint";
 const AUTHORIZATION_ENDPOINT: &str = "the authorization endpoint";
+
+pub(super) const METADATA_PATH: &str = "/.well-known/openid-configuration";

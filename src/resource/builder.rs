@@ -134,7 +134,7 @@ impl TokenValidatorBuilder {
         }
         Ok(TokenValidator::new(ValidatorConfig {
             audiences: checked_audiences(self.audiences)?,
-            transport: self.transport.transport(&endpoints)?,
+            transport: self.transport.transport(endpoints.origin())?,
             endpoints,
             keys_tenant,
             tenants,

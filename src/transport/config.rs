@@ -1,7 +1,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::endpoint::Endpoints;
+use url::Url;
+
 use crate::error::Error;
 use crate::transport::Transport;
 
@@ -16,7 +17,7 @@ pub(crate) struct TransportConfig {
 
 impl TransportConfig {
     /// Returns the configured transport, or the default transport.
-    pub(crate) fn transport(self, endpoints: &Endpoints) -> Result<Arc<dyn Transport>, Error> {
+    pub(crate) fn transport(self, origin: &Url) -> Result<Arc<dyn Transport>, Error> {
         if self.connect_timeout.is_some_and(|limit| limit.is_zero()) {
             return Err(zero_timeout("connect_timeout"));
         }
@@ -30,10 +31,10 @@ impl TransportConfig {
             )),
             Some(transport) => Ok(transport),
             #[cfg(feature = "reqwest")]
-            None => default_transport(self.reqwest, self.connect_timeout, endpoints),
+            None => default_transport(self.reqwest, self.connect_timeout, origin),
             #[cfg(not(feature = "reqwest"))]
             None => {
-                let _ = endpoints;
+                let _ = origin;
                 Err(Error::config(
                     "no transport is set; call transport(..), or enable the feature 'reqwest' of confidential-client",
                 ))
@@ -51,11 +52,12 @@ pub(crate) fn zero_timeout(setter: &str) -> Error {
 fn default_transport(
     builder: Option<reqwest::ClientBuilder>,
     connect_timeout: Option<Duration>,
-    endpoints: &Endpoints,
+    origin: &Url,
 ) -> Result<Arc<dyn Transport>, Error> {
+    use crate::authority::address::is_loopback;
     use crate::transport::reqwest::ReqwestTransport;
 
-    if endpoints.is_https() && !cfg!(any(feature = "rustls", feature = "native-tls")) {
+    if origin.scheme() == "https" && !cfg!(any(feature = "rustls", feature = "native-tls")) {
         return Err(Error::config(
             "the authority is https, but TLS is not compiled in; enable the feature 'rustls' or 'native-tls' of confidential-client",
         ));
@@ -63,7 +65,7 @@ fn default_transport(
     Ok(Arc::new(ReqwestTransport::new(
         builder,
         connect_timeout.unwrap_or(CONNECT_TIMEOUT),
-        endpoints.is_loopback(),
+        is_loopback(origin),
     )?))
 }
 
