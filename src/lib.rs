@@ -45,14 +45,16 @@
 //! | due for refresh | the cached token, without waiting | one in the background |
 //! | expired or absent | a new token | one, shared by every caller that waits |
 //! | valid, after a failed refresh | the cached token until the token expires | one after each cool-down |
-//! | absent, after a failed request | the same error, with [`retry_after`](Error::retry_after) | none until then |
+//! | expired or absent, after a failed request | the remembered error, with [`retry_after`](Error::retry_after) | none during that time |
 //! | valid, while the provider is down | the cached token until the token expires | one probe at a time |
-//! | absent, while the provider is down | [`Error::Transport`] at once | one probe at a time |
+//! | expired or absent, while the provider is down | [`Error::Transport`] at once | one probe at a time |
 //!
 //! A token request retries transient failures first: three attempts within 30 seconds, unless
 //! [`RetryPolicy`] sets other limits. The [operating guide](guides::operating) has the exact times.
 //! Users' tokens, from [on-behalf-of](ConfidentialClient::acquire_token_on_behalf_of) and
 //! [sign-in](ConfidentialClient::authorization_request_url), follow the same table.
+//! A signed-in user without a refresh token gets no refresh, and signs in again after the token
+//! expires. The provider counts as down after three failures in a row for different entries.
 //!
 //! # Errors
 //!

@@ -14,8 +14,9 @@ use crate::token::{CacheKey, IssuedToken, Stage};
 
 /// The cache entry of one key: token, flight and last failure.
 ///
-/// At most one flight fetches a token for a slot. `F` is a handle on a flight, which this file
-/// does not look into.
+/// A flight is one running token request. A slot has one current flight. An overdue flight can be
+/// replaced, and may still complete. `F` is a handle on a flight, which this file does not look
+/// into.
 ///
 /// | method | called when |
 /// |---|---|
@@ -161,17 +162,15 @@ impl<F: Clone> Slot<F> {
         JoinOutcome::Started(state.start(flight, breaker.overdue(now), requirements))
     }
 
-    /// Returns `true` if the token is due and neither a flight nor the last failure stands in the
-    /// way of a refresh.
+    /// Returns `true` if there is no fresh token, no flight and no cool-down.
     pub(crate) fn needs_refresh(&self, now: &Now) -> bool {
-        let state = self.lock();
-        !self.is_fresh(now)
-            && state.flight.holder(now.monotonic).is_none()
-            && state.cool_down.is_over(None, now)
+        self.may_refresh(&self.lock(), now)
     }
 
-    /// Registers `flight` to refresh a token that is due, where [`join`](Self::join) would and no
-    /// flight runs yet.
+    /// Registers `flight` as the slot's flight, without a caller that waits for it.
+    ///
+    /// Returns `None` if the token is fresh, a flight runs, or the cool-down or the circuit breaker
+    /// forbids a request.
     pub(crate) fn refresh(
         &self,
         now: &Now,
@@ -180,9 +179,7 @@ impl<F: Clone> Slot<F> {
     ) -> Option<Started<F>> {
         let mut state = self.lock();
         // Another caller's flight may have started, or ended, before this one had the lock.
-        let starts = !self.is_fresh(now)
-            && state.flight.holder(now.monotonic).is_none()
-            && state.cool_down.is_over(None, now)
+        let starts = self.may_refresh(&state, now)
             && breaker.allows(self.flight_id(state.flight.next()), now);
         starts.then(|| state.start(flight, breaker.overdue(now), &Requirements::NONE))
     }
@@ -191,7 +188,8 @@ impl<F: Clone> Slot<F> {
     ///
     /// A token replaces the cached token. The token of a replaced flight does so only with a later
     /// expiry. An error never removes a token, and receives the length of its cool-down.
-    /// `jitter`, from 0 to 1, moves the end of the cool-down.
+    /// The outcome of a discarded flight is returned and not stored. `jitter`, from 0 to 1, moves
+    /// the end of the cool-down.
     pub(crate) fn complete(
         &self,
         generation: LeaseId,
@@ -226,8 +224,8 @@ impl<F: Clone> Slot<F> {
         }
     }
 
-    /// Stores a token that arrived without a flight, such as by a sign-in. Ignores the last
-    /// failure and the outcome of a running flight.
+    /// Stores a token that arrived without a flight, such as by a sign-in. Clears the last failure,
+    /// and discards the later outcome of a running flight.
     pub(crate) fn store(&self, issued: Arc<IssuedToken>) {
         let mut state = self.lock();
         state.ignored = state.flight.latest();
@@ -261,7 +259,8 @@ impl<F: Clone> Slot<F> {
         Invalidated::Removed
     }
 
-    /// Removes the token and the last failure. A running flight continues.
+    /// Removes the token and the last failure, and resets the ration of rejections. A running flight
+    /// continues.
     pub(crate) fn clear(&self) {
         let mut state = self.lock();
         state.cool_down = CoolDown::default();
@@ -299,8 +298,10 @@ impl<F: Clone> Slot<F> {
         }
     }
 
-    fn is_fresh(&self, now: &Now) -> bool {
-        matches!(self.get(now, &Requirements::NONE), Cached::Fresh(_))
+    fn may_refresh(&self, state: &SlotState<F>, now: &Now) -> bool {
+        !matches!(self.get(now, &Requirements::NONE), Cached::Fresh(_))
+            && state.flight.holder(now.monotonic).is_none()
+            && state.cool_down.is_over(None, now)
     }
 
     fn expires_before(&self, issued: &IssuedToken) -> bool {
@@ -344,7 +345,7 @@ pub(crate) enum Invalidated {
     Removed,
     /// The cached token is another one, or there is none.
     Replaced,
-    /// A token was replaced for such a reason less than 30 seconds ago.
+    /// A token was replaced because an API rejected it, less than 30 seconds ago.
     TooSoon,
 }
 

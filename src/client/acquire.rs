@@ -19,7 +19,7 @@ use crate::token::{AccessToken, CacheKey, IssuedToken, TokenSource, UserKey};
 impl ConfidentialClient {
     /// Resolves a request, and returns the slot of its cache key.
     ///
-    /// The first step of each verb. [`acquire_from`](Self::acquire_from) is the second.
+    /// The first step of each `acquire_token` method. [`acquire_from`](Self::acquire_from) is the second.
     #[inline]
     pub(super) fn resolve_slot(
         &self,
@@ -97,7 +97,7 @@ impl ConfidentialClient {
         match slot.get(&self.0.fetcher.clock.now(), &request.requirements) {
             Cached::Fresh(issued) => to_access_token(issued, slot, TokenSource::Cache),
             Cached::Stale(issued) => {
-                if self.has_user_grant(request) {
+                if self.can_fetch(request) {
                     let fetch = |deadline| self.fetch(slot, request, true, deadline);
                     self.0.cache.refresh(slot, fetch);
                 }
@@ -116,7 +116,7 @@ impl ConfidentialClient {
         if let Subject::OnBehalfOf(assertion) = &request.subject {
             assertion.check()?;
         }
-        if !self.has_user_grant(request) {
+        if !self.can_fetch(request) {
             return Err(interaction_required(requirements.claims().cloned()));
         }
         let fetch = |deadline| self.fetch(slot, request, false, deadline);
@@ -124,8 +124,8 @@ impl ConfidentialClient {
         to_access_token(issued, slot, source)
     }
 
-    /// Returns `false` for a signed-in user without a refresh token.
-    fn has_user_grant(&self, request: &ResolvedRequest) -> bool {
+    /// Returns `false` only for a signed-in user without a refresh token.
+    fn can_fetch(&self, request: &ResolvedRequest) -> bool {
         let Subject::Account(account) = &request.subject else {
             return true;
         };
@@ -188,7 +188,9 @@ impl ConfidentialClient {
         Ok(TokenProvider::new(self.clone(), slot, binding, request))
     }
 
-    /// Returns the slot's token, unless it has expired. Does not wait, and starts no refresh.
+    /// Returns the slot's token if the token is valid and meets the requirements.
+    ///
+    /// Does not wait, and starts no refresh.
     #[inline]
     pub(super) fn cached(
         &self,
@@ -207,7 +209,7 @@ impl ConfidentialClient {
 /// A token request that was checked against a client, with everything that a call needs.
 #[derive(Clone)]
 pub(crate) struct ResolvedRequest {
-    /// Holds the tenant as requested.
+    /// Holds the tenant that was resolved, as it was spelled.
     key: CacheKey,
     request: TokenRequest,
     subject: Subject,
@@ -247,7 +249,7 @@ impl ResolvedRequest {
             () => return Ok(()),
         };
         Err(Error::config(format!(
-            "a token provider serves many calls and cannot have {single_use}; pass such a request to acquire_token_for_client(..)"
+            "a token provider serves many calls and cannot have {single_use}; pass such a request to the client's acquire_token method instead"
         )))
     }
 }
@@ -283,7 +285,7 @@ fn requirements(request: &TokenRequest, key: &CacheKey) -> Result<Requirements, 
     let rejected = request.rejected().map(AccessToken::issued);
     if rejected.is_some_and(|rejected| rejected.key() != key) {
         return Err(Error::config(
-            "the rejected token is for another tenant, scope or parameter than the request; pass the token that this request returned",
+            "the rejected token is for another tenant, scope, user or parameter than the request; pass the token that this request returned",
         ));
     }
     Ok(Requirements::new(SpecialRequirements {

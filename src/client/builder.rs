@@ -403,7 +403,7 @@ mod tests {
         let error = built().unwrap_err();
         assert!(matches!(error, Error::Config(_)), "{error:?}");
         assert!(
-            error.to_string().contains("no TLS is compiled in"),
+            error.to_string().contains("TLS is not compiled in"),
             "{error}"
         );
     }

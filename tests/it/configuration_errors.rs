@@ -228,7 +228,7 @@ async fn a_provider_takes_nothing_that_belongs_to_one_call() {
         let error = client.token_provider(request).unwrap_err();
         assert!(matches!(error, Error::Config(_)), "{error:?}");
         let expected = format!(
-            "a token provider serves many calls and cannot have {what}; pass such a request to acquire_token_for_client(..)"
+            "a token provider serves many calls and cannot have {what}; pass such a request to the client's acquire_token method instead"
         );
         assert_eq!(error.to_string(), expected);
     }
@@ -248,7 +248,7 @@ async fn a_contradictory_request_is_rejected_and_keeps_the_cache() {
         (request().claims("eyJhIjoxfQ=="), "decode them first"),
         (
             request().tenant("fabrikam.com").rejected_token(&token),
-            "the rejected token is for another tenant, scope or parameter",
+            "the rejected token is for another tenant, scope, user or parameter",
         ),
     ] {
         let error = client.acquire_token_for_client(request).await.unwrap_err();
