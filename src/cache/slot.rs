@@ -259,8 +259,8 @@ impl<F: Clone> Slot<F> {
         Invalidated::Removed
     }
 
-    /// Removes the token and the last failure, and resets the ration of rejections. A running flight
-    /// continues.
+    /// Removes the token and the last failure, and resets the ration of rejections. A running
+    /// flight continues.
     pub(crate) fn clear(&self) {
         let mut state = self.lock();
         state.cool_down = CoolDown::default();

@@ -19,7 +19,8 @@ use crate::token::{AccessToken, CacheKey, IssuedToken, TokenSource, UserKey};
 impl ConfidentialClient {
     /// Resolves a request, and returns the slot of its cache key.
     ///
-    /// The first step of each `acquire_token` method. [`acquire_from`](Self::acquire_from) is the second.
+    /// The first step of each `acquire_token` method. [`acquire_from`](Self::acquire_from) is the
+    /// second.
     #[inline]
     pub(super) fn resolve_slot(
         &self,
