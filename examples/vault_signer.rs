@@ -1,17 +1,19 @@
-//! A private key that never enters the daemon: a vault is asked for every signature.
+//! A private key that stays in a vault. The vault signs each client assertion.
 //!
 //! ```sh
 //! cargo run --example vault_signer
 //! ```
 //!
-//! By default identity provider and vault run inside this program, on loopback. To ask Microsoft
-//! Entra ID and an Azure Key Vault instead, set `AZURE_TENANT_ID`, `AZURE_CLIENT_ID`,
-//! `AZURE_CLIENT_CERTIFICATE_PATH` (PEM, without the key), `VAULT_SIGN_URL`
-//! (`https://NAME.vault.azure.net/keys/KEY/VERSION/sign?api-version=7.4`) and `VAULT_TOKEN`, an
-//! access token for the vault, as a managed identity gets it.
-#![allow(clippy::print_stdout, reason = "it reports to a reader")]
+//! By default the identity provider and the vault run inside this program, on loopback. For
+//! Microsoft Entra ID and an Azure Key Vault, set:
+//!
+//! - `AZURE_TENANT_ID` and `AZURE_CLIENT_ID`
+//! - `AZURE_CLIENT_CERTIFICATE_PATH`, a PEM file without the private key
+//! - `VAULT_SIGN_URL`, `https://NAME.vault.azure.net/keys/KEY/VERSION/sign?api-version=7.4`
+//! - `VAULT_TOKEN`, an access token for the vault, such as a managed identity's token
+#![allow(clippy::print_stdout, reason = "an example prints its results")]
 
-use std::error::Error;
+use std::error::Error as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -24,7 +26,7 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use confidential_client::credential::{Signer, SignerFuture, SigningAlgorithm};
 use confidential_client::testing::{Application, LocalAuthority, self_signed_certificate};
-use confidential_client::{Certificate, ConfidentialClient, Secret};
+use confidential_client::{Certificate, ConfidentialClient, Error, Secret};
 use rsa::RsaPrivateKey;
 use rsa::pkcs8::DecodePrivateKey;
 use rsa::pss::BlindedSigningKey;
@@ -35,14 +37,14 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// For one answer of the vault; the whole token request has half a minute.
-const DEADLINE: Duration = Duration::from_secs(5);
-const GRAPH: &str = "https://graph.microsoft.com/.default";
-const STORAGE: &str = "https://storage.azure.com/.default";
+/// The limit for one request to the vault. The whole token request has a limit of 30 seconds.
+const VAULT_TIMEOUT: Duration = Duration::from_secs(5);
+const GRAPH_SCOPE: &str = "https://graph.microsoft.com/.default";
+const STORAGE_SCOPE: &str = "https://storage.azure.com/.default";
 
-/// Signs by Azure Key Vault's operation *sign*.
+/// A signer that calls the operation *sign* of Azure Key Vault.
 struct VaultSigner {
     http: reqwest::Client,
     url: String,
@@ -53,19 +55,20 @@ impl Signer for VaultSigner {
     fn sign(&self, algorithm: SigningAlgorithm, message: Vec<u8>) -> SignerFuture<'_> {
         Box::pin(async move {
             let digest = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(&message));
-            let request = self.http.post(&self.url).bearer_auth(self.token.expose());
-            let request = request.json(&json!({ "alg": algorithm.to_string(), "value": digest }));
-            let answer = request.timeout(DEADLINE).send().await?;
-            let status = answer.status();
+            let body = json!({ "alg": algorithm.to_string(), "value": digest });
+            let request = self.http.post(&self.url).timeout(VAULT_TIMEOUT);
+            let request = request.bearer_auth(self.token.expose()).json(&body);
+            let response = request.send().await?;
+            let status = response.status();
             if !status.is_success() {
-                let body: Value = answer.json().await.unwrap_or_default();
-                let why = body.pointer("/error/message").and_then(Value::as_str);
-                let why = why.unwrap_or("it does not say why");
-                return Err(format!("the vault answered {status}: {why}").into());
+                let body: Value = response.json().await.unwrap_or_default();
+                let message = body.pointer("/error/message").and_then(Value::as_str);
+                let message = message.unwrap_or("no error message");
+                return Err(format!("the vault answered {status}: {message}").into());
             }
-            let body: Value = answer.json().await?;
+            let body: Value = response.json().await?;
             let signature = body.get("value").and_then(Value::as_str);
-            let signature = signature.ok_or("the vault's answer holds no signature")?;
+            let signature = signature.ok_or("the vault's response holds no signature")?;
             Ok(BASE64_URL_SAFE_NO_PAD.decode(signature)?)
         })
     }
@@ -75,13 +78,13 @@ impl Signer for VaultSigner {
 async fn main() -> Result<()> {
     let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
     match (variable("AZURE_TENANT_ID"), variable("AZURE_CLIENT_ID")) {
-        (Some(tenant), Some(client_id)) => on_azure(tenant, client_id).await,
-        (None, None) => on_this_machine().await,
+        (Some(tenant), Some(client_id)) => run_on_azure(tenant, client_id).await,
+        (None, None) => run_on_loopback().await,
         _ => Err("set both AZURE_TENANT_ID and AZURE_CLIENT_ID, or neither".into()),
     }
 }
 
-async fn on_azure(tenant: String, client_id: String) -> Result<()> {
+async fn run_on_azure(tenant: String, client_id: String) -> Result<()> {
     let variable = |name| std::env::var(name).map_err(|_| format!("set {name}"));
     let signer = VaultSigner {
         http: reqwest::Client::new(),
@@ -93,18 +96,15 @@ async fn on_azure(tenant: String, client_id: String) -> Result<()> {
         .tenant(tenant)
         .certificate(Certificate::from_signer(pem, signer)?)
         .build()?;
-    match acquire(&client, GRAPH).await {
-        true => Ok(()),
-        false => Err("there is no token".into()),
-    }
+    acquire(&client, GRAPH_SCOPE).await?;
+    Ok(())
 }
 
-async fn on_this_machine() -> Result<()> {
+async fn run_on_loopback() -> Result<()> {
+    // The certificate stays here. The private key moves into the vault.
     let pem = self_signed_certificate("daemon")?;
-    let key_begins = pem
-        .find("-----BEGIN PRIVATE KEY")
-        .ok_or("there is no key")?;
-    let (certificate, key) = pem.split_at(key_begins);
+    let key_start = pem.find("-----BEGIN PRIVATE KEY").ok_or("no private key")?;
+    let (certificate, key) = pem.split_at(key_start);
     let vault = Vault::start(key).await?;
     let signer = VaultSigner {
         http: reqwest::Client::builder().no_proxy().build()?,
@@ -127,41 +127,34 @@ async fn on_this_machine() -> Result<()> {
         .authority(local.authority(tenant))
         .certificate(certificate)
         .build()?;
-    acquire(&client, GRAPH).await;
-    acquire(&client, GRAPH).await;
+    acquire(&client, GRAPH_SCOPE).await?;
+    acquire(&client, GRAPH_SCOPE).await?;
     println!("{:<18} {:?}\n", "signatures", vault.signatures);
 
     println!("the vault is sealed");
     vault.is_sealed.store(true, Ordering::Relaxed);
-    acquire(&client, GRAPH).await;
-    acquire(&client, STORAGE).await;
-    println!(
-        "\n{:<18} {}",
-        "token requests",
-        local.token_requests().len()
-    );
+    // The cached token needs no signature. A token for another scope does.
+    acquire(&client, GRAPH_SCOPE).await?;
+    let Err(error) = acquire(&client, STORAGE_SCOPE).await else {
+        return Err("a sealed vault signed an assertion".into());
+    };
+    println!("{:<18} {STORAGE_SCOPE}", "no token");
+    println!("  {:<16} {error}", "failed");
+    if let Some(cause) = error.source() {
+        println!("  {:<16} {cause}", "because");
+    }
+    let requests = local.token_requests().len();
+    println!("\n{:<18} {requests}", "token requests");
     Ok(())
 }
 
-/// Whether there is a token; says why, if there is none.
-async fn acquire(client: &ConfidentialClient, scope: &str) -> bool {
-    let acquired = client.acquire_token_for_client(scope).await;
-    match &acquired {
-        Ok(token) => println!("{:<18} {scope}, from {:?}", "token", token.source()),
-        Err(error) => {
-            println!("{:<18} {scope}", "no token");
-            println!("  {:<16} {error}", "failed");
-            let mut cause = error.source();
-            while let Some(error) = cause {
-                println!("  {:<16} {error}", "because");
-                cause = error.source();
-            }
-        }
-    }
-    acquired.is_ok()
+async fn acquire(client: &ConfidentialClient, scope: &str) -> std::result::Result<(), Error> {
+    let token = client.acquire_token_for_client(scope).await?;
+    println!("{:<18} {scope}, from {:?}", "token", token.source());
+    Ok(())
 }
 
-/// A vault with one key, which answers as Azure Key Vault does.
+/// A vault with one key. The responses have the form of Azure Key Vault's.
 struct Vault {
     url: String,
     key: BlindedSigningKey<rsa::sha2::Sha256>,
@@ -170,7 +163,7 @@ struct Vault {
 }
 
 impl Vault {
-    /// Serves it on loopback.
+    /// Serves the vault on loopback.
     async fn start(key: &str) -> Result<Arc<Self>> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let vault = Arc::new(Self {
@@ -197,13 +190,16 @@ impl Vault {
         if self.is_sealed.load(Ordering::Relaxed) {
             return Err((StatusCode::FORBIDDEN, "it is sealed"));
         }
-        let text = |name| body.get(name).and_then(Value::as_str).unwrap_or_default();
-        let digest = BASE64_URL_SAFE_NO_PAD.decode(text("value"));
-        let signature = match (text("alg"), digest) {
+        let field = |name| body.get(name).and_then(Value::as_str).unwrap_or_default();
+        let digest = BASE64_URL_SAFE_NO_PAD.decode(field("value"));
+        let signature = match (field("alg"), digest) {
             ("PS256", Ok(digest)) => self.key.sign_prehash_with_rng(&mut OsRng, &digest).ok(),
             _ => None,
         };
-        let signature = signature.ok_or((StatusCode::BAD_REQUEST, "this cannot be signed"))?;
+        let signature = signature.ok_or((
+            StatusCode::BAD_REQUEST,
+            "the algorithm or the digest is invalid",
+        ))?;
         self.signatures.fetch_add(1, Ordering::Relaxed);
         Ok(BASE64_URL_SAFE_NO_PAD.encode(signature.to_bytes()))
     }
