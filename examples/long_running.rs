@@ -1,13 +1,14 @@
-//! A daemon as it runs for months: work at an interval, a graceful end on SIGTERM or Ctrl-C, logs, and
-//! a health report:
+//! A daemon that runs for months, with logs, a health report and a graceful shutdown.
 //!
 //! ```sh
 //! cargo run --example long_running
 //! ```
 //!
-//! It ends after seven rounds; `-- 0` goes on until it is told to end. Identity provider and API run
-//! inside this program, on loopback. From the third round to the fifth the identity provider is down,
-//! which no round notices, and then the secret's file is replaced.
+//! The daemon works in rounds, one a second, and stops on SIGTERM or Ctrl-C. By default the daemon
+//! stops after seven rounds. With `-- 0` the daemon runs until a signal.
+//!
+//! The identity provider and the API run inside this program, on loopback. The identity provider is
+//! down from the third round to the fifth, and no round fails. Then the secret's file is replaced.
 
 use std::fs;
 use std::path::Path;
@@ -40,63 +41,63 @@ async fn main() -> Result<()> {
         Some(rounds) => rounds.parse()?,
         None => 7_u64,
     };
-    let file = std::env::temp_dir().join(format!("long-running-{}", std::process::id()));
-    let ran = run(&file, rounds).await;
-    fs::remove_file(&file)?;
-    ran
+    let secret_file = std::env::temp_dir().join(format!("long-running-{}", std::process::id()));
+    let result = run(&secret_file, rounds).await;
+    fs::remove_file(&secret_file)?;
+    result
 }
 
-async fn run(file: &Path, rounds: u64) -> Result<()> {
-    fs::write(file, "first s3cret")?;
+async fn run(secret_file: &Path, rounds: u64) -> Result<()> {
+    fs::write(secret_file, "first s3cret")?;
     let local = LocalAuthority::start().await?;
     let application = Application::new(CLIENT_ID)
         .secret("first s3cret")
         .secret("second s3cret")
-        // Short, so that it is renewed while somebody looks on.
+        // A short lifetime shows the refresh within the seven rounds.
         .token_lifetime(Duration::from_secs(6));
     local.register(TENANT, application.role(GRAPH, "User.Read.All"));
     let api = local.protected_api(GRAPH).await?;
 
-    // Everything that can be wrong with the configuration is found here, before the first round.
+    // An invalid configuration fails here, before the first round.
     let client = ConfidentialClient::builder(CLIENT_ID)
         .authority(local.authority(TENANT))
-        .client_secret_source(SecretFile::new(file))
-        .observer(report)
+        .client_secret_source(SecretFile::new(secret_file))
+        .observer(log_token_request)
         .build()?;
-    let graph = client.token_provider(format!("{GRAPH}/.default"))?;
-    // On loopback, where a proxy has no business.
+    let provider = client.token_provider(format!("{GRAPH}/.default"))?;
+    // Connects to loopback directly, even if a proxy is configured.
     let http = reqwest::Client::builder().no_proxy().build()?;
     let http = reqwest_middleware::ClientBuilder::new(http)
-        .with(BearerAuth::new(graph.clone(), [api.base_url()])?)
+        .with(BearerAuth::new(provider.clone(), [api.base_url()])?)
         .build();
 
-    let mut told_to_end = pin!(told_to_end()?);
+    let mut shutdown = pin!(shutdown_signal()?);
     let mut ticks = interval(Duration::from_secs(1));
-    // After a slow round the next comes later, and not two at once.
+    // After a slow round, the next round starts a full interval later.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut round = 0;
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
-            _ = &mut told_to_end => break,
+            _ = &mut shutdown => break,
         }
         round += 1;
         match round {
             3 => local.begin_outage(Fault::status(503)),
             5 => {
                 local.end_outage();
-                fs::write(file, "second s3cret")?;
+                fs::write(secret_file, "second s3cret")?;
             }
             _ => {}
         }
-        // A round that has begun is brought to its end before the daemon ends.
+        // Outside of `select!`, so that a signal does not interrupt a round.
         work(round, &http, api.base_url()).await;
-        health(&client, &graph);
+        log_health(&client, &provider);
         if round == rounds {
             break;
         }
     }
-    // Nothing waits for a renewal under way: it ends with the client.
+    // Dropping the client stops a refresh in flight, so the shutdown does not wait for a refresh.
     info!(
         rounds = round,
         token_requests = client.cache().stats().requests,
@@ -105,60 +106,68 @@ async fn run(file: &Path, rounds: u64) -> Result<()> {
     Ok(())
 }
 
-/// Ctrl-C or, where there is one, SIGTERM.
-fn told_to_end() -> Result<impl Future<Output = ()>> {
+/// Completes on Ctrl-C, or on SIGTERM where the platform has signals.
+fn shutdown_signal() -> Result<impl Future<Output = ()>> {
     #[cfg(unix)]
     let mut signals = signal(SignalKind::terminate())?;
     Ok(async move {
         #[cfg(unix)]
-        let terminated = signals.recv();
+        let terminate = signals.recv();
         #[cfg(not(unix))]
-        let terminated = std::future::pending::<()>();
+        let terminate = std::future::pending::<()>();
         tokio::select! {
-            _ = terminated => {}
+            _ = terminate => {}
             _ = tokio::signal::ctrl_c() => {}
         }
     })
 }
 
-/// One round. A failure is the next round's business, unless somebody has to act.
-async fn work(round: u64, http: &ClientWithMiddleware, api: &str) {
-    match http.get(format!("{api}/v1.0/users")).send().await {
-        Ok(answer) if answer.status().is_success() => info!(round, "done"),
-        Ok(answer) => warn!(round, status = answer.status().as_u16(), "the API says no"),
-        Err(reqwest_middleware::Error::Middleware(cause)) => {
-            // No token: ours says who must act.
-            match cause.downcast_ref::<confidential_client::Error>() {
-                Some(cause) if cause.is_transient() => warn!(round, %cause, "later"),
-                _ => error!(round, %cause, "somebody has to act"),
+/// Runs one round. The next round retries after a transient failure. An operator must act on any
+/// other failure of the token request.
+async fn work(round: u64, http: &ClientWithMiddleware, api_url: &str) {
+    match http.get(format!("{api_url}/v1.0/users")).send().await {
+        Ok(response) if response.status().is_success() => info!(round, "done"),
+        Ok(response) => {
+            let status = response.status().as_u16();
+            warn!(round, status, "the API returned an error");
+        }
+        Err(reqwest_middleware::Error::Middleware(error)) => {
+            // The middleware's error is the client's error.
+            match error.downcast_ref::<confidential_client::Error>() {
+                Some(error) if error.is_transient() => {
+                    warn!(round, error = %error.chain(), "no token, the next round retries");
+                }
+                Some(error) => error!(round, error = %error.chain(), "no token, act on this"),
+                None => error!(round, %error, "the request failed"),
             }
         }
-        Err(cause) => warn!(round, %cause, "the API cannot be reached"),
+        Err(error) => warn!(round, %error, "the API cannot be reached"),
     }
 }
 
-/// What a health endpoint would say: how long the token at hand is good, and the certificate.
-fn health(client: &ConfidentialClient, graph: &TokenProvider) {
-    let left = |until: SystemTime| until.duration_since(SystemTime::now()).unwrap_or_default();
-    let token = graph
-        .cached()
-        .map(|token| left(token.expires_on()).as_secs());
-    let certificate = client
-        .certificate()
-        .map(|certificate| certificate.days_left());
+/// Logs the remaining lifetimes of the cached token and the certificate, as for a health endpoint.
+fn log_health(client: &ConfidentialClient, provider: &TokenProvider) {
+    let now = SystemTime::now();
+    let remaining = provider.cached().map(|token| {
+        let remaining = token.expires_on().duration_since(now);
+        remaining.unwrap_or_default().as_secs()
+    });
+    let certificate = client.certificate();
+    let days_left = certificate.map(|certificate| certificate.days_left());
+    let stats = client.cache().stats();
     info!(
-        token_good_for_s = token,
-        certificate_good_for_days = certificate,
-        failures = client.cache().stats().server_errors + client.cache().stats().transport_errors,
+        token_good_for_s = remaining,
+        certificate_good_for_days = days_left,
+        failures = stats.server_errors + stats.transport_errors,
         "health"
     );
 }
 
-/// For metrics; here they are logged.
-fn report(acquisition: Acquisition) {
+/// Logs each token request. A daemon with metrics counts the token requests here.
+fn log_token_request(acquisition: Acquisition) {
     info!(
         outcome = acquisition.outcome.as_str(),
-        renewal = acquisition.is_refresh,
+        refresh = acquisition.is_refresh,
         attempts = acquisition.attempts,
         "token request"
     );
