@@ -1,13 +1,14 @@
-//! An API that decides twice: whether the *client* was allowed, and whether the *user* may.
+//! An API that checks both the *client's* scope and the *user's* right to a file.
 //!
 //! ```sh
 //! cargo run --example delegated_access
 //! ```
 //!
-//! Identity provider and APIs run inside this program and talk over HTTP, on loopback. A user calls a
-//! web API with their token, and that API calls the drive on behalf of the user. There are two such
-//! APIs: the printer was granted `Files.Read`, and the planner only `Files.List`.
-#![allow(clippy::print_stdout, reason = "it reports to a reader")]
+//! A user's app calls a web API with the user's token. The web API calls the drive on behalf of the
+//! user. There are two web APIs. The printer has the scope `Files.Read`, and the planner only
+//! `Files.List`. The identity provider and the APIs run inside this program and communicate over
+//! HTTP, on loopback.
+#![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use std::sync::Arc;
 
@@ -27,52 +28,52 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>
 
 const TENANT: &str = "contoso.onmicrosoft.com";
 const DRIVE: &str = "api://drive";
-/// What users have in front of them.
+/// The client id of the users' app.
 const APP: &str = "app";
 const ADELE: &str = "adele@contoso.onmicrosoft.com";
 const MEGAN: &str = "megan@contoso.onmicrosoft.com";
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let world = World::start().await?;
-    for api in [&world.printer, &world.planner] {
+    let services = Services::start().await?;
+    for api in [&services.printer, &services.planner] {
         for owner in [ADELE, MEGAN] {
-            let answer = world.ask_as(ADELE, api, owner).await?;
-            report(&format!("adele by the {}", api.name), owner, &answer);
+            let response = services.call_as_user(ADELE, api, owner).await?;
+            print_response(&format!("adele by the {}", api.name), owner, &response);
         }
     }
     for owner in [ADELE, MEGAN] {
-        let answer = world.ask_as_an_application(owner).await?;
-        report("the backup by itself", owner, &answer);
+        let response = services.call_as_application(owner).await?;
+        print_response("the backup by itself", owner, &response);
     }
     Ok(())
 }
 
-fn report(who: &str, owner: &str, (status, text): &(StatusCode, String)) {
+fn print_response(caller: &str, owner: &str, (status, text): &(StatusCode, String)) {
     let (owner, _) = owner.split_once('@').unwrap_or((owner, ""));
-    println!("{who:<22} {owner}'s file   {} {text}", status.as_u16());
+    println!("{caller:<22} {owner}'s file   {} {text}", status.as_u16());
 }
 
-/// The drive: its files, and who they belong to.
+/// The drive, an API with files of users.
 #[derive(Clone)]
 struct Drive {
     validator: TokenValidator,
-    /// The object ids of the users, by their names.
+    /// The name and the object id of each user.
     owners: Arc<Vec<(String, String)>>,
 }
 
-/// Both questions are asked, each of whom it concerns, and the answer says which one failed.
-async fn file(
+/// Checks the client and the user. The 403 response names each check that failed.
+async fn get_file(
     State(drive): State<Drive>,
     AcceptedToken(token): AcceptedToken,
     Path((name, file)): Path<(String, String)>,
 ) -> Response {
     let owner = drive.owners.iter().find(|(owner, _)| *owner == name);
-    let client = token.require_scope("Files.Read");
-    let user = token.authorize_user(|user| {
+    let client_check = token.require_scope("Files.Read");
+    let user_check = token.authorize_user(|user| {
         owner.is_some_and(|(_, object_id)| user.object_id() == Some(object_id))
     });
-    match (client, user) {
+    match (client_check, user_check) {
         (Ok(()), Ok(())) => format!("what is in {file}").into_response(),
         (Ok(()), Err(user)) => user.into_response(),
         (Err(client), Ok(())) => client.into_response(),
@@ -90,18 +91,18 @@ impl FromRef<Drive> for TokenValidator {
     }
 }
 
-/// A web API that needs the drive for what it does for its users.
+/// A web API that calls the drive on behalf of users.
 #[derive(Clone)]
 struct MiddleTier {
     name: &'static str,
     validator: TokenValidator,
     client: ConfidentialClient,
-    drive: String,
+    drive_url: String,
     url: String,
 }
 
-/// The drive's answer, got in the name of whoever called.
-async fn pass_on(
+/// Forwards the request to the drive on behalf of the user.
+async fn forward(
     State(api): State<MiddleTier>,
     AcceptedToken(token): AcceptedToken,
     Path(path): Path<String>,
@@ -110,28 +111,29 @@ async fn pass_on(
         .require_scope("access_as_user")
         .map_err(IntoResponse::into_response)?;
     let assertion = UserAssertion::new(token.token());
-    let answer = api.ask_drive(&assertion, &path).await;
-    answer.map_err(|error| match error.downcast_ref::<Error>() {
-        // The user has to consent, or to sign in with more: only the caller can see to that.
+    let response = api.call_drive(&assertion, &path).await;
+    response.map_err(|error| match error.downcast_ref::<Error>() {
+        // The user must consent or sign in again, and only the caller can ask the user to.
         Some(error) if error.needs_user_interaction() => {
             (StatusCode::UNAUTHORIZED, error.to_string()).into_response()
         }
-        _ => (StatusCode::BAD_GATEWAY, "the drive cannot be asked").into_response(),
+        _ => (StatusCode::BAD_GATEWAY, "the drive cannot be reached").into_response(),
     })
 }
 
 impl MiddleTier {
-    async fn ask_drive(&self, assertion: &UserAssertion, path: &str) -> Result<Response> {
+    async fn call_drive(&self, assertion: &UserAssertion, path: &str) -> Result<Response> {
         let scope = format!("{DRIVE}/.default");
         let provider = self.client.token_provider_on_behalf_of(assertion, scope)?;
-        // What can fail is told apart from the drive's own answer.
+        // Returns the client's error as it is. The middleware below would wrap the error.
         provider.token().await?;
         let http = reqwest::Client::builder().no_proxy().build()?;
         let http = reqwest_middleware::ClientBuilder::new(http)
-            .with(BearerAuth::new(provider, [&self.drive])?)
+            .with(BearerAuth::new(provider, [&self.drive_url])?)
             .build();
-        let answer = http.get(format!("{}/{path}", self.drive)).send().await?;
-        Ok((answer.status(), answer.text().await?).into_response())
+        let url = format!("{}/{path}", self.drive_url);
+        let response = http.get(url).send().await?;
+        Ok((response.status(), response.text().await?).into_response())
     }
 }
 
@@ -141,29 +143,26 @@ impl FromRef<MiddleTier> for TokenValidator {
     }
 }
 
-/// Everybody in this story.
-struct World {
-    authority: LocalAuthority,
+/// The identity provider, the drive and the two web APIs.
+struct Services {
+    local: LocalAuthority,
     printer: MiddleTier,
     planner: MiddleTier,
-    drive: String,
+    drive_url: String,
     http: reqwest::Client,
 }
 
-impl World {
+impl Services {
     async fn start() -> Result<Self> {
         let local = LocalAuthority::start().await?;
-        let users = [User::new(ADELE), User::new(MEGAN)];
-        let owners = [ADELE, MEGAN].into_iter().map(str::to_owned);
-        let owners = owners.zip(users.iter().map(User::object_id)).collect();
-        for user in users {
+        let mut owners = Vec::new();
+        for name in [ADELE, MEGAN] {
+            let user = User::new(name);
+            owners.push((name.to_owned(), user.object_id()));
             local.register_user(TENANT, user);
         }
-        let published = ["Files.List", "Files.Read"];
-        local.register(
-            TENANT,
-            Application::new("drive").publishes(DRIVE, published),
-        );
+        let drive = Application::new("drive");
+        local.register(TENANT, drive.publishes(DRIVE, ["Files.List", "Files.Read"]));
         let backup = Application::new("backup").secret("s3cret");
         local.register(TENANT, backup.role(DRIVE, "Files.Read.All"));
         local.register(TENANT, Application::new(APP));
@@ -172,73 +171,78 @@ impl World {
             validator: validator(&local, DRIVE)?,
             owners: Arc::new(owners),
         };
-        let router = Router::new().route("/drives/{name}/files/{file}", get(file));
-        let drive = serve(router.with_state(drive)).await?;
+        let router = Router::new().route("/drives/{name}/files/{file}", get(get_file));
+        let drive_url = serve(router.with_state(drive)).await?;
         Ok(Self {
-            printer: middle_tier(&local, "printer", "Files.Read", &drive).await?,
-            planner: middle_tier(&local, "planner", "Files.List", &drive).await?,
-            authority: local,
-            drive,
+            printer: start_middle_tier(&local, "printer", "Files.Read", &drive_url).await?,
+            planner: start_middle_tier(&local, "planner", "Files.List", &drive_url).await?,
+            local,
+            drive_url,
             http: reqwest::Client::builder().no_proxy().build()?,
         })
     }
 
-    /// A user's app asks a web API for a file, which asks the drive.
-    async fn ask_as(
+    /// Calls a web API with a user's token, as the user's app does.
+    async fn call_as_user(
         &self,
         user: &str,
         api: &MiddleTier,
         owner: &str,
     ) -> Result<(StatusCode, String)> {
         let scope = format!("api://{}/access_as_user", api.name);
-        self.authority.consent(TENANT, APP, user, &scope);
-        let token = self.authority.user_token(TENANT, APP, user, &scope)?;
-        let url = format!("{}/drives/{owner}/files/notes", api.url);
-        let answer = self.http.get(url).bearer_auth(token).send().await?;
-        Ok((answer.status(), answer.text().await?))
+        self.local.consent(TENANT, APP, user, &scope);
+        let token = self.local.user_token(TENANT, APP, user, &scope)?;
+        self.get_notes(&api.url, owner, &token).await
     }
 
-    /// A daemon asks the drive, with a token of its own that no user has a part in.
-    async fn ask_as_an_application(&self, owner: &str) -> Result<(StatusCode, String)> {
+    /// Calls the drive with an application's token, as a daemon without a user does.
+    async fn call_as_application(&self, owner: &str) -> Result<(StatusCode, String)> {
         let client = ConfidentialClient::builder("backup")
-            .authority(self.authority.authority(TENANT))
+            .authority(self.local.authority(TENANT))
             .client_secret("s3cret")
             .build()?;
-        let token = client.acquire_token_for_client(format!("{DRIVE}/.default"));
-        let token = token.await?;
-        let url = format!("{}/drives/{owner}/files/notes", self.drive);
-        let answer = self
-            .http
-            .get(url)
-            .bearer_auth(token.secret())
-            .send()
-            .await?;
-        Ok((answer.status(), answer.text().await?))
+        let scope = format!("{DRIVE}/.default");
+        let token = client.acquire_token_for_client(scope).await?;
+        self.get_notes(&self.drive_url, owner, token.secret()).await
+    }
+
+    async fn get_notes(
+        &self,
+        base_url: &str,
+        owner: &str,
+        token: &str,
+    ) -> Result<(StatusCode, String)> {
+        let url = format!("{base_url}/drives/{owner}/files/notes");
+        let response = self.http.get(url).bearer_auth(token).send().await?;
+        Ok((response.status(), response.text().await?))
     }
 }
 
-async fn middle_tier(
+/// Registers and serves a web API that has one scope of the drive.
+async fn start_middle_tier(
     local: &LocalAuthority,
     name: &'static str,
-    granted: &str,
-    drive: &str,
+    drive_scope: &str,
+    drive_url: &str,
 ) -> Result<MiddleTier> {
-    let own = format!("api://{name}");
-    let application = Application::new(name).secret("s3cret");
-    let application = application.publishes(&own, ["access_as_user"]);
-    local.register(TENANT, application.delegated(DRIVE, granted));
-    local.admin_consent(TENANT, name, format!("{DRIVE}/{granted}"));
+    let audience = format!("api://{name}");
+    let application = Application::new(name)
+        .secret("s3cret")
+        .publishes(&audience, ["access_as_user"])
+        .delegated(DRIVE, drive_scope);
+    local.register(TENANT, application);
+    local.admin_consent(TENANT, name, format!("{DRIVE}/{drive_scope}"));
     let mut api = MiddleTier {
         name,
-        validator: validator(local, &own)?,
+        validator: validator(local, &audience)?,
         client: ConfidentialClient::builder(name)
             .authority(local.authority(TENANT))
             .client_secret("s3cret")
             .build()?,
-        drive: drive.to_owned(),
+        drive_url: drive_url.to_owned(),
         url: String::new(),
     };
-    let router = Router::new().route("/{*path}", get(pass_on));
+    let router = Router::new().route("/{*path}", get(forward));
     api.url = serve(router.with_state(api.clone())).await?;
     Ok(api)
 }
@@ -250,7 +254,7 @@ fn validator(local: &LocalAuthority, audience: &str) -> Result<TokenValidator> {
     Ok(validator.build()?)
 }
 
-/// Where it is served, until the program ends.
+/// Serves the router on loopback until the program ends, and returns the URL.
 async fn serve(router: Router) -> Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}", listener.local_addr()?);
@@ -263,36 +267,42 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_drive_asks_both_questions() {
-        let world = World::start().await.unwrap();
+    async fn the_drive_checks_the_client_and_the_user() {
+        let services = Services::start().await.unwrap();
         let client = "the client was not granted the scope 'Files.Read'";
         let user = "the user may not do this, whatever the client was granted";
-        let neither = format!("{client}; {user}");
+        let both = format!("{client}; {user}");
         for (api, owner, status, text) in [
-            (&world.printer, ADELE, 200, "what is in notes"),
-            (&world.printer, MEGAN, 403, user),
-            (&world.planner, ADELE, 403, client),
-            (&world.planner, MEGAN, 403, neither.as_str()),
+            (&services.printer, ADELE, 200, "what is in notes"),
+            (&services.printer, MEGAN, 403, user),
+            (&services.planner, ADELE, 403, client),
+            (&services.planner, MEGAN, 403, both.as_str()),
         ] {
-            let answer = world.ask_as(ADELE, api, owner).await.unwrap();
+            let response = services.call_as_user(ADELE, api, owner).await.unwrap();
             assert_eq!(
-                (answer.0.as_u16(), answer.1.as_str()),
+                (response.0.as_u16(), response.1.as_str()),
                 (status, text),
                 "{owner}"
             );
         }
-        // Each user is told of their own.
-        let answer = world.ask_as(MEGAN, &world.printer, MEGAN).await.unwrap();
-        assert_eq!(answer.0, 200);
-        let answer = world.ask_as(MEGAN, &world.printer, ADELE).await.unwrap();
-        assert_eq!(answer.1, user);
+        // Each user can read only the user's own file.
+        let response = services
+            .call_as_user(MEGAN, &services.printer, MEGAN)
+            .await
+            .unwrap();
+        assert_eq!(response.0, 200);
+        let response = services
+            .call_as_user(MEGAN, &services.printer, ADELE)
+            .await
+            .unwrap();
+        assert_eq!(response.1, user);
     }
 
     #[tokio::test]
-    async fn an_applications_token_never_passes_for_a_users() {
-        let world = World::start().await.unwrap();
+    async fn an_application_token_is_never_accepted_as_a_user_token() {
+        let services = Services::start().await.unwrap();
         for owner in [ADELE, MEGAN] {
-            let (status, text) = world.ask_as_an_application(owner).await.unwrap();
+            let (status, text) = services.call_as_application(owner).await.unwrap();
             assert_eq!(status, 403);
             assert!(text.contains("requires a user token"), "{text}");
         }
