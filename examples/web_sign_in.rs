@@ -1,21 +1,21 @@
-//! A web app where users sign in, consent to what it asks for, and see their file.
+//! A web app that signs users in, asks for consent, and shows each user's file.
 //!
 //! ```sh
 //! cargo run --example web_sign_in            # prints the address to open in a browser
-//! cargo run --example web_sign_in -- --walk  # goes there by itself, and says what it sees
+//! cargo run --example web_sign_in -- --walk  # visits the pages and prints each page's title
 //! ```
 //!
-//! Identity provider, app and drive run inside this program, on loopback. There are two users, Adele
-//! and Megan, and nobody has a password.
-#![allow(clippy::print_stdout, reason = "it reports to a reader")]
+//! The identity provider, the app and the drive run inside this program, on loopback. The two
+//! users, Adele and Megan, have no passwords.
+#![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 #[path = "web_sign_in/browser.rs"]
 mod browser;
+#[path = "web_sign_in/services.rs"]
+mod services;
 #[cfg(test)]
 #[path = "web_sign_in/tests.rs"]
 mod tests;
-#[path = "web_sign_in/world.rs"]
-mod world;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,7 +32,7 @@ use confidential_client::delegated::{Account, AuthorizationCodeFlow, Authorizati
 use confidential_client::{ConfidentialClient, Error, ServerError, TokenRequest};
 use uuid::Uuid;
 
-use world::World;
+use services::Services;
 
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
@@ -40,31 +40,31 @@ const FILES: &str = "api://drive/Files.Read";
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let world = World::start().await?;
+    let services = Services::start().await?;
     if std::env::args().any(|argument| argument == "--walk") {
-        return browser::walk(&world.app.url).await;
+        return browser::walk(&services.app.url).await;
     }
-    println!("open {} in a browser; Ctrl-C ends it", world.app.url);
+    println!("open {} in a browser, stop with Ctrl-C", services.app.url);
     Ok(tokio::signal::ctrl_c().await?)
 }
 
-/// What a web app keeps: one client, and its users' sessions.
+/// The state of the web app. One client serves all users.
 #[derive(Clone)]
 struct App {
     client: ConfidentialClient,
     sessions: Sessions,
     http: reqwest::Client,
-    drive: String,
+    file_url: String,
     url: String,
 }
 
-fn pages(app: App) -> Router {
+fn router(app: App) -> Router {
     Router::new()
         .route("/", get(home))
         .route("/sign-in", get(sign_in))
         .route("/signed-in", get(signed_in))
         .route("/file", get(file))
-        // By POST, which the cookie does not come with from another site.
+        // POST, because a POST from another site carries no `SameSite=Lax` cookie.
         .route("/sign-out", post(sign_out))
         .with_state(app)
 }
@@ -73,94 +73,102 @@ async fn home(State(app): State<App>, headers: HeaderMap) -> Response {
     let Some(account) = app.sessions.account(&headers) else {
         return page("Welcome", SIGN_IN);
     };
-    let name = escaped(account.name().unwrap_or_default());
+    let name = escape_html(account.name().unwrap_or_default());
     let body = format!(r#"<p>You are {name}.</p><p><a href="/file">Your file</a></p>{SIGN_OUT}"#);
     page("Welcome", &body)
 }
 
-async fn sign_in(State(app): State<App>, headers: HeaderMap) -> Result<Response, Failure> {
-    app.send_to_sign_in(&headers, None).await
+async fn sign_in(State(app): State<App>, headers: HeaderMap) -> Result<Response, PageError> {
+    app.redirect_to_sign_in(&headers, None).await
 }
 
-/// Here the provider sends the browser back.
+/// Handles the redirect from the identity provider after a sign-in.
 async fn signed_in(
     State(app): State<App>,
     headers: HeaderMap,
     RawQuery(query): RawQuery,
-) -> Result<Response, Failure> {
+) -> Result<Response, PageError> {
     let mut session = app.sessions.take(&headers);
-    // Out of the session, as it is good for one sign-in.
+    // Removes the flow from the session, because a flow is valid for one sign-in.
     let Some(flow) = session.flow.take() else {
-        let cookie = app.sessions.keep(session);
-        let page = page("Nobody was signing in", SIGN_IN);
+        let cookie = app.sessions.insert(session);
+        let page = page("No sign-in was in progress", SIGN_IN);
         return Ok((StatusCode::BAD_REQUEST, cookie, page).into_response());
     };
     let query = query.unwrap_or_default();
-    let signed_in = app.client.acquire_token_by_authorization_code(flow, query);
-    let signed_in = signed_in.await;
-    if let Ok(signed_in) = &signed_in {
-        session.account = Some(signed_in.account().clone());
+    let client = &app.client;
+    let result = client
+        .acquire_token_by_authorization_code(flow, query)
+        .await;
+    if let Ok(sign_in) = &result {
+        session.account = Some(sign_in.account().clone());
     }
-    let cookie = app.sessions.keep(session);
-    let Err(error) = signed_in else {
+    // The session gets a new id after each sign-in.
+    let cookie = app.sessions.insert(session);
+    let Err(error) = result else {
         return Ok((cookie, Redirect::to("/file")).into_response());
     };
-    let (title, why) = match error.server_error().map(ServerError::error) {
+    let (title, message) = match error.server_error().map(ServerError::error) {
         Some("access_denied") => (
             "You declined",
-            "Without your consent the app can show you nothing.".to_owned(),
+            "The app cannot show your file without your consent.".to_owned(),
         ),
-        // A code that is too old, or an answer to another sign-in.
+        // The code has expired, or the redirect belongs to another sign-in.
         _ if error.needs_user_interaction() || matches!(error, Error::InvalidResponse(_)) => {
             ("You are not signed in", error.to_string())
         }
-        _ => return Ok((cookie, Failure::from(error)).into_response()),
+        _ => return Ok((cookie, PageError::from(error)).into_response()),
     };
-    let page = page(title, &format!("<p>{}</p>{SIGN_IN}", escaped(&why)));
+    let page = page(title, &format!("<p>{}</p>{SIGN_IN}", escape_html(&message)));
     Ok((StatusCode::FORBIDDEN, cookie, page).into_response())
 }
 
-async fn file(State(app): State<App>, headers: HeaderMap) -> Result<Response, Failure> {
+async fn file(State(app): State<App>, headers: HeaderMap) -> Result<Response, PageError> {
     let Some(account) = app.sessions.account(&headers) else {
         return Ok(Redirect::to("/sign-in").into_response());
     };
     let token = match app.client.acquire_token_silent(&account, FILES).await {
         Ok(token) => token,
-        // The app was started anew, the session was ended, consent taken back, a factor is missing.
+        // The app was restarted, the user signed out elsewhere, an administrator revoked the
+        // consent, or the user must pass another factor.
         Err(error) if error.needs_user_interaction() => {
             let claims = error.claims_challenge();
-            return app.send_to_sign_in(&headers, claims).await;
+            return app.redirect_to_sign_in(&headers, claims).await;
         }
         Err(error) => return Err(error.into()),
     };
-    let asked = app.http.get(&app.drive);
-    let asked = asked.header(AUTHORIZATION, token.authorization_header());
-    let answer = asked.send().await?;
-    let status = answer.status();
-    let text = escaped(&answer.text().await?);
+    let request = app.http.get(&app.file_url);
+    let request = request.header(AUTHORIZATION, token.authorization_header());
+    let response = request.send().await?;
+    let status = response.status();
+    let text = escape_html(&response.text().await?);
     let page = match status {
         StatusCode::OK => page("Your file", &format!("<pre>{text}</pre>{SIGN_OUT}")),
-        _ => page("The drive says no", &format!("<p>{text}</p>{SIGN_OUT}")),
+        _ => page(
+            "The drive returned an error",
+            &format!("<p>{text}</p>{SIGN_OUT}"),
+        ),
     };
     Ok((status, page).into_response())
 }
 
-/// The provider's own session goes on in the browser; its end-session page would end it.
+/// Signs the user out of the app. The session with the identity provider continues in the browser.
+/// The provider's end-session page would end that session.
 async fn sign_out(State(app): State<App>, headers: HeaderMap) -> impl IntoResponse {
     if let Some(account) = app.sessions.take(&headers).account {
         app.client.remove_account(&account);
     }
-    let gone = format!("{COOKIE_NAME}=; Max-Age=0; {COOKIE_ATTRIBUTES}");
-    ([(SET_COOKIE, gone)], Redirect::to("/"))
+    let expired = format!("{COOKIE_NAME}=; Max-Age=0; {COOKIE_ATTRIBUTES}");
+    ([(SET_COOKIE, expired)], Redirect::to("/"))
 }
 
 impl App {
-    /// To the provider's page, which comes back to [`signed_in`].
-    async fn send_to_sign_in(
+    /// Redirects to the identity provider's sign-in page. The page redirects to [`signed_in`].
+    async fn redirect_to_sign_in(
         &self,
         headers: &HeaderMap,
         claims: Option<&str>,
-    ) -> Result<Response, Failure> {
+    ) -> Result<Response, PageError> {
         let mut request = TokenRequest::new(FILES);
         if let Some(claims) = claims {
             request = request.claims(claims);
@@ -173,12 +181,15 @@ impl App {
         let (url, flow) = self.client.authorization_request_url(&request).await?;
         let mut session = self.sessions.take(headers);
         session.flow = Some(flow);
-        Ok((self.sessions.keep(session), Redirect::to(&url)).into_response())
+        Ok((self.sessions.insert(session), Redirect::to(&url)).into_response())
     }
 }
 
-/// They stay on the server: the flow has a secret, and the account is what tokens are had by. This
-/// store forgets none and is forgotten with the program; a real one bounds them, and ends them.
+/// The sessions of all browsers, by session id.
+///
+/// Sessions stay on the server, because the flow holds a secret and the account gives access to the
+/// user's tokens. A real store limits the number of sessions, expires sessions and survives a
+/// restart.
 #[derive(Clone, Default)]
 struct Sessions(Arc<Mutex<HashMap<String, Session>>>);
 
@@ -193,15 +204,15 @@ impl Sessions {
         self.lock().get(&cookie(headers)?)?.account.clone()
     }
 
-    /// The session of the browser that sent this, which has none from here on.
+    /// Removes and returns the session of the browser that sent the headers.
     fn take(&self, headers: &HeaderMap) -> Session {
         let session = cookie(headers).and_then(|id| self.lock().remove(&id));
         session.unwrap_or_default()
     }
 
-    /// Keeps it, under an id that nobody can have known before: neither guessed, nor planted in the
-    /// browser before its user signed in.
-    fn keep(&self, session: Session) -> [(HeaderName, String); 1] {
+    /// Stores the session under a new random id and returns the cookie. An attacker can neither guess
+    /// the id nor plant a known id in the browser before the sign-in (session fixation).
+    fn insert(&self, session: Session) -> [(HeaderName, String); 1] {
         let id = Uuid::new_v4().to_string();
         let cookie = format!("{COOKIE_NAME}={id}; {COOKIE_ATTRIBUTES}");
         self.lock().insert(id, session);
@@ -223,10 +234,11 @@ fn cookie(headers: &HeaderMap) -> Option<String> {
 }
 
 const COOKIE_NAME: &str = "session";
-/// `Lax`, since the browser comes back from another site. Over https, add `Secure`.
+/// `Lax`, because the redirect after a sign-in comes from another site. Over https, add `Secure`.
 const COOKIE_ATTRIBUTES: &str = "HttpOnly; SameSite=Lax; Path=/";
 
-/// `body` is HTML: what is not the app's own text is [`escaped`] in it.
+/// Builds a page. `body` is HTML, so escape text from users and from other services with
+/// [`escape_html`].
 fn page(title: &str, body: &str) -> Response {
     let html = format!(
         "<!DOCTYPE html><html lang=\"en\"><meta charset=\"utf-8\"><title>{title}</title><h1>{title}</h1>{body}</html>\n"
@@ -242,25 +254,25 @@ fn page(title: &str, body: &str) -> Response {
 const SIGN_OUT: &str = r#"<form method="post" action="/sign-out"><button>Sign out</button></form>"#;
 const SIGN_IN: &str = r#"<p><a href="/sign-in">Sign in</a></p>"#;
 
-fn escaped(text: &str) -> String {
+fn escape_html(text: &str) -> String {
     let text = text.replace('&', "&amp;").replace('<', "&lt;");
     let text = text.replace('>', "&gt;").replace('"', "&quot;");
     text.replace('\'', "&#39;")
 }
 
-/// Nothing that a user can help; they are told no more, and the log is.
-struct Failure(Box<dyn std::error::Error>);
+/// An error that the user cannot fix. The log gets the error and the user gets a general page.
+struct PageError(Box<dyn std::error::Error>);
 
-impl<E: Into<Box<dyn std::error::Error>>> From<E> for Failure {
+impl<E: Into<Box<dyn std::error::Error>>> From<E> for PageError {
     fn from(error: E) -> Self {
         Self(error.into())
     }
 }
 
-impl IntoResponse for Failure {
+impl IntoResponse for PageError {
     fn into_response(self) -> Response {
         let error = self.0;
-        tracing::warn!(%error, "a page was not served");
+        tracing::warn!(?error, "a page was not served");
         let error = error.downcast_ref::<Error>();
         let (status, text) = match error.is_some_and(Error::is_transient) {
             true => (StatusCode::SERVICE_UNAVAILABLE, "<p>Try again soon.</p>"),

@@ -1,4 +1,4 @@
-//! As much of a browser as the pages need: cookies, redirects, links and forms.
+//! A minimal browser with cookies, redirects, links and forms.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -9,9 +9,9 @@ use reqwest::redirect::Policy;
 use url::{Origin, Url, form_urlencoded};
 
 use crate::Result;
-use crate::world::{ADELE, MEGAN};
+use crate::services::{ADELE, MEGAN};
 
-/// Two users in browsers of their own; the second declines.
+/// Visits the app as two users with separate browsers. The second user declines the consent.
 pub(crate) async fn walk(url: &str) -> Result<()> {
     let mut adele = Browser::new()?;
     println!("{}", adele.open(url).await?);
@@ -29,10 +29,10 @@ pub(crate) async fn walk(url: &str) -> Result<()> {
     Ok(())
 }
 
-/// A browser, on the page that it shows.
+/// A browser and the current page.
 pub(crate) struct Browser {
     http: reqwest::Client,
-    /// By origin. A real one tells hosts apart, and not ports.
+    /// The cookies by origin. A real browser separates cookies by host and not by port.
     pub(crate) cookies: HashMap<Origin, String>,
     pub(crate) url: Url,
     pub(crate) status: StatusCode,
@@ -51,23 +51,23 @@ impl Browser {
         })
     }
 
-    /// What is typed into the address bar.
+    /// Opens the URL, as from the address bar.
     pub(crate) async fn open(&mut self, url: &str) -> Result<&Self> {
         let request = self.http.get(url);
-        self.go(request).await
+        self.load(request).await
     }
 
-    /// The link of this text.
+    /// Follows the link with the text.
     pub(crate) async fn follow(&mut self, text: &str) -> Result<&Self> {
         let mut links = self.html.split("<a ").skip(1);
         let link = links.find(|link| content(link, "</a>").contains(text));
         let link = link.and_then(|link| attribute(link, "href"));
-        let url = self.url.join(&link.ok_or("no such link")?)?;
+        let url = self.url.join(&link.ok_or("no link has this text")?)?;
         let request = self.http.get(url);
-        self.go(request).await
+        self.load(request).await
     }
 
-    /// The button of this text, which sends the form that it is in.
+    /// Presses the button with the text, which submits the button's form.
     pub(crate) async fn press(&mut self, text: &str) -> Result<&Self> {
         let mut forms = self.html.split("<form ").skip(1);
         let form = forms.find_map(|form| {
@@ -75,7 +75,7 @@ impl Browser {
             let mut buttons = form.split("<button").skip(1);
             Some((form, buttons.find(|button| button.contains(text))?))
         });
-        let (form, button) = form.ok_or("no such button")?;
+        let (form, button) = form.ok_or("no button has this text")?;
         let inputs = form.split("<input ").skip(1);
         let mut body = form_urlencoded::Serializer::new(String::new());
         for field in inputs.chain([button]) {
@@ -84,16 +84,16 @@ impl Browser {
                 body.append_pair(&name, &value);
             }
         }
-        let action = attribute(form, "action").ok_or("the form goes nowhere")?;
+        let action = attribute(form, "action").ok_or("the form has no action")?;
         let request = self.http.post(self.url.join(&action)?);
         let request = request
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(body.finish());
-        self.go(request).await
+        self.load(request).await
     }
 
-    /// Sends it, and follows where it is sent on to.
-    async fn go(&mut self, request: reqwest::RequestBuilder) -> Result<&Self> {
+    /// Sends the request and follows redirects.
+    async fn load(&mut self, request: reqwest::RequestBuilder) -> Result<&Self> {
         let mut request = request.build()?;
         loop {
             let url = request.url().clone();
@@ -101,19 +101,19 @@ impl Browser {
                 let cookie = HeaderValue::try_from(cookie)?;
                 request.headers_mut().insert(COOKIE, cookie);
             }
-            let answer = self.http.execute(request).await?;
-            for cookie in answer.headers().get_all(SET_COOKIE) {
+            let response = self.http.execute(request).await?;
+            for cookie in response.headers().get_all(SET_COOKIE) {
                 let cookie = cookie.to_str()?.split(';').next().unwrap_or_default();
                 self.cookies.insert(url.origin(), cookie.to_owned());
             }
-            match answer.headers().get(LOCATION) {
+            match response.headers().get(LOCATION) {
                 Some(location) => {
                     let url = url.join(location.to_str()?)?;
                     request = self.http.get(url).build()?;
                 }
                 None => {
-                    (self.url, self.status) = (url, answer.status());
-                    self.html = answer.text().await?;
+                    (self.url, self.status) = (url, response.status());
+                    self.html = response.text().await?;
                     return Ok(self);
                 }
             }
@@ -121,11 +121,12 @@ impl Browser {
     }
 }
 
+/// Returns the text before `end`.
 fn content<'a>(html: &'a str, end: &str) -> &'a str {
     html.split_once(end).map_or(html, |(content, _)| content)
 }
 
-/// An attribute of the tag that this begins in.
+/// Returns an attribute of the tag at the start of the text.
 fn attribute(tag: &str, name: &str) -> Option<String> {
     let (tag, _) = tag.split_once('>')?;
     let (_, value) = tag.split_once(&format!("{name}=\""))?;
@@ -133,7 +134,7 @@ fn attribute(tag: &str, name: &str) -> Option<String> {
     Some(value.replace("&amp;", "&"))
 }
 
-/// The page's status, title and path.
+/// Prints the page's status, title and path.
 impl fmt::Display for Browser {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let title = self.html.split_once("<title>");

@@ -4,10 +4,10 @@ use confidential_client::delegated::AuthorizationRequest;
 use confidential_client::testing::Fault;
 
 use crate::browser::Browser;
-use crate::world::{ADELE, MEGAN, TENANT, World};
+use crate::services::{ADELE, MEGAN, Services, TENANT};
 use crate::{App, FILES, Session};
 
-async fn signed_in(app: &App) -> Browser {
+async fn sign_in(app: &App) -> Browser {
     let mut browser = Browser::new().unwrap();
     browser.open(&format!("{}/sign-in", app.url)).await.unwrap();
     browser.press(ADELE).await.unwrap();
@@ -18,18 +18,18 @@ async fn signed_in(app: &App) -> Browser {
     browser
 }
 
-fn session(browser: &Browser) -> String {
+fn session_cookie(browser: &Browser) -> String {
     browser.cookies.values().next().unwrap().clone()
 }
 
 #[tokio::test]
 async fn each_user_consents_and_sees_their_own_file() {
-    let World { app, authority } = World::start().await.unwrap();
+    let Services { app, local } = Services::start().await.unwrap();
     for name in [ADELE, MEGAN] {
         let mut browser = Browser::new().unwrap();
         browser.open(&app.url).await.unwrap();
         browser.follow("Sign in").await.unwrap();
-        assert!(browser.url.as_str().starts_with(authority.base_url()));
+        assert!(browser.url.as_str().starts_with(local.base_url()));
         browser.press(name).await.unwrap();
         assert!(browser.html.contains(FILES), "{}", browser.html);
         browser.press("Accept").await.unwrap();
@@ -39,9 +39,9 @@ async fn each_user_consents_and_sees_their_own_file() {
 }
 
 #[tokio::test]
-async fn a_user_who_declines_is_told_so_and_stays_out() {
-    let world = World::start().await.unwrap();
-    let app = &world.app;
+async fn a_user_who_declines_sees_a_message_and_is_not_signed_in() {
+    let services = Services::start().await.unwrap();
+    let app = &services.app;
     let mut browser = Browser::new().unwrap();
     browser.open(&format!("{}/file", app.url)).await.unwrap();
     browser.press(MEGAN).await.unwrap();
@@ -56,53 +56,53 @@ async fn a_user_who_declines_is_told_so_and_stays_out() {
 }
 
 #[tokio::test]
-async fn a_session_has_another_id_once_its_user_is_known() {
-    let world = World::start().await.unwrap();
-    let app = &world.app;
+async fn a_sign_in_changes_the_session_id() {
+    let services = Services::start().await.unwrap();
+    let app = &services.app;
     let mut browser = Browser::new().unwrap();
     let page = format!("{}/sign-in", app.url);
     browser.open(&page).await.unwrap();
-    let before = session(&browser);
+    let before = session_cookie(&browser);
     browser.press(ADELE).await.unwrap();
     browser.press("Accept").await.unwrap();
-    assert_ne!(session(&browser), before);
-    // Whoever planted or saw the first has nothing.
+    assert_ne!(session_cookie(&browser), before);
+    // The id from before the sign-in gives no access.
     for cookie in browser.cookies.values_mut() {
         cookie.clone_from(&before);
     }
     browser.open(&app.url).await.unwrap();
     assert!(browser.html.contains("Sign in"), "{}", browser.html);
 
-    let [(_, cookie)] = app.sessions.keep(Session::default());
+    let [(_, cookie)] = app.sessions.insert(Session::default());
     assert!(cookie.ends_with("; HttpOnly; SameSite=Lax; Path=/"));
 }
 
 #[tokio::test]
-async fn the_address_that_the_provider_sent_to_is_good_once_and_for_one_browser() {
-    let World { app, authority } = World::start().await.unwrap();
-    let mut adele = signed_in(&app).await;
+async fn a_redirect_is_rejected_in_another_browser() {
+    let Services { app, local } = Services::start().await.unwrap();
+    let mut adele = sign_in(&app).await;
     let request = AuthorizationRequest::new(format!("{}/signed-in", app.url), FILES);
     let (page, _) = app
         .client
         .authorization_request_url(&request)
         .await
         .unwrap();
-    let megans = authority
+    let megans_redirect = local
         .sign_in(page, format!("megan.bowen@{TENANT}"))
         .await
         .unwrap();
-    // Nobody is signing in here, and then somebody else is.
-    assert_eq!(adele.open(&megans).await.unwrap().status, 400);
+    // Adele's browser has no sign-in in progress, and then a sign-in of Adele's.
+    assert_eq!(adele.open(&megans_redirect).await.unwrap().status, 400);
     adele.open(&format!("{}/sign-in", app.url)).await.unwrap();
-    assert_eq!(adele.open(&megans).await.unwrap().status, 403);
+    assert_eq!(adele.open(&megans_redirect).await.unwrap().status, 403);
     adele.open(&app.url).await.unwrap();
     assert!(adele.html.contains("You are Adele Vance"), "{}", adele.html);
 }
 
 #[tokio::test]
-async fn what_a_provider_says_is_no_part_of_the_page() {
-    let world = World::start().await.unwrap();
-    let app = &world.app;
+async fn the_text_of_a_provider_error_is_escaped() {
+    let services = Services::start().await.unwrap();
+    let app = &services.app;
     let mut browser = Browser::new().unwrap();
     browser.open(&format!("{}/sign-in", app.url)).await.unwrap();
     let state = browser
@@ -122,12 +122,12 @@ async fn what_a_provider_says_is_no_part_of_the_page() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_the_app_is_not_told_its_users() {
-    let World { app, authority } = World::start().await.unwrap();
+async fn users_do_not_see_errors_of_the_app_registration() {
+    let Services { app, local } = Services::start().await.unwrap();
     let mut browser = Browser::new().unwrap();
     browser.open(&format!("{}/sign-in", app.url)).await.unwrap();
     browser.press(ADELE).await.unwrap();
-    authority.script([Fault::aadsts(7000215)]);
+    local.script([Fault::aadsts(7000215)]);
     browser.press("Accept").await.unwrap();
     assert_eq!(
         browser.to_string(),
@@ -137,9 +137,9 @@ async fn what_is_wrong_with_the_app_is_not_told_its_users() {
 }
 
 #[tokio::test]
-async fn a_user_who_has_to_prove_more_signs_in_again_with_the_claims() {
-    let World { app, authority } = World::start().await.unwrap();
-    let mut browser = signed_in(&app).await;
+async fn a_claims_challenge_starts_a_new_sign_in_with_the_claims() {
+    let Services { app, local } = Services::start().await.unwrap();
+    let mut browser = sign_in(&app).await;
     let account = app.sessions.lock().values().next().unwrap().account.clone();
     let token = app
         .client
@@ -147,34 +147,37 @@ async fn a_user_who_has_to_prove_more_signs_in_again_with_the_claims() {
         .await
         .unwrap();
     app.client.invalidate(&token);
-    authority.script([Fault::aadsts(50076)]);
+    local.script([Fault::aadsts(50076)]);
     browser.open(&format!("{}/file", app.url)).await.unwrap();
-    assert!(browser.url.as_str().starts_with(authority.base_url()));
-    let asked: HashMap<_, _> = browser.url.query_pairs().into_owned().collect();
-    assert!(asked["claims"].contains("access_token"), "{asked:?}");
-    assert_eq!(asked["login_hint"], format!("adele.vance@{TENANT}"));
+    assert!(browser.url.as_str().starts_with(local.base_url()));
+    let parameters: HashMap<_, _> = browser.url.query_pairs().into_owned().collect();
+    assert!(
+        parameters["claims"].contains("access_token"),
+        "{parameters:?}"
+    );
+    assert_eq!(parameters["login_hint"], format!("adele.vance@{TENANT}"));
     browser.press(ADELE).await.unwrap();
     assert_eq!(browser.to_string(), "200  Your file                /file");
 }
 
-/// So is whoever comes after the app was started anew.
+/// A restart of the app has the same effect.
 #[tokio::test]
-async fn who_signed_out_in_another_browser_is_asked_to_sign_in() {
-    let World { app, authority } = World::start().await.unwrap();
-    let mut here = signed_in(&app).await;
-    signed_in(&app).await.press("Sign out").await.unwrap();
+async fn a_sign_out_in_another_browser_requires_a_new_sign_in() {
+    let Services { app, local } = Services::start().await.unwrap();
+    let mut here = sign_in(&app).await;
+    sign_in(&app).await.press("Sign out").await.unwrap();
     here.open(&format!("{}/file", app.url)).await.unwrap();
-    assert!(here.url.as_str().starts_with(authority.base_url()));
+    assert!(here.url.as_str().starts_with(local.base_url()));
     here.press(ADELE).await.unwrap();
     assert_eq!(here.to_string(), "200  Your file                /file");
 }
 
 #[tokio::test]
-async fn who_signs_out_leaves_no_token_behind() {
-    let world = World::start().await.unwrap();
-    let app = &world.app;
-    let mut browser = signed_in(app).await;
-    // Another site can link here, and not post in the user's name.
+async fn a_sign_out_removes_all_tokens() {
+    let services = Services::start().await.unwrap();
+    let app = &services.app;
+    let mut browser = sign_in(app).await;
+    // Another site can link to the page, but cannot send a POST with the user's cookie.
     let sign_out = format!("{}/sign-out", app.url);
     assert_eq!(browser.open(&sign_out).await.unwrap().status, 405);
     assert!(!app.client.cache().is_empty());

@@ -1,4 +1,4 @@
-//! What is around the app: its users' identity provider, and the API that has their files.
+//! The services around the app. An identity provider has the users, and the drive has the files.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use confidential_client::resource::{TokenRejection, TokenValidator};
 use confidential_client::testing::{Application, LocalAuthority, User};
 use tokio::net::TcpListener;
 
-use crate::{App, Result, Sessions, pages};
+use crate::{App, Result, Sessions, router};
 
 pub(crate) const ADELE: &str = "Adele Vance";
 pub(crate) const MEGAN: &str = "Megan Bowen";
@@ -22,14 +22,15 @@ pub(crate) const TENANT: &str = "contoso.onmicrosoft.com";
 const CLIENT_ID: &str = "11111111-2222-3333-4444-555555555555";
 const DRIVE: &str = "api://drive";
 
-/// The drive, in earnest a program of its own: the files of its users, by their object ids.
+/// The drive, an API with one file for each user. A real drive is a separate program.
 #[derive(Clone)]
 struct Drive {
     validator: TokenValidator,
+    /// The file of each user, by the user's object id.
     files: Arc<HashMap<String, String>>,
 }
 
-async fn content(
+async fn get_file(
     State(drive): State<Drive>,
     AcceptedToken(token): AcceptedToken,
 ) -> Result<Response, TokenRejection> {
@@ -47,22 +48,25 @@ impl FromRef<Drive> for TokenValidator {
     }
 }
 
-/// Identity provider, users, drive and app, each on a port of its own.
-pub(crate) struct World {
+/// The identity provider, the drive and the app, each on a separate port.
+pub(crate) struct Services {
     pub(crate) app: App,
-    #[cfg_attr(not(test), expect(dead_code, reason = "it ends when it is dropped"))]
-    pub(crate) authority: LocalAuthority,
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the identity provider stops on drop")
+    )]
+    pub(crate) local: LocalAuthority,
 }
 
-impl World {
+impl Services {
     pub(crate) async fn start() -> Result<Self> {
         let local = LocalAuthority::start().await?;
         let drive = Application::new("drive").publishes(DRIVE, ["Files.Read", "Files.Write"]);
         local.register(TENANT, drive);
         let mut files = HashMap::new();
         for name in [ADELE, MEGAN] {
-            let address = name.replace(' ', ".").to_lowercase();
-            let user = User::new(format!("{address}@{TENANT}")).name(name);
+            let mailbox = name.replace(' ', ".").to_lowercase();
+            let user = User::new(format!("{mailbox}@{TENANT}")).name(name);
             files.insert(user.object_id(), format!("{name}'s notes: <b>1 < 2</b>"));
             local.register_user(TENANT, user);
         }
@@ -73,7 +77,9 @@ impl World {
                 .build()?,
             files: Arc::new(files),
         };
-        let drive = Router::new().route("/file", get(content)).with_state(drive);
+        let drive = Router::new()
+            .route("/file", get(get_file))
+            .with_state(drive);
         let (listener, drive_url) = listen().await?;
         tokio::spawn(axum::serve(listener, drive).into_future());
 
@@ -89,17 +95,15 @@ impl World {
                 .build()?,
             sessions: Sessions::default(),
             http: reqwest::Client::builder().no_proxy().build()?,
-            drive: format!("{drive_url}/file"),
+            file_url: format!("{drive_url}/file"),
             url,
         };
-        tokio::spawn(axum::serve(listener, pages(app.clone())).into_future());
-        Ok(Self {
-            app,
-            authority: local,
-        })
+        tokio::spawn(axum::serve(listener, router(app.clone())).into_future());
+        Ok(Self { app, local })
     }
 }
 
+/// Binds a free port on loopback and returns the URL.
 async fn listen() -> Result<(TcpListener, String)> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}", listener.local_addr()?);
