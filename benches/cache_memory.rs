@@ -1,12 +1,12 @@
-//! What the tokens in memory take, and what a hit allocates:
+//! The memory of the cached tokens, and the allocations of a hit.
 //!
 //! ```sh
 //! cargo bench --bench cache_memory
 //! ```
 //!
-//! A program of its own, since its allocator counts: what is timed has the system's. See
-//! `README.md`.
-#![allow(clippy::print_stdout, reason = "it reports to a reader")]
+//! This program has an allocator that counts. The timed benchmarks are in other programs with the
+//! system's allocator. See `README.md`.
+#![allow(clippy::print_stdout, reason = "a benchmark prints its results")]
 
 use std::alloc::System;
 use std::hint::black_box;
@@ -29,9 +29,9 @@ mod table;
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 fn main() -> Result<()> {
-    // `cargo test --all-targets` runs it too, and is not interested in figures.
-    let is_trial = std::env::args().all(|argument| argument != "--bench");
-    let [calls, entries, tenants] = match is_trial {
+    // `cargo test --all-targets` runs this program without `--bench`, as a check without figures.
+    let is_check = std::env::args().all(|argument| argument != "--bench");
+    let [calls, entries, tenants] = match is_check {
         true => [10, 100, 1_000],
         false => [10_000, 10_000, 1_000_000],
     };
@@ -43,14 +43,14 @@ fn main() -> Result<()> {
     bound(entries, tenants, &runtime)
 }
 
-/// Counts what each way to a hit allocates.
+/// Counts the allocations of a hit with each method.
 fn hits(calls: usize, runtime: &Runtime) -> Result<()> {
     let client = setup::builder().build()?;
     let request = TokenRequest::new(SCOPE);
-    let of_tenant = setup::request(0);
+    let tenant_request = setup::request(0);
     let provider = client.token_provider(&request)?;
-    let called_with = setup::user_token();
-    let assertion = UserAssertion::new(&called_with);
+    let user_token = setup::user_token();
+    let assertion = UserAssertion::new(&user_token);
     let mut headers = HeaderMap::with_capacity(8);
     let mut table = Table::new(["hit", "allocations", "bytes", "goal", "verdict"]);
     let mut row = |name: &str, goal: Option<f64>, region: &Region<'_, System>| {
@@ -66,7 +66,7 @@ fn hits(calls: usize, runtime: &Runtime) -> Result<()> {
     };
     runtime.block_on(async {
         provider.token().await?;
-        client.acquire_token_for_client(&of_tenant).await?;
+        client.acquire_token_for_client(&tenant_request).await?;
         provider.authorize(&mut headers).await?;
         client
             .acquire_token_on_behalf_of(&assertion, &request)
@@ -98,7 +98,7 @@ fn hits(calls: usize, runtime: &Runtime) -> Result<()> {
         row("by `&request`", Some(0.0), &region);
         let region = Region::new(ALLOCATOR);
         for _ in 0..calls {
-            black_box(client.acquire_token_for_client(&of_tenant).await?);
+            black_box(client.acquire_token_for_client(&tenant_request).await?);
         }
         row("by `&request` in another tenant", Some(0.0), &region);
         let region = Region::new(ALLOCATOR);
@@ -121,7 +121,7 @@ fn hits(calls: usize, runtime: &Runtime) -> Result<()> {
         );
         let region = Region::new(ALLOCATOR);
         for _ in 0..calls {
-            let assertion = UserAssertion::new(&called_with);
+            let assertion = UserAssertion::new(&user_token);
             black_box(
                 client
                     .acquire_token_on_behalf_of(&assertion, &request)
@@ -135,7 +135,7 @@ fn hits(calls: usize, runtime: &Runtime) -> Result<()> {
     Ok(())
 }
 
-/// What one token takes beside its own bytes.
+/// Measures the memory of one entry beside the token's own bytes.
 fn entry(entries: usize, runtime: &Runtime) -> Result<()> {
     let client = setup::builder().build()?;
     let region = Region::new(ALLOCATOR);
@@ -167,7 +167,7 @@ fn entry(entries: usize, runtime: &Runtime) -> Result<()> {
     Ok(())
 }
 
-/// Far more tenants than the cache may keep.
+/// Measures the memory of a cache with far more tenants than the cache's limit.
 fn bound(max: usize, tenants: usize, runtime: &Runtime) -> Result<()> {
     let region = Region::new(ALLOCATOR);
     let client = setup::builder()
@@ -192,7 +192,7 @@ fn bound(max: usize, tenants: usize, runtime: &Runtime) -> Result<()> {
             let request = setup::request(tenant);
             client.acquire_token_for_client(request).await?;
             if client.cache().len() > max {
-                return Err("the bound was exceeded".into());
+                return Err("the cache exceeded its limit".into());
             }
         }
         Result::Ok(())
@@ -208,7 +208,7 @@ fn bound(max: usize, tenants: usize, runtime: &Runtime) -> Result<()> {
     Ok(())
 }
 
-/// What was allocated in the region and is still in use.
+/// Returns the bytes that were allocated in the region and not freed.
 fn live(region: &Region<'_, System>) -> usize {
     let change = region.change();
     change
@@ -216,7 +216,7 @@ fn live(region: &Region<'_, System>) -> usize {
         .saturating_sub(change.bytes_deallocated)
 }
 
-/// What the process takes of the machine's memory, as Linux counts it; none elsewhere.
+/// Returns the resident memory of the process on Linux, and 0 on other systems.
 fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

@@ -1,12 +1,13 @@
-//! What it costs to prove an identity with a certificate, beside the one signature in it:
+//! The cost of client authentication with a certificate, beside the bare signature.
 //!
 //! ```sh
 //! cargo bench --bench client_assertion
 //! ```
 //!
-//! An assertion's cost is that of getting a token with a certificate less that of getting one with
-//! a secret, each by an identity provider in memory that answers at once. See `README.md`.
-#![allow(clippy::print_stdout, reason = "it reports to a reader")]
+//! The cost of an assertion is the cost of a token with a certificate, less the cost of a token
+//! with a secret. Both tokens come from an in-memory identity provider that responds at once. See
+//! `README.md`.
+#![allow(clippy::print_stdout, reason = "a benchmark prints its results")]
 
 use std::error::Error;
 use std::path::Path;
@@ -23,7 +24,7 @@ use tokio::runtime::Runtime;
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> Result<()> {
-    // `cargo test --all-targets` runs it too, and is not interested in figures.
+    // `cargo test --all-targets` runs this program without `--bench`, as a check without figures.
     let (rounds, calls) = match std::env::args().any(|argument| argument == "--bench") {
         true => (40, 8),
         false => (1, 1),
@@ -33,7 +34,7 @@ fn main() -> Result<()> {
         .build()?;
     let mut rows = Vec::new();
     for bits in [2048, 3072, 4096] {
-        let key = Key::make(bits)?;
+        let key = Key::generate(bits)?;
         for algorithm in [SigningAlgorithm::PS256, SigningAlgorithm::RS256] {
             rows.push(Row::new(&key, algorithm, &runtime)?);
         }
@@ -56,12 +57,12 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// One key with one algorithm, and what was measured.
+/// One key with one algorithm, and the measured costs.
 struct Row {
     name: String,
     certificate: Certificate,
     bare: bare::Key,
-    /// What is signed: the first two parts of a real assertion.
+    /// The signed message, which is the header and the claims of a real assertion.
     message: Vec<u8>,
     signing: Cost,
     with_certificate: Cost,
@@ -85,28 +86,28 @@ impl Row {
 
     fn round(&mut self, calls: u32, runtime: &Runtime) -> Result<()> {
         let algorithm = self.certificate.algorithm();
-        self.signing.of(calls, |_| {
+        self.signing.measure(calls, |_| {
             let signature = self.bare.sign(algorithm, &self.message)?;
             std::hint::black_box(signature);
             Ok(())
         })?;
         let acquire = |client: ConfidentialClient| {
             move |call| {
-                // Of each scope there is no token yet.
+                // A new scope for each call, so that no token is cached.
                 let scope = format!("api://{call}/.default");
                 runtime.block_on(client.acquire_token_for_client(scope))?;
                 Ok(())
             }
         };
         let client = builder().certificate(self.certificate.clone()).build()?;
-        self.with_certificate.of(calls, acquire(client))?;
+        self.with_certificate.measure(calls, acquire(client))?;
         let client = builder().client_secret("s3cret").build()?;
-        self.with_secret.of(calls, acquire(client))
+        self.with_secret.measure(calls, acquire(client))
     }
 
     fn print(&self) {
-        let figures = |of: fn(&Cost) -> Duration| {
-            let micros = |cost: &Cost| of(cost).as_secs_f64() * 1e6;
+        let figures = |time: fn(&Cost) -> Duration| {
+            let micros = |cost: &Cost| time(cost).as_secs_f64() * 1e6;
             let assertion = micros(&self.with_certificate) - micros(&self.with_secret);
             let bare = micros(&self.signing);
             format!("{bare:>9.1} {assertion:>10.1} {:>6.2}", assertion / bare)
@@ -120,10 +121,10 @@ impl Row {
     }
 }
 
-/// What a call took, on average in the best round.
+/// The average time of a call in the best round.
 struct Cost {
     wall: Duration,
-    /// In all threads.
+    /// The CPU time of all threads.
     cpu: Duration,
 }
 
@@ -133,7 +134,7 @@ impl Cost {
         cpu: Duration::MAX,
     };
 
-    fn of(&mut self, calls: u32, mut call: impl FnMut(u32) -> Result<()>) -> Result<()> {
+    fn measure(&mut self, calls: u32, mut call: impl FnMut(u32) -> Result<()>) -> Result<()> {
         let (started, cpu) = (Instant::now(), cpu_time());
         for number in 0..calls {
             call(number)?;
@@ -144,14 +145,14 @@ impl Cost {
     }
 }
 
-/// A client of an identity provider in memory.
+/// Returns a builder with an in-memory identity provider.
 fn builder() -> ConfidentialClientBuilder {
     ConfidentialClient::builder(CLIENT_ID)
         .tenant(TENANT)
         .transport(|_: Request<Bytes>| async { Ok(Response::new(Bytes::from_static(TOKEN))) })
 }
 
-/// What a client with this certificate signs.
+/// Returns the message that a client with the certificate signs.
 fn signing_input(certificate: &Certificate, runtime: &Runtime) -> Result<Vec<u8>> {
     let sent = Arc::new(Mutex::new(Bytes::new()));
     let transport = {
@@ -174,11 +175,13 @@ fn signing_input(certificate: &Certificate, runtime: &Runtime) -> Result<Vec<u8>
     let mut fields = url::form_urlencoded::parse(&sent);
     let assertion = fields.find(|(name, _)| name == "client_assertion");
     let (_, assertion) = assertion.ok_or("no assertion was sent")?;
-    let (message, _) = assertion.rsplit_once('.').ok_or("it is not signed")?;
+    let (message, _) = assertion
+        .rsplit_once('.')
+        .ok_or("the assertion has no signature")?;
     Ok(message.into())
 }
 
-/// A key and its certificate as OpenSSL makes them, in DER.
+/// A key and a certificate from OpenSSL, in DER.
 struct Key {
     bits: u32,
     private_key: Vec<u8>,
@@ -186,15 +189,15 @@ struct Key {
 }
 
 impl Key {
-    fn make(bits: u32) -> Result<Self> {
+    fn generate(bits: u32) -> Result<Self> {
         let folder = std::env::temp_dir().join(format!("client_assertion-{}", std::process::id()));
         std::fs::create_dir(&folder)?;
-        let made = Self::make_in(&folder, bits);
+        let key = Self::generate_in(&folder, bits);
         std::fs::remove_dir_all(&folder)?;
-        made
+        key
     }
 
-    fn make_in(folder: &Path, bits: u32) -> Result<Self> {
+    fn generate_in(folder: &Path, bits: u32) -> Result<Self> {
         let openssl = |arguments: &str| -> Result<()> {
             let mut command = Command::new("openssl");
             command.args(arguments.split(' ')).current_dir(folder);
@@ -217,7 +220,7 @@ impl Key {
     }
 }
 
-/// The signature alone, by the same library.
+/// The bare signature by the library that the crate signs with.
 #[cfg(feature = "aws-lc-rs")]
 mod bare {
     use aws_lc_rs::rand::SystemRandom;
@@ -250,7 +253,7 @@ mod bare {
     }
 }
 
-/// The signature alone, by the same library.
+/// The bare signature by the library that the crate signs with.
 #[cfg(not(feature = "aws-lc-rs"))]
 mod bare {
     use confidential_client::credential::SigningAlgorithm;
@@ -291,9 +294,9 @@ mod bare {
     }
 }
 
-/// What all threads have computed, as Linux counts it; none elsewhere.
+/// Returns the CPU time of all threads on Linux, and 0 on other systems.
 fn cpu_time() -> Duration {
-    // The kernel books a thread's time when it switches.
+    // The kernel adds up a thread's time at a context switch.
     std::thread::yield_now();
     let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten();
     let nanos = threads.filter_map(|thread| {

@@ -1,4 +1,4 @@
-//! A daemon without a credential of its own. Another party signs the client assertion.
+//! A daemon without a secret or a certificate. Another party signs the client assertion.
 //!
 //! ```sh
 //! cargo run --example federated

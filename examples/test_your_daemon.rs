@@ -114,7 +114,7 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-// A daemon of your own writes the tests directly in this module, without `main`.
+// In your daemon, write the tests directly in this module. Here `main` runs the tests too.
 #[cfg(test)]
 mod tests {
     use super::Result;

@@ -210,8 +210,10 @@ impl Sessions {
         session.unwrap_or_default()
     }
 
-    /// Stores the session under a new random id and returns the cookie. An attacker can neither guess
-    /// the id nor plant a known id in the browser before the sign-in (session fixation).
+    /// Stores the session under a new random id and returns the cookie.
+    ///
+    /// An attacker can neither guess the id nor plant a known id in the browser before the sign-in
+    /// (session fixation).
     fn insert(&self, session: Session) -> [(HeaderName, String); 1] {
         let id = Uuid::new_v4().to_string();
         let cookie = format!("{COOKIE_NAME}={id}; {COOKIE_ATTRIBUTES}");

@@ -1,6 +1,6 @@
-//! The parts that a hit cannot do without, each alone: what the figures are held against.
+//! The parts that every hit needs, each measured alone. Hits are compared with these parts.
 //!
-//! A change that improves a figure leaves this file alone.
+//! A change that improves a figure must not touch this file.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderValue};
 
 use crate::setup::{Result, TOKEN_BYTES};
 
-/// As large as what the cache keeps of a token.
+/// A value as large as the cache's record of a token.
 type Kept = [u64; 30];
 
 pub(crate) struct Bare {
@@ -61,7 +61,7 @@ impl Bare {
         })
     }
 
-    /// One clock read, the load and the clone, in one go: they overlap a little.
+    /// Measures one clock read, the load and the clone together. The three overlap a little.
     pub(crate) fn together(&self, calls: u32) -> Duration {
         timed(calls, || {
             black_box(Instant::now());

@@ -1,4 +1,4 @@
-//! Many callers at once where there is no token: how many requests they make.
+//! The number of token requests from many callers at once, without a valid cached token.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,12 +19,12 @@ pub(crate) fn report(callers: usize) -> Result<()> {
         .build()?;
     println!("{callers} callers at once, on two threads.\n");
     let mut table = Table::new(["where", "requests", "goal", "verdict"]);
-    for (name, before) in [
-        ("nothing is there", Before::Nothing),
-        ("the token has expired", Before::Expired),
-        ("the provider answers 503", Before::Failing),
+    for (name, scenario) in [
+        ("nothing is there", Scenario::NoToken),
+        ("the token has expired", Scenario::Expired),
+        ("the provider answers 503", Scenario::Failing),
     ] {
-        let requests = runtime.block_on(requests(callers, before))?;
+        let requests = runtime.block_on(count_requests(callers, scenario))?;
         table.row([
             name.to_owned(),
             requests.to_string(),
@@ -37,23 +37,23 @@ pub(crate) fn report(callers: usize) -> Result<()> {
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Before {
-    Nothing,
+enum Scenario {
+    NoToken,
     Expired,
     Failing,
 }
 
-async fn requests(callers: usize, before: Before) -> Result<usize> {
+async fn count_requests(callers: usize, scenario: Scenario) -> Result<usize> {
     let requests = Arc::new(AtomicUsize::new(0));
     let clock = ManualClock::new();
-    let client = client(&requests, &clock, before)?;
-    if before == Before::Expired {
+    let client = client(&requests, &clock, scenario)?;
+    if scenario == Scenario::Expired {
         client.acquire_token_for_client(SCOPE).await?;
         clock.advance(Duration::from_secs(3600));
         requests.store(0, Ordering::Relaxed);
     }
     let barrier = Arc::new(Barrier::new(callers));
-    let waiting: Vec<_> = (0..callers)
+    let tasks: Vec<_> = (0..callers)
         .map(|_| {
             let (client, barrier) = (client.clone(), Arc::clone(&barrier));
             tokio::spawn(async move {
@@ -62,19 +62,19 @@ async fn requests(callers: usize, before: Before) -> Result<usize> {
             })
         })
         .collect();
-    for caller in waiting {
-        if caller.await? == (before == Before::Failing) {
-            return Err("a caller got what the provider did not answer".into());
+    for task in tasks {
+        if task.await? == (scenario == Scenario::Failing) {
+            return Err("a caller got another result than the provider's response".into());
         }
     }
     Ok(requests.load(Ordering::Relaxed))
 }
 
-/// A client of a provider that takes a while, and is counted.
+/// Builds a client with a slow provider that counts the requests.
 fn client(
     requests: &Arc<AtomicUsize>,
     clock: &ManualClock,
-    before: Before,
+    scenario: Scenario,
 ) -> Result<ConfidentialClient> {
     let requests = Arc::clone(requests);
     let client = setup::bare_builder()
@@ -83,8 +83,8 @@ fn client(
             requests.fetch_add(1, Ordering::Relaxed);
             async move {
                 tokio::time::sleep(Duration::from_millis(20)).await;
-                let mut response = Response::new(setup::answer(0));
-                if before == Before::Failing {
+                let mut response = Response::new(setup::token_response(0));
+                if scenario == Scenario::Failing {
                     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
                 }
                 Ok(response)

@@ -1,4 +1,4 @@
-//! A hit by each of its ways, one after the other on one thread.
+//! A hit with each public method, on one thread.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -19,8 +19,8 @@ pub(crate) struct Hits<'a> {
     client: ConfidentialClient,
     provider: TokenProvider,
     request: TokenRequest,
-    /// The token that a user called with.
-    called_with: String,
+    /// The access token of a user's call.
+    user_token: String,
     assertion: UserAssertion,
 }
 
@@ -29,8 +29,8 @@ impl<'a> Hits<'a> {
         let client = setup::builder().build()?;
         let request = TokenRequest::new(SCOPE);
         let provider = client.token_provider(&request)?;
-        let called_with = setup::user_token();
-        let assertion = UserAssertion::new(&called_with);
+        let user_token = setup::user_token();
+        let assertion = UserAssertion::new(&user_token);
         runtime.block_on(async {
             provider.token().await?;
             client
@@ -42,7 +42,7 @@ impl<'a> Hits<'a> {
             client,
             provider,
             request,
-            called_with,
+            user_token,
             assertion,
         })
     }
@@ -100,7 +100,7 @@ impl<'a> Hits<'a> {
             })
         })?;
         self.on_behalf_of(rounds)?;
-        self.beside_a_fetch_that_hangs(rounds)
+        self.beside_a_hanging_fetch(rounds)
     }
 
     fn on_behalf_of(&self, rounds: &mut Rounds) -> Result<()> {
@@ -113,7 +113,7 @@ impl<'a> Hits<'a> {
         rounds.add(HASH, |calls| {
             let started = Instant::now();
             for _ in 0..calls {
-                black_box(Sha256::digest(black_box(self.called_with.as_bytes())));
+                black_box(Sha256::digest(black_box(self.user_token.as_bytes())));
             }
             Ok(started.elapsed())
         })?;
@@ -135,7 +135,7 @@ impl<'a> Hits<'a> {
             runtime.block_on(async {
                 let started = Instant::now();
                 for _ in 0..calls {
-                    let assertion = UserAssertion::new(black_box(&self.called_with));
+                    let assertion = UserAssertion::new(black_box(&self.user_token));
                     black_box(
                         client
                             .acquire_token_on_behalf_of(&assertion, request)
@@ -147,23 +147,26 @@ impl<'a> Hits<'a> {
         })
     }
 
-    fn beside_a_fetch_that_hangs(&self, rounds: &mut Rounds) -> Result<()> {
-        // Another each time: a fetch ends after half a minute.
+    fn beside_a_hanging_fetch(&self, rounds: &mut Rounds) -> Result<()> {
+        // A new client for each round, because a token request times out after 30 seconds.
         let client = setup::bare_builder()
             .transport(|request: Request<Bytes>| async move {
                 if request.uri().path().contains("hangs") {
                     std::future::pending::<()>().await;
                 }
-                Ok(Response::new(setup::answer(0)))
+                Ok(Response::new(setup::token_response(0)))
             })
             .build()?;
         let provider = client.token_provider(&self.request)?;
         self.runtime.block_on(async {
             provider.token().await?;
-            let hangs = TokenRequest::new(SCOPE).tenant("hangs.example.org");
-            let caller = client.clone();
-            let waiting =
-                tokio::spawn(async move { caller.acquire_token_for_client(&hangs).await });
+            let hanging_request = TokenRequest::new(SCOPE).tenant("hangs.example.org");
+            let hanging_client = client.clone();
+            let hanging = tokio::spawn(async move {
+                hanging_client
+                    .acquire_token_for_client(&hanging_request)
+                    .await
+            });
             tokio::task::yield_now().await;
             tokio::task::yield_now().await;
             let started = Instant::now();
@@ -177,10 +180,10 @@ impl<'a> Hits<'a> {
                 black_box(client.acquire_token_for_client(request).await?);
             }
             rounds.record(REQUEST_BESIDE, started.elapsed());
-            if waiting.is_finished() {
-                return Err("the fetch that was to hang has ended".into());
+            if hanging.is_finished() {
+                return Err("the hanging token request completed".into());
             }
-            waiting.abort();
+            hanging.abort();
             Ok(())
         })
     }
@@ -208,7 +211,7 @@ pub(crate) fn report(rounds: &Rounds) -> Result<()> {
             ns(ON_BEHALF_OF)? + ns(HASH)?,
             Some(1.25),
         ),
-        // As a hit alone, but for what two equal measurements differ by.
+        // The goal is no cost. Two equal measurements differ by up to 5 %.
         (PROVIDER_BESIDE, "alone", ns(TOKEN)?, Some(1.05)),
         (REQUEST_BESIDE, "alone", ns(REQUEST)?, Some(1.05)),
     ];

@@ -1,5 +1,7 @@
-//! The instructions of a hit, as callgrind counts them: those of a run with many hits less those
-//! of one with few. The kernel's are not among them, so a clock read counts as next to nothing.
+//! The instructions of a hit, counted by callgrind.
+//!
+//! The figure is the difference between a run with many hits and a run with few hits. Callgrind
+//! does not count the kernel's instructions, so a clock read counts as almost nothing.
 
 use std::hint::black_box;
 use std::process::Command;
@@ -17,12 +19,12 @@ pub(crate) fn report() -> Result<()> {
         return Ok(());
     }
     let mut table = Table::new(["hit", "instructions", "beside", "ratio", "goal", "verdict"]);
-    for (name, what) in [
+    for (name, method) in [
         ("`provider.cached()`", "cached"),
         ("`provider.token().await`", "token"),
         ("`provider.authorize(&mut headers).await`", "authorize"),
     ] {
-        let counted = instructions_of(what)?;
+        let counted = instructions_of(method)?;
         let empty = String::new;
         table.row([
             name.to_owned(),
@@ -53,37 +55,38 @@ pub(crate) fn report() -> Result<()> {
     Ok(())
 }
 
-fn instructions_of(what: &str) -> Result<f64> {
-    let few = counted(what, FEW)?;
-    let many = counted(what, FEW + MORE)?;
+fn instructions_of(method: &str) -> Result<f64> {
+    let few = count(method, FEW)?;
+    let many = count(method, FEW + MORE)?;
     Ok((many - few) / f64::from(MORE))
 }
 
-fn counted(what: &str, calls: u32) -> Result<f64> {
+fn count(method: &str, calls: u32) -> Result<f64> {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         .arg(std::env::current_exe()?)
-        .args(["--hits", what, &calls.to_string()])
+        .args(["--hits", method, &calls.to_string()])
         .output()?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    let collected = said
+    let report = String::from_utf8_lossy(&output.stderr);
+    let collected = report
         .lines()
         .find_map(|line| line.split_once("Collected : "));
-    let (_, collected) = collected.ok_or_else(|| format!("callgrind failed: {said}"))?;
+    let (_, collected) = collected.ok_or_else(|| format!("callgrind failed: {report}"))?;
     Ok(collected.trim().parse()?)
 }
 
-/// What callgrind runs.
-pub(crate) fn run(what: &str, calls: u32) -> Result<()> {
+/// Runs the hits under callgrind. `method` is a method of the provider, or the number of cached
+/// entries.
+pub(crate) fn run(method: &str, calls: u32) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()?;
     let client = setup::builder().build()?;
     runtime.block_on(async {
-        let entries = what.parse().unwrap_or(0);
+        let entries = method.parse().unwrap_or(0);
         let mut requests: Vec<_> = (0..entries).map(setup::request).collect();
         for request in &requests {
-            // Makes the entry. Under callgrind, 100,000 tokens would take minutes.
+            // Creates the entry without a token. Under callgrind, 100,000 tokens take minutes.
             client.token_provider(request)?;
         }
         shuffle(&mut requests);
@@ -93,7 +96,7 @@ pub(crate) fn run(what: &str, calls: u32) -> Result<()> {
         }
         let provider = client.token_provider(SCOPE)?;
         provider.token().await?;
-        match what {
+        match method {
             "cached" => {
                 for _ in 0..calls {
                     black_box(black_box(&provider).cached());

@@ -1,4 +1,4 @@
-//! A hit by its request, among many entries and in a cache of one.
+//! A hit with a request as the key, among many cached entries and in a cache with one entry.
 
 use std::cell::Cell;
 use std::hint::black_box;
@@ -14,21 +14,21 @@ use crate::table::{Table, verdict};
 pub(crate) struct Keyed<'a> {
     runtime: &'a Runtime,
     one: ConfidentialClient,
-    of_one: Vec<TokenRequest>,
+    request_of_one: Vec<TokenRequest>,
     many: ConfidentialClient,
-    /// Every request once, in no order.
+    /// Every request once, in random order.
     shuffled: Vec<TokenRequest>,
-    /// How many of them are asked for again and again.
+    /// The number of requests in the small set that repeats.
     hot: usize,
-    /// Where the next round takes its keys from, so that none was asked for lately.
+    /// The first key of the next round. The keys of a round were not used recently.
     next: Cell<usize>,
 }
 
 impl<'a> Keyed<'a> {
     pub(crate) fn fill(entries: usize, hot: usize, runtime: &'a Runtime) -> Result<Self> {
         let one = setup::builder().build()?;
-        let of_one = vec![setup::request(0)];
-        runtime.block_on(fill(&one, &of_one))?;
+        let request_of_one = vec![setup::request(0)];
+        runtime.block_on(fill(&one, &request_of_one))?;
         let many = setup::builder().build()?;
         let mut requests: Vec<TokenRequest> = (0..entries).map(setup::request).collect();
         runtime.block_on(fill(&many, &requests))?;
@@ -36,7 +36,7 @@ impl<'a> Keyed<'a> {
         Ok(Self {
             runtime,
             one,
-            of_one,
+            request_of_one,
             many,
             shuffled: requests,
             hot,
@@ -45,7 +45,9 @@ impl<'a> Keyed<'a> {
     }
 
     pub(crate) fn round(&self, rounds: &mut Rounds) -> Result<()> {
-        rounds.add(ONE, |calls| self.hits(&self.one, calls, self.of_one.iter()))?;
+        rounds.add(ONE, |calls| {
+            self.hits(&self.one, calls, self.request_of_one.iter())
+        })?;
         rounds.add(HOT, |calls| {
             self.hits(&self.many, calls, self.shuffled.iter().take(self.hot))
         })?;
@@ -81,7 +83,7 @@ async fn fill(client: &ConfidentialClient, requests: &[TokenRequest]) -> Result<
     Ok(())
 }
 
-/// The same order every time.
+/// Shuffles the items into the same order at each run.
 pub(crate) fn shuffle<T>(items: &mut [T]) {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     for end in (1..items.len()).rev() {

@@ -1,12 +1,12 @@
-//! What a token costs that is in memory already, beside the parts it cannot do without:
+//! The cost of a cached token, beside the parts that every hit needs.
 //!
 //! ```sh
 //! cargo bench --bench cache
 //! cargo bench --bench cache -- --instructions
 //! ```
 //!
-//! All rows take turns, and each figure is that of its best round. See `README.md`.
-#![allow(clippy::print_stdout, reason = "it reports to a reader")]
+//! The rows are measured in turns. Each figure is the figure of the best round. See `README.md`.
+#![allow(clippy::print_stdout, reason = "a benchmark prints its results")]
 
 mod bare;
 mod callers;
@@ -25,13 +25,13 @@ use crate::table::Table;
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    // `cargo test --all-targets` runs it too, and is not interested in figures.
+    // `cargo test --all-targets` runs this program without `--bench`, as a check without figures.
     let size = match arguments.contains(&"--bench") {
         true => Size::FULL,
-        false => Size::TRIAL,
+        false => Size::CHECK,
     };
     match arguments.as_slice() {
-        ["--hits", what, calls] => return instructions::run(what, calls.parse()?),
+        ["--hits", method, calls] => return instructions::run(method, calls.parse()?),
         _ if arguments.contains(&"--instructions") => return instructions::report(),
         _ => {}
     }
@@ -83,12 +83,12 @@ fn main() -> Result<()> {
     callers::report(size.callers)
 }
 
-/// How much is measured.
+/// The numbers of rounds, calls, entries and callers.
 struct Size {
     rounds: u32,
     calls: u32,
     entries: usize,
-    /// How many of the entries are asked for where a few are.
+    /// The number of entries in the small set that repeats.
     hot: usize,
     callers: usize,
 }
@@ -101,7 +101,7 @@ impl Size {
         hot: 1_000,
         callers: 1_000,
     };
-    const TRIAL: Self = Self {
+    const CHECK: Self = Self {
         rounds: 1,
         calls: 1,
         entries: 100,

@@ -1,4 +1,4 @@
-//! Measures in turns, and keeps the best of each.
+//! The best duration of each measurement over many rounds.
 
 use std::time::Duration;
 
@@ -17,14 +17,14 @@ impl Rounds {
         }
     }
 
-    /// Measures once more what `run` takes for that many calls.
+    /// Measures one more round of `run`, which receives the number of calls.
     pub(crate) fn add(
         &mut self,
         name: &'static str,
         run: impl FnOnce(u32) -> Result<Duration>,
     ) -> Result<()> {
-        let took = run(self.calls)?;
-        self.record(name, took);
+        let elapsed = run(self.calls)?;
+        self.record(name, elapsed);
         Ok(())
     }
 
@@ -32,15 +32,15 @@ impl Rounds {
         self.calls
     }
 
-    /// The same where the caller measured.
-    pub(crate) fn record(&mut self, name: &'static str, took: Duration) {
+    /// Records one more round that the caller measured.
+    pub(crate) fn record(&mut self, name: &'static str, elapsed: Duration) {
         match self.least.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, least)) => *least = took.min(*least),
-            None => self.least.push((name, took)),
+            Some((_, least)) => *least = elapsed.min(*least),
+            None => self.least.push((name, elapsed)),
         }
     }
 
-    /// What a call took in the best round.
+    /// Returns the nanoseconds of one call in the best round.
     pub(crate) fn ns(&self, name: &str) -> Result<f64> {
         let row = self.least.iter().find(|(known, _)| *known == name);
         let (_, least) = row.ok_or_else(|| format!("{name} was not measured"))?;

@@ -1,4 +1,4 @@
-//! Hits by two threads at once.
+//! Hits from two threads at once.
 
 use std::hint::black_box;
 use std::pin::pin;
@@ -53,7 +53,7 @@ impl Threads {
         let [by_first, by_second] = self.requests.each_ref().map(|request| {
             move || {
                 let hit = self.client.acquire_token_for_client(black_box(request));
-                black_box(at_once(hit));
+                black_box(poll_once(hit));
             }
         });
         rounds.add(CLOCKS[0], |calls| together(calls, &[&clocks]))?;
@@ -68,17 +68,18 @@ impl Threads {
     }
 }
 
-/// How long the threads take together, each of which does one of the things that often.
-fn together(calls: u32, each: &[&(dyn Fn() + Sync)]) -> Result<Duration> {
+/// Measures the time from the first start to the last end. Each thread runs one function `calls`
+/// times.
+fn together(calls: u32, functions: &[&(dyn Fn() + Sync)]) -> Result<Duration> {
     let ready = AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        let threads: Vec<_> = each
+        let threads: Vec<_> = functions
             .iter()
             .map(|hit| {
                 let ready = &ready;
                 scope.spawn(move || {
                     ready.fetch_add(1, Ordering::AcqRel);
-                    while ready.load(Ordering::Acquire) < each.len() {
+                    while ready.load(Ordering::Acquire) < functions.len() {
                         std::hint::spin_loop();
                     }
                     let started = Instant::now();
@@ -96,13 +97,13 @@ fn together(calls: u32, each: &[&(dyn Fn() + Sync)]) -> Result<Duration> {
             first = first.min(Some(started)).or(Some(started));
             last = last.max(Some(ended));
         }
-        let took = first.zip(last).map(|(first, last)| last - first);
-        took.ok_or_else(|| "no thread".into())
+        let elapsed = first.zip(last).map(|(first, last)| last - first);
+        elapsed.ok_or_else(|| "no thread".into())
     })
 }
 
-/// What a future brings that has nothing to wait for.
-fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
+/// Returns the output of a future that is ready at the first poll.
+fn poll_once<T>(future: impl Future<Output = T>) -> Option<T> {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => Some(value),
         Poll::Pending => None,

@@ -1,4 +1,4 @@
-//! Gets one token and says what that took: see `../README.md`.
+//! Acquires one token and prints the cost in milliseconds. See `../README.md`.
 
 use std::time::{Duration, Instant};
 
@@ -8,12 +8,16 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let mut argument = || arguments.next().ok_or("base URL, tenant, CA");
+    let mut argument = || {
+        arguments
+            .next()
+            .ok_or("usage: first_token BASE_URL TENANT CA_FILE")
+    };
     let (base_url, tenant, ca) = (argument()?, argument()?, argument()?);
     #[cfg(feature = "ring")]
     rustls::crypto::ring::default_provider()
         .install_default()
-        .map_err(|_| "another is installed")?;
+        .map_err(|_| "another TLS provider is already installed")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -23,7 +27,7 @@ fn main() -> Result<()> {
         .authority(Authority::entra(Cloud::Custom(base_url.clone()), tenant))
         .client_secret("s3cret");
     if base_url.starts_with("https") {
-        builder = builder.reqwest(trusting(&ca)?);
+        builder = builder.reqwest(http_trusting(&ca)?);
     }
     let client = builder.build()?;
     let built = cpu_time();
@@ -42,19 +46,19 @@ fn main() -> Result<()> {
 }
 
 #[cfg(any(feature = "default", feature = "native-tls"))]
-fn trusting(ca: &str) -> Result<reqwest::ClientBuilder> {
+fn http_trusting(ca: &str) -> Result<reqwest::ClientBuilder> {
     let ca = reqwest::Certificate::from_pem(&std::fs::read(ca)?)?;
     Ok(reqwest::Client::builder().tls_certs_merge([ca]))
 }
 
 #[cfg(not(any(feature = "default", feature = "native-tls")))]
-fn trusting(_: &str) -> Result<reqwest::ClientBuilder> {
-    Err("no TLS was compiled in".into())
+fn http_trusting(_: &str) -> Result<reqwest::ClientBuilder> {
+    Err("this program was built without TLS".into())
 }
 
-/// What all threads of this process have computed, as Linux counts it.
+/// Returns the CPU time of all threads of this process, as Linux counts the time.
 fn cpu_time() -> Duration {
-    // The kernel books a thread's time when it switches.
+    // The kernel adds up a thread's time at a context switch.
     std::thread::yield_now();
     let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten();
     let nanos = threads.filter_map(|thread| {

@@ -1,4 +1,7 @@
-//! An identity provider on loopback in a process of its own, so that what it computes is nobody's.
+//! An identity provider on loopback.
+//!
+//! The identity provider runs in a separate process, so that no client's figure includes its CPU
+//! time.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -15,16 +18,16 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// Starts this program once more, to serve as these arguments say.
-    pub fn start(how: &[&str]) -> Result<Self> {
+    /// Starts this program again with the arguments of a serving mode.
+    pub fn start(arguments: &[&str]) -> Result<Self> {
         let mut process = Command::new(std::env::current_exe()?)
-            .args(how)
+            .args(arguments)
             .stdout(Stdio::piped())
             .stdin(Stdio::piped())
             .spawn()?;
-        let said = process.stdout.take().ok_or("no output")?;
+        let stdout = process.stdout.take().ok_or("no output")?;
         let mut base_url = String::new();
-        BufReader::new(said).read_line(&mut base_url)?;
+        BufReader::new(stdout).read_line(&mut base_url)?;
         Ok(Self {
             process,
             base_url: base_url.trim().to_owned(),
@@ -39,19 +42,19 @@ impl Drop for Authority {
     }
 }
 
-/// Answers every request at once with a token of its own, as long as Entra's, over kept
-/// connections.
+/// Responds to every request at once with a new token, as long as Entra's tokens. Connections stay
+/// open.
 pub fn serve_at_once() -> Result<()> {
     let listener = TcpListener::bind(("127.0.0.1", 0))?;
     println!("http://{}", listener.local_addr()?);
     for stream in listener.incoming() {
         let stream = stream?;
-        std::thread::spawn(move || answer(stream));
+        std::thread::spawn(move || serve_connection(stream));
     }
     Ok(())
 }
 
-fn answer(mut stream: TcpStream) -> Result<()> {
+fn serve_connection(mut stream: TcpStream) -> Result<()> {
     stream.set_nodelay(true)?;
     let mut reader = BufReader::new(stream.try_clone()?);
     loop {
@@ -83,15 +86,15 @@ fn answer(mut stream: TcpStream) -> Result<()> {
     }
 }
 
-/// The crate's own authority, with TLS; its CA goes into the file.
-pub fn serve_with_tls(ca: &str) -> Result<()> {
+/// Serves a `LocalAuthority` with TLS, and writes the CA certificate into the file.
+pub fn serve_with_tls(ca_file: &str) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
         let local = LocalAuthority::builder().tls().start().await?;
         local.register(TENANT, Application::new(CLIENT_ID).secret(SECRET));
-        std::fs::write(ca, local.ca_pem().ok_or("no CA")?)?;
+        std::fs::write(ca_file, local.ca_pem().ok_or("the authority has no CA")?)?;
         println!("{}", local.base_url());
         std::future::pending().await
     })

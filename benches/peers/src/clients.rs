@@ -1,4 +1,4 @@
-//! The three libraries, each asking the same authority.
+//! Clients of the three libraries with the same authority.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use oauth2::{AuthType, ClientId, ClientSecret, EndpointNotSet, EndpointSet, Scop
 
 use crate::{CLIENT_ID, Result, SECRET, TENANT};
 
-/// Ours.
+/// Returns a builder of this crate's client.
 pub fn ours(base_url: &str) -> ConfidentialClientBuilder {
     ConfidentialClient::builder(CLIENT_ID)
         .authority(Authority::entra(Cloud::Custom(base_url.to_owned()), TENANT))
@@ -24,7 +24,7 @@ pub fn ours(base_url: &str) -> ConfidentialClientBuilder {
 pub fn azure_identity(base_url: &str) -> Result<Arc<dyn TokenCredential>> {
     let mut cloud = CustomConfiguration::default();
     cloud.authority_host = base_url.replace("http://", "https://");
-    let transport = Transport::new(Arc::new(Plain(reqwest::Client::new())));
+    let transport = Transport::new(Arc::new(PlainHttp(reqwest::Client::new())));
     let client_options = ClientOptions {
         transport: Some(transport),
         cloud: Some(Arc::new(cloud.into())),
@@ -38,12 +38,14 @@ pub fn azure_identity(base_url: &str) -> Result<Arc<dyn TokenCredential>> {
     )?)
 }
 
-/// `azure_identity` takes an https authority alone: its requests go to the same one without TLS.
+/// An HTTP client that sends https requests as plain http.
+///
+/// `azure_identity` accepts only an https authority, and the benchmark's authority has no TLS.
 #[derive(Debug)]
-struct Plain(reqwest::Client);
+struct PlainHttp(reqwest::Client);
 
 #[async_trait::async_trait]
-impl HttpClient for Plain {
+impl HttpClient for PlainHttp {
     async fn execute_request(&self, request: &Request) -> azure_core::Result<AsyncRawResponse> {
         let mut request = request.clone();
         let plain = request.url().as_str().replacen("https://", "http://", 1);
@@ -52,7 +54,7 @@ impl HttpClient for Plain {
     }
 }
 
-/// The `oauth2` crate, which has no cache.
+/// A client of the `oauth2` crate, which has no cache.
 pub struct OAuth2 {
     client:
         BasicClient<EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointSet>,

@@ -1,4 +1,4 @@
-//! Tokens from the authority over a kept connection.
+//! The cost of a token from the authority over an open connection.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ pub async fn report(base_url: &str) -> Result<()> {
     let certificate = Certificate::from_pem(&pem)?;
     let key = PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes())?;
     let key = RsaKeyPair::from_pkcs8(key.secret_pkcs8_der())?;
-    let by_secret = clients::ours(base_url).client_secret(SECRET).build()?;
-    let by_certificate = clients::ours(base_url).certificate(certificate).build()?;
+    let secret_client = clients::ours(base_url).client_secret(SECRET).build()?;
+    let certificate_client = clients::ours(base_url).certificate(certificate).build()?;
     let oauth2 = clients::OAuth2::new(base_url)?;
 
     let mut number = 0;
@@ -31,8 +31,8 @@ pub async fn report(base_url: &str) -> Result<()> {
             oauth2.acquire(scope()).await?;
         }
         peer = peer.min(cpu_time() - start);
-        secret = secret.min(acquire(&by_secret, &mut scope).await?);
-        certificate = certificate.min(acquire(&by_certificate, &mut scope).await?);
+        secret = secret.min(acquire(&secret_client, &mut scope).await?);
+        certificate = certificate.min(acquire(&certificate_client, &mut scope).await?);
         let start = cpu_time();
         for _ in 0..CALLS {
             sign(&key)?;
@@ -70,7 +70,7 @@ async fn acquire(
     Ok(cpu_time() - start)
 }
 
-/// As long as the signed part of an assertion is.
+/// Signs a message as long as the signed part of an assertion.
 fn sign(key: &RsaKeyPair) -> Result<()> {
     let mut signature = vec![0; key.public_modulus_len()];
     key.sign(
@@ -83,7 +83,7 @@ fn sign(key: &RsaKeyPair) -> Result<()> {
     Ok(())
 }
 
-/// As OpenSSL makes them, in PEM.
+/// Returns a key and a certificate from OpenSSL, in PEM.
 fn key_and_certificate() -> Result<String> {
     let output = std::process::Command::new("openssl")
         .args("req -x509 -newkey rsa:2048 -nodes -subj /CN=daemon -keyout -".split(' '))
@@ -94,9 +94,9 @@ fn key_and_certificate() -> Result<String> {
     }
 }
 
-/// What all threads of this process have computed, as Linux counts it.
+/// Returns the CPU time of all threads of this process, as Linux counts the time.
 fn cpu_time() -> Duration {
-    // The kernel books a thread's time when it switches.
+    // The kernel adds up a thread's time at a context switch.
     std::thread::yield_now();
     let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten();
     let nanos = threads.filter_map(|thread| {

@@ -1,11 +1,12 @@
-//! What a process pays for its first token, with each choice of features.
+//! The cost of the first token of a process, for each set of features.
 
 use std::process::Command;
 
 use crate::authority::Authority;
 use crate::{Result, TENANT};
 
-/// Each program is `first_token` as built with other features; see its `Cargo.toml`.
+/// Reports the cost for each program. A program is `first_token` with one set of features. See
+/// `../first_token/Cargo.toml`.
 pub fn report(programs: &[&str]) -> Result<()> {
     let ca = std::env::temp_dir().join(format!("first_token-{}.pem", std::process::id()));
     let ca = ca.to_str().ok_or("the temporary folder has no name")?;
@@ -22,12 +23,12 @@ pub fn report(programs: &[&str]) -> Result<()> {
             let output = Command::new(*program)
                 .args([base_url, TENANT, ca])
                 .output()?;
-            let said = String::from_utf8(output.stdout)?;
+            let stdout = String::from_utf8(output.stdout)?;
             if !output.status.success() {
-                // Without TLS there is no https.
+                // A program without TLS cannot use the https authority.
                 continue;
             }
-            for (least, figure) in least.iter_mut().zip(said.split_whitespace()) {
+            for (least, figure) in least.iter_mut().zip(stdout.split_whitespace()) {
                 *least = least.min(figure.parse()?);
             }
         }

@@ -1,4 +1,4 @@
-//! Hits, the header of the outgoing request included.
+//! The cost of a hit, with the header of the outgoing request.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -10,14 +10,14 @@ use http::{HeaderMap, HeaderValue};
 
 use crate::{Result, SECRET, clients, verdict};
 
-/// The same tokens in both caches.
+/// The caches of both libraries, filled with the same tokens.
 struct Caches {
     scopes: Vec<String>,
     requests: Vec<TokenRequest>,
     providers: Vec<TokenProvider>,
     ours: ConfidentialClient,
     azure: std::sync::Arc<dyn TokenCredential>,
-    /// Where the next round begins, so that no token was asked for lately.
+    /// The first key of the next round. The keys of a round were not used recently.
     next: usize,
     least: [Duration; 3],
 }
@@ -78,8 +78,8 @@ impl Caches {
         }
         let azure = started.elapsed();
 
-        for (least, took) in self.least.iter_mut().zip([by_provider, by_request, azure]) {
-            *least = took.min(*least);
+        for (least, elapsed) in self.least.iter_mut().zip([by_provider, by_request, azure]) {
+            *least = elapsed.min(*least);
         }
         Ok(())
     }

@@ -1,5 +1,4 @@
-//! This crate beside `azure_identity` and `oauth2`, in one process, against one authority on
-//! loopback:
+//! This crate beside `azure_identity` and `oauth2`, in one process with one authority on loopback.
 //!
 //! ```sh
 //! cargo run --release --manifest-path benches/peers/Cargo.toml
@@ -36,7 +35,7 @@ fn main() -> Result<()> {
     })
 }
 
-/// The same order every time.
+/// Shuffles the items into the same order at each run.
 fn shuffle<T>(items: &mut [T]) {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     for end in (1..items.len()).rev() {
