@@ -129,8 +129,8 @@ async fn file(State(app): State<App>, headers: HeaderMap) -> Result<Response, Pa
     };
     let token = match app.client.acquire_token_silent(&account, FILES).await {
         Ok(token) => token,
-        // The app was restarted, the user signed out elsewhere, an administrator revoked the
-        // consent, or the user must pass another factor.
+        // The app was restarted, the user signed out elsewhere, the consent was revoked, or the
+        // user must pass another factor.
         Err(error) if error.needs_user_interaction() => {
             let claims = error.claims_challenge();
             return app.redirect_to_sign_in(&headers, claims).await;
