@@ -253,6 +253,7 @@ impl Cache {
                     }
                     continue;
                 }
+                // Without a flight to start, the slot answers `NeedsFlight` and never `Started`.
                 (JoinOutcome::NeedsFlight | JoinOutcome::Started(_), _) => {
                     // Wakes now and then: another caller may have started a flight to join.
                     let waiting =

@@ -175,7 +175,6 @@ impl ConfidentialClientBuilder {
     ///
     /// Another transport has its own limits.
     #[cfg(feature = "reqwest")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.transport.connect_timeout = Some(timeout);
         self
@@ -198,7 +197,6 @@ impl ConfidentialClientBuilder {
     /// drives them between two `block_on` calls. Without this method the requests of one thread
     /// reuse them.
     #[cfg(feature = "reqwest")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
     pub fn reqwest(mut self, builder: reqwest::ClientBuilder) -> Self {
         self.transport.reqwest = Some(builder);
         self
