@@ -81,7 +81,12 @@ impl<'a> SignedJwt<'a> {
     ///
     /// [RFC 9068 section 2.1]: https://www.rfc-editor.org/rfc/rfc9068#section-2.1
     pub(crate) fn is_access_token(&self) -> bool {
-        self.header.typ.as_deref() == Some("at+jwt")
+        self.token_type() == Some("at+jwt")
+    }
+
+    /// Returns the header's `typ` in lower case, without the prefix `application/`.
+    pub(crate) fn token_type(&self) -> Option<&str> {
+        self.header.typ.as_deref()
     }
 
     /// Returns the key that signed the token.

@@ -60,15 +60,16 @@
 //! # Kinds of tokens
 //!
 //! An application that acts without a user has roles in place of scopes. No token passes as the
-//! other kind.
+//! other kind, and a token of an unknown holder passes as neither. [`Holder`] has the evidence for
+//! each kind of authority, and rules for providers that give none.
 //!
-//! | Method | User token | Application token |
-//! | --- | --- | --- |
-//! | [`require_scope`](Claims::require_scope) | needs the scope | rejected |
-//! | [`require_application_role`](Claims::require_application_role) | rejected | needs the role |
-//! | [`require_any`](Claims::require_any) | needs one of the scopes | needs one of the roles |
-//! | [`require_user_role`](Claims::require_user_role) | needs the app role | rejected |
-//! | [`authorize_user`](Claims::authorize_user) | decided by a closure | rejected |
+//! | Method | User token | Application token | Unknown holder |
+//! | --- | --- | --- | --- |
+//! | [`require_scope`](Claims::require_scope) | needs the scope | rejected | rejected |
+//! | [`require_application_role`](Claims::require_application_role) | rejected | needs the role | rejected |
+//! | [`require_any`](Claims::require_any) | needs one of the scopes | needs one of the roles | rejected |
+//! | [`require_user_role`](Claims::require_user_role) | needs the app role | rejected | rejected |
+//! | [`authorize_user`](Claims::authorize_user) | decided by a closure | rejected | rejected |
 //!
 //! # Tenants
 //!
@@ -86,13 +87,18 @@
 //! # Limits
 //!
 //! The validator does not check whether a token was revoked, does not detect a token that is used
-//! twice, and does not decrypt tokens.
+//! twice, and does not decrypt tokens. A token that is bound to a key (`cnf`, [RFC 7800]) is
+//! rejected, because the validator cannot check the binding.
+//!
+//! [RFC 7800]: https://www.rfc-editor.org/rfc/rfc7800
 
 mod accepted_tenants;
 mod access_denied;
+mod access_token;
 mod bearer;
 mod builder;
 mod claims;
+mod holder;
 mod permission;
 mod rejection;
 mod validator;
@@ -100,6 +106,7 @@ mod validator;
 pub use access_denied::{AccessDenied, UserNotAllowed};
 pub use builder::TokenValidatorBuilder;
 pub use claims::Claims;
+pub use holder::Holder;
 pub use permission::Permission;
 pub use rejection::{RejectionReason, TokenRejection};
 pub use validator::TokenValidator;

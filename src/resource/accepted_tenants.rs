@@ -33,9 +33,7 @@ impl AcceptedTenants {
             Self::Listed(listed) => tenant.is_some_and(|tenant| listed.contains(tenant)),
             Self::Any {
                 with_personal_accounts,
-            } => {
-                tenant.is_some_and(|tenant| *with_personal_accounts || tenant != PERSONAL_ACCOUNTS)
-            }
+            } => tenant.is_some_and(|tenant| *with_personal_accounts || !is_personal(tenant)),
         }
     }
 
@@ -63,7 +61,14 @@ impl AcceptedTenants {
                 "the authority has no tenants to choose from; call single_tenant() to accept the tokens of its issuer",
             ));
         }
+        let has = |name: &str| authority_tenant.is_some_and(|tenant| tenant.is(name));
+        let of_personal_accounts = has(CONSUMERS) || has(PERSONAL_ACCOUNTS);
         match self {
+            Self::Any { .. } if of_personal_accounts => {
+                return Err(Error::config(
+                    "any_tenant() accepts organizations, and the authority's tenant is that of personal accounts; call single_tenant() for personal accounts, or use the authority's tenant 'common' for both",
+                ));
+            }
             Self::Listed(listed) if listed.is_empty() => {
                 return Err(Error::config(
                     "tenants(..) got an empty list, and every token would be rejected; list the ids of the accepted tenants",
@@ -75,10 +80,21 @@ impl AcceptedTenants {
                         "the tenant {other:?} is not a tenant id, and a token names its tenant by the id alone; pass the directory's GUID to tenants(..)"
                     )));
                 }
+                let other = listed.iter().find(|tenant| !is_personal(tenant));
+                if let (true, Some(other)) = (of_personal_accounts, other) {
+                    return Err(Error::config(format!(
+                        "tenants(..) lists '{other}', and the authority's tenant is that of personal accounts alone; use the authority's tenant 'common', or call single_tenant()"
+                    )));
+                }
+                if has(ORGANIZATIONS) && listed.iter().any(|tenant| is_personal(tenant)) {
+                    return Err(Error::config(
+                        "tenants(..) lists the tenant of personal accounts, and the authority's tenant 'organizations' has none; use the authority's tenant 'common'",
+                    ));
+                }
             }
             Self::Any {
                 with_personal_accounts,
-            } => *with_personal_accounts = authority_tenant.is_some_and(|tenant| tenant.is(COMMON)),
+            } => *with_personal_accounts = has(COMMON),
             Self::Single => {}
         }
         match is_multi_tenant {
@@ -89,4 +105,10 @@ impl AcceptedTenants {
     }
 }
 
+fn is_personal(tenant: &str) -> bool {
+    tenant.eq_ignore_ascii_case(PERSONAL_ACCOUNTS)
+}
+
 const COMMON: &str = "common";
+const CONSUMERS: &str = "consumers";
+const ORGANIZATIONS: &str = "organizations";

@@ -3,8 +3,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::accepted_tenants::AcceptedTenants;
+use super::claims::Claims;
+use super::holder::{Holder, HolderRule};
 use super::validator::{TokenValidator, ValidatorConfig};
-use crate::authority::Authority;
+use crate::authority::{Authority, AuthorityKind};
+use crate::crypto::SigningAlgorithm;
 use crate::endpoint::Endpoints;
 use crate::error::Error;
 use crate::jwt::is_guid;
@@ -22,6 +25,10 @@ pub struct TokenValidatorBuilder {
     authority: Authority,
     audiences: Vec<String>,
     tenants: Vec<AcceptedTenants>,
+    algorithms: Vec<SigningAlgorithm>,
+    token_type: Option<String>,
+    policies: Option<Vec<String>>,
+    holder: Option<Box<HolderRule>>,
     leeway: Duration,
     transport: TransportConfig,
     clock: TimeSource,
@@ -33,6 +40,10 @@ impl TokenValidatorBuilder {
             authority,
             audiences: Vec::new(),
             tenants: Vec::new(),
+            algorithms: DEFAULT_ALGORITHMS.to_vec(),
+            token_type: None,
+            policies: None,
+            holder: None,
             leeway: DEFAULT_LEEWAY,
             transport: TransportConfig::default(),
             clock: TimeSource::default(),
@@ -78,6 +89,73 @@ impl TokenValidatorBuilder {
         self
     }
 
+    /// Sets the rule that decides whether a token acts for a user or for an application.
+    ///
+    /// By default the claims decide, and [`Holder`] has the evidence. A rule is for providers whose
+    /// tokens lack that evidence. The rule receives the validated claims. Inside the rule,
+    /// [`Claims::holder`] returns the holder by evidence. The result of the rule is final.
+    ///
+    /// A wrong rule lets a user's token pass for an application's. Decide by a claim that users
+    /// cannot choose.
+    ///
+    /// ```
+    /// use confidential_client::Authority;
+    /// use confidential_client::resource::{Holder, TokenValidator};
+    ///
+    /// # fn main() -> Result<(), confidential_client::Error> {
+    /// let validator = TokenValidator::builder(Authority::oidc("https://id.example/realms/shop"))
+    ///     .audience("orders")
+    ///     .single_tenant()
+    ///     .holder(|token| match token.string("preferred_username") {
+    ///         // Keycloak's user of an application.
+    ///         Some(name) if name.starts_with("service-account-") => Holder::Application,
+    ///         _ => token.holder(),
+    ///     })
+    ///     .build()?;
+    /// # let _ = validator;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn holder(mut self, rule: impl Fn(&Claims) -> Holder + Send + Sync + 'static) -> Self {
+        self.holder = Some(Box::new(rule));
+        self
+    }
+
+    /// Sets the accepted signature algorithms. The default is RS256, PS256 and ES256.
+    ///
+    /// A published key with an `alg` verifies that algorithm only. A key without an `alg` verifies
+    /// every accepted algorithm of its type ([RFC 8725 section 3.1]).
+    ///
+    /// [RFC 8725 section 3.1]: https://www.rfc-editor.org/rfc/rfc8725#section-3.1
+    #[doc(alias("ValidAlgorithms"))]
+    pub fn algorithms(mut self, algorithms: impl IntoIterator<Item = SigningAlgorithm>) -> Self {
+        self.algorithms = algorithms.into_iter().collect();
+        self
+    }
+
+    /// Requires a `typ` in the token's header, such as `at+jwt` ([RFC 9068 section 4]).
+    ///
+    /// By default `at+jwt`, `JWT` and an absent `typ` are accepted. Microsoft's providers write
+    /// `JWT`.
+    ///
+    /// [RFC 9068 section 4]: https://www.rfc-editor.org/rfc/rfc9068#section-4
+    #[doc(alias("ValidTypes"))]
+    pub fn require_type(mut self, token_type: impl Into<String>) -> Self {
+        self.token_type = Some(token_type.into());
+        self
+    }
+
+    /// Accepts tokens of the listed user flows (policies) of Azure AD B2C only.
+    ///
+    /// By default the tokens of every user flow of the tenant are accepted, including those of a
+    /// user flow for sign-up or for password reset. Names are compared without case, with the claim
+    /// `tfp`, or else with `acr`.
+    #[doc(alias("tfp", "user_flow"))]
+    pub fn policies<T: Into<String>>(mut self, policies: impl IntoIterator<Item = T>) -> Self {
+        self.policies = Some(policies.into_iter().map(Into::into).collect());
+        self
+    }
+
     /// Sets the tolerated difference between the local clock and the identity provider's clock.
     ///
     /// The default is 5 minutes, and the maximum is 10 minutes. An expired token stays valid for
@@ -120,6 +198,8 @@ impl TokenValidatorBuilder {
     /// - [`single_tenant`](Self::single_tenant), [`tenants`](Self::tenants) and
     ///   [`any_tenant`](Self::any_tenant) were not called, or more than one call was made.
     /// - The accepted tenants do not fit the authority, or the authority is invalid.
+    /// - The list of algorithms or of policies is empty, the required type is neither `at+jwt` nor
+    ///   `JWT`, or policies are set for an authority other than Azure AD B2C.
     /// - The leeway is longer than 10 minutes.
     /// - No transport is available, or the build has no backend that verifies signatures.
     pub fn build(self) -> Result<TokenValidator, Error> {
@@ -132,8 +212,17 @@ impl TokenValidatorBuilder {
                 "the leeway must be at most 10 minutes, because an expired token is accepted for that long; synchronize the clocks (NTP)",
             ));
         }
+        if self.algorithms.is_empty() {
+            return Err(Error::config(
+                "algorithms(..) got an empty list, and every token would be rejected; list at least one algorithm",
+            ));
+        }
         Ok(TokenValidator::new(ValidatorConfig {
             audiences: checked_audiences(self.audiences)?,
+            algorithms: self.algorithms,
+            token_type: self.token_type.map(checked_type).transpose()?,
+            policies: checked_policies(self.policies, &self.authority)?,
+            holder: self.holder,
             transport: self.transport.transport(endpoints.origin())?,
             endpoints,
             keys_tenant,
@@ -180,6 +269,44 @@ fn checked_audiences(audiences: Vec<String>) -> Result<Vec<String>, Error> {
     Ok(lower_case.collect())
 }
 
+/// Returns the required `typ` in the form of a parsed header.
+fn checked_type(token_type: String) -> Result<String, Error> {
+    let lower_case = token_type.to_ascii_lowercase();
+    match lower_case
+        .strip_prefix("application/")
+        .unwrap_or(&lower_case)
+    {
+        known @ ("at+jwt" | "jwt") => Ok(known.to_owned()),
+        _ => Err(Error::config(format!(
+            "require_type({token_type:?}) would reject every token, because only tokens of the types 'at+jwt' and 'JWT' are read; pass one of the two"
+        ))),
+    }
+}
+
+fn checked_policies(
+    policies: Option<Vec<String>>,
+    authority: &Authority,
+) -> Result<Vec<String>, Error> {
+    let Some(policies) = policies else {
+        return Ok(Vec::new());
+    };
+    if !matches!(authority.kind, AuthorityKind::B2c { .. }) {
+        return Err(Error::config(format!(
+            "policies(..) is set, and the authority '{authority}' has no user flows; remove policies(..), or use Authority::b2c(..)"
+        )));
+    }
+    let is_blank = |policy: &String| policy.trim() != policy || policy.is_empty();
+    match policies.iter().find(|policy| is_blank(policy)) {
+        _ if policies.is_empty() => Err(Error::config(
+            "policies(..) got an empty list, and every token would be rejected; list the accepted user flows",
+        )),
+        Some(policy) => Err(Error::config(format!(
+            "the policy {policy:?} is empty or surrounded by white space; trim the value"
+        ))),
+        None => Ok(policies),
+    }
+}
+
 impl fmt::Debug for TokenValidatorBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenValidatorBuilder")
@@ -190,5 +317,10 @@ impl fmt::Debug for TokenValidatorBuilder {
     }
 }
 
+const DEFAULT_ALGORITHMS: [SigningAlgorithm; 3] = [
+    SigningAlgorithm::RS256,
+    SigningAlgorithm::PS256,
+    SigningAlgorithm::ES256,
+];
 const DEFAULT_LEEWAY: Duration = Duration::from_secs(5 * 60);
 const MAX_LEEWAY: Duration = Duration::from_secs(10 * 60);

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use serde_json::{Map, Value, json};
 
 use super::access_denied::UserNotAllowed;
+use super::holder::{Holder, HolderRule};
 use super::rejection::{RejectionReason, TokenRejection};
 use crate::authority::Rules;
 use crate::jwt::{self, IssuerKeys, JwtError};
@@ -17,23 +18,15 @@ use crate::jwt::{self, IssuerKeys, JwtError};
 #[derive(Clone)]
 pub struct Claims(Arc<ValidatedToken>);
 
+#[derive(Clone)]
 struct ValidatedToken {
     claims: Map<String, Value>,
     /// The name of the claim that lists the scopes.
     scope_claim: &'static str,
-    principal: Principal,
+    holder: Holder,
     expires_on: SystemTime,
     authorization_uri: Option<Arc<str>>,
     token: Box<str>,
-}
-
-/// The identity that a client acts for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Principal {
-    User,
-    Application,
-    /// A device, or an identity that the claims do not tell. Passes neither check.
-    Unknown,
 }
 
 impl Claims {
@@ -45,11 +38,11 @@ impl Claims {
     ) -> Result<Self, JwtError> {
         let scope_claim = match rules {
             // Microsoft Entra ID writes `scp`. A claim named `scope` has another origin there.
-            Rules::OpenId if !claims.contains_key("scp") => "scope",
+            Rules::OpenId if claims.get("scp").is_none_or(Value::is_null) => "scope",
             _ => "scp",
         };
         Ok(Self(Arc::new(ValidatedToken {
-            principal: principal(&claims, scope_claim, rules),
+            holder: Holder::by_evidence(&claims, rules),
             scope_claim,
             expires_on: jwt::time_claim(&claims, "exp")?.ok_or(JwtError::Claim("exp"))?,
             authorization_uri: keys.authorization_endpoint.clone(),
@@ -83,7 +76,7 @@ impl Claims {
     ///
     /// The claim is `azp`, `appid` in version 1 tokens, `client_id`, or `cid` from Okta.
     pub fn client_id(&self) -> Option<&str> {
-        client_id(&self.0.claims)
+        client_ids(&self.0.claims).next()
     }
 
     /// Returns the scopes that the user or an administrator granted to the client, in no order.
@@ -92,7 +85,7 @@ impl Claims {
     /// application token of Microsoft Entra ID has no scopes.
     pub fn scopes(&self) -> impl Iterator<Item = &str> {
         let claim = self.0.claims.get(self.0.scope_claim);
-        texts(claim).flat_map(str::split_ascii_whitespace)
+        claim_texts(claim).flat_map(str::split_ascii_whitespace)
     }
 
     /// Returns the roles in the token (`roles`).
@@ -102,38 +95,25 @@ impl Claims {
     /// [`require_user_role`](Self::require_user_role) or
     /// [`require_application_role`](Self::require_application_role), which check the kind of token.
     pub fn roles(&self) -> impl Iterator<Item = &str> {
-        texts(self.0.claims.get("roles"))
+        claim_texts(self.0.claims.get("roles"))
     }
 
-    /// Returns whether the client acts for a user.
+    /// Returns the identity that the token acts for.
     ///
-    /// [`is_application`](Self::is_application) has the rules.
+    /// [`Holder`] has the evidence for each kind of authority. A rule of the API's author, set with
+    /// [`TokenValidatorBuilder::holder`](super::TokenValidatorBuilder::holder), decides instead.
+    pub fn holder(&self) -> Holder {
+        self.0.holder
+    }
+
+    /// Returns whether the token acts for a user.
     pub fn is_user(&self) -> bool {
-        self.0.principal == Principal::User
+        self.holder() == Holder::User
     }
 
-    /// Returns whether the client acts for an application, without a user.
-    ///
-    /// The optional claim `idtyp` decides, if the API's registration requests that claim. Otherwise
-    /// the rules for Microsoft Entra ID and AD FS are:
-    ///
-    /// - A token with `scp` is a user token.
-    /// - A token without `scp` is an application token if `sub` equals `oid`. If there is no
-    ///   `oid`, `sub` must equal the client id or be absent, as in tokens of AD FS.
-    /// - Any other token is neither. This method and [`is_user`](Self::is_user) return `false`.
-    ///
-    /// Other OpenID providers grant scopes to applications, too. A token with scopes is an
-    /// application token in these cases, and otherwise a user token:
-    ///
-    /// - `sub` equals the client id ([RFC 9068 section 2.2]) or is absent.
-    /// - `gty` is `client-credentials`, as in tokens of Auth0.
-    ///
-    /// Keycloak creates a user for each application, and such a token counts as a user token. For
-    /// Keycloak, check a claim that only real users have.
-    ///
-    /// [RFC 9068 section 2.2]: https://www.rfc-editor.org/rfc/rfc9068#section-2.2
+    /// Returns whether the token acts for an application without a user.
     pub fn is_application(&self) -> bool {
-        self.0.principal == Principal::Application
+        self.holder() == Holder::Application
     }
 
     /// Returns the time at which the token expires.
@@ -230,8 +210,8 @@ impl Claims {
     /// Returns a 403 rejection with `insufficient_scope` and the scopes.
     pub fn require_any(&self, scopes: &[&str], roles: &[&str]) -> Result<(), TokenRejection> {
         let rejected = |reason, message| Err(TokenRejection::insufficient(reason, message, scopes));
-        match self.0.principal {
-            Principal::User if !scopes.is_empty() => {
+        match self.holder() {
+            Holder::User if !scopes.is_empty() => {
                 if self.scopes().any(|granted| scopes.contains(&granted)) {
                     return Ok(());
                 }
@@ -240,7 +220,7 @@ impl Claims {
                     format!("the client was not granted {}", any_of("scope", scopes)),
                 )
             }
-            Principal::Application if !roles.is_empty() => {
+            Holder::Application if !roles.is_empty() => {
                 if self.roles().any(|granted| roles.contains(&granted)) {
                     return Ok(());
                 }
@@ -277,7 +257,7 @@ impl Claims {
     /// provider issues such a token after the user has met the context.
     #[doc(alias("acrs", "step_up"))]
     pub fn require_authentication_context(&self, id: &str) -> Result<(), TokenRejection> {
-        if texts(self.0.claims.get("acrs")).any(|met| met == id) {
+        if claim_texts(self.0.claims.get("acrs")).any(|met| met == id) {
             return Ok(());
         }
         let acrs = json!({ "essential": true, "value": id });
@@ -311,53 +291,34 @@ impl Claims {
         }
     }
 
-    /// Returns whether the claims identify an access token. Needed if the header does not.
-    ///
-    /// An ID token has no scopes, and has a client id only together with a nonce or a hash.
-    pub(super) fn identify_access_token(&self) -> bool {
-        let has = |name: &str| self.0.claims.contains_key(name);
-        if has("at_hash") || has("c_hash") || self.string("typ") == Some("ID") {
-            return false;
-        }
-        has(self.0.scope_claim) || (self.client_id().is_some() && !has("nonce"))
+    pub(super) fn all(&self) -> &Map<String, Value> {
+        &self.0.claims
+    }
+
+    /// Returns a claim that is not `null`.
+    pub(super) fn value(&self, name: &str) -> Option<&Value> {
+        self.all().get(name).filter(|value| !value.is_null())
+    }
+
+    pub(super) fn has_scope_claim(&self) -> bool {
+        self.value(self.0.scope_claim).is_some()
+    }
+
+    /// Decides the holder by the rule of the API's author.
+    pub(super) fn decide_holder(&mut self, rule: &HolderRule) {
+        let holder = rule(self);
+        Arc::make_mut(&mut self.0).holder = holder;
     }
 }
 
-fn principal(claims: &Map<String, Value>, scope_claim: &str, rules: Rules) -> Principal {
-    let text = |name: &str| claims.get(name).and_then(Value::as_str);
-    let subject = text("sub");
-    let is_client = || subject.is_none() || subject == client_id(claims);
-    let is_application = || match text("oid") {
-        Some(object) => subject == Some(object),
-        None => is_client(),
-    };
-    match (claims.get("idtyp"), claims.contains_key(scope_claim)) {
-        (Some(kind), _) if kind == "app" => Principal::Application,
-        (Some(kind), _) if kind == "user" => Principal::User,
-        (Some(_), _) => Principal::Unknown,
-        // Other providers grant scopes to applications. Auth0 marks such tokens with `gty`.
-        (None, true) if rules == Rules::OpenId && (is_client() || has_no_user(claims)) => {
-            Principal::Application
-        }
-        (None, true) => Principal::User,
-        (None, false) if is_application() => Principal::Application,
-        (None, false) => Principal::Unknown,
-    }
-}
-
-fn has_no_user(claims: &Map<String, Value>) -> bool {
-    claims
-        .get("gty")
-        .is_some_and(|grant| grant == "client-credentials")
-}
-
-fn client_id(claims: &Map<String, Value>) -> Option<&str> {
-    let mut names = ["azp", "appid", "client_id", "cid"].into_iter();
-    names.find_map(|name| claims.get(name)?.as_str())
+/// Returns the client's id under every name that providers use.
+pub(super) fn client_ids(claims: &Map<String, Value>) -> impl Iterator<Item = &str> {
+    let names = ["azp", "appid", "client_id", "cid"].into_iter();
+    names.filter_map(|name| claims.get(name)?.as_str())
 }
 
 /// Returns the strings of a claim that is a string or a list.
-fn texts(claim: Option<&Value>) -> impl Iterator<Item = &str> {
+pub(super) fn claim_texts(claim: Option<&Value>) -> impl Iterator<Item = &str> {
     let (text, list) = match claim {
         Some(Value::String(text)) => (Some(text.as_str()), None),
         Some(Value::Array(list)) => (None, Some(list)),
@@ -377,7 +338,7 @@ fn any_of(noun: &str, names: &[&str]) -> String {
 impl fmt::Debug for Claims {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Claims")
-            .field("principal", &self.0.principal)
+            .field("holder", &self.holder())
             .field("client_id", &self.client_id())
             .field("tenant_id", &self.tenant_id())
             .field("object_id", &self.object_id())

@@ -50,6 +50,12 @@ pub enum RejectionReason {
     InvalidSignature,
     /// The token or the signing key belongs to another issuer.
     InvalidIssuer,
+    /// The token is bound to a key ([RFC 7800]), and the binding cannot be checked.
+    ///
+    /// [RFC 7800]: https://www.rfc-editor.org/rfc/rfc7800
+    BoundToKey,
+    /// The token's user flow of Azure AD B2C is not accepted by this API.
+    PolicyNotAccepted,
     /// The token's tenant is not accepted by this API.
     TenantNotAccepted,
     /// The token is for another API.

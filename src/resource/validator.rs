@@ -8,11 +8,14 @@ use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use super::accepted_tenants::AcceptedTenants;
+use super::access_token::check_access_token;
 use super::bearer::bearer_token;
 use super::builder::TokenValidatorBuilder;
 use super::claims::Claims;
+use super::holder::HolderRule;
 use super::rejection::{RejectionReason, TokenRejection};
 use crate::authority::{Authority, Tenant};
+use crate::crypto::SigningAlgorithm;
 use crate::endpoint::{Endpoints, Lookup};
 use crate::error::{Error, Failure};
 use crate::jwt::{Expected, IssuerKeys, SignedJwt};
@@ -53,6 +56,12 @@ pub(super) struct ValidatorConfig {
     pub(super) keys_tenant: Option<Tenant>,
     pub(super) tenants: AcceptedTenants,
     pub(super) audiences: Vec<String>,
+    pub(super) algorithms: Vec<SigningAlgorithm>,
+    /// The required `typ` of the header, in lower case.
+    pub(super) token_type: Option<String>,
+    /// The accepted user flows of Azure AD B2C. An empty list accepts every user flow.
+    pub(super) policies: Vec<String>,
+    pub(super) holder: Option<Box<HolderRule>>,
     pub(super) leeway: Duration,
     pub(super) transport: Arc<dyn Transport>,
     pub(super) clock: TimeSource,
@@ -102,9 +111,11 @@ impl TokenValidator {
             leeway,
             clock,
             endpoints,
+            holder,
             ..
         } = &*self.0;
         let jwt = SignedJwt::parse(token)?;
+        self.check_header(&jwt)?;
         let keys = self.issuer_keys(jwt.key_name()).await;
         let keys = keys.map_err(TokenRejection::keys_unavailable)?;
         let expected = Expected {
@@ -114,12 +125,50 @@ impl TokenValidator {
         };
         let claims = jwt.access_token(&keys, &expected)?;
         self.check_tenant(&keys, &claims)?;
-        let claims = Claims::new(claims, token, endpoints.rules(), &keys)?;
-        match jwt.is_access_token() || claims.identify_access_token() {
-            true => Ok(claims),
-            false => Err(TokenRejection::new(
+        let mut claims = Claims::new(claims, token, endpoints.rules(), &keys)?;
+        check_access_token(&claims, jwt.is_access_token())?;
+        self.check_policy(&claims)?;
+        if let Some(rule) = holder {
+            claims.decide_holder(rule);
+        }
+        Ok(claims)
+    }
+
+    fn check_header(&self, jwt: &SignedJwt<'_>) -> Result<(), TokenRejection> {
+        let config = &*self.0;
+        if !config.algorithms.contains(&jwt.algorithm()) {
+            return Err(TokenRejection::new(
+                RejectionReason::UnsupportedAlgorithm,
+                format!(
+                    "the token is signed with '{}', which this API does not accept",
+                    jwt.algorithm()
+                ),
+            ));
+        }
+        match &config.token_type {
+            Some(required) if jwt.token_type() != Some(required) => Err(TokenRejection::new(
                 RejectionReason::NotAnAccessToken,
-                "the token is an ID token, which is meant for the client; send an access token",
+                format!("the token's 'typ' is not '{required}', which this API requires"),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks the user flow of a token of Azure AD B2C.
+    fn check_policy(&self, claims: &Claims) -> Result<(), TokenRejection> {
+        let accepted = &self.0.policies;
+        // Tokens name the user flow in `tfp`, or in `acr` with an older setting.
+        let policy = claims.string("tfp").or_else(|| claims.string("acr"));
+        let is_accepted = policy.is_some_and(|policy| {
+            accepted
+                .iter()
+                .any(|accepted| accepted.eq_ignore_ascii_case(policy))
+        });
+        match accepted.is_empty() || is_accepted {
+            true => Ok(()),
+            false => Err(TokenRejection::new(
+                RejectionReason::PolicyNotAccepted,
+                "the token's user flow is not accepted by this API",
             )),
         }
     }

@@ -47,6 +47,7 @@ mod single_flight;
 mod socket_faults;
 mod support;
 mod testing_protected_api;
+mod token_holder;
 mod token_request_wire;
 mod token_validator;
 mod token_validator_keys;

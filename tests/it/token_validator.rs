@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use confidential_client::credential::SigningAlgorithm;
 use confidential_client::resource::{RejectionReason, TokenValidator};
 use confidential_client::testing::ManualClock;
 use confidential_client::{Authority, Cloud, Error};
@@ -46,7 +47,12 @@ async fn a_token_with_one_flaw_is_rejected_for_that_flaw() {
         elsewhere,
         pinned,
     ]);
-    let validator = issuer.validator();
+    let validator = issuer
+        .builder(TENANT_ID)
+        .audience("client")
+        .single_tenant()
+        .build()
+        .unwrap();
     let good = user_token();
     validator.validate(&good).await.unwrap();
 
@@ -57,6 +63,9 @@ async fn a_token_with_one_flaw_is_rejected_for_that_flaw() {
     let headed = |name: &str, value: Value| RSA.sign(&with(header(), name, value), &user_claims());
     let claiming =
         |name: &str, value: Value| RSA.sign(&header(), &with(user_claims(), name, value));
+    let claiming_without_scope = |name: &str, value: Value| {
+        RSA.sign(&header(), &with(without(user_claims(), "scp"), name, value))
+    };
     let lacking = |name: &str| RSA.sign(&header(), &without(user_claims(), name));
     let now = jsonwebtoken::get_current_timestamp();
     let none = with(header(), "alg", "none");
@@ -111,6 +120,18 @@ async fn a_token_with_one_flaw_is_rejected_for_that_flaw() {
         ("an ID token that says to whom", RSA.sign(&header(), &with(without(user_claims(), "scp"), "nonce", "n")), Is::NotAnAccessToken),
         ("an ID token with a hash", claiming("at_hash", json!("h")), Is::NotAnAccessToken),
         ("an ID token of Keycloak", claiming("typ", json!("ID")), Is::NotAnAccessToken),
+        ("an ID token without nonce or hash", claiming_without_scope("aud", json!("client")), Is::NotAnAccessToken),
+        ("an ID token for a list", claiming_without_scope("aud", json!(["client"])), Is::NotAnAccessToken),
+        ("a refresh token of Keycloak", claiming("typ", json!("Refresh")), Is::NotAnAccessToken),
+        ("an offline token of Keycloak", claiming("typ", json!("Offline")), Is::NotAnAccessToken),
+        ("a logout token of Keycloak", claiming("typ", json!("Logout")), Is::NotAnAccessToken),
+        ("a logout token by its events", claiming("events", json!({ "http://schemas.openid.net/event/backchannel-logout": {} })), Is::NotAnAccessToken),
+        ("a token bound to a DPoP key", claiming("cnf", json!({ "jkt": "h" })), Is::BoundToKey),
+        ("a token bound to a certificate", claiming("cnf", json!({ "x5t#S256": "h" })), Is::BoundToKey),
+        ("a token bound to a key of its own", claiming("cnf", json!({ "jwk": P256.jwk.clone() })), Is::BoundToKey),
+        ("a token bound to a named key", claiming("cnf", json!({ "kid": "k" })), Is::BoundToKey),
+        ("a token bound in a new way", claiming("cnf", json!({ "new": "k" })), Is::BoundToKey),
+        ("a token bound in no form", claiming("cnf", json!("jkt")), Is::BoundToKey),
         ("a token for Graph by its name", claiming("aud", json!("https://graph.microsoft.com")), Is::ForGraph),
         ("a token for Graph by its id", claiming("aud", json!("00000003-0000-0000-c000-000000000000")), Is::ForGraph),
         ("a token for Graph by its header", format!("{}.{body}.{signature}", encode(with(header(), "nonce", "n").to_string())), Is::ForGraph),
@@ -318,50 +339,26 @@ async fn tokens_of_an_openid_provider_are_accepted_by_issuer() {
         "scope": "files:read openid", "exp": now + 60,
     });
     let at = with(header(), "typ", "at+jwt");
-    let user = validator.validate(&RSA.sign(&at, &claims)).await.unwrap();
-    assert!(user.is_user());
-    assert_eq!(user.client_id(), Some("client"));
+    let token = validator.validate(&RSA.sign(&at, &claims)).await.unwrap();
+    assert_eq!(token.client_id(), Some("client"));
+    assert_eq!(token.scopes().collect::<Vec<_>>(), ["files:read", "openid"]);
+    let user = with(claims.clone(), "auth_time", now);
+    let user = validator.validate(&RSA.sign(&at, &user)).await.unwrap();
     user.require_scope("files:read").unwrap();
-    // RFC 9068 section 2.2. Without a user, the subject is the client.
-    let own = validator
-        .validate(&RSA.sign(&at, &with(claims.clone(), "sub", "client")))
-        .await
-        .unwrap();
-    assert!(own.is_application());
-    own.require_scope("files:read").unwrap_err();
-    // The forms of Okta, of Auth0, and of a provider with an `oid` claim.
-    let scoped = with(
+    // The claims of Okta.
+    let okta = with(
         without(claims.clone(), "scope"),
         "scp",
         json!(["files:read"]),
     );
-    let okta = with(without(scoped.clone(), "client_id"), "cid", "client");
-    let auth0 = with(claims.clone(), "gty", "client-credentials");
-    let named = with(with(claims.clone(), "sub", "client"), "oid", "x");
-    for (name, claims, is_user) in [
-        ("Okta, a user", okta.clone(), true),
-        ("Okta, an application", with(okta, "sub", "client"), false),
-        (
-            "Auth0, an application",
-            with(auth0, "sub", "client@clients"),
-            false,
-        ),
-        ("an application with an oid", named, false),
-        (
-            "a user whose oid is the subject",
-            with(scoped, "oid", "adele"),
-            true,
-        ),
-    ] {
-        let token = validator.validate(&RSA.sign(&at, &claims)).await.unwrap();
-        assert_eq!(
-            (token.is_user(), token.is_application()),
-            (is_user, !is_user),
-            "{name}"
-        );
-        assert_eq!(token.client_id(), Some("client"), "{name}");
-        assert_eq!(token.require_scope("files:read").is_ok(), is_user, "{name}");
-    }
+    let okta = with(
+        with(without(okta, "client_id"), "cid", "client"),
+        "uid",
+        "adele",
+    );
+    let okta = validator.validate(&RSA.sign(&at, &okta)).await.unwrap();
+    okta.require_scope("files:read").unwrap();
+    assert_eq!(okta.client_id(), Some("client"));
     validator
         .validate(&RSA.sign(&header(), &claims))
         .await
@@ -465,13 +462,6 @@ async fn a_user_and_an_application_never_pass_for_each_other() {
         (
             "an application with one role as text",
             with(application.clone(), "roles", "Files.Read.All"),
-            Some(NeedsUser),
-            None,
-            None,
-        ),
-        (
-            "an application by its client id",
-            with(without(application.clone(), "oid"), "sub", "client"),
             Some(NeedsUser),
             None,
             None,
@@ -706,6 +696,88 @@ async fn exactly_one_bearer_header_is_accepted() {
     }
 }
 
+#[tokio::test]
+async fn an_algorithm_that_is_not_listed_is_rejected_even_if_the_key_allows_the_algorithm() {
+    let issuer = Issuer::new();
+    let only = |algorithm| {
+        let builder = issuer.builder(TENANT_ID).single_tenant();
+        builder.algorithms([algorithm]).build().unwrap()
+    };
+    // The published RSA key has no `alg`.
+    let signed = |algorithm: &str| RSA.sign(&with(header(), "alg", algorithm), &user_claims());
+    for (accepted, algorithm, reason) in [
+        (SigningAlgorithm::RS256, "RS256", None),
+        (SigningAlgorithm::PS256, "PS256", None),
+        (
+            SigningAlgorithm::RS256,
+            "PS256",
+            Some(RejectionReason::UnsupportedAlgorithm),
+        ),
+        (
+            SigningAlgorithm::PS256,
+            "RS256",
+            Some(RejectionReason::UnsupportedAlgorithm),
+        ),
+        (
+            SigningAlgorithm::ES256,
+            "RS256",
+            Some(RejectionReason::UnsupportedAlgorithm),
+        ),
+    ] {
+        let rejected = rejection(&only(accepted), &signed(algorithm)).await;
+        assert_eq!(rejected, reason, "{accepted} and {algorithm}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_of_another_type_than_the_required_one_is_rejected() {
+    let issuer = Issuer::new();
+    let builder = issuer.builder(TENANT_ID).single_tenant();
+    let validator = builder.require_type("at+JWT").build().unwrap();
+    let typed = |typ: &str| RSA.sign(&with(header(), "typ", typ), &user_claims());
+    let untyped = RSA.sign(&without(header(), "typ"), &user_claims());
+    for (name, token, reason) in [
+        ("at+jwt", typed("at+jwt"), None),
+        ("with a prefix", typed("application/at+jwt"), None),
+        ("JWT", typed("JWT"), Some(RejectionReason::NotAnAccessToken)),
+        ("no type", untyped, Some(RejectionReason::NotAnAccessToken)),
+    ] {
+        assert_eq!(rejection(&validator, &token).await, reason, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_of_another_user_flow_is_rejected() {
+    let authority = Authority::b2c(
+        "contoso.b2clogin.com",
+        "contoso.onmicrosoft.com",
+        "B2C_1_in",
+    );
+    let issuer = "https://contoso.b2clogin.com/contoso.onmicrosoft.com/B2C_1_in";
+    let builder = TokenValidator::builder(authority)
+        .audience(API)
+        .single_tenant()
+        .transport(Issuer::new().transport());
+    let validator = builder.policies(["B2C_1_in", "B2C_1_mfa"]).build().unwrap();
+    let claims = with(without(user_claims(), "tid"), "iss", issuer);
+    let of = |name: &str, policy: &str| RSA.sign(&header(), &with(claims.clone(), name, policy));
+    let rejected = Some(RejectionReason::PolicyNotAccepted);
+    for (name, token, reason) in [
+        ("listed", of("tfp", "B2C_1_mfa"), None),
+        ("listed, in other letters", of("tfp", "b2c_1_MFA"), None),
+        ("listed, of an older setting", of("acr", "b2c_1_in"), None),
+        ("another", of("tfp", "B2C_1_reset"), rejected),
+        (
+            "one that begins like a listed one",
+            of("tfp", "B2C_1_in2"),
+            rejected,
+        ),
+        ("none", RSA.sign(&header(), &claims), rejected),
+    ] {
+        assert_eq!(rejection(&validator, &token).await, reason, "{name}");
+    }
+}
+
 #[test]
 fn build_rejects_settings_that_conflict() {
     let builder = |authority| {
@@ -715,6 +787,10 @@ fn build_rejects_settings_that_conflict() {
     };
     let entra = |tenant: &str| builder(Authority::entra(Cloud::Public, tenant));
     let oidc = || builder(Authority::oidc("https://id.example"));
+    let b2c = || {
+        let authority = Authority::b2c("x.b2clogin.com", "x.onmicrosoft.com", "B2C_1_in");
+        builder(authority).single_tenant()
+    };
     let without = TokenValidator::builder(Authority::entra(Cloud::Public, TENANT_ID))
         .transport(Issuer::new().transport())
         .single_tenant();
@@ -738,6 +814,38 @@ fn build_rejects_settings_that_conflict() {
             "directory's GUID",
         ),
         (entra(TENANT_ID).tenants([""; 0]), "got an empty list"),
+        (entra("consumers").any_tenant(), "that of personal accounts"),
+        (entra("Consumers").any_tenant(), "that of personal accounts"),
+        (entra(CONSUMERS).any_tenant(), "that of personal accounts"),
+        (
+            entra(&CONSUMERS.to_uppercase()).any_tenant(),
+            "that of personal accounts",
+        ),
+        (entra("consumers").tenants([FABRIKAM]), FABRIKAM),
+        (entra(CONSUMERS).tenants([CONSUMERS, FABRIKAM]), FABRIKAM),
+        (
+            entra("organizations").tenants([FABRIKAM, CONSUMERS]),
+            "use the authority's tenant 'common'",
+        ),
+        (
+            entra(TENANT_ID).single_tenant().algorithms([]),
+            "algorithms(..)",
+        ),
+        (
+            entra(TENANT_ID).single_tenant().require_type("dpop+jwt"),
+            "dpop+jwt",
+        ),
+        (
+            entra(TENANT_ID).single_tenant().require_type(""),
+            "require_type",
+        ),
+        (
+            entra(TENANT_ID).single_tenant().policies(["B2C_1_in"]),
+            "has no user flows",
+        ),
+        (b2c().policies([""; 0]), "got an empty list"),
+        (b2c().policies(["B2C_1_in "]), "white space"),
+        (b2c().policies([""]), "is empty"),
         (oidc().any_tenant(), "call single_tenant()"),
         (
             builder(Authority::adfs("fs.contoso.com")).tenants([TENANT_ID]),
@@ -775,12 +883,13 @@ fn build_rejects_settings_that_conflict() {
         entra("consumers").single_tenant(),
         entra("common").tenants([TENANT_ID]),
         oidc().single_tenant().leeway(Duration::ZERO),
-        builder(Authority::b2c(
-            "x.b2clogin.com",
-            "x.onmicrosoft.com",
-            "B2C_1_in",
-        ))
-        .single_tenant(),
+        entra("consumers").tenants([CONSUMERS]),
+        entra("common").tenants([CONSUMERS, FABRIKAM]),
+        entra(TENANT_ID)
+            .single_tenant()
+            .require_type("application/AT+JWT"),
+        b2c(),
+        b2c().policies(["B2C_1_in"]),
     ] {
         builder.build().unwrap();
     }

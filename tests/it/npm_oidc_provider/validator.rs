@@ -5,7 +5,7 @@ use std::fs;
 use std::time::Duration;
 
 use confidential_client::Authority;
-use confidential_client::resource::{RejectionReason, TokenValidator};
+use confidential_client::resource::{Holder, RejectionReason, TokenValidator};
 use confidential_client::testing::{Application, LocalAuthority, ManualClock, User};
 use http::header::CONTENT_TYPE;
 use jsonwebtoken::{Algorithm, EncodingKey};
@@ -26,6 +26,11 @@ fn on(server: &Server, tenant: &Tenant, audience: &str, clock: ManualClock) -> T
     TokenValidator::builder(Authority::oidc(&tenant.issuer))
         .audience(audience)
         .single_tenant()
+        .holder(|token| match token.holder() {
+            // The subject of its application tokens is the client.
+            Holder::Unknown if token.subject().is_some() => Holder::User,
+            holder => holder,
+        })
         .reqwest(server.builder())
         .clock(clock)
         .build()

@@ -119,7 +119,7 @@ pub fn user_claims() -> Value {
 
 /// Returns current claims of an application that acts for itself.
 pub fn application_claims() -> Value {
-    let claims = with(user_claims(), "sub", "adele");
+    let claims = with(with(user_claims(), "sub", "adele"), "azpacr", "1");
     with(without(claims, "scp"), "roles", json!(["Files.Read.All"]))
 }
 

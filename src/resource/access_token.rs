@@ -1,0 +1,80 @@
+//! Checks that a validated JWT is an access token, and that the bearer may use the token.
+
+use super::claims::{Claims, claim_texts, client_ids};
+use super::rejection::{RejectionReason, TokenRejection};
+
+/// Rejects ID tokens, refresh tokens, security event tokens, and tokens that are bound to a key.
+///
+/// `is_typed` says that the header names the type of access tokens ([RFC 9068 section 2.1]).
+///
+/// [RFC 9068 section 2.1]: https://www.rfc-editor.org/rfc/rfc9068#section-2.1
+pub(super) fn check_access_token(claims: &Claims, is_typed: bool) -> Result<(), TokenRejection> {
+    if claims.value("cnf").is_some() {
+        return Err(TokenRejection::new(
+            RejectionReason::BoundToKey,
+            "the token is bound to a key (cnf), and this API cannot check the binding; send a bearer token",
+        ));
+    }
+    // Keycloak names the type of a token in a claim.
+    if let Some(typ) = claims.string("typ")
+        && NOT_ACCESS_TOKENS
+            .iter()
+            .any(|other| typ.eq_ignore_ascii_case(other))
+    {
+        return Err(not_an_access_token("the token is of another type"));
+    }
+    // RFC 8417 section 2.2: a security event token, such as a logout token.
+    if claims.value("events").is_some() {
+        return Err(not_an_access_token("the token is a security event token"));
+    }
+    match is_typed || !is_id_token(claims) {
+        true => Ok(()),
+        false => Err(not_an_access_token(
+            "the token is an ID token, which is meant for the client",
+        )),
+    }
+}
+
+/// Returns whether the claims are those of an ID token ([OpenID Connect Core section 2]).
+///
+/// [OpenID Connect Core section 2]: https://openid.net/specs/openid-connect-core-1_0.html#IDToken
+fn is_id_token(claims: &Claims) -> bool {
+    let has = |name: &str| claims.value(name).is_some();
+    if ["at_hash", "c_hash", "s_hash"].into_iter().any(has) {
+        return true;
+    }
+    if claims.has_scope_claim() {
+        return false;
+    }
+    // Entra's access tokens of an application for itself have the same audience and client, too.
+    let authenticates_client = ["azpacr", "appidacr", "idtyp"].into_iter().any(has);
+    has("nonce")
+        || claims.client_id().is_none()
+        || (!authenticates_client && is_for_its_client(claims))
+}
+
+/// Returns whether the client that requested the token is the only audience.
+fn is_for_its_client(claims: &Claims) -> bool {
+    let mut audiences = claim_texts(claims.value("aud")).peekable();
+    audiences.peek().is_some()
+        && audiences.all(|audience| client_ids(claims.all()).any(|client| client == audience))
+}
+
+fn not_an_access_token(what: &str) -> TokenRejection {
+    TokenRejection::new(
+        RejectionReason::NotAnAccessToken,
+        format!("{what}; send an access token"),
+    )
+}
+
+/// Types of Keycloak's other tokens, in the claim `typ`.
+const NOT_ACCESS_TOKENS: [&str; 8] = [
+    "ID",
+    "Refresh",
+    "Offline",
+    "Logout",
+    "Backchannel-Logout",
+    "Serialized-ID",
+    "InitialAccessToken",
+    "RegistrationAccessToken",
+];
