@@ -45,6 +45,8 @@ struct Tenant {
     secret: String,
     signers: Vec<Signer>,
     web: Web,
+    /// An application whose tokens are bound to its TLS certificate; its secret is the tenant's.
+    bound: String,
     /// What it signs its tokens with.
     key: PathBuf,
 }

@@ -33,6 +33,9 @@ const TENANTS = {
     },
 };
 
+// An application whose tokens are bound to its TLS certificate (RFC 8705 section 3).
+const BOUND = { client_id: 'bound' };
+
 const WEB = { client_id: 'web', redirect_uri: 'https://app.example/signed-in' };
 
 process.stdin.on('end', () => process.exit()).resume();
@@ -43,7 +46,13 @@ const file = (name) => readFileSync(join(folder, name));
 
 const seen = [];
 const answers = new Map();
-const tls = { cert: file('server.pem'), key: file('server.key') };
+// Certificates of clients are asked for, and checked by oidc-provider alone.
+const tls = {
+    cert: file('server.pem'),
+    key: file('server.key'),
+    requestCert: true,
+    rejectUnauthorized: false,
+};
 const server = createServer(tls, (request, response) => {
     const [, tenant] = request.url.split('/');
     if (request.url === '/requests') {
@@ -95,6 +104,11 @@ for (const [name, { authentication, secret, algorithms }] of Object.entries(TENA
                 redirect_uris: [WEB.redirect_uri],
                 response_types: ['code'],
             },
+            application(BOUND.client_id, {
+                token_endpoint_auth_method: authentication,
+                client_secret: secret,
+                tls_client_certificate_bound_access_tokens: true,
+            }),
             ...signers.map((signer) => application(signer.client_id, {
                 token_endpoint_auth_method: 'private_key_jwt',
                 token_endpoint_auth_signing_alg: signer.algorithm,
@@ -107,6 +121,12 @@ for (const [name, { authentication, secret, algorithms }] of Object.entries(TENA
         rotateRefreshToken: true,
         features: {
             clientCredentials: { enabled: true },
+            dPoP: { enabled: true },
+            mTLS: {
+                enabled: true,
+                certificateBoundAccessTokens: true,
+                getCertificate: ({ socket }) => socket.getPeerX509Certificate(),
+            },
             // Pages on which whoever comes is who they say.
             devInteractions: { enabled: true },
             resourceIndicators: {
@@ -131,7 +151,7 @@ for (const [name, { authentication, secret, algorithms }] of Object.entries(TENA
         state.refused = error.error_detail ?? error.error_description;
     });
     answers.set(name, provider.callback());
-    description[name] = { issuer, client_id, secret, signers, web: WEB, key };
+    description[name] = { issuer, client_id, secret, signers, web: WEB, bound: BOUND.client_id, key };
 }
 console.log(JSON.stringify(description));
 

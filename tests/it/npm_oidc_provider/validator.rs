@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::sign_in::{client_of, sign_in};
 use super::{INVOICES, ORDERS, Server, Tenant, resource};
-use crate::support::issuer::{encode, sign_with, with, without};
+use crate::support::issuer::{P256, encode, sign_with, with, without};
 use crate::support::{TENANT, claims_of, header_of};
 
 fn validator(server: &Server, tenant: &Tenant, audience: &str) -> TokenValidator {
@@ -94,6 +94,67 @@ async fn its_tokens_for_others_are_refused() {
     ] {
         let refused = validator.validate(token.secret()).await.unwrap_err();
         assert_eq!(refused.reason(), reason, "{refused}");
+    }
+}
+
+/// Returns an access token that the tenant binds to a key of the client.
+async fn bound_token(
+    server: &Server,
+    tenant: &Tenant,
+    client_id: &str,
+    proof: Option<String>,
+) -> String {
+    // The PEM has the key and the certificate.
+    let pem = fs::read(&tenant.signers[0].pem).unwrap();
+    let http = server
+        .builder()
+        .identity(reqwest::Identity::from_pem(&pem).unwrap());
+    let form = [
+        ("grant_type", "client_credentials"),
+        ("client_id", client_id),
+        ("client_secret", &tenant.secret),
+        ("scope", "orders.read"),
+        ("resource", ORDERS),
+    ];
+    let body: String = url::form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(form)
+        .finish();
+    let mut request = http
+        .build()
+        .unwrap()
+        .post(format!("{}/token", tenant.issuer));
+    if let Some(proof) = proof {
+        request = request.header("DPoP", proof);
+    }
+    let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+    let response = request.body(body).send().await.unwrap();
+    let response: Value = response.json().await.unwrap();
+    let token = response["access_token"].as_str();
+    token.unwrap_or_else(|| panic!("{response}")).to_owned()
+}
+
+#[tokio::test]
+#[ignore = "needs node with oidc-provider; .ci/run starts it and runs them"]
+async fn its_tokens_bound_to_a_key_do_not_pass_as_a_bearers() {
+    let server = Server::of("bound");
+    let tenant = &server.is.one;
+    let header =
+        json!({ "typ": "dpop+jwt", "alg": "ES256", "jwk": without(P256.jwk.clone(), "kid") });
+    let proof = json!({
+        "jti": uuid::Uuid::new_v4().to_string(), "htm": "POST", "htu": format!("{}/token", tenant.issuer),
+        "iat": jsonwebtoken::get_current_timestamp(),
+    });
+    let proof = P256.sign(&header, &proof);
+    let validator = validator(&server, tenant, ORDERS);
+    for (member, client_id, proof) in [
+        ("jkt", &tenant.client_id, Some(proof)),
+        ("x5t#S256", &tenant.bound, None),
+    ] {
+        let token = bound_token(&server, tenant, client_id, proof).await;
+        assert!(claims_of(&token)["cnf"][member].is_string(), "{member}");
+        let rejected = validator.validate(&token).await.unwrap_err();
+        assert_eq!(rejected.reason(), RejectionReason::BoundToKey, "{member}");
+        assert_eq!(rejected.status(), 401, "{member}");
     }
 }
 
