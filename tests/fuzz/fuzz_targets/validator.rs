@@ -13,7 +13,7 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPai
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use confidential_client::resource::{Claims, TokenRejection, TokenValidator};
+use confidential_client::resource::{Claims, Holder, TokenRejection, TokenValidator};
 use confidential_client::time::Clock;
 use confidential_client::{Authority, Challenge, Cloud};
 use http::{Request, Response};
@@ -57,6 +57,23 @@ fn check_claims(claims: &Claims, sent: &str) {
     let as_application = role.is_some_and(|role| claims.require_application_role(role).is_ok());
     assert!(!(as_user && as_application), "{claims:?}");
     assert!(!(claims.is_user() && claims.is_application()));
+    assert!(sent["cnf"].is_null(), "a bound token is no bearer's");
+    assert!(sent["events"].is_null(), "a security event token");
+    let has_scope = scope.is_some_and(|scope| !scope.is_empty());
+    match claims.holder() {
+        Holder::User => assert!(sent["idtyp"] == "user" || has_scope, "{claims:?}"),
+        Holder::Application => assert!(
+            sent["idtyp"] == "app"
+                || (sent["scp"].is_null()
+                    && sent["oid"].is_string()
+                    && sent["oid"] == sent["sub"]
+                    && ["azpacr", "appidacr"]
+                        .iter()
+                        .any(|name| sent[name] == "1" || sent[name] == "2")),
+            "{claims:?}"
+        ),
+        _ => assert!(!as_user && !as_application, "{claims:?}"),
+    }
 }
 
 fn check_rejection(rejection: &TokenRejection) {
