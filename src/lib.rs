@@ -155,6 +155,7 @@ mod crypto;
 mod endpoint;
 mod error;
 mod grant;
+mod heartbeat;
 mod jwt;
 mod lease;
 mod request;

@@ -1,9 +1,11 @@
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use futures_util::future::{Either, select};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -15,6 +17,7 @@ use super::requirements::Requirements;
 use super::slot::{Cached, Slot, Started};
 use super::stats::Counters;
 use crate::error::{Error, Failure};
+use crate::heartbeat::{Heartbeat, Pulse};
 use crate::lease::LeaseId;
 use crate::time::{Now, TimeSource, jitter};
 use crate::token::IssuedToken;
@@ -29,6 +32,8 @@ type FlightOutcome = Result<Arc<IssuedToken>, Error>;
 pub(crate) struct Flight {
     outcome: watch::Receiver<Option<FlightOutcome>>,
     task: Arc<OnceLock<AbortHandle>>,
+    pulse: Pulse,
+    permit: Permit,
     overdue: Instant,
 }
 
@@ -40,7 +45,6 @@ pub(super) struct NewFlight {
     handle: Flight,
     sender: watch::Sender<Option<FlightOutcome>>,
     deadline: Instant,
-    permit: Permit,
 }
 
 impl NewFlight {
@@ -52,11 +56,12 @@ impl NewFlight {
             handle: Flight {
                 outcome,
                 task: Arc::default(),
+                pulse: Pulse::default(),
+                permit,
                 overdue: now + overdue_after(limit),
             },
             sender,
             deadline: now + limit,
-            permit,
         }
     }
 
@@ -69,18 +74,22 @@ impl Flight {
     /// Waits for the outcome. Returns `None` if the flight was lost.
     ///
     /// The caller waits on its own runtime and timer, since the flight's runtime may have stopped.
+    /// A runtime that has stopped is noticed by its missing heartbeat, long before the deadline.
     pub(super) async fn outcome(mut self) -> Option<FlightOutcome> {
-        let completed = self.outcome.wait_for(Option::is_some);
-        match timeout_at(self.overdue, completed).await {
-            Ok(Ok(outcome)) => outcome.clone(),
-            Ok(Err(_)) | Err(_) => None,
+        let completed = pin!(self.outcome.wait_for(Option::is_some));
+        let stopped = pin!(self.pulse.stopped());
+        match timeout_at(self.overdue, select(completed, stopped)).await {
+            Ok(Either::Left((Ok(outcome), _))) => outcome.clone(),
+            Ok(_) | Err(_) => None,
         }
     }
 
+    /// Aborts the task. The task of a stopped runtime ends when the runtime continues.
     pub(super) fn abort(&self) {
         if let Some(task) = self.task.get() {
             task.abort();
         }
+        self.permit.release();
     }
 }
 
@@ -127,7 +136,8 @@ impl FlightContext {
             slot: Arc::clone(slot),
             generation: started.generation,
             sender: flight.sender,
-            _permit: flight.permit,
+            permit: flight.handle.permit.clone(),
+            _heartbeat: Heartbeat::start(&flight.handle.pulse, runtime),
         };
         let fetch = fetch(flight.deadline);
         let task = runtime.spawn(async move {
@@ -155,7 +165,8 @@ struct FlightGuard {
     slot: Arc<Slot<Flight>>,
     generation: LeaseId,
     sender: watch::Sender<Option<FlightOutcome>>,
-    _permit: Permit,
+    permit: Permit,
+    _heartbeat: Heartbeat,
 }
 
 impl FlightGuard {
@@ -204,6 +215,8 @@ impl Drop for FlightGuard {
         // Without effect after `complete`. A task dropped with its runtime says nothing about the
         // next one.
         self.context.drop_flight(&self.slot, self.generation);
+        // Waiting callers may hold clones of the permit.
+        self.permit.release();
     }
 }
 

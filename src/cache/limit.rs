@@ -20,8 +20,15 @@ struct Permits {
     leases: Mutex<Leases>,
 }
 
-/// A flight's permit, returned on drop.
-pub(super) struct Permit(Option<(Arc<Permits>, LeaseId)>);
+/// A flight's permit. Returned when the last clone is dropped, or earlier by
+/// [`release`](Self::release).
+#[derive(Clone)]
+pub(super) struct Permit(Option<Arc<GrantedPermit>>);
+
+struct GrantedPermit {
+    permits: Arc<Permits>,
+    lease: LeaseId,
+}
 
 impl RequestLimit {
     pub(super) fn new(max_concurrent: Option<usize>, overdue: Duration) -> Self {
@@ -61,7 +68,8 @@ impl Permits {
     fn grant(self: &Arc<Self>) -> Permit {
         let expires = Instant::now() + self.overdue;
         let lease = self.lock().grant(expires.into_std());
-        Permit(Some((Arc::clone(self), lease)))
+        let permits = Arc::clone(self);
+        Permit(Some(Arc::new(GrantedPermit { permits, lease })))
     }
 
     /// Recovers the permits of lost flights. Returns when the next flight may be lost.
@@ -79,13 +87,26 @@ impl Permits {
     }
 }
 
-impl Drop for Permit {
-    fn drop(&mut self) {
-        // A lease that expired has returned the permit already.
-        if let Some((permits, lease)) = &self.0
-            && permits.lock().release(*lease)
-        {
-            permits.free.add_permits(1);
+impl Permit {
+    /// Returns the permit of a flight that has ended, or that has stopped with its runtime.
+    pub(super) fn release(&self) {
+        if let Some(granted) = &self.0 {
+            granted.release();
         }
+    }
+}
+
+impl GrantedPermit {
+    fn release(&self) {
+        // A lease that expired or was released has returned the permit already.
+        if self.permits.lock().release(self.lease) {
+            self.permits.free.add_permits(1);
+        }
+    }
+}
+
+impl Drop for GrantedPermit {
+    fn drop(&mut self) {
+        self.release();
     }
 }

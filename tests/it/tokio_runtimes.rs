@@ -2,13 +2,15 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
-use std::sync::mpsc;
+use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use confidential_client::delegated::UserAssertion;
 use confidential_client::testing::{Application, LocalAuthority, ManualClock};
-use confidential_client::{ConfidentialClient, ConfidentialClientBuilder, Error, TokenSource};
+use confidential_client::{
+    CacheOptions, ConfidentialClient, ConfidentialClientBuilder, Error, RetryPolicy, TokenSource,
+};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::support::{
@@ -155,6 +157,58 @@ fn a_flight_on_a_stalled_runtime_is_replaced() {
     provider.release();
     let token = paused.block_on(client.acquire_token_for_client(SCOPE));
     assert_eq!(token.unwrap().secret(), "token-2");
+}
+
+/// The flight's runtime stands still, and the flight holds the only permit. Simulated time: the
+/// waiter's runtime is paused and its timers fire in order.
+#[test]
+fn a_flight_on_a_stalled_runtime_is_not_waited_for_until_its_deadline() {
+    let provider = Provider::gated();
+    let options = CacheOptions::default().max_concurrent_requests(1);
+    let client = provider.builder().cache(options).build().unwrap();
+    let (stalled, paused) = (runtime(), paused_runtime());
+    stalled.block_on(async {
+        let mut caller = Box::pin(client.acquire_token_for_client(SCOPE));
+        assert!(poll_once(&mut caller).is_pending());
+        let_others_run().await;
+    });
+    provider.release();
+    paused.block_on(async {
+        let began = tokio::time::Instant::now();
+        let token = client.acquire_token_for_client(SCOPE).await;
+        assert_eq!(token.unwrap().secret(), "token-2");
+        assert!(began.elapsed() < Duration::from_secs(3), "of 31");
+    });
+    assert_eq!(provider.requests(), 2);
+}
+
+/// failures.md O6: one thread gives its call up and stands still until another thread has the token,
+/// over real sockets. Without a heartbeat the other thread waits for ten minutes.
+#[test]
+fn a_thread_that_stands_still_does_not_hold_up_another_thread() {
+    let (_server, local, builder) = served();
+    let retry = RetryPolicy::default().deadline(Duration::from_secs(600));
+    let client = builder.retry(retry).build().unwrap();
+    let (begun, served) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
+    let first = {
+        let (client, begun, served) = (client.clone(), begun.clone(), served.clone());
+        thread::spawn(move || {
+            let runtime = runtime();
+            runtime.block_on(async {
+                let mut caller = Box::pin(client.acquire_token_for_client(scope(0)));
+                assert!(poll_once(&mut caller).is_pending());
+            });
+            begun.wait();
+            served.wait();
+        })
+    };
+    begun.wait();
+    let token = runtime().block_on(client.acquire_token_for_client(scope(0)));
+    assert_eq!(token.unwrap().source(), TokenSource::IdentityProvider);
+    served.wait();
+    first.join().unwrap();
+    // The abandoned request was not sent: its runtime did not run again.
+    assert_eq!(local.token_requests().len(), 1);
 }
 
 /// The same where that flight has the user's refresh token, which one redeems at a time.
