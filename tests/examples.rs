@@ -268,3 +268,11 @@ fn azure_sdk() {
 fn test_your_daemon() {
     run("test_your_daemon", &[]).count(4, &["ok "]);
 }
+
+#[test]
+fn call_api_grpc() {
+    let printed = run("call_api_grpc", &[]);
+    printed.count(2, &["with a token", " SERVING"]);
+    printed.count(1, &["without a token", " Unauthenticated: "]);
+    printed.value("token requests", "1");
+}

@@ -152,6 +152,18 @@ impl BearerAuth {
             .any(|named| named.matches(origin) && named.matches_host_headers(headers))
     }
 
+    /// Parses an origin, which must be one of the named origins.
+    #[cfg(feature = "tower")]
+    pub(super) fn named_origin(&self, origin: &str) -> Result<Origin, Error> {
+        let parsed = Origin::parse(origin)?;
+        match self.origins.contains(&parsed) {
+            true => Ok(parsed),
+            false => Err(Error::config(format!(
+                "default_origin({origin:?}) is not an origin of the BearerAuth, so no request would carry the token; pass the origin to BearerAuth::new(..), too"
+            ))),
+        }
+    }
+
     /// Sets the `Authorization` header, and returns the attached token.
     ///
     /// Returns `None` if the request must be sent unchanged.
@@ -177,7 +189,8 @@ impl BearerAuth {
         headers: &HeaderMap,
         rejected: &AccessToken,
     ) -> Option<AccessToken> {
-        if status != StatusCode::UNAUTHORIZED {
+        let rejected_by_grpc = is_unauthenticated(headers);
+        if status != StatusCode::UNAUTHORIZED && !rejected_by_grpc {
             return None;
         }
         let challenges = Challenge::from_headers(headers);
@@ -189,7 +202,7 @@ impl BearerAuth {
         };
         let outcome = match find("insufficient_claims").and_then(Challenge::claims) {
             Some(claims) => self.provider.token_with_claims(claims, rejected).await,
-            None if find("invalid_token").is_some() => {
+            None if rejected_by_grpc || find("invalid_token").is_some() => {
                 self.provider.invalidate(rejected);
                 self.provider.token().await
             }
@@ -207,6 +220,17 @@ impl BearerAuth {
             .ok()
             .filter(|token| token.secret() != rejected.secret())
     }
+}
+
+/// Returns whether a gRPC service answered with the status `UNAUTHENTICATED` and without messages.
+fn is_unauthenticated(headers: &HeaderMap) -> bool {
+    let has = |name: &str, matches: fn(&[u8]) -> bool| {
+        headers
+            .get(name)
+            .is_some_and(|value| matches(value.as_bytes()))
+    };
+    has("grpc-status", |status| status == b"16")
+        && has("content-type", |kind| kind.starts_with(b"application/grpc"))
 }
 
 impl fmt::Debug for BearerAuth {

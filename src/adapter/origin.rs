@@ -71,6 +71,17 @@ impl<'a> RequestOrigin<'a> {
 }
 
 #[cfg(feature = "tower")]
+impl<'a> From<&'a Origin> for RequestOrigin<'a> {
+    fn from(origin: &'a Origin) -> Self {
+        Self {
+            scheme: &origin.scheme,
+            host: &origin.host,
+            port: Some(origin.port),
+        }
+    }
+}
+
+#[cfg(feature = "tower")]
 impl<'a> From<&'a http::Uri> for RequestOrigin<'a> {
     fn from(uri: &'a http::Uri) -> Self {
         let scheme = uri.scheme_str().unwrap_or_default();

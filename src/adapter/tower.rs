@@ -1,15 +1,16 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use http::header::AUTHORIZATION;
-use http::{Request, Response};
+use http::{Request, Response, Uri};
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::bearer_auth::BearerAuth;
-use super::origin::RequestOrigin;
+use super::origin::{Origin, RequestOrigin};
 use crate::error::Error;
 
 /// A tower layer that attaches tokens to the requests of a service over `http::Request`.
@@ -62,13 +63,14 @@ use crate::error::Error;
 /// follows redirects by default, would forward the token by other rules, and would hide the origin
 /// of the challenge.
 ///
-/// # Limits
+/// # gRPC
 ///
-/// - The URI of a request needs a scheme and a host. A request to `/v1.0/users` gets no token.
-/// - The clients that tonic generates need `with_origin(service, origin)`. With `new(service)` the
-///   channel adds the origin below this layer, and the request gets no token.
-/// - A gRPC service rejects a token in the header `grpc-status`. The layer does not read that
-///   header, so the call is not retried.
+/// Channels of tonic add the origin below this layer, so the URI of a request has none. Name the
+/// origin with [`default_origin`](Self::default_origin).
+///
+/// The status `UNAUTHENTICATED` at the start of a response counts as a 401 with `invalid_token`. A
+/// call of tonic cannot be sent twice, so the caller receives the status, and the next call carries
+/// a fresh token. A status in the trailers, after a response has begun, is not read.
 ///
 /// # Errors
 ///
@@ -77,6 +79,9 @@ use crate::error::Error;
 pub struct BearerAuthLayer<B> {
     auth: BearerAuth,
     clone_body: CloneBody<B>,
+    default_origin: Option<Arc<Origin>>,
+    /// True after the first warning about a request without origin.
+    has_warned: Arc<AtomicBool>,
 }
 
 /// A function that clones the body of a request.
@@ -90,7 +95,25 @@ impl<B> BearerAuthLayer<B> {
         Self {
             auth,
             clone_body: Arc::new(|_| None),
+            default_origin: None,
+            has_warned: Arc::default(),
         }
+    }
+
+    /// Sets the origin of requests whose URI has no scheme and host.
+    ///
+    /// Such a request, for example to `/v1.0/users`, gets no token by default, because nothing
+    /// tells where the service below sends the request. The log has one warning. `origin` is the
+    /// origin that the service below sends such requests to, and one of the origins of
+    /// [`BearerAuth`]. The layer does not change the URI.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::Config`] if `origin` is not a valid origin, or is not one of the origins of
+    /// [`BearerAuth`].
+    pub fn default_origin(mut self, origin: impl AsRef<str>) -> Result<Self, Error> {
+        self.default_origin = Some(Arc::new(self.auth.named_origin(origin.as_ref())?));
+        Ok(self)
     }
 
     /// Retries a request once after a 401, with the body that `clone_body` returns.
@@ -112,6 +135,8 @@ impl<B> Clone for BearerAuthLayer<B> {
         Self {
             auth: self.auth.clone(),
             clone_body: Arc::clone(&self.clone_body),
+            default_origin: self.default_origin.clone(),
+            has_warned: Arc::clone(&self.has_warned),
         }
     }
 }
@@ -200,6 +225,18 @@ where
 }
 
 impl<B> BearerAuthLayer<B> {
+    /// Returns the origin that a request is sent to.
+    fn origin_of<'a>(&'a self, uri: &'a Uri) -> RequestOrigin<'a> {
+        match (uri.authority(), self.default_origin.as_deref()) {
+            (None, Some(origin)) => return RequestOrigin::from(origin),
+            (None, None) if !self.has_warned.swap(true, Ordering::Relaxed) => tracing::warn!(
+                "a request was sent without a token, because its URI has no scheme and host; call default_origin(..) of BearerAuthLayer"
+            ),
+            _ => {}
+        }
+        RequestOrigin::from(uri)
+    }
+
     async fn send<S, R>(
         &self,
         mut inner: S,
@@ -211,7 +248,7 @@ impl<B> BearerAuthLayer<B> {
         let (mut parts, body) = request.into_parts();
         let may_attach = self
             .auth
-            .may_attach(&RequestOrigin::from(&parts.uri), &parts.headers);
+            .may_attach(&self.origin_of(&parts.uri), &parts.headers);
         let attached = self.auth.attach(may_attach, &mut parts.headers).await;
         let Some(token) = attached.map_err(BearerAuthError::Token)? else {
             let request = Request::from_parts(parts, body);
