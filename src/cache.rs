@@ -166,7 +166,10 @@ impl Cache {
             return;
         };
         if slot.invalidate(rejected, &self.context.clock.now()) == Invalidated::TooSoon {
+            let key = rejected.key();
             tracing::warn!(
+                tenant = key.tenant_name(),
+                resource = key.resource(),
                 correlation_id = rejected.correlation_id(),
                 "a token that an API rejected stays cached: it replaced a rejected token less than 30 seconds ago"
             );
@@ -202,7 +205,10 @@ impl Cache {
         let now = self.context.clock.now();
         match slot.get(&now, &Requirements::NONE) {
             Cached::Fresh(issued) | Cached::Stale(issued) => {
+                let key = slot.key();
                 tracing::warn!(
+                    tenant = key.tenant_name(),
+                    resource = key.resource(),
                     error = %error.chain(),
                     correlation_id = error.correlation_id(),
                     "the required token could not be acquired; the cached one is returned"

@@ -41,6 +41,18 @@ impl ScopeSet {
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Returns the resource of the first scope, which is the scope without its last segment.
+    ///
+    /// A scope without a resource, such as `files:read`, is returned whole.
+    pub(crate) fn resource(&self) -> &str {
+        let first = self.0.split(' ').next().unwrap_or_default();
+        match first.rsplit_once('/') {
+            // `api://orders` and `https://orders.example` have slashes before the resource's name.
+            Some((resource, _)) if !resource.is_empty() && !resource.ends_with(":/") => resource,
+            _ => first,
+        }
+    }
 }
 
 impl Scopes {
@@ -225,6 +237,39 @@ mod tests {
             set(&["https://vault.azure.net//.default"]),
             set(&["https://vault.azure.net/.default"]),
         );
+    }
+
+    #[test]
+    fn the_log_names_the_resource_of_the_first_scope() {
+        for (requested, resource) in [
+            (
+                "https://graph.microsoft.com/.default",
+                "https://graph.microsoft.com",
+            ),
+            (
+                "https://vault.azure.net//.default",
+                "https://vault.azure.net/",
+            ),
+            (
+                "api://drive/Files.Read api://drive/Files.Write",
+                "api://drive",
+            ),
+            ("api://contoso/drive/Files.Read", "api://contoso/drive"),
+            (
+                "0a1b2c3d-0000-4000-8000-000000000001/.default",
+                "0a1b2c3d-0000-4000-8000-000000000001",
+            ),
+            ("https://orders.example", "https://orders.example"),
+            ("orders.read", "orders.read"),
+            ("/.default", "/.default"),
+            ("", ""),
+        ] {
+            assert_eq!(
+                scopes(&[requested]).set.resource(),
+                resource,
+                "{requested:?}"
+            );
+        }
     }
 
     #[test]

@@ -186,7 +186,10 @@ impl FlightGuard {
             self.warn(error, &now);
         }
         if opens_circuit {
+            let key = self.slot.key();
             tracing::warn!(
+                tenant = key.tenant_name(),
+                resource = key.resource(),
                 "the authority's host seems to be down: until it responds, one token request at a time is sent"
             );
         }
@@ -200,7 +203,10 @@ impl FlightGuard {
             }
             Cached::Miss => None,
         };
+        let key = self.slot.key();
         tracing::warn!(
+            tenant = key.tenant_name(),
+            resource = key.resource(),
             error = %error.chain(),
             correlation_id = error.correlation_id(),
             still_served = remaining.is_some(),

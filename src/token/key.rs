@@ -38,6 +38,16 @@ impl Hash for CacheKey {
 }
 
 impl CacheKey {
+    /// Returns the tenant as requested, for the log.
+    pub(crate) fn tenant_name(&self) -> Option<&str> {
+        self.tenant.as_ref().map(Tenant::as_str)
+    }
+
+    /// Returns the resource of the first scope, for the log.
+    pub(crate) fn resource(&self) -> &str {
+        self.scopes.resource()
+    }
+
     pub(crate) fn is_for_user(&self, user: &UserKey) -> bool {
         self.user.as_deref() == Some(user)
     }

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use confidential_client::credential::{CertificateFile, SecretFile};
 use confidential_client::testing::{Application, LocalAuthority, ManualClock};
-use confidential_client::{Certificate, ConfidentialClient, ConfidentialClientBuilder};
+use confidential_client::{
+    Certificate, ConfidentialClient, ConfidentialClientBuilder, TokenSource,
+};
 
 use crate::support::log_capture::Log;
 use crate::support::{
-    CLIENT_ID, PEM, Provider, SCOPE, SECRET, TENANT, client_of, in_memory, scope,
+    CLIENT_ID, PEM, Provider, SCOPE, SECRET, TENANT, client_of, in_memory, let_others_run, scope,
 };
 
 #[test]
@@ -66,6 +68,48 @@ async fn a_failed_request_is_logged_once_and_nothing_secret_is() {
     assert!(text.contains("still_served=false"), "{text}");
     assert!(text.contains("AADSTS7000215"), "{text}");
     assert!(text.contains(error.correlation_id().unwrap()), "{text}");
+}
+
+/// failures.md O8: an operator of many tenants must see which of them fails.
+#[tokio::test]
+async fn the_failures_of_two_tenants_do_not_give_the_same_warning() {
+    let provider = Provider::open();
+    let clock = ManualClock::new();
+    let client = provider.client_at(&clock);
+    let requests = ["contoso.com", "Fabrikam.com"].map(|tenant| {
+        let scope = "https://vault.azure.net/.default";
+        (
+            tenant,
+            confidential_client::TokenRequest::new(scope).tenant(tenant),
+        )
+    });
+    for (_, request) in &requests {
+        client.acquire_token_for_client(request).await.unwrap();
+    }
+    clock.advance(Duration::from_secs(3400));
+    for (tenant, request) in &requests {
+        provider.answer(400, r#"{"error":"invalid_grant"}"#);
+        let log = Log::start();
+        let stale = client.acquire_token_for_client(request).await;
+        assert_eq!(stale.unwrap().source(), TokenSource::Cache);
+        let_others_run().await;
+        let forced = client.acquire_token_for_client(request.clone().force_refresh());
+        forced.await.unwrap();
+        let text = log.text();
+        let warnings = text.lines().filter(|line| line.contains(" WARN "));
+        let warnings: Vec<_> = warnings.collect();
+        assert_eq!(warnings.len(), 2, "{text}");
+        for warning in warnings {
+            assert!(
+                warning.contains(&format!("tenant=\"{tenant}\"")),
+                "{warning}"
+            );
+            assert!(
+                warning.contains("resource=\"https://vault.azure.net\""),
+                "{warning}"
+            );
+        }
+    }
 }
 
 /// Once a day from 30 days on; by a certificate that was there at the start and by one that came.
