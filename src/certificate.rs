@@ -7,11 +7,10 @@ use std::time::{Duration, SystemTime};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jsonwebtoken::Header;
-use x509_cert::der::DateTime;
 
 use crate::crypto::{PrivateKey, SigningAlgorithm};
 use crate::error::Error;
-use crate::time::TimeSource;
+use crate::time::{TimeSource, format_time};
 
 mod chain;
 mod formats;
@@ -285,13 +284,13 @@ impl Certificate {
         if now < *not_before {
             return Err(Error::credential(format!(
                 "the certificate of '{subject}' is not valid before {}; check this machine's clock, or use a certificate that is valid today",
-                shown(*not_before)
+                format_time(*not_before)
             )));
         }
         if now > *not_after {
             return Err(Error::credential(format!(
                 "the certificate of '{subject}' expired on {}; register a new certificate with the application and deploy it here",
-                shown(*not_after)
+                format_time(*not_after)
             )));
         }
         Ok(())
@@ -303,8 +302,8 @@ impl fmt::Debug for Certificate {
         f.debug_struct("Certificate")
             .field("subject", &self.parts.subject)
             .field("thumbprint_sha1", &self.thumbprint_sha1())
-            .field("not_before", &shown(self.parts.not_before))
-            .field("not_after", &shown(self.parts.not_after))
+            .field("not_before", &format_time(self.parts.not_before))
+            .field("not_after", &format_time(self.parts.not_after))
             .field("algorithm", &self.algorithm())
             .field("x5c", &self.x5c)
             .finish_non_exhaustive()
@@ -316,14 +315,6 @@ fn hexadecimal(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02X}");
         text
     })
-}
-
-/// Formats a time as `2026-11-21T03:00:00Z`.
-fn shown(time: SystemTime) -> String {
-    match DateTime::from_system_time(time) {
-        Ok(time) => time.to_string(),
-        Err(_) => "a time before 1970".to_owned(),
-    }
 }
 
 const DAY: u64 = 24 * 60 * 60;

@@ -15,7 +15,7 @@ mod key_set;
 mod unsigned;
 
 pub(crate) use checks::{Expected, time_claim};
-pub(crate) use error::JwtError;
+pub(crate) use error::{Compared, JwtError, TokenText, listed};
 use header::JwsHeader;
 pub(crate) use issuer::{Issuer, is_guid};
 pub(crate) use key::PublishedKey;
@@ -103,18 +103,30 @@ impl<'a> SignedJwt<'a> {
         let name = self.key_name();
         let mut named = keys.named(name).peekable();
         if named.peek().is_none() {
-            return Err(JwtError::UnknownKey);
+            return Err(match name {
+                Some(name) => JwtError::UnknownKey(Compared::new(name, keys.names())),
+                None => JwtError::UnnamedKey(0),
+            });
         }
         let mut allowed = named.filter(|key| key.allows(self.algorithm())).peekable();
         if allowed.peek().is_none() {
-            return Err(JwtError::UnfitKey);
+            return Err(match name {
+                Some(name) => JwtError::UnfitKey {
+                    found: self.algorithm(),
+                    key: name.into(),
+                },
+                None => JwtError::UnnamedKey(0),
+            });
         }
         if name.is_none() {
             let only = allowed.next();
             return match (only, allowed.next()) {
                 (Some(only), None) if self.is_signed_by(only)? => Ok(only),
-                (Some(_), None) => Err(JwtError::Signature),
-                _ => Err(JwtError::UnnamedKey),
+                (Some(_), None) => Err(JwtError::Signature(None)),
+                (_, second) => {
+                    let others = allowed.count().saturating_add(second.iter().count());
+                    Err(JwtError::UnnamedKey(others.saturating_add(1)))
+                }
             };
         }
         for key in allowed {
@@ -122,7 +134,7 @@ impl<'a> SignedJwt<'a> {
                 return Ok(key);
             }
         }
-        Err(JwtError::Signature)
+        Err(JwtError::Signature(name.map(TokenText::from)))
     }
 
     fn is_signed_by(&self, key: &PublishedKey) -> Result<bool, NoBackend> {
@@ -133,9 +145,10 @@ impl<'a> SignedJwt<'a> {
     fn decode_claims(&self) -> Result<Map<String, Value>, JwtError> {
         let claims = decode(self.claims)?;
         // One check of the whole text is faster than serde_json's check of each string.
-        let claims = std::str::from_utf8(&claims).ok();
+        let claims = std::str::from_utf8(&claims)
+            .map_err(|_| JwtError::Malformed("its claims are not UTF-8"))?;
         // serde's error quotes the token, so the error is dropped.
-        let claims = claims.and_then(|claims| serde_json::from_str(claims).ok());
+        let claims = serde_json::from_str(claims).ok();
         claims.ok_or(JwtError::Malformed("its claims are not a JSON object"))
     }
 }

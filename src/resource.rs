@@ -101,6 +101,7 @@ mod claims;
 mod holder;
 mod permission;
 mod rejection;
+mod rejection_log;
 mod validator;
 
 pub use access_denied::{AccessDenied, UserNotAllowed};

@@ -67,6 +67,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use uuid::Uuid;
+use x509_cert::der::DateTime;
 
 /// A pair of clocks, one for the time of day and one monotonic.
 ///
@@ -176,6 +177,14 @@ pub(crate) fn format_limit(limit: Duration) -> String {
     match limit.subsec_millis() {
         0 => format!("{} s", limit.as_secs()),
         _ => format!("{:.1} s", limit.as_secs_f64()),
+    }
+}
+
+/// Formats a time as `2026-11-21T03:00:00Z`.
+pub(crate) fn format_time(time: SystemTime) -> String {
+    match DateTime::from_system_time(time) {
+        Ok(time) => time.to_string(),
+        Err(_) => "a time before 1970 or after 9999".to_owned(),
     }
 }
 

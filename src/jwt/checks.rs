@@ -2,7 +2,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value};
 
-use super::error::JwtError;
+use super::error::{Compared, ComparedTime, JwtError};
 use super::{IssuerKeys, SignedJwt};
 
 /// The expected audience and time of a token.
@@ -95,7 +95,10 @@ impl Expected<'_> {
         }
         match found.iter().any(|audience| GRAPH.contains(audience)) {
             true => Err(JwtError::ForGraph),
-            false => Err(JwtError::Audience(found.join("', '").into())),
+            false => {
+                let compared = Compared::new(found.join("', '"), self.audiences);
+                Err(JwtError::Audience(compared))
+            }
         }
     }
 
@@ -103,12 +106,25 @@ impl Expected<'_> {
         let end = time_claim(claims, "exp")?.ok_or(JwtError::Claim("exp"))?;
         let last = end.checked_add(self.leeway).ok_or(JwtError::Claim("exp"))?;
         if self.now >= last {
-            return Err(JwtError::Expired);
+            return Err(JwtError::Expired(self.compared(end)));
         }
-        let start = time_claim(claims, "nbf")?;
-        match start.and_then(|start| start.duration_since(self.now).ok()) {
-            Some(wait) if wait > self.leeway => Err(JwtError::NotYetValid),
+        match time_claim(claims, "nbf")? {
+            Some(start)
+                if start
+                    .duration_since(self.now)
+                    .is_ok_and(|wait| wait > self.leeway) =>
+            {
+                Err(JwtError::NotYetValid(self.compared(start)))
+            }
             _ => Ok(()),
+        }
+    }
+
+    fn compared(&self, claim: SystemTime) -> ComparedTime {
+        ComparedTime {
+            claim,
+            now: self.now,
+            leeway: self.leeway,
         }
     }
 }

@@ -1,5 +1,6 @@
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny};
+use serde_json::Value;
 
 use super::error::JwtError;
 use crate::crypto::SigningAlgorithm;
@@ -35,13 +36,22 @@ struct HeaderMembers {
 impl JwsHeader {
     pub(super) fn parse(json: &[u8]) -> Result<Self, JwtError> {
         let malformed = JwtError::Malformed("its header is not a JSON object with an 'alg'");
+        // RFC 7515 section 5.2: the whole header is UTF-8. serde skips the text of other members.
+        let json = std::str::from_utf8(json)
+            .map_err(|_| JwtError::Malformed("its header is not UTF-8"))?;
         // serde would also read the members from an array, in order.
-        if json.trim_ascii_start().first() != Some(&b'{') {
+        if !json.trim_ascii_start().starts_with('{') {
             return Err(malformed);
         }
-        let Ok(members) = serde_json::from_slice::<HeaderMembers>(json) else {
+        let Ok(members) = serde_json::from_str::<HeaderMembers>(json) else {
             return Err(malformed);
         };
+        // An escape in a skipped member may be half of a surrogate pair, which is no character.
+        if json.contains("\\u") && serde_json::from_str::<Value>(json).is_err() {
+            return Err(JwtError::Malformed(
+                "its header has an escape that is not a character",
+            ));
+        }
         // RFC 7515 section 4.1.11: a critical extension that is not supported is an error.
         if members.crit {
             return Err(JwtError::Critical);

@@ -71,6 +71,11 @@ impl PublishedKey {
             .then_some(key)
     }
 
+    /// Returns the name of the key, which is `kid` or else `x5t`.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.kid.as_deref().or(self.x5t.as_deref())
+    }
+
     pub(super) fn is_named(&self, name: &str) -> bool {
         let mut names = [&self.kid, &self.x5t].into_iter();
         names.any(|known| known.as_deref() == Some(name))

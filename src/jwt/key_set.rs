@@ -1,7 +1,8 @@
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::error::JwtError;
-use super::issuer::Issuer;
+use super::error::{Compared, JwtError};
+use super::issuer::{Issuer, is_guid};
 use super::key::PublishedKey;
 
 /// The issuer of an authority's tokens, and the public keys that verify the tokens' signatures.
@@ -20,6 +21,11 @@ impl IssuerKeys {
     /// Returns whether a key has this name.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.keys.iter().any(|key| key.is_named(name))
+    }
+
+    /// Returns the names of the keys. A key may have no name.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.keys.iter().filter_map(PublishedKey::name)
     }
 
     /// Returns the keys with this name, or every key if the token names none.
@@ -41,23 +47,40 @@ impl IssuerKeys {
             true => self.access_token_issuers.as_slice(),
             false => std::slice::from_ref(&self.issuer),
         };
+        // Microsoft's providers write tenant ids in lower case, and an API compares the ids as text.
+        if let Some(tid) = tid
+            && self.has_tenants()
+            && tid.contains(|c: char| c.is_ascii_uppercase())
+            && is_guid(tid)
+        {
+            return Err(JwtError::TenantCase(tid.into()));
+        }
         if !trusted.iter().any(|issuer| issuer.matches(iss, tid)) {
-            return Err(JwtError::Issuer(iss.into()));
+            let trusted = trusted.iter().map(|issuer| {
+                let issuer_of_tenant = issuer.for_tenant(tid);
+                issuer_of_tenant.unwrap_or(Cow::Borrowed(issuer.as_str()))
+            });
+            return Err(JwtError::Issuer(Compared::new(iss, trusted)));
         }
         // An authority with one tenant accepts no token of another tenant.
         match (&self.tenant, tid) {
             (Some(_), None) => return Err(JwtError::Claim("tid")),
             (Some(tenant), Some(tid)) if tenant != tid => {
-                return Err(JwtError::Issuer(iss.into()));
+                return Err(JwtError::Tenant(Compared::new(tid, [tenant])));
             }
             _ => {}
         }
         match &key.issuer {
             // A key names the current issuer, never the older one.
             Some(issuer) if issuer.for_tenant(tid) != self.issuer.for_tenant(tid) => {
-                Err(JwtError::KeyIssuer)
+                Err(JwtError::KeyIssuer(Compared::new(issuer.as_str(), [iss])))
             }
             _ => Ok(()),
         }
+    }
+
+    /// Returns whether the issuer's tokens name a tenant, as the tokens of Microsoft Entra ID do.
+    fn has_tenants(&self) -> bool {
+        self.tenant.is_some() || self.issuer.is_template()
     }
 }

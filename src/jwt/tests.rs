@@ -16,6 +16,7 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
+use super::error::ComparedTime;
 use super::*;
 
 static RSA: LazyLock<RsaKeyPair> =
@@ -31,6 +32,28 @@ const API: &str = "api://orders";
 
 fn now() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(NOW)
+}
+
+impl From<&str> for Compared {
+    fn from(found: &str) -> Self {
+        Self::new(found, [""; 0])
+    }
+}
+
+/// Returns the expected comparison of a time with the clock.
+fn compared(seconds: u64) -> ComparedTime {
+    ComparedTime {
+        claim: SystemTime::UNIX_EPOCH + Duration::from_secs(seconds),
+        now: now(),
+        leeway: LEEWAY,
+    }
+}
+
+fn unfit(found: SigningAlgorithm) -> JwtError {
+    JwtError::UnfitKey {
+        found,
+        key: "rsa".into(),
+    }
 }
 
 fn encode(bytes: impl AsRef<[u8]>) -> String {
@@ -110,6 +133,21 @@ fn signed(header: &Value, claims: &Value) -> String {
     format!("{message}.{}", encode(signature))
 }
 
+/// Returns a token with these bytes, signed with RS256.
+fn signed_bytes(header: &[u8], claims: &[u8]) -> String {
+    let message = format!("{}.{}", encode(header), encode(claims));
+    let mut signature = vec![0; RSA.public_modulus_len()];
+    let random = SystemRandom::new();
+    RSA.sign(
+        &RSA_PKCS1_SHA256,
+        &random,
+        message.as_bytes(),
+        &mut signature,
+    )
+    .unwrap();
+    format!("{message}.{}", encode(signature))
+}
+
 fn access_token(token: &str, keys: &IssuerKeys) -> Result<Map<String, Value>, JwtError> {
     let expected = Expected {
         audiences: &[API.to_owned()],
@@ -185,6 +223,53 @@ fn a_malformed_token_is_rejected() {
         let error = access_token(&token, &keys).unwrap_err();
         assert!(matches!(error, JwtError::Malformed(_)), "{name}: {error}");
     }
+    for (name, header) in [
+        (
+            "an ignored value",
+            &b"{\"alg\":\"RS256\",\"kid\":\"rsa\",\"x\":\"\xff\"}"[..],
+        ),
+        (
+            "an ignored name",
+            b"{\"alg\":\"RS256\",\"kid\":\"rsa\",\"\xff\":1}",
+        ),
+        (
+            "an overlong character",
+            b"{\"alg\":\"RS256\",\"kid\":\"rsa\",\"x\":\"\xc0\xaf\"}",
+        ),
+        (
+            "a surrogate",
+            b"{\"alg\":\"RS256\",\"kid\":\"rsa\",\"x\":[\"\xed\xa0\x80\"]}",
+        ),
+        (
+            "half of an escaped pair",
+            br#"{"alg":"RS256","kid":"rsa","x":{"y":"\ud800"}}"#,
+        ),
+    ] {
+        let error = access_token(
+            &signed_bytes(header, claims().to_string().as_bytes()),
+            &keys,
+        );
+        let error = error.unwrap_err();
+        assert!(matches!(error, JwtError::Malformed(_)), "{name}: {error}");
+    }
+    let escaped = br#"{"alg":"RS256","kid":"rsa","x":"\\u \u00e9 \ud83d\ude00"}"#;
+    access_token(
+        &signed_bytes(escaped, claims().to_string().as_bytes()),
+        &keys,
+    )
+    .unwrap();
+    let json = claims().to_string();
+    let json = json.strip_suffix('}').unwrap();
+    for (name, flaw) in [
+        ("a claim that nobody reads", &b",\"x\":\"\xff\"}"[..]),
+        ("the name of a claim", b",\"\xff\":1}"),
+        ("half of an escaped pair", br#","x":["\ud800"]}"#),
+    ] {
+        let claims = [json.as_bytes(), flaw].concat();
+        let header = header("RS256", "rsa").to_string();
+        let error = access_token(&signed_bytes(header.as_bytes(), &claims), &keys).unwrap_err();
+        assert!(matches!(error, JwtError::Malformed(_)), "{name}: {error}");
+    }
     let long = format!("{}.{}.{}", parts[0], "A".repeat(64 * 1024), parts[2]);
     assert_eq!(access_token(&long, &keys).unwrap_err(), JwtError::TooLong);
 }
@@ -229,7 +314,10 @@ fn the_header_does_not_choose_how_the_token_is_verified() {
     misleading["x5c"] = json!(["MIIB"]);
     with_header(misleading.clone()).unwrap();
     misleading["kid"] = "elsewhere".into();
-    assert_eq!(with_header(misleading).unwrap_err(), JwtError::UnknownKey);
+    assert_eq!(
+        with_header(misleading).unwrap_err(),
+        JwtError::UnknownKey("elsewhere".into())
+    );
 }
 
 #[test]
@@ -240,49 +328,49 @@ fn a_key_verifies_only_what_it_is_published_for() {
             vec![with(rsa_jwk(), "kid", "b")],
             "RS256",
             "rsa",
-            JwtError::UnknownKey,
+            JwtError::UnknownKey("rsa".into()),
         ),
         (
             "for encryption",
             vec![with(rsa_jwk(), "use", "enc")],
             "RS256",
             "rsa",
-            JwtError::UnknownKey,
+            JwtError::UnknownKey("rsa".into()),
         ),
         (
             "to sign with",
             vec![with(rsa_jwk(), "key_ops", json!(["sign"]))],
             "RS256",
             "rsa",
-            JwtError::UnknownKey,
+            JwtError::UnknownKey("rsa".into()),
         ),
         (
             "for another algorithm",
             vec![with(rsa_jwk(), "alg", "PS256")],
             "RS256",
             "rsa",
-            JwtError::UnfitKey,
+            unfit(SigningAlgorithm::RS256),
         ),
         (
             "of another kind",
             vec![with(ec_jwk(), "kid", "rsa")],
             "RS256",
             "rsa",
-            JwtError::UnfitKey,
+            unfit(SigningAlgorithm::RS256),
         ),
         (
             "RSA for a curve",
             vec![rsa_jwk()],
             "ES256",
             "rsa",
-            JwtError::UnfitKey,
+            unfit(SigningAlgorithm::ES256),
         ),
         (
             "of another number",
             vec![with(rsa_jwk(), "e", "Aw")],
             "RS256",
             "rsa",
-            JwtError::Signature,
+            JwtError::Signature(Some("rsa".into())),
         ),
     ] {
         let keys = keys(ISSUER, &jwks);
@@ -317,7 +405,7 @@ fn a_token_without_a_key_name_needs_exactly_one_key() {
     let two = keys(ISSUER, &[rsa_jwk(), with(rsa_jwk(), "kid", "b")]);
     assert_eq!(
         access_token(&token, &two).unwrap_err(),
-        JwtError::UnnamedKey
+        JwtError::UnnamedKey(2)
     );
     let by_thumbprint = signed(&json!({ "alg": "RS256", "x5t": "print" }), &claims());
     let named = keys(
@@ -337,7 +425,7 @@ fn a_changed_token_and_a_graph_token_get_different_errors() {
     let changed = format!("{head}.{other}.{signature}");
     assert_eq!(
         access_token(&changed, &keys).unwrap_err(),
-        JwtError::Signature
+        JwtError::Signature(Some("rsa".into()))
     );
 
     let head = encode(with(header("RS256", "rsa"), "nonce", "n").to_string());
@@ -424,7 +512,7 @@ fn issuer_and_tenant_must_match() {
             consumers_key.clone(),
             ISSUER,
             TENANT,
-            Some(JwtError::KeyIssuer),
+            Some(JwtError::KeyIssuer(consumers.as_str().into())),
         ),
         (
             "of version 1 by another's key",
@@ -432,7 +520,7 @@ fn issuer_and_tenant_must_match() {
             consumers_key,
             &v1,
             TENANT,
-            Some(JwtError::KeyIssuer),
+            Some(JwtError::KeyIssuer(consumers.as_str().into())),
         ),
         (
             "the template itself",
@@ -479,15 +567,23 @@ fn audience_and_times_are_checked() {
         ("tid", json!(7), Some(JwtError::Claim("tid"))),
         ("exp", json!(NOW - 299), None),
         ("exp", json!(NOW as f64 - 299.5), None),
-        ("exp", json!(NOW - 300), Some(JwtError::Expired)),
-        ("exp", json!(0), Some(JwtError::Expired)),
+        (
+            "exp",
+            json!(NOW - 300),
+            Some(JwtError::Expired(compared(NOW - 300))),
+        ),
+        ("exp", json!(0), Some(JwtError::Expired(compared(0)))),
         ("exp", json!(-1), Some(JwtError::Claim("exp"))),
         ("exp", json!(1e300), Some(JwtError::Claim("exp"))),
         ("exp", json!(u64::MAX), Some(JwtError::Claim("exp"))),
         ("exp", json!("1900000000"), Some(JwtError::Claim("exp"))),
         ("exp", json!(null), Some(JwtError::Claim("exp"))),
         ("nbf", json!(NOW + 300), None),
-        ("nbf", json!(NOW + 301), Some(JwtError::NotYetValid)),
+        (
+            "nbf",
+            json!(NOW + 301),
+            Some(JwtError::NotYetValid(compared(NOW + 301))),
+        ),
         ("nbf", json!("now"), Some(JwtError::Claim("nbf"))),
         ("iat", json!("whenever"), None),
     ] {
@@ -563,6 +659,31 @@ fn an_id_token_must_be_for_this_client() {
 
 #[test]
 fn token_text_is_truncated_to_one_line() {
-    let shown = JwtError::Audience(format!("a\nb\u{1b}{}", "x".repeat(999)).into()).to_string();
+    let long = format!("a\nb\u{1b}{}", "x".repeat(999));
+    let shown = JwtError::Audience(long.as_str().into()).to_string();
     assert!(shown.contains("a b\\u{1b}") && shown.len() < 400, "{shown}");
+}
+
+#[test]
+fn an_id_token_at_the_wrong_time_is_not_rejected_without_the_times_and_the_clock_skew() {
+    let keys = keys(ISSUER, &[rsa_jwk()]);
+    for (name, at, expected) in [
+        (
+            "exp",
+            NOW - 421,
+            "the token has expired: 'exp' is 2027-01-15T07:52:59Z, which is 421 s before this machine's clock (2027-01-15T08:00:00Z), and the allowed clock skew is 300 s; synchronize this machine's clock (NTP) if the token is new",
+        ),
+        (
+            "nbf",
+            NOW + 301,
+            "the token is not valid yet: 'nbf' is 2027-01-15T08:05:01Z, which is 301 s after this machine's clock (2027-01-15T08:00:00Z), and the allowed clock skew is 300 s; synchronize this machine's clock (NTP)",
+        ),
+    ] {
+        let token = signed(&header("RS256", "rsa"), &with(claims(), name, at));
+        let outcome =
+            SignedJwt::parse(&token).and_then(|jwt| jwt.id_token(&keys, API, now(), LEEWAY));
+        let error = outcome.unwrap_err();
+        assert_eq!(error.to_string(), expected);
+        assert!(!error.for_sender().contains("20"), "{}", error.for_sender());
+    }
 }

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use crate::authority::{AuthorityKind, PERSONAL_ACCOUNTS, Tenant};
 use crate::error::Error;
-use crate::jwt::is_guid;
+use crate::jwt::{self, is_guid};
 
 /// The tenants whose tokens a validator accepts.
 #[derive(Clone, Debug)]
@@ -34,6 +34,20 @@ impl AcceptedTenants {
             Self::Any {
                 with_personal_accounts,
             } => tenant.is_some_and(|tenant| *with_personal_accounts || !is_personal(tenant)),
+        }
+    }
+
+    /// Returns a description for the operator.
+    pub(super) fn description(&self) -> String {
+        match self {
+            Self::Single => "the authority's tenant alone is accepted".to_owned(),
+            Self::Listed(listed) => format!("the accepted tenants are {}", jwt::listed(listed)),
+            Self::Any {
+                with_personal_accounts: true,
+            } => "every tenant is accepted".to_owned(),
+            Self::Any { .. } => {
+                "every organization is accepted, and no personal account".to_owned()
+            }
         }
     }
 

@@ -47,6 +47,15 @@ impl UserNotAllowed {
         Self(UserDenial::MissingRole(role.into()))
     }
 
+    /// Returns the name of the rule that denied access, for the log.
+    pub(super) fn rule(&self) -> &'static str {
+        match self.0 {
+            UserDenial::NoUser => "NoUser",
+            UserDenial::NotAllowed => "UserNotAllowed",
+            UserDenial::MissingRole(_) => "MissingUserRole",
+        }
+    }
+
     /// Returns the status of the response, which is 403 without a challenge.
     pub fn status(&self) -> StatusCode {
         StatusCode::FORBIDDEN

@@ -2,6 +2,7 @@
 
 use super::claims::{Claims, claim_texts, client_ids};
 use super::rejection::{RejectionReason, TokenRejection};
+use crate::jwt;
 
 /// Rejects ID tokens, refresh tokens, security event tokens, and tokens that are bound to a key.
 ///
@@ -9,10 +10,12 @@ use super::rejection::{RejectionReason, TokenRejection};
 ///
 /// [RFC 9068 section 2.1]: https://www.rfc-editor.org/rfc/rfc9068#section-2.1
 pub(super) fn check_access_token(claims: &Claims, is_typed: bool) -> Result<(), TokenRejection> {
-    if claims.value("cnf").is_some() {
-        return Err(TokenRejection::new(
+    if let Some(binding) = claims.value("cnf") {
+        let members = binding.as_object().into_iter().flat_map(|cnf| cnf.keys());
+        return Err(TokenRejection::compared(
             RejectionReason::BoundToKey,
             "the token is bound to a key (cnf), and this API cannot check the binding; send a bearer token",
+            format!("the members of cnf are {}", jwt::listed(members)),
         ));
     }
     // Keycloak names the type of a token in a claim.
@@ -21,16 +24,23 @@ pub(super) fn check_access_token(claims: &Claims, is_typed: bool) -> Result<(), 
             .iter()
             .any(|other| typ.eq_ignore_ascii_case(other))
     {
-        return Err(not_an_access_token("the token is of another type"));
+        return Err(not_an_access_token(
+            "the token is of another type",
+            format!("the claim 'typ' is {}", jwt::listed([typ])),
+        ));
     }
     // RFC 8417 section 2.2: a security event token, such as a logout token.
     if claims.value("events").is_some() {
-        return Err(not_an_access_token("the token is a security event token"));
+        return Err(not_an_access_token(
+            "the token is a security event token",
+            "the token has the claim 'events'".to_owned(),
+        ));
     }
     match is_typed || !is_id_token(claims) {
         true => Ok(()),
         false => Err(not_an_access_token(
             "the token is an ID token, which is meant for the client",
+            evidence(claims),
         )),
     }
 }
@@ -60,10 +70,33 @@ fn is_for_its_client(claims: &Claims) -> bool {
         && audiences.all(|audience| client_ids(claims.all()).any(|client| client == audience))
 }
 
-fn not_an_access_token(what: &str) -> TokenRejection {
-    TokenRejection::new(
+/// Returns the names of the claims that tell an ID token from an access token.
+fn evidence(claims: &Claims) -> String {
+    let names = [
+        "nonce",
+        "at_hash",
+        "c_hash",
+        "s_hash",
+        "scp",
+        "scope",
+        "azp",
+        "client_id",
+    ];
+    let (present, absent): (Vec<_>, Vec<_>) = names
+        .into_iter()
+        .partition(|name| claims.value(name).is_some());
+    format!(
+        "the header's 'typ' is not 'at+jwt', the token has the claims {}, and the token lacks {}",
+        jwt::listed(present),
+        jwt::listed(absent)
+    )
+}
+
+fn not_an_access_token(what: &str, detail: String) -> TokenRejection {
+    TokenRejection::compared(
         RejectionReason::NotAnAccessToken,
         format!("{what}; send an access token"),
+        detail,
     )
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::accepted_tenants::AcceptedTenants;
 use super::claims::Claims;
 use super::holder::{Holder, HolderRule};
+use super::rejection_log::RejectionLog;
 use super::validator::{TokenValidator, ValidatorConfig};
 use crate::authority::{Authority, AuthorityKind};
 use crate::crypto::SigningAlgorithm;
@@ -228,6 +229,7 @@ impl TokenValidatorBuilder {
             keys_tenant,
             tenants,
             leeway: self.leeway,
+            log: Arc::new(RejectionLog::new(self.clock.clone())),
             clock: self.clock,
         }))
     }

@@ -7,8 +7,9 @@ use serde_json::{Map, Value, json};
 use super::access_denied::UserNotAllowed;
 use super::holder::{Holder, HolderRule};
 use super::rejection::{RejectionReason, TokenRejection};
+use super::rejection_log::RejectionLog;
 use crate::authority::Rules;
-use crate::jwt::{self, IssuerKeys, JwtError};
+use crate::jwt::{self, IssuerKeys, JwtError, is_guid};
 
 /// The claims of a validated token, with the client, the user and their permissions.
 ///
@@ -27,6 +28,8 @@ struct ValidatedToken {
     expires_on: SystemTime,
     authorization_uri: Option<Arc<str>>,
     token: Box<str>,
+    /// The log of the validator.
+    log: Arc<RejectionLog>,
 }
 
 impl Claims {
@@ -35,6 +38,7 @@ impl Claims {
         token: &str,
         rules: Rules,
         keys: &IssuerKeys,
+        log: &Arc<RejectionLog>,
     ) -> Result<Self, JwtError> {
         let scope_claim = match rules {
             // Microsoft Entra ID writes `scp`. A claim named `scope` has another origin there.
@@ -47,6 +51,7 @@ impl Claims {
             expires_on: jwt::time_claim(&claims, "exp")?.ok_or(JwtError::Claim("exp"))?,
             authorization_uri: keys.authorization_endpoint.clone(),
             token: token.into(),
+            log: Arc::clone(log),
             claims,
         })))
     }
@@ -192,11 +197,11 @@ impl Claims {
     #[doc(alias("IsInRole", "RequireRole", "require_role"))]
     pub fn require_user_role(&self, role: &str) -> Result<(), UserNotAllowed> {
         if !self.is_user() {
-            return Err(UserNotAllowed::no_user());
+            return Err(self.denied(UserNotAllowed::no_user()));
         }
         match self.roles().any(|assigned| assigned == role) {
             true => Ok(()),
-            false => Err(UserNotAllowed::missing_role(role)),
+            false => Err(self.denied(UserNotAllowed::missing_role(role))),
         }
     }
 
@@ -209,7 +214,11 @@ impl Claims {
     ///
     /// Returns a 403 rejection with `insufficient_scope` and the scopes.
     pub fn require_any(&self, scopes: &[&str], roles: &[&str]) -> Result<(), TokenRejection> {
-        let rejected = |reason, message| Err(TokenRejection::insufficient(reason, message, scopes));
+        let rejected = |reason, message| {
+            let detail = self.description();
+            let rejection = TokenRejection::insufficient(reason, message, detail, scopes);
+            Err(self.rejected(rejection))
+        };
         match self.holder() {
             Holder::User if !scopes.is_empty() => {
                 if self.scopes().any(|granted| scopes.contains(&granted)) {
@@ -250,22 +259,45 @@ impl Claims {
     ///
     /// A Conditional Access policy defines the context, for example a second factor.
     ///
+    /// A client answers a claims challenge only if the client declares the capability `cp1`. Entra
+    /// writes the client's capabilities into the optional claim `xms_cc`. Request that claim in the
+    /// API's registration, because without `xms_cc` no client gets a challenge.
+    ///
     /// # Errors
     ///
-    /// Returns a claims challenge, a 401 rejection with `insufficient_claims`. A client that
-    /// declares the capability `cp1` requests a token with the challenge's claims. The identity
-    /// provider issues such a token after the user has met the context.
-    #[doc(alias("acrs", "step_up"))]
+    /// - A claims challenge for a client with the capability `cp1`. The response is a 401 with
+    ///   `insufficient_claims`. The client requests a token with the challenge's claims, and the
+    ///   identity provider issues such a token after the user has met the context.
+    /// - A 403 without a claims challenge for every other client.
+    #[doc(alias("acrs", "step_up", "xms_cc"))]
     pub fn require_authentication_context(&self, id: &str) -> Result<(), TokenRejection> {
-        if claim_texts(self.0.claims.get("acrs")).any(|met| met == id) {
+        let met = || claim_texts(self.0.claims.get("acrs"));
+        if met().any(|met| met == id) {
             return Ok(());
         }
         let acrs = json!({ "essential": true, "value": id });
-        Err(TokenRejection::challenge(
-            format!("the token does not show that the user met the authentication context '{id}'"),
-            json!({ "access_token": { "acrs": acrs } }).to_string(),
+        let claims = json!({ "access_token": { "acrs": acrs } }).to_string();
+        let has_capability = self.answers_challenges();
+        let message =
+            format!("the token does not show that the user met the authentication context '{id}'");
+        let message = match has_capability {
+            true => message,
+            false => format!(
+                "{message}, and the client does not declare that it can answer a claims challenge (cp1)"
+            ),
+        };
+        let detail = format!(
+            "the token's contexts (acrs) are {}, and the client's capabilities (xms_cc, an optional claim that the API's registration requests) are {}; {}",
+            jwt::listed(met()),
+            jwt::listed(self.capabilities()),
+            self.description(),
+        );
+        Err(self.rejected(TokenRejection::needs_authentication_context(
+            message,
+            detail,
+            has_capability.then_some(claims),
             self.0.authorization_uri.clone(),
-        ))
+        )))
     }
 
     /// Requires a user that `is_allowed` accepts, such as the owner of a file.
@@ -283,12 +315,48 @@ impl Claims {
         is_allowed: impl FnOnce(&Self) -> bool,
     ) -> Result<(), UserNotAllowed> {
         if !self.is_user() {
-            return Err(UserNotAllowed::no_user());
+            return Err(self.denied(UserNotAllowed::no_user()));
         }
         match is_allowed(self) {
             true => Ok(()),
-            false => Err(UserNotAllowed::not_allowed()),
+            false => Err(self.denied(UserNotAllowed::not_allowed())),
         }
+    }
+
+    /// Returns the capabilities that the client declares (`xms_cc`), such as `cp1`.
+    fn capabilities(&self) -> impl Iterator<Item = &str> {
+        let names = claim_texts(self.0.claims.get("xms_cc"));
+        let names = names.flat_map(|names| names.split([' ', ',']));
+        names.filter(|name| !name.is_empty())
+    }
+
+    fn answers_challenges(&self) -> bool {
+        self.capabilities()
+            .any(|name| name.eq_ignore_ascii_case("cp1"))
+    }
+
+    /// Describes the token for the operator, without claims that name a person.
+    fn description(&self) -> String {
+        let id = |id: Option<&str>| jwt::listed(id.filter(|id| is_guid(id)));
+        format!(
+            "the holder is {:?}, the client is {}, the tenant is {}, the object id is {}, the scopes are {}, and the roles are {}",
+            self.holder(),
+            jwt::listed(self.client_id()),
+            id(self.tenant_id()),
+            id(self.object_id()),
+            jwt::listed(self.scopes()),
+            jwt::listed(self.roles()),
+        )
+    }
+
+    fn rejected(&self, rejection: TokenRejection) -> TokenRejection {
+        self.0.log.token(&rejection);
+        rejection
+    }
+
+    fn denied(&self, denial: UserNotAllowed) -> UserNotAllowed {
+        self.0.log.user(&denial, &self.description());
+        denial
     }
 
     pub(super) fn all(&self) -> &Map<String, Value> {

@@ -7,22 +7,33 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use http::{HeaderValue, StatusCode};
 
-use crate::error::Error;
+use crate::error::{Error, Escaped};
 use crate::jwt::JwtError;
 
 /// The error for a request with a rejected token, or with a token that lacks a permission.
 ///
 /// The error describes the HTTP response with [`status`](Self::status),
 /// [`www_authenticate`](Self::www_authenticate) and [`retry_after`](Self::retry_after). The axum
-/// adapter builds that response. `Display` names the failed check in one line. The line is safe to
-/// log and to show to the client.
+/// adapter builds that response.
+///
+/// A rejection has two texts, each of one line:
+///
+/// - `Display` is for the client. The text names the failed check, and repeats neither the API's
+///   configuration nor the identity provider's keys.
+/// - [`chain`](Self::chain) and `Debug` are for the operator. The text also names the compared
+///   values, such as the audience of the token and the accepted audiences.
+///
+/// Neither text contains the token, nor a name or an address of the user.
 #[doc(alias("AuthenticationFailed", "Unauthorized"))]
 #[derive(Clone)]
 pub struct TokenRejection(Arc<RejectionDetails>);
 
 struct RejectionDetails {
     reason: RejectionReason,
+    /// The text for the client.
     message: String,
+    /// The compared values, for the operator.
+    detail: Option<String>,
     /// The scopes that allow the operation, separated by spaces. Any of the scopes is enough.
     scope: Option<String>,
     /// The claims to request another token with, as JSON.
@@ -38,7 +49,8 @@ struct RejectionDetails {
 pub enum RejectionReason {
     /// The request carries no bearer token.
     MissingToken,
-    /// The request has several `Authorization` headers, or an empty token.
+    /// The request has several credentials, an empty token, or an `Authorization` header with
+    /// another mistake in its syntax.
     InvalidRequest,
     /// The token is not a signed JWT, is longer than 64 KiB, or has a missing or unreadable claim.
     Malformed,
@@ -76,7 +88,9 @@ pub enum RejectionReason {
     NeedsUser,
     /// The operation requires an application token, and the token does not act for an application.
     NeedsApplication,
-    /// The user must meet an authentication context. The response is a claims challenge.
+    /// The user must meet an authentication context.
+    ///
+    /// The response is a claims challenge, or a 403 if the client cannot answer a challenge.
     NeedsAuthenticationContext,
     /// The signing keys of the identity provider are unavailable.
     KeysUnavailable,
@@ -87,23 +101,46 @@ impl TokenRejection {
         RejectionDetails::new(reason, message).into()
     }
 
-    /// Creates a rejection for a token without any of `scopes`.
-    pub(super) fn insufficient(reason: RejectionReason, message: String, scopes: &[&str]) -> Self {
+    /// Creates a rejection with the compared values, which only the operator sees.
+    pub(super) fn compared(
+        reason: RejectionReason,
+        message: impl Into<String>,
+        detail: impl Into<String>,
+    ) -> Self {
         Self::from(RejectionDetails {
-            scope: (!scopes.is_empty()).then(|| scopes.join(" ")),
+            detail: Some(detail.into()),
             ..RejectionDetails::new(reason, message)
         })
     }
 
-    /// Creates a claims challenge, which a token requested with `claims` satisfies.
-    pub(super) fn challenge(
+    /// Creates a rejection for a token without any of `scopes`.
+    pub(super) fn insufficient(
+        reason: RejectionReason,
         message: String,
-        claims: String,
+        detail: String,
+        scopes: &[&str],
+    ) -> Self {
+        Self::from(RejectionDetails {
+            scope: (!scopes.is_empty()).then(|| scopes.join(" ")),
+            detail: Some(detail),
+            ..RejectionDetails::new(reason, message)
+        })
+    }
+
+    /// Creates a claims challenge for an authentication context.
+    ///
+    /// A token requested with `claims` satisfies the challenge. Without `claims` the response is a
+    /// 403 without a challenge.
+    pub(super) fn needs_authentication_context(
+        message: String,
+        detail: String,
+        claims: Option<String>,
         authorization_uri: Option<Arc<str>>,
     ) -> Self {
         Self::from(RejectionDetails {
-            claims: Some(claims),
-            authorization_uri,
+            authorization_uri: authorization_uri.filter(|_| claims.is_some()),
+            claims,
+            detail: Some(detail),
             ..RejectionDetails::new(RejectionReason::NeedsAuthenticationContext, message)
         })
     }
@@ -121,9 +158,60 @@ impl TokenRejection {
         self.0.reason
     }
 
+    /// Returns the error and the compared values, in one line for the operator.
+    ///
+    /// The text begins with the text of `Display`, which is the text for the client. The compared
+    /// values may belong to the API's configuration, so do not send the chain to the client. The
+    /// validator has logged the same text already.
+    ///
+    /// ```
+    /// # use confidential_client::testing::{Application, LocalAuthority};
+    /// use confidential_client::ConfidentialClient;
+    /// use confidential_client::resource::TokenValidator;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let local = LocalAuthority::start().await?;
+    /// # let daemon = Application::new("daemon").secret("s3cret");
+    /// # local.register("contoso.onmicrosoft.com", daemon);
+    /// # let authority = local.authority("contoso.onmicrosoft.com");
+    /// # let client = ConfidentialClient::builder("daemon")
+    /// #     .authority(local.authority("contoso.onmicrosoft.com"))
+    /// #     .client_secret("s3cret")
+    /// #     .build()?;
+    /// let validator = TokenValidator::builder(authority)
+    ///     .audience("api://drive")
+    ///     .single_tenant()
+    ///     .build()?;
+    /// let token = client.acquire_token_for_client("api://other/.default").await?;
+    ///
+    /// let rejection = validator.validate(token.secret()).await.unwrap_err();
+    /// assert!(!rejection.to_string().contains("api://drive"));
+    /// let chain = rejection.chain().to_string();
+    /// assert!(chain.contains("the token's audience is 'api://other'"));
+    /// assert!(chain.contains("the accepted audiences are 'api://drive'"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn chain(&self) -> impl fmt::Display + use<> {
+        let mut text = self.0.message.clone();
+        let source = self.0.source.as_ref();
+        let source = source.map(|error| error.chain().to_string());
+        for part in [self.0.detail.clone(), source].into_iter().flatten() {
+            text.push_str(": ");
+            text.push_str(&part);
+        }
+        Escaped(&text).to_string()
+    }
+
     /// Returns the status of the response.
     pub fn status(&self) -> StatusCode {
-        self.0.reason.status()
+        match self.0.reason {
+            RejectionReason::InvalidRequest => StatusCode::BAD_REQUEST,
+            RejectionReason::KeysUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            _ if self.0.is_forbidden() => StatusCode::FORBIDDEN,
+            _ => StatusCode::UNAUTHORIZED,
+        }
     }
 
     /// Returns the `WWW-Authenticate` header of the response ([RFC 6750 section 3]).
@@ -140,7 +228,7 @@ impl TokenRejection {
         if let Some(uri) = &self.0.authorization_uri {
             add("authorization_uri", uri);
         }
-        match self.0.reason.error() {
+        match self.0.error() {
             Some(error) => {
                 add("error", error);
                 add("error_description", &self.0.message);
@@ -161,21 +249,9 @@ impl TokenRejection {
     ///
     /// Returns `None` for every response except a 503 response. The default delay is 5 seconds.
     pub fn retry_after(&self) -> Option<Duration> {
-        let error = self.0.source.as_ref()?;
+        let is_unavailable = self.0.reason == RejectionReason::KeysUnavailable;
+        let error = self.0.source.as_ref().filter(|_| is_unavailable)?;
         Some(error.retry_after().unwrap_or(DEFAULT_RETRY_AFTER))
-    }
-
-    /// Logs the rejection. Nothing else of the token is logged.
-    pub(super) fn log(&self) {
-        match &self.0.source {
-            Some(error) => tracing::warn!(
-                error = %error.chain(),
-                "an access token could not be validated"
-            ),
-            None => {
-                tracing::debug!(reason = ?self.0.reason, detail = self.0.message, "an access token was rejected")
-            }
-        }
     }
 }
 
@@ -184,29 +260,23 @@ impl RejectionDetails {
         Self {
             reason,
             message: message.into(),
+            detail: None,
             scope: None,
             claims: None,
             authorization_uri: None,
             source: None,
         }
     }
-}
 
-impl From<RejectionDetails> for TokenRejection {
-    fn from(details: RejectionDetails) -> Self {
-        Self(Arc::new(details))
-    }
-}
-
-impl RejectionReason {
-    fn status(self) -> StatusCode {
-        match self {
-            Self::InvalidRequest => StatusCode::BAD_REQUEST,
-            Self::MissingScope | Self::MissingRole | Self::NeedsUser | Self::NeedsApplication => {
-                StatusCode::FORBIDDEN
-            }
-            Self::KeysUnavailable => StatusCode::SERVICE_UNAVAILABLE,
-            _ => StatusCode::UNAUTHORIZED,
+    /// Returns whether another token of the same kind does not help.
+    fn is_forbidden(&self) -> bool {
+        match self.reason {
+            RejectionReason::MissingScope
+            | RejectionReason::MissingRole
+            | RejectionReason::NeedsUser
+            | RejectionReason::NeedsApplication => true,
+            RejectionReason::NeedsAuthenticationContext => self.claims.is_none(),
+            _ => false,
         }
     }
 
@@ -215,17 +285,21 @@ impl RejectionReason {
     /// A response to a request without a token has no error code.
     ///
     /// [RFC 6750 section 3.1]: https://www.rfc-editor.org/rfc/rfc6750#section-3.1
-    fn error(self) -> Option<&'static str> {
-        match self {
-            Self::MissingToken | Self::KeysUnavailable => None,
-            Self::InvalidRequest => Some("invalid_request"),
-            Self::MissingScope | Self::MissingRole | Self::NeedsUser | Self::NeedsApplication => {
-                Some("insufficient_scope")
-            }
+    fn error(&self) -> Option<&'static str> {
+        match self.reason {
+            RejectionReason::MissingToken | RejectionReason::KeysUnavailable => None,
+            RejectionReason::InvalidRequest => Some("invalid_request"),
+            _ if self.is_forbidden() => Some("insufficient_scope"),
             // Defined by Microsoft. MSAL clients request a token with the challenge's claims.
-            Self::NeedsAuthenticationContext => Some("insufficient_claims"),
+            RejectionReason::NeedsAuthenticationContext => Some("insufficient_claims"),
             _ => Some("invalid_token"),
         }
+    }
+}
+
+impl From<RejectionDetails> for TokenRejection {
+    fn from(details: RejectionDetails) -> Self {
+        Self(Arc::new(details))
     }
 }
 
@@ -238,17 +312,24 @@ impl From<JwtError> for TokenRejection {
             | JwtError::Claim(_) => RejectionReason::Malformed,
             JwtError::Algorithm(_) => RejectionReason::UnsupportedAlgorithm,
             JwtError::Type(_) | JwtError::AuthorizedParty(_) => RejectionReason::NotAnAccessToken,
-            JwtError::UnknownKey | JwtError::UnnamedKey | JwtError::UnfitKey => {
+            JwtError::UnknownKey(_) | JwtError::UnnamedKey(_) | JwtError::UnfitKey { .. } => {
                 RejectionReason::NoMatchingKey
             }
-            JwtError::Signature | JwtError::NoBackend(_) => RejectionReason::InvalidSignature,
+            JwtError::Signature(_) | JwtError::NoBackend(_) => RejectionReason::InvalidSignature,
             JwtError::ForGraph => RejectionReason::ForGraph,
-            JwtError::Issuer(_) | JwtError::KeyIssuer => RejectionReason::InvalidIssuer,
+            JwtError::Issuer(_)
+            | JwtError::Tenant(_)
+            | JwtError::TenantCase(_)
+            | JwtError::KeyIssuer(_) => RejectionReason::InvalidIssuer,
             JwtError::Audience(_) => RejectionReason::InvalidAudience,
-            JwtError::Expired => RejectionReason::Expired,
-            JwtError::NotYetValid => RejectionReason::NotYetValid,
+            JwtError::Expired(_) => RejectionReason::Expired,
+            JwtError::NotYetValid(_) => RejectionReason::NotYetValid,
         };
-        Self::new(reason, error.to_string())
+        let (message, detail) = (error.for_sender(), error.to_string());
+        match message == detail {
+            true => Self::new(reason, detail),
+            false => Self::compared(reason, message, detail),
+        }
     }
 }
 
@@ -262,8 +343,7 @@ impl fmt::Debug for TokenRejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenRejection")
             .field("reason", &self.0.reason)
-            .field("message", &self.0.message)
-            .field("source", &self.0.source)
+            .field("error", &self.chain().to_string())
             .finish_non_exhaustive()
     }
 }

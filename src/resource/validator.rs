@@ -9,16 +9,17 @@ use uuid::Uuid;
 
 use super::accepted_tenants::AcceptedTenants;
 use super::access_token::check_access_token;
-use super::bearer::bearer_token;
+use super::bearer::{bearer_token, mistake_in_token};
 use super::builder::TokenValidatorBuilder;
 use super::claims::Claims;
 use super::holder::HolderRule;
 use super::rejection::{RejectionReason, TokenRejection};
+use super::rejection_log::RejectionLog;
 use crate::authority::{Authority, Tenant};
 use crate::crypto::SigningAlgorithm;
 use crate::endpoint::{Endpoints, Lookup};
 use crate::error::{Error, Failure};
-use crate::jwt::{Expected, IssuerKeys, SignedJwt};
+use crate::jwt::{self, Expected, IssuerKeys, SignedJwt, TokenText};
 use crate::time::TimeSource;
 use crate::transport::Transport;
 
@@ -65,6 +66,7 @@ pub(super) struct ValidatorConfig {
     pub(super) leeway: Duration,
     pub(super) transport: Arc<dyn Transport>,
     pub(super) clock: TimeSource,
+    pub(super) log: Arc<RejectionLog>,
 }
 
 impl TokenValidator {
@@ -85,10 +87,12 @@ impl TokenValidator {
     /// or 503 if the signing keys are unavailable.
     pub async fn validate(&self, token: &str) -> Result<Claims, TokenRejection> {
         let claims = self.check(token).await;
-        if let Err(rejection) = &claims {
-            rejection.log();
-        }
-        claims
+        let claims = claims.map_err(|rejection| match mistake(token, &rejection) {
+            // There is no header, so the text is no token.
+            Some((_, message)) => TokenRejection::new(RejectionReason::Malformed, message),
+            None => rejection,
+        });
+        claims.inspect_err(|rejection| self.0.log.token(rejection))
     }
 
     /// Validates the token in the `Authorization: Bearer` header of a request ([RFC 6750 section
@@ -97,12 +101,23 @@ impl TokenValidator {
     /// # Errors
     ///
     /// Returns the errors of [`validate`](Self::validate). A request without a token gets a 401
-    /// rejection without an error code. A request with two `Authorization` headers gets a 400
+    /// rejection without an error code. A request with two `Authorization` headers, with two
+    /// credentials in one header, or with another mistake in the header's syntax gets a 400
     /// rejection.
     ///
     /// [RFC 6750 section 2.1]: https://www.rfc-editor.org/rfc/rfc6750#section-2.1
     pub async fn validate_headers(&self, headers: &HeaderMap) -> Result<Claims, TokenRejection> {
-        self.validate(bearer_token(headers)?).await
+        let claims = self.check_headers(headers).await;
+        claims.inspect_err(|rejection| self.0.log.token(rejection))
+    }
+
+    async fn check_headers(&self, headers: &HeaderMap) -> Result<Claims, TokenRejection> {
+        let token = bearer_token(headers)?;
+        let claims = self.check(token).await;
+        claims.map_err(|rejection| match mistake(token, &rejection) {
+            Some((reason, message)) => TokenRejection::new(reason, message),
+            None => rejection,
+        })
     }
 
     async fn check(&self, token: &str) -> Result<Claims, TokenRejection> {
@@ -112,6 +127,7 @@ impl TokenValidator {
             clock,
             endpoints,
             holder,
+            log,
             ..
         } = &*self.0;
         let jwt = SignedJwt::parse(token)?;
@@ -125,7 +141,7 @@ impl TokenValidator {
         };
         let claims = jwt.access_token(&keys, &expected)?;
         self.check_tenant(&keys, &claims)?;
-        let mut claims = Claims::new(claims, token, endpoints.rules(), &keys)?;
+        let mut claims = Claims::new(claims, token, endpoints.rules(), &keys, log)?;
         check_access_token(&claims, jwt.is_access_token())?;
         self.check_policy(&claims)?;
         if let Some(rule) = holder {
@@ -137,18 +153,21 @@ impl TokenValidator {
     fn check_header(&self, jwt: &SignedJwt<'_>) -> Result<(), TokenRejection> {
         let config = &*self.0;
         if !config.algorithms.contains(&jwt.algorithm()) {
-            return Err(TokenRejection::new(
+            let accepted = config.algorithms.iter().map(ToString::to_string);
+            return Err(TokenRejection::compared(
                 RejectionReason::UnsupportedAlgorithm,
                 format!(
                     "the token is signed with '{}', which this API does not accept",
                     jwt.algorithm()
                 ),
+                format!("the accepted algorithms are {}", jwt::listed(accepted)),
             ));
         }
         match &config.token_type {
-            Some(required) if jwt.token_type() != Some(required) => Err(TokenRejection::new(
+            Some(required) if jwt.token_type() != Some(required) => Err(TokenRejection::compared(
                 RejectionReason::NotAnAccessToken,
                 format!("the token's 'typ' is not '{required}', which this API requires"),
+                found("'typ'", jwt.token_type()),
             )),
             _ => Ok(()),
         }
@@ -166,9 +185,14 @@ impl TokenValidator {
         });
         match accepted.is_empty() || is_accepted {
             true => Ok(()),
-            false => Err(TokenRejection::new(
+            false => Err(TokenRejection::compared(
                 RejectionReason::PolicyNotAccepted,
                 "the token's user flow is not accepted by this API",
+                format!(
+                    "{}, and the accepted user flows are {}",
+                    found("user flow (tfp or acr)", policy),
+                    jwt::listed(accepted)
+                ),
             )),
         }
     }
@@ -181,9 +205,14 @@ impl TokenValidator {
         let tenant = claims.get("tid").and_then(Value::as_str);
         match self.0.tenants.accepts(tenant, keys.issuer.is_template()) {
             true => Ok(()),
-            false => Err(TokenRejection::new(
+            false => Err(TokenRejection::compared(
                 RejectionReason::TenantNotAccepted,
                 "the token's tenant is not accepted by this API",
+                format!(
+                    "{}, and {}",
+                    found("tenant (tid)", tenant),
+                    self.0.tenants.description()
+                ),
             )),
         }
     }
@@ -226,6 +255,20 @@ impl ValidatorConfig {
         };
         let tenant = self.keys_tenant.as_ref();
         self.endpoints.issuer_keys(tenant, key_name, &lookup).await
+    }
+}
+
+/// Returns the mistake of the client that made the token unreadable, if the mistake is known.
+fn mistake(token: &str, rejection: &TokenRejection) -> Option<(RejectionReason, &'static str)> {
+    let is_malformed = rejection.reason() == RejectionReason::Malformed;
+    is_malformed.then(|| mistake_in_token(token)).flatten()
+}
+
+/// Describes a text from a token for the operator.
+fn found(name: &str, text: Option<&str>) -> String {
+    match text {
+        Some(text) => format!("the token's {name} is '{}'", TokenText::from(text)),
+        None => format!("the token has no {name}"),
     }
 }
 

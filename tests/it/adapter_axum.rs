@@ -109,6 +109,7 @@ async fn the_response_has_the_status_and_challenge_of_the_rejection() {
     let user = user_token();
     let other = RSA.sign(&header(), &with(user_claims(), "scp", "User.Read"));
     let application = RSA.sign(&header(), &application_claims());
+    let capable = RSA.sign(&header(), &with(user_claims(), "xms_cc", "cp1"));
     for (path, token, status, error, body) in [
         ("me", None, 401, None, "the request carries no bearer token"),
         (
@@ -166,10 +167,17 @@ async fn the_response_has_the_status_and_challenge_of_the_rejection() {
         ),
         (
             "vault",
-            Some(&user),
+            Some(&capable),
             401,
             Some("insufficient_claims"),
             "authentication context 'c1'",
+        ),
+        (
+            "vault",
+            Some(&user),
+            403,
+            Some("insufficient_scope"),
+            "does not declare that it can answer a claims challenge",
         ),
     ] {
         let response = call(format!("{base}/{path}"), token).await;

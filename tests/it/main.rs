@@ -40,6 +40,7 @@ mod on_behalf_of;
 mod openid_provider;
 mod outages;
 mod rejection_responses;
+mod rejection_texts;
 mod retries;
 mod secrecy;
 mod sign_in;

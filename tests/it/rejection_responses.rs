@@ -1,7 +1,9 @@
 //! The status and the challenge of each rejection, as a client reads them.
 
 use confidential_client::Challenge;
-use confidential_client::resource::{AccessDenied, Claims, TokenRejection, TokenValidator};
+use confidential_client::resource::{
+    AccessDenied, Claims, RejectionReason, TokenRejection, TokenValidator,
+};
 use http::HeaderMap;
 use serde_json::json;
 
@@ -152,7 +154,7 @@ async fn each_rejection_names_the_missing_permission() {
 #[tokio::test]
 async fn the_client_can_read_the_claims_challenge() {
     let validator = Issuer::new().validator();
-    let user = claims(&validator, &user_claims()).await;
+    let user = claims(&validator, &with(user_claims(), "xms_cc", json!(["cp1"]))).await;
     let rejection = user.require_authentication_context("c1").unwrap_err();
     assert_eq!(rejection.status(), 401);
     let challenge = challenge(&rejection);
@@ -211,4 +213,54 @@ async fn the_client_and_the_user_get_different_errors() {
         denied.to_string().contains("does not act for a user"),
         "{denied}"
     );
+}
+
+#[tokio::test]
+async fn a_client_that_cannot_answer_a_claims_challenge_does_not_get_one() {
+    let validator = Issuer::new().validator();
+    let plain = claims(&validator, &user_claims()).await;
+    for (name, capabilities, is_challenged) in [
+        ("a list", json!(["cp1"]), true),
+        ("a string", json!("cp1"), true),
+        ("capitals", json!(["CP1"]), true),
+        ("among others", json!(["cp2", "cp1"]), true),
+        ("a list in a string", json!("cp2,cp1"), true),
+        ("words in a string", json!("cp2 cp1"), true),
+        ("another", json!(["cp2"]), false),
+        ("one that begins like it", json!("cp10"), false),
+        ("none", json!([]), false),
+        ("an empty string", json!(""), false),
+        ("null", json!(null), false),
+        ("another type", json!({ "values": ["cp1"] }), false),
+    ] {
+        let user = claims(&validator, &with(user_claims(), "xms_cc", capabilities)).await;
+        let rejection = user.require_authentication_context("c1").unwrap_err();
+        let reason = RejectionReason::NeedsAuthenticationContext;
+        assert_eq!(rejection.reason(), reason, "{name}");
+        assert_eq!(
+            challenge(&rejection).claims().is_some(),
+            is_challenged,
+            "{name}"
+        );
+        let status = if is_challenged { 401 } else { 403 };
+        assert_eq!(rejection.status(), status, "{name}");
+    }
+    let rejection = plain.require_authentication_context("c1").unwrap_err();
+    let challenge = challenge(&rejection);
+    assert_eq!(rejection.status(), 403);
+    assert_eq!(challenge.error(), Some("insufficient_scope"));
+    assert_eq!(
+        (challenge.authorization_uri(), challenge.scope()),
+        (None, None)
+    );
+    let description = challenge.parameter("error_description").unwrap();
+    assert!(description.contains("does not declare that it can answer a claims challenge"));
+    let chain = rejection.chain().to_string();
+    assert!(
+        chain.contains("(xms_cc, an optional claim that the API's registration requests) are none"),
+        "{chain}"
+    );
+    // A context that was met needs no capability.
+    let met = claims(&validator, &with(user_claims(), "acrs", "c1")).await;
+    met.require_authentication_context("c1").unwrap();
 }
