@@ -134,7 +134,8 @@ impl Error {
     ///
     /// A web app adds the claims to the
     /// [`AuthorizationRequest`](crate::delegated::AuthorizationRequest) that signs the user in
-    /// again. A web API that acts on behalf of a user returns the claims to its caller.
+    /// again. A web API that acts on behalf of a user returns the claims to its caller, with
+    /// [`Claims::challenge_from`](crate::resource::Claims::challenge_from).
     #[doc(alias = "claims")]
     pub fn claims_challenge(&self) -> Option<&str> {
         let from_provider = self.server_error().and_then(ServerError::claims);

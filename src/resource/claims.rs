@@ -9,6 +9,7 @@ use super::holder::{Holder, HolderRule};
 use super::rejection::{RejectionReason, TokenRejection};
 use super::rejection_log::RejectionLog;
 use crate::authority::Rules;
+use crate::error::Error;
 use crate::jwt::{self, IssuerKeys, JwtError, is_guid};
 
 /// The claims of a validated token, with the client, the user and their permissions.
@@ -298,6 +299,48 @@ impl Claims {
             has_capability.then_some(claims),
             self.0.authorization_uri.clone(),
         )))
+    }
+
+    /// Creates the claims challenge that hands an error of an on-behalf-of call on to the client.
+    ///
+    /// An API that calls another API for the user cannot show the user a page. If the identity
+    /// provider demands another factor, [`Error::claims_challenge`] has the claims. The challenge
+    /// is a 401 response with these claims and `insufficient_claims`. The client requests a token
+    /// with the claims and calls this API again. The response contains neither the provider's text
+    /// nor its ids. [`TokenRejection::chain`] has the provider's error.
+    ///
+    /// The capability `cp1` is not required, because no other response helps a client.
+    ///
+    /// Returns `None` if the error has no claims, or claims that are not a JSON object of at most
+    /// 6 KB. If [`Error::needs_user_interaction`] is true then, for example because the user did
+    /// not consent, no challenge helps the client. Respond 403, and let the user or an
+    /// administrator consent in the client's own sign-in.
+    ///
+    /// ```
+    /// use confidential_client::delegated::UserAssertion;
+    /// use confidential_client::resource::{Claims, TokenRejection};
+    /// use confidential_client::{AccessToken, ConfidentialClient, Error};
+    ///
+    /// enum Failed {
+    ///     Rejected(TokenRejection), // The response is the claims challenge.
+    ///     Unavailable(Error),
+    /// }
+    ///
+    /// async fn mail(client: &ConfidentialClient, token: &Claims) -> Result<AccessToken, Failed> {
+    ///     let user = UserAssertion::new(token.token());
+    ///     let scope = "https://graph.microsoft.com/Mail.Read";
+    ///     let outcome = client.acquire_token_on_behalf_of(&user, scope).await;
+    ///     outcome.map_err(|error| match token.challenge_from(&error) {
+    ///         Some(challenge) => Failed::Rejected(challenge),
+    ///         None => Failed::Unavailable(error),
+    ///     })
+    /// }
+    /// # let _ = mail;
+    /// ```
+    #[doc(alias("ReplyForbiddenWithWwwAuthenticateHeader", "claims_challenge"))]
+    pub fn challenge_from(&self, error: &Error) -> Option<TokenRejection> {
+        let challenge = TokenRejection::needs_claims(error, self.0.authorization_uri.clone())?;
+        Some(self.rejected(challenge))
     }
 
     /// Requires a user that `is_allowed` accepts, such as the owner of a file.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use http::{HeaderValue, StatusCode};
+use serde_json::{Map, Value};
 
 use crate::error::{Error, Escaped};
 use crate::jwt::JwtError;
@@ -39,7 +40,7 @@ struct RejectionDetails {
     /// The claims to request another token with, as JSON.
     claims: Option<String>,
     authorization_uri: Option<Arc<str>>,
-    /// The error that made the signing keys unavailable.
+    /// The error that made the signing keys unavailable, or that demands the claims.
     source: Option<Error>,
 }
 
@@ -92,6 +93,9 @@ pub enum RejectionReason {
     ///
     /// The response is a claims challenge, or a 403 if the client cannot answer a challenge.
     NeedsAuthenticationContext,
+    /// An API that is called on behalf of the user needs more claims. The response is a claims
+    /// challenge.
+    NeedsClaims,
     /// The signing keys of the identity provider are unavailable.
     KeysUnavailable,
 }
@@ -143,6 +147,24 @@ impl TokenRejection {
             detail: Some(detail),
             ..RejectionDetails::new(RejectionReason::NeedsAuthenticationContext, message)
         })
+    }
+
+    /// Creates a claims challenge with the claims of `error`.
+    ///
+    /// Returns `None` if the error has no claims, or claims that do not fit in a challenge.
+    pub(super) fn needs_claims(error: &Error, authorization_uri: Option<Arc<str>>) -> Option<Self> {
+        let claims = error.claims_challenge()?;
+        let is_object = serde_json::from_str::<Map<String, Value>>(claims).is_ok();
+        if !is_object || claims.len() > MAX_CLAIMS_LENGTH {
+            return None;
+        }
+        let message = "another API that this API calls for the user needs more claims; request a token with the claims of the challenge";
+        Some(Self::from(RejectionDetails {
+            claims: Some(claims.to_owned()),
+            authorization_uri,
+            source: Some(error.clone()),
+            ..RejectionDetails::new(RejectionReason::NeedsClaims, message)
+        }))
     }
 
     pub(super) fn keys_unavailable(error: Error) -> Self {
@@ -291,7 +313,9 @@ impl RejectionDetails {
             RejectionReason::InvalidRequest => Some("invalid_request"),
             _ if self.is_forbidden() => Some("insufficient_scope"),
             // Defined by Microsoft. MSAL clients request a token with the challenge's claims.
-            RejectionReason::NeedsAuthenticationContext => Some("insufficient_claims"),
+            RejectionReason::NeedsAuthenticationContext | RejectionReason::NeedsClaims => {
+                Some("insufficient_claims")
+            }
             _ => Some("invalid_token"),
         }
     }
@@ -367,5 +391,7 @@ fn quotable(text: &str) -> String {
     text.chars().map(plain).collect()
 }
 
+/// The longest claims in a challenge, in bytes. A server limits the length of a header.
+const MAX_CLAIMS_LENGTH: usize = 6 * 1024;
 /// Delay for the client if the cause of a 503 response names none.
 const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(5);

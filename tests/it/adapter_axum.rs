@@ -2,11 +2,14 @@
 
 use axum::Router;
 use axum::extract::{FromRef, Path};
+use axum::response::IntoResponse;
 use axum::routing::get;
 use confidential_client::adapter::{AcceptedToken, PermittedToken};
+use confidential_client::delegated::UserAssertion;
 use confidential_client::resource::{AccessDenied, Permission, TokenValidator, UserNotAllowed};
-use confidential_client::testing::{Application, LocalAuthority, User};
+use confidential_client::testing::{Application, Fault, LocalAuthority, User};
 use confidential_client::{Authority, Challenge};
+use http::StatusCode;
 use reqwest::Response;
 
 use crate::support::issuer::{
@@ -432,4 +435,86 @@ async fn issuer_of(local: &LocalAuthority) -> String {
     );
     let metadata: serde_json::Value = call(url, None).await.json().await.unwrap();
     metadata["issuer"].as_str().unwrap().to_owned()
+}
+
+/// Serves a web API that calls the drive on behalf of its user.
+async fn serve_middle_tier(local: &LocalAuthority) -> String {
+    let validator = TokenValidator::builder(local.authority(TENANT))
+        .audience("api://tier")
+        .single_tenant()
+        .build()
+        .unwrap();
+    let client = client_of(local).client_secret(SECRET).build().unwrap();
+    let mail = async move |AcceptedToken(token): AcceptedToken| {
+        let user = UserAssertion::new(token.token());
+        let scope = "api://drive/Files.Read";
+        let outcome = client.acquire_token_on_behalf_of(&user, scope).await;
+        outcome
+            .map(|_| "the mail")
+            .map_err(|error| match token.challenge_from(&error) {
+                Some(challenge) => challenge.into_response(),
+                None => StatusCode::FORBIDDEN.into_response(),
+            })
+    };
+    let router = Router::new()
+        .route("/mail", get(mail))
+        .with_state(validator);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    base
+}
+
+#[tokio::test]
+async fn an_on_behalf_of_refusal_does_not_reach_the_caller_without_the_claims_or_with_aadsts_text()
+{
+    let local = LocalAuthority::start().await.unwrap();
+    let tier = Application::new(CLIENT_ID)
+        .secret(SECRET)
+        .publishes("api://tier", ["access_as_user"]);
+    local.register(TENANT, tier);
+    let drive = Application::new(DRIVE).publishes("api://drive", ["Files.Read"]);
+    local.register(TENANT, drive);
+    local.register(TENANT, Application::new(WEB).secret("web"));
+    local.register_user(TENANT, User::new(ADELE));
+    local.consent(TENANT, WEB, ADELE, "api://tier/access_as_user");
+    for code in [50076, 50079, 53003] {
+        let base = serve_middle_tier(&local).await;
+        let token = local
+            .user_token(TENANT, WEB, ADELE, "api://tier/access_as_user")
+            .unwrap();
+        local.script([Fault::aadsts(code)]);
+        let response = call(format!("{base}/mail"), Some(&token)).await;
+        assert_eq!(response.status(), 401, "{code}");
+        let header = response.headers()["www-authenticate"].to_str().unwrap();
+        let header = header.to_owned();
+        let challenge = Challenge::from_headers(response.headers()).remove(0);
+        assert_eq!(challenge.error(), Some("insufficient_claims"), "{code}");
+        assert!(challenge.authorization_uri().is_some(), "{code}");
+        let claims = challenge.claims().unwrap();
+        assert!(claims.contains("capolids"), "{code}: {claims}");
+        let text = response.text().await.unwrap();
+        for hidden in [
+            "AADSTS",
+            &code.to_string(),
+            "Trace",
+            "Correlation",
+            "multi-factor",
+        ] {
+            assert!(!header.contains(hidden), "{code}: {header}");
+            assert!(!text.contains(hidden), "{code}: {text}");
+        }
+    }
+    // Without consent there are no claims that the client could send.
+    let base = serve_middle_tier(&local).await;
+    let token = local
+        .user_token(TENANT, WEB, ADELE, "api://tier/access_as_user")
+        .unwrap();
+    let response = call(format!("{base}/mail"), Some(&token)).await;
+    assert_eq!(response.status(), 403);
+    assert!(!response.headers().contains_key("www-authenticate"));
+    local.consent(TENANT, CLIENT_ID, ADELE, "api://drive/Files.Read");
+    let base = serve_middle_tier(&local).await;
+    let response = call(format!("{base}/mail"), Some(&token)).await;
+    assert_eq!(response.text().await.unwrap(), "the mail");
 }

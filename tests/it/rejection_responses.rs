@@ -1,15 +1,18 @@
 //! The status and the challenge of each rejection, as a client reads them.
 
-use confidential_client::Challenge;
+use confidential_client::delegated::UserAssertion;
 use confidential_client::resource::{
     AccessDenied, Claims, RejectionReason, TokenRejection, TokenValidator,
 };
+use confidential_client::{Challenge, RetryPolicy};
 use http::HeaderMap;
 use serde_json::json;
 
+use crate::support::Provider;
 use crate::support::issuer::{
     Issuer, RSA, application_claims, header, user_claims, user_token, with,
 };
+use crate::support::log_capture::Log;
 
 async fn claims(validator: &TokenValidator, claims: &serde_json::Value) -> Claims {
     validator
@@ -263,4 +266,104 @@ async fn a_client_that_cannot_answer_a_claims_challenge_does_not_get_one() {
     // A context that was met needs no capability.
     let met = claims(&validator, &with(user_claims(), "acrs", "c1")).await;
     met.require_authentication_context("c1").unwrap();
+}
+
+#[tokio::test]
+async fn claims_that_cannot_be_handed_on_do_not_become_a_challenge() {
+    let log = Log::start();
+    let validator = Issuer::new().validator();
+    // The capability `cp1` is not needed.
+    let user = claims(&validator, &user_claims()).await;
+    let assertion = UserAssertion::new(user.token());
+    // The client drops claims of more characters than these.
+    let letters = |letter: &str, number| format!(r#"{{"a":"{}"}}"#, letter.repeat(number));
+    let odd = "{\"access_token\": {\"a\": \"\\\"\\u00e9\r\n\"}}".replace("\r\n", "");
+    for (name, asked, is_handed_on) in [
+        ("claims", json!(r#"{"access_token":{"acrs":null}}"#), true),
+        (
+            "an object",
+            json!({ "access_token": { "acrs": null } }),
+            true,
+        ),
+        ("quotes and other letters", json!(odd), true),
+        ("long claims", json!(letters("x", 3_000)), true),
+        (
+            "as many bytes as fit",
+            json!(letters("\u{e9}", 3_068)),
+            true,
+        ),
+        (
+            "more bytes than fit",
+            json!(letters("\u{e9}", 3_069)),
+            false,
+        ),
+        ("a list", json!("[1]"), false),
+        ("text", json!("acrs"), false),
+        ("nothing", json!(""), false),
+        ("no claims", json!(null), false),
+    ] {
+        let provider = Provider::open();
+        let refused = json!({
+            "error": "interaction_required", "error_codes": [50079], "suberror": "basic_action",
+            "error_description": "AADSTS50079: enroll. Trace ID: 7c3f", "claims": asked,
+            "correlation_id": "8c0a3c7a-0000-4000-8000-000000000001",
+        });
+        provider.answer(400, &refused.to_string());
+        let error = provider
+            .client()
+            .acquire_token_on_behalf_of(&assertion, "api://drive/Files.Read")
+            .await
+            .unwrap_err();
+        let rejection = user.challenge_from(&error);
+        assert_eq!(rejection.is_some(), is_handed_on, "{name}");
+        let Some(rejection) = rejection else { continue };
+        assert_eq!(rejection.reason(), RejectionReason::NeedsClaims, "{name}");
+        assert_eq!(rejection.status(), 401, "{name}");
+        assert_eq!(rejection.retry_after(), None, "{name}");
+        let challenge = challenge(&rejection);
+        assert_eq!(challenge.error(), Some("insufficient_claims"), "{name}");
+        assert_eq!(
+            challenge.claims().as_deref(),
+            error.claims_challenge(),
+            "{name}"
+        );
+        let uri = challenge.authorization_uri().unwrap();
+        assert!(
+            uri.starts_with("https://login.microsoftonline.com/"),
+            "{name}: {uri}"
+        );
+        let for_client = format!("{rejection} {:?}", rejection.www_authenticate());
+        for hidden in [
+            "AADSTS",
+            "50079",
+            "7c3f",
+            "8c0a3c7a",
+            "basic_action",
+            "enroll",
+        ] {
+            assert!(!for_client.contains(hidden), "{name}: {for_client}");
+        }
+        let chain = rejection.chain().to_string();
+        assert!(chain.contains("AADSTS50079: enroll"), "{name}: {chain}");
+    }
+    assert!(log.text().contains("reason=NeedsClaims suppressed=0"));
+}
+
+#[tokio::test]
+async fn an_error_without_a_response_does_not_become_a_challenge() {
+    let validator = Issuer::new().validator();
+    let user = claims(&validator, &user_claims()).await;
+    let provider = Provider::open();
+    provider.fail("connection refused");
+    let assertion = UserAssertion::new(user.token());
+    let client = provider
+        .builder()
+        .retry(RetryPolicy::none())
+        .build()
+        .unwrap();
+    let error = client
+        .acquire_token_on_behalf_of(&assertion, "api://drive/Files.Read")
+        .await
+        .unwrap_err();
+    assert!(user.challenge_from(&error).is_none(), "{error:?}");
 }
