@@ -129,6 +129,8 @@ impl BearerAuth {
     /// - `origins` is empty.
     /// - An origin is not a valid URL of a scheme, a host and an optional port.
     /// - The scheme is not https. Only a loopback address, such as `127.0.0.1`, may use http.
+    /// - No request can have the origin, such as `https://*.example.com` or a URL with port 0. There
+    ///   are no wildcards, and each host is named in full.
     pub fn new<O: AsRef<str>>(
         provider: TokenProvider,
         origins: impl IntoIterator<Item = O>,

@@ -1,8 +1,9 @@
 use http::header::HOST;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue};
+use url::Host;
 
-use crate::authority::address::parse_host_url;
+use crate::authority::address::{invalid_url, parse_host_url};
 use crate::error::Error;
 
 /// The scheme, host and port of an API ([RFC 6454 section 4]).
@@ -20,15 +21,26 @@ impl Origin {
     ///
     /// # Errors
     ///
-    /// Returns [`Error::Config`] if `text` is not an origin, or is neither https nor loopback.
+    /// Returns [`Error::Config`] if `text` is not an origin, is neither https nor loopback, or cannot
+    /// be the origin of a request.
     pub(super) fn parse(text: &str) -> Result<Self, Error> {
-        let url = parse_host_url("the origin", text)?;
-        let port = url.port_or_known_default();
-        Ok(Self {
-            scheme: url.scheme().to_owned(),
-            host: url.host_str().unwrap_or_default().to_owned(),
-            port: port.unwrap_or_default(),
-        })
+        let url = parse_host_url(LABEL, text)?;
+        if let Some(Host::Domain(host)) = url.host() {
+            check_host(host).map_err(|reason| invalid_url(LABEL, text, reason))?;
+        }
+        // No request can be sent to port 0.
+        match (url.host_str(), url.port_or_known_default()) {
+            (Some(host), Some(port)) if port != 0 => Ok(Self {
+                scheme: url.scheme().to_owned(),
+                host: host.to_owned(),
+                port,
+            }),
+            _ => Err(invalid_url(
+                LABEL,
+                text,
+                "its port is 0; name the API's port, or leave out the port for 443",
+            )),
+        }
     }
 
     pub(super) fn matches(&self, request: &RequestOrigin<'_>) -> bool {
@@ -45,6 +57,41 @@ impl Origin {
             let authority = Authority::try_from(HeaderValue::as_bytes(host));
             authority.is_ok_and(|host| self.matches(&RequestOrigin::new(&self.scheme, &host)))
         })
+    }
+}
+
+/// Checks that a request can have this host name ([RFC 1035 section 2.3.4]).
+///
+/// The underscore is no letter of a host name, and internal names have underscores.
+///
+/// [RFC 1035 section 2.3.4]: https://www.rfc-editor.org/rfc/rfc1035#section-2.3.4
+fn check_host(host: &str) -> Result<(), &'static str> {
+    if host.contains('*') {
+        return Err("a star is not a wildcard here; name each host");
+    }
+    if host.starts_with('.') {
+        return Err(
+            "its host begins with a dot, and subdomains are not matched; name each host in full",
+        );
+    }
+    if host.contains(['{', '}', '$', '(', ')']) {
+        return Err("its host contains a placeholder; write the host itself");
+    }
+    if host.contains([',', ';']) {
+        return Err("its host contains a separator; pass each origin on its own");
+    }
+    let is_letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if !host.chars().all(is_letter) {
+        return Err("its host contains a character that no host name contains");
+    }
+    let has_labels = host
+        .split('.')
+        .all(|label| (1..=LONGEST_LABEL).contains(&label.len()));
+    match has_labels && host.len() <= LONGEST_HOST {
+        true => Ok(()),
+        false => Err(
+            "its host is not a host name; each part between dots has 1 to 63 characters, and all have 253 at most",
+        ),
     }
 }
 
@@ -107,6 +154,10 @@ impl<'a> From<&'a reqwest::Url> for RequestOrigin<'a> {
     }
 }
 
+const LABEL: &str = "the origin";
+const LONGEST_LABEL: usize = 63;
+const LONGEST_HOST: usize = 253;
+
 #[cfg(all(test, feature = "tower"))]
 mod tests {
     use http::Uri;
@@ -153,27 +204,117 @@ mod tests {
         assert!(!matches(&loopback, "http://[::1]:8080/"));
         assert!(!matches(&loopback, "http://[::1]:/"));
         assert!(!matches(&loopback, "http://[0:0:0:0:0:0:0:1]/"));
+    }
+
+    #[test]
+    fn an_origin_that_can_never_match_is_not_accepted() {
+        let long_label = format!("https://{}.example", "a".repeat(64));
+        let long_host = format!("https://{}example", "a.".repeat(124));
         for (text, expected) in [
             ("http://graph.microsoft.com", "in the clear"),
+            ("http://localhost", "in the clear"),
+            ("http://10.0.0.1", "in the clear"),
             (
                 "https://graph.microsoft.com/v1.0",
                 "scheme, host and port alone",
             ),
+            ("graph.microsoft.com/v1.0", "scheme, host and port alone"),
+            (
+                "https://graph.microsoft.com//",
+                "scheme, host and port alone",
+            ),
+            (
+                "https://graph.microsoft.com/.default",
+                "scheme, host and port alone",
+            ),
+            ("https://graph.microsoft.com/./", "resolved path"),
+            ("https://graph.microsoft.com?a=b", "without a path or query"),
+            ("https://graph.microsoft.com/?", "without a path or query"),
+            ("https://graph.microsoft.com#part", "a fragment"),
+            ("https://graph.microsoft.com/#", "a fragment"),
             (
                 "https://u:hunter2@graph.microsoft.com",
                 "user name or password",
             ),
-            ("https://gr\u{e4}ph.microsoft.com", "is read as"),
+            ("https://u%40graph.microsoft.com", "user name or password"),
+            (
+                "https://gr\u{e4}ph.microsoft.com",
+                "write 'xn--grph-moa.microsoft.com'",
+            ),
+            ("https://\u{ff47}raph.microsoft.com", "is read as"),
             ("https://graph.microsoft.com.", "ends in a dot"),
-            ("http://localhost", "in the clear"),
-            ("https://*.microsoft.com", ""),
+            (" https://graph.microsoft.com", "white space"),
+            ("https://graph.microsoft.com\n", "white space"),
+            ("https://*.microsoft.com", "a star is not a wildcard"),
+            ("https://graph.*", "a star is not a wildcard"),
+            ("*", "a star is not a wildcard"),
+            ("https://.microsoft.com", "begins with a dot"),
+            ("https://graph..microsoft.com", "is not a host name"),
+            ("https://{tenant}.sharepoint.com", "a placeholder"),
+            ("https://$API_HOST", "a placeholder"),
+            ("https://a.example,b.example", "each origin on its own"),
+            ("https://a.example;b.example", "each origin on its own"),
+            (
+                "https://a.example,https://b.example",
+                "scheme, host and port alone",
+            ),
+            ("https://graph!microsoft.com", "no host name contains"),
+            ("https://graph.microsoft.com:0", "its port is 0"),
+            ("http://127.0.0.1:0", "its port is 0"),
+            ("https://[::1]:0", "its port is 0"),
+            ("https://graph.microsoft.com:65536", "invalid port"),
+            ("https://graph.microsoft.com:https", "invalid port"),
+            ("https://graph.microsoft.com:*", "invalid port"),
+            ("https://127.1", "is read as"),
+            ("https://0x7f000001", "is read as"),
+            ("https://[0:0:0:0:0:0:0:1]", "is read as"),
+            ("https://[::1", "invalid IPv6"),
+            ("https:///graph.microsoft.com", "is read as"),
+            ("https:graph.microsoft.com", "invalid port"),
+            ("ftp://graph.microsoft.com", "must be https"),
+            ("wss://graph.microsoft.com", "must be https"),
+            ("api://drive", "must be https"),
+            ("file:///etc/hosts", "must be https"),
+            ("https://https://graph.microsoft.com", "which is a scheme"),
+            ("https://", "empty host"),
             ("", "empty host"),
+            (&long_label, "is not a host name"),
+            (&long_host, "is not a host name"),
         ] {
-            match Origin::parse(text) {
-                Err(error) => assert!(error.to_string().contains(expected), "{text}: {error}"),
-                // A star is not a wildcard, and matches no request.
-                Ok(origin) => assert!(!matches(&origin, "https://a.microsoft.com")),
-            }
+            let error = Origin::parse(text).expect_err(text);
+            assert!(matches!(error, Error::Config(_)), "{text}: {error:?}");
+            let error = error.to_string();
+            assert!(error.contains(expected), "{text}: {error}");
+            assert!(!error.contains("hunter2"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_origin_that_can_match_is_not_rejected() {
+        for (text, uri) in [
+            (
+                "https://graph.microsoft.com/",
+                "https://graph.microsoft.com/v1.0",
+            ),
+            (
+                "HTTPS://Graph.Microsoft.com:443",
+                "https://graph.microsoft.com/",
+            ),
+            ("graph.microsoft.com", "https://graph.microsoft.com/"),
+            ("https://api_1.internal", "https://api_1.internal/"),
+            (
+                "https://xn--grph-moa.example",
+                "https://xn--grph-moa.example/",
+            ),
+            ("https://api", "https://api/"),
+            ("https://localhost:8443", "https://localhost:8443/"),
+            ("https://10.0.0.1", "https://10.0.0.1/"),
+            ("https://[2001:db8::1]:8443", "https://[2001:db8::1]:8443/"),
+            ("http://127.0.0.2:1", "http://127.0.0.2:1/"),
+            ("http://[::1]:65535", "http://[::1]:65535/"),
+        ] {
+            let origin = Origin::parse(text).unwrap();
+            assert!(matches(&origin, uri), "{text} and {uri}");
         }
     }
 

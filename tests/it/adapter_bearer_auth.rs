@@ -510,6 +510,11 @@ fn an_invalid_origin_is_rejected() {
             &["https://graph.microsoft.com/v1.0"],
             "scheme, host and port alone",
         ),
+        (
+            &["https://graph.microsoft.com", "https://*.example.com"],
+            "a star is not a wildcard",
+        ),
+        (&["https://graph.microsoft.com:0"], "its port is 0"),
     ] {
         let error = BearerAuth::new(provider.clone(), origins).unwrap_err();
         assert!(matches!(error, Error::Config(_)), "{error:?}");
