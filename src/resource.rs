@@ -78,6 +78,35 @@
 //! [`tenants`](TokenValidatorBuilder::tenants) or
 //! [`any_tenant`](TokenValidatorBuilder::any_tenant).
 //!
+//! # Rejections
+//!
+//! A [`TokenRejection`] has a text for each reader:
+//!
+//! | Text | Reader | Content |
+//! | --- | --- | --- |
+//! | `Display`, `WWW-Authenticate` ([RFC 6750 section 3]) | the client | the failed check, and the missing scope or claims |
+//! | [`TokenRejection::chain`], `Debug`, the log | the operator | also the compared values, such as the audience of the token and the accepted audiences |
+//!
+//! Neither text contains the token, a name or an address of the user.
+//!
+//! The validator logs every rejection: of a token, of a request without a token, and of a missing
+//! scope, role or right. The first rejection of a minute for each [`RejectionReason`] is a warning
+//! with the number of rejections since the last warning (`suppressed`). The others are logged at
+//! DEBUG. A check of [`Claims`] that fails logs a rejection, even if the application ignores the
+//! result. [`Claims::scopes`] and [`Claims::roles`] log nothing.
+//!
+//! | Status | Rejections |
+//! | --- | --- |
+//! | 400 | several credentials, or another mistake in the `Authorization` header |
+//! | 401 | no token, a rejected token, or a claims challenge |
+//! | 403 | a missing scope, role or right, or a client that cannot answer a claims challenge |
+//! | 503 | the signing keys are unavailable |
+//!
+//! An API that calls another API for its user hands the identity provider's demands on to the
+//! client with [`Claims::challenge_from`].
+//!
+//! [RFC 6750 section 3]: https://www.rfc-editor.org/rfc/rfc6750#section-3
+//!
 //! # Web frameworks
 //!
 //! With the feature `axum`, a handler receives the validated token as an argument, the extractor

@@ -33,8 +33,8 @@ struct RejectionDetails {
     reason: RejectionReason,
     /// The text for the client.
     message: String,
-    /// The compared values, for the operator.
-    detail: Option<String>,
+    /// The text for the operator, if that text names compared values.
+    compared: Option<String>,
     /// The scopes that allow the operation, separated by spaces. Any of the scopes is enough.
     scope: Option<String>,
     /// The claims to request another token with, as JSON.
@@ -109,25 +109,21 @@ impl TokenRejection {
     pub(super) fn compared(
         reason: RejectionReason,
         message: impl Into<String>,
-        detail: impl Into<String>,
+        detail: impl fmt::Display,
     ) -> Self {
-        Self::from(RejectionDetails {
-            detail: Some(detail.into()),
-            ..RejectionDetails::new(reason, message)
-        })
+        RejectionDetails::new(reason, message).detail(detail).into()
     }
 
     /// Creates a rejection for a token without any of `scopes`.
     pub(super) fn insufficient(
         reason: RejectionReason,
         message: String,
-        detail: String,
+        detail: impl fmt::Display,
         scopes: &[&str],
     ) -> Self {
         Self::from(RejectionDetails {
             scope: (!scopes.is_empty()).then(|| scopes.join(" ")),
-            detail: Some(detail),
-            ..RejectionDetails::new(reason, message)
+            ..RejectionDetails::new(reason, message).detail(detail)
         })
     }
 
@@ -137,15 +133,15 @@ impl TokenRejection {
     /// 403 without a challenge.
     pub(super) fn needs_authentication_context(
         message: String,
-        detail: String,
+        detail: impl fmt::Display,
         claims: Option<String>,
         authorization_uri: Option<Arc<str>>,
     ) -> Self {
         Self::from(RejectionDetails {
             authorization_uri: authorization_uri.filter(|_| claims.is_some()),
             claims,
-            detail: Some(detail),
             ..RejectionDetails::new(RejectionReason::NeedsAuthenticationContext, message)
+                .detail(detail)
         })
     }
 
@@ -182,9 +178,8 @@ impl TokenRejection {
 
     /// Returns the error and the compared values, in one line for the operator.
     ///
-    /// The text begins with the text of `Display`, which is the text for the client. The compared
-    /// values may belong to the API's configuration, so do not send the chain to the client. The
-    /// validator has logged the same text already.
+    /// The compared values may belong to the API's configuration, so do not send the chain to the
+    /// client. The validator has logged the same text already.
     ///
     /// ```
     /// # use confidential_client::testing::{Application, LocalAuthority};
@@ -216,12 +211,10 @@ impl TokenRejection {
     /// # }
     /// ```
     pub fn chain(&self) -> impl fmt::Display + use<> {
-        let mut text = self.0.message.clone();
-        let source = self.0.source.as_ref();
-        let source = source.map(|error| error.chain().to_string());
-        for part in [self.0.detail.clone(), source].into_iter().flatten() {
+        let mut text = self.0.compared.as_ref().unwrap_or(&self.0.message).clone();
+        if let Some(error) = &self.0.source {
             text.push_str(": ");
-            text.push_str(&part);
+            text.push_str(&error.chain().to_string());
         }
         Escaped(&text).to_string()
     }
@@ -282,11 +275,19 @@ impl RejectionDetails {
         Self {
             reason,
             message: message.into(),
-            detail: None,
+            compared: None,
             scope: None,
             claims: None,
             authorization_uri: None,
             source: None,
+        }
+    }
+
+    /// Adds the compared values to the text for the operator.
+    fn detail(self, detail: impl fmt::Display) -> Self {
+        Self {
+            compared: Some(format!("{}: {detail}", self.message)),
+            ..self
         }
     }
 
@@ -349,11 +350,10 @@ impl From<JwtError> for TokenRejection {
             JwtError::Expired(_) => RejectionReason::Expired,
             JwtError::NotYetValid(_) => RejectionReason::NotYetValid,
         };
-        let (message, detail) = (error.for_sender(), error.to_string());
-        match message == detail {
-            true => Self::new(reason, detail),
-            false => Self::compared(reason, message, detail),
-        }
+        Self::from(RejectionDetails {
+            compared: Some(error.to_string()),
+            ..RejectionDetails::new(reason, error.for_sender())
+        })
     }
 }
 

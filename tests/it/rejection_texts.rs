@@ -43,7 +43,6 @@ async fn rejected(builder: TokenValidatorBuilder, token: &str) -> TokenRejection
 fn check(name: &str, rejection: &TokenRejection, text: &str, compared: &[&str]) {
     let (shown, chain) = (rejection.to_string(), rejection.chain().to_string());
     assert_eq!(shown, text, "{name}");
-    assert!(chain.starts_with(&shown), "{name}: {chain}");
     let for_client = format!("{shown} {:?}", rejection.www_authenticate());
     let debug = format!("{rejection:?}");
     for value in compared {

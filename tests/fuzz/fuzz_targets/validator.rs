@@ -82,6 +82,11 @@ fn check_rejection(rejection: &TokenRejection) {
         text.len() < 1200 && !text.contains(char::is_control),
         "{text:?}"
     );
+    let chain = rejection.chain().to_string();
+    assert!(
+        chain.len() < 8000 && !chain.contains(char::is_control),
+        "{chain:?}"
+    );
     let Some(value) = rejection.www_authenticate() else {
         assert_eq!(rejection.status(), 503);
         return;
