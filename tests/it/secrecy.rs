@@ -316,7 +316,11 @@ async fn no_type_of_delegated_access_shows_a_secret() {
         hidden.check_debug("RejectionReason", &refusal.reason());
         hidden.check(
             "TokenRejection",
-            &format!("{refusal} {:?}", refusal.www_authenticate()),
+            &format!(
+                "{refusal} {} {:?}",
+                refusal.chain(),
+                refusal.www_authenticate()
+            ),
         );
     }
 
