@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
 
+use crate::delegated::UserIdentity;
 use crate::error::{Error, Failure};
 use crate::secret::Secret;
 use crate::time::TimeSource;
@@ -29,7 +30,7 @@ use flight::{Flight, FlightContext, NewFlight, overdue_after};
 use limit::RequestLimit;
 pub use options::CacheOptions;
 pub(crate) use requirements::{Requirements, SpecialRequirements};
-pub(crate) use session::UserSession;
+pub(crate) use session::{RefreshTokenLease, RefreshTokenStatus, UserSession};
 pub(crate) use slot::Cached;
 use slot::{Invalidated, JoinOutcome};
 pub use stats::CacheStats;
@@ -119,8 +120,9 @@ impl Cache {
         user: &Arc<UserKey>,
         issued: Arc<IssuedToken>,
         refresh_token: Option<Secret>,
+        identity: UserIdentity,
     ) -> Arc<CacheSlot> {
-        let session = Arc::new(UserSession::new(refresh_token));
+        let session = Arc::new(UserSession::new(refresh_token, Some(identity)));
         let now = self.context.clock.now();
         // A request in flight keeps the session before, and has no part in this one.
         write(&self.sessions).insert(Arc::clone(user), session, 0, &now);

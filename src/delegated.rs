@@ -33,6 +33,7 @@
 //! | call another API for the user of an API call | [`acquire_token_on_behalf_of`] | [`UserAssertion`] |
 //! | send a user to the sign-in page | [`authorization_request_url`] | [`AuthorizationRequest`], [`Prompt`], [`AuthorizationCodeFlow`] |
 //! | finish the sign-in | [`acquire_token_by_authorization_code`][by-code] | [`AuthenticationResult`] |
+//! | finish a sign-in without an ID token | [`acquire_access_token_by_authorization_code`][access-by-code] | [`AccessToken`](crate::AccessToken) |
 //! | get another token for a signed-in user | [`acquire_token_silent`] | [`Account`] |
 //! | sign a user out | [`remove_account`] | [`Account`] |
 //! | ask an administrator for consent | [`admin_consent_url`] | [`AdminConsent`] |
@@ -40,6 +41,7 @@
 //! [`acquire_token_on_behalf_of`]: crate::ConfidentialClient::acquire_token_on_behalf_of
 //! [`authorization_request_url`]: crate::ConfidentialClient::authorization_request_url
 //! [by-code]: crate::ConfidentialClient::acquire_token_by_authorization_code
+//! [access-by-code]: crate::ConfidentialClient::acquire_access_token_by_authorization_code
 //! [`acquire_token_silent`]: crate::ConfidentialClient::acquire_token_silent
 //! [`remove_account`]: crate::ConfidentialClient::remove_account
 //! [`admin_consent_url`]: crate::ConfidentialClient::admin_consent_url
@@ -49,6 +51,8 @@ pub(crate) mod admin_consent;
 mod authentication_result;
 mod authorization_code_flow;
 mod authorization_request;
+mod id_token;
+mod identity;
 pub(crate) mod redirect;
 mod user_assertion;
 
@@ -57,5 +61,8 @@ pub(crate) use account::invalid_id_token;
 pub use admin_consent::AdminConsent;
 pub use authentication_result::AuthenticationResult;
 pub use authorization_code_flow::AuthorizationCodeFlow;
+pub(crate) use authorization_code_flow::{AuthorizationResponse, invalid_response};
 pub use authorization_request::{AuthorizationRequest, Prompt};
+pub(crate) use id_token::IdTokenRules;
+pub(crate) use identity::UserIdentity;
 pub use user_assertion::UserAssertion;

@@ -16,10 +16,12 @@ mod keys;
 mod kind;
 mod lookup;
 mod metadata;
+mod response_issuer;
 
 use keys::PublishedKeys;
 use kind::EndpointKind;
 pub(crate) use lookup::Lookup;
+pub(crate) use response_issuer::ResponseIssuer;
 
 /// The checked endpoints of an authority. Every URL is https, or http on loopback.
 pub(crate) struct Endpoints {

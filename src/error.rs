@@ -164,6 +164,23 @@ impl Error {
         server.is_some_and(|server| server.is_invalid_grant() && !server.asks_for_more())
     }
 
+    /// Returns whether the response says that the grant of the request was not redeemed, so that
+    /// the grant is as valid as before.
+    ///
+    /// True for a redirect and for a 4xx that is not about time. A timeout, a server error and a
+    /// success that cannot be read say nothing about the grant.
+    pub(crate) fn is_before_redemption(&self) -> bool {
+        let Some(status) = self.status() else {
+            return false;
+        };
+        let is_rejection = match self {
+            // Some providers send errors with status 200.
+            Self::Server(server) => !server.is_transient() && server.error() != "server_error",
+            _ => status.is_redirection() || status.is_client_error(),
+        };
+        is_rejection && !transient_status(status) && status != StatusCode::TOO_EARLY
+    }
+
     /// Returns whether the identity provider rejected the client's credential (`invalid_client`).
     pub fn is_credential_rejected(&self) -> bool {
         self.server_error()

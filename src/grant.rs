@@ -2,6 +2,10 @@ use url::form_urlencoded::Serializer;
 
 use crate::secret::Secret;
 
+mod single_use;
+
+pub(crate) use single_use::SingleUseGrant;
+
 /// The authorization grant of a token request ([RFC 6749 section 1.3]).
 ///
 /// [RFC 6749 section 1.3]: https://www.rfc-editor.org/rfc/rfc6749#section-1.3
@@ -21,14 +25,14 @@ pub(crate) enum Grant<'a> {
     /// [RFC 6749 section 4.1.3]: https://www.rfc-editor.org/rfc/rfc6749#section-4.1.3
     /// [RFC 7636 section 4.5]: https://www.rfc-editor.org/rfc/rfc7636#section-4.5
     AuthorizationCode {
-        code: &'a Secret,
+        code: &'a SingleUseGrant,
         redirect_uri: &'a str,
         verifier: &'a Secret,
     },
     /// The refresh token of an earlier response ([RFC 6749 section 6]).
     ///
     /// [RFC 6749 section 6]: https://www.rfc-editor.org/rfc/rfc6749#section-6
-    RefreshToken(&'a Secret),
+    RefreshToken(&'a SingleUseGrant),
 }
 
 impl<'a> Grant<'a> {
@@ -40,6 +44,21 @@ impl<'a> Grant<'a> {
     /// Returns whether a new sign-in can replace the grant.
     pub(crate) fn is_interactive(self) -> bool {
         matches!(self, Self::AuthorizationCode { .. } | Self::RefreshToken(_))
+    }
+
+    /// Returns the grant that a strict provider accepts once.
+    pub(crate) fn single_use(self) -> Option<&'a SingleUseGrant> {
+        match self {
+            Self::ClientCredentials | Self::OnBehalfOf { .. } => None,
+            Self::AuthorizationCode { code, .. } => Some(code),
+            Self::RefreshToken(refresh_token) => Some(refresh_token),
+        }
+    }
+
+    /// Returns whether a token request with the grant may be sent. False for a code or a refresh
+    /// token that an earlier request may have presented.
+    pub(crate) fn can_be_presented(self) -> bool {
+        self.single_use().is_none_or(|grant| !grant.is_in_doubt())
     }
 
     /// Appends the form parameters of the grant.
@@ -59,13 +78,13 @@ impl<'a> Grant<'a> {
                 verifier,
             } => {
                 form.append_pair("grant_type", "authorization_code");
-                form.append_pair("code", code.expose());
+                form.append_pair("code", code.secret().expose());
                 form.append_pair("redirect_uri", redirect_uri);
                 form.append_pair("code_verifier", verifier.expose());
             }
             Self::RefreshToken(refresh_token) => {
                 form.append_pair("grant_type", "refresh_token");
-                form.append_pair("refresh_token", refresh_token.expose());
+                form.append_pair("refresh_token", refresh_token.secret().expose());
             }
         }
     }
@@ -75,8 +94,8 @@ impl<'a> Grant<'a> {
         let (first, second) = match self {
             Self::ClientCredentials => (None, None),
             Self::OnBehalfOf { assertion } => (Some(assertion), None),
-            Self::AuthorizationCode { code, verifier, .. } => (Some(code), Some(verifier)),
-            Self::RefreshToken(refresh_token) => (Some(refresh_token), None),
+            Self::AuthorizationCode { code, verifier, .. } => (Some(code.secret()), Some(verifier)),
+            Self::RefreshToken(refresh_token) => (Some(refresh_token.secret()), None),
         };
         first.into_iter().chain(second)
     }

@@ -121,6 +121,20 @@ impl Scopes {
         checked.as_ref().map_err(Error::clone)
     }
 
+    /// Returns the scopes of a request without an ID token, in the caller's order.
+    pub(crate) fn without_openid(&self) -> Result<&Arc<str>, Error> {
+        self.check_characters()?;
+        match self
+            .iter()
+            .find(|scope| scope.eq_ignore_ascii_case("openid"))
+        {
+            Some(scope) => Err(Error::config(format!(
+                "the scope '{scope}' requests an ID token, and without_id_token() requests none; leave one of the two out"
+            ))),
+            None => Ok(&self.as_requested),
+        }
+    }
+
     fn validate_for_user(&self) -> Result<UserScopes, Error> {
         if self.as_requested.is_empty() {
             return Err(Error::config(

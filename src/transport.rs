@@ -53,8 +53,10 @@ use http::{Request, Response};
 mod config;
 #[cfg(feature = "reqwest")]
 mod reqwest;
+mod unsent;
 
 pub(crate) use config::{TransportConfig, zero_timeout};
+pub(crate) use unsent::{SendOnce, was_not_sent};
 
 /// The future of [`Transport::send`], with the response or the error that prevented a response.
 pub type TransportFuture<'a> = Pin<
@@ -106,6 +108,10 @@ pub trait Transport: Send + Sync + 'static {
     ///
     /// Every error means that no response arrived. The client returns
     /// [`Error::Transport`](crate::Error::Transport) with the error as the source.
+    ///
+    /// An [`io::Error`](std::io::Error) of the kind `ConnectionRefused`, and a connection error of
+    /// reqwest, among the causes say that the request was not sent. After any other error the
+    /// client treats the authorization code or the refresh token in the request as possibly used.
     fn send(&self, request: Request<Bytes>) -> TransportFuture<'_>;
 }
 

@@ -29,6 +29,11 @@ impl Rules {
         self != Self::OpenId
     }
 
+    /// Returns `true` if the identity provider may treat a second use of a refresh token as theft.
+    pub(crate) fn may_rotate_refresh_tokens(self) -> bool {
+        self == Self::OpenId
+    }
+
     /// Returns `true` if RSA signatures are PS256 by default, and `false` for RS256.
     pub(crate) fn signs_with_pss(self) -> bool {
         matches!(self, Self::Entra | Self::B2c)

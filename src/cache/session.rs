@@ -5,6 +5,8 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use super::bounded_map::Evictable;
+use crate::delegated::UserIdentity;
+use crate::grant::SingleUseGrant;
 use crate::lease::{Lease, LeaseId};
 use crate::secret::Secret;
 use crate::time::Now;
@@ -12,7 +14,8 @@ use crate::time::Now;
 /// The refresh token of a user, if the provider issued one.
 ///
 /// One request at a time redeems the refresh token. A provider that rotates refresh tokens accepts
-/// each once, and treats a second use as theft.
+/// each once, and treats a second use as theft. A refresh token whose request ended without a clear
+/// response is in doubt.
 #[derive(Default)]
 pub(crate) struct UserSession {
     state: Mutex<SessionState>,
@@ -21,21 +24,37 @@ pub(crate) struct UserSession {
 
 #[derive(Default)]
 struct SessionState {
-    refresh_token: Option<Arc<Secret>>,
+    refresh_token: Option<Arc<SingleUseGrant>>,
+    /// The user that the first response named.
+    identity: Option<Arc<UserIdentity>>,
     lease: Lease,
+}
+
+/// What a session can do for a request without user interaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RefreshTokenStatus {
+    /// There is a refresh token, or another request redeems one.
+    Available,
+    /// An earlier request may have redeemed the refresh token.
+    InDoubt,
+    Missing,
 }
 
 /// The exclusive right to redeem a user's refresh token. Released on drop.
 pub(crate) struct RefreshTokenLease<'a> {
     session: &'a UserSession,
     id: LeaseId,
-    refresh_token: Option<Arc<Secret>>,
+    refresh_token: Option<Arc<SingleUseGrant>>,
+    identity: Option<Arc<UserIdentity>>,
 }
 
 impl UserSession {
-    pub(crate) fn new(refresh_token: Option<Secret>) -> Self {
+    pub(crate) fn new(refresh_token: Option<Secret>, identity: Option<UserIdentity>) -> Self {
         let session = Self::default();
-        session.lock().refresh_token = refresh_token.map(Arc::new);
+        let mut state = session.lock();
+        state.refresh_token = refresh_token.map(shared);
+        state.identity = identity.map(Arc::new);
+        drop(state);
         session
     }
 
@@ -63,20 +82,47 @@ impl UserSession {
             session: self,
             id,
             refresh_token: state.refresh_token.clone(),
+            identity: state.identity.clone(),
         })
     }
 
     /// Stores a refresh token, unless a request redeems another one. That request stores the
-    /// rotated token.
-    pub(crate) fn store(&self, refresh_token: Secret) {
+    /// rotated token. Stores the user that the response named, unless an earlier response named one.
+    pub(crate) fn store(&self, refresh_token: Secret, identity: Option<UserIdentity>) {
         let mut state = self.lock();
         if !state.lease.is_held() {
-            state.refresh_token = Some(Arc::new(refresh_token));
+            state.refresh_token = Some(shared(refresh_token));
+            let first = state.identity.take();
+            state.identity = first.or_else(|| identity.map(Arc::new));
         }
     }
 
-    pub(crate) fn has_refresh_token(&self) -> bool {
-        self.lock().refresh_token.is_some()
+    /// Returns the user that the first response named.
+    pub(crate) fn identity(&self) -> Option<Arc<UserIdentity>> {
+        self.lock().identity.clone()
+    }
+
+    /// Forgets the refresh token and the user that the first response named, unless a request
+    /// redeems the refresh token.
+    pub(crate) fn forget(&self) {
+        let mut state = self.lock();
+        if !state.lease.is_held() {
+            state.refresh_token = None;
+            state.identity = None;
+        }
+    }
+
+    pub(crate) fn refresh_token_status(&self) -> RefreshTokenStatus {
+        let state = self.lock();
+        match &state.refresh_token {
+            None => RefreshTokenStatus::Missing,
+            // The request in flight ends the doubt.
+            Some(_) if state.lease.holder(Instant::now().into_std()).is_some() => {
+                RefreshTokenStatus::Available
+            }
+            Some(refresh_token) if refresh_token.is_in_doubt() => RefreshTokenStatus::InDoubt,
+            Some(_) => RefreshTokenStatus::Available,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, SessionState> {
@@ -86,8 +132,13 @@ impl UserSession {
 }
 
 impl RefreshTokenLease<'_> {
-    pub(crate) fn refresh_token(&self) -> Option<&Secret> {
+    pub(crate) fn refresh_token(&self) -> Option<&SingleUseGrant> {
         self.refresh_token.as_deref()
+    }
+
+    /// Returns the user that a refresh must name, if the response names one.
+    pub(crate) fn identity(&self) -> Option<&UserIdentity> {
+        self.identity.as_deref()
     }
 
     /// Replaces the redeemed refresh token. No-op if the lease has expired and another
@@ -95,7 +146,17 @@ impl RefreshTokenLease<'_> {
     pub(crate) fn replace(&self, refresh_token: Option<Secret>) {
         let mut state = self.session.lock();
         if state.lease.is_current(self.id) {
-            state.refresh_token = refresh_token.map(Arc::new);
+            state.refresh_token = refresh_token.map(shared);
+        }
+    }
+
+    /// Removes the refresh token and the user that the first response named, because a refresh
+    /// named another user.
+    pub(crate) fn discard(&self) {
+        self.replace(None);
+        let mut state = self.session.lock();
+        if state.lease.is_current(self.id) {
+            state.identity = None;
         }
     }
 }
@@ -109,8 +170,12 @@ impl Drop for RefreshTokenLease<'_> {
 
 impl Evictable for UserSession {
     fn can_evict(&self, _: &Now) -> bool {
-        !self.has_refresh_token()
+        self.lock().refresh_token.is_none()
     }
+}
+
+fn shared(refresh_token: Secret) -> Arc<SingleUseGrant> {
+    Arc::new(SingleUseGrant::new(refresh_token))
 }
 
 #[cfg(test)]
@@ -122,14 +187,15 @@ mod tests {
     /// A task may be on a runtime that stops and continues later.
     #[tokio::test]
     async fn an_expired_lease_cannot_replace_the_refresh_token() {
-        let session = UserSession::new(Some("1".into()));
+        let session = UserSession::new(Some("1".into()), None);
         let stalled = session.lease_refresh_token(Instant::now()).await;
         let later = Instant::now() + Duration::from_secs(3600);
         let current = session.lease_refresh_token(later).await;
         stalled.replace(None);
-        session.store("offered".into());
-        assert!(
-            session.has_refresh_token(),
+        session.store("offered".into(), None);
+        assert_eq!(
+            session.refresh_token_status(),
+            RefreshTokenStatus::Available,
             "the stalled task removed the token"
         );
         drop(stalled);
@@ -137,22 +203,74 @@ mod tests {
         current.replace(Some("2".into()));
         drop(current);
         let next = session.lease_refresh_token(later).await;
-        assert_eq!(next.refresh_token().unwrap().expose(), "2");
+        assert_eq!(next.refresh_token().unwrap().secret().expose(), "2");
         drop(next);
-        session.store("3".into());
+        session.store("3".into(), None);
         let next = session.lease_refresh_token(later).await;
-        assert_eq!(next.refresh_token().unwrap().expose(), "3");
+        assert_eq!(next.refresh_token().unwrap().secret().expose(), "3");
     }
 
     #[tokio::test]
     async fn a_refresh_token_in_use_is_not_replaced_by_another() {
-        let session = UserSession::new(Some("1".into()));
+        let session = UserSession::new(Some("1".into()), None);
         let lease = session
             .lease_refresh_token(Instant::now() + Duration::from_secs(3600))
             .await;
-        session.store("offered".into());
+        session.store("offered".into(), None);
         drop(lease);
         let next = session.lease_refresh_token(Instant::now()).await;
-        assert_eq!(next.refresh_token().unwrap().expose(), "1");
+        assert_eq!(next.refresh_token().unwrap().secret().expose(), "1");
+    }
+
+    /// A runtime that stops drops the task, or never polls the task again.
+    #[tokio::test]
+    async fn a_refresh_token_that_may_have_left_is_in_doubt_after_the_lease() {
+        let later = Instant::now() + Duration::from_secs(3600);
+        for is_dropped in [true, false] {
+            let session = UserSession::new(Some("1".into()), None);
+            let expires = if is_dropped { later } else { Instant::now() };
+            let lease = session.lease_refresh_token(expires).await;
+            assert_eq!(
+                session.refresh_token_status(),
+                RefreshTokenStatus::Available
+            );
+            lease.refresh_token().unwrap().mark_sent();
+            let _stalled = match is_dropped {
+                true => {
+                    let waiting = session.refresh_token_status();
+                    assert_eq!(waiting, RefreshTokenStatus::Available, "its lease is held");
+                    drop(lease);
+                    None
+                }
+                false => Some(lease),
+            };
+            assert_eq!(session.refresh_token_status(), RefreshTokenStatus::InDoubt);
+            let next = session.lease_refresh_token(later).await;
+            assert!(next.refresh_token().unwrap().is_in_doubt());
+            next.refresh_token().unwrap().mark_not_redeemed();
+            drop(next);
+            assert_eq!(
+                session.refresh_token_status(),
+                RefreshTokenStatus::Available
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_response_ends_the_doubt() {
+        let later = Instant::now() + Duration::from_secs(3600);
+        let session = UserSession::new(Some("1".into()), None);
+        let lease = session.lease_refresh_token(later).await;
+        lease.refresh_token().unwrap().mark_sent();
+        lease.replace(Some("2".into()));
+        drop(lease);
+        assert_eq!(
+            session.refresh_token_status(),
+            RefreshTokenStatus::Available
+        );
+        let lease = session.lease_refresh_token(later).await;
+        lease.discard();
+        drop(lease);
+        assert_eq!(session.refresh_token_status(), RefreshTokenStatus::Missing);
     }
 }

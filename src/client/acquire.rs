@@ -7,10 +7,10 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::fetch::Fetch;
-use super::fetch_for_user::{UserGrant, interaction_required};
+use super::fetch_for_user::{UserGrant, in_doubt, interaction_required};
 use super::{ConfidentialClient, TokenProvider};
 use crate::authority::{Rules, Tenant};
-use crate::cache::{CacheSlot, Cached, Requirements, SpecialRequirements};
+use crate::cache::{CacheSlot, Cached, RefreshTokenStatus, Requirements, SpecialRequirements};
 use crate::delegated::{Account, UserAssertion};
 use crate::error::{Error, Failure};
 use crate::request::TokenRequest;
@@ -98,7 +98,7 @@ impl ConfidentialClient {
         match slot.get(&self.0.fetcher.clock.now(), &request.requirements) {
             Cached::Fresh(issued) => to_access_token(issued, slot, TokenSource::Cache),
             Cached::Stale(issued) => {
-                if self.can_fetch(request) {
+                if self.check_grant(request).is_ok() {
                     let fetch = |deadline| self.fetch(slot, request, true, deadline);
                     self.0.cache.refresh(slot, fetch);
                 }
@@ -117,21 +117,29 @@ impl ConfidentialClient {
         if let Subject::OnBehalfOf(assertion) = &request.subject {
             assertion.check()?;
         }
-        if !self.can_fetch(request) {
-            return Err(interaction_required(requirements.claims().cloned()));
-        }
+        self.check_grant(request)?;
         let fetch = |deadline| self.fetch(slot, request, false, deadline);
         let (issued, source) = self.0.cache.fetch(slot, requirements, fetch).await?;
         to_access_token(issued, slot, source)
     }
 
-    /// Returns `false` only for a signed-in user without a refresh token.
-    fn can_fetch(&self, request: &ResolvedRequest) -> bool {
+    /// Checks that a token request has a grant. A signed-in user may have no refresh token, or one
+    /// that must not be sent again.
+    fn check_grant(&self, request: &ResolvedRequest) -> Result<(), Error> {
         let Subject::Account(account) = &request.subject else {
-            return true;
+            return Ok(());
         };
         let session = self.0.cache.existing_session(account.user());
-        session.is_some_and(|session| session.has_refresh_token())
+        let status = session.map(|session| session.refresh_token_status());
+        let claims = || request.requirements.claims().cloned();
+        match status.unwrap_or(RefreshTokenStatus::Missing) {
+            RefreshTokenStatus::Available => Ok(()),
+            RefreshTokenStatus::InDoubt if self.0.fetcher.refresh_token_rotation => {
+                Err(in_doubt(claims()))
+            }
+            RefreshTokenStatus::InDoubt => Ok(()),
+            RefreshTokenStatus::Missing => Err(interaction_required(claims())),
+        }
     }
 
     /// Returns the future of a flight, which sends the token request.
@@ -234,8 +242,9 @@ impl ResolvedRequest {
         let for_user = match self.subject {
             Subject::Application => None,
             // A refresh must not request scopes that were never granted (RFC 6749 section 6), and
-            // not every provider names the granted scopes of OpenID Connect.
-            Subject::Account(_) if rules == Rules::OpenId => None,
+            // not every provider names the granted scopes of OpenID Connect. A strict provider
+            // rejects the scopes of OpenID Connect with an assertion.
+            Subject::OnBehalfOf(_) | Subject::Account(_) if rules == Rules::OpenId => None,
             Subject::OnBehalfOf(_) | Subject::Account(_) => scopes.for_user().ok(),
         };
         for_user.map_or(scopes.as_requested(), |scopes| &scopes.to_send)

@@ -22,8 +22,9 @@ use crate::retry::{RetryBudget, RetryPolicy};
 use crate::secret::Secret;
 use crate::time::{self, TimeSource, jitter};
 use crate::token::IssuedToken;
-use crate::transport::Transport;
+use crate::transport::{SendOnce, Transport, was_not_sent};
 
+mod id_token;
 mod progress;
 
 pub(super) use progress::{Fetch, Phase};
@@ -38,6 +39,10 @@ pub(crate) struct TokenFetcher {
     /// The method that the caller chose.
     pub(crate) auth_method: Option<TokenEndpointAuthMethod>,
     pub(crate) capabilities: Capabilities,
+    /// True if the provider treats a second use of a refresh token as theft.
+    pub(crate) refresh_token_rotation: bool,
+    /// Audiences of ID tokens besides the client ID.
+    pub(crate) id_token_audiences: Vec<String>,
     pub(crate) retry: RetryPolicy,
     pub(crate) budget: RetryBudget,
     pub(crate) attempt_timeout: Duration,
@@ -112,7 +117,9 @@ impl TokenFetcher {
                 self.credential.mark_accepted(&credential);
                 return Ok(response);
             }
-            Err(error) if credential.is_rejected_by(&error) => error,
+            // A provider authenticates the client before it looks at the grant (RFC 6749 section
+            // 4.1.3), so a grant that is valid once was not redeemed.
+            Err(error) if credential.is_rejected_by(&error) && grant.can_be_presented() => error,
             Err(error) => return Err(error),
         };
         let retried = self.retry_with_other_credential(fetch, &credential, grant, deadline);
@@ -144,6 +151,8 @@ impl TokenFetcher {
     }
 
     /// Attempts a token request as often as the retry policy allows.
+    ///
+    /// An attempt that may have presented a code or a refresh token is the last one.
     async fn send_with_retries(
         &self,
         fetch: &Fetch,
@@ -163,7 +172,8 @@ impl TokenFetcher {
             self.endpoints.mark_suspect(&error, &self.clock);
             let delay = self.retry.delay(attempt, &error, jitter());
             let left = deadline.saturating_duration_since(Instant::now());
-            match delay.filter(|delay| *delay < left) {
+            let delay = delay.filter(|delay| *delay < left && grant.can_be_presented());
+            match delay {
                 Some(delay) if self.budget.withdraw(self.clock.now().monotonic) => {
                     tracing::info!(
                         error = %error.chain(),
@@ -213,10 +223,15 @@ impl TokenFetcher {
             correlation_id: id,
             rules: self.endpoints.rules(),
         };
-        let request = request.to_http()?;
+        let mut request = request.to_http()?;
         tracing::debug!(correlation_id = id, "token request");
         fetch.enter(Phase::Response);
-        let response = self.send(request, id, deadline).await?;
+        if let Some(grant) = grant.single_use() {
+            request.extensions_mut().insert(SendOnce);
+            // Before the request: a dropped task says nothing about a request that has left.
+            grant.mark_sent();
+        }
+        let response = self.send(request, grant, id, deadline).await?;
         let status = response.status().as_u16();
         tracing::debug!(correlation_id = id, status, "token response");
         let secrets: Vec<&Secret> = authentication.secrets().chain(grant.secrets()).collect();
@@ -228,7 +243,13 @@ impl TokenFetcher {
             secrets: &secrets,
             is_interactive: grant.is_interactive(),
         };
-        response::parse(&response, context, now, jitter())
+        let parsed = response::parse(&response, context, now, jitter());
+        if let (Err(error), Some(grant)) = (&parsed, grant.single_use())
+            && error.is_before_redemption()
+        {
+            grant.mark_not_redeemed();
+        }
+        parsed
     }
 
     /// Returns the means to discover an endpoint or keys.
@@ -275,6 +296,7 @@ impl TokenFetcher {
     async fn send(
         &self,
         request: Request<Bytes>,
+        grant: Grant<'_>,
         correlation_id: &str,
         deadline: Instant,
     ) -> Result<Response<Bytes>, Error> {
@@ -285,6 +307,11 @@ impl TokenFetcher {
         match timeout(limit, self.transport.send(request)).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(source)) => {
+                if let Some(grant) = grant.single_use()
+                    && was_not_sent(&*source)
+                {
+                    grant.mark_not_redeemed();
+                }
                 let failure = failure(format!("no response from the token endpoint {endpoint}"));
                 Err(Error::Transport(failure.source(source).into()))
             }

@@ -1,5 +1,4 @@
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::{Map, Value};
 use tokio::time::Instant;
@@ -12,14 +11,15 @@ use super::fetch::Fetch;
 use crate::authority::Tenant;
 use crate::cache::runtime_handle;
 use crate::delegated::{
-    Account, AuthenticationResult, AuthorizationCodeFlow, AuthorizationRequest, invalid_id_token,
+    Account, AuthenticationResult, AuthorizationCodeFlow, AuthorizationRequest,
+    AuthorizationResponse, UserIdentity, invalid_id_token, invalid_response,
 };
-use crate::endpoint::Lookup;
+use crate::endpoint::{Lookup, ResponseIssuer};
 use crate::error::Error;
-use crate::jwt::{JwtError, SignedJwt};
 use crate::request::TokenRequest;
+use crate::response::TokenResponse;
 use crate::secret::Secret;
-use crate::token::{CacheKey, IssuedToken, TokenSource, UserKey};
+use crate::token::{AccessToken, CacheKey, IssuedToken, TokenSource, UserKey};
 
 /// # Signing users in
 impl ConfidentialClient {
@@ -65,11 +65,16 @@ impl ConfidentialClient {
     /// # Errors
     ///
     /// [`Error::Config`]: a redirect URI that is neither https nor http to this machine, or has a
-    /// fragment; no scope; claims that are no JSON object. For an OpenID provider also the errors
-    /// of its discovery.
+    /// fragment; no scope; claims that are no JSON object; an OpenID provider whose metadata rule
+    /// out ID tokens, unless the request is [`without_id_token`]. For an OpenID provider also the
+    /// errors of its discovery.
+    ///
+    /// The metadata rule out ID tokens if they have no `jwks_uri`, a `scopes_supported` without
+    /// `openid`, or an `id_token_signing_alg_values_supported` without RS256, PS256 and ES256.
     ///
     /// [RFC 6749 section 4.1]: https://www.rfc-editor.org/rfc/rfc6749#section-4.1
     /// [RFC 7636]: https://www.rfc-editor.org/rfc/rfc7636
+    /// [`without_id_token`]: AuthorizationRequest::without_id_token
     #[doc(alias = "initiate_auth_code_flow")]
     #[doc(alias = "get_authorization_request_url")]
     pub async fn authorization_request_url(
@@ -80,16 +85,19 @@ impl ConfidentialClient {
         if fetcher.endpoints.issuer().is_some() {
             runtime_handle()?;
         }
-        let flow = request.begin()?;
+        let flow = request.begin(&fetcher.client_id, fetcher.endpoints.to_string())?;
         let token_request = request.request();
-        token_request.requested_scopes().for_user()?;
         let tenant = self.resolve_tenant(token_request, &Subject::Application)?;
         let correlation_id = correlation_id(token_request)?;
         let lookup = fetcher.lookup(&correlation_id);
         let page = fetcher.endpoints.authorization_endpoint(tenant, &lookup);
         let claims = token_request.requested_claims()?;
         let claims = fetcher.capabilities.with(claims.as_deref());
-        let page = request.url(page.await?, &fetcher.client_id, &flow, claims.as_deref())?;
+        let page = page.await?;
+        if !request.is_without_id_token() {
+            fetcher.endpoints.check_id_tokens(&lookup).await?;
+        }
+        let page = request.url(page, &fetcher.client_id, &flow, claims.as_deref())?;
         Ok((page, flow))
     }
 
@@ -97,25 +105,37 @@ impl ConfidentialClient {
     /// tokens.
     ///
     /// `redirected` is the URL that the browser requested, its query, or the body of the form that
-    /// the browser posted. The state is compared with the flow's. The code is redeemed with the
-    /// code verifier. The ID token is validated: its signature by the authority's keys, issuer,
-    /// audience, times and nonce ([OpenID Connect Core section 3.1.3.7]). The tokens are then
-    /// cached for [`acquire_token_silent`](Self::acquire_token_silent).
+    /// the browser posted. The client checks the following before the code is sent:
+    ///
+    /// - The flow began with this client ID and this authority.
+    /// - The state is the flow's.
+    /// - A whole URL has the scheme, host, port, path and query of the redirect URI.
+    /// - An issuer (`iss`) in the redirect is the authority's ([RFC 9207]). If the metadata have
+    ///   `authorization_response_iss_parameter_supported`, every redirect must name the issuer.
+    ///
+    /// The code is redeemed with the code verifier. The ID token is validated: its signature by the
+    /// authority's keys, issuer, audiences, times and nonce ([OpenID Connect Core section
+    /// 3.1.3.7]). The tokens are then cached for
+    /// [`acquire_token_silent`](Self::acquire_token_silent).
     ///
     /// A flow is valid for one sign-in. Remove it from the session of the user before this call.
-    /// Dropping the returned future may lose the code, and the user signs in again.
+    /// The code is sent once. [`RetryPolicy`](crate::RetryPolicy) applies only while no connection
+    /// can be opened. After a timeout, a lost connection or a 5xx, the user signs in again. Dropping
+    /// the returned future may lose the code, and the user signs in again.
     ///
     /// # Errors
     ///
     /// Nothing is cached after an error.
     ///
-    /// - [`Error::InvalidResponse`]: the state differs, there is no code, or the ID token is
-    ///   invalid.
+    /// - [`Error::InvalidResponse`]: a check of the redirect failed, there is no code, or the ID
+    ///   token is invalid.
+    /// - [`Error::Config`]: the flow requested no ID token.
     /// - [`Error::InteractionRequired`]: the provider sent no code, for example because the user
     ///   declined. [`server_error`](Error::server_error) has the provider's reason.
     /// - [`Error::Server`]: the token endpoint rejected the code.
     /// - The errors of [`acquire_token_for_client`](Self::acquire_token_for_client).
     ///
+    /// [RFC 9207]: https://www.rfc-editor.org/rfc/rfc9207
     /// [OpenID Connect Core section 3.1.3.7]: https://openid.net/specs/openid-connect-core-1_0.html#IDTokenValidation
     #[doc(alias = "acquire_token_by_auth_code_flow")]
     pub async fn acquire_token_by_authorization_code(
@@ -123,90 +143,236 @@ impl ConfidentialClient {
         flow: AuthorizationCodeFlow,
         redirected: impl AsRef<str>,
     ) -> Result<AuthenticationResult, Error> {
-        let issuer = self.0.fetcher.endpoints.issuer();
-        let code = flow.code(redirected.as_ref(), issuer)?;
+        if flow.is_without_id_token() {
+            return Err(Error::config(
+                "the sign-in requested no ID token, so there is no account; call acquire_access_token_by_authorization_code(..)",
+            ));
+        }
+        let response = self
+            .authorization_response(&flow, redirected.as_ref())
+            .await?;
         // Boxed, since the future is large and a sign-in is rare.
-        let redeemed = Box::pin(self.0.cache.request(self.redeem(&flow, &code)));
-        let (issued, account, claims, refresh_token) = redeemed.await?;
-        let issued = Arc::new(issued);
-        let slot = self
-            .0
-            .cache
-            .sign_in(account.user(), Arc::clone(&issued), refresh_token);
+        let signed_in = Box::pin(self.0.cache.request(self.sign_in(&flow, &response)));
+        let signed_in = signed_in.await?;
+        let (issued, account) = (Arc::new(signed_in.issued), signed_in.account);
+        let slot = self.0.cache.sign_in(
+            account.user(),
+            Arc::clone(&issued),
+            signed_in.refresh_token,
+            signed_in.identity,
+        );
         let token = to_access_token(issued, &slot, TokenSource::IdentityProvider)?;
-        Ok(AuthenticationResult::new(token, account, claims))
+        Ok(AuthenticationResult::new(token, account, signed_in.claims))
+    }
+
+    /// Redeems the authorization code of a sign-in without an ID token, and returns the access
+    /// token ([RFC 6749 section 4.1.3]).
+    ///
+    /// For a server that issues no ID tokens, after
+    /// [`AuthorizationRequest::without_id_token`]. `redirected` and the checks before the network
+    /// are the same as for
+    /// [`acquire_token_by_authorization_code`](Self::acquire_token_by_authorization_code).
+    ///
+    /// The response does not say who the user is. The client therefore caches neither the access
+    /// token nor a refresh token. Keep the access token in the session of the user, who signs in
+    /// again after its expiry.
+    ///
+    /// ```
+    /// # use bytes::Bytes;
+    /// # use http::{Request, Response};
+    /// use confidential_client::delegated::AuthorizationRequest;
+    /// use confidential_client::{Authority, ConfidentialClient};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = ConfidentialClient::builder("web")
+    ///     .authority(Authority::oidc("https://code.example.org"))
+    ///     .client_secret("the secret's value")
+    /// #   .transport(|request: Request<Bytes>| async move {
+    /// #       let body = match request.uri().path() {
+    /// #           "/token" => r#"{"token_type":"Bearer","expires_in":3599,"access_token":"abc"}"#,
+    /// #           _ => r#"{"issuer":"https://code.example.org",
+    /// #               "token_endpoint":"https://code.example.org/token",
+    /// #               "authorization_endpoint":"https://code.example.org/authorize"}"#,
+    /// #       };
+    /// #       Ok(Response::new(Bytes::from(body)))
+    /// #   })
+    ///     .build()?;
+    /// let sign_in = AuthorizationRequest::new("https://app.example.org/back", "repositories.read")
+    ///     .without_id_token();
+    /// let (page, flow) = client.authorization_request_url(&sign_in).await?;
+    /// assert!(page.contains("scope=repositories.read&"));
+    ///
+    /// // The browser returns.
+    /// let query = format!("code=c&state={}", flow.state());
+    /// let token = client.acquire_access_token_by_authorization_code(flow, query).await?;
+    /// assert_eq!(token.secret(), "abc");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] for a flow that requested an ID token. Otherwise the errors of
+    /// [`acquire_token_by_authorization_code`](Self::acquire_token_by_authorization_code).
+    ///
+    /// [RFC 6749 section 4.1.3]: https://www.rfc-editor.org/rfc/rfc6749#section-4.1.3
+    pub async fn acquire_access_token_by_authorization_code(
+        &self,
+        flow: AuthorizationCodeFlow,
+        redirected: impl AsRef<str>,
+    ) -> Result<AccessToken, Error> {
+        if !flow.is_without_id_token() {
+            return Err(Error::config(
+                "the sign-in requested an ID token, which must be validated; call acquire_token_by_authorization_code(..), or begin the sign-in with without_id_token()",
+            ));
+        }
+        let response = self
+            .authorization_response(&flow, redirected.as_ref())
+            .await?;
+        let redeemed = Box::pin(self.0.cache.request(self.redeem(&flow, &response)));
+        let (key, response) = redeemed.await?;
+        AccessToken::from_cache(
+            Arc::new(response.issued),
+            &key,
+            TokenSource::IdentityProvider,
+        )
+        .ok_or_else(|| invalid_response("its token is for another request"))
+    }
+
+    /// Checks a redirect as far as possible without a token request.
+    ///
+    /// The redirect of a failed sign-in is checked whole, and the reason of the failure returned.
+    async fn authorization_response(
+        &self,
+        flow: &AuthorizationCodeFlow,
+        redirected: &str,
+    ) -> Result<AuthorizationResponse, Error> {
+        let fetcher = &self.0.fetcher;
+        flow.check_client(&fetcher.client_id, &fetcher.endpoints.to_string())?;
+        let response = flow.response(redirected)?;
+        let known = fetcher.endpoints.check_known_issuer(response.issuer());
+        known.map_err(|reason| invalid_response(&reason))?;
+        if let Err(failed) = response.code() {
+            runtime_handle()?;
+            let request = flow.request();
+            let requested = self.resolve_tenant(&request, &Subject::Application)?;
+            let correlation_id = correlation_id(&request)?;
+            let lookup = fetcher.lookup(&correlation_id);
+            // Without metadata the provider's reason is the best that there is.
+            let issuer = fetcher.endpoints.response_issuer(requested, &lookup).await;
+            if let Ok(issuer) = issuer {
+                check_issuer(&response, &issuer)?;
+            }
+            return Err(failed);
+        }
+        Ok(response)
     }
 
     /// Redeems the code, and validates the ID token.
-    async fn redeem(
+    async fn sign_in(
         &self,
         flow: &AuthorizationCodeFlow,
-        code: &Secret,
-    ) -> Result<(IssuedToken, Account, Map<String, Value>, Option<Secret>), Error> {
+        authorization: &AuthorizationResponse,
+    ) -> Result<SignedIn, Error> {
         let fetcher = &self.0.fetcher;
         let request = flow.request();
         let requested = self.resolve_tenant(&request, &Subject::Application)?;
-        let scopes = request.requested_scopes().for_user()?;
-        let key = |tenant: Option<&Tenant>, user: Arc<UserKey>| -> Result<CacheKey, Error> {
-            Ok(CacheKey {
-                tenant: tenant.cloned(),
-                scopes: scopes.set.clone(),
-                user: Some(user),
-                parameters: request.extra_parameters()?.clone(),
-            })
+        let (key, response) = self.redeem(flow, authorization).await?;
+        let Some(id_token) = &response.id_token else {
+            return Err(invalid_id_token("the provider sent none"));
+        };
+        let correlation_id = response.issued.correlation_id().to_owned();
+        let lookup = fetcher.lookup(&correlation_id);
+        let claims = fetcher.validate_id_token(id_token, requested, flow.max_age(), &lookup);
+        let claims = claims.await?;
+        if let Some(issuer) = authorization.issuer()
+            && claims.get("iss").and_then(Value::as_str) != Some(issuer)
+        {
+            return Err(invalid_id_token(
+                "its issuer is not the issuer that the authorization response named",
+            ));
+        }
+        let client_info = response.client_info.as_deref();
+        let rules = fetcher.endpoints.rules();
+        let account = Account::from_id_token(&claims, client_info, flow.nonce(), rules)?;
+        let identity = UserIdentity::of_sign_in(&claims, client_info, rules)?;
+        let tenant = requested
+            .filter(|tenant| !tenant.is_multi_tenant())
+            .or(account.tenant());
+        let key = CacheKey {
+            tenant: tenant.cloned(),
+            user: Some(Arc::clone(account.user())),
+            ..CacheKey::clone(&key)
+        };
+        Ok(SignedIn {
+            issued: response.issued.belonging_to(Arc::new(key)),
+            refresh_token: response.refresh_token,
+            account,
+            identity,
+            claims,
+        })
+    }
+
+    /// Redeems the code. The key of the token has no user.
+    async fn redeem(
+        &self,
+        flow: &AuthorizationCodeFlow,
+        authorization: &AuthorizationResponse,
+    ) -> Result<(Arc<CacheKey>, TokenResponse), Error> {
+        let fetcher = &self.0.fetcher;
+        let request = flow.request();
+        let requested = self.resolve_tenant(&request, &Subject::Application)?;
+        let scopes = request.requested_scopes();
+        let (scopes, scopes_to_send) = match flow.is_without_id_token() {
+            true => (scopes.set(), scopes.without_openid()?),
+            false => {
+                let scopes = scopes.for_user()?;
+                (&scopes.set, &scopes.to_send)
+            }
         };
         let fetch = Fetch {
             // The user is not known before the response.
-            key: Arc::new(key(requested, Arc::new(UserKey::Account("".into())))?),
+            key: Arc::new(CacheKey {
+                tenant: requested.cloned(),
+                scopes: scopes.clone(),
+                user: Some(Arc::new(UserKey::Account("".into()))),
+                parameters: request.extra_parameters()?.clone(),
+            }),
             tenant: requested.cloned(),
-            scopes: Arc::clone(&scopes.to_send),
+            scopes: Arc::clone(scopes_to_send),
             claims: request.requested_claims()?,
             correlation_id: correlation_id(&request)?,
             is_refresh: false,
             progress: Default::default(),
         };
         let lookup = fetcher.lookup(&fetch.correlation_id);
-        // The keys first: the code is valid for one attempt.
-        fetcher
-            .endpoints
-            .issuer_keys(requested, None, &lookup)
+        self.check_before_redemption(flow, authorization, requested, &lookup)
             .await?;
         let deadline = Instant::now() + fetcher.retry.total_timeout();
         let verifier = flow.verifier();
-        let grant = flow.grant(code, &verifier);
+        let grant = flow.grant(authorization.code()?, &verifier);
         let span = fetch.span();
         let response = fetcher.redeem(&fetch, grant, deadline).instrument(span);
-        let response = response.await?;
-        let Some(id_token) = &response.id_token else {
-            return Err(invalid_id_token("the provider sent none"));
-        };
-        let claims = self.validate_id_token(id_token, requested, &lookup).await?;
-        let client_info = response.client_info.as_deref();
-        let rules = fetcher.endpoints.rules();
-        let account = Account::from_id_token(&claims, client_info, flow.nonce(), rules)?;
-        let tenant = requested
-            .filter(|tenant| !tenant.is_multi_tenant())
-            .or(account.tenant());
-        let key = key(tenant, Arc::clone(account.user()))?;
-        let issued = response.issued.belonging_to(Arc::new(key));
-        Ok((issued, account, claims, response.refresh_token))
+        Ok((Arc::clone(&fetch.key), response.await?))
     }
 
-    /// Validates an ID token, and returns the claims.
-    async fn validate_id_token(
+    /// Checks everything that needs the authority's metadata: the code is valid for one request.
+    async fn check_before_redemption(
         &self,
-        id_token: &Secret,
+        flow: &AuthorizationCodeFlow,
+        authorization: &AuthorizationResponse,
         tenant: Option<&Tenant>,
         lookup: &Lookup<'_>,
-    ) -> Result<Map<String, Value>, Error> {
-        let fetcher = &self.0.fetcher;
-        let invalid = |error: JwtError| invalid_id_token(&error.to_string());
-        let id_token = SignedJwt::parse(id_token.expose()).map_err(invalid)?;
-        let name = id_token.key_name();
-        let keys = fetcher.endpoints.issuer_keys(tenant, name, lookup).await?;
-        let now = fetcher.clock.now().wall;
-        let claims = id_token.id_token(&keys, &fetcher.client_id, now, LEEWAY);
-        claims.map_err(invalid)
+    ) -> Result<(), Error> {
+        let endpoints = &self.0.fetcher.endpoints;
+        let issuer = endpoints.response_issuer(tenant, lookup).await?;
+        check_issuer(authorization, &issuer)?;
+        if !flow.is_without_id_token() {
+            endpoints.check_id_tokens(lookup).await?;
+            endpoints.issuer_keys(tenant, None, lookup).await?;
+        }
+        Ok(())
     }
 
     /// Removes a user's access tokens and refresh token, for a sign-out. Does no I/O.
@@ -219,10 +385,24 @@ impl ConfidentialClient {
     }
 }
 
+/// A user's tokens, and the user that the validated ID token names.
+struct SignedIn {
+    issued: IssuedToken,
+    refresh_token: Option<Secret>,
+    account: Account,
+    identity: UserIdentity,
+    claims: Map<String, Value>,
+}
+
+fn check_issuer(
+    authorization: &AuthorizationResponse,
+    issuer: &ResponseIssuer,
+) -> Result<(), Error> {
+    let checked = issuer.check(authorization.issuer());
+    checked.map_err(|reason| invalid_response(&reason))
+}
+
 fn correlation_id(request: &TokenRequest) -> Result<String, Error> {
     let requested = request.requested_correlation_id()?;
     Ok(requested.unwrap_or_else(Uuid::new_v4).to_string())
 }
-
-/// The largest accepted difference between the provider's clock and this one.
-const LEEWAY: Duration = Duration::from_secs(300);

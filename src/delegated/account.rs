@@ -178,7 +178,7 @@ impl fmt::Debug for Account {
 }
 
 /// Returns `{uid}.{utid}` of the `client_info`, in MSAL's format.
-fn parse_home_account_id(client_info: &str) -> Option<String> {
+pub(super) fn parse_home_account_id(client_info: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct ClientInfo {
         uid: String,

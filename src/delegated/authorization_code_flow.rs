@@ -1,13 +1,14 @@
 #![warn(clippy::arithmetic_side_effects, reason = "it parses untrusted input")]
 
 use std::fmt;
+use std::time::Duration;
 
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use crate::delegated::redirect::{DuplicateParameter, RedirectQuery};
+use crate::delegated::redirect::{DuplicateParameter, RedirectQuery, check_arrival};
 use crate::error::{Error, ErrorResponse, Escaped, Failure};
-use crate::grant::Grant;
+use crate::grant::{Grant, SingleUseGrant};
 use crate::request::TokenRequest;
 use crate::secret::Secret;
 
@@ -16,6 +17,10 @@ use crate::secret::Secret;
 /// The state proves that the same user returns from the sign-in page. The flow contains a secret,
 /// the code verifier, so store the serialized flow on the server or in an encrypted cookie. A flow
 /// is valid for one sign-in. Delete the flow afterwards.
+///
+/// The flow remembers the client and the authority of the sign-in. Another client rejects the flow.
+/// A flow that an earlier version of this crate serialized has neither, and is accepted without
+/// that check.
 #[doc(alias = "initiate_auth_code_flow")]
 #[doc(alias = "auth_code_flow")]
 #[doc(alias = "PKCE")]
@@ -25,6 +30,11 @@ pub struct AuthorizationCodeFlow {
     pub(super) nonce: String,
     pub(super) code_verifier: String,
     pub(super) redirect_uri: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) client_id: Option<String>,
+    /// The authority's URL, which is the issuer of an OpenID provider.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) authority: Option<String>,
     pub(super) scopes: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) tenant: Option<String>,
@@ -34,6 +44,17 @@ pub struct AuthorizationCodeFlow {
     pub(super) form_parameters: Vec<(String, String)>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) query_parameters: Vec<(String, String)>,
+    /// The longest time since the user authenticated, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) max_age: Option<u64>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) without_id_token: bool,
+}
+
+/// The redirect that ends a sign-in, with a code or an error.
+pub(crate) struct AuthorizationResponse {
+    issuer: Option<String>,
+    code: Result<SingleUseGrant, Error>,
 }
 
 impl AuthorizationCodeFlow {
@@ -48,6 +69,30 @@ impl AuthorizationCodeFlow {
     /// Returns the nonce that the ID token must contain.
     pub(crate) fn nonce(&self) -> &str {
         &self.nonce
+    }
+
+    /// Returns the longest time since the user authenticated.
+    pub(crate) fn max_age(&self) -> Option<Duration> {
+        self.max_age.map(Duration::from_secs)
+    }
+
+    /// Returns `true` if the sign-in requested no ID token.
+    pub(crate) fn is_without_id_token(&self) -> bool {
+        self.without_id_token
+    }
+
+    /// Checks that this client began the sign-in. `authority` is the URL of the client's authority.
+    pub(crate) fn check_client(&self, client_id: &str, authority: &str) -> Result<(), Error> {
+        let is_other =
+            |known: &Option<String>, own: &str| known.as_deref().is_some_and(|known| known != own);
+        if !is_other(&self.client_id, client_id) && !is_other(&self.authority, authority) {
+            return Ok(());
+        }
+        Err(invalid_response(&format!(
+            "the client '{}' began the sign-in at '{}', and this is the client '{client_id}' at '{authority}'; redeem the code with the client that began the sign-in",
+            Escaped(self.client_id.as_deref().unwrap_or_default()),
+            Escaped(self.authority.as_deref().unwrap_or_default()),
+        )))
     }
 
     /// Returns the token request of the sign-in.
@@ -68,14 +113,12 @@ impl AuthorizationCodeFlow {
         request
     }
 
-    /// Returns the authorization code of a redirect ([RFC 6749 section 4.1.2]).
+    /// Returns the response in a redirect ([RFC 6749 section 4.1.2]).
     ///
-    /// Rejects a redirect of another sign-in. `issuer` is the authority's issuer, if the
-    /// authority's redirects name the issuer ([RFC 9207]).
+    /// Rejects a redirect of another sign-in. The caller checks the issuer.
     ///
     /// [RFC 6749 section 4.1.2]: https://www.rfc-editor.org/rfc/rfc6749#section-4.1.2
-    /// [RFC 9207]: https://www.rfc-editor.org/rfc/rfc9207
-    pub(crate) fn code(&self, redirected: &str, issuer: Option<&str>) -> Result<Secret, Error> {
+    pub(crate) fn response(&self, redirected: &str) -> Result<AuthorizationResponse, Error> {
         let query = RedirectQuery::new(redirected);
         let single_value = |name: &str| {
             query
@@ -89,20 +132,15 @@ impl AuthorizationCodeFlow {
                 "its state is not the one that was sent, so the response may belong to another sign-in; start the sign-in again",
             ));
         }
-        if let (Some(named), Some(issuer)) = (single_value("iss")?, issuer)
-            && named != issuer
-        {
-            return Err(invalid_response(
-                "it names another issuer than the issuer of the authority; start the sign-in again",
-            ));
-        }
-        if let Some(error) = single_value("error")? {
-            return Err(sign_in_failed(error, single_value("error_description")?));
-        }
-        match single_value("code")?.filter(|code| !code.is_empty()) {
-            Some(code) => Ok(Secret::from(code)),
-            None => Err(invalid_response("it has neither a 'code' nor an 'error'")),
-        }
+        check_arrival(redirected, &self.redirect_uri)
+            .map_err(|reason| invalid_response(&reason))?;
+        let issuer = single_value("iss")?;
+        let code = match (single_value("error")?, single_value("code")?) {
+            (Some(error), _) => Err(sign_in_failed(error, single_value("error_description")?)),
+            (None, Some(code)) if !code.is_empty() => Ok(SingleUseGrant::new(Secret::from(code))),
+            (None, _) => return Err(invalid_response("it has neither a 'code' nor an 'error'")),
+        };
+        Ok(AuthorizationResponse { issuer, code })
     }
 
     /// Returns the code verifier ([RFC 7636 section 4.1](https://www.rfc-editor.org/rfc/rfc7636#section-4.1)).
@@ -111,12 +149,24 @@ impl AuthorizationCodeFlow {
     }
 
     /// Returns the grant that redeems the code.
-    pub(crate) fn grant<'a>(&'a self, code: &'a Secret, verifier: &'a Secret) -> Grant<'a> {
+    pub(crate) fn grant<'a>(&'a self, code: &'a SingleUseGrant, verifier: &'a Secret) -> Grant<'a> {
         Grant::AuthorizationCode {
             code,
             redirect_uri: &self.redirect_uri,
             verifier,
         }
+    }
+}
+
+impl AuthorizationResponse {
+    /// Returns the `iss` parameter ([RFC 9207 section 2](https://www.rfc-editor.org/rfc/rfc9207#section-2)).
+    pub(crate) fn issuer(&self) -> Option<&str> {
+        self.issuer.as_deref()
+    }
+
+    /// Returns the authorization code, or the error of the sign-in.
+    pub(crate) fn code(&self) -> Result<&SingleUseGrant, Error> {
+        self.code.as_ref().map_err(Error::clone)
     }
 }
 
@@ -142,7 +192,7 @@ fn sign_in_failed(error: String, description: Option<String>) -> Error {
     Error::InteractionRequired(failure.into())
 }
 
-fn invalid_response(reason: &str) -> Error {
+pub(crate) fn invalid_response(reason: &str) -> Error {
     let message = format!("the authorization response cannot be used: {reason}");
     Error::InvalidResponse(Failure::new(message).into())
 }

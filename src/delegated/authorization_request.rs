@@ -1,3 +1,6 @@
+use std::sync::Arc;
+use std::time::Duration;
+
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
@@ -33,6 +36,8 @@ pub struct AuthorizationRequest {
     login_hint: Option<String>,
     domain_hint: Option<String>,
     form_post: bool,
+    max_age: Option<Duration>,
+    without_id_token: bool,
 }
 
 /// The page that the provider must show, even to a user with a session
@@ -78,6 +83,8 @@ impl AuthorizationRequest {
             login_hint: None,
             domain_hint: None,
             form_post: false,
+            max_age: None,
+            without_id_token: false,
         }
     }
 
@@ -115,13 +122,69 @@ impl AuthorizationRequest {
         self
     }
 
+    /// Sets the longest accepted time since the user authenticated at the provider
+    /// ([OpenID Connect Core section 3.1.2.1]).
+    ///
+    /// The default is no limit. The provider lets the user authenticate again if more time has
+    /// passed. The unit is the second, and fractions are cut. The client rejects an ID token
+    /// without `auth_time`, and an ID token whose `auth_time` is more than `max_age` and five
+    /// minutes ago. Microsoft Entra ID sends `auth_time` only as an optional claim of the app
+    /// registration.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use confidential_client::delegated::AuthorizationRequest;
+    ///
+    /// let transfer = AuthorizationRequest::new("https://app.example.org/signed-in", "api://bank/Pay")
+    ///     .max_age(Duration::from_secs(5 * 60));
+    /// # let _ = transfer;
+    /// ```
+    ///
+    /// [OpenID Connect Core section 3.1.2.1]: https://openid.net/specs/openid-connect-core-1_0.html#AuthRequest
+    #[must_use]
+    pub fn max_age(mut self, max_age: Duration) -> Self {
+        self.max_age = Some(max_age);
+        self
+    }
+
+    /// Requests no ID token, for a server that issues none ([RFC 6749] without OpenID Connect).
+    ///
+    /// The scopes are sent as they are, without `openid`, `profile` and `offline_access`. The
+    /// sign-in yields an access token and no [`Account`](super::Account). Pass the flow to
+    /// [`acquire_access_token_by_authorization_code`][by-code].
+    ///
+    /// [RFC 6749]: https://www.rfc-editor.org/rfc/rfc6749
+    /// [by-code]: crate::ConfidentialClient::acquire_access_token_by_authorization_code
+    #[must_use]
+    pub fn without_id_token(mut self) -> Self {
+        self.without_id_token = true;
+        self
+    }
+
+    pub(crate) fn is_without_id_token(&self) -> bool {
+        self.without_id_token
+    }
+
     pub(crate) fn request(&self) -> &TokenRequest {
         &self.request
     }
 
     /// Starts a sign-in with a new state, nonce and code verifier.
-    pub(crate) fn begin(&self) -> Result<AuthorizationCodeFlow, Error> {
+    ///
+    /// The flow remembers the client and the URL of the client's authority.
+    pub(crate) fn begin(
+        &self,
+        client_id: &str,
+        authority: String,
+    ) -> Result<AuthorizationCodeFlow, Error> {
         check_redirect_uri(&self.redirect_uri)?;
+        self.scopes_to_send()?;
+        if self.without_id_token && self.max_age.is_some() {
+            return Err(Error::config(
+                "max_age(..) needs an ID token, and without_id_token() requests none; leave one of the two out",
+            ));
+        }
         let request = &self.request;
         let parameters = request.extra_parameters()?;
         let pairs_at = |location| {
@@ -135,12 +198,24 @@ impl AuthorizationRequest {
             nonce: random(),
             code_verifier: random(),
             redirect_uri: self.redirect_uri.clone(),
+            client_id: Some(client_id.to_owned()),
+            authority: Some(authority),
             scopes: request.requested_scopes().as_requested().to_string(),
             tenant: request.tenant_id().map(ToOwned::to_owned),
             claims: request.requested_claims()?.map(|claims| claims.to_string()),
             form_parameters: pairs_at(ParameterLocation::Form),
             query_parameters: pairs_at(ParameterLocation::Query),
+            max_age: self.max_age.map(|max_age| max_age.as_secs()),
+            without_id_token: self.without_id_token,
         })
+    }
+
+    fn scopes_to_send(&self) -> Result<&Arc<str>, Error> {
+        let scopes = self.request.requested_scopes();
+        match self.without_id_token {
+            true => scopes.without_openid(),
+            false => Ok(&scopes.for_user()?.to_send),
+        }
     }
 
     /// Returns the URL of the sign-in page ([RFC 6749 section 4.1.1], [RFC 7636 section 4.3]).
@@ -154,19 +229,21 @@ impl AuthorizationRequest {
         flow: &AuthorizationCodeFlow,
         claims: Option<&str>,
     ) -> Result<String, Error> {
-        let scopes = &self.request.requested_scopes().for_user()?.to_send;
+        let scopes = self.scopes_to_send()?;
+        let max_age = self.max_age.map(|max_age| max_age.as_secs().to_string());
         let challenge = Sha256::digest(flow.code_verifier.as_bytes());
         let mut query = page.query_pairs_mut();
         query
             .append_pair("client_id", client_id)
             .append_pair("response_type", "code")
             .append_pair("redirect_uri", &self.redirect_uri)
-            .append_pair("scope", scopes)
             .append_pair("state", &flow.state)
-            .append_pair("nonce", &flow.nonce)
             .append_pair("code_challenge", &BASE64_URL_SAFE_NO_PAD.encode(challenge))
             .append_pair("code_challenge_method", "S256");
         let optional = [
+            ("scope", Some(&**scopes).filter(|scopes| !scopes.is_empty())),
+            ("nonce", (!self.without_id_token).then_some(&*flow.nonce)),
+            ("max_age", max_age.as_deref()),
             ("prompt", self.prompt.map(Prompt::as_str)),
             ("login_hint", self.login_hint.as_deref()),
             ("domain_hint", self.domain_hint.as_deref()),

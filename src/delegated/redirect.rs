@@ -6,7 +6,7 @@ use url::Url;
 use url::form_urlencoded::parse;
 
 use crate::authority::address::is_loopback;
-use crate::error::Error;
+use crate::error::{Error, Escaped};
 
 /// The query of a redirect.
 ///
@@ -38,6 +38,50 @@ impl<'a> RedirectQuery<'a> {
     }
 }
 
+/// Checks that a redirect arrived at `redirect_uri` ([RFC 9700 section 4.4.2.2]).
+///
+/// Compares scheme, host, port and path of a whole URL, and the query that the redirect URI may
+/// have. Any other redirect, such as a query, does not tell where it arrived, and passes.
+///
+/// # Errors
+///
+/// The reason for an error message, without the code.
+///
+/// [RFC 9700 section 4.4.2.2]: https://www.rfc-editor.org/rfc/rfc9700#section-4.4.2.2
+pub(crate) fn check_arrival(redirected: &str, redirect_uri: &str) -> Result<(), String> {
+    let redirected = redirected.trim_start();
+    let scheme = redirected.split_once("://").map(|(scheme, _)| scheme);
+    let is_whole = |scheme: &str| {
+        ["http", "https"]
+            .iter()
+            .any(|s| s.eq_ignore_ascii_case(scheme))
+    };
+    if !scheme.is_some_and(is_whole) {
+        return Ok(());
+    }
+    let (Ok(arrived), Ok(expected)) = (Url::parse(redirected), Url::parse(redirect_uri)) else {
+        return Err("its URL cannot be parsed".to_owned());
+    };
+    let place = |url: &Url| {
+        let port = url.port_or_known_default();
+        let (scheme, host) = (
+            url.scheme().to_owned(),
+            url.host_str().map(ToOwned::to_owned),
+        );
+        (scheme, host, port, url.path().to_owned())
+    };
+    let has_pair = |pair| arrived.query_pairs().any(|other| other == pair);
+    if place(&arrived) == place(&expected) && expected.query_pairs().all(has_pair) {
+        return Ok(());
+    }
+    let arrived = redirected.split(['?', '#']).next().unwrap_or_default();
+    let arrived: String = Escaped(arrived).to_string().chars().take(200).collect();
+    Err(format!(
+        "it arrived at '{arrived}', and the redirect URI of the sign-in is '{}'; pass the query alone if a reverse proxy changes the URL",
+        redirect_uri.split('?').next().unwrap_or_default()
+    ))
+}
+
 /// A parameter that occurs twice, with the reason for an error message.
 pub(crate) struct DuplicateParameter(pub(crate) String);
 
@@ -62,5 +106,78 @@ pub(crate) fn check_redirect_uri(redirect_uri: &str) -> Result<(), Error> {
         "https" => Ok(()),
         "http" if is_this_machine => Ok(()),
         _ => invalid("it is neither https nor http to this machine"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 9700 section 4.4: the response of one provider must not pass for another's.
+    #[test]
+    fn a_redirect_to_another_uri_is_not_accepted() {
+        let plain = "https://app.example.org/back";
+        let queried = "https://app.example.org/back?idp=one&x=1";
+        for (redirect_uri, redirected, is_accepted) in [
+            (plain, "https://app.example.org/back?code=c&state=s", true),
+            (plain, "HTTPS://APP.example.org:443/back?code=c", true),
+            (plain, " https://app.example.org/back?code=c", true),
+            (plain, "https://app.example.org/back?code=c#_=_", true),
+            (plain, "code=c&state=s", true),
+            (plain, "?code=c&iss=https://id.example", true),
+            (plain, "code=c&iss=https://id.example", true),
+            (plain, "/back?code=c", true),
+            (plain, "https://evil.example/back?code=c", false),
+            (plain, " https://evil.example/back?code=c", false),
+            (
+                plain,
+                "https://app.example.org@evil.example/back?code=c",
+                false,
+            ),
+            (plain, "http://app.example.org/back?code=c", false),
+            (plain, "https://app.example.org:8443/back?code=c", false),
+            (plain, "https://app.example.org/back/?code=c", false),
+            (plain, "https://app.example.org/Back?code=c", false),
+            (plain, "https://app.example.org/back/two?code=c", false),
+            (plain, "https://app.example.org/?code=c", false),
+            (plain, "https://?code=c", false),
+            (
+                queried,
+                "https://app.example.org/back?idp=one&x=1&code=c",
+                true,
+            ),
+            (
+                queried,
+                "https://app.example.org/back?code=c&x=1&idp=one",
+                true,
+            ),
+            (
+                queried,
+                "https://app.example.org/back?idp=two&x=1&code=c",
+                false,
+            ),
+            (
+                queried,
+                "https://app.example.org/back?idp=one&code=c",
+                false,
+            ),
+            (queried, "https://app.example.org/back?code=c", false),
+            (
+                "http://localhost:8080/",
+                "http://localhost:8080?code=c",
+                true,
+            ),
+            (
+                "http://localhost:8080/",
+                "http://localhost:8081/?code=c",
+                false,
+            ),
+        ] {
+            let outcome = check_arrival(redirected, redirect_uri);
+            assert_eq!(outcome.is_ok(), is_accepted, "{redirect_uri}: {redirected}");
+            if let Err(reason) = outcome {
+                assert!(!reason.contains("code=c"), "{reason}");
+            }
+        }
     }
 }

@@ -11,6 +11,7 @@ use super::cached_lookup::{A_DAY, AFTER_A_FAILURE, CachedLookup};
 use super::document::{Document, truncated};
 use super::kind::EndpointKind;
 use super::lookup::Lookup;
+use super::metadata::responses_name_issuer;
 use crate::authority::address::parse_url;
 use crate::authority::{Rules, Tenant, preferred_host};
 use crate::crypto::check_backend;
@@ -167,6 +168,7 @@ impl KeySource<'_> {
             issuer,
             keys: published,
             authorization_endpoint: authorization_endpoint(&metadata),
+            responses_name_issuer: responses_name_issuer(&metadata),
         })
     }
 

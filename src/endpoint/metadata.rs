@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use serde_json::{Map, Value};
 use url::Url;
 
 use super::TokenEndpoint;
@@ -31,6 +32,9 @@ struct ProviderMetadata {
     token_endpoint: Url,
     authorization_endpoint: Option<Url>,
     methods: SupportedAuthMethods,
+    responses_name_issuer: bool,
+    /// The reason why the provider issues no ID token that this crate can validate.
+    without_id_tokens: Option<String>,
 }
 
 impl OpenIdProvider {
@@ -99,6 +103,24 @@ impl OpenIdProvider {
         })
     }
 
+    /// Returns whether every authorization response names the issuer ([RFC 9207 section 3]).
+    ///
+    /// [RFC 9207 section 3]: https://www.rfc-editor.org/rfc/rfc9207#section-3
+    pub(super) async fn responses_name_issuer(&self, lookup: &Lookup<'_>) -> Result<bool, Error> {
+        Ok(self.metadata(lookup).await?.responses_name_issuer)
+    }
+
+    /// Checks that the metadata do not rule out ID tokens.
+    pub(super) async fn check_id_tokens(&self, lookup: &Lookup<'_>) -> Result<(), Error> {
+        match &self.metadata(lookup).await?.without_id_tokens {
+            None => Ok(()),
+            Some(reason) => Err(Error::config(format!(
+                "a sign-in at '{}' yields no account: {reason}; call without_id_token() on the AuthorizationRequest if an access token alone is enough",
+                self.issuer
+            ))),
+        }
+    }
+
     async fn metadata(&self, lookup: &Lookup<'_>) -> Result<Arc<ProviderMetadata>, Error> {
         let fetch = |lookup, _| async move { Ok((self.fetch(&lookup).await?, A_DAY)) };
         self.metadata.get(lookup, fetch).await
@@ -147,14 +169,103 @@ impl OpenIdProvider {
             token_endpoint,
             authorization_endpoint,
             methods: SupportedAuthMethods::from_metadata(document.members()),
+            responses_name_issuer: responses_name_issuer(&document),
+            without_id_tokens: without_id_tokens(document.members()),
         })
     }
 }
 
+/// Returns whether the metadata announce that every authorization response names the issuer
+/// ([RFC 9207 section 3]).
+///
+/// [RFC 9207 section 3]: https://www.rfc-editor.org/rfc/rfc9207#section-3
+pub(super) fn responses_name_issuer(document: &Document) -> bool {
+    let announced = document.members().get(RESPONSES_NAME_ISSUER);
+    announced.and_then(Value::as_bool).unwrap_or_default()
+}
+
+/// Returns the reason why metadata rule out ID tokens ([OpenID Connect Discovery section 3]).
+///
+/// An absent list rules nothing out.
+///
+/// [OpenID Connect Discovery section 3]: https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderMetadata
+fn without_id_tokens(metadata: &Map<String, Value>) -> Option<String> {
+    let list = |name: &str| {
+        let list = metadata.get(name)?.as_array()?;
+        Some(list.iter().filter_map(Value::as_str).collect::<Vec<_>>())
+    };
+    if !metadata.get("jwks_uri").is_some_and(Value::is_string) {
+        return Some("its metadata have no 'jwks_uri'".to_owned());
+    }
+    if list("scopes_supported").is_some_and(|scopes| !scopes.contains(&"openid")) {
+        return Some("its 'scopes_supported' do not have 'openid'".to_owned());
+    }
+    let algorithms = list("id_token_signing_alg_values_supported")?;
+    let is_supported = algorithms.iter().any(|name| ALGORITHMS.contains(name));
+    let reason = "its 'id_token_signing_alg_values_supported' have none of RS256, PS256 and ES256";
+    (!is_supported).then(|| reason.to_owned())
+}
+
 const METADATA_NAME: &str = "the OpenID configuration";
+const RESPONSES_NAME_ISSUER: &str = "authorization_response_iss_parameter_supported";
+/// The algorithms of ID tokens that this crate verifies.
+const ALGORITHMS: [&str; 3] = ["RS256", "PS256", "ES256"];
 const HINT: &str = "is the issuer right?";
 const ISSUER: &str = "the issuer";
 const TOKEN_ENDPOINT: &str = "the token endpoint";
 const AUTHORIZATION_ENDPOINT: &str = "the authorization endpoint";
 
 pub(super) const METADATA_PATH: &str = "/.well-known/openid-configuration";
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_metadata_that_rule_id_tokens_out_do_so() {
+        let keys = "https://id.example/keys";
+        for (metadata, expected) in [
+            (json!({ "jwks_uri": keys }), None),
+            (
+                json!({ "jwks_uri": keys, "scopes_supported": ["openid", "read"] }),
+                None,
+            ),
+            (json!({ "jwks_uri": keys, "scopes_supported": null }), None),
+            (
+                json!({ "jwks_uri": keys, "id_token_signing_alg_values_supported": ["EdDSA", "ES256"] }),
+                None,
+            ),
+            (
+                json!({ "jwks_uri": keys, "id_token_signing_alg_values_supported": null }),
+                None,
+            ),
+            (json!({}), Some("jwks_uri")),
+            (json!({ "jwks_uri": null }), Some("jwks_uri")),
+            (
+                json!({ "jwks_uri": keys, "scopes_supported": ["read"] }),
+                Some("scopes_supported"),
+            ),
+            (
+                json!({ "jwks_uri": keys, "scopes_supported": [] }),
+                Some("scopes_supported"),
+            ),
+            (
+                json!({ "jwks_uri": keys, "id_token_signing_alg_values_supported": ["HS256", "none"] }),
+                Some("id_token_signing_alg_values_supported"),
+            ),
+            (
+                json!({ "jwks_uri": keys, "id_token_signing_alg_values_supported": [] }),
+                Some("id_token_signing_alg_values_supported"),
+            ),
+        ] {
+            let reason = without_id_tokens(metadata.as_object().unwrap());
+            match (&reason, expected) {
+                (None, None) => {}
+                (Some(reason), Some(name)) => assert!(reason.contains(name), "{reason}"),
+                (reason, _) => panic!("{metadata}: {reason:?}"),
+            }
+        }
+    }
+}

@@ -34,6 +34,12 @@ impl Issuer {
         self.0.split('/').find(|segment| is_guid(segment))
     }
 
+    /// Returns whether `issuer` is this issuer, or the issuer of one of the many tenants.
+    pub(crate) fn accepts(&self, issuer: &str) -> bool {
+        let tenant = issuer.split('/').find(|segment| is_guid(segment));
+        self.matches(issuer, tenant)
+    }
+
     /// Returns whether a token with this `iss` and `tid` comes from this issuer.
     pub(super) fn matches(&self, iss: &str, tid: Option<&str>) -> bool {
         self.for_tenant(tid).is_some_and(|issuer| issuer == iss)

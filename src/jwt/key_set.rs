@@ -15,6 +15,10 @@ pub(crate) struct IssuerKeys {
     pub(crate) keys: Vec<PublishedKey>,
     /// Page where users sign in.
     pub(crate) authorization_endpoint: Option<Arc<str>>,
+    /// True if the metadata announce that authorization responses name the issuer ([RFC 9207]).
+    ///
+    /// [RFC 9207]: https://www.rfc-editor.org/rfc/rfc9207
+    pub(crate) responses_name_issuer: bool,
 }
 
 impl IssuerKeys {

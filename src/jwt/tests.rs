@@ -95,6 +95,7 @@ fn keys(issuer: &str, jwks: &[Value]) -> IssuerKeys {
         issuer,
         keys: jwks.iter().filter_map(read).collect(),
         authorization_endpoint: None,
+        responses_name_issuer: false,
     }
 }
 

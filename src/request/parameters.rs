@@ -83,7 +83,7 @@ impl fmt::Debug for Parameters {
 }
 
 /// The parameters that the client sends itself, in any grant.
-const RESERVED: [&str; 22] = [
+const RESERVED: [&str; 23] = [
     "assertion",
     "claims",
     "client_assertion",
@@ -96,6 +96,7 @@ const RESERVED: [&str; 22] = [
     "code_challenge_method",
     "code_verifier",
     "grant_type",
+    "max_age",
     "nonce",
     "password",
     "redirect_uri",

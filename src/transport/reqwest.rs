@@ -11,7 +11,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::error::{Error, Failure};
 use crate::response::LARGEST_BODY;
-use crate::transport::{Transport, TransportFuture};
+use crate::transport::{SendOnce, Transport, TransportFuture};
 
 /// The default transport.
 pub(crate) struct ReqwestTransport(Clients);
@@ -120,12 +120,16 @@ impl Transport for ReqwestTransport {
         Box::pin(async move {
             let host = request.uri().authority().map(ToString::to_string);
             let host = host.unwrap_or_default();
+            let is_sent_once = request.extensions().get::<SendOnce>().is_some();
             let mut request = reqwest::Request::try_from(request)?;
             let (client, close) = self.0.client()?;
             if close {
                 request.headers_mut().insert(CONNECTION, CLOSE);
             }
-            let retry = request.try_clone();
+            let retry = match is_sent_once {
+                true => None,
+                false => request.try_clone(),
+            };
             let sent = match (client.execute(request).await, retry) {
                 (Err(error), Some(retry)) if is_from_stopped_runtime(&error) => {
                     client.execute(retry).await
@@ -185,7 +189,8 @@ struct UntrustedCertificate {
 
 /// Returns `true` if the pooled connection was closed because its runtime stopped.
 ///
-/// The request was not sent, or no task is left to read the response, so a retry is safe.
+/// The request was not sent, or no task is left to read the response. A retry is safe for a grant
+/// that is valid more than once.
 fn is_from_stopped_runtime(error: &reqwest::Error) -> bool {
     let mut source = error.source();
     while let Some(error) = source {
