@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 
 pub mod issuer;
 pub mod log_capture;
+pub mod openid;
 pub mod raw_server;
 
 pub const CLIENT_ID: &str = "11111111-2222-3333-4444-555555555555";
