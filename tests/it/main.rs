@@ -39,6 +39,7 @@ mod npm_oidc_provider;
 mod on_behalf_of;
 mod openid_provider;
 mod outages;
+mod presented_once;
 mod refreshed_identity;
 mod rejection_responses;
 mod rejection_texts;

@@ -124,10 +124,13 @@ impl OpenId {
     }
 
     pub fn builder(&self, authority: Authority) -> ConfidentialClientBuilder {
+        self.without_credential(authority).client_secret("s3cret")
+    }
+
+    pub fn without_credential(&self, authority: Authority) -> ConfidentialClientBuilder {
         let state = Arc::clone(&self.0);
         ConfidentialClient::builder(CLIENT)
             .authority(authority)
-            .client_secret("s3cret")
             .transport(move |request: Request<Bytes>| {
                 let state = Arc::clone(&state);
                 async move { state.respond(&request).await }
