@@ -232,17 +232,17 @@ impl AuthorizationRequest {
         let scopes = self.scopes_to_send()?;
         let max_age = self.max_age.map(|max_age| max_age.as_secs().to_string());
         let challenge = Sha256::digest(flow.code_verifier.as_bytes());
+        let challenge = BASE64_URL_SAFE_NO_PAD.encode(challenge);
         let mut query = page.query_pairs_mut();
-        query
-            .append_pair("client_id", client_id)
-            .append_pair("response_type", "code")
-            .append_pair("redirect_uri", &self.redirect_uri)
-            .append_pair("state", &flow.state)
-            .append_pair("code_challenge", &BASE64_URL_SAFE_NO_PAD.encode(challenge))
-            .append_pair("code_challenge_method", "S256");
-        let optional = [
+        let parameters = [
+            ("client_id", Some(client_id)),
+            ("response_type", Some("code")),
+            ("redirect_uri", Some(&*self.redirect_uri)),
             ("scope", Some(&**scopes).filter(|scopes| !scopes.is_empty())),
+            ("state", Some(&*flow.state)),
             ("nonce", (!self.without_id_token).then_some(&*flow.nonce)),
+            ("code_challenge", Some(&*challenge)),
+            ("code_challenge_method", Some("S256")),
             ("max_age", max_age.as_deref()),
             ("prompt", self.prompt.map(Prompt::as_str)),
             ("login_hint", self.login_hint.as_deref()),
@@ -250,7 +250,7 @@ impl AuthorizationRequest {
             ("response_mode", self.form_post.then_some("form_post")),
             ("claims", claims),
         ];
-        for (name, value) in optional {
+        for (name, value) in parameters {
             if let Some(value) = value {
                 query.append_pair(name, value);
             }

@@ -413,3 +413,37 @@ async fn a_lost_connection_at_a_server_that_rotates_does_not_revoke_the_session(
         assert_eq!(local.token_requests().len(), before + 1);
     }
 }
+
+/// Over sockets: reqwest says that there was no connection.
+#[tokio::test]
+async fn a_server_that_is_gone_leaves_the_refresh_token_valid() {
+    let local = LocalAuthority::start().await.unwrap();
+    let back = "https://app.example.org/signed-in";
+    let app = Application::new(CLIENT_ID)
+        .secret(SECRET)
+        .redirect_uri(back);
+    local.register(TENANT, app);
+    local.register_user(TENANT, User::new("adele@contoso.com"));
+    let client = ConfidentialClient::builder(CLIENT_ID)
+        .authority(Authority::oidc(local.issuer(TENANT).unwrap()))
+        .client_secret(SECRET)
+        .retry(RetryPolicy::default().base_delay(Duration::ZERO))
+        // Its connections are closed after each response.
+        .reqwest(reqwest::Client::builder());
+    let client = client.build().unwrap();
+    let request = AuthorizationRequest::new(back, "api://drive/Files.Read");
+    let (page, flow) = client.authorization_request_url(&request).await.unwrap();
+    let redirected = local.sign_in(page, "adele@contoso.com").await.unwrap();
+    let signed_in = client.acquire_token_by_authorization_code(flow, redirected);
+    let account = signed_in.await.unwrap().account().clone();
+    let address = local.base_url().trim_start_matches("http://").to_owned();
+    drop(local);
+    while tokio::net::TcpStream::connect(&address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    for scope in [OTHER, "third"] {
+        let error = silent(&client, &account, scope).await.unwrap_err();
+        assert!(matches!(error, Error::Transport(_)), "{error:?}");
+        assert!(error.to_string().contains("(3 attempts)"), "{error}");
+    }
+}
