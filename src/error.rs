@@ -312,6 +312,15 @@ impl Error {
         }
     }
 
+    /// Adds to the message that the authorization code of the request is lost.
+    pub(crate) fn with_lost_code(self) -> Self {
+        self.map_message(|message| {
+            format!(
+                "{message}; the authorization code may have been redeemed and is not sent again, so start the sign-in again"
+            )
+        })
+    }
+
     /// Names the unusable `subject` in the message, such as a file.
     pub(crate) fn about(self, subject: &str) -> Self {
         match self.kind() {

@@ -351,10 +351,15 @@ impl ConfidentialClient {
             .await?;
         let deadline = Instant::now() + fetcher.retry.total_timeout();
         let verifier = flow.verifier();
-        let grant = flow.grant(authorization.code()?, &verifier);
+        let code = authorization.code()?;
+        let grant = flow.grant(code, &verifier);
         let span = fetch.span();
         let response = fetcher.redeem(&fetch, grant, deadline).instrument(span);
-        Ok((Arc::clone(&fetch.key), response.await?))
+        let response = response.await.map_err(|error| match code.is_in_doubt() {
+            true => error.with_lost_code(),
+            false => error,
+        })?;
+        Ok((Arc::clone(&fetch.key), response))
     }
 
     /// Checks everything that needs the authority's metadata: the code is valid for one request.
