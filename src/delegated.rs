@@ -61,7 +61,7 @@ pub(crate) use account::invalid_id_token;
 pub use admin_consent::AdminConsent;
 pub use authentication_result::AuthenticationResult;
 pub use authorization_code_flow::AuthorizationCodeFlow;
-pub(crate) use authorization_code_flow::{AuthorizationResponse, invalid_response};
+pub(crate) use authorization_code_flow::{SignInResponse, invalid_response};
 pub use authorization_request::{AuthorizationRequest, Prompt};
 pub(crate) use id_token::IdTokenRules;
 pub(crate) use identity::UserIdentity;

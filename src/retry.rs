@@ -15,6 +15,11 @@ pub(crate) use budget::RetryBudget;
 /// [`max_delay`](Self::max_delay). The client does not retry any other 4xx, or a failure before the
 /// request is sent.
 ///
+/// An authorization code and a refresh token are the exception, because a strict provider treats a
+/// second use as theft. A request with one of the two is retried only if no connection was opened.
+/// See
+/// [`refresh_token_rotation`](crate::ConfidentialClientBuilder::refresh_token_rotation).
+///
 /// Before each retry the client waits for a random time between zero and a bound. The bound
 /// doubles from [`base_delay`](Self::base_delay) up to `max_delay`. After a `Retry-After` the
 /// client waits for at least that time. If the `Retry-After` is longer than `max_delay`, the client

@@ -30,7 +30,7 @@ struct SessionState {
     lease: Lease,
 }
 
-/// What a session can do for a request without user interaction.
+/// The state of the refresh token of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RefreshTokenStatus {
     /// There is a refresh token, or another request redeems one.
@@ -87,7 +87,9 @@ impl UserSession {
     }
 
     /// Stores a refresh token, unless a request redeems another one. That request stores the
-    /// rotated token. Stores the user that the response named, unless an earlier response named one.
+    /// rotated token.
+    ///
+    /// Stores the user that the response named, unless an earlier response named one.
     pub(crate) fn store(&self, refresh_token: Secret, identity: Option<UserIdentity>) {
         let mut state = self.lock();
         if !state.lease.is_held() {

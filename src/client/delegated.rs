@@ -13,10 +13,13 @@ impl ConfidentialClient {
     /// ([RFC 7523 section 2.1]) in the form of [Microsoft Entra ID].
     ///
     /// Request the scopes of one API, such as `https://graph.microsoft.com/User.Read`. `openid`,
-    /// `profile` and `offline_access` are added. Tokens are cached under the assertion's SHA-256,
+    /// `profile` and `offline_access` are added. An OpenID provider receives the scopes of the
+    /// request alone. Tokens are cached under the assertion's SHA-256,
     /// and shared, refreshed and bounded like the tokens of
     /// [`acquire_token_for_client`](Self::acquire_token_for_client). A refresh token, if the
-    /// provider issued one, refreshes the tokens even after the assertion has expired. A user who
+    /// provider issued one, refreshes the tokens even after the assertion has expired. A refresh
+    /// whose ID token or `client_info` names another user than the first response is an error, and
+    /// nothing of that response is cached. A user who
     /// calls with a new assertion has new cache entries, so no user receives another user's token.
     ///
     /// **Validate the assertion first.** A cached token is returned without the identity provider
@@ -57,14 +60,23 @@ impl ConfidentialClient {
     /// provider receives the scopes of the request alone. It rejects scopes that were never
     /// granted, and `profile` may be one.
     ///
+    /// An ID token in the response is validated as at the sign-in. `iss`, `sub`, `aud`, `azp`,
+    /// `auth_time`, `nonce` and the home account of `client_info` are compared with those of the
+    /// sign-in ([OpenID Connect Core section 12.2]). A response without an ID token is accepted.
+    ///
     /// # Errors
     ///
-    /// [`Error::InteractionRequired`] before the network if there is no refresh token for the user.
+    /// [`Error::InteractionRequired`] before the network if there is no refresh token for the user,
+    /// or if the refresh token [may have been used][rotation] at a provider that rotates refresh
+    /// tokens. [`Error::InvalidResponse`] if the response belongs to another user or its ID token
+    /// is invalid. Nothing of the response is then cached, and the user has to sign in again.
     /// The provider's error if the user has to sign in again:
     /// [`needs_user_interaction`](Error::needs_user_interaction) is true for both. The errors of
     /// [`acquire_token_for_client`](Self::acquire_token_for_client).
     ///
     /// [RFC 6749 section 6]: https://www.rfc-editor.org/rfc/rfc6749#section-6
+    /// [OpenID Connect Core section 12.2]: https://openid.net/specs/openid-connect-core-1_0.html#RefreshTokenResponse
+    /// [rotation]: crate::ConfidentialClientBuilder::refresh_token_rotation
     #[doc(alias = "acquire_token_by_refresh_token")]
     pub async fn acquire_token_silent(
         &self,

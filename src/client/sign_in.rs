@@ -11,8 +11,8 @@ use super::fetch::Fetch;
 use crate::authority::Tenant;
 use crate::cache::runtime_handle;
 use crate::delegated::{
-    Account, AuthenticationResult, AuthorizationCodeFlow, AuthorizationRequest,
-    AuthorizationResponse, UserIdentity, invalid_id_token, invalid_response,
+    Account, AuthenticationResult, AuthorizationCodeFlow, AuthorizationRequest, SignInResponse,
+    UserIdentity, invalid_id_token, invalid_response,
 };
 use crate::endpoint::{Lookup, ResponseIssuer};
 use crate::error::Error;
@@ -120,8 +120,8 @@ impl ConfidentialClient {
     ///
     /// A flow is valid for one sign-in. Remove it from the session of the user before this call.
     /// The code is sent once. [`RetryPolicy`](crate::RetryPolicy) applies only while no connection
-    /// can be opened. After a timeout, a lost connection or a 5xx, the user signs in again. Dropping
-    /// the returned future may lose the code, and the user signs in again.
+    /// can be opened. After a timeout, a lost connection or a 5xx, the user signs in again.
+    /// Dropping the returned future may lose the code, and the user signs in again.
     ///
     /// # Errors
     ///
@@ -247,7 +247,7 @@ impl ConfidentialClient {
         &self,
         flow: &AuthorizationCodeFlow,
         redirected: &str,
-    ) -> Result<AuthorizationResponse, Error> {
+    ) -> Result<SignInResponse, Error> {
         let fetcher = &self.0.fetcher;
         flow.check_client(&fetcher.client_id, &fetcher.endpoints.to_string())?;
         let response = flow.response(redirected)?;
@@ -273,7 +273,7 @@ impl ConfidentialClient {
     async fn sign_in(
         &self,
         flow: &AuthorizationCodeFlow,
-        authorization: &AuthorizationResponse,
+        authorization: &SignInResponse,
     ) -> Result<SignedIn, Error> {
         let fetcher = &self.0.fetcher;
         let request = flow.request();
@@ -318,7 +318,7 @@ impl ConfidentialClient {
     async fn redeem(
         &self,
         flow: &AuthorizationCodeFlow,
-        authorization: &AuthorizationResponse,
+        authorization: &SignInResponse,
     ) -> Result<(Arc<CacheKey>, TokenResponse), Error> {
         let fetcher = &self.0.fetcher;
         let request = flow.request();
@@ -366,7 +366,7 @@ impl ConfidentialClient {
     async fn check_before_redemption(
         &self,
         flow: &AuthorizationCodeFlow,
-        authorization: &AuthorizationResponse,
+        authorization: &SignInResponse,
         tenant: Option<&Tenant>,
         lookup: &Lookup<'_>,
     ) -> Result<(), Error> {
@@ -399,10 +399,7 @@ struct SignedIn {
     claims: Map<String, Value>,
 }
 
-fn check_issuer(
-    authorization: &AuthorizationResponse,
-    issuer: &ResponseIssuer,
-) -> Result<(), Error> {
+fn check_issuer(authorization: &SignInResponse, issuer: &ResponseIssuer) -> Result<(), Error> {
     let checked = issuer.check(authorization.issuer());
     checked.map_err(|reason| invalid_response(&reason))
 }

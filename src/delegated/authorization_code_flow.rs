@@ -52,7 +52,7 @@ pub struct AuthorizationCodeFlow {
 }
 
 /// The redirect that ends a sign-in, with a code or an error.
-pub(crate) struct AuthorizationResponse {
+pub(crate) struct SignInResponse {
     issuer: Option<String>,
     code: Result<SingleUseGrant, Error>,
 }
@@ -118,7 +118,7 @@ impl AuthorizationCodeFlow {
     /// Rejects a redirect of another sign-in. The caller checks the issuer.
     ///
     /// [RFC 6749 section 4.1.2]: https://www.rfc-editor.org/rfc/rfc6749#section-4.1.2
-    pub(crate) fn response(&self, redirected: &str) -> Result<AuthorizationResponse, Error> {
+    pub(crate) fn response(&self, redirected: &str) -> Result<SignInResponse, Error> {
         let query = RedirectQuery::new(redirected);
         let single_value = |name: &str| {
             query
@@ -140,7 +140,7 @@ impl AuthorizationCodeFlow {
             (None, Some(code)) if !code.is_empty() => Ok(SingleUseGrant::new(Secret::from(code))),
             (None, _) => return Err(invalid_response("it has neither a 'code' nor an 'error'")),
         };
-        Ok(AuthorizationResponse { issuer, code })
+        Ok(SignInResponse { issuer, code })
     }
 
     /// Returns the code verifier ([RFC 7636 section 4.1](https://www.rfc-editor.org/rfc/rfc7636#section-4.1)).
@@ -158,7 +158,7 @@ impl AuthorizationCodeFlow {
     }
 }
 
-impl AuthorizationResponse {
+impl SignInResponse {
     /// Returns the `iss` parameter ([RFC 9207 section 2](https://www.rfc-editor.org/rfc/rfc9207#section-2)).
     pub(crate) fn issuer(&self) -> Option<&str> {
         self.issuer.as_deref()
