@@ -42,9 +42,9 @@ impl TokenFetcher {
 
     /// Returns the user that the response to a refresh names.
     ///
-    /// The ID token is validated if the ID token of the first response was. Otherwise the claims are
-    /// trusted, because the token endpoint sent the ID token ([OpenID Connect Core section 3.1.3.7],
-    /// number 6).
+    /// The ID token is validated if the ID token of the first response was. Otherwise the claims
+    /// are trusted, because the token endpoint sent the ID token ([OpenID Connect Core section
+    /// 3.1.3.7], number 6).
     ///
     /// [OpenID Connect Core section 3.1.3.7]: https://openid.net/specs/openid-connect-core-1_0.html#IDTokenValidation
     pub(in crate::client) async fn refreshed_identity(

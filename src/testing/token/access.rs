@@ -193,6 +193,6 @@ impl<'a> DelegatedAccess<'a> {
     }
 }
 
-/// 90 days, as long as Entra's refresh tokens live. Entra's ID tokens live for an hour. The clock of
-/// a test may be far ahead of the clock of the server, and a refresh validates the ID token.
+/// 90 days, as long as Entra's refresh tokens live. Entra's ID tokens live for an hour. The clock
+/// of a test may be far ahead of the clock of the server, and a refresh validates the ID token.
 const ID_TOKEN_LIFETIME: u64 = 90 * 24 * 3600;
