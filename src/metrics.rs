@@ -52,13 +52,21 @@ use crate::error::{Error, ErrorKind};
 /// An [observer](crate::ConfidentialClientBuilder::observer) receives one `Acquisition` per token
 /// request. A call that returns a cached token sends no token request.
 ///
-/// The tenant, scope and client ID are left out, because as metric labels each value would create a
-/// time series.
+/// The tenant and the resource are left out by default, because as metric labels each value would
+/// create a time series.
 #[doc(alias = "Telemetry")]
 #[doc(alias = "AuthenticationResultMetadata")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Acquisition {
+    /// The tenant as requested, or `None` if the authority has no tenants.
+    ///
+    /// `None` without [`observe_tenants`](crate::ConfidentialClientBuilder::observe_tenants).
+    pub tenant: Option<Arc<str>>,
+    /// The resource of the first scope, such as `https://graph.microsoft.com`.
+    ///
+    /// `None` without [`observe_tenants`](crate::ConfidentialClientBuilder::observe_tenants).
+    pub resource: Option<Arc<str>>,
     /// The result of the token request.
     pub outcome: Outcome,
     /// `true` for a background refresh of a token that was still valid. No caller waited.
@@ -104,16 +112,30 @@ impl Outcome {
 
 /// The callback for acquisitions. The default does nothing.
 #[derive(Clone, Default)]
-pub(crate) struct Observer(Option<Arc<dyn Fn(Acquisition) + Send + Sync>>);
+pub(crate) struct Observer {
+    callback: Option<Arc<dyn Fn(Acquisition) + Send + Sync>>,
+    names_tenants: bool,
+}
 
 impl Observer {
-    pub(crate) fn new(callback: impl Fn(Acquisition) + Send + Sync + 'static) -> Self {
-        Self(Some(Arc::new(callback)))
+    pub(crate) fn set(&mut self, callback: impl Fn(Acquisition) + Send + Sync + 'static) {
+        self.callback = Some(Arc::new(callback));
+    }
+
+    pub(crate) fn name_tenants(&mut self) {
+        self.names_tenants = true;
+    }
+
+    /// Returns whether acquisitions have the tenant and the resource.
+    pub(crate) fn names_tenants(&self) -> bool {
+        self.names_tenants && self.callback.is_some()
     }
 
     /// Calls the observer. A panic of the observer is logged and does not fail the token request.
     pub(crate) fn notify(&self, acquisition: Acquisition) {
-        let Some(callback) = &self.0 else { return };
+        let Some(callback) = &self.callback else {
+            return;
+        };
         if catch_unwind(AssertUnwindSafe(|| callback(acquisition))).is_err() {
             tracing::warn!("the observer of token requests panicked");
         }

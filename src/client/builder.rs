@@ -273,7 +273,16 @@ impl ConfidentialClientBuilder {
     /// # let _ = builder;
     /// ```
     pub fn observer(mut self, observer: impl Fn(Acquisition) + Send + Sync + 'static) -> Self {
-        self.observer = Observer::new(observer);
+        self.observer.set(observer);
+        self
+    }
+
+    /// Adds the tenant and the resource to each [`Acquisition`](crate::metrics::Acquisition).
+    ///
+    /// By default an observer receives neither. As labels of a metric, a thousand tenants are a
+    /// thousand time series. Logs and spans always have both.
+    pub fn observe_tenants(mut self) -> Self {
+        self.observer.name_tenants();
         self
     }
 

@@ -97,7 +97,7 @@ impl TokenFetcher {
             Err(_) => Err(fetch.timeout_error(self.retry.total_timeout())),
         };
         let duration = self.clock.now().monotonic.saturating_duration_since(began);
-        let acquisition = fetch.report(&result, duration);
+        let acquisition = fetch.report(&result, duration, &self.observer);
         self.observer.notify(acquisition);
         result
     }

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use confidential_client::metrics::{Acquisition, Outcome};
 use confidential_client::testing::ManualClock;
-use confidential_client::{ConfidentialClient, ConfidentialClientBuilder, ErrorKind, RetryPolicy};
+use confidential_client::{
+    ConfidentialClient, ConfidentialClientBuilder, ErrorKind, RetryPolicy, TokenRequest,
+};
 
 use crate::support::log_capture::Log;
 use crate::support::{Provider, SCOPE, SECRET, let_others_run, scope};
@@ -77,10 +79,33 @@ async fn each_token_request_is_reported_once_with_the_outcome() {
             status,
             aadsts,
             ..
-        } = *told;
+        } = told.clone();
         assert_eq!((outcome, attempts, status, aadsts), expected, "{name}");
         assert!(!told.is_refresh, "{name}");
         client.cache().clear();
+    }
+}
+
+#[tokio::test]
+async fn an_observer_receives_no_tenant_unless_the_program_asks() {
+    let provider = Provider::open();
+    let request = TokenRequest::new("https://vault.azure.net/.default").tenant("fabrikam.com");
+    for (is_asked, expected) in [
+        (false, (None, None)),
+        (
+            true,
+            (Some("fabrikam.com"), Some("https://vault.azure.net")),
+        ),
+    ] {
+        let builder = match is_asked {
+            true => provider.builder().observe_tenants(),
+            false => provider.builder(),
+        };
+        let (client, seen) = observed(builder);
+        client.acquire_token_for_client(&request).await.unwrap();
+        let seen = seen.lock().unwrap();
+        let named = (seen[0].tenant.as_deref(), seen[0].resource.as_deref());
+        assert_eq!(named, expected);
     }
 }
 
@@ -137,6 +162,8 @@ async fn a_token_request_is_a_span() {
     };
     for part in [
         "acquire_token{",
+        "tenant=\"contoso.onmicrosoft.com\"",
+        "resource=\"https://graph.microsoft.com\"",
         "refresh=false",
         "outcome=\"issued\"",
         "attempts=1",
@@ -154,7 +181,7 @@ async fn a_token_request_is_a_span() {
     ] {
         assert!(refused.contains(part), "{part}: {refused}");
     }
-    for secret in [SECRET, "graph.microsoft.com", "contoso", "token-1"] {
+    for secret in [SECRET, "/.default", "token-1"] {
         assert!(!issued.contains(secret), "{issued}");
     }
 }

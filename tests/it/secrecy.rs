@@ -368,7 +368,7 @@ async fn no_adapter_or_callback_type_shows_a_secret() {
         nonce.to_owned(),
     ]);
 
-    let acquisition = acquisitions.lock().unwrap()[0];
+    let acquisition = acquisitions.lock().unwrap()[0].clone();
     hidden.check_debug("Acquisition", &acquisition);
     hidden.check_debug("Outcome", &acquisition.outcome);
     hidden.check_debug("AssertionContext", &contexts.lock().unwrap()[0]);

@@ -99,6 +99,14 @@ async fn the_failures_of_two_tenants_do_not_give_the_same_warning() {
         let warnings = text.lines().filter(|line| line.contains(" WARN "));
         let warnings: Vec<_> = warnings.collect();
         assert_eq!(warnings.len(), 2, "{text}");
+        let span = text
+            .lines()
+            .find(|line| line.contains("acquire_token{"))
+            .unwrap();
+        assert!(
+            span.contains(&format!("acquire_token{{tenant=\"{tenant}\" resource=")),
+            "{span}"
+        );
         for warning in warnings {
             assert!(
                 warning.contains(&format!("tenant=\"{tenant}\"")),

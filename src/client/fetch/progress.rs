@@ -5,7 +5,7 @@ use tracing::{Span, field};
 
 use crate::authority::Tenant;
 use crate::error::{Error, Failure};
-use crate::metrics::{Acquisition, Outcome};
+use crate::metrics::{Acquisition, Observer, Outcome};
 use crate::time;
 use crate::token::CacheKey;
 
@@ -59,6 +59,8 @@ impl Fetch {
     pub(in crate::client) fn span(&self) -> Span {
         tracing::info_span!(
             "acquire_token",
+            tenant = self.key.tenant_name(),
+            resource = self.key.resource(),
             correlation_id = self.correlation_id,
             refresh = self.is_refresh,
             // A cache hit is no token request, and has no span.
@@ -74,9 +76,17 @@ impl Fetch {
 
     /// Records the outcome in the current span, by OpenTelemetry's names where it has them.
     /// Returns the outcome for the observer.
-    pub(super) fn report<T>(&self, result: &Result<T, Error>, duration: Duration) -> Acquisition {
+    pub(super) fn report<T>(
+        &self,
+        result: &Result<T, Error>,
+        duration: Duration,
+        observer: &Observer,
+    ) -> Acquisition {
         let error = result.as_ref().err();
+        let named = observer.names_tenants().then_some(&self.key);
         let acquisition = Acquisition {
+            tenant: named.and_then(|key| key.tenant_name()).map(Arc::from),
+            resource: named.map(|key| Arc::from(key.resource())),
             outcome: Outcome::of(result),
             is_refresh: self.is_refresh,
             attempts: self.progress().sent,
