@@ -116,6 +116,45 @@ async fn users_sign_in_and_the_client_goes_on_for_them() {
     );
 }
 
+/// RFC 9207: its metadata announce the issuer in the redirect.
+#[tokio::test]
+#[ignore = "needs node with oidc-provider; .ci/run starts it and runs them"]
+async fn a_redirect_whose_issuer_was_stripped_or_changed_redeems_no_code() {
+    let server = Server::of("mix-up");
+    let tenant = &server.is.one;
+    let client = client_of(&server, tenant);
+    let (flow, back) = come_back(&server, &client, tenant, "adele").await;
+    let url = url::Url::parse(&back).unwrap();
+    let with_issuer = |issuer: Option<&str>| {
+        let mut changed = url.clone();
+        let pairs = url.query_pairs().filter(|(name, _)| name != "iss");
+        let mut query = changed.query_pairs_mut();
+        query.clear().extend_pairs(pairs);
+        if let Some(issuer) = issuer {
+            query.append_pair("iss", issuer);
+        }
+        drop(query);
+        String::from(changed)
+    };
+    for redirect in [with_issuer(None), with_issuer(Some(&server.is.two.issuer))] {
+        let signed_in = client.acquire_token_by_authorization_code(flow.clone(), redirect);
+        let error = signed_in.await.unwrap_err();
+        assert!(matches!(error, Error::InvalidResponse(_)), "{error:?}");
+        assert!(error.to_string().contains("issuer"), "{error}");
+    }
+    let sent_codes = async || {
+        let seen = server.seen().await;
+        let codes = seen
+            .iter()
+            .filter(|seen| seen.form.contains(&"code".to_owned()));
+        codes.count()
+    };
+    assert_eq!(sent_codes().await, 0);
+    let signed_in = client.acquire_token_by_authorization_code(flow, back);
+    signed_in.await.unwrap();
+    assert_eq!(sent_codes().await, 1);
+}
+
 #[tokio::test]
 #[ignore = "needs node with oidc-provider; .ci/run starts it and runs them"]
 async fn a_refresh_token_is_used_once_and_the_next_goes_on() {
