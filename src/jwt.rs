@@ -147,15 +147,17 @@ impl<'a> SignedJwt<'a> {
         SignedJwt::parse(token).ok()?.decode_claims().ok()
     }
 
-    /// Decodes the claims without checking them.
+    /// Decodes the claims without checking them. A claim that is `null` is absent.
     fn decode_claims(&self) -> Result<Map<String, Value>, JwtError> {
         let claims = decode(self.claims)?;
         // One check of the whole text is faster than serde_json's check of each string.
         let claims = std::str::from_utf8(&claims)
             .map_err(|_| JwtError::Malformed("its claims are not UTF-8"))?;
         // serde's error quotes the token, so the error is dropped.
-        let claims = serde_json::from_str(claims).ok();
-        claims.ok_or(JwtError::Malformed("its claims are not a JSON object"))
+        let claims: Option<Map<String, Value>> = serde_json::from_str(claims).ok();
+        let mut claims = claims.ok_or(JwtError::Malformed("its claims are not a JSON object"))?;
+        claims.retain(|_, value| !value.is_null());
+        Ok(claims)
     }
 }
 

@@ -155,9 +155,13 @@ fn content_type(response: &Response<Bytes>, secrets: &[&Secret]) -> String {
     }
 }
 
+/// Parses a JSON object. Removes members that are `null`, because `null` means absent.
 pub(crate) fn json_object(body: &[u8]) -> Option<Map<String, Value>> {
     const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-    serde_json::from_slice(body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body)).ok()
+    let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
+    let mut members: Map<String, Value> = serde_json::from_slice(body).ok()?;
+    members.retain(|_, value| !value.is_null());
+    Some(members)
 }
 
 /// Reads a number, or a string that holds a number. Negative numbers become zero, and fractions
@@ -386,6 +390,35 @@ mod tests {
             assert!(!format!("{error:?}{error}").contains("entok"), "{error:?}");
         }
         assert!(accepted.is_empty(), "accepted as a success: {accepted:#?}");
+    }
+
+    #[test]
+    fn a_null_member_of_a_token_response_is_absent() {
+        let with = |member: &str| {
+            let mut body = serde_json::json!({
+                "token_type": "Bearer", "access_token": "tokentok", "expires_in": 3599,
+                "refresh_in": 1800, "scope": "granted", "ext_expires_in": 3599, "error": "x",
+            });
+            body[member] = Value::Null;
+            parsed(200, &[], body.to_string().as_bytes())
+        };
+        for optional in ["refresh_in", "scope", "ext_expires_in", "error", "id_token"] {
+            with(optional).unwrap();
+        }
+        assert_eq!(with("scope").unwrap().scopes(), "asked/.default");
+        for (required, why) in [
+            ("token_type", "no 'token_type'"),
+            ("expires_in", "no 'expires_in'"),
+        ] {
+            let error = with(required).unwrap_err();
+            assert!(error.to_string().contains(why), "{required}: {error}");
+        }
+        // Without a token, the error of the same response counts.
+        let error = with("access_token").unwrap_err();
+        assert!(matches!(&error, Error::Server(server) if server.error() == "x"));
+        let none = br#"{"token_type":"Bearer","access_token":null,"expires_in":9,"error":null}"#;
+        let error = parsed(200, &[], none).unwrap_err();
+        assert!(error.to_string().contains("no 'access_token'"), "{error}");
     }
 
     #[test]

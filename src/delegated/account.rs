@@ -116,11 +116,11 @@ impl Account {
         let object_id = text("oid").filter(|_| tenant_id.is_some());
         let local_account_id = object_id.unwrap_or(subject);
         let home_account_id = match (client_info.map(parse_home_account_id), &tenant_id) {
-            (Some(Some(home_account_id)), _) => home_account_id,
-            (Some(None), _) => {
-                return Err(invalid_id_token(
-                    "the 'client_info' of the same response cannot be parsed",
-                ));
+            (Some(Ok(home_account_id)), _) => home_account_id,
+            (Some(Err(why)), _) => {
+                return Err(invalid_id_token(&format!(
+                    "the 'client_info' of the same response {why}"
+                )));
             }
             (None, Some(tenant)) => format!("{local_account_id}.{tenant}"),
             (None, None) => local_account_id.clone(),
@@ -177,20 +177,51 @@ impl fmt::Debug for Account {
     }
 }
 
-/// Returns `{uid}.{utid}` of the `client_info`, in MSAL's format.
-pub(super) fn parse_home_account_id(client_info: &str) -> Option<String> {
+/// Returns `{uid}.{utid}` of the `client_info`, in MSAL's format, or what is wrong. A member that
+/// is `null` is absent.
+pub(super) fn parse_home_account_id(client_info: &str) -> Result<String, &'static str> {
     #[derive(Deserialize)]
     struct ClientInfo {
-        uid: String,
-        utid: String,
+        uid: Option<String>,
+        utid: Option<String>,
     }
     let json = BASE64_URL_SAFE_NO_PAD.decode(client_info.trim_end_matches('='));
-    let ClientInfo { uid, utid } = serde_json::from_slice(&json.ok()?).ok()?;
-    (!uid.is_empty() && !utid.is_empty()).then(|| format!("{uid}.{utid}"))
+    let parsed = json
+        .ok()
+        .and_then(|json| serde_json::from_slice(&json).ok());
+    let ClientInfo { uid, utid } = parsed.ok_or("cannot be parsed")?;
+    let present = |id: &String| !id.is_empty();
+    let uid = uid.filter(present).ok_or("has no 'uid'")?;
+    let utid = utid.filter(present).ok_or("has no 'utid'")?;
+    Ok(format!("{uid}.{utid}"))
 }
 
 /// Builds the error for an invalid ID token.
 pub(crate) fn invalid_id_token(reason: &str) -> Error {
     let message = format!("the ID token cannot be used: {reason}");
     Error::InvalidResponse(Failure::new(message).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_null_in_client_info_does_not_count_as_an_id() {
+        for (json, expected) in [
+            (r#"{"uid":"u","utid":"t"}"#, Ok("u.t")),
+            (r#"{"uid":"u","utid":"t","xms_tdbr":null}"#, Ok("u.t")),
+            (r#"{"uid":null,"utid":"t"}"#, Err("has no 'uid'")),
+            (r#"{"uid":"u","utid":null}"#, Err("has no 'utid'")),
+            (r#"{"uid":"u"}"#, Err("has no 'utid'")),
+            (r#"{"uid":"","utid":"t"}"#, Err("has no 'uid'")),
+            (r#"{"uid":7,"utid":"t"}"#, Err("cannot be parsed")),
+            ("null", Err("cannot be parsed")),
+            ("[]", Err("cannot be parsed")),
+        ] {
+            let encoded = BASE64_URL_SAFE_NO_PAD.encode(json);
+            let parsed = parse_home_account_id(&encoded);
+            assert_eq!(parsed.as_deref().map_err(|why| *why), expected, "{json}");
+        }
+    }
 }

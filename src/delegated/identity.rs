@@ -64,11 +64,11 @@ impl UserIdentity {
         let client_info = client_info.filter(|_| rules == Rules::Entra);
         let home_account_id = match client_info.map(parse_home_account_id) {
             None => None,
-            Some(Some(home_account_id)) => Some(home_account_id),
-            Some(None) => {
-                return Err(invalid_id_token(
-                    "the 'client_info' of the same response cannot be parsed",
-                ));
+            Some(Ok(home_account_id)) => Some(home_account_id),
+            Some(Err(why)) => {
+                return Err(invalid_id_token(&format!(
+                    "the 'client_info' of the same response {why}"
+                )));
             }
         };
         Ok(Self {

@@ -20,15 +20,16 @@ pub(super) struct JwsHeader {
     pub(super) has_nonce: bool,
 }
 
-/// The header's members as JSON. serde rejects a member that appears twice.
+/// The header's members as JSON. serde rejects a member that appears twice. A member that is `null`
+/// is absent.
 #[derive(Deserialize)]
 struct HeaderMembers {
     alg: String,
     typ: Option<String>,
     kid: Option<String>,
     x5t: Option<String>,
-    #[serde(default, deserialize_with = "is_present")]
-    nonce: bool,
+    nonce: Option<IgnoredAny>,
+    /// `null` counts as present, because a list that cannot be read may name an extension.
     #[serde(default, deserialize_with = "is_present")]
     crit: bool,
 }
@@ -73,7 +74,7 @@ impl JwsHeader {
             typ,
             kid: members.kid,
             x5t: members.x5t,
-            has_nonce: members.nonce,
+            has_nonce: members.nonce.is_some(),
         })
     }
 

@@ -33,12 +33,13 @@ impl PublishedKey {
     /// Reads a JSON Web Key.
     ///
     /// Returns `None` for a key that is not for signatures or has an unsupported algorithm.
-    /// Providers may publish such keys, and clients ignore them ([RFC 7517 section 5]).
+    /// Providers may publish such keys, and clients ignore them ([RFC 7517 section 5]). A member
+    /// that is `null` is absent.
     ///
     /// [RFC 7517 section 5]: https://www.rfc-editor.org/rfc/rfc7517#section-5
     pub(crate) fn read(jwk: &Map<String, Value>) -> Option<Self> {
         let text = |name: &str| match jwk.get(name) {
-            None => Some(None),
+            None | Some(Value::Null) => Some(None),
             Some(Value::String(text)) => Some(Some(text.as_str())),
             Some(_) => None,
         };
@@ -102,7 +103,7 @@ impl PublishedKey {
 
 fn may_verify(jwk: &Map<String, Value>) -> bool {
     match jwk.get("key_ops") {
-        None => true,
+        None | Some(Value::Null) => true,
         Some(operations) => {
             let operations = operations.as_array();
             operations.is_some_and(|list| list.iter().any(|operation| operation == "verify"))

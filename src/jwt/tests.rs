@@ -688,3 +688,113 @@ fn an_id_token_at_the_wrong_time_is_not_rejected_without_the_times_and_the_clock
         assert!(!error.for_sender().contains("20"), "{}", error.for_sender());
     }
 }
+
+/// docs/failures.md O7.
+#[test]
+fn a_null_in_a_jwk_does_not_drop_a_good_key() {
+    let token = signed(&header("RS256", "rsa"), &claims());
+    for member in [
+        "alg", "use", "x5t", "x5c", "x5t#S256", "issuer", "key_ops", "crv", "d",
+    ] {
+        let keys = keys(ISSUER, &[with(rsa_jwk(), member, json!(null))]);
+        access_token(&token, &keys).unwrap_or_else(|error| panic!("{member}: {error}"));
+    }
+    let every_optional_member = json!({
+        "kid": null, "alg": null, "use": null, "x5t": null, "x5c": null, "issuer": null,
+        "key_ops": null, "x": null, "y": null, "crv": null,
+        "kty": "RSA", "n": rsa_jwk()["n"], "e": rsa_jwk()["e"],
+    });
+    let nameless = signed(&json!({ "alg": "RS256" }), &claims());
+    access_token(&nameless, &keys(ISSUER, &[every_optional_member])).unwrap();
+    let ec = with(with(ec_jwk(), "n", json!(null)), "use", json!(null));
+    let by_ec = signed(&header("ES256", "ec"), &claims());
+    access_token(&by_ec, &keys(ISSUER, &[ec])).unwrap();
+    let by_thumbprint = with(with(rsa_jwk(), "kid", json!(null)), "x5t", "print");
+    let named = signed(&json!({ "alg": "RS256", "x5t": "print" }), &claims());
+    access_token(&named, &keys(ISSUER, &[by_thumbprint])).unwrap();
+    for required in ["kty", "n", "e"] {
+        let without = with(rsa_jwk(), required, json!(null));
+        assert!(read(&without).is_none(), "{required}");
+    }
+    for required in ["crv", "x", "y"] {
+        let without = with(ec_jwk(), required, json!(null));
+        assert!(read(&without).is_none(), "{required}");
+    }
+}
+
+#[test]
+fn a_malformed_member_of_one_jwk_does_not_drop_the_other_keys() {
+    let token = signed(&header("RS256", "rsa"), &claims());
+    for member in [
+        "kty", "kid", "alg", "use", "x5t", "issuer", "key_ops", "n", "e",
+    ] {
+        for malformed in [
+            json!(7),
+            json!([null]),
+            json!({}),
+            json!("\u{0}"),
+            json!(true),
+        ] {
+            let keys = keys(
+                ISSUER,
+                &[
+                    with(with(rsa_jwk(), "kid", "b"), member, malformed),
+                    rsa_jwk(),
+                ],
+            );
+            access_token(&token, &keys).unwrap_or_else(|error| panic!("{member}: {error}"));
+        }
+    }
+}
+
+#[test]
+fn a_null_in_a_header_is_absent() {
+    let keys = keys(ISSUER, &[with(rsa_jwk(), "x5t", "print")]);
+    let with_null = |header: Value, member: &str| {
+        let header = with(header, member, json!(null));
+        access_token(&signed(&header, &claims()), &keys)
+    };
+    for member in ["typ", "cty", "x5c", "jku", "jwk", "nonce", "x5t"] {
+        with_null(header("RS256", "rsa"), member)
+            .unwrap_or_else(|error| panic!("{member}: {error}"));
+    }
+    with_null(json!({ "alg": "RS256", "x5t": "print" }), "kid").unwrap();
+    // Without a name, the only key verifies the token.
+    with_null(json!({ "alg": "RS256" }), "kid").unwrap();
+    let error = with_null(header("RS256", "rsa"), "alg").unwrap_err();
+    assert!(error.to_string().contains("with an 'alg'"), "{error}");
+    // A changed token with an absent nonce is no token of Graph.
+    let mut changed = signed(
+        &with(header("RS256", "rsa"), "nonce", json!(null)),
+        &claims(),
+    );
+    changed.replace_range(changed.len() - 8.., "AAAAAAAA");
+    let error = access_token(&changed, &keys).unwrap_err();
+    assert_eq!(error, JwtError::Signature(Some("rsa".into())));
+}
+
+#[test]
+fn a_null_claim_is_absent() {
+    let keys = keys(ISSUER, &[rsa_jwk()]);
+    let token = |claim: &str| signed(&header("RS256", "rsa"), &with(claims(), claim, json!(null)));
+    for optional in ["nbf", "iat", "azp", "acr", "cnf", "scp", "nonce"] {
+        let found = access_token(&token(optional), &keys);
+        let found = found.unwrap_or_else(|error| panic!("{optional}: {error}"));
+        assert!(!found.contains_key(optional), "{optional}");
+    }
+    for required in ["aud", "iss", "exp", "tid"] {
+        let error = access_token(&token(required), &keys).unwrap_err();
+        assert_eq!(error, JwtError::Claim(required));
+    }
+    // An issuer without tenants needs no `tid`.
+    let other = "https://id.example";
+    let without_tenant = with(with(claims(), "iss", other), "tid", json!(null));
+    let without_tenant = signed(&header("RS256", "rsa"), &without_tenant);
+    access_token(&without_tenant, &super::tests::keys(other, &[rsa_jwk()])).unwrap();
+    for (claim, is_missing) in [("azp", false), ("nonce", false), ("iss", true)] {
+        let token = token(claim);
+        let jwt = SignedJwt::parse(&token).unwrap();
+        let id_token = jwt.id_token(&keys, API, now(), LEEWAY);
+        assert_eq!(id_token.is_err(), is_missing, "{claim}");
+    }
+}

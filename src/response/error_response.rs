@@ -226,6 +226,27 @@ mod tests {
     }
 
     #[test]
+    fn a_null_member_of_an_error_response_is_absent() {
+        let body = r#"{"error":"invalid_grant","error_description":null,"error_codes":null,
+            "suberror":null,"claims":null,"correlation_id":null,"trace_id":null,"timestamp":null,
+            "error_uri":null}"#;
+        let error = parsed(400, &[], body.as_bytes()).unwrap_err();
+        let Error::Server(server) = &error else {
+            panic!("{error:?}");
+        };
+        assert_eq!(server.error_description(), None);
+        assert!(server.error_codes().is_empty());
+        assert_eq!(server.suberror(), None);
+        assert_eq!(error.claims_challenge(), None);
+        assert_eq!(error.correlation_id(), Some("our-id"));
+        assert_eq!(server.trace_id(), None);
+        assert_eq!(server.timestamp(), None);
+        assert_eq!(server.error_uri(), None);
+        let none = parsed(400, &[], br#"{"error":null,"error_description":"x"}"#).unwrap_err();
+        assert!(matches!(none, Error::InvalidResponse(_)), "{none:?}");
+    }
+
+    #[test]
     fn an_error_member_alone_is_an_oauth_error() {
         let error = parsed(400, &[], br#"{"error":"invalid_scope"}"#).unwrap_err();
         assert!(matches!(&error, Error::Server(server) if server.error() == "invalid_scope"));
