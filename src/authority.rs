@@ -22,7 +22,7 @@ pub(crate) use tenant::{PERSONAL_ACCOUNTS, Tenant};
 /// | [`external_id`](Self::external_id) | Microsoft Entra External ID | none | yes | a resource's `/.default` | PS256 |
 /// | [`b2c`](Self::b2c) | Azure AD B2C | none | no | any or none | PS256 |
 /// | [`adfs`](Self::adfs) | AD FS | none | no | any or none | RS256 |
-/// | [`oidc`](Self::oidc) | any OpenID provider | provider metadata, once a day | no | any or none | the algorithm in the metadata, or RS256 |
+/// | [`oidc`](Self::oidc) | any OpenID provider | provider metadata, at least once a day | no | any or none | the algorithm in the metadata, or RS256 |
 ///
 /// ```
 /// use confidential_client::{Authority, Cloud};
@@ -164,8 +164,9 @@ impl Authority {
     ///
     /// The client reads the provider's metadata from `{issuer}/.well-known/openid-configuration`
     /// ([OpenID Connect Discovery section 4]) when a caller first needs a token, and caches the
-    /// metadata for a day. The metadata contains the token endpoint and the methods of client
-    /// authentication. [`token_endpoint`](Self::token_endpoint) and
+    /// metadata for as long as `Cache-Control: max-age` allows, from 5 minutes to a day. The
+    /// metadata contains the token endpoint and the methods of client authentication.
+    /// [`token_endpoint`](Self::token_endpoint) and
     /// [`token_endpoint_auth_method`](crate::ConfidentialClientBuilder::token_endpoint_auth_method)
     /// override the metadata.
     ///

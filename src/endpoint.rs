@@ -11,13 +11,16 @@ use crate::time::TimeSource;
 
 mod cached_lookup;
 mod document;
+mod freshness;
 mod instance;
+mod key_source;
 mod keys;
 mod kind;
 mod lookup;
 mod metadata;
 mod response_issuer;
 
+pub(crate) use cached_lookup::Found;
 use keys::PublishedKeys;
 use kind::EndpointKind;
 pub(crate) use lookup::Lookup;

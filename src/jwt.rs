@@ -99,6 +99,21 @@ impl<'a> SignedJwt<'a> {
         })
     }
 
+    /// Returns whether newer keys could verify the token that fails with `error`.
+    ///
+    /// A provider may replace a key and keep the name, or write no names at all.
+    pub(crate) fn may_need_newer_keys(&self, error: &JwtError) -> bool {
+        match error {
+            JwtError::UnknownKey(_)
+            | JwtError::UnnamedKey(_)
+            | JwtError::UnfitKey { .. }
+            | JwtError::Signature(_) => true,
+            // The error for a signature that fails under a header with a nonce.
+            JwtError::ForGraph => self.header.has_nonce,
+            _ => false,
+        }
+    }
+
     fn signed_by<'k>(&self, keys: &'k IssuerKeys) -> Result<&'k PublishedKey, JwtError> {
         let name = self.key_name();
         let mut named = keys.named(name).peekable();

@@ -131,6 +131,7 @@ mod holder;
 mod permission;
 mod rejection;
 mod rejection_log;
+mod signing_keys;
 mod validator;
 
 pub use access_denied::{AccessDenied, UserNotAllowed};

@@ -124,6 +124,12 @@ impl Deadline {
         Now { wall, monotonic }.plus(duration)
     }
 
+    /// Returns the time since the deadline, by the clock that shows more.
+    pub(crate) fn since(&self, now: &Now) -> Duration {
+        let wall = now.wall.duration_since(self.wall).unwrap_or_default();
+        wall.max(now.monotonic.saturating_duration_since(self.monotonic))
+    }
+
     /// Returns `true` if either clock has reached the deadline.
     #[inline]
     pub(crate) fn reached(&self, now: &Now) -> bool {

@@ -89,7 +89,7 @@ impl TokenFetcher {
             fetch.enter(Phase::Discovery);
             let lookup = self.lookup(&fetch.correlation_id);
             let tenant = fetch.tenant.as_ref();
-            self.endpoints.issuer_keys(tenant, None, &lookup).await?;
+            self.endpoints.issuer_keys(tenant, &lookup).await?;
         }
         let grant = Grant::RefreshToken(refresh_token);
         let response = self.request_token(fetch, grant, deadline).await?;

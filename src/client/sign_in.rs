@@ -32,7 +32,7 @@ impl ConfidentialClient {
     /// `openid`, `profile` and `offline_access` are added to the scopes. Some OpenID providers
     /// issue a refresh token only with [`Prompt::Consent`](crate::delegated::Prompt::Consent). Does
     /// no I/O for Microsoft's authorities. An OpenID provider's metadata is discovered, and cached
-    /// for a day.
+    /// for at most a day.
     ///
     /// ```
     /// # use bytes::Bytes;
@@ -375,7 +375,7 @@ impl ConfidentialClient {
         check_issuer(authorization, &issuer)?;
         if !flow.is_without_id_token() {
             endpoints.check_id_tokens(lookup).await?;
-            endpoints.issuer_keys(tenant, None, lookup).await?;
+            endpoints.issuer_keys(tenant, lookup).await?;
         }
         Ok(())
     }

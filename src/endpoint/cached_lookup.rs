@@ -20,21 +20,43 @@ struct LookupState<T> {
     known: Option<KnownValue<T>>,
     /// The lookup in progress.
     lease: Lease,
-    /// The error of the last lookup, and until when it answers for further ones.
+    /// The error of the last lookup, and until when the error is cached. `None` after a success.
     failure: Option<(Error, Deadline)>,
-    /// The shortest time for which a transient failure is remembered.
-    pause: Duration,
+    limits: LookupLimits,
     /// The number of lookups that have ended.
     ended: u64,
     /// The time of the last search for a value other than the known one.
     searched: Option<Deadline>,
+    /// The time of the last warning about the current outage.
+    warned: Option<Deadline>,
+}
+
+/// The limits of a cached lookup.
+#[derive(Clone, Copy)]
+pub(super) struct LookupLimits {
+    /// The shortest time for which a transient failure without a known value is cached.
+    pub(super) pause: Duration,
+    /// The longest time for which a value is used while every further lookup fails.
+    pub(super) max_age: Duration,
 }
 
 struct KnownValue<T> {
     value: Arc<T>,
+    /// The time of the lookup that found the value.
+    found: Deadline,
     /// The time of the last lookup, successful or not.
     looked_up: Deadline,
+    /// The end of the time to live. The next caller looks the value up.
     until: Deadline,
+    /// The end of the value's use.
+    expires: Deadline,
+}
+
+/// A value, and where the value comes from.
+pub(crate) struct Found<T> {
+    pub(crate) value: Arc<T>,
+    /// Whether the caller waited for a lookup. Another lookup would find the same value.
+    pub(crate) is_looked_up: bool,
 }
 
 /// The next step of a caller.
@@ -46,23 +68,26 @@ enum Next<T> {
 }
 
 impl<T> CachedLookup<T> {
-    /// Creates an empty lookup. A transient failure is not cached: the next caller retries.
+    /// Creates an empty lookup. A transient failure is not cached: the next caller retries. An old
+    /// value is used for as long as lookups fail.
     pub(super) fn new() -> Self {
-        Self::pausing(Duration::ZERO)
+        Self::limited(LookupLimits {
+            pause: Duration::ZERO,
+            max_age: FOREVER,
+        })
     }
 
-    /// Creates an empty lookup that caches a transient failure for at least `pause`.
-    ///
-    /// For values that too many callers would retry.
-    pub(super) fn pausing(pause: Duration) -> Self {
+    /// Creates an empty lookup with limits. For values that too many callers would retry.
+    pub(super) fn limited(limits: LookupLimits) -> Self {
         Self {
             state: Mutex::new(LookupState {
                 known: None,
                 lease: Lease::default(),
                 failure: None,
-                pause,
+                limits,
                 ended: 0,
                 searched: None,
+                warned: None,
             }),
             ended: watch::Sender::new(()),
         }
@@ -76,13 +101,19 @@ impl<T> CachedLookup<T> {
         &self,
         lookup: &Lookup<'a>,
         look_up: impl FnOnce(Lookup<'a>, Option<Arc<T>>) -> F,
-    ) -> Result<Arc<T>, Error>
+    ) -> Result<Found<T>, Error>
     where
         F: Future<Output = Result<(T, Duration), Error>>,
     {
         let ended_before = self.lock().ended;
         let next = |state: &mut LookupState<T>| state.next(ended_before, lookup);
-        self.wait_or_look_up(lookup, next, look_up).await
+        let (result, is_looked_up) = self
+            .wait_or_look_up(lookup, LIMIT_WITH_OLD_VALUE, next, look_up)
+            .await;
+        Ok(Found {
+            value: self.or_old(result, lookup)?,
+            is_looked_up,
+        })
     }
 
     /// Returns a value from a lookup that began after the lookup of `old`, which did not suffice.
@@ -100,42 +131,80 @@ impl<T> CachedLookup<T> {
         F: Future<Output = Result<(T, Duration), Error>>,
     {
         let next = |state: &mut LookupState<T>| state.next_after(old, interval, lookup);
-        self.wait_or_look_up(lookup, next, look_up).await
+        let (result, _) = self
+            .wait_or_look_up(lookup, LIMIT_WITH_OLD_VALUE, next, look_up)
+            .await;
+        self.or_old(result, lookup)
     }
 
-    async fn wait_or_look_up<'a, F>(
+    /// Returns whether [`other_than`](Self::other_than) would return another value than `old`, or
+    /// would wait for a lookup.
+    pub(super) fn may_find_other_than(&self, old: &Arc<T>, interval: Duration, now: &Now) -> bool {
+        let state = self.lock();
+        state.other_value(old).is_some()
+            || state.in_progress().is_some()
+            || !state.has_searched_within(interval, now)
+    }
+
+    /// Looks the value up, however old the cached value is. Joins the lookup in progress.
+    ///
+    /// Returns the error of a failed lookup, and keeps the cached value.
+    pub(super) async fn refresh<'a, F>(
         &self,
         lookup: &Lookup<'a>,
-        next: impl Fn(&mut LookupState<T>) -> Next<T>,
         look_up: impl FnOnce(Lookup<'a>, Option<Arc<T>>) -> F,
     ) -> Result<Arc<T>, Error>
     where
         F: Future<Output = Result<(T, Duration), Error>>,
     {
+        let ended_before = self.lock().ended;
+        let next = |state: &mut LookupState<T>| state.next_refresh(ended_before, lookup);
+        let (result, _) = self
+            .wait_or_look_up(lookup, lookup.limit, next, look_up)
+            .await;
+        result
+    }
+
+    /// Follows the steps of `next`. Returns the result, and whether the caller waited for a lookup.
+    async fn wait_or_look_up<'a, F>(
+        &self,
+        lookup: &Lookup<'a>,
+        limit_with_old_value: Duration,
+        next: impl Fn(&mut LookupState<T>) -> Next<T>,
+        look_up: impl FnOnce(Lookup<'a>, Option<Arc<T>>) -> F,
+    ) -> (Result<Arc<T>, Error>, bool)
+    where
+        F: Future<Output = Result<(T, Duration), Error>>,
+    {
+        let mut has_waited = false;
         let guard = loop {
             let mut ended = self.ended.subscribe();
             let step = next(&mut self.lock());
             match step {
-                Next::Return(result) => return result,
+                Next::Return(result) => return (result, has_waited),
                 Next::LookUp(id) => break LookupGuard { lookup: self, id },
                 Next::Wait(expires) => drop(timeout_at(expires, ended.changed()).await),
             }
+            has_waited = true;
         };
-        let old = self.lock().value();
+        let old = self.lock().usable(&lookup.clock.now());
         let mut lookup = *lookup;
         if old.is_some() {
-            lookup.limit = lookup.limit.min(LIMIT_WITH_OLD_VALUE);
+            lookup.limit = lookup.limit.min(limit_with_old_value);
         }
         let result = look_up(lookup, old).await;
-        self.lock().complete(guard.id, result, &lookup.clock.now())
+        let now = lookup.clock.now();
+        (self.lock().complete(guard.id, result, &now), true)
+    }
+
+    /// Replaces an error by the old value, if the old value can still be used.
+    fn or_old(&self, result: Result<Arc<T>, Error>, lookup: &Lookup<'_>) -> Result<Arc<T>, Error> {
+        result.or_else(|error| self.lock().usable(&lookup.clock.now()).ok_or(error))
     }
 
     /// Returns the cached value, unless its time to live is over.
     pub(super) fn known(&self, now: &Now) -> Option<Arc<T>> {
-        let state = self.lock();
-        let known = state.known.as_ref();
-        let known = known.filter(|known| !known.until.reached(now))?;
-        Some(Arc::clone(&known.value))
+        self.lock().fresh(now)
     }
 
     /// Ends the time to live of the cached value: the next caller looks the value up.
@@ -171,12 +240,10 @@ impl<T> LookupState<T> {
     /// lookups before the caller arrived.
     fn next(&mut self, ended_before: u64, lookup: &Lookup<'_>) -> Next<T> {
         let now = lookup.clock.now();
-        let old = match &self.known {
-            Some(known) if !known.until.reached(&now) => {
-                return Next::Return(Ok(Arc::clone(&known.value)));
-            }
-            _ => self.value(),
-        };
+        if let Some(fresh) = self.fresh(&now) {
+            return Next::Return(Ok(fresh));
+        }
+        let old = self.usable(&now);
         // A lookup failed while this caller waited, or shortly before.
         if let (Some((error, until)), None) = (&self.failure, &old)
             && (self.ended != ended_before || !until.reached(&now))
@@ -193,21 +260,55 @@ impl<T> LookupState<T> {
 
     /// Decides for a caller of [`CachedLookup::other_than`].
     fn next_after(&mut self, old: &Arc<T>, interval: Duration, lookup: &Lookup<'_>) -> Next<T> {
-        match (&self.known, self.in_progress()) {
-            (Some(known), _) if !Arc::ptr_eq(&known.value, old) => {
-                Next::Return(Ok(Arc::clone(&known.value)))
-            }
+        let now = lookup.clock.now();
+        match (self.other_value(old), self.in_progress()) {
+            (Some(other), _) => Next::Return(Ok(other)),
             (_, Some(expires)) => Next::Wait(expires),
-            _ if self.has_searched_within(interval, lookup) => Next::Return(Ok(Arc::clone(old))),
+            _ if self.has_searched_within(interval, &now) => Next::Return(Ok(Arc::clone(old))),
             _ => {
-                self.searched = Some(lookup.clock.now().plus(Duration::ZERO));
+                self.searched = Some(now.plus(Duration::ZERO));
                 self.begin(lookup)
             }
         }
     }
 
-    fn value(&self) -> Option<Arc<T>> {
-        self.known.as_ref().map(|known| Arc::clone(&known.value))
+    /// Decides for a caller of [`CachedLookup::refresh`]. `ended_before` is the number of lookups
+    /// before the caller arrived.
+    fn next_refresh(&mut self, ended_before: u64, lookup: &Lookup<'_>) -> Next<T> {
+        if let Some(expires) = self.in_progress() {
+            return Next::Wait(expires);
+        }
+        if self.ended != ended_before {
+            if let Some((error, _)) = &self.failure {
+                return Next::Return(Err(error.clone()));
+            }
+            if let Some(known) = &self.known {
+                return Next::Return(Ok(Arc::clone(&known.value)));
+            }
+        }
+        self.begin(lookup)
+    }
+
+    /// Returns the value whose time to live is not over.
+    fn fresh(&self, now: &Now) -> Option<Arc<T>> {
+        let known = self.known.as_ref();
+        let known =
+            known.filter(|known| !known.until.reached(now) && !known.expires.reached(now))?;
+        Some(Arc::clone(&known.value))
+    }
+
+    /// Returns the value that serves while lookups fail, unless the value is too old.
+    fn usable(&self, now: &Now) -> Option<Arc<T>> {
+        let known = self.known.as_ref();
+        let known = known.filter(|known| !known.expires.reached(now))?;
+        Some(Arc::clone(&known.value))
+    }
+
+    /// Returns the known value, unless that is `old`.
+    fn other_value(&self, old: &Arc<T>) -> Option<Arc<T>> {
+        let known = self.known.as_ref();
+        let known = known.filter(|known| !Arc::ptr_eq(&known.value, old))?;
+        Some(Arc::clone(&known.value))
     }
 
     /// Returns when the lookup in progress is considered lost.
@@ -216,9 +317,9 @@ impl<T> LookupState<T> {
         Some(Instant::from_std(expires))
     }
 
-    fn has_searched_within(&self, interval: Duration, lookup: &Lookup<'_>) -> bool {
+    fn has_searched_within(&self, interval: Duration, now: &Now) -> bool {
         let searched = self.searched.as_ref();
-        searched.is_some_and(|searched| !searched.later(interval).reached(&lookup.clock.now()))
+        searched.is_some_and(|searched| !searched.later(interval).reached(now))
     }
 
     fn begin(&mut self, lookup: &Lookup<'_>) -> Next<T> {
@@ -228,6 +329,7 @@ impl<T> LookupState<T> {
         Next::LookUp(id)
     }
 
+    /// Stores the result of a lookup. A failure keeps the known value, unless that is too old.
     fn complete(
         &mut self,
         id: LeaseId,
@@ -235,43 +337,71 @@ impl<T> LookupState<T> {
         now: &Now,
     ) -> Result<Arc<T>, Error> {
         self.ended = self.ended.wrapping_add(1);
-        let is_current = self.lease.is_current(id);
-        let looked_up = now.plus(Duration::ZERO);
-        match (result, &mut self.known) {
-            (Ok((value, time_to_live)), known) => {
+        // The result of a replaced lookup must not overwrite a later one.
+        let is_stored = self.lease.is_current(id) || self.known.is_none();
+        match result {
+            Ok((value, time_to_live)) => {
                 let value = Arc::new(value);
-                // The value of a replaced lookup must not overwrite a later one.
-                if is_current || known.is_none() {
-                    self.failure = None;
-                    *known = Some(KnownValue {
-                        value: Arc::clone(&value),
-                        looked_up,
-                        until: now.plus(time_to_live),
-                    });
+                if is_stored {
+                    self.store(Arc::clone(&value), time_to_live, now);
                 }
                 Ok(value)
             }
-            (Err(error), Some(known)) => {
-                tracing::warn!(
-                    error = %error.chain(),
-                    "the authority's metadata could not be refreshed; the cached metadata is used for longer"
-                );
-                if is_current {
-                    known.looked_up = looked_up;
-                    known.until = now.plus(AFTER_A_FAILURE);
+            Err(error) => {
+                if is_stored {
+                    self.fail(&error, now);
                 }
-                Ok(Arc::clone(&known.value))
-            }
-            (Err(error), None) => {
-                let wait = match (error.is_transient(), self.pause) {
-                    (true, Duration::ZERO) => Duration::ZERO,
-                    (true, pause) => error.retry_after().unwrap_or(pause).max(pause),
-                    (false, _) => AFTER_A_REJECTION,
-                };
-                self.failure = Some((error.clone(), now.plus(wait)));
                 Err(error)
             }
         }
+    }
+
+    fn store(&mut self, value: Arc<T>, time_to_live: Duration, now: &Now) {
+        let max_age = self.limits.max_age;
+        // Half the age leaves time for another lookup after a failed one.
+        let time_to_live = time_to_live.min(max_age.checked_div(2).unwrap_or_default());
+        self.failure = None;
+        self.warned = None;
+        self.known = Some(KnownValue {
+            value,
+            found: now.plus(Duration::ZERO),
+            looked_up: now.plus(Duration::ZERO),
+            until: now.plus(time_to_live),
+            expires: now.plus(max_age),
+        });
+    }
+
+    fn fail(&mut self, error: &Error, now: &Now) {
+        let wait = match (error.is_transient(), self.limits.pause) {
+            (true, Duration::ZERO) => Duration::ZERO,
+            (true, pause) => error.retry_after().unwrap_or(pause).max(pause),
+            (false, _) => AFTER_A_REJECTION,
+        };
+        self.failure = Some((error.clone(), now.plus(wait)));
+        let Some(known) = self.known.as_mut() else {
+            return;
+        };
+        if known.expires.reached(now) {
+            self.known = None;
+            return;
+        }
+        known.looked_up = now.plus(Duration::ZERO);
+        known.until = now.plus(AFTER_A_FAILURE);
+        let age = known.found.since(now).as_secs() / SECONDS_PER_HOUR;
+        let has_warned = self.warned.as_ref();
+        if has_warned.is_some_and(|warned| !warned.later(A_DAY).reached(now)) {
+            tracing::debug!(
+                error = %error.chain(),
+                "the authority's metadata could still not be refreshed"
+            );
+            return;
+        }
+        self.warned = Some(now.plus(Duration::ZERO));
+        tracing::warn!(
+            error = %error.chain(),
+            age_in_hours = age,
+            "the authority's metadata could not be refreshed; the cached metadata is used for longer"
+        );
     }
 }
 
@@ -294,7 +424,10 @@ pub(super) const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
 pub(super) const AFTER_A_FAILURE: Duration = Duration::from_secs(5 * 60);
 /// The time for which a rejected lookup answers for all further ones.
 const AFTER_A_REJECTION: Duration = Duration::from_secs(5);
-const ONE_MINUTE: Duration = Duration::from_secs(60);
+pub(super) const ONE_MINUTE: Duration = Duration::from_secs(60);
+/// The age limit of a value that is used for as long as lookups fail. A clock cannot add more.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+const SECONDS_PER_HOUR: u64 = 60 * 60;
 /// The limit of a lookup that an old value could replace.
 const LIMIT_WITH_OLD_VALUE: Duration = Duration::from_secs(2);
 /// The time after its limit at which waiting callers consider a lookup lost.

@@ -3,6 +3,7 @@ use std::time::Duration;
 use http::StatusCode;
 use serde_json::{Map, Value};
 
+use super::freshness::time_to_live;
 use super::lookup::Lookup;
 use crate::error::{Error, Escaped, Failure, transient_status};
 use crate::response::{LARGEST_BODY, is_throttled, json_object, redirected_to, retry_after};
@@ -10,6 +11,7 @@ use crate::response::{LARGEST_BODY, is_throttled, json_object, redirected_to, re
 /// A JSON object from a discovery URL.
 pub(super) struct Document {
     members: Map<String, Value>,
+    time_to_live: Duration,
     origin: DocumentOrigin,
 }
 
@@ -60,9 +62,18 @@ impl Document {
             return Err(origin.invalid("it is too long"));
         }
         match json_object(response.body()) {
-            Some(members) => Ok(Self { members, origin }),
+            Some(members) => Ok(Self {
+                members,
+                time_to_live: time_to_live(response.headers()),
+                origin,
+            }),
             None => Err(origin.invalid("it is not a JSON object")),
         }
+    }
+
+    /// Returns the time for which the document may be cached.
+    pub(super) fn time_to_live(&self) -> Duration {
+        self.time_to_live
     }
 
     pub(super) fn members(&self) -> &Map<String, Value> {

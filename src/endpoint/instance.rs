@@ -52,7 +52,7 @@ impl Instance {
                 None => (old.map_or(Ok(()), |old| (*old).clone()), AFTER_A_FAILURE),
             })
         };
-        let verdict = self.verdict.get(lookup, fetch).await?;
+        let verdict = self.verdict.get(lookup, fetch).await?.value;
         (*verdict).clone()
     }
 

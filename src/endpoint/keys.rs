@@ -2,26 +2,42 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde_json::Value;
-use tokio::time::Instant;
-use url::Url;
-
 use super::Endpoints;
-use super::cached_lookup::{A_DAY, AFTER_A_FAILURE, CachedLookup};
-use super::document::{Document, truncated};
+use super::cached_lookup::{A_DAY, AFTER_A_FAILURE, CachedLookup, Found, LookupLimits};
+use super::key_source::KeySource;
 use super::kind::EndpointKind;
 use super::lookup::Lookup;
-use super::metadata::responses_name_issuer;
-use crate::authority::address::parse_url;
-use crate::authority::{Rules, Tenant, preferred_host};
+use crate::authority::Tenant;
 use crate::crypto::check_backend;
-use crate::error::{Error, Escaped};
-use crate::jwt::{Issuer, IssuerKeys, PublishedKey};
+use crate::error::Error;
+use crate::jwt::{IssuerKeys, JwtError, SignedJwt};
 use crate::time::{Now, TimeSource};
 
 /// The cached issuer and keys of each tenant. An authority without tenants has one entry.
-#[derive(Default)]
-pub(super) struct PublishedKeys(Mutex<HashMap<Option<Tenant>, Arc<CachedLookup<IssuerKeys>>>>);
+pub(super) struct PublishedKeys {
+    entries: Mutex<HashMap<KeyOwner, Arc<CachedLookup<IssuerKeys>>>>,
+    /// The application whose own keys are fetched in place of the tenant's.
+    application: Option<Arc<str>>,
+    /// The longest time for which keys are used while every lookup fails.
+    max_age: Duration,
+}
+
+/// The tenant that keys are published for, and the application whose own keys these are.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct KeyOwner {
+    pub(super) tenant: Option<Tenant>,
+    pub(super) application: Option<Arc<str>>,
+}
+
+impl Default for PublishedKeys {
+    fn default() -> Self {
+        Self {
+            entries: Mutex::default(),
+            application: None,
+            max_age: DEFAULT_MAX_AGE,
+        }
+    }
+}
 
 impl PublishedKeys {
     /// Expires all keys. The next use fetches new keys.
@@ -31,10 +47,10 @@ impl PublishedKeys {
         }
     }
 
-    /// Returns the entry of `tenant`. A full cache drops another entry.
-    fn of_tenant(&self, tenant: Option<Tenant>) -> Arc<CachedLookup<IssuerKeys>> {
+    /// Returns the entry of `owner`. A full cache drops another entry.
+    fn of(&self, owner: KeyOwner) -> Arc<CachedLookup<IssuerKeys>> {
         let mut entries = self.lock();
-        if let Some(cached) = entries.get(&tenant) {
+        if let Some(cached) = entries.get(&owner) {
             return Arc::clone(cached);
         }
         if entries.len() >= MOST_TENANTS
@@ -42,17 +58,21 @@ impl PublishedKeys {
         {
             entries.remove(&other);
         }
-        let cached = Arc::new(CachedLookup::pausing(PAUSE_AFTER_FAILURE));
-        entries.insert(tenant, Arc::clone(&cached));
+        let cached = Arc::new(CachedLookup::limited(LookupLimits {
+            pause: PAUSE_AFTER_FAILURE,
+            max_age: self.max_age,
+        }));
+        entries.insert(owner, Arc::clone(&cached));
         cached
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Option<Tenant>, Arc<CachedLookup<IssuerKeys>>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<KeyOwner, Arc<CachedLookup<IssuerKeys>>>> {
         // No code panics while it holds the lock.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// Signing keys.
 impl Endpoints {
     /// Checks that this build can verify signatures.
     ///
@@ -67,11 +87,54 @@ impl Endpoints {
         })
     }
 
+    /// Sets the longest time for which keys are used while every lookup fails.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] if the time is shorter than 5 minutes or longer than a year.
+    pub(crate) fn with_max_key_age(mut self, max_age: Duration) -> Result<Self, Error> {
+        if !(SHORTEST_MAX_AGE..=LONGEST_MAX_AGE).contains(&max_age) {
+            return Err(Error::config(format!(
+                "max_key_age is {} s, and must be from 5 minutes to 365 days; a shorter time would reject every token after a short outage of the identity provider",
+                max_age.as_secs()
+            )));
+        }
+        self.keys.max_age = max_age;
+        Ok(self)
+    }
+
+    /// Fetches the keys of an application that has its own signing key.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] if the authority is not Microsoft Entra ID, or if `client_id` is no id.
+    pub(crate) fn with_application_keys(mut self, client_id: String) -> Result<Self, Error> {
+        if !matches!(self.kind, EndpointKind::Tenants { .. }) {
+            return Err(Error::config(format!(
+                "application_keys({client_id:?}) is set, and '{self}' is not Microsoft Entra ID, where alone an application has its own signing key; remove application_keys(..)"
+            )));
+        }
+        // The characters that are safe in a tenant are safe in a client id.
+        if Tenant::parse(&client_id).is_err() {
+            return Err(Error::config(format!(
+                "application_keys({client_id:?}) is not a client id; pass the API's application (client) id, a GUID"
+            )));
+        }
+        self.keys.application = Some(client_id.into());
+        Ok(self)
+    }
+
+    /// Returns whether the authority may sign with an application's own key, and these keys are not
+    /// fetched.
+    pub(crate) fn may_lack_application_keys(&self) -> bool {
+        matches!(self.kind, EndpointKind::Tenants { .. }) && self.keys.application.is_none()
+    }
+
     /// Returns the issuer and the keys that verify tokens of `tenant`, or of the default tenant.
     ///
     /// The first call sends the discovery requests, and concurrent calls share the result. The
-    /// result is cached for a day, or longer while the provider is down. If no cached key is called
-    /// `name`, the keys are fetched again, at most once in five minutes.
+    /// result is cached for as long as the provider allows, from 5 minutes to a day, and for longer
+    /// while the provider is down.
     ///
     /// # Errors
     ///
@@ -80,219 +143,183 @@ impl Endpoints {
     pub(crate) async fn issuer_keys(
         &self,
         tenant: Option<&Tenant>,
-        name: Option<&str>,
+        lookup: &Lookup<'_>,
+    ) -> Result<Found<IssuerKeys>, Error> {
+        self.keys_of(self.key_owner(tenant), lookup).await
+    }
+
+    async fn keys_of(
+        &self,
+        owner: KeyOwner,
+        lookup: &Lookup<'_>,
+    ) -> Result<Found<IssuerKeys>, Error> {
+        Self::check_can_verify()?;
+        let source = self.key_source(&owner);
+        let fetch = async |lookup: Lookup<'_>, _| source.fetch(&lookup).await;
+        self.keys.of(owner.clone()).get(lookup, fetch).await
+    }
+
+    /// Returns the keys from a lookup that began after the lookup of `old`.
+    ///
+    /// For a token that `old` does not verify. The keys are fetched at most once in five minutes,
+    /// and `old` is returned in between and after a failure.
+    pub(crate) async fn newer_issuer_keys(
+        &self,
+        tenant: Option<&Tenant>,
+        old: &Arc<IssuerKeys>,
         lookup: &Lookup<'_>,
     ) -> Result<Arc<IssuerKeys>, Error> {
+        self.newer_keys_of(self.key_owner(tenant), old, lookup)
+            .await
+    }
+
+    async fn newer_keys_of(
+        &self,
+        owner: KeyOwner,
+        old: &Arc<IssuerKeys>,
+        lookup: &Lookup<'_>,
+    ) -> Result<Arc<IssuerKeys>, Error> {
+        let source = self.key_source(&owner);
+        let fetch = async |lookup: Lookup<'_>, _| source.fetch(&lookup).await;
+        self.keys
+            .of(owner.clone())
+            .other_than(old, REFETCH_INTERVAL, lookup, fetch)
+            .await
+    }
+
+    /// Fetches the keys, however old the cached keys are. A failure keeps the cached keys.
+    pub(crate) async fn refresh_issuer_keys(
+        &self,
+        tenant: Option<&Tenant>,
+        lookup: &Lookup<'_>,
+    ) -> Result<(), Error> {
         Self::check_can_verify()?;
-        let source = self.key_source(tenant);
-        let cached = self.keys.of_tenant(source.tenant.clone());
-        let fetch = async |lookup: Lookup<'_>, _| Ok((source.fetch(&lookup).await?, A_DAY));
-        let keys = cached.get(lookup, &fetch).await?;
-        match name {
-            Some(name) if !keys.has(name) => {
-                cached
-                    .other_than(&keys, REFETCH_INTERVAL, lookup, &fetch)
-                    .await
-            }
-            _ => Ok(keys),
-        }
+        let owner = self.key_owner(tenant);
+        let source = self.key_source(&owner);
+        let fetch = async |lookup: Lookup<'_>, _| source.fetch(&lookup).await;
+        let refreshed = self.keys.of(owner.clone()).refresh(lookup, fetch).await;
+        refreshed.map(drop)
     }
 
     /// Returns the cached keys of `tenant`. Returns `None` if the keys must be fetched.
     pub(crate) fn cached_issuer_keys(
         &self,
         tenant: Option<&Tenant>,
-        name: Option<&str>,
         now: &Now,
     ) -> Option<Arc<IssuerKeys>> {
-        let cached = self.keys.of_tenant(self.tenant_of_keys(tenant));
-        let keys = cached.known(now)?;
-        name.is_none_or(|name| keys.has(name)).then_some(keys)
+        self.keys.of(self.key_owner(tenant)).known(now)
     }
 
-    /// Returns `tenant` or else the default tenant, which is the key of the cached keys.
-    fn tenant_of_keys(&self, tenant: Option<&Tenant>) -> Option<Tenant> {
-        tenant.or(self.tenant()).cloned()
+    /// Returns whether [`newer_issuer_keys`](Self::newer_issuer_keys) may return other keys than
+    /// `old`.
+    pub(crate) fn may_find_newer_keys(
+        &self,
+        tenant: Option<&Tenant>,
+        old: &Arc<IssuerKeys>,
+        now: &Now,
+    ) -> bool {
+        self.keys
+            .of(self.key_owner(tenant))
+            .may_find_other_than(old, REFETCH_INTERVAL, now)
     }
 
-    fn key_source(&self, tenant: Option<&Tenant>) -> KeySource<'_> {
-        let tenant = self.tenant_of_keys(tenant);
-        KeySource {
-            kind: &self.kind,
-            rules: self.rules,
-            url: self.kind.metadata_url(tenant.as_ref(), self.rules),
-            tenant,
-        }
-    }
-}
-
-/// The location of a tenant's issuer and keys.
-struct KeySource<'a> {
-    kind: &'a EndpointKind,
-    rules: Rules,
-    tenant: Option<Tenant>,
-    url: String,
-}
-
-impl KeySource<'_> {
-    /// Fetches the OpenID configuration and then the key set, within one limit.
-    async fn fetch(&self, lookup: &Lookup<'_>) -> Result<IssuerKeys, Error> {
-        let started = Instant::now();
-        let metadata = Document::get(lookup, METADATA_NAME, &self.url, HINT).await?;
-        let issuer = self.issuer(&metadata)?;
-        let remaining = Lookup {
-            limit: lookup.limit.saturating_sub(started.elapsed()),
-            ..*lookup
+    /// Validates an ID token of a client with the keys of `tenant`. Fetches the keys if the cached
+    /// keys are old or do not verify the token.
+    ///
+    /// `check` validates the token with one set of keys. An error that newer keys could mend makes
+    /// this method look the keys up and call `check` once more. The client's own keys at Microsoft
+    /// Entra ID verify the token, too.
+    ///
+    /// # Errors
+    ///
+    /// The outer error is that of a failed discovery, and the inner error is the token's.
+    pub(crate) async fn validate_for_client<T>(
+        &self,
+        tenant: Option<&Tenant>,
+        client_id: &str,
+        jwt: &SignedJwt<'_>,
+        lookup: &Lookup<'_>,
+        check: impl Fn(&IssuerKeys) -> Result<T, JwtError>,
+    ) -> Result<Result<T, JwtError>, Error> {
+        let owner = self.key_owner(tenant);
+        let application = KeyOwner {
+            application: Some(client_id.into()),
+            ..owner.clone()
         };
-        let keys = Document::get(&remaining, KEYS_NAME, &self.keys_url(&metadata)?, HINT).await?;
-        let Some(list) = keys.members().get("keys").and_then(Value::as_array) else {
-            return Err(keys.invalid("it has no 'keys'"));
+        let error = match self.validate_by(owner, jwt, lookup, &check).await? {
+            Err(error @ JwtError::UnknownKey(_)) if self.may_lack_application_keys() => error,
+            outcome => return Ok(outcome),
         };
-        let objects = list.iter().filter_map(Value::as_object);
-        let mut published: Vec<_> = objects.filter_map(PublishedKey::read).collect();
-        if published.is_empty() {
-            return Err(keys.invalid(
-                "none of its keys is for signatures with RS256, PS256 or ES256 and has at least 2048 bits for RSA",
-            ));
+        match self.validate_by(application, jwt, lookup, &check).await {
+            // A provider that knows no application keys.
+            Err(failure) if !failure.is_transient() => Ok(Err(error)),
+            outcome => outcome,
         }
-        if issuer.as_str().contains(EXTERNAL_ID) {
-            // The keys of External ID name the issuer of Microsoft Entra ID.
-            published.iter_mut().for_each(|key| key.issuer = None);
-        }
-        Ok(IssuerKeys {
-            access_token_issuers: self.access_token_issuers(&issuer, &metadata),
-            tenant: match self.kind {
-                EndpointKind::Tenants { .. } => issuer.tenant().map(ToOwned::to_owned),
-                EndpointKind::Fixed { .. } | EndpointKind::Provider(_) => None,
-            },
-            issuer,
-            keys: published,
-            authorization_endpoint: authorization_endpoint(&metadata),
-            responses_name_issuer: responses_name_issuer(&metadata),
+    }
+
+    async fn validate_by<T>(
+        &self,
+        owner: KeyOwner,
+        jwt: &SignedJwt<'_>,
+        lookup: &Lookup<'_>,
+        check: &impl Fn(&IssuerKeys) -> Result<T, JwtError>,
+    ) -> Result<Result<T, JwtError>, Error> {
+        let current = self.keys_of(owner.clone(), lookup).await?;
+        let error = match check(&current.value) {
+            Err(error) if !current.is_looked_up && jwt.may_need_newer_keys(&error) => error,
+            outcome => return Ok(outcome),
+        };
+        let newer = self.newer_keys_of(owner, &current.value, lookup).await?;
+        Ok(match Arc::ptr_eq(&newer, &current.value) {
+            true => Err(error),
+            false => check(&newer),
         })
     }
 
-    /// Returns the published issuer after a check that the issuer belongs to the authority.
-    fn issuer(&self, metadata: &Document) -> Result<Issuer, Error> {
-        let Some(issuer) = metadata.text("issuer") else {
-            return Err(metadata.invalid("it has no 'issuer'"));
-        };
-        let is_right = match self.kind {
-            EndpointKind::Provider(provider) => issuer == provider.issuer(),
-            EndpointKind::Tenants { base, .. } => is_of_host(issuer, base),
-            // B2C puts the directory's id into the issuer, and AD FS has a configured issuer.
-            EndpointKind::Fixed { .. } => !issuer.is_empty(),
-        };
-        match is_right {
-            true => Ok(Issuer::new(issuer)),
-            false => Err(Error::config(format!(
-                "the OpenID configuration at {} is that of the issuer '{}', which is another authority's; use the authority of that issuer, and for an OpenID provider write the issuer to the letter",
-                self.url,
-                truncated(&Escaped(issuer).to_string()),
-            ))),
+    /// Returns the owner of the keys of `tenant` or else of the default tenant.
+    fn key_owner(&self, tenant: Option<&Tenant>) -> KeyOwner {
+        KeyOwner {
+            tenant: tenant.or(self.tenant()).cloned(),
+            application: self.keys.application.clone(),
         }
     }
 
-    /// Returns the URL of the key set. The provider may publish the keys on another host.
-    fn keys_url(&self, metadata: &Document) -> Result<String, Error> {
-        let Some(url) = metadata
-            .text("jwks_uri")
-            .filter(|url| url.len() <= LONGEST_URL)
-        else {
-            return Err(metadata.invalid("it has no 'jwks_uri'"));
-        };
-        let url = parse_url("the jwks_uri", url)
-            .map_err(|error| metadata.invalid(&truncated(&error.to_string())))?;
-        if url.scheme() != "https" && self.url.starts_with("https:") {
-            return Err(metadata.invalid("its 'jwks_uri' is not https"));
-        }
-        Ok(url.into())
-    }
-
-    /// Returns the accepted issuers of access tokens.
-    fn access_token_issuers(&self, issuer: &Issuer, metadata: &Document) -> Vec<Issuer> {
-        let older = match (self.kind, self.rules) {
-            // An API gets version 1 tokens unless its manifest requests version 2.
-            (EndpointKind::Tenants { base, .. }, _) => {
-                version_1_base(base).and_then(|base| issuer.version_1(&base))
-            }
-            // AD FS uses the published issuer only in ID tokens.
-            (_, Rules::Adfs) => match metadata.text("access_token_issuer") {
-                Some(issuer) => return vec![Issuer::new(issuer)],
-                None => None,
-            },
-            _ => None,
-        };
-        [issuer.clone()].into_iter().chain(older).collect()
+    fn key_source<'a>(&'a self, owner: &'a KeyOwner) -> KeySource<'a> {
+        KeySource::new(&self.kind, self.rules, owner)
     }
 }
 
-/// Returns the published sign-in page, or `None` if the URL is not valid.
-fn authorization_endpoint(metadata: &Document) -> Option<Arc<str>> {
-    let url = metadata.text("authorization_endpoint")?;
-    let url = Some(url).filter(|url| url.len() <= LONGEST_URL)?;
-    let url = parse_url("the authorization endpoint", url).ok()?;
-    Some(Arc::from(url.as_str()))
-}
-
-/// Returns whether an issuer belongs to a Microsoft host, under any alias of the cloud.
-///
-/// The issuer of External ID has a host with the directory's id.
-fn is_of_host(issuer: &str, base: &Url) -> bool {
-    let Ok(issuer) = Url::parse(issuer) else {
-        return false;
-    };
-    let (issuer_host, host) = (
-        issuer.host_str().unwrap_or_default(),
-        base.host_str().unwrap_or_default(),
-    );
-    let cloud = preferred_host(host);
-    issuer.scheme() == base.scheme()
-        && match cloud {
-            Some(_) => preferred_host(issuer_host) == cloud,
-            None => issuer_host == host || issuer_host.ends_with(EXTERNAL_ID),
-        }
-}
-
-/// Returns the part of a version 1 issuer before the tenant.
-fn version_1_base(base: &Url) -> Option<String> {
-    let host = base.host_str()?;
-    Some(match preferred_host(host) {
-        Some("login.partner.microsoftonline.cn") => "https://sts.chinacloudapi.cn/".to_owned(),
-        Some("login.windows-ppe.net") => "https://sts.windows-ppe.net/".to_owned(),
-        Some(_) => "https://sts.windows.net/".to_owned(),
-        None => base.to_string(),
-    })
-}
-
-const METADATA_NAME: &str = "the OpenID configuration";
-const KEYS_NAME: &str = "the key set";
-const HINT: &str = "is the authority right?";
-const EXTERNAL_ID: &str = ".ciamlogin.com";
-/// Longest accepted URL, in bytes.
-const LONGEST_URL: usize = 2000;
 /// Largest number of tenants with cached keys.
 const MOST_TENANTS: usize = 256;
 /// Shortest pause after a failed lookup without cached keys.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
-/// Shortest time between two lookups for an unknown key name.
+/// Shortest time between two lookups for keys that verify a token.
 const REFETCH_INTERVAL: Duration = AFTER_A_FAILURE;
+const DEFAULT_MAX_AGE: Duration = Duration::from_secs(7 * A_DAY.as_secs());
+const SHORTEST_MAX_AGE: Duration = AFTER_A_FAILURE;
+const LONGEST_MAX_AGE: Duration = Duration::from_secs(365 * A_DAY.as_secs());
 
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use base64::Engine;
+    use base64::prelude::BASE64_URL_SAFE_NO_PAD;
     use bytes::Bytes;
     use http::{Request, Response};
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::authority::{Authority, Cloud};
     use crate::endpoint::metadata::METADATA_PATH;
+    use crate::jwt::Issuer;
     use crate::testing::ManualClock;
     use crate::transport::Transport;
 
     const TENANT: &str = "72f988bf-86f1-41af-91ab-2d7cd011db47";
+
+    const OTHER: &str = "10000000-0000-4000-8000-000000000001";
+    const EXTERNAL: &str = "https://72f988bf-86f1-41af-91ab-2d7cd011db47.ciamlogin.com/72f988bf-86f1-41af-91ab-2d7cd011db47/v2.0";
 
     fn endpoints(authority: Authority) -> Endpoints {
         Endpoints::of(&authority).unwrap()
@@ -315,6 +342,13 @@ mod tests {
         json!({ "kty": "EC", "crv": "P-256", "kid": kid, "x": "A".repeat(43), "y": "A".repeat(43) })
     }
 
+    /// Returns a token that names a key and has no valid signature.
+    fn unsigned(kid: &str) -> String {
+        let encode = |json: Value| BASE64_URL_SAFE_NO_PAD.encode(json.to_string());
+        let header = encode(json!({ "alg": "ES256", "kid": kid }));
+        format!("{header}.{}.c2ln", encode(json!({})))
+    }
+
     /// Fetches the keys from a provider whose issuer is `issuer`, with `BASE` for the requested URL.
     async fn fetch(authority: Authority, issuer: &'static str) -> Result<Arc<IssuerKeys>, Error> {
         let transport = move |request: Request<Bytes>| async move {
@@ -331,9 +365,8 @@ mod tests {
         };
         let clock = TimeSource::default();
         let endpoints = endpoints(authority);
-        endpoints
-            .issuer_keys(None, None, &lookup(&transport, &clock))
-            .await
+        let lookup = lookup(&transport, &clock);
+        Ok(endpoints.issuer_keys(None, &lookup).await?.value)
     }
 
     #[tokio::test]
@@ -362,6 +395,15 @@ mod tests {
             ),
             (
                 Authority::external_id("login.contoso.com", TENANT),
+                EXTERNAL,
+                EXTERNAL,
+                vec![
+                    EXTERNAL,
+                    "https://login.contoso.com/72f988bf-86f1-41af-91ab-2d7cd011db47/",
+                ],
+            ),
+            (
+                Authority::external_id("login.contoso.com", "contoso.com"),
                 "https://x.ciamlogin.com/x/v2.0",
                 "https://x.ciamlogin.com/x/v2.0",
                 vec!["https://x.ciamlogin.com/x/v2.0"],
@@ -403,6 +445,143 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn metadata_of_another_host_or_another_tenant_is_rejected_and_named() {
+        let entra = |tenant: &str| Authority::entra(Cloud::Public, tenant);
+        let of_id = |id: &str| format!("https://login.microsoftonline.com/{id}/v2.0");
+        let b2c = |host: &str, tenant: &str| Authority::b2c(host, tenant, "B2C_1_in");
+        let adfs = || Authority::adfs("fs.contoso.com");
+        let b2c_host = "contoso.b2clogin.com";
+        let b2c_of = |host: &str, id: &str| format!("https://{host}/{id}/v2.0/");
+        for (authority, issuer, is_accepted) in [
+            (entra(TENANT), of_id(TENANT), true),
+            (entra(&TENANT.to_uppercase()), of_id(TENANT), true),
+            (entra(TENANT), of_id(OTHER), false),
+            // The issuer of every tenant is not the issuer of one tenant.
+            (entra(TENANT), of_id("{tenantid}"), false),
+            (entra(TENANT), of_id("contoso.com"), false),
+            (entra("contoso.com"), of_id(OTHER), true),
+            (entra("organizations"), of_id("{tenantid}"), true),
+            (
+                Authority::external_id("contoso.ciamlogin.com", TENANT),
+                EXTERNAL.into(),
+                true,
+            ),
+            (
+                Authority::external_id("contoso.ciamlogin.com", OTHER),
+                EXTERNAL.into(),
+                false,
+            ),
+            (b2c(b2c_host, "contoso.com"), b2c_of(b2c_host, TENANT), true),
+            (
+                b2c("login.contoso.com", "contoso.com"),
+                b2c_of("login.contoso.com", TENANT),
+                true,
+            ),
+            (b2c(b2c_host, TENANT), b2c_of(b2c_host, TENANT), true),
+            (
+                b2c(b2c_host, TENANT),
+                format!("https://{b2c_host}/tfp/{TENANT}/b2c_1_in/v2.0/"),
+                true,
+            ),
+            (b2c(b2c_host, TENANT), b2c_of(b2c_host, OTHER), false),
+            (
+                b2c(b2c_host, "contoso.com"),
+                b2c_of("fabrikam.b2clogin.com", TENANT),
+                false,
+            ),
+            (
+                b2c("login.contoso.com", "contoso.com"),
+                b2c_of(b2c_host, TENANT),
+                false,
+            ),
+            (
+                b2c(b2c_host, "contoso.com"),
+                b2c_of("contoso.b2clogin.com.evil.example", TENANT),
+                false,
+            ),
+            (
+                b2c(b2c_host, "contoso.com"),
+                b2c_of("contoso.b2clogin.com:8443", TENANT),
+                false,
+            ),
+            (
+                b2c(b2c_host, "contoso.com"),
+                format!("http://{b2c_host}/{TENANT}/v2.0/"),
+                false,
+            ),
+            (b2c(b2c_host, "contoso.com"), "none".into(), false),
+            (adfs(), "https://fs.contoso.com/adfs".into(), true),
+            (
+                adfs(),
+                "http://fs.contoso.com/adfs/services/trust".into(),
+                true,
+            ),
+            (
+                Authority::adfs("fs.contoso.com:8443"),
+                "https://fs.contoso.com/adfs".into(),
+                true,
+            ),
+            (adfs(), "https://fs.fabrikam.com/adfs".into(), false),
+            (adfs(), "urn:contoso".into(), false),
+            (adfs(), String::new(), false),
+        ] {
+            let of = authority.to_string();
+            let issuer: &str = issuer.leak();
+            let fetched = fetch(authority, issuer).await;
+            assert_eq!(fetched.is_ok(), is_accepted, "{of}: {issuer}");
+            if let Err(error) = fetched {
+                assert!(matches!(error, Error::Config(_)), "{issuer}: {error}");
+                let text = error.to_string().to_lowercase();
+                let asked = of.trim_start_matches("https://").to_lowercase();
+                assert!(text.contains(&asked), "{of}: {error}");
+                assert!(
+                    text.contains(&format!("'{}'", issuer.to_lowercase())),
+                    "{error}"
+                );
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_access_token_issuer_of_another_host_is_rejected() {
+        let trust = |host: &str| json!(format!("http://{host}/adfs/services/trust"));
+        for (named, expected) in [
+            (
+                trust("fs.contoso.com"),
+                Some("http://fs.contoso.com/adfs/services/trust"),
+            ),
+            (json!(null), Some("https://fs.contoso.com/adfs")),
+            (trust("fs.fabrikam.com"), None),
+            (json!("none"), None),
+        ] {
+            let transport = move |request: Request<Bytes>| {
+                let named = named.clone();
+                async move {
+                    let url = request.uri().to_string();
+                    Ok(response(&json!({
+                        "issuer": url.strip_suffix(METADATA_PATH),
+                        "jwks_uri": "https://keys.example",
+                        "access_token_issuer": named,
+                        "keys": [key("a")],
+                    })))
+                }
+            };
+            let clock = TimeSource::default();
+            let endpoints = endpoints(Authority::adfs("fs.contoso.com"));
+            let lookup = lookup(&transport, &clock);
+            let keys = endpoints.issuer_keys(None, &lookup).await;
+            match (keys, expected) {
+                (Ok(keys), Some(expected)) => {
+                    let issuers = keys.value.access_token_issuers.iter().map(Issuer::as_str);
+                    assert_eq!(issuers.collect::<Vec<_>>(), [expected]);
+                }
+                (Err(Error::Config(_)), None) => {}
+                (result, _) => panic!("{expected:?}: {:?}", result.err()),
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn a_new_key_is_fetched_and_a_flood_of_unknown_keys_is_not() {
         let requests = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&requests);
@@ -427,8 +606,16 @@ mod tests {
         let lookup = lookup(&transport, &source);
         let endpoints = endpoints(Authority::oidc("https://id.example"));
         let has = async |name: &str| {
-            let keys = endpoints.issuer_keys(None, Some(name), &lookup).await;
-            (keys.unwrap().has(name), requests.load(Ordering::SeqCst))
+            let jwt = unsigned(name);
+            let jwt = SignedJwt::parse(&jwt).unwrap();
+            let check = |keys: &IssuerKeys| match jwt.verify(keys).err() {
+                Some(error @ JwtError::UnknownKey(_)) => Err(error),
+                _ => Ok(()),
+            };
+            let checked = endpoints
+                .validate_for_client(None, "client", &jwt, &lookup, check)
+                .await;
+            (checked.unwrap().is_ok(), requests.load(Ordering::SeqCst))
         };
         assert_eq!(has("0").await, (true, 2));
         // The first new name starts a lookup at once, because the keys may be a day old.
@@ -454,6 +641,6 @@ mod tests {
         let transport = |_: Request<Bytes>| async { Err("none".into()) };
         let clock = TimeSource::default();
         let endpoints = endpoints(Authority::oidc("https://id.example"));
-        is_send(endpoints.issuer_keys(None, None, &lookup(&transport, &clock)));
+        is_send(endpoints.issuer_keys(None, &lookup(&transport, &clock)));
     }
 }

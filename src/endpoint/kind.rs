@@ -18,7 +18,12 @@ pub(super) enum EndpointKind {
         instance: Option<Instance>,
     },
     /// One endpoint that follows from the authority.
-    Fixed { authority: String, token: Url },
+    Fixed {
+        authority: String,
+        token: Url,
+        /// The directory of Azure AD B2C.
+        directory: Option<Tenant>,
+    },
     /// One endpoint from provider metadata, or from the caller.
     Provider(OpenIdProvider),
 }
@@ -78,11 +83,14 @@ impl EndpointKind {
                     ))
                 })?;
                 let path = format!("{}/{policy}", tenant.as_str());
-                Self::fixed(base, &path, "oauth2/v2.0/token")
+                Self::fixed(base, &path, "oauth2/v2.0/token", Some(tenant))
             }
-            AuthorityKind::Adfs { host } => {
-                Self::fixed(parse_host_url(AUTHORITY, host)?, "adfs", "oauth2/token")
-            }
+            AuthorityKind::Adfs { host } => Self::fixed(
+                parse_host_url(AUTHORITY, host)?,
+                "adfs",
+                "oauth2/token",
+                None,
+            ),
             AuthorityKind::Oidc { issuer } => Self::Provider(OpenIdProvider::new(
                 issuer,
                 authority.token_endpoint.as_deref(),
@@ -92,12 +100,13 @@ impl EndpointKind {
         })
     }
 
-    fn fixed(base: Url, path: &str, token_path: &str) -> Self {
+    fn fixed(base: Url, path: &str, token_path: &str, directory: Option<Tenant>) -> Self {
         let mut token = base.clone();
         token.set_path(&format!("{path}/{token_path}"));
         Self::Fixed {
             authority: format!("{base}{path}"),
             token,
+            directory,
         }
     }
 

@@ -1,10 +1,11 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 use url::Url;
 
 use super::TokenEndpoint;
-use super::cached_lookup::{A_DAY, CachedLookup};
+use super::cached_lookup::CachedLookup;
 use super::document::{Document, truncated};
 use super::lookup::Lookup;
 use crate::authority::Rules;
@@ -122,8 +123,8 @@ impl OpenIdProvider {
     }
 
     async fn metadata(&self, lookup: &Lookup<'_>) -> Result<Arc<ProviderMetadata>, Error> {
-        let fetch = |lookup, _| async move { Ok((self.fetch(&lookup).await?, A_DAY)) };
-        self.metadata.get(lookup, fetch).await
+        let fetch = |lookup, _| async move { self.fetch(&lookup).await };
+        Ok(self.metadata.get(lookup, fetch).await?.value)
     }
 
     /// Expires the metadata. The next use fetches new metadata.
@@ -136,8 +137,8 @@ impl OpenIdProvider {
         self.metadata.mark_suspect(clock);
     }
 
-    /// Fetches and checks the metadata.
-    async fn fetch(&self, lookup: &Lookup<'_>) -> Result<ProviderMetadata, Error> {
+    /// Fetches and checks the metadata. Returns the metadata and their time to live.
+    async fn fetch(&self, lookup: &Lookup<'_>) -> Result<(ProviderMetadata, Duration), Error> {
         let url = self.metadata_url();
         let document = Document::get(lookup, METADATA_NAME, &url, HINT).await?;
         let invalid = |why: &str| document.invalid(why);
@@ -165,13 +166,14 @@ impl OpenIdProvider {
         let authorization_endpoint = authorization_endpoint
             .and_then(|url| parse_url(AUTHORIZATION_ENDPOINT, url).ok())
             .filter(|url| url.scheme() == "https" || self.url.scheme() != "https");
-        Ok(ProviderMetadata {
+        let metadata = ProviderMetadata {
             token_endpoint,
             authorization_endpoint,
             methods: SupportedAuthMethods::from_metadata(document.members()),
             responses_name_issuer: responses_name_issuer(&document),
             without_id_tokens: without_id_tokens(document.members()),
-        })
+        };
+        Ok((metadata, document.time_to_live()))
     }
 }
 

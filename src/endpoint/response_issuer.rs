@@ -54,7 +54,7 @@ impl Endpoints {
                 is_required: provider.responses_name_issuer(lookup).await?,
             });
         }
-        let keys = self.issuer_keys(tenant, None, lookup).await?;
+        let keys = self.issuer_keys(tenant, lookup).await?.value;
         Ok(ResponseIssuer {
             issuer: keys.issuer.clone(),
             is_required: keys.responses_name_issuer,

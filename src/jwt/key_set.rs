@@ -22,11 +22,6 @@ pub(crate) struct IssuerKeys {
 }
 
 impl IssuerKeys {
-    /// Returns whether a key has this name.
-    pub(crate) fn has(&self, name: &str) -> bool {
-        self.keys.iter().any(|key| key.is_named(name))
-    }
-
     /// Returns the names of the keys. A key may have no name.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.keys.iter().filter_map(PublishedKey::name)

@@ -30,6 +30,8 @@ pub struct TokenValidatorBuilder {
     token_type: Option<String>,
     policies: Option<Vec<String>>,
     holder: Option<Box<HolderRule>>,
+    application_keys: Option<String>,
+    max_key_age: Option<Duration>,
     leeway: Duration,
     transport: TransportConfig,
     clock: TimeSource,
@@ -45,6 +47,8 @@ impl TokenValidatorBuilder {
             token_type: None,
             policies: None,
             holder: None,
+            application_keys: None,
+            max_key_age: None,
             leeway: DEFAULT_LEEWAY,
             transport: TransportConfig::default(),
             clock: TimeSource::default(),
@@ -157,6 +161,50 @@ impl TokenValidatorBuilder {
         self
     }
 
+    /// Fetches the signing keys of one application, for an API with its own signing key.
+    ///
+    /// Microsoft Entra ID signs the tokens for an application with the application's own key if an
+    /// administrator added that key for [claims mapping]. The tenant's keys do not verify such
+    /// tokens. `client_id` is the application (client) id of the API. The keys are then discovered
+    /// at the tenant's metadata URL with `?appid={client_id}`.
+    ///
+    /// ```
+    /// use confidential_client::resource::TokenValidator;
+    /// use confidential_client::{Authority, Cloud};
+    ///
+    /// # fn main() -> Result<(), confidential_client::Error> {
+    /// let api = "11111111-2222-3333-4444-555555555555";
+    /// let tenant = "72f988bf-86f1-41af-91ab-2d7cd011db47";
+    /// let validator = TokenValidator::builder(Authority::entra(Cloud::Public, tenant))
+    ///     .audience(api)
+    ///     .application_keys(api)
+    ///     .single_tenant()
+    ///     .build()?;
+    /// # let _ = validator;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// [claims mapping]: https://learn.microsoft.com/entra/identity-platform/saml-claims-customization
+    #[doc(alias("appid", "custom signing key", "acceptMappedClaims"))]
+    pub fn application_keys(mut self, client_id: impl Into<String>) -> Self {
+        self.application_keys = Some(client_id.into());
+        self
+    }
+
+    /// Sets the longest time for which the fetched signing keys are used while the identity
+    /// provider is down.
+    ///
+    /// The default is a week. The shortest time is 5 minutes, and the longest is 365 days. The time
+    /// starts with the last fetch that succeeded. Afterwards every token is rejected with 503,
+    /// until a fetch succeeds. A time under two days also makes the validator fetch the keys more
+    /// often, at half that time.
+    #[doc(alias("LastKnownGoodLifetime"))]
+    pub fn max_key_age(mut self, max_key_age: Duration) -> Self {
+        self.max_key_age = Some(max_key_age);
+        self
+    }
+
     /// Sets the tolerated difference between the local clock and the identity provider's clock.
     ///
     /// The default is 5 minutes, and the maximum is 10 minutes. An expired token stays valid for
@@ -201,12 +249,26 @@ impl TokenValidatorBuilder {
     /// - The accepted tenants do not fit the authority, or the authority is invalid.
     /// - The list of algorithms or of policies is empty, the required type is neither `at+jwt` nor
     ///   `JWT`, or policies are set for an authority other than Azure AD B2C.
+    /// - Application keys are set, and the authority is not Microsoft Entra ID, the client id is
+    ///   not valid, or several tenants are accepted.
+    /// - The maximum age of the keys is shorter than 5 minutes or longer than 365 days.
     /// - The leeway is longer than 10 minutes.
     /// - No transport is available, or the build has no backend that verifies signatures.
     pub fn build(self) -> Result<TokenValidator, Error> {
-        let endpoints = Endpoints::of(&self.authority)?;
+        let mut endpoints = Endpoints::of(&self.authority)?;
         Endpoints::check_can_verify()?;
+        if let Some(max_key_age) = self.max_key_age {
+            endpoints = endpoints.with_max_key_age(max_key_age)?;
+        }
         let mut tenants = exactly_one(self.tenants)?;
+        if let Some(client_id) = self.application_keys {
+            if !matches!(tenants, AcceptedTenants::Single) {
+                return Err(Error::config(format!(
+                    "application_keys({client_id:?}) is set with tenants(..) or any_tenant(), and each tenant has other keys for an application; call single_tenant(), and create one validator for each tenant"
+                )));
+            }
+            endpoints = endpoints.with_application_keys(client_id)?;
+        }
         let keys_tenant = tenants.check(&self.authority.kind, endpoints.tenant())?;
         if self.leeway > MAX_LEEWAY {
             return Err(Error::config(

@@ -330,6 +330,14 @@ impl From<RejectionDetails> for TokenRejection {
 
 impl From<JwtError> for TokenRejection {
     fn from(error: JwtError) -> Self {
+        Self::of_jwt(&error, "")
+    }
+}
+
+impl TokenRejection {
+    /// Creates a rejection for an invalid token. Only the operator sees the `hint`, which follows
+    /// the error's text.
+    pub(super) fn of_jwt(error: &JwtError, hint: &str) -> Self {
         let reason = match error {
             JwtError::TooLong
             | JwtError::Malformed(_)
@@ -351,7 +359,7 @@ impl From<JwtError> for TokenRejection {
             JwtError::NotYetValid(_) => RejectionReason::NotYetValid,
         };
         Self::from(RejectionDetails {
-            compared: Some(error.to_string()),
+            compared: Some(format!("{error}{hint}")),
             ..RejectionDetails::new(reason, error.for_sender())
         })
     }

@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use serde_json::{Map, Value};
-use tokio::runtime::Handle;
-use uuid::Uuid;
 
 use super::accepted_tenants::AcceptedTenants;
 use super::access_token::check_access_token;
@@ -17,8 +15,7 @@ use super::rejection::{RejectionReason, TokenRejection};
 use super::rejection_log::RejectionLog;
 use crate::authority::{Authority, Tenant};
 use crate::crypto::SigningAlgorithm;
-use crate::endpoint::{Endpoints, Lookup};
-use crate::error::{Error, Failure};
+use crate::endpoint::Endpoints;
 use crate::jwt::{self, Expected, IssuerKeys, SignedJwt, TokenText};
 use crate::time::TimeSource;
 use crate::transport::Transport;
@@ -34,13 +31,19 @@ use crate::transport::Transport;
 /// # Signing keys
 ///
 /// The first token makes the validator fetch the identity provider's keys. Concurrent callers share
-/// one fetch. The keys are fetched again in two cases:
+/// one fetch. The keys are fetched again in three cases:
 ///
-/// - The cached keys are older than 24 hours.
-/// - A token names a key that is not cached. This happens at most once in 5 minutes.
+/// - The cached keys are as old as the identity provider allows with `Cache-Control: max-age`. The
+///   shortest time is 5 minutes. The longest time is 24 hours, which is also the time without
+///   `max-age`. `no-store` and `no-cache` mean 5 minutes.
+/// - No cached key verifies a token's signature, because the key is unknown or was replaced. This
+///   happens at most once in 5 minutes.
+/// - The application calls [`refresh_keys`](Self::refresh_keys).
 ///
-/// If the identity provider is down, the validator continues with the cached keys. Validation does
-/// no other I/O. Fetching keys requires a tokio runtime.
+/// If the identity provider is down, the validator continues with the cached keys for
+/// [`max_key_age`](TokenValidatorBuilder::max_key_age), a week by default. The log has a warning
+/// once a day. Later tokens are rejected with 503. Validation does no other I/O. Fetching keys
+/// requires a tokio runtime.
 ///
 /// # Limits
 ///
@@ -49,7 +52,7 @@ use crate::transport::Transport;
 /// - Version 1 and version 2 tokens of Microsoft Entra ID are accepted.
 #[doc(alias("JwtBearer", "AddMicrosoftIdentityWebApi", "verify", "decode"))]
 #[derive(Clone)]
-pub struct TokenValidator(Arc<ValidatorConfig>);
+pub struct TokenValidator(pub(super) Arc<ValidatorConfig>);
 
 pub(super) struct ValidatorConfig {
     pub(super) endpoints: Endpoints,
@@ -132,14 +135,13 @@ impl TokenValidator {
         } = &*self.0;
         let jwt = SignedJwt::parse(token)?;
         self.check_header(&jwt)?;
-        let keys = self.issuer_keys(jwt.key_name()).await;
-        let keys = keys.map_err(TokenRejection::keys_unavailable)?;
         let expected = Expected {
             audiences,
             now: clock.now().wall,
             leeway: *leeway,
         };
-        let claims = jwt.access_token(&keys, &expected)?;
+        let check = |keys: &IssuerKeys| jwt.access_token(keys, &expected);
+        let (claims, keys) = self.check_with_keys(&jwt, check).await?;
         self.check_tenant(&keys, &claims)?;
         let mut claims = Claims::new(claims, token, endpoints.rules(), &keys, log)?;
         check_access_token(&claims, jwt.is_access_token())?;
@@ -216,46 +218,6 @@ impl TokenValidator {
             )),
         }
     }
-
-    async fn issuer_keys(&self, key_name: Option<&str>) -> Result<Arc<IssuerKeys>, Error> {
-        let config = &*self.0;
-        let now = config.clock.now();
-        let cached =
-            config
-                .endpoints
-                .cached_issuer_keys(config.keys_tenant.as_ref(), key_name, &now);
-        if let Some(keys) = cached {
-            return Ok(keys);
-        }
-        let Ok(runtime) = Handle::try_current() else {
-            return Err(Error::config(
-                "the identity provider's signing keys must be fetched, and there is no tokio runtime; call from within a runtime, such as under #[tokio::main]",
-            ));
-        };
-        // The fetch is a task, so that a cancelled caller does not cancel it for the others.
-        let config = Arc::clone(&self.0);
-        let key_name = key_name.map(ToOwned::to_owned);
-        let fetch = async move { config.fetch_issuer_keys(key_name.as_deref()).await };
-        runtime.spawn(fetch).await.unwrap_or_else(|error| {
-            let failure = Failure::new(
-                "the task that fetches the identity provider's signing keys did not finish",
-            );
-            Err(Error::Transport(failure.source(Box::new(error)).into()))
-        })
-    }
-}
-
-impl ValidatorConfig {
-    async fn fetch_issuer_keys(&self, key_name: Option<&str>) -> Result<Arc<IssuerKeys>, Error> {
-        let lookup = Lookup {
-            transport: &*self.transport,
-            clock: &self.clock,
-            correlation_id: &Uuid::new_v4().to_string(),
-            limit: KEYS_TIMEOUT,
-        };
-        let tenant = self.keys_tenant.as_ref();
-        self.endpoints.issuer_keys(tenant, key_name, &lookup).await
-    }
 }
 
 /// Returns the mistake of the client that made the token unreadable, if the mistake is known.
@@ -281,6 +243,3 @@ impl fmt::Debug for TokenValidator {
             .finish_non_exhaustive()
     }
 }
-
-/// Time limit for fetching the metadata and the key set together.
-const KEYS_TIMEOUT: Duration = Duration::from_secs(10);

@@ -267,6 +267,108 @@ async fn an_assertion_is_signed_by_what_the_provider_takes() {
     }
 }
 
+#[tokio::test]
+async fn a_null_in_the_metadata_of_a_provider_is_absent() {
+    for (member, why) in [
+        ("issuer", Some("has no 'issuer'")),
+        ("token_endpoint", Some("has no 'token_endpoint'")),
+        ("authorization_endpoint", None),
+        ("jwks_uri", None),
+        // The standard's default is client_secret_basic.
+        ("token_endpoint_auth_methods_supported", None),
+        ("token_endpoint_auth_signing_alg_values_supported", None),
+    ] {
+        let provider = provider(&json!({ member: null }));
+        let client = of_issuer(&provider).client_secret(SECRET).build().unwrap();
+        match (client.acquire_token_for_client("").await, why) {
+            (Ok(_), None) => {
+                let is_basic = provider.header(1, "authorization").is_some();
+                assert!(is_basic, "{member}");
+            }
+            (Err(error), Some(why)) => assert!(error.to_string().contains(why), "{error}"),
+            (result, _) => panic!("{member}: {:?}", result.err()),
+        }
+    }
+    let provider = provider(&json!({ "token_endpoint_auth_signing_alg_values_supported": null }));
+    let certificate = Certificate::from_pem(PEM.as_bytes()).unwrap();
+    let client = of_issuer(&provider)
+        .certificate(certificate)
+        .build()
+        .unwrap();
+    client.acquire_token_for_client("").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_null_in_a_response_of_instance_discovery_is_absent() {
+    for (body, is_trusted, is_verdict) in [
+        (
+            r#"{"tenant_discovery_endpoint":"https://x","error":null}"#,
+            true,
+            true,
+        ),
+        // Neither a confirmation nor a rejection: the host is trusted, and asked about again.
+        (r#"{"tenant_discovery_endpoint":null}"#, true, false),
+        (
+            r#"{"tenant_discovery_endpoint":null,"error":null}"#,
+            true,
+            false,
+        ),
+        (
+            r#"{"tenant_discovery_endpoint":null,"error":"invalid_instance"}"#,
+            false,
+            true,
+        ),
+    ] {
+        let clock = ManualClock::new();
+        let provider = Provider::open();
+        provider.answer(200, body);
+        let client = custom(&provider).clock(clock.clone()).build().unwrap();
+        let result = client.acquire_token_for_client(SCOPE).await;
+        assert_eq!(result.is_ok(), is_trusted, "{body}");
+        if is_trusted {
+            let before = provider.requests();
+            clock.advance(Duration::from_secs(5 * 60));
+            client.acquire_token_for_client(scope(1)).await.unwrap();
+            let is_asked_again = provider.requests() - before == 2;
+            assert_eq!(is_asked_again, !is_verdict, "{body}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn metadata_are_not_cached_for_longer_than_cache_control_says() {
+    let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+    for (cache_control, time) in [
+        ("public", minutes(24 * 60)),
+        ("max-age=3600", minutes(60)),
+        ("max-age=1", minutes(5)),
+        ("no-store", minutes(5)),
+        ("max-age=8640000", minutes(24 * 60)),
+    ] {
+        let clock = ManualClock::new();
+        let provider = Provider::open();
+        let response = Response::builder().header("cache-control", cache_control);
+        let body = configuration(&json!({}));
+        provider.answer_with(response.body(Bytes::from(body)).unwrap());
+        let builder = of_issuer(&provider).client_secret(SECRET);
+        let client = builder.clock(clock.clone()).build().unwrap();
+        client.acquire_token_for_client("a").await.unwrap();
+        clock.advance(time - Duration::from_secs(1));
+        client.acquire_token_for_client("b").await.unwrap();
+        let discovered = |provider: &Provider| {
+            let requests = 0..provider.requests();
+            requests
+                .filter(|number| provider.method(*number) == Method::GET)
+                .count()
+        };
+        assert_eq!(discovered(&provider), 1, "{cache_control}");
+        clock.advance(Duration::from_secs(1));
+        provider.answer(200, &configuration(&json!({})));
+        client.acquire_token_for_client("c").await.unwrap();
+        assert_eq!(discovered(&provider), 2, "{cache_control}");
+    }
+}
+
 /// OpenID Connect Discovery 4.3, and what else would let somebody choose where a credential goes.
 #[tokio::test]
 async fn metadata_that_cannot_be_trusted_is_not_used() {

@@ -7,7 +7,7 @@ use crate::authority::Tenant;
 use crate::delegated::{IdTokenRules, UserIdentity, invalid_id_token};
 use crate::endpoint::Lookup;
 use crate::error::Error;
-use crate::jwt::{JwtError, SignedJwt};
+use crate::jwt::{IssuerKeys, JwtError, SignedJwt};
 use crate::response::TokenResponse;
 use crate::secret::Secret;
 
@@ -24,11 +24,13 @@ impl TokenFetcher {
     ) -> Result<Map<String, Value>, Error> {
         let invalid = |error: JwtError| invalid_id_token(&error.to_string());
         let id_token = SignedJwt::parse(id_token.expose()).map_err(invalid)?;
-        let name = id_token.key_name();
-        let keys = self.endpoints.issuer_keys(tenant, name, lookup).await?;
         let now = self.clock.now().wall;
-        let claims = id_token.id_token(&keys, &self.client_id, now, LEEWAY);
-        let claims = claims.map_err(invalid)?;
+        let client_id = &*self.client_id;
+        let check = |keys: &IssuerKeys| id_token.id_token(keys, client_id, now, LEEWAY);
+        let validated = self
+            .endpoints
+            .validate_for_client(tenant, client_id, &id_token, lookup, check);
+        let claims = validated.await?.map_err(invalid)?;
         let rules = IdTokenRules {
             client_id: &self.client_id,
             trusted_audiences: &self.id_token_audiences,
