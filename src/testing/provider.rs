@@ -23,7 +23,7 @@ use crate::time::unix_seconds;
 /// Methods that need several locks acquire them in the order of the fields.
 pub(crate) struct IdentityProvider {
     pub(crate) base: String,
-    /// The last key signs. The older keys only verify.
+    /// The last key of the tenants or of an application signs. The older keys only verify.
     pub(crate) keys: Mutex<Vec<TokenSigningKey>>,
     pub(crate) directories: Mutex<Vec<Directory>>,
     pub(crate) sessions: Mutex<Sessions>,
@@ -68,10 +68,13 @@ impl IdentityProvider {
         }
     }
 
-    /// Returns the public keys as a JWK Set.
-    pub(crate) fn jwks(&self) -> String {
+    /// Returns the public keys of an application as a JWK Set, or the keys of the tenants for an
+    /// application without its own key.
+    pub(crate) fn jwks(&self, application: Option<&str>) -> String {
         let keys = lock(&self.keys);
-        let keys = keys.iter().filter_map(TokenSigningKey::to_jwk).collect();
+        let application = application.filter(|id| keys.iter().any(|key| key.is_of(Some(id))));
+        let keys = keys.iter().filter(|key| key.is_of(application));
+        let keys = keys.filter_map(TokenSigningKey::to_jwk).collect();
         json!(JwkSet { keys }).to_string()
     }
 

@@ -48,6 +48,7 @@ mod rejection_texts;
 mod retries;
 mod secrecy;
 mod sign_in;
+mod signing_keys;
 mod simulated_week;
 mod single_flight;
 mod socket_faults;

@@ -1,17 +1,27 @@
 use serde_json::{Value, json};
 use url::Url;
+use url::form_urlencoded::byte_serialize;
 
 use crate::testing::aadsts::error::AadstsError;
 use crate::testing::directory::tenant::{Directory, is_multi_tenant};
 
-/// Builds the metadata of a tenant ([OpenID Connect Discovery 1.0 section 3]).
+/// Builds the metadata of a tenant, or of one application in the tenant ([OpenID Connect Discovery
+/// 1.0 section 3]).
 ///
 /// [OpenID Connect Discovery 1.0 section 3]: https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderMetadata
 pub(crate) fn openid_configuration(
     tenant: &str,
+    application: Option<&str>,
     directories: &[Directory],
     base: &str,
 ) -> Result<Value, AadstsError> {
+    let keys = match application {
+        Some(application) => {
+            let encoded: String = byte_serialize(application.as_bytes()).collect();
+            format!("{base}/{tenant}/discovery/v2.0/keys?appid={encoded}")
+        }
+        None => format!("{base}/{tenant}/discovery/v2.0/keys"),
+    };
     let mut directories = directories.iter();
     let issuer = match directories.find(|directory| directory.is(tenant)) {
         Some(directory) => directory.issuer(base),
@@ -26,7 +36,7 @@ pub(crate) fn openid_configuration(
         "token_endpoint_auth_methods_supported": [
             "client_secret_post", "private_key_jwt", "client_secret_basic"
         ],
-        "jwks_uri": format!("{base}/{tenant}/discovery/v2.0/keys"),
+        "jwks_uri": keys,
         "authorization_endpoint": format!("{base}/{tenant}/oauth2/v2.0/authorize"),
         "response_types_supported": ["code"],
         "response_modes_supported": ["query", "form_post"],

@@ -74,8 +74,12 @@ async fn token(
     response.map(Body::from)
 }
 
-async fn keys(State(provider): Provider) -> Response<Body> {
-    let mut response = Response::new(Body::from(provider.jwks()));
+async fn keys(
+    State(provider): Provider,
+    Query(query): Query<HashMap<String, String>>,
+) -> Response<Body> {
+    let application = query.get("appid").map(String::as_str);
+    let mut response = Response::new(Body::from(provider.jwks(application)));
     let json = HeaderValue::from_static("application/json; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, json);
     response
@@ -84,11 +88,13 @@ async fn keys(State(provider): Provider) -> Response<Body> {
 async fn openid_configuration(
     State(provider): Provider,
     Path(tenant): Path<String>,
+    Query(query): Query<HashMap<String, String>>,
     headers: HeaderMap,
 ) -> Response<Body> {
     let result = {
         let directories = lock(&provider.directories);
-        discovery::openid_configuration(&tenant, &directories, &provider.base)
+        let application = query.get("appid").map(String::as_str);
+        discovery::openid_configuration(&tenant, application, &directories, &provider.base)
     };
     respond(&provider, result, &correlation_id(&headers)).map(Body::from)
 }

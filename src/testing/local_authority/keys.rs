@@ -14,7 +14,7 @@ impl LocalAuthority {
     ///
     /// [RFC 7517 section 5]: https://www.rfc-editor.org/rfc/rfc7517#section-5
     pub fn keys(&self) -> String {
-        self.provider.jwks()
+        self.provider.jwks(None)
     }
 
     /// Generates a new key and signs new tokens with it.
@@ -30,12 +30,63 @@ impl LocalAuthority {
         Ok(())
     }
 
-    /// Removes all keys except the current one. Tokens with a signature of an older key are no
-    /// longer accepted.
+    /// Removes all keys except the current one, and the current one of each application. Tokens
+    /// with a signature of an older key are no longer accepted.
     pub fn retire_old_keys(&self) {
         let mut keys = lock(&self.provider.keys);
-        let old = keys.len().saturating_sub(1);
-        keys.drain(..old);
+        let mut current: Vec<TokenSigningKey> = Vec::new();
+        for key in keys.drain(..).rev() {
+            if !current.iter().any(|newer| newer.is_of(key.application())) {
+                current.push(key);
+            }
+        }
+        current.reverse();
+        *keys = current;
+    }
+
+    /// Generates a signing key for one application, and signs new tokens for the application with
+    /// that key, as Entra does for an application with claims mapping.
+    ///
+    /// The keys of the application are published at the metadata URL with `?appid={client_id}`. The
+    /// other keys stay published without `appid`. Access tokens for the application's resources and
+    /// the application's ID tokens have the new signature.
+    ///
+    /// ```
+    /// use confidential_client::ConfidentialClient;
+    /// use confidential_client::resource::TokenValidator;
+    /// use confidential_client::testing::{Application, LocalAuthority};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let local = LocalAuthority::start().await?;
+    /// let orders = "11111111-2222-3333-4444-555555555555";
+    /// local.register("contoso.com", Application::new(orders).access_token_version(2));
+    /// local.register("contoso.com", Application::new("client").secret("s3cret"));
+    /// local.roll_application_key(orders)?;
+    ///
+    /// let client = ConfidentialClient::builder("client")
+    ///     .authority(local.authority("contoso.com"))
+    ///     .client_secret("s3cret")
+    ///     .build()?;
+    /// let scope = format!("api://{orders}/.default");
+    /// let token = client.acquire_token_for_client(scope).await?;
+    /// let validator = TokenValidator::builder(local.authority("contoso.com"))
+    ///     .audience(orders)
+    ///     .application_keys(orders)
+    ///     .single_tenant()
+    ///     .build()?;
+    /// validator.validate(token.secret()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Credential`] if the key cannot be generated.
+    pub fn roll_application_key(&self, client_id: impl AsRef<str>) -> Result<(), Error> {
+        let key = TokenSigningKey::generate_for(client_id.as_ref())?;
+        lock(&self.provider.keys).push(key);
+        Ok(())
     }
 
     /// Starts a web API that accepts this authority's tokens for `audience`, such as

@@ -127,7 +127,7 @@ impl<'a> DelegatedAccess<'a> {
         if !scopes.is_empty() {
             add("scp", &scopes.join(" "));
         }
-        issuer.sign(&claims.into())
+        issuer.sign(&claims.into(), self.directory.web_api_id(resource))
     }
 
     /// Builds the ID token ([OpenID Connect Core 1.0 section 2]).
@@ -160,7 +160,7 @@ impl<'a> DelegatedAccess<'a> {
                     .map(|(name, value)| (name.to_owned(), value.into())),
             );
         }
-        issuer.sign(&claims)
+        issuer.sign(&claims, Some(audience))
     }
 
     fn lifetime(&self) -> u64 {

@@ -9,15 +9,21 @@ use crate::testing::aadsts::error::AadstsError;
 /// Signs and verifies the tokens of this authority.
 pub(crate) struct TokenIssuer<'a> {
     pub(crate) base: &'a str,
-    /// The last key signs. The older keys only verify.
+    /// The last key of the tenants or of an application signs. The older keys only verify.
     pub(crate) keys: &'a [TokenSigningKey],
     /// The number of the next token.
     pub(crate) number: u64,
 }
 
 impl TokenIssuer<'_> {
-    pub(crate) fn sign(&self, claims: &Value) -> Result<String, AadstsError> {
-        let Some(key) = self.keys.last() else {
+    /// Signs a token for an application, with the application's own key if there is one.
+    pub(crate) fn sign(
+        &self,
+        claims: &Value,
+        application: Option<&str>,
+    ) -> Result<String, AadstsError> {
+        let newest = |application| self.keys.iter().rfind(|key| key.is_of(application));
+        let Some(key) = newest(application).or_else(|| newest(None)) else {
             return Err(AadstsError::of_status(StatusCode::INTERNAL_SERVER_ERROR));
         };
         key.sign(claims).map_err(|error| AadstsError {

@@ -13,6 +13,8 @@ use crate::jwt::UnsignedJwt;
 pub(crate) struct TokenSigningKey {
     key: PrivateKey,
     id: String,
+    /// The only application whose tokens the key signs.
+    application: Option<String>,
 }
 
 impl TokenSigningKey {
@@ -20,7 +22,29 @@ impl TokenSigningKey {
         Ok(Self {
             key: PrivateKey::generate_rsa()?,
             id: Uuid::new_v4().simple().to_string(),
+            application: None,
         })
+    }
+
+    /// Generates a key that signs only the tokens for an application.
+    pub(crate) fn generate_for(client_id: &str) -> Result<Self, Error> {
+        Ok(Self {
+            application: Some(client_id.to_owned()),
+            ..Self::generate()?
+        })
+    }
+
+    /// Returns whether the key belongs to this application, or to the tenants for `None`.
+    pub(crate) fn is_of(&self, application: Option<&str>) -> bool {
+        match (&self.application, application) {
+            (None, None) => true,
+            (Some(own), Some(application)) => own.eq_ignore_ascii_case(application),
+            _ => false,
+        }
+    }
+
+    pub(crate) fn application(&self) -> Option<&str> {
+        self.application.as_deref()
     }
 
     pub(crate) fn sign(&self, claims: &Value) -> Result<String, Error> {

@@ -46,7 +46,7 @@ pub(crate) fn respond(
     ] {
         claims.insert(name.to_owned(), value);
     }
-    let token = issuer.sign(&claims.into())?;
+    let token = issuer.sign(&claims.into(), directory.web_api_id(resource))?;
     Ok(format::token_response(token, settings, lifetime).into())
 }
 
