@@ -14,7 +14,7 @@ use confidential_client::credential::{
 };
 use confidential_client::delegated::{AdminConsent, AuthorizationRequest, Prompt, UserAssertion};
 use confidential_client::metrics::Acquisition;
-use confidential_client::resource::{AccessDenied, Permission, TokenValidator};
+use confidential_client::resource::{AccessDenied, Holder, Permission, TokenValidator};
 use confidential_client::testing::{
     Application, Fault, LocalAuthority, ManualClock, User, self_signed_certificate,
 };
@@ -314,6 +314,7 @@ async fn no_type_of_delegated_access_shows_a_secret() {
         let refusal = validator.validate(token).await.unwrap_err();
         hidden.check_debug("TokenRejection", &refusal);
         hidden.check_debug("RejectionReason", &refusal.reason());
+        hidden.check_debug("Holder", &Holder::Unknown);
         hidden.check(
             "TokenRejection",
             &format!(
