@@ -1,11 +1,15 @@
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::{Either, select};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::lookup::Lookup;
 use crate::error::Error;
+use crate::heartbeat::{Heartbeat, Pulse};
 use crate::lease::{Lease, LeaseId};
 use crate::time::{Deadline, Now, TimeSource};
 
@@ -18,8 +22,8 @@ pub(super) struct CachedLookup<T> {
 
 struct LookupState<T> {
     known: Option<KnownValue<T>>,
-    /// The lookup in progress.
-    lease: Lease,
+    /// The lookup in progress, with the heartbeat of its runtime.
+    lease: Lease<Pulse>,
     /// The error of the last lookup, and until when the error is cached. `None` after a success.
     failure: Option<(Error, Deadline)>,
     limits: LookupLimits,
@@ -62,9 +66,17 @@ pub(crate) struct Found<T> {
 /// The next step of a caller.
 enum Next<T> {
     Return(Result<Arc<T>, Error>),
-    /// Wait for the lookup in progress, which is considered lost at this time.
-    Wait(Instant),
-    LookUp(LeaseId),
+    /// Wait for the lookup in progress.
+    Wait(LookupInProgress),
+    LookUp(LeaseId, Pulse),
+}
+
+/// A lookup that other callers wait for.
+struct LookupInProgress {
+    id: LeaseId,
+    /// The time at which the lookup is considered lost.
+    expires: Instant,
+    pulse: Pulse,
 }
 
 impl<T> CachedLookup<T> {
@@ -182,8 +194,23 @@ impl<T> CachedLookup<T> {
             let step = next(&mut self.lock());
             match step {
                 Next::Return(result) => return (result, has_waited),
-                Next::LookUp(id) => break LookupGuard { lookup: self, id },
-                Next::Wait(expires) => drop(timeout_at(expires, ended.changed()).await),
+                Next::LookUp(id, pulse) => {
+                    let runtime = Handle::try_current().ok();
+                    break LookupGuard {
+                        lookup: self,
+                        id,
+                        _heartbeat: runtime.map(|runtime| Heartbeat::start(&pulse, &runtime)),
+                    };
+                }
+                Next::Wait(other) => {
+                    let changed = pin!(ended.changed());
+                    let stopped = pin!(other.pulse.stopped());
+                    let waiting = timeout_at(other.expires, select(changed, stopped));
+                    if let Ok(Either::Right(_)) = waiting.await {
+                        // This caller, or another one that waits, takes the lookup over.
+                        self.lock().lease.release(other.id);
+                    }
+                }
             }
             has_waited = true;
         };
@@ -253,7 +280,7 @@ impl<T> LookupState<T> {
         match (self.in_progress(), old) {
             // The old value serves during the lookup.
             (Some(_), Some(old)) => Next::Return(Ok(old)),
-            (Some(expires), None) => Next::Wait(expires),
+            (Some(other), None) => Next::Wait(other),
             (None, _) => self.begin(lookup),
         }
     }
@@ -263,7 +290,7 @@ impl<T> LookupState<T> {
         let now = lookup.clock.now();
         match (self.other_value(old), self.in_progress()) {
             (Some(other), _) => Next::Return(Ok(other)),
-            (_, Some(expires)) => Next::Wait(expires),
+            (_, Some(other)) => Next::Wait(other),
             _ if self.has_searched_within(interval, &now) => Next::Return(Ok(Arc::clone(old))),
             _ => {
                 self.searched = Some(now.plus(Duration::ZERO));
@@ -275,8 +302,8 @@ impl<T> LookupState<T> {
     /// Decides for a caller of [`CachedLookup::refresh`]. `ended_before` is the number of lookups
     /// before the caller arrived.
     fn next_refresh(&mut self, ended_before: u64, lookup: &Lookup<'_>) -> Next<T> {
-        if let Some(expires) = self.in_progress() {
-            return Next::Wait(expires);
+        if let Some(other) = self.in_progress() {
+            return Next::Wait(other);
         }
         if self.ended != ended_before {
             if let Some((error, _)) = &self.failure {
@@ -311,10 +338,13 @@ impl<T> LookupState<T> {
         Some(Arc::clone(&known.value))
     }
 
-    /// Returns when the lookup in progress is considered lost.
-    fn in_progress(&self) -> Option<Instant> {
-        let (_, expires) = self.lease.holder(Instant::now().into_std())?;
-        Some(Instant::from_std(expires))
+    fn in_progress(&self) -> Option<LookupInProgress> {
+        let (pulse, expires) = self.lease.holder(Instant::now().into_std())?;
+        Some(LookupInProgress {
+            id: self.lease.latest(),
+            expires: Instant::from_std(expires),
+            pulse: pulse.clone(),
+        })
     }
 
     fn has_searched_within(&self, interval: Duration, now: &Now) -> bool {
@@ -325,8 +355,9 @@ impl<T> LookupState<T> {
     fn begin(&mut self, lookup: &Lookup<'_>) -> Next<T> {
         let expires = Instant::now().checked_add(lookup.limit.saturating_add(MARGIN));
         let expires = expires.unwrap_or_else(Instant::now);
-        let (id, _) = self.lease.grant(expires.into_std(), ());
-        Next::LookUp(id)
+        let pulse = Pulse::default();
+        let (id, _) = self.lease.grant(expires.into_std(), pulse.clone());
+        Next::LookUp(id, pulse)
     }
 
     /// Stores the result of a lookup. A failure keeps the known value, unless that is too old.
@@ -409,6 +440,7 @@ impl<T> LookupState<T> {
 struct LookupGuard<'a, T> {
     lookup: &'a CachedLookup<T>,
     id: LeaseId,
+    _heartbeat: Option<Heartbeat>,
 }
 
 impl<T> Drop for LookupGuard<'_, T> {

@@ -1,7 +1,7 @@
 //! Programs with several tokio runtimes, or with none.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -9,7 +9,8 @@ use std::time::Duration;
 use confidential_client::delegated::UserAssertion;
 use confidential_client::testing::{Application, LocalAuthority, ManualClock};
 use confidential_client::{
-    CacheOptions, ConfidentialClient, ConfidentialClientBuilder, Error, RetryPolicy, TokenSource,
+    Authority, CacheOptions, ConfidentialClient, ConfidentialClientBuilder, Error, RetryPolicy,
+    TokenSource,
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -180,6 +181,47 @@ fn a_flight_on_a_stalled_runtime_is_not_waited_for_until_its_deadline() {
         assert!(began.elapsed() < Duration::from_secs(3), "of 31");
     });
     assert_eq!(provider.requests(), 2);
+}
+
+/// The same for a runtime that stands still while it discovers the authority.
+#[test]
+fn a_discovery_on_a_stalled_runtime_is_not_waited_for_until_its_deadline() {
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&requests);
+    let transport = move |request: http::Request<bytes::Bytes>| {
+        let number = counted.fetch_add(1, Ordering::SeqCst);
+        async move {
+            if number == 0 {
+                std::future::pending::<()>().await;
+            }
+            let body = match request.uri().path() {
+                "/token" => r#"{"token_type":"Bearer","expires_in":3599,"access_token":"abc"}"#,
+                _ => {
+                    r#"{"issuer":"https://id.example","token_endpoint":"https://id.example/token"}"#
+                }
+            };
+            Ok(http::Response::new(bytes::Bytes::from(body)))
+        }
+    };
+    let client = ConfidentialClient::builder(CLIENT_ID)
+        .authority(Authority::oidc("https://id.example"))
+        .client_secret(SECRET)
+        .transport(transport)
+        .build()
+        .unwrap();
+    let (stalled, paused) = (runtime(), paused_runtime());
+    stalled.block_on(async {
+        let mut caller = Box::pin(client.acquire_token_for_client("first"));
+        assert!(poll_once(&mut caller).is_pending());
+        let_others_run().await;
+    });
+    assert_eq!(requests.load(Ordering::SeqCst), 1);
+    paused.block_on(async {
+        let began = tokio::time::Instant::now();
+        client.acquire_token_for_client("second").await.unwrap();
+        assert!(began.elapsed() < Duration::from_secs(3), "of 11");
+    });
+    assert_eq!(requests.load(Ordering::SeqCst), 3);
 }
 
 /// failures.md O6: one thread gives its call up and stands still until another thread has the token,
