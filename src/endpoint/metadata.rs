@@ -8,8 +8,8 @@ use super::TokenEndpoint;
 use super::cached_lookup::CachedLookup;
 use super::document::{Document, truncated};
 use super::lookup::Lookup;
-use crate::authority::Rules;
 use crate::authority::address::{invalid_url, parse_url};
+use crate::authority::{Rules, preferred_host};
 use crate::client_auth::SupportedAuthMethods;
 use crate::error::Error;
 use crate::time::TimeSource;
@@ -47,6 +47,22 @@ impl OpenIdProvider {
         let url = parse_url(ISSUER, issuer)?;
         if url.query().is_some() {
             return Err(invalid_url(ISSUER, issuer, "an issuer has no query"));
+        }
+        if url.path().contains(WELL_KNOWN) {
+            return Err(invalid_url(
+                ISSUER,
+                issuer,
+                "it is the URL of the provider's metadata; pass the metadata's member 'issuer', or call Authority::parse(..) with the URL",
+            ));
+        }
+        if let Some(constructor) = microsoft_constructor(url.host_str().unwrap_or_default()) {
+            return Err(invalid_url(
+                ISSUER,
+                issuer,
+                &format!(
+                    "Microsoft's providers have rules of their own; use {constructor}, or Authority::parse(..)"
+                ),
+            ));
         }
         let custom_token_endpoint = token_endpoint.map(|url| parse_url(TOKEN_ENDPOINT, url));
         Ok(Self {
@@ -145,8 +161,13 @@ impl OpenIdProvider {
         match document.text("issuer") {
             Some(issuer) if issuer == self.issuer => {}
             Some(published) => {
+                let is_slash = published.trim_end_matches('/') == self.issuer.trim_end_matches('/');
+                let difference = match is_slash {
+                    true => " (a slash at the end is part of the issuer)",
+                    false => "",
+                };
                 return Err(Error::config(format!(
-                    "the OpenID configuration at {url} is that of {:?}, and not of the issuer '{}'; pass the published issuer to Authority::oidc(..), to the letter",
+                    "the OpenID configuration at {url} is that of {:?}, and not of the issuer '{}'; pass the published issuer to Authority::oidc(..), to the letter{difference}",
                     truncated(published),
                     self.issuer
                 )));
@@ -174,6 +195,16 @@ impl OpenIdProvider {
             without_id_tokens: without_id_tokens(document.members()),
         };
         Ok((metadata, document.time_to_live()))
+    }
+}
+
+/// Returns the constructor for the authority of a host of Microsoft's.
+fn microsoft_constructor(host: &str) -> Option<&'static str> {
+    match host {
+        _ if preferred_host(host).is_some() => Some("Authority::entra(..)"),
+        _ if host.ends_with(".ciamlogin.com") => Some("Authority::external_id(..)"),
+        _ if host.ends_with(".b2clogin.com") => Some("Authority::b2c(..)"),
+        _ => None,
     }
 }
 
@@ -212,12 +243,16 @@ const METADATA_NAME: &str = "the OpenID configuration";
 const RESPONSES_NAME_ISSUER: &str = "authorization_response_iss_parameter_supported";
 /// The algorithms of ID tokens that this crate verifies.
 const ALGORITHMS: [&str; 3] = ["RS256", "PS256", "ES256"];
-const HINT: &str = "is the issuer right?";
+const HINT: &str = "is the issuer right? For a provider without metadata, set token_endpoint(..) of the Authority, and client_assertion_audience(..) for a certificate or an assertion";
 const ISSUER: &str = "the issuer";
 const TOKEN_ENDPOINT: &str = "the token endpoint";
 const AUTHORIZATION_ENDPOINT: &str = "the authorization endpoint";
 
 pub(super) const METADATA_PATH: &str = "/.well-known/openid-configuration";
+/// A segment of every metadata URL ([RFC 8615 section 3]).
+///
+/// [RFC 8615 section 3]: https://www.rfc-editor.org/rfc/rfc8615#section-3
+const WELL_KNOWN: &str = "/.well-known/";
 
 #[cfg(test)]
 mod tests {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use confidential_client::credential::{SigningAlgorithm, TokenEndpointAuthMethod};
+use confidential_client::resource::TokenValidator;
 use confidential_client::testing::{LocalAuthority, ManualClock};
 use confidential_client::{
     Authority, Certificate, Cloud, ConfidentialClient, ConfidentialClientBuilder, Error,
@@ -369,6 +370,56 @@ async fn metadata_are_not_cached_for_longer_than_cache_control_says() {
     }
 }
 
+#[test]
+fn an_issuer_that_another_constructor_is_for_is_not_tried_in_vain() {
+    for (issuer, advice) in [
+        (
+            "https://login.microsoftonline.com/contoso.com/v2.0",
+            "use Authority::entra(..)",
+        ),
+        (
+            "https://sts.windows.net/72f988bf-86f1-41af-91ab-2d7cd011db47/",
+            "use Authority::entra(..)",
+        ),
+        (
+            "https://login.microsoftonline.us/contoso.com/v2.0",
+            "use Authority::entra(..)",
+        ),
+        (
+            "https://contoso.ciamlogin.com/contoso.com/v2.0",
+            "use Authority::external_id(..)",
+        ),
+        (
+            "https://contoso.b2clogin.com/contoso.com/B2C_1_in/v2.0",
+            "use Authority::b2c(..)",
+        ),
+        (
+            "https://id.example/.well-known/openid-configuration",
+            "the metadata's member 'issuer'",
+        ),
+        (
+            "https://id.example/a/.well-known/openid-configuration/",
+            "the metadata's member 'issuer'",
+        ),
+        (
+            "https://id.example/.well-known/oauth-authorization-server/a",
+            "the metadata's member 'issuer'",
+        ),
+    ] {
+        let authority = Authority::oidc(issuer);
+        let client = ConfidentialClient::builder("daemon").authority(authority.clone());
+        let client = client.client_secret("s3cret").build().unwrap_err();
+        let validator = TokenValidator::builder(authority)
+            .audience("api")
+            .single_tenant();
+        let validator = validator.build().unwrap_err();
+        for error in [client, validator] {
+            assert!(matches!(error, Error::Config(_)), "{error:?}");
+            assert!(error.to_string().contains(advice), "{error}");
+        }
+    }
+}
+
 /// OpenID Connect Discovery 4.3, and what else would let somebody choose where a credential goes.
 #[tokio::test]
 async fn metadata_that_cannot_be_trusted_is_not_used() {
@@ -383,7 +434,7 @@ async fn metadata_that_cannot_be_trusted_is_not_used() {
         (
             of(json!({ "issuer": format!("{ISSUER}/") })),
             true,
-            "to the letter",
+            "to the letter (a slash at the end is part of the issuer)",
         ),
         (
             of(json!({ "issuer": ISSUER.to_uppercase() })),
@@ -420,7 +471,7 @@ async fn metadata_that_cannot_be_trusted_is_not_used() {
         (
             (404, "<html>".to_owned()),
             false,
-            "the response is 404; is the issuer right?",
+            "the response is 404; is the issuer right? For a provider without metadata, set token_endpoint(..)",
         ),
         ((302, String::new()), false, "the response is 302"),
         (
