@@ -52,6 +52,8 @@ use http::{Request, Response};
 
 mod config;
 #[cfg(feature = "reqwest")]
+mod driver;
+#[cfg(feature = "reqwest")]
 mod reqwest;
 mod unsent;
 

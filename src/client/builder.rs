@@ -239,9 +239,9 @@ impl ConfidentialClientBuilder {
     /// loopback authority is never reached through a proxy. The proxies of the environment
     /// (`HTTPS_PROXY`, `NO_PROXY`) are used, unless the builder says otherwise.
     ///
-    /// On a current-thread tokio runtime the client's connections are not reused, because no task
-    /// drives them between two `block_on` calls. Without this method the requests of one thread
-    /// reuse them.
+    /// Connections are kept and reused. A current-thread tokio runtime drives connections only
+    /// during `block_on`. Requests from such a runtime are therefore sent by one thread of the
+    /// client, which starts with the first such request and ends with the client.
     #[cfg(feature = "reqwest")]
     pub fn reqwest(mut self, builder: reqwest::ClientBuilder) -> Self {
         self.transport.reqwest = Some(builder);

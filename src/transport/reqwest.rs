@@ -1,34 +1,21 @@
 use std::error::Error as StdError;
-use std::sync::{Mutex, PoisonError};
-use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response};
 use reqwest::redirect::Policy;
-use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::error::{Error, Failure};
 use crate::response::LARGEST_BODY;
+use crate::transport::driver::{Driver, DriverTask, SendOn};
 use crate::transport::{SendOnce, Transport, TransportFuture};
 
 /// The default transport.
-pub(crate) struct ReqwestTransport(Clients);
-
-/// The reqwest clients of the transport.
-///
-/// A current-thread runtime drives its connections only during `block_on`. If another thread took
-/// an idle connection of such a runtime from the pool, the request would hang.
-enum Clients {
-    /// The caller's client. On a current-thread runtime each request closes its connection.
-    Custom(reqwest::Client),
-    /// A default client, replaced when requests come from another current-thread runtime.
-    Default {
-        limits: ConnectionLimits,
-        /// The latest client, with the runtime thread of the requests so far.
-        latest: Mutex<(Option<RuntimeThread>, reqwest::Client)>,
-    },
+pub(crate) struct ReqwestTransport {
+    client: reqwest::Client,
+    /// Drives the connections of requests from current-thread runtimes.
+    driver: Driver,
 }
 
 /// The connection settings that override the caller's configuration.
@@ -38,9 +25,6 @@ struct ConnectionLimits {
     /// The authority is on a loopback address, so no proxy is used.
     loopback: bool,
 }
-
-/// The thread of a current-thread runtime, or `None` on a multi-thread runtime.
-type RuntimeThread = Option<ThreadId>;
 
 impl ReqwestTransport {
     /// Builds the client from the caller's configuration or the default configuration.
@@ -53,43 +37,16 @@ impl ReqwestTransport {
         loopback: bool,
     ) -> Result<Self, Error> {
         let limits = ConnectionLimits { connect, loopback };
-        let clients = match builder {
-            Some(builder) => client(builder, limits).map(Clients::Custom),
-            None => client(default_builder(), limits).map(|client| Clients::Default {
-                limits,
-                latest: Mutex::new((None, client)),
-            }),
-        };
-        clients.map(Self).map_err(|error| {
+        let client = client(builder.unwrap_or_else(default_builder), limits);
+        let client = client.map_err(|error| {
             let failure = Failure::new("the HTTP client cannot be built");
             Error::Config(failure.source(Box::new(error)).into())
+        })?;
+        Ok(Self {
+            client,
+            driver: Driver::default(),
         })
     }
-}
-
-impl Clients {
-    /// Returns the client for a request from this thread, and `true` if the request must close the
-    /// connection.
-    fn client(&self) -> Result<(reqwest::Client, bool), reqwest::Error> {
-        let thread = runtime_thread();
-        match self {
-            Self::Custom(client) => Ok((client.clone(), thread.is_some())),
-            Self::Default { limits, latest } => {
-                let mut latest = latest.lock().unwrap_or_else(PoisonError::into_inner);
-                if latest.0.is_some_and(|used| used != thread) {
-                    latest.1 = client(default_builder(), *limits)?;
-                }
-                latest.0 = Some(thread);
-                Ok((latest.1.clone(), false))
-            }
-        }
-    }
-}
-
-/// Returns the current thread if its tokio runtime is a current-thread runtime.
-fn runtime_thread() -> RuntimeThread {
-    let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
-    matches!(flavor, Ok(RuntimeFlavor::CurrentThread)).then(|| thread::current().id())
 }
 
 fn client(
@@ -120,41 +77,52 @@ impl Transport for ReqwestTransport {
         Box::pin(async move {
             let host = request.uri().authority().map(ToString::to_string);
             let host = host.unwrap_or_default();
-            let is_sent_once = request.extensions().get::<SendOnce>().is_some();
+            let retries = request.extensions().get::<SendOnce>().is_none();
             let mut request = reqwest::Request::try_from(request)?;
-            let (client, close) = self.0.client()?;
-            if close {
-                request.headers_mut().insert(CONNECTION, CLOSE);
-            }
-            let retry = match is_sent_once {
-                true => None,
-                false => request.try_clone(),
-            };
-            let sent = match (client.execute(request).await, retry) {
-                (Err(error), Some(retry)) if is_from_stopped_runtime(&error) => {
-                    client.execute(retry).await
+            let client = self.client.clone();
+            match self.driver.send_on() {
+                SendOn::CallersRuntime => exchange(client, request, host, retries).await,
+                SendOn::Driver(driver) => {
+                    DriverTask::spawn(&driver, exchange(client, request, host, retries)).await?
                 }
-                (sent, _) => sent,
-            };
-            let mut response = sent.map_err(|error| with_advice(error, &host))?;
-            let mut body = BytesMut::new();
-            // The rest of a longer body is dropped. The parser rejects such a body as too long and
-            // keeps the status.
-            while body.len() <= LARGEST_BODY {
-                match response.chunk().await {
-                    Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-                    Ok(None) => break,
-                    // The status and the headers of an error response count without a body, too.
-                    Err(_) if !response.status().is_success() => break,
-                    Err(error) => return Err(error.without_url().into()),
+                SendOn::CallersRuntimeOnce => {
+                    request.headers_mut().insert(CONNECTION, CLOSE);
+                    exchange(client, request, host, retries).await
                 }
             }
-            let mut result = Response::new(body.freeze());
-            *result.status_mut() = response.status();
-            *result.headers_mut() = std::mem::take(response.headers_mut());
-            Ok(result)
         })
     }
+}
+
+/// Sends a request, and reads the whole response.
+async fn exchange(
+    client: reqwest::Client,
+    request: reqwest::Request,
+    host: String,
+    retries: bool,
+) -> Result<Response<Bytes>, Box<dyn StdError + Send + Sync>> {
+    let retry = retries.then(|| request.try_clone()).flatten();
+    let sent = match (client.execute(request).await, retry) {
+        (Err(error), Some(retry)) if is_from_stopped_runtime(&error) => client.execute(retry).await,
+        (sent, _) => sent,
+    };
+    let mut response = sent.map_err(|error| with_advice(error, &host))?;
+    let mut body = BytesMut::new();
+    // The rest of a longer body is dropped. The parser rejects such a body as too long and
+    // keeps the status.
+    while body.len() <= LARGEST_BODY {
+        match response.chunk().await {
+            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            Ok(None) => break,
+            // The status and the headers of an error response count without a body, too.
+            Err(_) if !response.status().is_success() => break,
+            Err(error) => return Err(error.without_url().into()),
+        }
+    }
+    let mut result = Response::new(body.freeze());
+    *result.status_mut() = response.status();
+    *result.headers_mut() = std::mem::take(response.headers_mut());
+    Ok(result)
 }
 
 /// Adds advice to an error about an untrusted TLS certificate.
@@ -189,8 +157,7 @@ struct UntrustedCertificate {
 
 /// Returns `true` if the pooled connection was closed because its runtime stopped.
 ///
-/// The request was not sent, or no task is left to read the response. A retry is safe for a grant
-/// that is valid more than once.
+/// The request was not sent, or no task is left to read the response, so a retry is safe.
 fn is_from_stopped_runtime(error: &reqwest::Error) -> bool {
     let mut source = error.source();
     while let Some(error) = source {

@@ -7,11 +7,14 @@ use std::thread;
 use std::time::Duration;
 
 use confidential_client::delegated::UserAssertion;
-use confidential_client::testing::{Application, LocalAuthority, ManualClock};
+use confidential_client::resource::TokenValidator;
+use confidential_client::testing::{Application, Fault, LocalAuthority, ManualClock};
 use confidential_client::{
-    Authority, CacheOptions, ConfidentialClient, ConfidentialClientBuilder, Error, RetryPolicy,
-    TokenSource,
+    Authority, CacheOptions, Cloud, ConfidentialClient, ConfidentialClientBuilder, Error,
+    RetryPolicy, TokenSource,
 };
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::support::{
@@ -92,6 +95,171 @@ fn a_runtime_for_each_thread_and_a_client_of_the_callers() {
     let (_server, local, builder) = served();
     let builder = builder.reqwest(reqwest::Client::builder());
     in_four_threads(&local, &builder.build().unwrap());
+}
+
+/// An authority with TLS behind a relay that counts the connections.
+struct Counted {
+    local: LocalAuthority,
+    authority: Authority,
+    connections: Arc<AtomicUsize>,
+    _server: Runtime,
+}
+
+impl Counted {
+    fn start(resources: usize) -> Self {
+        let server = Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let local = server.block_on(LocalAuthority::builder().tls().start());
+        let local = local.unwrap();
+        let application = Application::new(CLIENT_ID).secret(SECRET);
+        let application = (0..resources).fold(application, |application, number| {
+            application.role(format!("api://{number}"), "Run")
+        });
+        local.register(TENANT, application);
+        let listener = server.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let base = format!("https://{}", listener.local_addr().unwrap());
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&connections);
+        let target = local.base_url().replace("https://", "");
+        server.spawn(async move {
+            loop {
+                let (mut client, _) = listener.accept().await.unwrap();
+                count.fetch_add(1, Ordering::SeqCst);
+                let mut server = TcpStream::connect(&target).await.unwrap();
+                tokio::spawn(async move { copy_bidirectional(&mut client, &mut server).await });
+            }
+        });
+        Self {
+            local,
+            authority: Authority::entra(Cloud::Custom(base), TENANT),
+            connections,
+            _server: server,
+        }
+    }
+
+    fn trusted(&self) -> reqwest::ClientBuilder {
+        let ca = self.local.ca_pem().unwrap();
+        let ca = reqwest::Certificate::from_pem(ca.as_bytes()).unwrap();
+        reqwest::Client::builder().tls_certs_only([ca])
+    }
+
+    fn client(&self) -> ConfidentialClient {
+        ConfidentialClient::builder(CLIENT_ID)
+            .authority(self.authority.clone())
+            .client_secret(SECRET)
+            .retry(RetryPolicy::none())
+            .reqwest(self.trusted())
+            .build()
+            .unwrap()
+    }
+
+    fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+}
+
+/// Failure O4.
+#[test]
+fn a_request_on_a_current_thread_runtime_does_not_open_a_connection_of_its_own() {
+    let counted = Counted::start(1201);
+    let client = counted.client();
+    runtime().block_on(async {
+        for number in 0..1201 {
+            let token = client.acquire_token_for_client(scope(number)).await;
+            assert_eq!(token.unwrap().source(), TokenSource::IdentityProvider);
+        }
+    });
+    assert_eq!(counted.local.token_requests().len(), 1201);
+    assert_eq!(counted.connections(), 1);
+}
+
+/// Both runtimes are on one thread, so that a thread's name does not tell them apart.
+#[test]
+fn a_request_does_not_hang_on_the_connection_of_a_runtime_that_stands_still() {
+    let counted = Counted::start(40);
+    let client = counted.client();
+    let (standing, other) = (runtime(), runtime());
+    standing
+        .block_on(client.acquire_token_for_client(scope(0)))
+        .unwrap();
+    // `standing` exists and is not driven any more.
+    for number in 1..20 {
+        other
+            .block_on(client.acquire_token_for_client(scope(number)))
+            .unwrap();
+    }
+    // Another kind of runtime, and then the first one again.
+    let threads = Builder::new_multi_thread().enable_all().build().unwrap();
+    threads
+        .block_on(client.acquire_token_for_client(scope(20)))
+        .unwrap();
+    standing
+        .block_on(client.acquire_token_for_client(scope(21)))
+        .unwrap();
+    assert_eq!(counted.local.token_requests().len(), 22);
+    assert_eq!(counted.connections(), 1);
+}
+
+/// A call that was given up in the middle of a request takes its connection along, and no more.
+#[test]
+fn a_call_given_up_on_one_runtime_does_not_hold_up_another_runtime() {
+    let counted = Counted::start(10);
+    let client = counted.client();
+    let standing = runtime();
+    counted
+        .local
+        .script([Fault::delayed(Duration::from_secs(60))]);
+    standing.block_on(async {
+        let mut caller = Box::pin(client.acquire_token_for_client(scope(0)));
+        assert!(poll_once(&mut caller).is_pending());
+        while counted.local.token_requests().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    });
+    let other = runtime();
+    for number in 1..5 {
+        other
+            .block_on(client.acquire_token_for_client(scope(number)))
+            .unwrap();
+    }
+    assert_eq!(counted.local.token_requests().len(), 5);
+}
+
+/// The connections of a job do not end with the runtime of the job.
+#[test]
+fn a_dropped_runtime_does_not_take_the_connection_along() {
+    let counted = Counted::start(20);
+    let client = counted.client();
+    for job in 0..20 {
+        let token = runtime().block_on(client.acquire_token_for_client(scope(job)));
+        assert_eq!(token.unwrap().source(), TokenSource::IdentityProvider);
+    }
+    assert_eq!(counted.local.token_requests().len(), 20);
+    assert_eq!(counted.connections(), 1);
+}
+
+#[test]
+fn a_validator_does_not_open_a_connection_for_each_runtime() {
+    let counted = Counted::start(1);
+    let client = counted.client();
+    let token = runtime().block_on(client.acquire_token_for_client(scope(0)));
+    let token = token.unwrap();
+    let validator = TokenValidator::builder(counted.authority.clone())
+        .audience("api://0")
+        .single_tenant()
+        .reqwest(counted.trusted())
+        .build()
+        .unwrap();
+    let before = counted.connections();
+    for _ in 0..5 {
+        let validated = runtime().block_on(validator.validate(token.secret()));
+        validated.unwrap();
+    }
+    // The metadata and the keys.
+    assert_eq!(counted.connections(), before + 1);
 }
 
 fn in_four_threads(local: &LocalAuthority, client: &ConfidentialClient) {
