@@ -91,12 +91,15 @@ impl Error {
 
     /// Returns whether retrying later may succeed.
     ///
-    /// True after a missing response, throttling, 408, 5xx, and a temporary OAuth error. A failed
-    /// callback (a credential source, a signer, an assertion provider) counts as transient too,
-    /// unless the callback returned an [`Error`] that is not transient.
+    /// True after a missing response, throttling, 408, 5xx, and a temporary OAuth error. A missing
+    /// response is not transient if the server's TLS certificate is not accepted, or if a proxy
+    /// rejects the connection. A failed callback (a credential source, a signer, an assertion
+    /// provider) counts as transient too, unless the callback returned an [`Error`] that is not
+    /// transient.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Transport(_) | Self::Throttled(_) => true,
+            Self::Transport(details) => !details.failure().is_permanent,
+            Self::Throttled(_) => true,
             Self::Server(server) => server.is_transient(),
             Self::InvalidResponse(details) => {
                 details.failure().status.is_some_and(transient_status)

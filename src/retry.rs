@@ -180,7 +180,7 @@ impl Default for RetryPolicy {
 /// Returns `true` if a retry within seconds can succeed.
 fn is_retryable(error: &Error) -> bool {
     match error.status() {
-        None => matches!(error, Error::Transport(_)),
+        None => matches!(error, Error::Transport(_)) && error.is_transient(),
         Some(StatusCode::REQUEST_TIMEOUT) => true,
         Some(StatusCode::TOO_MANY_REQUESTS) => error.retry_after().is_some(),
         Some(status) => status.is_server_error(),

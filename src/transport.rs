@@ -50,14 +50,28 @@ use std::pin::Pin;
 use bytes::Bytes;
 use http::{Request, Response};
 
+#[cfg(feature = "rustls")]
+mod certificate_problem;
 mod config;
+mod connection_failure;
 #[cfg(feature = "reqwest")]
 mod driver;
 #[cfg(feature = "reqwest")]
+mod environment_proxy;
+#[cfg(feature = "reqwest")]
+mod explanation;
+#[cfg(feature = "reqwest")]
+mod no_proxy;
+#[cfg(feature = "reqwest")]
+mod proxies;
+#[cfg(feature = "reqwest")]
 mod reqwest;
+#[cfg(feature = "reqwest")]
+mod tunnel;
 mod unsent;
 
 pub(crate) use config::{TransportConfig, zero_timeout};
+pub(crate) use connection_failure::no_response;
 pub(crate) use unsent::{SendOnce, was_not_sent};
 
 /// The future of [`Transport::send`], with the response or the error that prevented a response.

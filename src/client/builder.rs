@@ -55,7 +55,7 @@ impl ConfidentialClientBuilder {
             retry: RetryPolicy::default(),
             attempt_timeout: ATTEMPT_TIMEOUT,
             observer: Observer::default(),
-            transport: TransportConfig::default(),
+            transport: TransportConfig::of("ConfidentialClientBuilder"),
             clock: TimeSource::default(),
         }
     }

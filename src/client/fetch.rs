@@ -22,7 +22,7 @@ use crate::retry::{RetryBudget, RetryPolicy};
 use crate::secret::Secret;
 use crate::time::{self, TimeSource, jitter};
 use crate::token::IssuedToken;
-use crate::transport::{SendOnce, Transport, was_not_sent};
+use crate::transport::{SendOnce, Transport, no_response, was_not_sent};
 
 mod id_token;
 mod progress;
@@ -312,8 +312,9 @@ impl TokenFetcher {
                 {
                     grant.mark_not_redeemed();
                 }
-                let failure = failure(format!("no response from the token endpoint {endpoint}"));
-                Err(Error::Transport(failure.source(source).into()))
+                let message = format!("no response from the token endpoint {endpoint}");
+                let failure = no_response(message, source).correlation_id(correlation_id);
+                Err(Error::Transport(failure.into()))
             }
             Err(_) => {
                 let limit = time::format_limit(limit);

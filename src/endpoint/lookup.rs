@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use crate::error::{Error, Failure};
 use crate::time::{TimeSource, format_limit};
-use crate::transport::Transport;
+use crate::transport::{Transport, no_response};
 
 /// The transport, the clock and the limits of a discovery request.
 #[derive(Clone, Copy)]
@@ -37,8 +37,8 @@ impl Lookup<'_> {
         match timeout(self.limit, self.transport.send(request)).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(source)) => Err(Error::Transport(
-                failure(format!("no response from {url}"))
-                    .source(source)
+                no_response(format!("no response from {url}"), source)
+                    .correlation_id(self.correlation_id)
                     .into(),
             )),
             Err(_) => Err(Error::Transport(

@@ -74,6 +74,8 @@ pub(crate) struct Failure {
     pub(super) in_callback: bool,
     /// True if no request reached the host, so that the failure says nothing about the host.
     pub(super) not_sent: bool,
+    /// True if no retry cures a missing response, such as after an untrusted certificate.
+    pub(super) is_permanent: bool,
     pub(super) server: Option<ServerError>,
     /// JSON claims that the user's next sign-in must satisfy.
     pub(super) claims: Option<Arc<str>>,
@@ -89,6 +91,7 @@ impl Failure {
             retry_after: None,
             in_callback: false,
             not_sent: false,
+            is_permanent: false,
             server: None,
             claims: None,
             source: None,
@@ -116,6 +119,13 @@ impl Failure {
     }
 
     pub(crate) fn not_sent(mut self) -> Self {
+        self.not_sent = true;
+        self
+    }
+
+    /// Marks a failure that no retry cures. No request reached the host.
+    pub(crate) fn permanent(mut self) -> Self {
+        self.is_permanent = true;
         self.not_sent = true;
         self
     }

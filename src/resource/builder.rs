@@ -50,7 +50,7 @@ impl TokenValidatorBuilder {
             application_keys: None,
             max_key_age: None,
             leeway: DEFAULT_LEEWAY,
-            transport: TransportConfig::default(),
+            transport: TransportConfig::of("TokenValidatorBuilder"),
             clock: TimeSource::default(),
         }
     }

@@ -7,8 +7,13 @@ use crate::error::Error;
 use crate::transport::Transport;
 
 /// The transport settings of a builder.
-#[derive(Default)]
 pub(crate) struct TransportConfig {
+    /// The name of the builder, for messages.
+    #[cfg_attr(
+        not(feature = "reqwest"),
+        expect(dead_code, reason = "reqwest's messages need it")
+    )]
+    builder: &'static str,
     pub(crate) transport: Option<Arc<dyn Transport>>,
     pub(crate) connect_timeout: Option<Duration>,
     #[cfg(feature = "reqwest")]
@@ -16,6 +21,17 @@ pub(crate) struct TransportConfig {
 }
 
 impl TransportConfig {
+    /// Creates the settings of the named builder.
+    pub(crate) fn of(builder: &'static str) -> Self {
+        Self {
+            builder,
+            transport: None,
+            connect_timeout: None,
+            #[cfg(feature = "reqwest")]
+            reqwest: None,
+        }
+    }
+
     /// Returns the configured transport, or the default transport.
     pub(crate) fn transport(self, origin: &Url) -> Result<Arc<dyn Transport>, Error> {
         if self.connect_timeout.is_some_and(|limit| limit.is_zero()) {
@@ -31,7 +47,7 @@ impl TransportConfig {
             )),
             Some(transport) => Ok(transport),
             #[cfg(feature = "reqwest")]
-            None => default_transport(self.reqwest, self.connect_timeout, origin),
+            None => self.default_transport(origin),
             #[cfg(not(feature = "reqwest"))]
             None => {
                 let _ = origin;
@@ -41,32 +57,28 @@ impl TransportConfig {
             }
         }
     }
+
+    #[cfg(feature = "reqwest")]
+    fn default_transport(self, origin: &Url) -> Result<Arc<dyn Transport>, Error> {
+        use crate::transport::reqwest::{ReqwestSettings, ReqwestTransport};
+
+        if origin.scheme() == "https" && !cfg!(any(feature = "rustls", feature = "native-tls")) {
+            return Err(Error::config(
+                "the authority is https, but TLS is not compiled in; enable the feature 'rustls' or 'native-tls' of confidential-client",
+            ));
+        }
+        let settings = ReqwestSettings {
+            connect_timeout: self.connect_timeout.unwrap_or(CONNECT_TIMEOUT),
+            origin,
+            builder: self.builder,
+        };
+        Ok(Arc::new(ReqwestTransport::new(self.reqwest, &settings)?))
+    }
 }
 
 /// Builds the error for a timeout of zero. `setter` is the name of the builder's method.
 pub(crate) fn zero_timeout(setter: &str) -> Error {
     Error::config(format!("{setter} must be greater than zero"))
-}
-
-#[cfg(feature = "reqwest")]
-fn default_transport(
-    builder: Option<reqwest::ClientBuilder>,
-    connect_timeout: Option<Duration>,
-    origin: &Url,
-) -> Result<Arc<dyn Transport>, Error> {
-    use crate::authority::address::is_loopback;
-    use crate::transport::reqwest::ReqwestTransport;
-
-    if origin.scheme() == "https" && !cfg!(any(feature = "rustls", feature = "native-tls")) {
-        return Err(Error::config(
-            "the authority is https, but TLS is not compiled in; enable the feature 'rustls' or 'native-tls' of confidential-client",
-        ));
-    }
-    Ok(Arc::new(ReqwestTransport::new(
-        builder,
-        connect_timeout.unwrap_or(CONNECT_TIMEOUT),
-        is_loopback(origin),
-    )?))
 }
 
 #[cfg(feature = "reqwest")]

@@ -1,65 +1,182 @@
 use std::error::Error as StdError;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response};
 use reqwest::redirect::Policy;
+use url::Url;
 
+use crate::authority::address::is_loopback;
 use crate::error::{Error, Failure};
 use crate::response::LARGEST_BODY;
+use crate::transport::connection_failure::causes;
 use crate::transport::driver::{Driver, DriverTask, SendOn};
+use crate::transport::environment_proxy::ProxyEnvironment;
+use crate::transport::explanation::Explanation;
+use crate::transport::proxies::{Proxies, shown_proxies};
 use crate::transport::{SendOnce, Transport, TransportFuture};
 
 /// The default transport.
 pub(crate) struct ReqwestTransport {
-    client: reqwest::Client,
+    exchange: Arc<Exchange>,
     /// Drives the connections of requests from current-thread runtimes.
     driver: Driver,
 }
 
-/// The connection settings that override the caller's configuration.
-#[derive(Clone, Copy)]
-struct ConnectionLimits {
-    connect: Duration,
-    /// The authority is on a loopback address, so no proxy is used.
-    loopback: bool,
+/// The settings of the default transport.
+pub(crate) struct ReqwestSettings<'a> {
+    /// The longest time of a connection attempt.
+    pub(crate) connect_timeout: Duration,
+    /// The URL whose scheme and host the transport has to reach.
+    pub(crate) origin: &'a Url,
+    /// The name of the builder that takes a reqwest builder, for messages.
+    pub(crate) builder: &'static str,
+}
+
+/// The parts of the transport that one request needs.
+struct Exchange {
+    client: reqwest::Client,
+    proxies: Proxies,
+    builder: &'static str,
+    connect_timeout: Duration,
 }
 
 impl ReqwestTransport {
     /// Builds the client from the caller's configuration or the default configuration.
     ///
-    /// Redirects are always disabled, because a 307 would send the credential to another host.
-    /// `connect` limits each connection attempt.
+    /// Redirects are always disabled, because a 307 would send the credential to another host. An
+    /// authority on a loopback address is reached without a proxy.
     pub(crate) fn new(
-        builder: Option<reqwest::ClientBuilder>,
-        connect: Duration,
-        loopback: bool,
+        caller: Option<reqwest::ClientBuilder>,
+        settings: &ReqwestSettings<'_>,
     ) -> Result<Self, Error> {
-        let limits = ConnectionLimits { connect, loopback };
-        let client = client(builder.unwrap_or_else(default_builder), limits);
-        let client = client.map_err(|error| {
-            let failure = Failure::new("the HTTP client cannot be built");
-            Error::Config(failure.source(Box::new(error)).into())
-        })?;
-        Ok(Self {
+        let limited = |builder: reqwest::ClientBuilder| {
+            builder
+                .redirect(Policy::none())
+                .connect_timeout(settings.connect_timeout)
+        };
+        let (client, proxies) = match caller {
+            None => with_default_builder(&limited, settings)?,
+            Some(builder) => with_callers_builder(limited(builder), settings)?,
+        };
+        let exchange = Exchange {
             client,
+            proxies,
+            builder: settings.builder,
+            connect_timeout: settings.connect_timeout,
+        };
+        Ok(Self {
+            exchange: Arc::new(exchange),
             driver: Driver::default(),
         })
     }
 }
 
-fn client(
-    builder: reqwest::ClientBuilder,
-    limits: ConnectionLimits,
-) -> Result<reqwest::Client, reqwest::Error> {
-    let mut builder = builder
-        .redirect(Policy::none())
-        .connect_timeout(limits.connect);
-    if limits.loopback {
+fn with_default_builder(
+    limited: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
+    settings: &ReqwestSettings<'_>,
+) -> Result<(reqwest::Client, Proxies), Error> {
+    let builder = || limited(default_builder());
+    if is_loopback(settings.origin) {
+        let client = match builder().no_proxy().build() {
+            Err(error) if lacks_ca_certificates(&error) && settings.origin.scheme() == "http" => {
+                without_ca_certificates(builder().no_proxy()).build()
+            }
+            built => built,
+        };
+        return Ok((built(client, settings)?, Proxies::default()));
+    }
+    let environment = ProxyEnvironment::of_process(settings.origin);
+    let proxy = match environment.proxy() {
+        Err(_) if environment.exempts(settings.origin) => None,
+        proxy => proxy?,
+    };
+    let builder = match &proxy {
+        Some(proxy) => builder().proxy(proxy.to_reqwest()),
+        None => builder(),
+    };
+    let client = built(builder.build(), settings)?;
+    let proxies = Proxies {
+        shown: shown_proxies(&format!("{client:?}")),
+        shown_set_by: "the system's settings".to_owned(),
+        environment: proxy,
+    };
+    Ok((client, proxies))
+}
+
+fn with_callers_builder(
+    mut builder: reqwest::ClientBuilder,
+    settings: &ReqwestSettings<'_>,
+) -> Result<(reqwest::Client, Proxies), Error> {
+    if is_loopback(settings.origin) {
+        builder = builder.no_proxy();
+        // The builder builds only once, so the machine's CA certificates are tried beforehand.
+        if settings.origin.scheme() == "http"
+            && let Err(error) = default_builder().build()
+            && lacks_ca_certificates(&error)
+        {
+            builder = without_ca_certificates(builder);
+        }
+        return Ok((built(builder.build(), settings)?, Proxies::default()));
+    }
+    let environment = ProxyEnvironment::of_process(settings.origin);
+    let callers = shown_proxies(&format!("{builder:?}"));
+    let is_exempt = environment.exempts(settings.origin);
+    // The caller has set no proxy, so only the environment could add one.
+    if callers.is_none() && is_exempt {
         builder = builder.no_proxy();
     }
-    builder.build().map_err(reqwest::Error::without_url)
+    let client = built(builder.build(), settings)?;
+    let shown = shown_proxies(&format!("{client:?}"));
+    let uses_environment = callers.is_none() && shown.is_some();
+    let proxy = match uses_environment {
+        true => environment.proxy()?,
+        false => None,
+    };
+    if let Some(proxy) = &proxy {
+        proxy.check_read_by_reqwest(settings.builder)?;
+    }
+    let proxies = Proxies {
+        environment: proxy,
+        shown,
+        shown_set_by: match uses_environment {
+            true => "the system's settings".to_owned(),
+            false => format!("{}::reqwest(..)", settings.builder),
+        },
+    };
+    Ok((client, proxies))
+}
+
+/// Words the error of a client that cannot be built.
+fn built(
+    built: Result<reqwest::Client, reqwest::Error>,
+    settings: &ReqwestSettings<'_>,
+) -> Result<reqwest::Client, Error> {
+    built.map_err(|error| {
+        let message = match lacks_ca_certificates(&error) {
+            true => format!(
+                "the HTTP client cannot be built, because this machine has no CA certificates; install the package 'ca-certificates', set SSL_CERT_FILE or SSL_CERT_DIR, or set tls_certs_only(..) in {}::reqwest(..)",
+                settings.builder
+            ),
+            false => "the HTTP client cannot be built".to_owned(),
+        };
+        let failure = Failure::new(message).source(Box::new(error.without_url()));
+        Error::Config(failure.into())
+    })
+}
+
+/// Returns whether the verifier of certificates found no CA certificate on the machine.
+fn lacks_ca_certificates(error: &reqwest::Error) -> bool {
+    causes(error).any(|cause| cause.to_string().contains("No CA certificates were loaded"))
+}
+
+/// Lets the machine's CA certificates be absent, which http does not need.
+fn without_ca_certificates(builder: reqwest::ClientBuilder) -> reqwest::ClientBuilder {
+    #[cfg(any(feature = "rustls", feature = "native-tls"))]
+    let builder = builder.tls_certs_only([]);
+    builder
 }
 
 /// Returns a builder with the TLS backend that this crate's features select.
@@ -75,84 +192,72 @@ fn default_builder() -> reqwest::ClientBuilder {
 impl Transport for ReqwestTransport {
     fn send(&self, request: Request<Bytes>) -> TransportFuture<'_> {
         Box::pin(async move {
-            let host = request.uri().authority().map(ToString::to_string);
-            let host = host.unwrap_or_default();
             let retries = request.extensions().get::<SendOnce>().is_none();
             let mut request = reqwest::Request::try_from(request)?;
-            let client = self.client.clone();
+            let exchange = Arc::clone(&self.exchange);
             match self.driver.send_on() {
-                SendOn::CallersRuntime => exchange(client, request, host, retries).await,
+                SendOn::CallersRuntime => exchange.run(request, retries).await,
                 SendOn::Driver(driver) => {
-                    DriverTask::spawn(&driver, exchange(client, request, host, retries)).await?
+                    let task = async move { exchange.run(request, retries).await };
+                    DriverTask::spawn(&driver, task).await?
                 }
                 SendOn::CallersRuntimeOnce => {
                     request.headers_mut().insert(CONNECTION, CLOSE);
-                    exchange(client, request, host, retries).await
+                    exchange.run(request, retries).await
                 }
             }
         })
     }
 }
 
-/// Sends a request, and reads the whole response.
-async fn exchange(
-    client: reqwest::Client,
-    request: reqwest::Request,
-    host: String,
-    retries: bool,
-) -> Result<Response<Bytes>, Box<dyn StdError + Send + Sync>> {
-    let retry = retries.then(|| request.try_clone()).flatten();
-    let sent = match (client.execute(request).await, retry) {
-        (Err(error), Some(retry)) if is_from_stopped_runtime(&error) => client.execute(retry).await,
-        (sent, _) => sent,
-    };
-    let mut response = sent.map_err(|error| with_advice(error, &host))?;
-    let mut body = BytesMut::new();
-    // The rest of a longer body is dropped. The parser rejects such a body as too long and
-    // keeps the status.
-    while body.len() <= LARGEST_BODY {
-        match response.chunk().await {
-            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-            Ok(None) => break,
-            // The status and the headers of an error response count without a body, too.
-            Err(_) if !response.status().is_success() => break,
-            Err(error) => return Err(error.without_url().into()),
+impl Exchange {
+    /// Sends the request, and reads the whole response.
+    ///
+    /// With `retries`, the request is sent again if the runtime of its connection has stopped.
+    async fn run(
+        &self,
+        request: reqwest::Request,
+        retries: bool,
+    ) -> Result<Response<Bytes>, Box<dyn StdError + Send + Sync>> {
+        let url = request.url().clone();
+        let retry = retries.then(|| request.try_clone()).flatten();
+        let sent = match (self.client.execute(request).await, retry) {
+            (Err(error), Some(retry)) if is_from_stopped_runtime(&error) => {
+                self.client.execute(retry).await
+            }
+            (sent, _) => sent,
+        };
+        let mut response = match sent {
+            Ok(response) => response,
+            Err(error) => return Err(self.explanation(error, &url).explain().await),
+        };
+        let mut body = BytesMut::new();
+        // The rest of a longer body is dropped. The parser rejects such a body as too long and
+        // keeps the status.
+        while body.len() <= LARGEST_BODY {
+            match response.chunk().await {
+                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                Ok(None) => break,
+                // The status and the headers of an error response count without a body, too.
+                Err(_) if !response.status().is_success() => break,
+                Err(error) => return Err(error.without_url().into()),
+            }
+        }
+        let mut result = Response::new(body.freeze());
+        *result.status_mut() = response.status();
+        *result.headers_mut() = std::mem::take(response.headers_mut());
+        Ok(result)
+    }
+
+    fn explanation<'a>(&'a self, error: reqwest::Error, url: &'a Url) -> Explanation<'a> {
+        Explanation {
+            error: error.without_url(),
+            url,
+            proxies: &self.proxies,
+            builder: self.builder,
+            limit: self.connect_timeout,
         }
     }
-    let mut result = Response::new(body.freeze());
-    *result.status_mut() = response.status();
-    *result.headers_mut() = std::mem::take(response.headers_mut());
-    Ok(result)
-}
-
-/// Adds advice to an error about an untrusted TLS certificate.
-fn with_advice(error: reqwest::Error, host: &str) -> Box<dyn StdError + Send + Sync> {
-    let error = error.without_url();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        // The certificate of a proxy. The causes name the proxy's tunnel.
-        if cause.to_string().contains("tunnel") {
-            break;
-        }
-        // rustls and native-tls share no error type, so only the text identifies the cause.
-        if cause.source().is_none() && cause.to_string().contains("certificate") {
-            let host = host.to_owned();
-            return Box::new(UntrustedCertificate { host, error });
-        }
-        source = cause.source();
-    }
-    error.into()
-}
-
-/// The error for a TLS certificate that is not trusted for the host.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "the TLS certificate of '{host}' is not accepted; if a private CA issued the certificate, add that CA to the machine's trusted CAs, or to reqwest::ClientBuilder::tls_certs_merge(..) in ConfidentialClientBuilder::reqwest(..)"
-)]
-struct UntrustedCertificate {
-    host: String,
-    #[source]
-    error: reqwest::Error,
 }
 
 /// Returns `true` if the pooled connection was closed because its runtime stopped.

@@ -21,6 +21,7 @@ pub mod issuer;
 pub mod log_capture;
 pub mod openid;
 pub mod raw_server;
+pub mod tls_server;
 
 pub const CLIENT_ID: &str = "11111111-2222-3333-4444-555555555555";
 pub const TENANT: &str = "contoso.onmicrosoft.com";
