@@ -13,9 +13,11 @@ use crate::secret::Secret;
 use crate::time::Now;
 use crate::token::{CacheKey, IssuedToken, Lifetime};
 
+mod compression;
 mod error_response;
 mod mask;
 
+pub(crate) use compression::compression;
 pub(crate) use error_response::{is_throttled, redirected_to, retry_after};
 use error_response::{parse_error, parse_oauth_error};
 use mask::excerpt;
@@ -149,9 +151,13 @@ fn invalid_success(response: &Response<Bytes>, context: &ResponseContext<'_>, wh
 }
 
 fn content_type(response: &Response<Bytes>, secrets: &[&Secret]) -> String {
-    match response.headers().get(CONTENT_TYPE) {
+    let content_type = match response.headers().get(CONTENT_TYPE) {
         Some(value) => excerpt(value.as_bytes(), secrets),
         None => "no content type".to_owned(),
+    };
+    match compression(response) {
+        Some(compression) => format!("{content_type}, {compression}"),
+        None => content_type,
     }
 }
 

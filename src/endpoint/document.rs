@@ -6,7 +6,9 @@ use serde_json::{Map, Value};
 use super::freshness::time_to_live;
 use super::lookup::Lookup;
 use crate::error::{Error, Escaped, Failure, transient_status};
-use crate::response::{LARGEST_BODY, is_throttled, json_object, redirected_to, retry_after};
+use crate::response::{
+    LARGEST_BODY, compression, is_throttled, json_object, redirected_to, retry_after,
+};
 
 /// A JSON object from a discovery URL.
 pub(super) struct Document {
@@ -67,7 +69,10 @@ impl Document {
                 time_to_live: time_to_live(response.headers()),
                 origin,
             }),
-            None => Err(origin.invalid("it is not a JSON object")),
+            None => Err(match compression(&response) {
+                Some(compression) => origin.invalid(&format!("it is {compression}")),
+                None => origin.invalid("it is not a JSON object"),
+            }),
         }
     }
 

@@ -138,7 +138,7 @@ impl Explanation<'_> {
         let builder = self.builder;
         let problem = match error.to_string().as_str() {
             _ if error.is_parse_too_large() => format!(
-                "it has more than 100 headers, or more than about 400 KB; remove headers on the server, or set http1_max_headers(..) in {builder}::reqwest(..)"
+                "it has more than 100 headers, or more than some hundred kilobytes; remove headers on the server, or set http1_max_headers(..) in {builder}::reqwest(..)"
             ),
             _ if error.is_parse_status() => {
                 "its status code is not a number of three digits".to_owned()

@@ -58,7 +58,7 @@ impl ReqwestTransport {
                 .connect_timeout(settings.connect_timeout)
         };
         let (client, proxies) = match caller {
-            None => with_default_builder(&limited, settings)?,
+            None => with_default_builder(limited, settings)?,
             Some(builder) => with_callers_builder(limited(builder), settings)?,
         };
         let exchange = Exchange {

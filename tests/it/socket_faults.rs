@@ -299,6 +299,137 @@ async fn a_fault_with_a_cached_token_is_hidden() {
     all.join_all().await;
 }
 
+#[tokio::test]
+async fn a_head_that_cannot_be_read_says_which_limit_or_header() {
+    let server = RawServer::start().await;
+    let headers = |count: usize| {
+        let headers: String = (0..count)
+            .map(|number| format!("x-{number}: y\r\n"))
+            .collect();
+        format!("HTTP/1.1 200 OK\r\n{headers}content-length: 0\r\n\r\n")
+    };
+    let ok = "HTTP/1.1 200 OK\r\n";
+    for (head, says) in [
+        (headers(150), "more than 100 headers"),
+        (
+            headers(150),
+            "http1_max_headers(..) in ConfidentialClientBuilder::reqwest(..)",
+        ),
+        (
+            format!("{ok}x: {}\r\n\r\n", "y".repeat(1_500_000)),
+            "hundred kilobytes",
+        ),
+        (
+            format!("{ok}x y: z\r\n\r\n"),
+            "a character that HTTP does not allow",
+        ),
+        (
+            format!("{ok}x: \u{1}\r\n\r\n"),
+            "a character that HTTP does not allow",
+        ),
+        (
+            format!("{ok}no colon\r\n\r\n"),
+            "http1_ignore_invalid_headers_in_responses(true)",
+        ),
+        (
+            format!("{ok}content-length: 1\r\ncontent-length: 2\r\n\r\n{{}}"),
+            "Content-Length",
+        ),
+        (
+            format!("{ok}content-length: many\r\n\r\n"),
+            "Content-Length contradict each other",
+        ),
+        (
+            "HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_owned(),
+            "Transfer-Encoding",
+        ),
+        ("HTTP/1.1 2x0 OK\r\n\r\n".to_owned(), "status code"),
+        (
+            "SSH-2.0-OpenSSH_9.2\r\n".to_owned(),
+            "does not begin with an HTTP status line",
+        ),
+    ] {
+        server.act(Act::Say(head.clone().into_bytes()));
+        let client = builder(&server).build().unwrap();
+        let error = client.acquire_token_for_client(SCOPE).await.unwrap_err();
+        let chain = error.chain().to_string();
+        let shown: String = head.chars().take(60).collect();
+        assert!(matches!(error, Error::Transport(_)), "{shown:?}: {chain}");
+        assert!(error.is_transient(), "{shown:?}: {chain}");
+        let problem = "the head of the response cannot be read: ";
+        assert!(chain.contains(problem), "{shown:?}: {chain}");
+        assert!(chain.contains(says), "{shown:?}, {says}: {chain}");
+    }
+}
+
+/// Both length headers, and a header with white space around it, are what HTTP allows.
+#[tokio::test]
+async fn a_head_that_is_merely_odd_is_read() {
+    let body = r#"{"token_type":"Bearer","expires_in":3599,"access_token":"a"}"#;
+    let chunk = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+    let chunked = "transfer-encoding: chunked\r\n";
+    for response in [
+        format!("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n{chunked}\r\n{chunk}"),
+        format!("HTTP/1.1 200\r\n{chunked}\r\n{chunk}"),
+        format!("HTTP/1.1 200 OK\r\nx:\r\ny:   z  \r\n\r\n{body}"),
+        format!("HTTP/1.1 200 OK\r\nx: \u{fc}\r\n\r\n{body}"),
+        format!("HTTP/1.0 200 OK\r\n\r\n{body}"),
+    ] {
+        let server = RawServer::start().await;
+        server.act(Act::Say(response.clone().into_bytes()));
+        let client = builder(&server).build().unwrap();
+        let token = client.acquire_token_for_client(SCOPE).await;
+        assert!(token.is_ok(), "{response:?}: {token:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_compressed_body_is_named() {
+    let server = RawServer::start().await;
+    for (status, encoding, body) in [
+        (
+            "200 OK",
+            "content-encoding: gzip\r\n",
+            &b"\x1f\x8b\x08\x00"[..],
+        ),
+        ("200 OK", "content-encoding: br\r\n", b"\x1b\x03\x00"),
+        ("200 OK", "", b"\x1f\x8b\x08\x00"),
+        ("401 No", "content-encoding: deflate\r\n", b"\x78\x9c"),
+        ("502 No", "Content-Encoding: GZIP\r\n", b"\x1f\x8b"),
+    ] {
+        let head = answer(status, encoding, &" ".repeat(body.len()));
+        let head = head.trim_end_matches(' ').as_bytes();
+        server.act(Act::Say([head, body].concat()));
+        let client = builder(&server).build().unwrap();
+        let error = client.acquire_token_for_client(SCOPE).await.unwrap_err();
+        assert!(matches!(error, Error::InvalidResponse(_)), "{error:?}");
+        let name = match encoding.trim_end().rsplit_once(' ') {
+            Some((_, name)) => name.to_ascii_lowercase(),
+            None => "gzip".to_owned(),
+        };
+        let text = format!("compressed with {name}, which was not requested");
+        let chain = error.chain().to_string();
+        assert!(chain.contains(&text), "{status} {encoding:?}: {chain}");
+    }
+}
+
+#[tokio::test]
+async fn a_compressed_metadata_document_is_named() {
+    let server = RawServer::start().await;
+    let head = answer("200 OK", "content-encoding: gzip\r\n", "    ");
+    let head = head.trim_end_matches(' ').as_bytes();
+    server.act(Act::Say([head, b"\x1f\x8b\x08\x00"].concat()));
+    let client = ConfidentialClient::builder(CLIENT_ID)
+        .authority(Authority::oidc(server.base()))
+        .client_secret(SECRET)
+        .retry(RetryPolicy::none())
+        .build()
+        .unwrap();
+    let error = client.acquire_token_for_client(SCOPE).await.unwrap_err();
+    let chain = error.chain().to_string();
+    assert!(chain.contains("it is compressed with gzip"), "{chain}");
+}
+
 /// A redirect within the same host, too: the credential goes where it was meant to and nowhere else.
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
