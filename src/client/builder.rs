@@ -237,7 +237,8 @@ impl ConfidentialClientBuilder {
     ///
     /// Redirects are turned off, and [`connect_timeout`](Self::connect_timeout) is applied. A
     /// loopback authority is never reached through a proxy. The proxies of the environment
-    /// (`HTTPS_PROXY`, `NO_PROXY`) are used, unless the builder says otherwise.
+    /// (`HTTPS_PROXY`, `NO_PROXY`) are used, unless the builder says otherwise. `build()` returns
+    /// an error if reqwest cannot read the variable.
     ///
     /// Connections are kept and reused. A current-thread tokio runtime drives connections only
     /// during `block_on`. Requests from such a runtime are therefore sent by one thread of the
@@ -302,8 +303,9 @@ impl ConfidentialClientBuilder {
     /// - [`Error::Config`]: an empty client ID; no tenant, or two that differ; a tenant that is
     ///   neither ID nor domain; an authority that is not https (loopback addresses excepted); a URL
     ///   given to [`Authority::parse`] that is no authority; no credential, or two; an empty
-    ///   secret, or one with white space around it; no transport, or https without TLS compiled in.
-    ///   The message says what to do.
+    ///   secret, or one with white space around it; no transport, or https without TLS compiled in;
+    ///   a proxy variable that is no proxy; a machine without CA certificates. The message says
+    ///   what to do.
     /// - [`Error::Credential`]: a certificate outside its validity, with an algorithm that does not
     ///   fit its key, or with a P-256 key for Microsoft Entra ID.
     pub fn build(self) -> Result<ConfidentialClient, Error> {

@@ -254,6 +254,7 @@ impl TokenValidatorBuilder {
     /// - The maximum age of the keys is shorter than 5 minutes or longer than 365 days.
     /// - The leeway is longer than 10 minutes.
     /// - No transport is available, or the build has no backend that verifies signatures.
+    /// - A proxy variable of the environment is no proxy, or the machine has no CA certificates.
     pub fn build(self) -> Result<TokenValidator, Error> {
         let mut endpoints = Endpoints::of(&self.authority)?;
         Endpoints::check_can_verify()?;

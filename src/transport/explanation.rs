@@ -61,6 +61,12 @@ impl Explanation<'_> {
                 if let Some(problem) = proxy_tls_problem(&error, self.builder) {
                     return ConnectionFailure::permanent(format!("{shown} {problem}"), error);
                 }
+                if proxy.as_ref().is_some_and(ProxyInUse::is_socks) {
+                    let message = format!(
+                        "{shown} is a SOCKS proxy; enable the feature 'socks' of reqwest, or name an HTTP proxy"
+                    );
+                    return ConnectionFailure::permanent(message, error);
+                }
                 let message = format!(
                     "{shown} cannot be reached; correct the proxy, or list '{}' in NO_PROXY",
                     self.url.host_str().unwrap_or_default()
@@ -95,14 +101,16 @@ impl Explanation<'_> {
                         }
                     }
                     None => ConnectionFailure::transient(
-                        format!("{shown} rejected the connection to '{target}'"),
+                        format!(
+                            "{shown} rejected the connection to '{target}', or does not speak HTTP; {EXPECTS_TLS}"
+                        ),
                         error,
                     ),
                 }
             }
             TunnelProblem::Closed => ConnectionFailure::transient(
                 format!(
-                    "{shown} closed the connection before it was a tunnel to '{target}'; a proxy that expects TLS is written https://host:port"
+                    "{shown} closed the connection before it was a tunnel to '{target}'; {EXPECTS_TLS}"
                 ),
                 error,
             ),
@@ -137,7 +145,7 @@ impl Explanation<'_> {
         }
         let builder = self.builder;
         let problem = match error.to_string().as_str() {
-            _ if error.is_parse_too_large() => format!(
+            text if text.starts_with("message head is too large") => format!(
                 "it has more than 100 headers, or more than some hundred kilobytes; remove headers on the server, or set http1_max_headers(..) in {builder}::reqwest(..)"
             ),
             _ if error.is_parse_status() => {
@@ -193,6 +201,13 @@ enum TlsProblem {
     /// The server's certificate is not accepted, with the reason.
     Certificate(String),
     /// Another failure. The text follows the name of the host.
+    #[cfg_attr(
+        not(feature = "rustls"),
+        expect(
+            dead_code,
+            reason = "only the errors of rustls tell the failures apart"
+        )
+    )]
     Handshake(String),
 }
 
@@ -312,3 +327,5 @@ fn authority(url: &Url) -> String {
         None => host.to_owned(),
     }
 }
+
+const EXPECTS_TLS: &str = "a proxy that expects TLS is written https://host:port";

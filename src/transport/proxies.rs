@@ -53,6 +53,10 @@ impl ProxyInUse {
         &self.address
     }
 
+    pub(super) fn is_socks(&self) -> bool {
+        self.address.scheme().starts_with("socks")
+    }
+
     /// Returns whether a user name is sent to the proxy, or `None` if that is not known.
     pub(super) fn has_user_name(&self) -> Option<bool> {
         self.has_credentials

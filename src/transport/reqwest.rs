@@ -157,7 +157,7 @@ fn built(
     built.map_err(|error| {
         let message = match lacks_ca_certificates(&error) {
             true => format!(
-                "the HTTP client cannot be built, because this machine has no CA certificates; install the package 'ca-certificates', set SSL_CERT_FILE or SSL_CERT_DIR, or set tls_certs_only(..) in {}::reqwest(..)",
+                "the HTTP client cannot be built, because this machine has no CA certificates; install the package 'ca-certificates', correct SSL_CERT_FILE and SSL_CERT_DIR where they are set, or set tls_certs_only(..) in {}::reqwest(..)",
                 settings.builder
             ),
             false => "the HTTP client cannot be built".to_owned(),

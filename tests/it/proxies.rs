@@ -32,6 +32,7 @@ enum Act {
     /// Tells this status line and headers, without a tunnel.
     Say(&'static str),
     HangUp,
+    Hang,
 }
 
 /// A proxy, and how often it was asked.
@@ -96,6 +97,7 @@ async fn serve(
     }
     match act {
         Act::HangUp => Ok(()),
+        Act::Hang => client.read_u8().await.map(drop),
         Act::Say(line) => {
             client
                 .write_all(format!("HTTP/1.1 {line}\r\ncontent-length: 0\r\n\r\n").as_bytes())
@@ -182,6 +184,13 @@ const ROWS: &[Row] = &[
         act: Act::Say("503 Service Unavailable"),
         user_info: (None, ""),
         says: &["with 503 Service Unavailable"],
+        is_transient: true,
+    },
+    // What a proxy with TLS says to one without.
+    Row {
+        act: Act::Say("\u{15}\u{3}\u{1}"),
+        user_info: (None, ""),
+        says: &["or does not speak HTTP", "https://host:port"],
         is_transient: true,
     },
     Row {
@@ -316,6 +325,34 @@ async fn a_proxy_that_is_down_or_without_tls_is_named() {
     let error = source.downcast_ref::<Error>().unwrap();
     let name = format!("the proxy 'http://{down}' (TokenValidatorBuilder::reqwest(..)) cannot");
     assert_says(&error.chain().to_string(), &[&name]);
+}
+
+#[tokio::test]
+async fn a_proxy_that_hangs_and_a_socks_proxy_are_named() {
+    let local = authority_with_tls().await;
+    let proxy = Proxy::start(Act::Hang, None).await;
+    let url = format!("http://{}", proxy.address);
+    let through = trusting(local.ca_pem().unwrap()).proxy(reqwest::Proxy::all(url).unwrap());
+    let client = by_name(local.base_url())
+        .reqwest(through)
+        .connect_timeout(std::time::Duration::from_millis(100))
+        .build()
+        .unwrap();
+    let error = client.acquire_token_for_client(SCOPE).await.unwrap_err();
+    let name = format!(
+        "the connection through the proxy 'http://{}' (",
+        proxy.address
+    );
+    assert_says(&error.chain().to_string(), &[&name, "failed", "timed out"]);
+    assert!(error.is_transient());
+
+    let socks = [("ALL_PROXY", "socks5://user:hunter2@127.0.0.1:1")];
+    let said = child(&local, "default", &socks).await;
+    let name = "the proxy 'socks5://127.0.0.1:1' (ALL_PROXY) is a SOCKS proxy";
+    assert_says(
+        &said,
+        &[name, "the feature 'socks' of reqwest", "transient: false"],
+    );
 }
 
 /// A proxy that inspects TLS has a CA of its own, which the machine does not trust.

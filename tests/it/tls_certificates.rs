@@ -380,6 +380,22 @@ async fn a_certificate_is_not_an_outage_of_the_host() {
     assert_eq!(server.connections(), 10);
 }
 
+#[tokio::test]
+async fn a_certificate_at_discovery_is_not_transient() {
+    let server = TlsServer::start(self_signed(|_| ())).await;
+    let client = ConfidentialClient::builder(CLIENT_ID)
+        .authority(Authority::oidc(server.base()))
+        .client_secret(SECRET)
+        .retry(RetryPolicy::default().base_delay(Duration::ZERO))
+        .build()
+        .unwrap();
+    let error = client.acquire_token_for_client(SCOPE).await.unwrap_err();
+    assert!(!error.is_transient(), "{error:?}");
+    let chain = error.chain().to_string();
+    assert!(chain.contains("no trusted CA issued"), "{chain}");
+    assert_eq!(server.connections(), 1);
+}
+
 /// The pause is the one after a rejection. The one after an outage is of a second.
 #[tokio::test]
 async fn a_certificate_error_is_remembered_as_a_rejection_is() {
