@@ -186,16 +186,28 @@ async fn runs_out_of_files() {
         .unwrap();
     client.acquire_token_for_client(SCOPE).await.unwrap();
     let mut files = Vec::new();
-    while let Ok(file) = File::open("/dev/null") {
-        files.push(file);
-    }
+    let mut fill = || {
+        while let Ok(file) = File::open("/dev/null") {
+            files.push(file);
+        }
+    };
+    fill();
     let token = client.acquire_token_for_client(SCOPE).await.unwrap();
     println!("served from {:?}", token.source());
-    let error = client.acquire_token_for_client(scope(1)).await.unwrap_err();
+    // The connection before is closed by another thread, perhaps after the files were opened.
+    let mut failed = None;
+    for number in 1..100 {
+        fill();
+        if let Err(error) = client.acquire_token_for_client(scope(number)).await {
+            failed = Some((scope(number), error));
+            break;
+        }
+    }
+    let (scope, error) = failed.unwrap();
     println!("error: {}", error.chain());
     drop(files);
     loop {
-        match client.acquire_token_for_client(scope(1)).await {
+        match client.acquire_token_for_client(&*scope).await {
             Ok(token) => break println!("recovered from {:?}", token.source()),
             Err(error) => tokio::time::sleep(error.retry_after().unwrap()).await,
         }
