@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response};
 use reqwest::redirect::Policy;
+use tokio::task::yield_now;
 use url::Url;
 
 use crate::authority::address::is_loopback;
@@ -198,7 +199,12 @@ impl Transport for ReqwestTransport {
             match self.driver.send_on() {
                 SendOn::CallersRuntime => exchange.run(request, retries).await,
                 SendOn::Driver(driver) => {
-                    let task = async move { exchange.run(request, retries).await };
+                    let task = async move {
+                        let response = exchange.run(request, retries).await;
+                        // The connection returns to the pool before the next request comes.
+                        yield_now().await;
+                        response
+                    };
                     DriverTask::spawn(&driver, task).await?
                 }
                 SendOn::CallersRuntimeOnce => {
