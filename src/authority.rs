@@ -1,4 +1,5 @@
 use std::fmt;
+use std::time::Duration;
 
 pub(crate) mod address;
 mod cloud;
@@ -43,6 +44,7 @@ pub struct Authority {
     pub(crate) kind: AuthorityKind,
     pub(crate) token_endpoint: Option<String>,
     pub(crate) client_assertion_audience: Option<String>,
+    pub(crate) client_assertion_lifetime: Option<Duration>,
     pub(crate) without_instance_discovery: bool,
 }
 
@@ -231,6 +233,7 @@ impl Authority {
             kind,
             token_endpoint: None,
             client_assertion_audience: None,
+            client_assertion_lifetime: None,
             without_instance_discovery: false,
         }
     }
@@ -253,6 +256,39 @@ impl Authority {
     #[must_use]
     pub fn client_assertion_audience(mut self, audience: impl Into<String>) -> Self {
         self.client_assertion_audience = Some(audience.into());
+        self
+    }
+
+    /// Sets the lifetime of the client assertions that the client signs for an OpenID provider: the
+    /// time from `iat` to `exp`, from 10 seconds to one hour, in whole seconds.
+    ///
+    /// The default is four minutes. Auth0 and many other providers reject an assertion of more than
+    /// five minutes, and `nbf` is one minute before `iat`. Profiles such as FAPI need a shorter
+    /// lifetime, such as one minute. The claims of assertions for Microsoft Entra ID, Azure AD B2C
+    /// and AD FS do not change: ten minutes from `nbf`.
+    ///
+    /// [`build()`](crate::ConfidentialClientBuilder::build) rejects a lifetime out of these bounds,
+    /// and a lifetime for an authority that is not an OpenID provider.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use confidential_client::{Authority, Certificate, ConfidentialClient};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pem = confidential_client::testing::self_signed_certificate("daemon")?;
+    /// let authority = Authority::oidc("https://bank.example/realms/fapi")
+    ///     .client_assertion_lifetime(Duration::from_secs(60));
+    /// let client = ConfidentialClient::builder("daemon")
+    ///     .authority(authority)
+    ///     .certificate(Certificate::from_pem(pem)?.key_id("daemon-2026"))
+    ///     .build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn client_assertion_lifetime(mut self, lifetime: Duration) -> Self {
+        self.client_assertion_lifetime = Some(lifetime);
         self
     }
 

@@ -61,6 +61,8 @@ pub struct Certificate {
     /// The algorithm that the caller or the provider chose.
     algorithm: Option<SigningAlgorithm>,
     x5c: bool,
+    /// The `kid` that the caller chose.
+    key_id: Option<Arc<str>>,
 }
 
 struct CertificateParts {
@@ -120,6 +122,22 @@ impl Certificate {
     #[must_use]
     pub fn send_x5c(mut self) -> Self {
         self.x5c = true;
+        self
+    }
+
+    /// Sets the key id (`kid`) in the header of each assertion ([RFC 7515 section 4.1.4]).
+    ///
+    /// By default the header has no `kid`. Providers that read the application's public keys as a
+    /// JWK Set, such as Keycloak and Auth0, find the key by its `kid`. Microsoft Entra ID finds the
+    /// key by the thumbprint, which is always in the header.
+    ///
+    /// [`build()`](crate::ConfidentialClientBuilder::build) rejects a key id that is empty or has
+    /// white space around it.
+    ///
+    /// [RFC 7515 section 4.1.4]: https://www.rfc-editor.org/rfc/rfc7515#section-4.1.4
+    #[must_use]
+    pub fn key_id(mut self, key_id: impl Into<String>) -> Self {
+        self.key_id = Some(key_id.into().into());
         self
     }
 
@@ -198,6 +216,7 @@ impl Certificate {
         Ok(Self {
             algorithm: None,
             x5c: false,
+            key_id: None,
             parts: Arc::new(CertificateParts {
                 key,
                 key_kind,
@@ -223,6 +242,7 @@ impl Certificate {
             header.x5t = encode(&self.parts.sha1);
         }
         header.x5c = self.x5c.then(|| self.parts.chain.clone());
+        header.kid = self.key_id.as_deref().map(ToOwned::to_owned);
         header
     }
 
@@ -273,6 +293,16 @@ impl Certificate {
         )))
     }
 
+    /// Checks the key id that the caller chose.
+    pub(crate) fn check_key_id(&self) -> Result<(), Error> {
+        match self.key_id.as_deref() {
+            Some(id) if id.trim().is_empty() || id.trim() != id => Err(Error::config(format!(
+                "the key id {id:?} is empty or has white space around it; pass the key's 'kid' to key_id(..), or leave key_id(..) out"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// Checks that the certificate is valid at `now`.
     pub(crate) fn check_validity(&self, now: SystemTime) -> Result<(), Error> {
         let CertificateParts {
@@ -306,6 +336,7 @@ impl fmt::Debug for Certificate {
             .field("not_after", &format_time(self.parts.not_after))
             .field("algorithm", &self.algorithm())
             .field("x5c", &self.x5c)
+            .field("key_id", &self.key_id)
             .finish_non_exhaustive()
     }
 }

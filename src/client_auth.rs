@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Map, Value};
@@ -54,7 +56,12 @@ pub(crate) enum ClientAuthentication {
 impl ClientAuthentication {
     /// Encodes client id and secret for `client_secret_basic`.
     pub(crate) fn basic(client_id: &str, secret: Secret) -> Self {
-        let encode = |text: &str| -> String { byte_serialize(text.as_bytes()).collect() };
+        // RFC 6749 section 2.3.1 asks for form encoding. A space is `%20` and not `+`, because
+        // providers that only percent-decode read `+` as a plus sign.
+        let encode = |text: &str| -> String {
+            let encoded: String = byte_serialize(text.as_bytes()).collect();
+            encoded.replace('+', "%20")
+        };
         let encoded_secret = Zeroizing::new(encode(secret.expose()));
         let pair = Zeroizing::new(format!("{}:{}", encode(client_id), *encoded_secret));
         Self::Basic {
@@ -73,6 +80,33 @@ impl ClientAuthentication {
             } => (credentials, Some(secret)),
         };
         [first].into_iter().chain(second)
+    }
+}
+
+/// The time claims of the client assertions that the client signs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AssertionValidity {
+    /// `nbf` one minute before now and `exp` ten minutes after `nbf`, as Microsoft Entra ID
+    /// recommends. No `iat`.
+    Microsoft,
+    /// `iat` of now, `nbf` one minute before now, and `exp` this long after `iat`.
+    OpenId(Duration),
+}
+
+impl AssertionValidity {
+    /// Returns the validity for an OpenID provider, with the caller's lifetime or the default.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] if the lifetime is out of bounds.
+    pub(crate) fn for_openid(lifetime: Option<Duration>) -> Result<Self, Error> {
+        let lifetime = lifetime.unwrap_or(OPENID_LIFETIME);
+        match (SHORTEST_LIFETIME..=LONGEST_LIFETIME).contains(&lifetime) {
+            true => Ok(Self::OpenId(lifetime)),
+            false => Err(Error::config(format!(
+                "client_assertion_lifetime(..) of {lifetime:?} is not from 10 seconds to 1 hour; most providers accept at most five minutes"
+            ))),
+        }
     }
 }
 
@@ -166,6 +200,12 @@ fn unsupported(credential: &str, listed: &str) -> Error {
         "the OpenID provider accepts no client {credential} (its token_endpoint_auth_methods_supported has {listed}); use another credential, or choose the method with token_endpoint_auth_method(..)"
     ))
 }
+
+/// Time from `iat` to `exp` for OpenID providers. Auth0 accepts at most five minutes, and `nbf` is one
+/// minute before `iat`.
+const OPENID_LIFETIME: Duration = Duration::from_secs(4 * 60);
+const SHORTEST_LIFETIME: Duration = Duration::from_secs(10);
+const LONGEST_LIFETIME: Duration = Duration::from_secs(60 * 60);
 
 const PREFERRED_ALGORITHMS: [SigningAlgorithm; 3] = [
     SigningAlgorithm::PS256,

@@ -210,6 +210,7 @@ impl CredentialStore {
             )));
         }
         certificate.check_algorithm()?;
+        certificate.check_key_id()?;
         certificate.check_validity(now)
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use url::Url;
 
 use crate::authority::{Authority, Rules, Tenant};
-use crate::client_auth::SupportedAuthMethods;
+use crate::client_auth::{AssertionValidity, SupportedAuthMethods};
 use crate::error::Error;
 use crate::time::TimeSource;
 
@@ -39,6 +39,8 @@ pub(crate) struct TokenEndpoint {
     pub(crate) url: Url,
     /// The `aud` of a client assertion.
     pub(crate) audience: String,
+    /// The time claims of a client assertion.
+    pub(crate) validity: AssertionValidity,
     pub(crate) methods: SupportedAuthMethods,
 }
 
@@ -174,6 +176,7 @@ impl TokenEndpoint {
     fn without_metadata(url: Url, rules: Rules) -> Self {
         Self {
             audience: url.to_string(),
+            validity: AssertionValidity::Microsoft,
             url,
             methods: SupportedAuthMethods::for_rules(rules),
         }

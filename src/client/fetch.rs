@@ -288,7 +288,7 @@ impl TokenFetcher {
         let algorithms = endpoint.methods.algorithms();
         let limit = self.retry.step_limit();
         credential
-            .authenticate(context, now, method, algorithms, limit)
+            .authenticate(context, now, method, algorithms, endpoint.validity, limit)
             .await
     }
 

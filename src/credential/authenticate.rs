@@ -6,7 +6,7 @@ use super::callback;
 use super::client_assertion;
 use super::source::SameAs;
 use crate::certificate::{Certificate, CertificateKey};
-use crate::client_auth::{ClientAuthentication, TokenEndpointAuthMethod};
+use crate::client_auth::{AssertionValidity, ClientAuthentication, TokenEndpointAuthMethod};
 use crate::crypto::{self, NoBackend, SigningAlgorithm};
 use crate::error::Error;
 use crate::jwt::UnsignedJwt;
@@ -28,6 +28,7 @@ impl Credential {
         now: SystemTime,
         method: TokenEndpointAuthMethod,
         algorithms: &[SigningAlgorithm],
+        validity: AssertionValidity,
         limit: Duration,
     ) -> Result<ClientAuthentication, Error> {
         match self {
@@ -37,7 +38,7 @@ impl Credential {
             Self::Secret(secret) => Ok(ClientAuthentication::Secret(secret.clone())),
             Self::Certificate(certificate) => {
                 let certificate = certificate.clone().select_algorithm(algorithms)?;
-                sign(&certificate, &context, now, limit).await
+                sign(&certificate, &context, validity, now, limit).await
             }
             Self::Assertion(provider) => fetch_assertion(provider, context, limit).await,
         }
@@ -78,11 +79,13 @@ impl Credential {
 async fn sign(
     certificate: &Certificate,
     context: &AssertionContext,
+    validity: AssertionValidity,
     now: SystemTime,
     limit: Duration,
 ) -> Result<ClientAuthentication, Error> {
     let (client_id, audience) = (context.client_id(), context.audience());
-    let unsigned = client_assertion::client_assertion(certificate, client_id, audience, now)?;
+    let unsigned =
+        client_assertion::client_assertion(certificate, client_id, audience, validity, now)?;
     let assertion = match certificate.key() {
         CertificateKey::Local(key) => {
             let (key, algorithm) = (Arc::clone(key), certificate.algorithm());

@@ -4,6 +4,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::certificate::Certificate;
+use crate::client_auth::AssertionValidity;
 use crate::error::{Error, Failure};
 use crate::jwt::UnsignedJwt;
 use crate::time::unix_seconds;
@@ -16,6 +17,8 @@ struct AssertionClaims<'a> {
     aud: &'a str,
     iss: &'a str,
     sub: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    iat: Option<u64>,
     nbf: u64,
     exp: u64,
     jti: String,
@@ -28,15 +31,24 @@ pub(crate) fn client_assertion(
     certificate: &Certificate,
     client_id: &str,
     audience: &str,
+    validity: AssertionValidity,
     now: SystemTime,
 ) -> Result<UnsignedJwt, Error> {
-    let nbf = unix_seconds(now).saturating_sub(SKEW.as_secs());
+    let now = unix_seconds(now);
+    let nbf = now.saturating_sub(SKEW.as_secs());
+    let (iat, exp) = match validity {
+        AssertionValidity::Microsoft => (None, nbf.saturating_add(VALID_FOR.as_secs())),
+        // Keycloak accepts an `iat` of the last minute only, and without `iat` an `exp` within one
+        // minute only. So `iat` is not set back as `nbf` is.
+        AssertionValidity::OpenId(lifetime) => (Some(now), now.saturating_add(lifetime.as_secs())),
+    };
     let claims = AssertionClaims {
         aud: audience,
         iss: client_id,
         sub: client_id,
+        iat,
         nbf,
-        exp: nbf.saturating_add(VALID_FOR.as_secs()),
+        exp,
         jti: Uuid::new_v4().to_string(),
     };
     UnsignedJwt::new(&certificate.header(), &claims).map_err(failed)
@@ -51,7 +63,7 @@ pub(crate) fn failed(source: impl Into<Box<dyn std::error::Error + Send + Sync>>
     )
 }
 
-/// Time from `nbf` to `exp`. Entra recommends five to ten minutes.
+/// Time from `nbf` to `exp` for Microsoft. Entra recommends five to ten minutes.
 const VALID_FOR: Duration = Duration::from_secs(10 * 60);
 /// Time from `nbf` to now. The local clock may be ahead of the provider's clock.
 const SKEW: Duration = Duration::from_secs(60);

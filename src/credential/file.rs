@@ -49,6 +49,7 @@ pub struct CertificateFile {
     password: Option<Secret>,
     algorithm: Option<SigningAlgorithm>,
     x5c: bool,
+    key_id: Option<String>,
     last: Arc<Mutex<Option<ParsedFile>>>,
 }
 
@@ -68,6 +69,7 @@ impl CertificateFile {
             password: None,
             algorithm: None,
             x5c: false,
+            key_id: None,
             last: Arc::default(),
         }
     }
@@ -102,6 +104,13 @@ impl CertificateFile {
     #[must_use]
     pub fn send_x5c(mut self) -> Self {
         self.x5c = true;
+        self
+    }
+
+    /// Sets the key id (`kid`) of each assertion, like [`Certificate::key_id`].
+    #[must_use]
+    pub fn key_id(mut self, key_id: impl Into<String>) -> Self {
+        self.key_id = Some(key_id.into());
         self
     }
 
@@ -151,6 +160,9 @@ impl CertificateFile {
         }
         if self.x5c {
             certificate = certificate.send_x5c();
+        }
+        if let Some(key_id) = &self.key_id {
+            certificate = certificate.key_id(key_id);
         }
         certificate
     }

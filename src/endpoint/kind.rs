@@ -6,6 +6,7 @@ use super::instance::Instance;
 use super::metadata::{METADATA_PATH, OpenIdProvider};
 use crate::authority::address::{is_loopback, parse_host_url};
 use crate::authority::{Authority, AuthorityKind, Rules, Tenant, preferred_host};
+use crate::client_auth::AssertionValidity;
 use crate::error::Error;
 
 /// The source of an authority's endpoints.
@@ -36,13 +37,12 @@ impl EndpointKind {
     /// [`Error::Config`] if a host, a tenant, a policy or a URL is not valid.
     pub(super) fn from_authority(authority: &Authority) -> Result<Self, Error> {
         let is_oidc = matches!(authority.kind, AuthorityKind::Oidc { .. });
-        let custom = [
-            &authority.token_endpoint,
-            &authority.client_assertion_audience,
-        ];
-        if !is_oidc && custom.iter().any(|value| value.is_some()) {
+        let is_custom = authority.token_endpoint.is_some()
+            || authority.client_assertion_audience.is_some()
+            || authority.client_assertion_lifetime.is_some();
+        if !is_oidc && is_custom {
             return Err(Error::config(format!(
-                "the token endpoint and the assertion's audience of '{authority}' follow from the authority; remove token_endpoint(..) and client_assertion_audience(..), or use Authority::oidc(..) for an OpenID provider"
+                "the token endpoint and the assertion's audience and lifetime of '{authority}' follow from the authority; remove token_endpoint(..), client_assertion_audience(..) and client_assertion_lifetime(..), or use Authority::oidc(..) for an OpenID provider"
             )));
         }
         Ok(match &authority.kind {
@@ -95,6 +95,7 @@ impl EndpointKind {
                 issuer,
                 authority.token_endpoint.as_deref(),
                 authority.client_assertion_audience.as_deref(),
+                AssertionValidity::for_openid(authority.client_assertion_lifetime)?,
             )?),
             AuthorityKind::Invalid { reason } => return Err(Error::config(reason)),
         })

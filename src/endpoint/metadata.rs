@@ -10,7 +10,7 @@ use super::document::{Document, truncated};
 use super::lookup::Lookup;
 use crate::authority::address::{invalid_url, parse_url};
 use crate::authority::{Rules, preferred_host};
-use crate::client_auth::SupportedAuthMethods;
+use crate::client_auth::{AssertionValidity, SupportedAuthMethods};
 use crate::error::Error;
 use crate::time::TimeSource;
 
@@ -23,6 +23,7 @@ pub(super) struct OpenIdProvider {
     issuer: String,
     url: Url,
     audience: Option<String>,
+    validity: AssertionValidity,
     /// A token endpoint from the caller, which replaces the published one.
     custom_token_endpoint: Option<Url>,
     metadata: CachedLookup<ProviderMetadata>,
@@ -43,6 +44,7 @@ impl OpenIdProvider {
         issuer: &str,
         token_endpoint: Option<&str>,
         audience: Option<&str>,
+        validity: AssertionValidity,
     ) -> Result<Self, Error> {
         let url = parse_url(ISSUER, issuer)?;
         if url.query().is_some() {
@@ -69,6 +71,7 @@ impl OpenIdProvider {
             issuer: issuer.to_owned(),
             url,
             audience: audience.map(ToOwned::to_owned),
+            validity,
             custom_token_endpoint: custom_token_endpoint.transpose()?,
             metadata: CachedLookup::new(),
         })
@@ -97,6 +100,7 @@ impl OpenIdProvider {
             return Ok(TokenEndpoint {
                 url: url.clone(),
                 audience,
+                validity: self.validity,
                 methods: SupportedAuthMethods::for_rules(Rules::OpenId),
             });
         }
@@ -104,6 +108,7 @@ impl OpenIdProvider {
         Ok(TokenEndpoint {
             url: metadata.token_endpoint.clone(),
             audience,
+            validity: self.validity,
             methods: metadata.methods.clone(),
         })
     }

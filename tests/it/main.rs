@@ -21,6 +21,7 @@ mod cache;
 mod cache_properties;
 mod callbacks;
 mod certificate_formats;
+mod client_assertion_claims;
 mod client_assertion_providers;
 mod concurrency_limits;
 mod configuration_errors;

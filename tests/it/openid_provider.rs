@@ -164,8 +164,8 @@ async fn a_secret_goes_into_the_authorization_header_when_told_so() {
         .build()
         .unwrap();
     client.acquire_token_for_client("a").await.unwrap();
-    // By Python: base64.b64encode(b':'.join(quote_plus(s).encode() for s in (id, secret)))
-    let expected = "Basic ZGFlJTNBbW9uKyVDMyVBNDpzM2NyZXQlM0ElMkIlMjUlMkYlQzMlOUY=";
+    // By Python: base64.b64encode(b':'.join(quote(s, safe='').encode() for s in (id, secret)))
+    let expected = "Basic ZGFlJTNBbW9uJTIwJUMzJUE0OnMzY3JldCUzQSUyQiUyNSUyRiVDMyU5Rg==";
     let header = provider.header(0, "authorization").unwrap();
     assert_eq!(header, expected);
     assert!(header.is_sensitive());
