@@ -7,6 +7,7 @@ mod parse;
 mod rules;
 mod tenant;
 
+pub(crate) use address::HttpHosts;
 pub use cloud::Cloud;
 pub(crate) use cloud::preferred_host;
 pub(crate) use rules::Rules;
@@ -46,6 +47,7 @@ pub struct Authority {
     pub(crate) client_assertion_audience: Option<String>,
     pub(crate) client_assertion_lifetime: Option<Duration>,
     pub(crate) without_instance_discovery: bool,
+    pub(crate) http_hosts: HttpHosts,
 }
 
 /// The kind of identity provider, with the address and the tenant as the caller wrote them.
@@ -235,6 +237,7 @@ impl Authority {
             client_assertion_audience: None,
             client_assertion_lifetime: None,
             without_instance_discovery: false,
+            http_hosts: HttpHosts::default(),
         }
     }
 
@@ -302,6 +305,40 @@ impl Authority {
     #[must_use]
     pub fn without_instance_discovery(mut self) -> Self {
         self.without_instance_discovery = true;
+        self
+    }
+
+    /// Allows http for this authority's own host, for tests in a network of containers (feature
+    /// `testing`).
+    ///
+    /// Everyone in the network can read the credential and the tokens. The client logs a warning.
+    /// Without this call, http is allowed for loopback addresses only. The setter changes nothing
+    /// for the hosts of Microsoft's clouds, and neither an environment variable nor a configuration
+    /// file can call it. For an Entra host, the client skips instance discovery, as with
+    /// [`without_instance_discovery`](Self::without_instance_discovery).
+    ///
+    /// ```
+    /// use confidential_client::{Authority, ConfidentialClient};
+    ///
+    /// # fn main() -> Result<(), confidential_client::Error> {
+    /// let keycloak = Authority::oidc("http://keycloak:8080/realms/tests");
+    /// let builder = |authority| ConfidentialClient::builder("daemon").authority(authority);
+    /// assert!(builder(keycloak.clone()).client_secret("s3cret").build().is_err());
+    /// builder(keycloak.allow_insecure_http()).client_secret("s3cret").build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn allow_insecure_http(mut self) -> Self {
+        self.http_hosts = match &self.kind {
+            AuthorityKind::Entra { cloud, .. } => HttpHosts::of(&cloud.base()),
+            AuthorityKind::ExternalId { host, .. }
+            | AuthorityKind::B2c { host, .. }
+            | AuthorityKind::Adfs { host } => HttpHosts::of(host),
+            AuthorityKind::Oidc { issuer } => HttpHosts::of(issuer),
+            AuthorityKind::Invalid { .. } => HttpHosts::default(),
+        };
         self
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use url::Url;
 
-use crate::authority::{Authority, Rules, Tenant};
+use crate::authority::{Authority, HttpHosts, Rules, Tenant};
 use crate::client_auth::{AssertionValidity, SupportedAuthMethods};
 use crate::error::Error;
 use crate::time::TimeSource;
@@ -26,9 +26,10 @@ use kind::EndpointKind;
 pub(crate) use lookup::Lookup;
 pub(crate) use response_issuer::ResponseIssuer;
 
-/// The checked endpoints of an authority. Every URL is https, or http on loopback.
+/// The checked endpoints of an authority. Every URL is https, or http to an allowed host.
 pub(crate) struct Endpoints {
     rules: Rules,
+    http_hosts: HttpHosts,
     kind: EndpointKind,
     keys: PublishedKeys,
 }
@@ -45,11 +46,21 @@ pub(crate) struct TokenEndpoint {
 }
 
 impl Endpoints {
-    /// Checks an authority. Does no I/O.
+    /// Checks an authority, and logs a warning if a test allowed http. Does no I/O.
     pub(crate) fn of(authority: &Authority) -> Result<Self, Error> {
+        let kind = EndpointKind::from_authority(authority)?;
+        if kind.origin().scheme() == "http"
+            && let Some(host) = authority.http_hosts.named()
+        {
+            tracing::warn!(
+                host,
+                "requests to the authority go over http, so that everyone in the network can read the credential and the tokens; use allow_insecure_http() for tests only"
+            );
+        }
         Ok(Self {
             rules: authority.rules(),
-            kind: EndpointKind::from_authority(authority)?,
+            http_hosts: authority.http_hosts.clone(),
+            kind,
             keys: PublishedKeys::default(),
         })
     }

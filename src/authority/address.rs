@@ -1,16 +1,89 @@
 use url::{Host, Url};
 
+#[cfg(feature = "testing")]
+use super::preferred_host;
 use crate::error::Error;
 
-/// Parses the URL of a server that receives a credential, or of metadata that names such a server.
-///
-/// The URL must be https, or http to a loopback address. A URL that two parsers could read
-/// differently is rejected. `label` names the URL in error messages.
-///
-/// # Errors
-///
-/// Returns [`Error::Config`]. The message contains no user name, password or query.
+/// The hosts that http is allowed for: loopback addresses, and one host that a test named.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct HttpHosts {
+    /// Set by [`Authority::allow_insecure_http`](crate::Authority::allow_insecure_http) alone.
+    named: Option<String>,
+}
+
+impl HttpHosts {
+    /// Allows http for the host of `url`, unless the host belongs to a known cloud.
+    #[cfg(feature = "testing")]
+    pub(crate) fn of(url: &str) -> Self {
+        let host = Url::parse(url).ok().and_then(|url| {
+            let host = url.host_str()?;
+            let is_microsofts = preferred_host(host).is_some()
+                || [".ciamlogin.com", ".b2clogin.com"]
+                    .iter()
+                    .any(|at| host.ends_with(at));
+            (!is_microsofts).then(|| host.to_owned())
+        });
+        Self { named: host }
+    }
+
+    /// Returns whether http may be used for the URL's host.
+    fn allow(&self, url: &Url) -> bool {
+        is_loopback(url) || self.named.is_some() && self.named.as_deref() == url.host_str()
+    }
+
+    /// Returns the host that a test named.
+    pub(crate) fn named(&self) -> Option<&str> {
+        self.named.as_deref()
+    }
+
+    /// Parses a host into a URL, by the rules of [`parse_url`](Self::parse_url).
+    ///
+    /// The scheme defaults to https, and the port to the scheme's. Paths and queries are rejected.
+    pub(crate) fn parse_host_url(&self, label: &str, host: &str) -> Result<Url, Error> {
+        let text = with_scheme(host);
+        let url = self.parse_url(label, &text)?;
+        if url.path() != "/" || url.query().is_some() {
+            return Err(invalid_url(
+                label,
+                &text,
+                "give scheme, host and port alone, without a path or query",
+            ));
+        }
+        Ok(url)
+    }
+
+    /// Parses the URL of a server that receives a credential, or of metadata that names such a
+    /// server.
+    ///
+    /// The URL must be https, or http to one of these hosts. A URL that two parsers could read
+    /// differently is rejected. `label` names the URL in error messages.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::Config`]. The message contains no user name, password or query.
+    pub(crate) fn parse_url(&self, label: &str, text: &str) -> Result<Url, Error> {
+        let url = parse(label, text)?;
+        match url.scheme() {
+            "https" => Ok(url),
+            "http" if self.allow(&url) => Ok(url),
+            "http" => Err(invalid_url(label, text, HTTP)),
+            _ => Err(invalid_url(label, text, "the scheme must be https")),
+        }
+    }
+}
+
+/// Parses a URL that is https, or http to a loopback address: see [`HttpHosts::parse_url`].
 pub(crate) fn parse_url(label: &str, text: &str) -> Result<Url, Error> {
+    HttpHosts::default().parse_url(label, text)
+}
+
+/// Parses a host that is https, or http to a loopback address: see [`HttpHosts::parse_host_url`].
+pub(crate) fn parse_host_url(label: &str, host: &str) -> Result<Url, Error> {
+    HttpHosts::default().parse_host_url(label, host)
+}
+
+/// Parses a URL that all parsers read alike, of any scheme.
+fn parse(label: &str, text: &str) -> Result<Url, Error> {
     let folded = text.to_ascii_lowercase();
     if text.contains('@') || folded.contains("%40") {
         // The message omits the text, which may contain a password.
@@ -59,14 +132,7 @@ pub(crate) fn parse_url(label: &str, text: &str) -> Result<Url, Error> {
             "its host is '{host}', which is a scheme; is there a colon or a slash missing?"
         ));
     }
-    match url.scheme() {
-        "https" => Ok(url),
-        "http" if is_loopback(&url) => Ok(url),
-        "http" => invalid(
-            "http would send the credential in the clear; use https, or a loopback address such as 127.0.0.1 (not a host name) for this machine",
-        ),
-        _ => invalid("the scheme must be https"),
-    }
+    Ok(url)
 }
 
 /// Returns the host as written in the URL. An IPv6 address keeps the brackets.
@@ -77,22 +143,6 @@ fn host_as_written(url: &str) -> Option<&str> {
         Some(end) => authority.get(..=end),
         None => authority.split(':').next(),
     }
-}
-
-/// Parses a host into a URL, by the rules of [`parse_url`].
-///
-/// The scheme defaults to https, and the port to the scheme's. Paths and queries are rejected.
-pub(crate) fn parse_host_url(label: &str, host: &str) -> Result<Url, Error> {
-    let text = with_scheme(host);
-    let url = parse_url(label, &text)?;
-    if url.path() != "/" || url.query().is_some() {
-        return Err(invalid_url(
-            label,
-            &text,
-            "give scheme, host and port alone, without a path or query",
-        ));
-    }
-    Ok(url)
 }
 
 /// Prepends `https://` if the text has no scheme.
@@ -119,3 +169,5 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
         Some(Host::Domain(_)) | None => false,
     }
 }
+
+const HTTP: &str = "http would send the credential in the clear; use https, or a loopback address such as 127.0.0.1 (not a host name) for this machine";

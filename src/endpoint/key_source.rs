@@ -12,21 +12,26 @@ use super::keys::KeyOwner;
 use super::kind::EndpointKind;
 use super::lookup::Lookup;
 use super::metadata::responses_name_issuer;
-use crate::authority::address::parse_url;
-use crate::authority::{Rules, Tenant, preferred_host};
+use crate::authority::{HttpHosts, Rules, Tenant, preferred_host};
 use crate::error::{Error, Escaped};
 use crate::jwt::{Issuer, IssuerKeys, PublishedKey, is_guid};
 
 /// The location of a tenant's issuer and keys.
 pub(super) struct KeySource<'a> {
     kind: &'a EndpointKind,
+    http_hosts: &'a HttpHosts,
     rules: Rules,
     owner: &'a KeyOwner,
     url: String,
 }
 
 impl<'a> KeySource<'a> {
-    pub(super) fn new(kind: &'a EndpointKind, rules: Rules, owner: &'a KeyOwner) -> Self {
+    pub(super) fn new(
+        kind: &'a EndpointKind,
+        http_hosts: &'a HttpHosts,
+        rules: Rules,
+        owner: &'a KeyOwner,
+    ) -> Self {
         let mut url = kind.metadata_url(owner.tenant.as_ref(), rules);
         if let Some(application) = &owner.application {
             url.push_str("?appid=");
@@ -34,6 +39,7 @@ impl<'a> KeySource<'a> {
         }
         Self {
             kind,
+            http_hosts,
             rules,
             owner,
             url,
@@ -86,7 +92,7 @@ impl<'a> KeySource<'a> {
             },
             issuer,
             keys: published,
-            authorization_endpoint: authorization_endpoint(&metadata),
+            authorization_endpoint: authorization_endpoint(&metadata, self.http_hosts),
             responses_name_issuer: responses_name_issuer(&metadata),
         };
         Ok((keys, time_to_live))
@@ -149,7 +155,9 @@ impl<'a> KeySource<'a> {
         else {
             return Err(metadata.invalid("it has no 'jwks_uri'"));
         };
-        let url = parse_url("the jwks_uri", url)
+        let url = self
+            .http_hosts
+            .parse_url("the jwks_uri", url)
             .map_err(|error| metadata.invalid(&truncated(&error.to_string())))?;
         if url.scheme() != "https" && self.url.starts_with("https:") {
             return Err(metadata.invalid("its 'jwks_uri' is not https"));
@@ -185,10 +193,12 @@ impl<'a> KeySource<'a> {
 }
 
 /// Returns the published sign-in page, or `None` if the URL is not valid.
-fn authorization_endpoint(metadata: &Document) -> Option<Arc<str>> {
+fn authorization_endpoint(metadata: &Document, http_hosts: &HttpHosts) -> Option<Arc<str>> {
     let url = metadata.text("authorization_endpoint")?;
     let url = Some(url).filter(|url| url.len() <= LONGEST_URL)?;
-    let url = parse_url("the authorization endpoint", url).ok()?;
+    let url = http_hosts
+        .parse_url("the authorization endpoint", url)
+        .ok()?;
     Some(Arc::from(url.as_str()))
 }
 

@@ -285,7 +285,7 @@ impl Endpoints {
     }
 
     fn key_source<'a>(&'a self, owner: &'a KeyOwner) -> KeySource<'a> {
-        KeySource::new(&self.kind, self.rules, owner)
+        KeySource::new(&self.kind, &self.http_hosts, self.rules, owner)
     }
 }
 

@@ -4,7 +4,7 @@ use url::Url;
 
 use super::instance::Instance;
 use super::metadata::{METADATA_PATH, OpenIdProvider};
-use crate::authority::address::{is_loopback, parse_host_url};
+use crate::authority::address::is_loopback;
 use crate::authority::{Authority, AuthorityKind, Rules, Tenant, preferred_host};
 use crate::client_auth::AssertionValidity;
 use crate::error::Error;
@@ -45,9 +45,10 @@ impl EndpointKind {
                 "the token endpoint and the assertion's audience and lifetime of '{authority}' follow from the authority; remove token_endpoint(..), client_assertion_audience(..) and client_assertion_lifetime(..), or use Authority::oidc(..) for an OpenID provider"
             )));
         }
+        let hosts = &authority.http_hosts;
         Ok(match &authority.kind {
             AuthorityKind::Entra { cloud, tenant } => {
-                let host = parse_host_url(AUTHORITY, &cloud.base())?;
+                let host = hosts.parse_host_url(AUTHORITY, &cloud.base())?;
                 if tenant.is_empty() {
                     return Err(Error::config(format!(
                         "the authority '{}' names no tenant; add the directory's id or domain, as in 'https://login.microsoftonline.com/contoso.onmicrosoft.com', or call tenant(..)",
@@ -56,8 +57,10 @@ impl EndpointKind {
                 }
                 let default_tenant = Tenant::parse(tenant)?;
                 let (base, is_known) = preferred_base(host);
-                let is_trusted =
-                    is_known || authority.without_instance_discovery || is_loopback(&base);
+                let is_trusted = is_known
+                    || authority.without_instance_discovery
+                    || base.scheme() == "http"
+                    || is_loopback(&base);
                 Self::Tenants {
                     instance: (!is_trusted).then(|| Instance::new(&base, &default_tenant)),
                     base,
@@ -65,7 +68,7 @@ impl EndpointKind {
                 }
             }
             AuthorityKind::ExternalId { host, tenant } => Self::Tenants {
-                base: parse_host_url(AUTHORITY, host)?,
+                base: hosts.parse_host_url(AUTHORITY, host)?,
                 default_tenant: Tenant::parse(tenant)?,
                 instance: None,
             },
@@ -74,7 +77,7 @@ impl EndpointKind {
                 tenant,
                 policy,
             } => {
-                let base = parse_host_url(AUTHORITY, host)?;
+                let base = hosts.parse_host_url(AUTHORITY, host)?;
                 let tenant = Tenant::parse(tenant)?;
                 // The characters that are safe in a tenant are safe in a policy.
                 Tenant::parse(policy).map_err(|_| {
@@ -86,7 +89,7 @@ impl EndpointKind {
                 Self::fixed(base, &path, "oauth2/v2.0/token", Some(tenant))
             }
             AuthorityKind::Adfs { host } => Self::fixed(
-                parse_host_url(AUTHORITY, host)?,
+                hosts.parse_host_url(AUTHORITY, host)?,
                 "adfs",
                 "oauth2/token",
                 None,
@@ -96,6 +99,7 @@ impl EndpointKind {
                 authority.token_endpoint.as_deref(),
                 authority.client_assertion_audience.as_deref(),
                 AssertionValidity::for_openid(authority.client_assertion_lifetime)?,
+                hosts.clone(),
             )?),
             AuthorityKind::Invalid { reason } => return Err(Error::config(reason)),
         })

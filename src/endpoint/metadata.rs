@@ -8,8 +8,8 @@ use super::TokenEndpoint;
 use super::cached_lookup::CachedLookup;
 use super::document::{Document, truncated};
 use super::lookup::Lookup;
-use crate::authority::address::{invalid_url, parse_url};
-use crate::authority::{Rules, preferred_host};
+use crate::authority::address::invalid_url;
+use crate::authority::{HttpHosts, Rules, preferred_host};
 use crate::client_auth::{AssertionValidity, SupportedAuthMethods};
 use crate::error::Error;
 use crate::time::TimeSource;
@@ -24,6 +24,7 @@ pub(super) struct OpenIdProvider {
     url: Url,
     audience: Option<String>,
     validity: AssertionValidity,
+    http_hosts: HttpHosts,
     /// A token endpoint from the caller, which replaces the published one.
     custom_token_endpoint: Option<Url>,
     metadata: CachedLookup<ProviderMetadata>,
@@ -45,8 +46,9 @@ impl OpenIdProvider {
         token_endpoint: Option<&str>,
         audience: Option<&str>,
         validity: AssertionValidity,
+        http_hosts: HttpHosts,
     ) -> Result<Self, Error> {
-        let url = parse_url(ISSUER, issuer)?;
+        let url = http_hosts.parse_url(ISSUER, issuer)?;
         if url.query().is_some() {
             return Err(invalid_url(ISSUER, issuer, "an issuer has no query"));
         }
@@ -66,12 +68,14 @@ impl OpenIdProvider {
                 ),
             ));
         }
-        let custom_token_endpoint = token_endpoint.map(|url| parse_url(TOKEN_ENDPOINT, url));
+        let custom_token_endpoint =
+            token_endpoint.map(|url| http_hosts.parse_url(TOKEN_ENDPOINT, url));
         Ok(Self {
             issuer: issuer.to_owned(),
             url,
             audience: audience.map(ToOwned::to_owned),
             validity,
+            http_hosts,
             custom_token_endpoint: custom_token_endpoint.transpose()?,
             metadata: CachedLookup::new(),
         })
@@ -182,7 +186,9 @@ impl OpenIdProvider {
         let Some(endpoint) = document.text("token_endpoint") else {
             return Err(invalid("it has no 'token_endpoint'"));
         };
-        let token_endpoint = parse_url(TOKEN_ENDPOINT, endpoint)
+        let token_endpoint = self
+            .http_hosts
+            .parse_url(TOKEN_ENDPOINT, endpoint)
             .map_err(|error| invalid(&truncated(&error.to_string())))?;
         if token_endpoint.scheme() != "https" && self.url.scheme() == "https" {
             return Err(invalid("its 'token_endpoint' is not https"));
@@ -190,7 +196,7 @@ impl OpenIdProvider {
         // A daemon needs no authorization endpoint, so an invalid one is ignored.
         let authorization_endpoint = document.text("authorization_endpoint");
         let authorization_endpoint = authorization_endpoint
-            .and_then(|url| parse_url(AUTHORIZATION_ENDPOINT, url).ok())
+            .and_then(|url| self.http_hosts.parse_url(AUTHORIZATION_ENDPOINT, url).ok())
             .filter(|url| url.scheme() == "https" || self.url.scheme() != "https");
         let metadata = ProviderMetadata {
             token_endpoint,

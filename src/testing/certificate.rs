@@ -16,23 +16,24 @@ use crate::error::{Error, Failure};
 pub fn self_signed_certificate(common_name: &str) -> Result<String, Error> {
     let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048);
     let key = key.map_err(cannot_generate)?;
-    let params = with_name_and_validity(CertificateParams::default(), common_name);
+    let params =
+        with_name_and_validity(CertificateParams::default(), common_name, SystemTime::now());
     let certificate = params.self_signed(&key).map_err(cannot_generate)?;
     Ok(format!("{}{}", certificate.pem(), key.serialize_pem()))
 }
 
-/// Sets the common name and a validity of one year, from yesterday.
+/// Sets the common name and a validity of one year, from the day before `now`.
 ///
 /// Some verifiers reject a longer validity.
 pub(crate) fn with_name_and_validity(
     mut params: CertificateParams,
     common_name: &str,
+    now: SystemTime,
 ) -> CertificateParams {
     let date = |time| {
         let date = DateTime::from_system_time(time).ok()?;
         Some(date_time_ymd(date.year().into(), date.month(), date.day()))
     };
-    let now = SystemTime::now();
     if let (Some(yesterday), Some(next_year)) = (date(now - DAY), date(now + 365 * DAY)) {
         params.not_before = yesterday;
         params.not_after = next_year;

@@ -6,8 +6,9 @@ use crate::time::Clock;
 /// A clock that a test sets. All clones share one time.
 ///
 /// The clock starts at the current time. Use it with an in-memory
-/// [`Transport`](crate::transport::Transport), because a [`LocalAuthority`](super::LocalAuthority)
-/// uses the time of the machine. The clock does not change tokio's timers.
+/// [`Transport`](crate::transport::Transport), or set the same clock as the
+/// [`clock`](super::LocalAuthorityBuilder::clock) of a [`LocalAuthority`](super::LocalAuthority).
+/// The clock does not change tokio's timers.
 ///
 /// A background refresh runs in a separate task. A test must let the task run:
 ///

@@ -1,11 +1,11 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::SystemTime;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::middleware::map_response_with_state;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
+use super::http::response::add_date;
 use super::provider::{IdentityProvider, lock};
 use super::token::jwt::ReceivedJwt;
 use crate::error::{Error, Failure};
@@ -80,7 +81,9 @@ impl ProtectedApi {
             audience,
             requests: Arc::clone(&requests),
         });
-        let router = Router::new().fallback(respond).with_state(api);
+        let add_date = map_response_with_state(Arc::clone(&api.authority), add_date);
+        let router = Router::new().fallback(respond);
+        let router = router.layer(add_date).with_state(api);
         let (stop, stopped) = oneshot::channel::<()>();
         let serve = axum::serve(listener, router).with_graceful_shutdown(async {
             // The sender is never used. Dropping it ends the wait with an error.
@@ -114,7 +117,7 @@ async fn respond(State(api): State<Arc<ApiState>>, request: Request) -> Response
     };
     match api.verified_claims(token) {
         None => api.invalid_token("Access token validation failure."),
-        Some(claims) if claims.exp <= unix_seconds(SystemTime::now()) => {
+        Some(claims) if claims.exp <= unix_seconds(api.authority.now()) => {
             api.invalid_token("Lifetime validation failed, the token is expired.")
         }
         Some(claims) if claims.aud != api.audience => {

@@ -16,13 +16,14 @@ use super::token::endpoint;
 use super::token::issuer::TokenIssuer;
 use super::token::sessions::Sessions;
 use super::token::signing_key::TokenSigningKey;
-use crate::time::unix_seconds;
+use crate::time::{TimeSource, unix_seconds};
 
 /// The state of a `LocalAuthority`, which its server and its methods share.
 ///
 /// Methods that need several locks acquire them in the order of the fields.
 pub(crate) struct IdentityProvider {
     pub(crate) base: String,
+    clock: TimeSource,
     /// The last key of the tenants or of an application signs. The older keys only verify.
     pub(crate) keys: Mutex<Vec<TokenSigningKey>>,
     pub(crate) directories: Mutex<Vec<Directory>>,
@@ -53,9 +54,15 @@ pub(crate) struct Traffic {
 }
 
 impl IdentityProvider {
-    pub(crate) fn new(base: String, key: TokenSigningKey, sessions: Sessions) -> Self {
+    pub(crate) fn new(
+        base: String,
+        clock: TimeSource,
+        key: TokenSigningKey,
+        sessions: Sessions,
+    ) -> Self {
         Self {
             base,
+            clock,
             keys: Mutex::new(vec![key]),
             directories: Mutex::default(),
             sessions: Mutex::new(sessions),
@@ -66,6 +73,11 @@ impl IdentityProvider {
             revocations: Mutex::default(),
             is_dropped: AtomicBool::new(false),
         }
+    }
+
+    /// Returns the time of day by this authority's clock.
+    pub(crate) fn now(&self) -> SystemTime {
+        self.clock.now().wall
     }
 
     /// Returns the public keys of an application as a JWK Set, or the keys of the tenants for an
@@ -99,6 +111,7 @@ impl IdentityProvider {
         let mut sessions = lock(&self.sessions);
         let issuer = TokenIssuer {
             base: &self.base,
+            now: self.now(),
             keys: &keys,
             number: self.issued.fetch_add(1, Ordering::SeqCst),
         };
@@ -114,6 +127,7 @@ impl IdentityProvider {
             directories: &mut directories,
             sessions: &mut sessions,
             pending: &mut pending,
+            now: self.now(),
         })
     }
 
@@ -125,7 +139,7 @@ impl IdentityProvider {
         };
         let client = (directory.id.to_string(), client_id.to_ascii_lowercase());
         let mut revocations = lock(&self.revocations);
-        let now = unix_seconds(SystemTime::now());
+        let now = unix_seconds(self.now());
         // Each challenge must differ from the previous one, even within one second.
         let last = revocations.get(&client).map_or(0, |last| last.not_before);
         let revocation = Revocation {

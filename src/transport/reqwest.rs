@@ -75,12 +75,19 @@ impl ReqwestTransport {
     }
 }
 
+/// Returns whether the authority is reached without a proxy.
+///
+/// A proxy would read a request over http, which is allowed for loopback and in tests.
+fn is_direct(origin: &Url) -> bool {
+    is_loopback(origin) || origin.scheme() == "http"
+}
+
 fn with_default_builder(
     limited: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
     settings: &ReqwestSettings<'_>,
 ) -> Result<(reqwest::Client, Proxies), Error> {
     let builder = || limited(default_builder());
-    if is_loopback(settings.origin) {
+    if is_direct(settings.origin) {
         let client = match builder().no_proxy().build() {
             Err(error) if lacks_ca_certificates(&error) && settings.origin.scheme() == "http" => {
                 without_ca_certificates(builder().no_proxy()).build()
@@ -111,7 +118,7 @@ fn with_callers_builder(
     mut builder: reqwest::ClientBuilder,
     settings: &ReqwestSettings<'_>,
 ) -> Result<(reqwest::Client, Proxies), Error> {
-    if is_loopback(settings.origin) {
+    if is_direct(settings.origin) {
         builder = builder.no_proxy();
         // The builder builds only once, so the machine's CA certificates are tried beforehand.
         if settings.origin.scheme() == "http"

@@ -32,6 +32,8 @@ mod forced_refresh;
 mod from_env;
 mod id_tokens;
 mod local_authority;
+mod local_authority_addresses;
+mod local_authority_clock;
 mod local_authority_faults;
 mod local_authority_sign_in;
 mod local_authority_users;

@@ -16,9 +16,14 @@ impl ErrorBody {
     /// Writes the body, with a description of one line or of several lines.
     ///
     /// Entra wrote several lines until about 2023.
-    pub(crate) fn new(error: &AadstsError, correlation_id: &str, with_line_breaks: bool) -> Self {
+    pub(crate) fn new(
+        error: &AadstsError,
+        correlation_id: &str,
+        with_line_breaks: bool,
+        now: SystemTime,
+    ) -> Self {
         let trace_id = Uuid::new_v4().to_string();
-        let timestamp = timestamp(SystemTime::now());
+        let timestamp = timestamp(now);
         let separator = if with_line_breaks { "\r\n" } else { " " };
         let mut json = json!({
             "error": error.error,
@@ -40,9 +45,9 @@ impl ErrorBody {
 }
 
 /// Writes the description of an error that is sent to the client by redirect.
-pub(crate) fn description(error: &AadstsError, correlation_id: &str) -> String {
+pub(crate) fn description(error: &AadstsError, correlation_id: &str, now: SystemTime) -> String {
     let trace_id = Uuid::new_v4().to_string();
-    let timestamp = timestamp(SystemTime::now());
+    let timestamp = timestamp(now);
     description_parts(error, &trace_id, correlation_id, &timestamp).join(" ")
 }
 

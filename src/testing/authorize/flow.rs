@@ -22,6 +22,8 @@ pub(crate) struct SignInFlow<'a> {
     pub(crate) directories: &'a mut [Directory],
     pub(crate) sessions: &'a mut Sessions,
     pub(crate) pending: &'a mut PendingSignIns,
+    /// The time of the request.
+    pub(crate) now: SystemTime,
 }
 
 /// The next page or redirect of a sign-in.
@@ -68,7 +70,7 @@ impl SignInFlow<'_> {
         query: &[(String, String)],
         tenant: &str,
     ) -> Result<SignInStep, AadstsError> {
-        let request = match SignInRequest::check(query, tenant, self.directories) {
+        let request = match SignInRequest::check(query, tenant, self.directories, self.now) {
             Ok(request) => request,
             Err(SignInError::Page(error)) => return Err(error),
             Err(SignInError::Redirect(response)) => return Ok(SignInStep::Done(response)),
@@ -77,7 +79,7 @@ impl SignInFlow<'_> {
         if request.prompt == RequestedPrompt::None {
             return match self.find_user(tenant, hint) {
                 Some(user) => self.decide(&request, user),
-                None => Ok(rejected(&request, &AadstsError::login_required())),
+                None => Ok(self.rejected(&request, &AadstsError::login_required())),
             };
         }
         let tenants = sign_in_tenants(tenant, self.directories);
@@ -126,7 +128,7 @@ impl SignInFlow<'_> {
             return Err(AadstsError::unknown_sign_in_page());
         };
         if !is_accepted {
-            return Ok(rejected(&request, &AadstsError::consent_declined()));
+            return Ok(self.rejected(&request, &AadstsError::consent_declined()));
         }
         let user_id = user.to_string();
         let mut directories = self.directories.iter_mut();
@@ -162,7 +164,7 @@ impl SignInFlow<'_> {
         let client_id = &request.client_id;
         let Some(client) = directory.application(client_id) else {
             let error = AadstsError::application_not_found(client_id, &directory.name);
-            return Ok(rejected(request, &error));
+            return Ok(self.rejected(request, &error));
         };
         // For `organizations`, the first check may have used another tenant's registration.
         let redirect_uri = &request.target.redirect_uri;
@@ -170,7 +172,7 @@ impl SignInFlow<'_> {
             return Err(AadstsError::unknown_redirect_uri(redirect_uri, client_id));
         }
         if let Err(error) = check_resources(directory, client_id, &request.scopes) {
-            return Ok(rejected(request, &error));
+            return Ok(self.rejected(request, &error));
         }
         let scopes = scopes_to_consent(directory, client, known_user, request);
         match (scopes.is_empty(), request.prompt) {
@@ -180,7 +182,7 @@ impl SignInFlow<'_> {
             }
             (false, RequestedPrompt::None) => {
                 let error = AadstsError::silent_consent_required(client_id);
-                Ok(rejected(request, &error))
+                Ok(self.rejected(request, &error))
             }
             (false, _) => Ok(SignInStep::Consent {
                 redirect_uri: redirect_uri.clone(),
@@ -195,6 +197,14 @@ impl SignInFlow<'_> {
         }
     }
 
+    fn rejected(&self, request: &SignInRequest, error: &AadstsError) -> SignInStep {
+        SignInStep::Done(AuthorizationResponse::error(
+            &request.target,
+            error,
+            self.now,
+        ))
+    }
+
     fn issue_code(&mut self, request: &SignInRequest, tenant: Uuid, user: Uuid) -> SignInStep {
         let code = self.sessions.codes.issue(AuthorizationCode {
             tenant,
@@ -205,7 +215,7 @@ impl SignInFlow<'_> {
             nonce: request.nonce.clone(),
             challenge: request.challenge.clone(),
             family: Uuid::new_v4(),
-            issued: SystemTime::now(),
+            issued: self.now,
             is_redeemed: false,
         });
         SignInStep::Done(AuthorizationResponse::code(&request.target, code))
@@ -263,8 +273,4 @@ fn scopes_to_consent(
         listed.extend(scopes.offline_access.then(|| "offline_access".to_owned()));
     }
     listed
-}
-
-fn rejected(request: &SignInRequest, error: &AadstsError) -> SignInStep {
-    SignInStep::Done(AuthorizationResponse::error(&request.target, error))
 }

@@ -1,3 +1,5 @@
+use std::time::SystemTime;
+
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
@@ -48,6 +50,7 @@ impl SignInRequest {
         query: &[(String, String)],
         tenant: &str,
         directories: &[Directory],
+        now: SystemTime,
     ) -> Result<Self, SignInError> {
         let field = |name: &str| {
             let field = query.iter().find(|(known, _)| known == name);
@@ -56,7 +59,7 @@ impl SignInRequest {
         let (client_id, target) =
             check_client(query, tenant, directories, field).map_err(SignInError::Page)?;
         let rejected = |error: AadstsError| {
-            SignInError::Redirect(AuthorizationResponse::error(&target, &error))
+            SignInError::Redirect(AuthorizationResponse::error(&target, &error, now))
         };
         match field("response_type") {
             Some("code") => {}

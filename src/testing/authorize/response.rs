@@ -1,3 +1,5 @@
+use std::time::SystemTime;
+
 use url::Url;
 use uuid::Uuid;
 
@@ -28,13 +30,13 @@ impl AuthorizationResponse {
         Self::new(target, vec![("code", code), ("session_state", session)])
     }
 
-    pub(crate) fn error(target: &RedirectTarget, error: &AadstsError) -> Self {
+    pub(crate) fn error(target: &RedirectTarget, error: &AadstsError, now: SystemTime) -> Self {
         let correlation_id = Uuid::new_v4().to_string();
         let fields = vec![
             ("error", error.error.to_owned()),
             (
                 "error_description",
-                body::description(error, &correlation_id),
+                body::description(error, &correlation_id, now),
             ),
             ("error_uri", body::error_uri(error.code)),
         ];

@@ -1,6 +1,11 @@
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use axum::extract::State;
 use bytes::Bytes;
 use http::header::{
-    CACHE_CONTROL, CONTENT_TYPE, EXPIRES, PRAGMA, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_TYPE, DATE, EXPIRES, PRAGMA, STRICT_TRANSPORT_SECURITY,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::Value;
@@ -8,6 +13,7 @@ use uuid::Uuid;
 
 use crate::testing::aadsts::body::ErrorBody;
 use crate::testing::aadsts::error::AadstsError;
+use crate::testing::provider::IdentityProvider;
 
 pub(crate) fn success(body: &Value) -> Response<Bytes> {
     json_response(StatusCode::OK, body, &Uuid::new_v4().to_string())
@@ -17,9 +23,24 @@ pub(crate) fn failure(
     error: &AadstsError,
     correlation_id: &str,
     with_line_breaks: bool,
+    now: SystemTime,
 ) -> Response<Bytes> {
-    let body = ErrorBody::new(error, correlation_id, with_line_breaks);
+    let body = ErrorBody::new(error, correlation_id, with_line_breaks, now);
     json_response(error.status, &body.json, &body.trace_id)
+}
+
+/// Adds the time by the clock of the authority, because a client measures its own clock by `Date`.
+///
+/// Without this header, the HTTP server would add the time of the machine.
+pub(crate) async fn add_date<B>(
+    State(provider): State<Arc<IdentityProvider>>,
+    mut response: Response<B>,
+) -> Response<B> {
+    let date = HeaderValue::try_from(httpdate::fmt_http_date(provider.now()));
+    if let (Ok(date), false) = (date, response.headers().contains_key(DATE)) {
+        response.headers_mut().insert(DATE, date);
+    }
+    response
 }
 
 /// Builds a response with the headers that Entra sends.

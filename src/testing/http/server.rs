@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Path, Query, Request, State};
+use axum::middleware::map_response_with_state;
 use axum::routing::{get, post};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -35,6 +36,10 @@ pub(crate) fn router(provider: Arc<IdentityProvider>) -> Router {
             get(openid_configuration),
         )
         .route("/common/discovery/instance", get(instance))
+        .layer(map_response_with_state(
+            Arc::clone(&provider),
+            response::add_date,
+        ))
         .with_state(provider)
 }
 
@@ -119,7 +124,7 @@ fn respond(
         Err(error) => {
             // The two forms of error texts alternate, so no client can depend on either.
             let number = provider.error_count.fetch_add(1, Ordering::Relaxed);
-            response::failure(&error, correlation_id, number % 2 == 1)
+            response::failure(&error, correlation_id, number % 2 == 1, provider.now())
         }
     }
 }

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
@@ -12,27 +13,33 @@ use tokio_rustls::rustls::crypto::aws_lc_rs;
 use crate::error::Error;
 use crate::testing::certificate::{cannot_generate, with_name_and_validity};
 
-/// TLS for 127.0.0.1 and `localhost`, with a certificate of a new CA.
+/// TLS for 127.0.0.1, `localhost` and the names of the builder, with a certificate of a new CA.
 pub(crate) struct LocalTls {
     pub(crate) ca_pem: String,
     pub(crate) acceptor: TlsAcceptor,
 }
 
 impl LocalTls {
-    pub(crate) fn generate() -> Result<Self, Error> {
-        let mut ca = with_name_and_validity(CertificateParams::default(), "LocalAuthority CA");
+    /// Generates the certificates, which are valid for a year from the day before `now`.
+    ///
+    /// `names` are further host names and addresses of the server.
+    pub(crate) fn generate(now: SystemTime, names: &[String]) -> Result<Self, Error> {
+        let ca = CertificateParams::default();
+        let mut ca = with_name_and_validity(ca, "LocalAuthority CA", now);
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let ca_key = KeyPair::generate().map_err(cannot_generate)?;
         let ca = CertifiedIssuer::self_signed(ca, ca_key).map_err(cannot_generate)?;
 
-        let names = ["127.0.0.1", "localhost"].map(str::to_owned);
-        let mut server = CertificateParams::new(names).map_err(cannot_generate)?;
+        let mut all_names = ["127.0.0.1", "localhost"].map(str::to_owned).to_vec();
+        all_names.extend_from_slice(names);
+        all_names.dedup();
+        let mut server = CertificateParams::new(all_names).map_err(cannot_generate)?;
         server.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         server.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate().map_err(cannot_generate)?;
-        let certificate = with_name_and_validity(server, "LocalAuthority")
+        let certificate = with_name_and_validity(server, "LocalAuthority", now)
             .signed_by(&key, &ca)
             .map_err(cannot_generate)?;
 

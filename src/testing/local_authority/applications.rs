@@ -1,5 +1,8 @@
+use url::Url;
+
 use super::LocalAuthority;
 use super::builder::LocalAuthorityBuilder;
+use crate::authority::address::is_loopback;
 use crate::authority::{Authority, Cloud};
 use crate::error::Error;
 use crate::testing::directory::application::Application;
@@ -28,11 +31,20 @@ impl LocalAuthority {
 
     /// Returns the authority of a tenant, for
     /// [`authority`](crate::ConfidentialClientBuilder::authority) of the client's builder.
+    ///
+    /// If the builder of this `LocalAuthority` named an address or a host beyond loopback, the
+    /// authority [allows http](Authority::allow_insecure_http) for it, and needs no instance
+    /// discovery.
     pub fn authority(&self, tenant: impl Into<String>) -> Authority {
-        Authority::entra(Cloud::Custom(self.provider.base.clone()), tenant)
+        let cloud = Cloud::Custom(self.provider.base.clone());
+        let authority = Authority::entra(cloud, tenant);
+        match Url::parse(&self.provider.base).is_ok_and(|base| is_loopback(&base)) {
+            true => authority,
+            false => authority.without_instance_discovery().allow_insecure_http(),
+        }
     }
 
-    /// Returns a builder, for a fixed port, TLS or strict rotation of refresh tokens.
+    /// Returns a builder, for a clock, an address and port, TLS or strict rotation of refresh tokens.
     pub fn builder() -> LocalAuthorityBuilder {
         LocalAuthorityBuilder::default()
     }

@@ -1,10 +1,12 @@
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use super::LocalAuthority;
+use crate::authority::address::parse_host_url;
 use crate::error::{Error, Failure};
 use crate::testing::http::connection::{ConnectionCut, Connections};
 use crate::testing::http::server;
@@ -12,14 +14,31 @@ use crate::testing::http::tls::LocalTls;
 use crate::testing::provider::IdentityProvider;
 use crate::testing::token::sessions::Sessions;
 use crate::testing::token::signing_key::TokenSigningKey;
+use crate::time::{Clock, TimeSource};
 
-/// A builder for a [`LocalAuthority`] with a fixed port, TLS or strict rotation.
-#[derive(Clone, Debug, Default)]
+/// A builder for a [`LocalAuthority`] with a clock, an address, TLS or strict rotation.
+#[derive(Clone, Debug)]
 #[must_use]
 pub struct LocalAuthorityBuilder {
+    address: IpAddr,
     port: u16,
+    host: Option<String>,
     tls: bool,
     strict_rotation: bool,
+    clock: TimeSource,
+}
+
+impl Default for LocalAuthorityBuilder {
+    fn default() -> Self {
+        Self {
+            address: Ipv4Addr::LOCALHOST.into(),
+            port: 0,
+            host: None,
+            tls: false,
+            strict_rotation: false,
+            clock: TimeSource::default(),
+        }
+    }
 }
 
 impl LocalAuthorityBuilder {
@@ -31,7 +50,98 @@ impl LocalAuthorityBuilder {
         self
     }
 
-    /// Serves https, with a certificate for 127.0.0.1 and `localhost`.
+    /// Sets the address to listen on. The default is 127.0.0.1.
+    ///
+    /// `0.0.0.0` listens on all addresses of the machine, for clients in other containers. Everyone
+    /// who reaches the address can then get tokens that this authority's keys sign. The clients use
+    /// the name or the address of [`host`](Self::host).
+    pub fn bind(mut self, address: impl Into<IpAddr>) -> Self {
+        self.address = address.into();
+        self
+    }
+
+    /// Sets the host in the URLs and in the issuer, such as the name of a container.
+    ///
+    /// The default is the address of [`bind`](Self::bind), or 127.0.0.1 if that is `0.0.0.0`. With
+    /// [`tls`](Self::tls), the certificate contains the host.
+    ///
+    /// Without TLS, the clients use http. [`LocalAuthority::authority`] then returns an authority
+    /// that allows http. A client in another container builds the authority itself and calls
+    /// [`allow_insecure_http`](crate::Authority::allow_insecure_http).
+    ///
+    /// ```
+    /// use std::net::Ipv4Addr;
+    ///
+    /// use confidential_client::testing::LocalAuthority;
+    /// use confidential_client::{Authority, Cloud, ConfidentialClient};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// // In the container `identity`:
+    /// let local = LocalAuthority::builder()
+    ///     .bind(Ipv4Addr::UNSPECIFIED)
+    ///     .host("identity")
+    ///     .start()
+    ///     .await?;
+    /// assert!(local.base_url().starts_with("http://identity:"));
+    ///
+    /// // In another container of the network:
+    /// let identity = Cloud::Custom("http://identity:8080".to_owned());
+    /// let client = ConfidentialClient::builder("daemon")
+    ///     .authority(Authority::entra(identity, "contoso.com").allow_insecure_http())
+    ///     .client_secret("s3cret")
+    ///     .build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn host(mut self, host: impl Into<String>) -> Self {
+        self.host = Some(host.into());
+        self
+    }
+
+    /// Sets the clock of the server. The default is the machine's clock.
+    ///
+    /// The times in tokens, the expiry of tokens, codes, assertions and certificates, and the
+    /// `Date` header follow this clock. With [`tls`](Self::tls), the server's certificate is valid
+    /// for one year from the day before the start by this clock. The client's TLS uses the
+    /// machine's clock, so a clock that is two years slow gives an expired certificate.
+    ///
+    /// A [`ManualClock`](crate::testing::ManualClock) for the authority and for the client tests
+    /// expiry over HTTP:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use confidential_client::testing::{Application, LocalAuthority, ManualClock};
+    /// use confidential_client::{ConfidentialClient, TokenSource};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let clock = ManualClock::new();
+    /// let local = LocalAuthority::builder().clock(clock.clone()).start().await?;
+    /// local.register("contoso.com", Application::new("client").secret("s3cret"));
+    /// let client = ConfidentialClient::builder("client")
+    ///     .authority(local.authority("contoso.com"))
+    ///     .client_secret("s3cret")
+    ///     .clock(clock.clone())
+    ///     .build()?;
+    ///
+    /// let first = client.acquire_token_for_client("api://orders/.default").await?;
+    /// clock.advance(Duration::from_secs(2 * 3600));
+    /// let second = client.acquire_token_for_client("api://orders/.default").await?;
+    /// assert_eq!(second.source(), TokenSource::IdentityProvider);
+    /// let between = second.expires_on().duration_since(first.expires_on())?;
+    /// assert_eq!(between.as_secs(), 2 * 3600);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = TimeSource::Injected(Arc::new(clock));
+        self
+    }
+
+    /// Serves https, with a certificate for 127.0.0.1, `localhost`, and the address and the host of
+    /// this builder.
     ///
     /// A new CA issues the certificate; see [`LocalAuthority::ca_pem`].
     pub fn tls(mut self) -> Self {
@@ -48,22 +158,30 @@ impl LocalAuthorityBuilder {
         self
     }
 
-    /// Generates the signing key and starts the server on 127.0.0.1.
+    /// Generates the signing key and starts the server.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] if the server cannot listen on the port.
+    /// [`Error::Config`] if the server cannot listen on the address and port, or if the host is
+    /// not valid.
     pub async fn start(self) -> Result<LocalAuthority, Error> {
-        let cannot_listen = |error| cannot_listen(self.port, error);
-        let tls = self.tls.then(LocalTls::generate).transpose()?;
-        let listener = TcpListener::bind(("127.0.0.1", self.port))
-            .await
-            .map_err(cannot_listen)?;
-        let address = listener.local_addr().map_err(cannot_listen)?;
+        let asked = SocketAddr::new(self.address, self.port);
+        let cannot_listen = |error| cannot_listen(asked, error);
+        let host = self.public_host()?;
+        let tls = match self.tls {
+            true => Some(LocalTls::generate(
+                self.clock.now().wall,
+                &self.names(&host),
+            )?),
+            false => None,
+        };
+        let listener = TcpListener::bind(asked).await.map_err(cannot_listen)?;
+        let port = listener.local_addr().map_err(cannot_listen)?.port();
         let (ca_pem, acceptor) = tls.map(|tls| (tls.ca_pem, tls.acceptor)).unzip();
         let scheme = if self.tls { "https" } else { "http" };
         let provider = Arc::new(IdentityProvider::new(
-            format!("{scheme}://{address}"),
+            format!("{scheme}://{host}:{port}"),
+            self.clock,
             TokenSigningKey::generate()?,
             Sessions::new(self.strict_rotation),
         ));
@@ -89,12 +207,40 @@ impl LocalAuthorityBuilder {
             _stop: stop,
         })
     }
+
+    /// Returns the host of the URLs. An IPv6 address has brackets.
+    fn public_host(&self) -> Result<String, Error> {
+        let Some(host) = &self.host else {
+            return Ok(match self.address {
+                address if address.is_unspecified() => Ipv4Addr::LOCALHOST.to_string(),
+                IpAddr::V4(address) => address.to_string(),
+                IpAddr::V6(address) => format!("[{address}]"),
+            });
+        };
+        let url = parse_host_url("the host of the LocalAuthority", &format!("https://{host}"))?;
+        match url.host_str() {
+            Some(parsed) if url.port().is_none() => Ok(parsed.to_owned()),
+            _ => Err(Error::config(format!(
+                "the host {host:?} of the LocalAuthority has a port; set the port with port(..)"
+            ))),
+        }
+    }
+
+    /// Returns the names of the TLS certificate beside the loopback names.
+    fn names(&self, host: &str) -> Vec<String> {
+        let mut names = vec![host.trim_matches(['[', ']']).to_owned()];
+        if !self.address.is_unspecified() {
+            names.push(self.address.to_string());
+        }
+        names
+    }
 }
 
-fn cannot_listen(port: u16, error: io::Error) -> Error {
-    let message = match port {
-        0 => "cannot listen on a free port of 127.0.0.1".to_owned(),
-        port => format!("cannot listen on port {port} of 127.0.0.1; choose another port"),
+fn cannot_listen(asked: SocketAddr, error: io::Error) -> Error {
+    let address = asked.ip();
+    let message = match asked.port() {
+        0 => format!("cannot listen on a free port of {address}"),
+        port => format!("cannot listen on port {port} of {address}; choose another port"),
     };
     Error::Config(Failure::new(message).source(Box::new(error)).into())
 }

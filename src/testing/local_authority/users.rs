@@ -1,5 +1,3 @@
-use std::time::SystemTime;
-
 use super::LocalAuthority;
 use crate::error::{Error, Escaped};
 use crate::testing::aadsts::error::AadstsError;
@@ -159,7 +157,7 @@ impl LocalAuthority {
                 &scopes,
                 capabilities,
             )?;
-            access.access_token(issuer, unix_seconds(SystemTime::now()))
+            access.access_token(issuer, unix_seconds(issuer.now))
         })
     }
 }

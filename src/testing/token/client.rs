@@ -1,5 +1,4 @@
 use std::borrow::Cow;
-use std::time::SystemTime;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -161,7 +160,7 @@ fn check_assertion(
     };
     let assertion = ReceivedAssertion::parse(jwt)?;
     let is_self_issued = assertion.claims().iss == application.client_id();
-    let now = SystemTime::now();
+    let now = issuer.now;
     match is_self_issued || assertion.thumbprint().is_some() {
         true => assertion.check(application, audiences, now),
         false => federated_assertion::check(&assertion, application, issuer.keys, now),

@@ -1,3 +1,5 @@
+use std::time::SystemTime;
+
 use http::StatusCode;
 use serde_json::Value;
 use uuid::Uuid;
@@ -9,6 +11,8 @@ use crate::testing::aadsts::error::AadstsError;
 /// Signs and verifies the tokens of this authority.
 pub(crate) struct TokenIssuer<'a> {
     pub(crate) base: &'a str,
+    /// The time of the request.
+    pub(crate) now: SystemTime,
     /// The last key of the tenants or of an application signs. The older keys only verify.
     pub(crate) keys: &'a [TokenSigningKey],
     /// The number of the next token.

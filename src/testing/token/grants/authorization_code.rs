@@ -1,5 +1,3 @@
-use std::time::SystemTime;
-
 use serde_json::Value;
 
 use crate::testing::aadsts::error::AadstsError;
@@ -24,7 +22,7 @@ pub(crate) fn respond(
         redirect_uri: client.required("redirect_uri")?,
         verifier: client.request.field("code_verifier"),
     };
-    let now = SystemTime::now();
+    let now = issuer.now;
     let code = sessions.check_code(secret, &redemption, now)?;
     if code.tenant != client.directory.id {
         return Err(AadstsError::issued_to_other_client("code"));

@@ -1,5 +1,3 @@
-use std::time::SystemTime;
-
 use serde_json::{Value, json};
 
 use crate::testing::aadsts::error::AadstsError;
@@ -24,7 +22,7 @@ pub(crate) fn respond(
     if !directory.has_resource(resource) {
         return Err(AadstsError::resource_not_found(resource, &directory.name));
     }
-    let now = unix_seconds(SystemTime::now());
+    let now = unix_seconds(issuer.now);
     let capabilities = client.capabilities();
     let settings = &application.token_settings;
     let lifetime = settings.lifetime(&capabilities).as_secs();

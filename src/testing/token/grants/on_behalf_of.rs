@@ -44,7 +44,7 @@ pub(crate) fn respond(
     let jwt = client.required("assertion")?;
     let scope = client.required("scope")?;
     let scopes = ScopeParameter::parse(scope)?;
-    let now = SystemTime::now();
+    let now = issuer.now;
     let user_id = check_assertion(jwt, client, issuer, now)?;
     let user = client.user(&user_id)?;
     let access = client.access(user, &scopes)?;

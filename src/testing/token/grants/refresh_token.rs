@@ -1,5 +1,3 @@
-use std::time::SystemTime;
-
 use serde_json::Value;
 
 use crate::testing::aadsts::error::AadstsError;
@@ -31,7 +29,7 @@ pub(crate) fn respond(
         Some(scope) => ScopeParameter::parse(scope)?,
     };
     let access = client.access(user, &scopes)?;
-    let now = unix_seconds(SystemTime::now());
+    let now = unix_seconds(issuer.now);
     let mut response = access.token_response(issuer, now, client.wants_client_info())?;
     if let Some(members) = response.as_object_mut() {
         let next = sessions.rotate(secret, token);
