@@ -56,16 +56,20 @@ mod authenticate;
 mod callback;
 mod client_assertion;
 mod file;
+pub(crate) mod pasted;
 mod source;
+mod supplied_assertion;
+mod token_file;
 
 pub use crate::certificate::{Signer, SignerFuture};
 pub use crate::client_auth::TokenEndpointAuthMethod;
 pub use crate::crypto::SigningAlgorithm;
 pub use assertion_provider::{AssertionContext, ClientAssertionFuture, ClientAssertionProvider};
 pub(crate) use authenticate::Credential;
-pub use file::{CertificateFile, FederatedTokenFile, SecretFile};
+pub use file::{CertificateFile, SecretFile};
 pub(crate) use source::Rotating;
 pub use source::{CredentialFuture, CredentialSource};
+pub use token_file::FederatedTokenFile;
 
 /// The credential in the client's configuration.
 pub(crate) enum CredentialConfig {

@@ -18,7 +18,7 @@ mod error_response;
 mod mask;
 
 pub(crate) use compression::compression;
-pub(crate) use error_response::{is_throttled, redirected_to, retry_after};
+pub(crate) use error_response::{date, is_throttled, redirected_to, retry_after};
 use error_response::{parse_error, parse_oauth_error};
 use mask::excerpt;
 

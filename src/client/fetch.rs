@@ -243,7 +243,9 @@ impl TokenFetcher {
             secrets: &secrets,
             is_interactive: grant.is_interactive(),
         };
-        let parsed = response::parse(&response, context, now, jitter());
+        let date = response::date(response.headers());
+        let parsed = response::parse(&response, context, now, jitter())
+            .map_err(|error| credential.explain(error, &authentication, date, now.wall));
         if let (Err(error), Some(grant)) = (&parsed, grant.single_use())
             && error.is_before_redemption()
         {

@@ -25,17 +25,20 @@ pub type ClientAssertionFuture<'a> =
 /// use confidential_client::credential::AssertionContext;
 /// use http::{Request, Response};
 ///
+/// # async fn sign(_: &str, _: &str) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
+/// #     Ok("e30.e30.c2ln".to_owned())
+/// # }
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let client = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
 ///     .tenant("contoso.onmicrosoft.com")
 ///     .client_assertion(|context: AssertionContext| async move {
 ///         // Call a signing service here.
-///         Ok(format!("an assertion for {}", context.audience()))
+///         sign(context.client_id(), context.audience()).await
 ///     })
 /// #   .transport(|request: Request<Bytes>| async move {
 /// #       let form = String::from_utf8(request.into_body().to_vec())?;
-/// #       assert!(form.contains("client_assertion=an+assertion+for+https"));
+/// #       assert!(form.contains("client_assertion=e30.e30.c2ln"));
 /// #       let body = r#"{"token_type":"Bearer","expires_in":3599,"access_token":"abc"}"#;
 /// #       Ok(Response::new(Bytes::from(body)))
 /// #   })
@@ -54,7 +57,11 @@ pub trait ClientAssertionProvider: Send + Sync + 'static {
     /// # Errors
     ///
     /// The client returns [`Error::Credential`](crate::Error::Credential) with this error as its
-    /// source. An empty assertion is an error, too. The error must not contain the assertion.
+    /// source. The error must not contain the assertion.
+    ///
+    /// The assertion must be a JWT. Quotation marks, `Bearer ` and JSON around the JWT are removed,
+    /// as for [`FederatedTokenFile`](crate::credential::FederatedTokenFile). An empty or other text
+    /// is an error that says what the text looks like, and is not sent.
     fn client_assertion(&self, context: AssertionContext) -> ClientAssertionFuture<'_>;
 
     /// Describes the provider for `Debug` output and error messages. The text must not contain an

@@ -1,10 +1,13 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use zeroize::Zeroizing;
+
 use super::assertion_provider::{AssertionContext, ClientAssertionProvider};
 use super::callback;
 use super::client_assertion;
 use super::source::SameAs;
+use super::supplied_assertion::{explain, read_assertion};
 use crate::certificate::{Certificate, CertificateKey};
 use crate::client_auth::{AssertionValidity, ClientAuthentication, TokenEndpointAuthMethod};
 use crate::crypto::{self, NoBackend, SigningAlgorithm};
@@ -61,6 +64,31 @@ impl Credential {
             true => error.is_credential_rejected(),
             false => codes.iter().any(|code| rejecting.contains(code)),
         }
+    }
+
+    /// Adds advice to the rejection of an assertion that a file or the caller's code supplied.
+    ///
+    /// `date` is the time of the response by the provider's clock.
+    pub(crate) fn explain(
+        &self,
+        error: Error,
+        authentication: &ClientAuthentication,
+        date: Option<SystemTime>,
+        now: SystemTime,
+    ) -> Error {
+        let (Self::Assertion(provider), ClientAuthentication::Assertion(assertion)) =
+            (self, authentication)
+        else {
+            return error;
+        };
+        let explained = match &error {
+            Error::Server(server) => {
+                let source = provider.describe();
+                explain(server, assertion.expose(), &source, date, now)
+            }
+            _ => None,
+        };
+        explained.unwrap_or(error)
     }
 
     pub(super) fn same_as(&self, other: &Self) -> bool {
@@ -145,13 +173,9 @@ async fn fetch_assertion(
         assertion,
     )
     .await?;
-    match assertion.trim() {
-        "" => Err(Error::credential(format!(
-            "the {} is empty",
-            provider.describe()
-        ))),
-        assertion => Ok(ClientAuthentication::Assertion(Secret::from(assertion))),
-    }
+    let assertion = Zeroizing::new(assertion);
+    let assertion = read_assertion(&assertion, &provider.describe())?;
+    Ok(ClientAuthentication::Assertion(assertion))
 }
 
 /// Entra's codes for a rejected certificate.

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::assertion_provider::{AssertionContext, ClientAssertionFuture, ClientAssertionProvider};
 use super::source::{CredentialFuture, CredentialSource};
 use crate::certificate::Certificate;
 use crate::crypto::SigningAlgorithm;
@@ -227,52 +226,6 @@ impl CredentialSource<Secret> for SecretFile {
     }
 }
 
-/// A file with a client assertion that the platform replaces before the assertion expires.
-///
-/// Kubernetes writes such a file for workload identity. The client reads the file again at every
-/// token request.
-///
-/// ```
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use confidential_client::ConfidentialClient;
-/// use confidential_client::credential::FederatedTokenFile;
-///
-/// let client = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
-///     .tenant("contoso.onmicrosoft.com")
-///     .client_assertion(FederatedTokenFile::new("/var/run/secrets/azure/tokens/azure-identity-token"))
-///     .build()?; // does not read the file yet
-/// # Ok(())
-/// # }
-/// ```
-#[doc(alias = "WorkloadIdentityCredential")]
-#[doc(alias = "AZURE_FEDERATED_TOKEN_FILE")]
-#[derive(Clone, Debug)]
-pub struct FederatedTokenFile {
-    path: PathBuf,
-}
-
-impl FederatedTokenFile {
-    /// Creates a source for the file at `path`. The file need not exist yet.
-    pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into() }
-    }
-}
-
-impl ClientAssertionProvider for FederatedTokenFile {
-    fn client_assertion(&self, _: AssertionContext) -> ClientAssertionFuture<'_> {
-        let path = self.path.clone();
-        Box::pin(async move {
-            let read =
-                tokio::task::spawn_blocking(move || read_text(&path, "federated token file"));
-            Ok(read.await??.expose().to_owned())
-        })
-    }
-
-    fn describe(&self) -> String {
-        named("federated token file", &self.path)
-    }
-}
-
 /// Reads a text file and removes white space around the text.
 fn read_text(path: &Path, what: &str) -> Result<Secret, Error> {
     let content = read(path, what)?;
@@ -286,7 +239,7 @@ fn read_text(path: &Path, what: &str) -> Result<Secret, Error> {
     }
 }
 
-fn read(path: &Path, what: &str) -> Result<Zeroizing<Vec<u8>>, Error> {
+pub(super) fn read(path: &Path, what: &str) -> Result<Zeroizing<Vec<u8>>, Error> {
     // Opening a pipe could block forever, so the file type is checked first.
     let metadata = std::fs::metadata(path).ok();
     if metadata
@@ -316,7 +269,7 @@ fn read(path: &Path, what: &str) -> Result<Zeroizing<Vec<u8>>, Error> {
     }
 }
 
-fn named(what: &str, path: &Path) -> String {
+pub(super) fn named(what: &str, path: &Path) -> String {
     format!("{what} {}", path.display())
 }
 

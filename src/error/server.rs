@@ -111,6 +111,9 @@ impl ServerError {
 
     /// Returns one sentence of advice, for the AADSTS codes that daemon authors meet most often.
     pub fn help(&self) -> Option<&str> {
+        if let Some(help) = self.0.help.as_deref() {
+            return Some(help);
+        }
         if let Some(skew) = self.0.clock_skew.as_deref()
             && self.error_codes().contains(&700024)
         {
@@ -157,6 +160,13 @@ impl ServerError {
     /// Returns whether the user's grant is invalid, expired or revoked.
     pub(super) fn is_invalid_grant(&self) -> bool {
         self.error() == "invalid_grant"
+    }
+
+    /// Returns a copy with advice that depends on the credential of the request.
+    pub(crate) fn with_help(&self, help: String) -> Self {
+        let mut response = ErrorResponse::clone(&self.0);
+        response.help = Some(help);
+        response.into()
     }
 
     pub(super) fn with_retry_after(&self, remaining: Duration) -> Self {
@@ -216,6 +226,8 @@ pub(crate) struct ErrorResponse {
     pub(crate) is_interactive: bool,
     /// The help text for a difference between this machine's clock and the `Date` header.
     pub(crate) clock_skew: Option<String>,
+    /// The help text of a credential, which replaces all others.
+    pub(crate) help: Option<String>,
 }
 
 impl ErrorResponse {
@@ -234,6 +246,7 @@ impl ErrorResponse {
             retry_after: None,
             is_interactive: false,
             clock_skew: None,
+            help: None,
         }
     }
 }

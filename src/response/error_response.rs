@@ -170,7 +170,8 @@ fn clock_skew(headers: &HeaderMap, now: SystemTime) -> Option<String> {
     })
 }
 
-fn date(headers: &HeaderMap) -> Option<SystemTime> {
+/// Returns the provider's time, from the `Date` header.
+pub(crate) fn date(headers: &HeaderMap) -> Option<SystemTime> {
     httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()
 }
 

@@ -2,14 +2,15 @@
 
 use std::error::Error as _;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use confidential_client::credential::{
     AssertionContext, ClientAssertionProvider, FederatedTokenFile,
 };
-use confidential_client::testing::{Application, LocalAuthority};
+use confidential_client::testing::{Application, LocalAuthority, ManualClock};
 use confidential_client::{Certificate, ConfidentialClient, Error};
 
-use crate::support::{CLIENT_ID, PEM, Provider, SCOPE, SECRET, TENANT, client_of};
+use crate::support::{CLIENT_ID, PEM, Provider, SCOPE, SECRET, TENANT, client_of, unsigned_jwt};
 
 fn client(provider: &Provider, assertions: impl ClientAssertionProvider) -> ConfidentialClient {
     ConfidentialClient::builder(CLIENT_ID)
@@ -31,7 +32,12 @@ async fn a_closure_is_asked_for_every_request_and_for_no_hit() {
             seen.push(context);
             seen.len()
         };
-        async move { Ok(format!("assertion-{number}\n")) }
+        async move {
+            Ok(format!(
+                "{}\n",
+                unsigned_jwt(&format!("assertion-{number}"))
+            ))
+        }
     });
     for _ in 0..3 {
         client.acquire_token_for_client(SCOPE).await.unwrap();
@@ -45,7 +51,7 @@ async fn a_closure_is_asked_for_every_request_and_for_no_hit() {
     assert_eq!((asked.len(), provider.requests()), (2, 2));
     for (number, context) in asked.iter().enumerate() {
         let sent = provider.field(number, "client_assertion").unwrap();
-        assert_eq!(sent, format!("assertion-{}", number + 1));
+        assert_eq!(sent, unsigned_jwt(&format!("assertion-{}", number + 1)));
         let kind = provider.field(number, "client_assertion_type").unwrap();
         assert_eq!(
             kind,
@@ -115,7 +121,8 @@ async fn a_federated_token_file_is_read_anew_for_every_request() {
     );
     assert!(error.source().is_some(), "and why");
 
-    for (number, content) in ["one\n", "two"].into_iter().enumerate() {
+    let contents = [unsigned_jwt("one") + "\n", unsigned_jwt("two")];
+    for (number, content) in contents.iter().enumerate() {
         std::fs::write(&path, content).unwrap();
         let scope = format!("api://{}/.default", number + 1);
         client.acquire_token_for_client(scope).await.unwrap();
@@ -128,6 +135,142 @@ async fn a_federated_token_file_is_read_anew_for_every_request() {
         .await
         .unwrap_err();
     assert!(error.to_string().contains("is empty"), "{error}");
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// The client sends a token to the provider, and sends neither a page nor an error message.
+#[tokio::test]
+async fn what_a_file_or_a_callback_has_instead_of_a_token_is_not_sent() {
+    let folder = std::env::temp_dir().join(uuid::Uuid::new_v4().to_string());
+    std::fs::create_dir(&folder).unwrap();
+    let path = folder.join("token");
+    let jwt = unsigned_jwt("hunter2");
+    let cut = jwt[..jwt.len() - 20].to_owned();
+    for (content, looks) in [
+        ("null\n", "the word 'null'"),
+        ("<!DOCTYPE html>hunter2", "an HTML page"),
+        (r#"{"value":null}"#, "JSON whose 'value' is empty"),
+        (r#"{"message":"hunter2"}"#, "JSON without a token"),
+        (
+            "hunter2 hunter2\n",
+            "a text of 15 characters with white space",
+        ),
+        (&cut, "a token that is cut off"),
+        (&format!("{jwt}\n{jwt}\n"), "several lines"),
+    ] {
+        let content = content.to_owned();
+        std::fs::write(&path, &content).unwrap();
+        let file = FederatedTokenFile::new(&path);
+        let by_hand = file.read().unwrap_err().to_string();
+        let provider = Provider::open();
+        for (client, source) in [
+            (client(&provider, file), path.to_str().unwrap()),
+            (
+                client(&provider, move |_| std::future::ready(Ok(content.clone()))),
+                "the client assertion is not a token",
+            ),
+        ] {
+            let error = client.acquire_token_for_client(SCOPE).await.unwrap_err();
+            assert!(matches!(error, Error::Credential(_)), "{error:?}");
+            assert!(!error.is_transient(), "{error:?}");
+            let shown = format!("{error} {error:?}");
+            assert!(shown.contains(looks) && shown.contains(source), "{shown}");
+            assert!(!shown.contains("hunter2"), "{shown}");
+            assert!(!shown.contains(&jwt[..12]), "{shown}");
+        }
+        assert!(by_hand.contains(looks), "{by_hand}");
+        assert_eq!(provider.requests(), 0);
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[tokio::test]
+async fn what_is_around_a_token_does_not_go_to_the_provider() {
+    let folder = std::env::temp_dir().join(uuid::Uuid::new_v4().to_string());
+    std::fs::create_dir(&folder).unwrap();
+    let path = folder.join("token");
+    let jwt = unsigned_jwt("a");
+    let utf16 = |order: fn(u16) -> [u8; 2]| {
+        let text = format!("\u{feff}{jwt}\r\n");
+        text.encode_utf16().flat_map(order).collect::<Vec<u8>>()
+    };
+    for content in [
+        format!("\u{feff}{jwt}\r\n").into_bytes(),
+        utf16(u16::to_le_bytes),
+        utf16(u16::to_be_bytes),
+        format!("\"{jwt}\"").into_bytes(),
+        format!("Bearer {jwt}").into_bytes(),
+        format!(r#"{{"count":1,"value":"{jwt}"}}"#).into_bytes(),
+        format!(r#"{{"status":{{"token":"{jwt}"}}}}"#).into_bytes(),
+    ] {
+        std::fs::write(&path, &content).unwrap();
+        let file = FederatedTokenFile::new(&path);
+        assert_eq!(file.read().unwrap().expose(), jwt);
+        let provider = Provider::open();
+        let client = client(&provider, file);
+        client.acquire_token_for_client(SCOPE).await.unwrap();
+        assert_eq!(provider.field(0, "client_assertion").unwrap(), jwt);
+    }
+    let odd: &[u8] = &[0xff, 0xfe, b'e', 0, b'y'];
+    for content in [odd, &[0xff, 0xfe, 0, 0xd8], b"\xc3("] {
+        std::fs::write(&path, content).unwrap();
+        let error = FederatedTokenFile::new(&path).read().unwrap_err();
+        assert!(error.to_string().contains("UTF-8"), "{error}");
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// The authority's clock, which the `Date` header shows, agrees with this machine's.
+#[tokio::test]
+async fn an_expired_token_in_a_file_does_not_blame_the_clock() {
+    const EXCHANGE: &str = "api://AzureADTokenExchange";
+    let clock = ManualClock::new();
+    clock.turn_wall_back(Duration::from_secs(2 * 3600));
+    let local = LocalAuthority::builder().clock(clock.clone()).start().await;
+    let local = local.unwrap();
+    let platform = Application::new("platform").secret(SECRET);
+    let subject = platform.subject();
+    local.register("platform.example", platform);
+    let issuer = local.issuer("platform.example").unwrap();
+    let daemon = Application::new(CLIENT_ID).federated_credential(issuer, subject, EXCHANGE);
+    local.register(TENANT, daemon);
+    let platform = ConfidentialClient::builder("platform")
+        .authority(local.authority("platform.example"))
+        .client_secret(SECRET)
+        .clock(clock.clone())
+        .build()
+        .unwrap();
+    let token = platform
+        .acquire_token_for_client(format!("{EXCHANGE}/.default"))
+        .await
+        .unwrap();
+    let folder = std::env::temp_dir().join(uuid::Uuid::new_v4().to_string());
+    std::fs::create_dir(&folder).unwrap();
+    let path = folder.join("token");
+    std::fs::write(&path, token.secret()).unwrap();
+    let client = client_of(&local)
+        .client_assertion(FederatedTokenFile::new(&path))
+        .clock(clock.clone())
+        .build()
+        .unwrap();
+    client.acquire_token_for_client(SCOPE).await.unwrap();
+
+    clock.advance(Duration::from_secs(2 * 3600));
+    let error = client.acquire_token_for_client(SCOPE).await.unwrap_err();
+    let Error::Server(server) = &error else {
+        panic!("{error:?}");
+    };
+    assert_eq!(server.error_codes(), [700024]);
+    let expired = x509_cert::der::DateTime::from_system_time(token.expires_on()).unwrap();
+    let help = server.help().unwrap();
+    assert!(help.contains(&format!("expired on {expired}")), "{help}");
+    assert!(help.contains(path.to_str().unwrap()), "{help}");
+    assert!(
+        help.contains("clock agrees with the identity provider's"),
+        "{help}"
+    );
+    assert!(!help.contains("check this machine's clock"), "{help}");
+    assert!(error.to_string().contains(help), "{error}");
     std::fs::remove_dir_all(&folder).unwrap();
 }
 

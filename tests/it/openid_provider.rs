@@ -6,7 +6,7 @@ use confidential_client::{
     TokenRequest,
 };
 
-use crate::support::{PEM, Provider, SECRET, TENANT, claims_of};
+use crate::support::{PEM, Provider, SECRET, TENANT, claims_of, unsigned_jwt};
 
 const ISSUER: &str = "https://id.example.org/realms/daemons";
 const TOKEN_ENDPOINT: &str = "https://id.example.org/token?version=2";
@@ -138,18 +138,16 @@ async fn an_assertion_is_for_the_issuer_unless_another_audience_is_named() {
         .client_assertion(
             |context: confidential_client::credential::AssertionContext| async move {
                 assert_eq!(context.tenant_id(), None);
-                Ok(format!(
-                    "{} at {}",
-                    context.audience(),
-                    context.token_endpoint()
-                ))
+                let audience = format!("{} at {}", context.audience(), context.token_endpoint());
+                Ok(unsigned_jwt(&audience))
             },
         )
         .build()
         .unwrap();
     client.acquire_token_for_client("").await.unwrap();
     let sent = provider.field(0, "client_assertion").unwrap();
-    assert_eq!(sent, format!("{ISSUER} at {TOKEN_ENDPOINT}"));
+    let expected = format!("{ISSUER} at {TOKEN_ENDPOINT}");
+    assert_eq!(claims_of(&sent)["sub"], expected);
 }
 
 /// RFC 6749 section 2.3.1: each is encoded as a form is, and then both in base64.

@@ -352,11 +352,13 @@ async fn no_adapter_or_callback_type_shows_a_secret() {
         .build()
         .unwrap();
     let token = client.acquire_token_for_client(SCOPE).await.unwrap();
-    let assertion = "an assertion by the caller";
+    let assertion = crate::support::unsigned_jwt("an assertion by the caller");
+    let supplied = assertion.clone();
     let by_assertion = in_memory(&provider)
         .client_assertion(move |context| {
             called.lock().unwrap().push(context);
-            async move { Ok(assertion.to_owned()) }
+            let assertion = supplied.clone();
+            async move { Ok(assertion) }
         })
         .build()
         .unwrap();

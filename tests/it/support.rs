@@ -221,6 +221,16 @@ pub fn scope(number: usize) -> String {
     format!("api://{number}/.default")
 }
 
+/// Returns a JWT of this name, with a signature of no key.
+pub fn unsigned_jwt(name: &str) -> String {
+    let claims = BASE64_URL_SAFE_NO_PAD.encode(serde_json::json!({ "sub": name }).to_string());
+    let header = BASE64_URL_SAFE_NO_PAD.encode(r#"{"alg":"RS256"}"#);
+    format!(
+        "{header}.{claims}.{}",
+        BASE64_URL_SAFE_NO_PAD.encode([7; 256])
+    )
+}
+
 /// Decodes the header of a JWT.
 pub fn header_of(jwt: &str) -> Value {
     part(jwt, 0)
