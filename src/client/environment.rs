@@ -2,16 +2,18 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::ConfidentialClientBuilder;
-use crate::authority::address::parse_host_url;
-use crate::authority::{Authority, Cloud, Tenant};
-use crate::credential::{CertificateFile, FederatedTokenFile, check_secret};
+use crate::authority::{Authority, Cloud};
+use crate::credential::pasted::bare;
+use crate::credential::{CertificateFile, FederatedTokenFile};
 use crate::error::Error;
+
+mod value;
 
 impl ConfidentialClientBuilder {
     /// Returns a builder with the settings of the environment variables that
     /// [`ConfidentialClient::from_env`](crate::ConfidentialClient::from_env) lists.
     ///
-    /// Reads the certificate file, if one is set.
+    /// Reads the certificate file or the token file, if one is set.
     ///
     /// # Errors
     ///
@@ -27,20 +29,21 @@ impl ConfidentialClientBuilder {
             authority_host,
             credential,
         } = Variables::read(read)?;
-        let authority = Authority::entra(cloud(authority_host), tenant);
-        let builder = Self::new(client_id).authority(authority);
+        let cloud = authority_host.map_or(Cloud::Public, Cloud::Custom);
+        let builder = Self::new(client_id).authority(Authority::entra(cloud, tenant));
         Ok(match credential {
             EnvironmentCredential::Secret(secret) => builder.client_secret(secret),
-            EnvironmentCredential::Certificate { path, password } => {
-                let mut file = CertificateFile::new(path);
-                if let Some(password) = password {
-                    file = file.password(password);
-                }
-                file.read()?;
-                builder.certificate_source(file)
+            EnvironmentCredential::Certificate(certificate) => {
+                builder.certificate_source(certificate.read()?)
             }
             EnvironmentCredential::FederatedToken(path) => {
-                builder.client_assertion(FederatedTokenFile::new(path))
+                let file = FederatedTokenFile::new(path);
+                file.read().map_err(|error| {
+                    error
+                        .about(&format!("file of {TOKEN_FILE}"))
+                        .about(ENVIRONMENT)
+                })?;
+                builder.client_assertion(file)
             }
         })
     }
@@ -56,80 +59,110 @@ struct Variables {
 
 enum EnvironmentCredential {
     Secret(String),
-    Certificate {
-        path: PathBuf,
-        password: Option<String>,
-    },
+    Certificate(EnvironmentCertificate),
     FederatedToken(PathBuf),
+}
+
+/// The variables of a certificate file.
+struct EnvironmentCertificate {
+    path: PathBuf,
+    password: Option<String>,
+    send_chain: bool,
+}
+
+impl EnvironmentCertificate {
+    /// Reads the file at once, to find an unusable file at the start.
+    fn read(self) -> Result<CertificateFile, Error> {
+        let mut file = CertificateFile::new(self.path);
+        if self.send_chain {
+            file = file.send_x5c();
+        }
+        let oddity = self.password.as_deref().and_then(value::odd_password);
+        if let Some(password) = self.password {
+            file = file.password(password);
+        }
+        match file.read() {
+            Ok(_) => Ok(file),
+            Err(error) => {
+                let subject = match oddity {
+                    Some(oddity) => format!(
+                        "file of {CERTIFICATE} with the password of {PASSWORD}, which {oddity},"
+                    ),
+                    None => format!("file of {CERTIFICATE}"),
+                };
+                Err(error.about(&subject).about(ENVIRONMENT))
+            }
+        }
+    }
 }
 
 impl Variables {
     fn read(read: impl Fn(&str) -> Option<OsString>) -> Result<Self, Error> {
-        // Kubernetes and shells cannot tell an empty variable from an unset one.
-        let value = |name: &str| read(name).filter(|value| !value.is_empty());
-        let text = |name: &str| match value(name).map(OsString::into_string) {
-            Some(Ok(text)) => Ok(Some(text)),
-            Some(Err(_)) => Err(Error::config(format!("{name} is not UTF-8"))),
-            None => Ok(None),
+        // Kubernetes and shells cannot tell an empty variable from an unset one, and some keep the
+        // quotation marks of an empty one.
+        let value = |name: &str| {
+            let is_set =
+                |value: &OsString| value.to_str().is_none_or(|text| !bare(text).is_empty());
+            read(name).filter(is_set)
         };
-        let (tenant, client_id) = (text(TENANT)?, text(CLIENT_ID)?);
-        let (authority_host, secret) = (text(AUTHORITY_HOST)?, text(SECRET)?);
-        let certificate = value(CERTIFICATE).map(PathBuf::from);
-        let password = text(PASSWORD)?;
-        let token_file = value(TOKEN_FILE).map(PathBuf::from);
+        let mut problems = Vec::new();
+        let mut text = |name: &str| match value(name).map(OsString::into_string) {
+            Some(Ok(text)) => Some(text),
+            Some(Err(_)) => {
+                problems.push(format!("set {name} to text in UTF-8"));
+                None
+            }
+            None => None,
+        };
+        let [
+            tenant,
+            client_id,
+            authority_host,
+            secret,
+            password,
+            send_chain,
+        ] = [
+            TENANT,
+            CLIENT_ID,
+            AUTHORITY_HOST,
+            SECRET,
+            PASSWORD,
+            SEND_CHAIN,
+        ]
+        .map(&mut text);
+        let [certificate, token_file] = [CERTIFICATE, TOKEN_FILE].map(value);
 
-        let given = [
+        let mut checked = |checked: Result<String, String>| match checked {
+            Ok(text) => Some(text),
+            Err(problem) => {
+                problems.push(problem);
+                None
+            }
+        };
+        let is_unset = |name: &str| Err(format!("set {name}"));
+        let tenant = checked(tenant.map_or_else(|| is_unset(TENANT), |text| value::tenant(&text)));
+        let client_id =
+            checked(client_id.map_or_else(|| is_unset(CLIENT_ID), |id| value::client_id(&id)));
+        let authority_host = authority_host.and_then(|host| checked(value::authority_host(&host)));
+        problems.extend(contradictions(&[
             (SECRET, secret.is_some()),
             (CERTIFICATE, certificate.is_some()),
             (TOKEN_FILE, token_file.is_some()),
-        ];
-        let given: Vec<&str> = given
-            .iter()
-            .filter(|(_, is_set)| *is_set)
-            .map(|(name, _)| *name)
-            .collect();
-        let mut problems = Vec::new();
-        match &tenant {
-            None => problems.push(format!("set {TENANT}")),
-            Some(tenant) if Tenant::parse(tenant).is_err() => problems.push(format!(
-                "set {TENANT} to the directory's GUID or a domain such as 'contoso.onmicrosoft.com'"
-            )),
-            Some(_) => {}
-        }
-        match &client_id {
-            None => problems.push(format!("set {CLIENT_ID}")),
-            Some(id) if id.contains(char::is_whitespace) => {
-                problems.push(format!("set {CLIENT_ID} without the white space in it"));
-            }
-            Some(_) => {}
-        }
-        let host = cloud(authority_host.clone()).base();
-        if !parse_host_url(AUTHORITY_HOST, &host).is_ok_and(|base| base.scheme() == "https") {
-            problems.push(format!(
-                "set {AUTHORITY_HOST} to scheme and host alone, such as https://login.microsoftonline.us/, or unset it"
-            ));
-        }
-        if let Some(Err(error)) = secret.as_deref().map(|secret| check_secret(&secret.into())) {
-            problems.push(format!("set {SECRET} to a valid secret: {error}"));
-        }
-        if given.is_empty() {
-            problems.push(format!(
-                "set one of {SECRET}, {CERTIFICATE} and {TOKEN_FILE}"
-            ));
-        }
-        if given.len() > 1 {
-            problems.push(format!("unset all but one of {}", given.join(" and ")));
-        }
-        if password.is_some() && certificate.is_none() {
-            problems.push(format!(
-                "unset {PASSWORD}, or set {CERTIFICATE} to its file"
-            ));
-        }
+            (PASSWORD, password.is_some()),
+        ]));
         let credential = match (secret, certificate, token_file) {
-            (Some(secret), None, None) => Some(EnvironmentCredential::Secret(secret)),
-            (None, Some(path), None) => Some(EnvironmentCredential::Certificate { path, password }),
-            (None, None, Some(path)) => Some(EnvironmentCredential::FederatedToken(path)),
-            _ => None,
+            (Some(secret), None, None) => value::secret(&secret).map(EnvironmentCredential::Secret),
+            (None, Some(path), None) => certificate_of(path, password, send_chain.as_deref()),
+            (None, None, Some(path)) => value::path(TOKEN_FILE, "the token", path)
+                .map(EnvironmentCredential::FederatedToken),
+            _ => Err(String::new()),
+        };
+        let credential = match credential {
+            Ok(credential) => Some(credential),
+            Err(problem) => {
+                problems.extend(Some(problem).filter(|problem| !problem.is_empty()));
+                None
+            }
         };
         match (tenant, client_id, credential) {
             (Some(tenant), Some(client_id), Some(credential)) if problems.is_empty() => Ok(Self {
@@ -138,23 +171,57 @@ impl Variables {
                 authority_host,
                 credential,
             }),
-            _ => Err(Error::config(format!(
-                "the environment variables do not configure a client: {}",
-                problems.join("; ")
-            ))),
+            _ => Err(Error::config(problems.join("; ")).about(ENVIRONMENT)),
         }
     }
 }
 
-fn cloud(authority_host: Option<String>) -> Cloud {
-    authority_host.map_or(Cloud::Public, Cloud::Custom)
+fn certificate_of(
+    path: OsString,
+    password: Option<String>,
+    send_chain: Option<&str>,
+) -> Result<EnvironmentCredential, String> {
+    Ok(EnvironmentCredential::Certificate(EnvironmentCertificate {
+        path: value::path(CERTIFICATE, "the certificate", path)?,
+        password,
+        send_chain: send_chain.map_or(Ok(false), value::send_chain)?,
+    }))
 }
 
+/// Returns the problems of credentials that are missing or contradict each other.
+///
+/// `variables` are the names of the three credentials and of the password, and whether each is set.
+fn contradictions(variables: &[(&str, bool); 4]) -> Vec<String> {
+    let [credentials @ .., (_, has_password)] = variables;
+    let names = |is_set: bool| {
+        let named = credentials.iter().filter(move |(_, set)| *set == is_set);
+        named.map(|(name, _)| *name).collect::<Vec<_>>()
+    };
+    let given = names(true);
+    let mut problems = Vec::new();
+    if given.is_empty() {
+        problems.push(format!(
+            "set one of {SECRET}, {CERTIFICATE} and {TOKEN_FILE}"
+        ));
+    }
+    if given.len() > 1 {
+        problems.push(format!("unset all but one of {}", given.join(" and ")));
+    }
+    if *has_password && !given.contains(&CERTIFICATE) {
+        problems.push(format!(
+            "unset {PASSWORD}, or set {CERTIFICATE} to its file"
+        ));
+    }
+    problems
+}
+
+const ENVIRONMENT: &str = "environment";
 const TENANT: &str = "AZURE_TENANT_ID";
 const CLIENT_ID: &str = "AZURE_CLIENT_ID";
 const SECRET: &str = "AZURE_CLIENT_SECRET";
 const CERTIFICATE: &str = "AZURE_CLIENT_CERTIFICATE_PATH";
 const PASSWORD: &str = "AZURE_CLIENT_CERTIFICATE_PASSWORD";
+const SEND_CHAIN: &str = "AZURE_CLIENT_SEND_CERTIFICATE_CHAIN";
 const TOKEN_FILE: &str = "AZURE_FEDERATED_TOKEN_FILE";
 const AUTHORITY_HOST: &str = "AZURE_AUTHORITY_HOST";
 
@@ -177,6 +244,28 @@ mod tests {
             .build()
     }
 
+    /// A file with a token, which is removed when dropped.
+    struct TokenFile(PathBuf);
+
+    impl TokenFile {
+        fn with(content: &str) -> Self {
+            let name = format!("from-env-{}", uuid::Uuid::new_v4());
+            let path = std::env::temp_dir().join(name);
+            std::fs::write(&path, content).unwrap();
+            Self(path)
+        }
+
+        fn path(&self) -> &str {
+            self.0.to_str().unwrap()
+        }
+    }
+
+    impl Drop for TokenFile {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+
     const WHO: [(&str, &str); 2] = [(TENANT, "contoso.com"), (CLIENT_ID, "client")];
 
     fn with<'a>(more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
@@ -185,11 +274,27 @@ mod tests {
 
     #[test]
     fn the_kind_of_credential_shows_and_its_value_does_not() {
+        let file = TokenFile::with("e30.e30.aHVudGVyMg\n");
+        let quoted = format!("\"{}\"\n", file.path());
+        let token_file = format!("federated token file {}", file.path());
         for (variables, shown) in [
             (with(&[(SECRET, "hunter2")]), "client secret"),
             (
-                with(&[(TOKEN_FILE, "/run/token"), (SECRET, ""), (PASSWORD, "")]),
-                "federated token file /run/token",
+                with(&[(TOKEN_FILE, file.path()), (SECRET, ""), (PASSWORD, "")]),
+                token_file.as_str(),
+            ),
+            (
+                with(&[(TOKEN_FILE, &quoted), (SECRET, "\"\""), (PASSWORD, " ")]),
+                token_file.as_str(),
+            ),
+            (
+                vec![
+                    (TENANT, "{72f988bf-86f1-41af-91ab-2d7cd011db47}\r\n"),
+                    (CLIENT_ID, "\"72f988bf-86f1-41af-91ab-2d7cd011db48\""),
+                    (SECRET, "hunter2"),
+                    (SEND_CHAIN, "ignored without a certificate"),
+                ],
+                "https://login.microsoftonline.com/72f988bf-86f1-41af-91ab-2d7cd011db47",
             ),
             (
                 with(&[
@@ -270,6 +375,30 @@ mod tests {
                 "set AZURE_AUTHORITY_HOST to scheme and host alone",
             ),
             (
+                with(&[(SECRET, "x"), (AUTHORITY_HOST, "http://127.0.0.1")]),
+                "(the value must be https)",
+            ),
+            (
+                with(&[(TOKEN_FILE, "eyJhbGc.hunter2.c2ln")]),
+                "set AZURE_FEDERATED_TOKEN_FILE to the path of a file (the value is the token itself)",
+            ),
+            (
+                with(&[(CERTIFICATE, "-----BEGIN PRIVATE KEY-----\nhunter2")]),
+                "set AZURE_CLIENT_CERTIFICATE_PATH to the path of a file (the value is the certificate itself)",
+            ),
+            (
+                with(&[(CERTIFICATE, "/hunter2"), (SEND_CHAIN, "perhaps")]),
+                "set AZURE_CLIENT_SEND_CERTIFICATE_CHAIN to 1 or true",
+            ),
+            (
+                vec![
+                    (TENANT, "${hunter2}"),
+                    (CLIENT_ID, "<hunter2>"),
+                    (SECRET, "%hunter2%"),
+                ],
+                "set AZURE_TENANT_ID to the directory's GUID or a domain such as 'contoso.onmicrosoft.com' (the value is a placeholder that nothing replaced); set AZURE_CLIENT_ID to the application (client) id of the app registration (the value is a placeholder that nothing replaced); set AZURE_CLIENT_SECRET to the secret's value",
+            ),
+            (
                 with(&[(SECRET, "x"), (AUTHORITY_HOST, "HTTP://127.0.0.1")]),
                 "set AZURE_AUTHORITY_HOST to scheme and host alone",
             ),
@@ -291,8 +420,88 @@ mod tests {
             let error = client(&variables).unwrap_err();
             assert!(matches!(error, Error::Config(_)), "{error:?}");
             let shown = format!("{error} {error:?}");
+            assert!(
+                shown.starts_with("the environment cannot be used: "),
+                "{shown}"
+            );
             assert!(shown.contains(text), "{text}: {shown}");
             assert!(!shown.contains("hunter2"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn an_unusable_token_file_is_not_found_at_the_first_request_only() {
+        let null = TokenFile::with("null\n");
+        let page = TokenFile::with("<html>hunter2");
+        for (path, reason) in [
+            (
+                "/nowhere/token",
+                "federated token file /nowhere/token cannot be read",
+            ),
+            (null.path(), "is not a token (a JWT) but the word 'null'"),
+            (page.path(), "is not a token (a JWT) but an HTML page"),
+        ] {
+            let error = client(&with(&[(TOKEN_FILE, path)])).unwrap_err();
+            assert!(matches!(error, Error::Credential(_)), "{error:?}");
+            let text = error.to_string();
+            let begin = "the environment cannot be used: the file of AZURE_FEDERATED_TOKEN_FILE";
+            assert!(text.starts_with(begin), "{text}");
+            assert!(text.contains(path) && text.contains(reason), "{text}");
+            assert!(!text.contains("hunter2"), "{text}");
+        }
+    }
+
+    /// The password is not changed, and the message says what is odd about it.
+    #[test]
+    #[cfg(feature = "testing")]
+    fn a_password_in_quotation_marks_is_named_when_it_does_not_fit() {
+        let file = TokenFile::with("no certificate");
+        let variables = with(&[(CERTIFICATE, file.path()), (PASSWORD, "\"hunter2\"")]);
+        let text = client(&variables).unwrap_err().to_string();
+        assert!(text.contains(PASSWORD), "{text}");
+        assert!(
+            text.contains("begins and ends with a quotation mark"),
+            "{text}"
+        );
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+
+    #[tokio::test]
+    #[cfg(feature = "testing")]
+    async fn the_chain_is_not_sent_unless_the_variable_says_so() {
+        use std::sync::{Arc, Mutex};
+
+        use base64::Engine;
+        use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+
+        let pem = crate::testing::self_signed_certificate("daemon").unwrap();
+        let file = TokenFile::with(&pem);
+        for (value, is_sent) in [("", false), ("0", false), ("1", true), ("True", true)] {
+            let variables = with(&[(CERTIFICATE, file.path()), (SEND_CHAIN, value)]);
+            let sent = Arc::<Mutex<String>>::default();
+            let seen = Arc::clone(&sent);
+            let client = ConfidentialClientBuilder::from_variables(|name| {
+                let found = variables.iter().find(|(known, _)| *known == name);
+                found.map(|(_, value)| OsString::from(value))
+            })
+            .unwrap()
+            .transport(move |request: http::Request<bytes::Bytes>| {
+                let form = request.into_body();
+                let mut fields = url::form_urlencoded::parse(&form);
+                let assertion = fields.find(|(name, _)| name == "client_assertion");
+                *seen.lock().unwrap() = assertion.unwrap().1.into_owned();
+                async { Err("not answered".into()) }
+            })
+            .retry(crate::RetryPolicy::none())
+            .build()
+            .unwrap();
+            let scope = "https://graph.microsoft.com/.default";
+            client.acquire_token_for_client(scope).await.unwrap_err();
+            let assertion = sent.lock().unwrap().clone();
+            let header = assertion.split('.').next().unwrap();
+            let header = BASE64_URL_SAFE_NO_PAD.decode(header).unwrap();
+            let header = String::from_utf8(header).unwrap();
+            assert_eq!(header.contains("x5c"), is_sent, "{value}: {header}");
         }
     }
 

@@ -1,0 +1,459 @@
+//! The values of single variables. Each error is a problem for the message, and shows no value.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
+
+use super::{AUTHORITY_HOST, CLIENT_ID, SECRET, SEND_CHAIN, TENANT};
+use crate::authority::address::parse_host_url;
+use crate::authority::{Cloud, Tenant};
+use crate::credential::check_secret;
+use crate::credential::pasted::{
+    bare, is_invisible, is_placeholder, is_placeholder_secret, trimmed, unbraced, unquoted,
+};
+
+/// Reads a tenant. A GUID may have quotation marks, braces and white space around it, and a domain
+/// quotation marks and white space.
+pub(super) fn tenant(text: &str) -> Result<String, String> {
+    let problem = |reason: &str| {
+        format!(
+            "set {TENANT} to the directory's GUID or a domain such as 'contoso.onmicrosoft.com' ({reason})"
+        )
+    };
+    if let Some(guid) = guid(TENANT, text) {
+        return guid.map_err(|reason| problem(&reason));
+    }
+    let name = bare(text);
+    if is_placeholder(name) {
+        return Err(problem(PLACEHOLDER));
+    }
+    if name.contains("://") {
+        return Err(problem(&format!(
+            "the value is a URL; the host of another cloud belongs in {AUTHORITY_HOST}"
+        )));
+    }
+    match Tenant::parse(name) {
+        Ok(_) if name == text || name.contains('.') => Ok(mended(TENANT, text, name)),
+        Ok(_) => Err(problem(
+            "the value has quotation marks or white space around it",
+        )),
+        Err(_) if name.contains('/') => Err(problem("the value has a slash")),
+        Err(_) => Err(problem(
+            "the value has a character that is neither a letter, a digit, '-', '.' nor '_'",
+        )),
+    }
+}
+
+/// Reads a client id. A GUID may have quotation marks, braces and white space around it.
+pub(super) fn client_id(text: &str) -> Result<String, String> {
+    let problem = |reason: &str| {
+        format!("set {CLIENT_ID} to the application (client) id of the app registration ({reason})")
+    };
+    if let Some(guid) = guid(CLIENT_ID, text) {
+        return guid.map_err(|reason| problem(&reason));
+    }
+    if is_placeholder(bare(text)) {
+        return Err(problem(PLACEHOLDER));
+    }
+    if text.contains(char::is_whitespace) {
+        return Err(format!("set {CLIENT_ID} without the white space in it"));
+    }
+    if text.contains(|c: char| c.is_control() || is_invisible(c)) {
+        return Err(format!(
+            "set {CLIENT_ID} without the character in it that cannot be seen, such as a byte-order mark"
+        ));
+    }
+    if bare(text) != text || unbraced(text).is_some() || text.contains(['"', '“', '”']) {
+        return Err(format!(
+            "set {CLIENT_ID} without the quotation marks or braces in it"
+        ));
+    }
+    if text.contains("login.microsoftonline") {
+        return Err(problem("the value is the URL of an authority"));
+    }
+    Ok(text.to_owned())
+}
+
+/// Reads the host of a cloud. Quotation marks and white space around the host are removed.
+pub(super) fn authority_host(text: &str) -> Result<String, String> {
+    let host = bare(text);
+    let problem = |reason: &str| {
+        Err(format!(
+            "set {AUTHORITY_HOST} to scheme and host alone, such as https://login.microsoftonline.us/, or unset it ({reason})"
+        ))
+    };
+    if is_placeholder(host) {
+        return problem(PLACEHOLDER);
+    }
+    let scheme = host.split_once("://").map(|(scheme, _)| scheme);
+    if scheme.is_some_and(|scheme| !scheme.eq_ignore_ascii_case("https")) {
+        return problem("the value must be https");
+    }
+    let base = Cloud::Custom(host.to_owned()).base();
+    match parse_host_url(AUTHORITY_HOST, &base) {
+        Ok(_) => Ok(mended(AUTHORITY_HOST, text, host)),
+        Err(_) if parse_host_url(AUTHORITY_HOST, host_alone(&base)).is_ok() => problem(&format!(
+            "the value has a path or a query; the tenant belongs in {TENANT}"
+        )),
+        Err(_) => problem("the value is not the URL of a host"),
+    }
+}
+
+/// Removes the path and the query.
+fn host_alone(base: &str) -> &str {
+    let start = base.find("://").map_or(0, |at| at.saturating_add(3));
+    let rest = base.get(start..).unwrap_or_default();
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    base.get(..start.saturating_add(end)).unwrap_or(base)
+}
+
+/// Checks a secret, which is never changed. Quotation marks may belong to the secret.
+pub(super) fn secret(text: &str) -> Result<String, String> {
+    if is_placeholder_secret(bare(text)) {
+        return Err(format!(
+            "set {SECRET} to the secret's value, which the portal shows once ({PLACEHOLDER})"
+        ));
+    }
+    if let Err(error) = check_secret(&text.into()) {
+        return Err(format!("set {SECRET} to a valid secret: {error}"));
+    }
+    if unquoted(text).is_some() {
+        tracing::warn!(
+            variable = SECRET,
+            "the client secret begins and ends with a quotation mark, which is sent as a part of the secret; if the identity provider rejects the secret, set the variable without quotation marks"
+        );
+    }
+    Ok(text.to_owned())
+}
+
+/// Says what is odd about a password that does not open the certificate file.
+pub(super) fn odd_password(password: &str) -> Option<&'static str> {
+    if unquoted(trimmed(password)).is_some() {
+        Some("begins and ends with a quotation mark")
+    } else if trimmed(password) != password {
+        Some("begins or ends with white space")
+    } else if is_placeholder(password) {
+        Some("looks like a placeholder")
+    } else {
+        None
+    }
+}
+
+/// Reads the path of a file, as written if there is such a file, else without quotation marks and
+/// white space around it.
+///
+/// `content` names what the file has. The content in the place of the path is never shown.
+pub(super) fn path(name: &'static str, content: &str, value: OsString) -> Result<PathBuf, String> {
+    let Some(text) = value.to_str() else {
+        return Ok(PathBuf::from(value));
+    };
+    if text.len() < LONGEST_PATH && Path::new(text).exists() {
+        return Ok(PathBuf::from(value));
+    }
+    let path = bare(text);
+    let problem = |reason: &str| Err(format!("set {name} to the path of a file ({reason})"));
+    if is_content(path) {
+        return problem(&format!("the value is {content} itself"));
+    }
+    if is_placeholder(path) {
+        return problem(PLACEHOLDER);
+    }
+    if path.contains("://") {
+        return problem("the value is a URL");
+    }
+    let is_variable = path.starts_with(['~', '$', '%']) || path.contains("${");
+    if is_variable {
+        return problem("a shell expands '~' and variables, and the program does not");
+    }
+    if path.contains(['\n', '\r', '\0']) {
+        return problem("the value has several lines");
+    }
+    Ok(mended(name, text, path).into())
+}
+
+/// Returns whether a text is a certificate, a key or a token.
+fn is_content(text: &str) -> bool {
+    let is_encoded = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=-_.".contains(&byte);
+    let is_long = || text.len() >= LONGEST_NAME && text.bytes().all(is_encoded);
+    let begins = ["-----BEGIN", "{", "MII"]
+        .iter()
+        .any(|begin| text.starts_with(begin));
+    text.contains("-----BEGIN")
+        || begins && text.len() > 40
+        || text.starts_with("ey") && text.matches('.').count() >= 2
+        || text.to_ascii_lowercase().starts_with("bearer ")
+        || is_long() && !text.starts_with(['/', '.'])
+}
+
+/// Reads whether the certificate chain is sent: `1` and `true`, as azure_identity does, and `0` and
+/// `false`.
+pub(super) fn send_chain(text: &str) -> Result<bool, String> {
+    match bare(text).to_ascii_lowercase().as_str() {
+        "1" | "true" => Ok(true),
+        "0" | "false" => Ok(false),
+        _ => Err(format!("set {SEND_CHAIN} to 1 or true, or unset it")),
+    }
+}
+
+/// Returns the GUID of a text that has nothing else but white space, quotation marks and brackets
+/// around the GUID. The error is the reason why the GUID cannot be used.
+fn guid(name: &'static str, text: &str) -> Option<Result<String, String>> {
+    let mut guid = bare(text);
+    while let Some(inside) = unbraced(guid) {
+        guid = bare(inside);
+    }
+    let id = Uuid::try_parse(guid)
+        .ok()
+        .filter(|_| guid.len() == HYPHENATED)?;
+    Some(match id.is_nil() || id.is_max() {
+        true => Err(PLACEHOLDER.to_owned()),
+        false => Ok(mended(name, text, guid)),
+    })
+}
+
+/// Returns the value, and logs a warning if it differs from the variable's text.
+fn mended(name: &'static str, text: &str, value: &str) -> String {
+    if text != value {
+        tracing::warn!(
+            variable = name,
+            "the environment variable has quotation marks, braces or white space around its value, which are ignored; set the variable without them"
+        );
+    }
+    value.to_owned()
+}
+
+const PLACEHOLDER: &str = "the value is a placeholder that nothing replaced";
+/// Length of a GUID with hyphens.
+const HYPHENATED: usize = 36;
+const LONGEST_PATH: usize = 4096;
+/// Longest name of a file on common systems.
+const LONGEST_NAME: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GUID: &str = "72f988bf-86f1-41af-91ab-2d7cd011db47";
+
+    #[test]
+    fn a_guid_is_mended_and_nothing_else_is_guessed() {
+        for text in [
+            GUID.to_owned(),
+            format!("\"{GUID}\""),
+            format!("'{GUID}'"),
+            format!("“{GUID}”"),
+            format!("{{{GUID}}}"),
+            format!("\"{{{GUID}}}\""),
+            format!("({GUID})"),
+            format!("<{GUID}>"),
+            format!("\u{feff}{GUID}\r\n"),
+            format!(" {GUID}\t"),
+            format!("\u{a0}{GUID}\u{200b}"),
+            format!("\\\"{GUID}\\\""),
+        ] {
+            assert_eq!(tenant(&text).unwrap(), GUID, "{text}");
+            assert_eq!(client_id(&text).unwrap(), GUID, "{text}");
+        }
+        let upper = GUID.to_ascii_uppercase();
+        assert_eq!(tenant(&upper).unwrap(), upper);
+        for (text, domain) in [
+            ("contoso.com", "contoso.com"),
+            ("\"contoso.onmicrosoft.com\"\n", "contoso.onmicrosoft.com"),
+            ("contoso", "contoso"),
+        ] {
+            assert_eq!(tenant(text).unwrap(), domain);
+        }
+        for text in [
+            "<your-tenant-id>",
+            "${AZURE_TENANT_ID}",
+            "\"${AZURE_TENANT_ID}\"",
+            "%AZURE_TENANT_ID%",
+            "$(tenantId)",
+            "00000000-0000-0000-0000-000000000000",
+            "{00000000-0000-0000-0000-000000000000}",
+            "ffffffff-ffff-ffff-ffff-ffffffffffff",
+            "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx",
+            "changeme",
+            "your-tenant-id",
+        ] {
+            for (read, name) in [
+                (tenant as fn(&str) -> Result<String, String>, TENANT),
+                (client_id, CLIENT_ID),
+            ] {
+                let problem = read(text).unwrap_err();
+                assert!(
+                    problem.contains(name) && problem.contains("a placeholder"),
+                    "{text}: {problem}"
+                );
+            }
+        }
+        let slash = format!("{GUID}/v2.0");
+        for (text, reason) in [
+            ("https://login.microsoftonline.com/contoso.com", "is a URL"),
+            (slash.as_str(), "has a slash"),
+            ("{contoso.com}", "a placeholder"),
+            ("\"contoso\"", "quotation marks or white space"),
+            ("contoso.com,fabrikam.com", "neither a letter"),
+            ("\"contoso.com", "neither a letter"),
+        ] {
+            let problem = tenant(text).unwrap_err();
+            assert!(
+                problem.contains(TENANT) && problem.contains(reason),
+                "{text}: {problem}"
+            );
+        }
+        for (text, reason) in [
+            ("daemon ", "without the white space"),
+            ("\"daemon\"", "without the quotation marks"),
+            ("{daemon}", "a placeholder"),
+            ("\u{feff}daemon", "cannot be seen"),
+            ("“daemon", "without the quotation marks"),
+            (
+                "https://login.microsoftonline.com/contoso.com",
+                "the URL of an authority",
+            ),
+        ] {
+            let problem = client_id(text).unwrap_err();
+            assert!(
+                problem.contains(CLIENT_ID) && problem.contains(reason),
+                "{text}: {problem}"
+            );
+        }
+        assert_eq!(client_id("api://daemon").unwrap(), "api://daemon");
+    }
+
+    #[test]
+    fn a_host_is_https_and_has_no_path() {
+        for (text, host) in [
+            (
+                "https://login.microsoftonline.us/",
+                "https://login.microsoftonline.us/",
+            ),
+            (
+                "\"https://login.microsoftonline.us\"\n",
+                "https://login.microsoftonline.us",
+            ),
+            ("login.microsoftonline.us", "login.microsoftonline.us"),
+        ] {
+            assert_eq!(authority_host(text).unwrap(), host);
+        }
+        for (text, reason) in [
+            ("http://login.microsoftonline.us", "must be https"),
+            ("HTTP://127.0.0.1:1", "must be https"),
+            ("ftp://login.microsoftonline.us", "must be https"),
+            ("https://login.microsoftonline.us/contoso.com", "has a path"),
+            ("https://login.microsoftonline.us?a", "has a path"),
+            ("login.microsoftonline.us/contoso.com/v2.0", "has a path"),
+            ("https:/login.microsoftonline.us", "not the URL"),
+            ("https://u:p@login.microsoftonline.us", "not the URL"),
+            ("${AZURE_AUTHORITY_HOST}", "a placeholder"),
+            ("<host>", "a placeholder"),
+            ("https://", "not the URL"),
+        ] {
+            let problem = authority_host(text).unwrap_err();
+            assert!(
+                problem.contains(AUTHORITY_HOST) && problem.contains(reason),
+                "{text}: {problem}"
+            );
+        }
+    }
+
+    /// Quotation marks may belong to it, and so may everything else.
+    #[test]
+    fn a_secret_is_never_changed() {
+        for text in [
+            "s3cret-Value~1",
+            "\"quoted\"",
+            "{braced}",
+            "$ecret",
+            "a%b%c",
+            "<a",
+        ] {
+            assert_eq!(secret(text).unwrap(), text);
+        }
+        for (text, reason) in [
+            ("hunter2\n", "white space"),
+            ("\u{feff}hunter2", "cannot be seen"),
+            ("<your-client-secret>", "a placeholder"),
+            ("${AZURE_CLIENT_SECRET}", "a placeholder"),
+            ("\"%AZURE_CLIENT_SECRET%\"", "a placeholder"),
+            (
+                "@Microsoft.KeyVault(SecretUri=https://hunter2)",
+                "a placeholder",
+            ),
+            ("changeme", "a placeholder"),
+        ] {
+            let problem = secret(text).unwrap_err();
+            assert!(
+                problem.contains(SECRET) && problem.contains(reason),
+                "{text}: {problem}"
+            );
+            assert!(!problem.contains("hunter2"), "{problem}");
+        }
+        assert!(odd_password("\"changeit\"").unwrap().contains("quotation"));
+        assert!(odd_password("changeit ").unwrap().contains("white space"));
+        assert!(odd_password("${PASSWORD}").unwrap().contains("placeholder"));
+        assert_eq!(odd_password("correct horse"), None);
+    }
+
+    #[test]
+    fn a_path_is_no_content_and_no_template() {
+        const NAME: &str = "AZURE_FEDERATED_TOKEN_FILE";
+        let read = |text: &str| path(NAME, "the token", OsString::from(text));
+        for (text, expected) in [
+            ("/nowhere/token", "/nowhere/token"),
+            ("\"/nowhere/to ken\"\n", "/nowhere/to ken"),
+            ("'C:\\secrets\\token'", "C:\\secrets\\token"),
+            ("token", "token"),
+        ] {
+            assert_eq!(read(text).unwrap(), Path::new(expected));
+        }
+        let token = format!("ey{}.hunter2.c", "J".repeat(300));
+        let pfx = format!("MII{}", "hunter2".repeat(10));
+        for (text, reason) in [
+            (token.as_str(), "the token itself"),
+            ("\"eyJhbGc.hunter2.c\"", "the token itself"),
+            ("Bearer hunter2", "the token itself"),
+            ("-----BEGIN CERTIFICATE-----\nhunter2", "the token itself"),
+            (&pfx, "the token itself"),
+            (
+                "{\"value\":\"eyJhbGciOiJSUzI1NiJ9.hunter2hunter2\"}",
+                "the token itself",
+            ),
+            ("<path-to-token>", "a placeholder"),
+            ("${TOKEN_FILE}", "a placeholder"),
+            ("~/token", "expands '~'"),
+            ("$HOME/token", "expands '~'"),
+            ("/a/${NAME}/token", "expands '~'"),
+            ("%USERPROFILE%\\token", "expands '~'"),
+            ("file:///token", "is a URL"),
+            ("/a\n/b", "several lines"),
+        ] {
+            let problem = read(text).unwrap_err();
+            assert!(
+                problem.contains(NAME) && problem.contains(reason),
+                "{text}: {problem}"
+            );
+            assert!(!problem.contains("hunter2"), "{problem}");
+        }
+        assert!(is_content(&"A".repeat(300)));
+    }
+
+    #[test]
+    fn a_chain_is_sent_for_1_and_true_alone() {
+        for (text, expected) in [
+            ("1", true),
+            ("true", true),
+            ("TRUE", true),
+            ("\"true\"\n", true),
+            ("0", false),
+            ("False", false),
+        ] {
+            assert_eq!(send_chain(text), Ok(expected));
+        }
+        for text in ["yes", "on", "2", "${SEND}", "tru e"] {
+            assert!(send_chain(text).unwrap_err().contains(SEND_CHAIN));
+        }
+    }
+}
