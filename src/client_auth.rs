@@ -201,8 +201,9 @@ fn unsupported(credential: &str, listed: &str) -> Error {
     ))
 }
 
-/// Time from `iat` to `exp` for OpenID providers. Auth0 accepts at most five minutes, and `nbf` is one
-/// minute before `iat`.
+/// Time from `iat` to `exp` for OpenID providers.
+///
+/// Auth0 accepts at most five minutes, and `nbf` is one minute before `iat`.
 const OPENID_LIFETIME: Duration = Duration::from_secs(4 * 60);
 const SHORTEST_LIFETIME: Duration = Duration::from_secs(10);
 const LONGEST_LIFETIME: Duration = Duration::from_secs(60 * 60);

@@ -220,7 +220,8 @@ impl CredentialStore {
 
     /// Logs a warning for a GUID, which is probably the secret's id in Microsoft Entra ID.
     fn warn_if_secret_id(&self, secret: &Secret) {
-        if self.rules == Rules::Entra && Uuid::try_parse(secret.expose()).is_ok() {
+        let is_of_entra = matches!(self.rules, Rules::Entra | Rules::B2c);
+        if is_of_entra && Uuid::try_parse(pasted::bare(secret.expose())).is_ok() {
             tracing::warn!(
                 "the client secret looks like a GUID: it is probably the secret's id; use its value, shown once when it is created"
             );

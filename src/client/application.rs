@@ -24,18 +24,27 @@ impl ConfidentialClient {
     /// | `AZURE_CLIENT_SECRET` | client secret |
     /// | `AZURE_CLIENT_CERTIFICATE_PATH` | path of a certificate with its private key: PEM, or PKCS#12 with the feature `pkcs12` |
     /// | `AZURE_CLIENT_CERTIFICATE_PASSWORD` | password of that file, if any |
+    /// | `AZURE_CLIENT_SEND_CERTIFICATE_CHAIN` | `1` or `true` sends the certificate and its chain in each assertion, like [`send_x5c`](Certificate::send_x5c) |
     /// | `AZURE_FEDERATED_TOKEN_FILE` | path of a file with a client assertion, as Kubernetes mounts it |
     /// | `AZURE_AUTHORITY_HOST` | another cloud, such as `https://login.microsoftonline.us/`; always https |
     ///
     /// Exactly one of the three credentials is required. An empty variable counts as unset. The
-    /// certificate file is read at once, to find a bad file early, and again after a replacement.
-    /// [`ConfidentialClientBuilder::from_env`] returns the builder, for further settings.
+    /// certificate file or the token file is read at once, to find a bad file early, and again for
+    /// token requests. [`ConfidentialClientBuilder::from_env`] returns the builder, for further
+    /// settings.
+    ///
+    /// White space, quotation marks and, around a GUID, braces are removed from a tenant, a client
+    /// id, a host and a path, with a warning in the log. A secret and a password are never changed,
+    /// because quotation marks may belong to them. A placeholder such as `<your-client-id>`,
+    /// `${VAR}` or a GUID of zeros is an error.
     ///
     /// # Errors
     ///
-    /// - [`Error::Config`] names each variable that is missing or contradicts another. It shows no
-    ///   value.
-    /// - [`Error::Credential`]: the certificate file cannot be used.
+    /// The messages begin with "the environment cannot be used".
+    ///
+    /// - [`Error::Config`] names each variable that is missing, cannot be used or contradicts
+    ///   another. It shows no value.
+    /// - [`Error::Credential`]: the certificate file or the token file cannot be used.
     /// - The errors of [`build`](ConfidentialClientBuilder::build).
     #[doc(alias = "EnvironmentCredential")]
     #[doc(alias = "DefaultAzureCredential")]

@@ -223,6 +223,11 @@ const LONGEST_STAND_IN: usize = 64;
 const MOST_LAYERS: usize = 8;
 
 #[cfg(test)]
+#[allow(
+    clippy::arithmetic_side_effects,
+    clippy::string_slice,
+    reason = "a test fails by panicking"
+)]
 mod tests {
     use std::sync::LazyLock;
 

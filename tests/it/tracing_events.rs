@@ -5,7 +5,7 @@ use std::time::Duration;
 use confidential_client::credential::{CertificateFile, SecretFile};
 use confidential_client::testing::{Application, LocalAuthority, ManualClock};
 use confidential_client::{
-    Certificate, ConfidentialClient, ConfidentialClientBuilder, TokenSource,
+    Authority, Certificate, ConfidentialClient, ConfidentialClientBuilder, TokenSource,
 };
 
 use crate::support::log_capture::Log;
@@ -29,7 +29,39 @@ fn a_secret_that_looks_like_its_id_is_warned_about() {
         text.contains("probably the secret's id")
     };
     assert!(warned("b9d4b5ec-5c2e-4ef5-9c3b-0a6d1f8f7a21"));
+    assert!(warned("\"b9d4b5ec-5c2e-4ef5-9c3b-0a6d1f8f7a21\""));
+    assert!(warned("{B9D4B5EC-5C2E-4EF5-9C3B-0A6D1F8F7A21}"));
     assert!(!warned(SECRET));
+}
+
+/// The client of a `LocalAuthority`, of every other authority of Entra's, and of no other provider.
+#[tokio::test]
+async fn a_secrets_id_is_not_built_without_a_warning() {
+    let local = LocalAuthority::start().await.unwrap();
+    for (authority, is_warned) in [
+        (local.authority(TENANT), true),
+        (
+            Authority::external_id("contoso.ciamlogin.com", TENANT),
+            true,
+        ),
+        (
+            Authority::b2c("contoso.b2clogin.com", TENANT, "B2C_1_a"),
+            true,
+        ),
+        (Authority::adfs("fs.contoso.com"), false),
+        (Authority::oidc("https://id.example.org"), false),
+    ] {
+        let log = Log::start();
+        let builder = ConfidentialClient::builder(CLIENT_ID).authority(authority);
+        let secret = "b9d4b5ec-5c2e-4ef5-9c3b-0a6d1f8f7a21";
+        builder.client_secret(secret).build().unwrap();
+        let text = log.text();
+        assert_eq!(
+            text.contains("probably the secret's id"),
+            is_warned,
+            "{text}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -38,7 +38,7 @@ pub(super) enum Looks {
 
 impl Looks {
     pub(super) fn of(text: &str) -> Self {
-        let folded = text.get(..text.floor_char_boundary(64)).unwrap_or(text);
+        let folded: String = text.chars().take(64).collect();
         let folded = folded.to_ascii_lowercase();
         let is_path = || {
             text.starts_with(['/', '~'])

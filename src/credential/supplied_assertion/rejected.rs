@@ -18,7 +18,8 @@ pub(in crate::credential) fn explain(
 ) -> Option<Error> {
     let codes = server.error_codes();
     let is_about_time = codes.contains(&OUTSIDE_ITS_TIME);
-    if !is_about_time && !(codes.is_empty() && server.error() == "invalid_client") {
+    let may_be_about_time = codes.is_empty() && server.error() == "invalid_client";
+    if !(is_about_time || may_be_about_time) {
         return None;
     }
     let claims = assertion.split('.').nth(1).and_then(json_object)?;
@@ -101,6 +102,7 @@ const OUTSIDE_ITS_TIME: u64 = 700024;
 const SUSPICIOUS: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "a test fails by panicking")]
 mod tests {
     use base64::Engine;
     use base64::prelude::BASE64_URL_SAFE_NO_PAD;
