@@ -1,11 +1,11 @@
 #![warn(clippy::arithmetic_side_effects, reason = "the input is untrusted")]
 
 use base64::Engine;
-use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use super::pasted::{trimmed, unquoted};
+use super::pasted::{is_placeholder, trimmed, unquoted};
 use crate::error::Error;
 use crate::secret::Secret;
 
@@ -98,8 +98,17 @@ fn without_line_breaks(text: &str) -> Option<Zeroizing<String>> {
 
 /// Decodes a token that was encoded once more, as in the data of a Kubernetes secret.
 fn without_base64(text: &str) -> Option<Zeroizing<String>> {
-    let encoded: String = text.split_ascii_whitespace().collect();
-    let decoded = Zeroizing::new(BASE64_STANDARD.decode(encoded).ok()?);
+    let encoded: String = text
+        .chars()
+        .filter(|c| !c.is_ascii_whitespace() && *c != '=')
+        .map(|c| match c {
+            '-' => '+',
+            '_' => '/',
+            c => c,
+        })
+        .collect();
+    let encoded = Zeroizing::new(encoded);
+    let decoded = Zeroizing::new(BASE64_STANDARD_NO_PAD.decode(encoded.as_bytes()).ok()?);
     let decoded = std::str::from_utf8(&decoded).ok().map(trimmed)?;
     has_form_of_jwt(decoded).then(|| Zeroizing::new(decoded.to_owned()))
 }
@@ -107,7 +116,10 @@ fn without_base64(text: &str) -> Option<Zeroizing<String>> {
 /// Returns the token of a JSON object, by the names that platforms use.
 fn member(text: &str) -> Result<Zeroizing<String>, Looks> {
     let Ok(members) = serde_json::from_str::<Map<String, Value>>(text) else {
-        return Err(Looks::BrokenJson);
+        return Err(match is_placeholder(text) {
+            true => Looks::Placeholder,
+            false => Looks::BrokenJson,
+        });
     };
     let inner = ["status", "data"].iter().filter_map(|name| {
         let inner = members.get(*name)?.as_object()?.get_key_value("token");
@@ -231,6 +243,8 @@ const MOST_LAYERS: usize = 8;
 mod tests {
     use std::sync::LazyLock;
 
+    use base64::prelude::BASE64_STANDARD;
+
     use super::*;
 
     fn encoded(text: &str) -> String {
@@ -283,6 +297,8 @@ mod tests {
             ),
             format!(r#""{{\"value\":\"{jwt}\"}}""#).replace('\\', ""),
             BASE64_STANDARD.encode(format!("{jwt}\n")),
+            BASE64_STANDARD_NO_PAD.encode(jwt),
+            BASE64_URL_SAFE_NO_PAD.encode(format!("Bearer {jwt}").trim_start_matches("Bearer ")),
             format!("TOKEN={jwt}"),
             format!("export TOKEN=\"{jwt}\""),
             format!("token: {jwt}"),
@@ -334,6 +350,8 @@ mod tests {
             ("-----BEGIN CERTIFICATE-----\nMII", "PEM"),
             ("${TOKEN}", "a placeholder"),
             ("<token>", "a placeholder"),
+            ("{token}", "a placeholder"),
+            ("{{ token }}", "a placeholder"),
             (
                 "/var/run/secrets/azure/tokens/azure-identity-token",
                 "a path",

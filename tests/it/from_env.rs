@@ -60,6 +60,33 @@ fn a_client_comes_from_the_environment() {
             "credential: client secret",
         ),
         (with(&[]), "set one of AZURE_CLIENT_SECRET"),
+        (
+            with(&[]),
+            "error: the environment cannot be used: set one of",
+        ),
+        (
+            with(&[certificate, password("\"wrong\"")]),
+            "AZURE_CLIENT_CERTIFICATE_PASSWORD, which begins and ends with a quotation mark",
+        ),
+        (
+            with(&[
+                certificate,
+                password(PASSWORD),
+                ("AZURE_CLIENT_SEND_CERTIFICATE_CHAIN", "true"),
+            ]),
+            "client: ConfidentialClient",
+        ),
+        (
+            with(&[("AZURE_FEDERATED_TOKEN_FILE", "/nowhere/token")]),
+            "federated token file /nowhere/token cannot be read",
+        ),
+        (
+            with(&[
+                ("AZURE_CLIENT_SECRET", PASSWORD),
+                ("AZURE_AUTHORITY_HOST", "http://login.microsoftonline.us"),
+            ]),
+            "must be https",
+        ),
     ] {
         assert!(said.contains(expected), "{expected}: {said}");
         assert!(!said.contains(PASSWORD), "{said}");

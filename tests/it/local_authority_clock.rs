@@ -233,3 +233,39 @@ async fn a_certificate_of_tls_is_not_valid_for_ever() {
         }
     }
 }
+
+/// The validator caches the keys for a day by the same clock.
+#[tokio::test]
+async fn a_retired_key_is_not_trusted_after_a_day() {
+    let clock = ManualClock::new();
+    let local = local_at(&clock).await;
+    let lifetime = 3 * DAY;
+    let application = Application::new(CLIENT_ID).secret(SECRET);
+    local.register(TENANT, application.token_lifetime(lifetime));
+    let client = client_of(&local)
+        .client_secret(SECRET)
+        .clock(clock.clone())
+        .build()
+        .unwrap();
+    let validator = TokenValidator::builder(local.authority(TENANT))
+        .audience("https://graph.microsoft.com")
+        .single_tenant()
+        .clock(clock.clone())
+        .build()
+        .unwrap();
+    let token = client.acquire_token_for_client(SCOPE).await.unwrap();
+    validator.validate(token.secret()).await.unwrap();
+    local.roll_key().unwrap();
+    local.retire_old_keys();
+    validator.validate(token.secret()).await.unwrap();
+
+    clock.advance(DAY + HOUR);
+    let rejection = loop {
+        // The first use after a day refreshes the keys in the background.
+        match validator.validate(token.secret()).await {
+            Ok(_) => tokio::time::sleep(Duration::from_millis(1)).await,
+            Err(rejection) => break rejection,
+        }
+    };
+    assert_eq!(rejection.reason(), RejectionReason::NoMatchingKey);
+}

@@ -69,6 +69,11 @@ pub(super) fn client_id(text: &str) -> Result<String, String> {
             "set {CLIENT_ID} without the quotation marks or braces in it"
         ));
     }
+    if !text.is_ascii() {
+        return Err(problem(
+            "the value has a letter or a dash that is not ASCII",
+        ));
+    }
     if text.contains("login.microsoftonline") {
         return Err(problem("the value is the URL of an authority"));
     }
@@ -203,12 +208,17 @@ fn guid(name: &'static str, text: &str) -> Option<Result<String, String>> {
     while let Some(inside) = unbraced(guid) {
         guid = bare(inside);
     }
-    let id = Uuid::try_parse(guid)
+    // A word processor replaces hyphens.
+    let guid: String = guid
+        .chars()
+        .map(|c| if DASHES.contains(c) { '-' } else { c })
+        .collect();
+    let id = Uuid::try_parse(&guid)
         .ok()
         .filter(|_| guid.len() == HYPHENATED)?;
     Some(match id.is_nil() || id.is_max() {
         true => Err(PLACEHOLDER.to_owned()),
-        false => Ok(mended(name, text, guid)),
+        false => Ok(mended(name, text, &guid)),
     })
 }
 
@@ -217,13 +227,15 @@ fn mended(name: &'static str, text: &str, value: &str) -> String {
     if text != value {
         tracing::warn!(
             variable = name,
-            "the environment variable has quotation marks, braces or white space around its value, which are ignored; set the variable without them"
+            "the environment variable has quotation marks, braces or white space around its value, or typographic dashes in it, which are corrected; set the variable to the plain value"
         );
     }
     value.to_owned()
 }
 
 const PLACEHOLDER: &str = "the value is a placeholder that nothing replaced";
+/// Characters that look like a hyphen.
+const DASHES: &str = "\u{2010}\u{2011}\u{2012}\u{2013}\u{2014}\u{2212}\u{fe63}\u{ff0d}";
 /// Length of a GUID with hyphens.
 const HYPHENATED: usize = 36;
 const LONGEST_PATH: usize = 4096;
@@ -255,6 +267,9 @@ mod tests {
             assert_eq!(tenant(&text).unwrap(), GUID, "{text}");
             assert_eq!(client_id(&text).unwrap(), GUID, "{text}");
         }
+        let dashes = GUID.replace('-', "\u{2011}");
+        assert_eq!(tenant(&dashes).unwrap(), GUID);
+        assert_eq!(client_id(&dashes.replace('\u{2011}', "–")).unwrap(), GUID);
         let upper = GUID.to_ascii_uppercase();
         assert_eq!(tenant(&upper).unwrap(), upper);
         for (text, domain) in [
@@ -309,6 +324,7 @@ mod tests {
             ("{daemon}", "a placeholder"),
             ("\u{feff}daemon", "cannot be seen"),
             ("“daemon", "without the quotation marks"),
+            ("dae–mon", "not ASCII"),
             (
                 "https://login.microsoftonline.com/contoso.com",
                 "the URL of an authority",

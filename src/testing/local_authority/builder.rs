@@ -1,5 +1,5 @@
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
@@ -62,7 +62,7 @@ impl LocalAuthorityBuilder {
 
     /// Sets the host in the URLs and in the issuer, such as the name of a container.
     ///
-    /// The default is the address of [`bind`](Self::bind), or 127.0.0.1 if that is `0.0.0.0`. With
+    /// The default is the address of [`bind`](Self::bind), or loopback if that is `0.0.0.0`. With
     /// [`tls`](Self::tls), the certificate contains the host.
     ///
     /// Without TLS, the clients use http. [`LocalAuthority::authority`] then returns an authority
@@ -212,7 +212,10 @@ impl LocalAuthorityBuilder {
     fn public_host(&self) -> Result<String, Error> {
         let Some(host) = &self.host else {
             return Ok(match self.address {
-                address if address.is_unspecified() => Ipv4Addr::LOCALHOST.to_string(),
+                IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.to_string(),
+                IpAddr::V6(address) if address.is_unspecified() => {
+                    format!("[{}]", Ipv6Addr::LOCALHOST)
+                }
                 IpAddr::V4(address) => address.to_string(),
                 IpAddr::V6(address) => format!("[{address}]"),
             });
