@@ -17,28 +17,16 @@ use crate::testing::token::signing_key::TokenSigningKey;
 use crate::time::{Clock, TimeSource};
 
 /// A builder for a [`LocalAuthority`] with a clock, an address, TLS or strict rotation.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct LocalAuthorityBuilder {
-    address: IpAddr,
+    /// The default is 127.0.0.1.
+    address: Option<IpAddr>,
     port: u16,
     host: Option<String>,
     tls: bool,
     strict_rotation: bool,
     clock: TimeSource,
-}
-
-impl Default for LocalAuthorityBuilder {
-    fn default() -> Self {
-        Self {
-            address: Ipv4Addr::LOCALHOST.into(),
-            port: 0,
-            host: None,
-            tls: false,
-            strict_rotation: false,
-            clock: TimeSource::default(),
-        }
-    }
 }
 
 impl LocalAuthorityBuilder {
@@ -56,7 +44,7 @@ impl LocalAuthorityBuilder {
     /// who reaches the address can then get tokens that this authority's keys sign. The clients use
     /// the name or the address of [`host`](Self::host).
     pub fn bind(mut self, address: impl Into<IpAddr>) -> Self {
-        self.address = address.into();
+        self.address = Some(address.into());
         self
     }
 
@@ -165,7 +153,7 @@ impl LocalAuthorityBuilder {
     /// [`Error::Config`] if the server cannot listen on the address and port, or if the host is
     /// not valid.
     pub async fn start(self) -> Result<LocalAuthority, Error> {
-        let asked = SocketAddr::new(self.address, self.port);
+        let asked = SocketAddr::new(self.address(), self.port);
         let cannot_listen = |error| cannot_listen(asked, error);
         let host = self.public_host()?;
         let tls = match self.tls {
@@ -208,10 +196,14 @@ impl LocalAuthorityBuilder {
         })
     }
 
+    fn address(&self) -> IpAddr {
+        self.address.unwrap_or(Ipv4Addr::LOCALHOST.into())
+    }
+
     /// Returns the host of the URLs. An IPv6 address has brackets.
     fn public_host(&self) -> Result<String, Error> {
         let Some(host) = &self.host else {
-            return Ok(match self.address {
+            return Ok(match self.address() {
                 IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.to_string(),
                 IpAddr::V6(address) if address.is_unspecified() => {
                     format!("[{}]", Ipv6Addr::LOCALHOST)
@@ -232,8 +224,8 @@ impl LocalAuthorityBuilder {
     /// Returns the names of the TLS certificate beside the loopback names.
     fn names(&self, host: &str) -> Vec<String> {
         let mut names = vec![host.trim_matches(['[', ']']).to_owned()];
-        if !self.address.is_unspecified() {
-            names.push(self.address.to_string());
+        if !self.address().is_unspecified() {
+            names.push(self.address().to_string());
         }
         names
     }
