@@ -12,8 +12,8 @@
 //! - A test of a web API starts with a [user's token](LocalAuthority::user_token).
 //! - [`Fault`] [scripts](LocalAuthority::script) errors of Entra and of the network.
 //! - [`RecordedRequest`] is a [received](LocalAuthority::token_requests) token request.
-//! - [`ManualClock`] changes the time of a client, and of a `LocalAuthority` that was built with the
-//!   same [`clock`](LocalAuthorityBuilder::clock).
+//! - [`ManualClock`] changes the time of a client, and of a `LocalAuthority` that was built with
+//!   the same [`clock`](LocalAuthorityBuilder::clock).
 //!
 //! ```
 //! use confidential_client::ConfidentialClient;

@@ -53,6 +53,10 @@ pub(super) fn read_assertion(text: &str, source: &str) -> Result<Secret, Error> 
 
 /// Removes one layer around a token. Returns `None` if the text has no known layer.
 fn unwrapped(text: &str) -> Result<Option<Zeroizing<String>>, Looks> {
+    // A JSON string may hold escapes.
+    if let Ok(inside) = serde_json::from_str::<String>(text) {
+        return Ok(Some(Zeroizing::new(inside)));
+    }
     let layer = unquoted(text).or_else(|| without_scheme(text));
     if let Some(inside) = layer {
         return Ok(Some(Zeroizing::new(inside.to_owned())));
@@ -295,7 +299,7 @@ mod tests {
                 r#"{{"kind":"Secret","data":{{"token":"{}"}}}}"#,
                 BASE64_STANDARD.encode(jwt)
             ),
-            format!(r#""{{\"value\":\"{jwt}\"}}""#).replace('\\', ""),
+            format!(r#""{{\"value\":\"{jwt}\"}}""#),
             BASE64_STANDARD.encode(format!("{jwt}\n")),
             BASE64_STANDARD_NO_PAD.encode(jwt),
             BASE64_URL_SAFE_NO_PAD.encode(format!("Bearer {jwt}").trim_start_matches("Bearer ")),

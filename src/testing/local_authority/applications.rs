@@ -44,7 +44,7 @@ impl LocalAuthority {
         }
     }
 
-    /// Returns a builder, for a clock, an address and port, TLS or strict rotation of refresh tokens.
+    /// Returns a builder, for a clock, an address, TLS or strict rotation of refresh tokens.
     pub fn builder() -> LocalAuthorityBuilder {
         LocalAuthorityBuilder::default()
     }
