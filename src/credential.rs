@@ -48,7 +48,8 @@ use uuid::Uuid;
 
 use crate::authority::Rules;
 use crate::certificate::Certificate;
-use crate::error::Error;
+use crate::error::{CredentialKind, CredentialOrigin, Error};
+use crate::response::MIN_SECRET;
 use crate::secret::Secret;
 
 mod assertion_provider;
@@ -107,7 +108,7 @@ impl CredentialStore {
         match &store.config {
             CredentialConfig::Secret(secret) => {
                 check_secret(secret)?;
-                store.warn_if_secret_id(secret);
+                store.warn_about_secret(secret);
             }
             CredentialConfig::Certificate(certificate) => {
                 store.check_certificate(certificate, now)?;
@@ -131,7 +132,7 @@ impl CredentialStore {
             }
             CredentialConfig::Assertion(provider) => Credential::Assertion(Arc::clone(provider)),
             CredentialConfig::SecretSource(source) => {
-                let on_new = |secret: &Secret| self.warn_if_secret_id(secret);
+                let on_new = |secret: &Secret| self.warn_about_secret(secret);
                 Credential::Secret(source.current(self.limit, check_secret, on_new).await?)
             }
             CredentialConfig::CertificateSource(source) => {
@@ -193,6 +194,29 @@ impl CredentialStore {
         )
     }
 
+    /// Returns the kind and the source of the credential, for the advice in errors.
+    pub(crate) fn origin(&self) -> CredentialOrigin {
+        let (kind, source) = match &self.config {
+            CredentialConfig::Secret(_) => (CredentialKind::Secret, None),
+            CredentialConfig::SecretSource(source) => {
+                (CredentialKind::Secret, Some(source.describe()))
+            }
+            CredentialConfig::Certificate(_) => (CredentialKind::Certificate, None),
+            CredentialConfig::CertificateSource(source) => {
+                (CredentialKind::Certificate, Some(source.describe()))
+            }
+            CredentialConfig::Assertion(provider) => {
+                // A closure describes itself as a client assertion, and not as its source.
+                let described = match provider.describe() {
+                    text if text == "client assertion" => "assertion provider".to_owned(),
+                    text => text,
+                };
+                (CredentialKind::Assertion, Some(described))
+            }
+        };
+        CredentialOrigin { kind, source }
+    }
+
     /// Returns the configured certificate, or the last certificate from the source.
     pub(crate) fn certificate(&self) -> Option<Certificate> {
         match &self.config {
@@ -218,8 +242,14 @@ impl CredentialStore {
         certificate.check_validity(now)
     }
 
-    /// Logs a warning for a GUID, which is probably the secret's id in Microsoft Entra ID.
-    fn warn_if_secret_id(&self, secret: &Secret) {
+    /// Logs a warning for a GUID, which is probably the secret's id in Microsoft Entra ID, and for a
+    /// secret that is too short to be masked in the text of errors.
+    fn warn_about_secret(&self, secret: &Secret) {
+        if secret.expose().chars().count() < MIN_SECRET {
+            tracing::warn!(
+                "the client secret has fewer than {MIN_SECRET} characters: it is easy to guess, and is not masked where the identity provider's error repeats it; use a longer secret"
+            );
+        }
         let is_of_entra = matches!(self.rules, Rules::Entra | Rules::B2c);
         if is_of_entra && Uuid::try_parse(pasted::bare(secret.expose())).is_ok() {
             tracing::warn!(

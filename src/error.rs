@@ -8,12 +8,14 @@ mod details;
 mod escaped;
 mod help;
 mod kind;
+mod origin;
 mod server;
 
 pub use details::ErrorDetails;
 pub(crate) use details::Failure;
 pub(crate) use escaped::Escaped;
 pub use kind::ErrorKind;
+pub(crate) use origin::{ClockCheck, CredentialKind, CredentialOrigin};
 pub(crate) use server::ErrorResponse;
 pub use server::ServerError;
 
@@ -184,10 +186,17 @@ impl Error {
         is_rejection && !transient_status(status) && status != StatusCode::TOO_EARLY
     }
 
-    /// Returns whether the identity provider rejected the client's credential (`invalid_client`).
+    /// Returns whether the identity provider rejected the client's credential.
+    ///
+    /// True after `invalid_client`, after a 401 whose error names no other part of the request,
+    /// and after a 401 or 403 of the token endpoint without a body.
     pub fn is_credential_rejected(&self) -> bool {
-        self.server_error()
-            .is_some_and(|server| server.error() == "invalid_client")
+        match self.server_error() {
+            Some(server) => server.rejects_credential(),
+            None => self
+                .failure()
+                .is_some_and(|failure| failure.rejects_credential),
+        }
     }
 
     /// Returns the HTTP status of the response, whatever the body.
@@ -483,13 +492,17 @@ mod tests {
     }
 
     #[test]
-    fn a_credential_is_rejected_by_invalid_client_alone() {
+    fn a_credential_is_rejected_by_invalid_client_or_a_401_that_names_nothing_else() {
         let rejected = |error: &str| {
             let response = ErrorResponse::new(StatusCode::UNAUTHORIZED, error.to_owned());
             Error::Server(response.into()).is_credential_rejected()
         };
         assert!(rejected("invalid_client"));
         assert!(!rejected("unauthorized_client"));
+        assert!(!rejected("invalid_grant"));
+        assert!(rejected("access_denied"), "Auth0's 401");
+        let response = ErrorResponse::new(StatusCode::BAD_REQUEST, "access_denied".to_owned());
+        assert!(!Error::Server(response.into()).is_credential_rejected());
     }
 
     #[test]

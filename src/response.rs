@@ -1,26 +1,36 @@
 #![warn(clippy::arithmetic_side_effects, reason = "parses untrusted input")]
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::Response;
 use http::header::CONTENT_TYPE;
 use serde_json::{Map, Value};
 
-use crate::error::{Error, Failure};
+use crate::authority::Rules;
+use crate::error::{CredentialOrigin, Error, Failure};
 use crate::secret::Secret;
 use crate::time::Now;
 use crate::token::{CacheKey, IssuedToken, Lifetime};
 
+mod clock;
 mod compression;
+mod encoded;
 mod error_response;
 mod mask;
+mod page;
+mod reason;
+mod wait;
 
+pub(crate) use clock::date;
 pub(crate) use compression::compression;
-pub(crate) use error_response::{date, is_throttled, redirected_to, retry_after};
+pub(crate) use error_response::redirected_to;
 use error_response::{parse_error, parse_oauth_error};
-use mask::excerpt;
+pub(crate) use mask::MIN_SECRET;
+use mask::Mask;
+use reason::Reason;
+pub(crate) use wait::{is_throttled, retry_after};
 
 /// The parts of a token request that the parser of the response needs.
 pub(crate) struct ResponseContext<'a> {
@@ -28,6 +38,12 @@ pub(crate) struct ResponseContext<'a> {
     pub(crate) tenant: Option<&'a Arc<str>>,
     pub(crate) scopes: &'a Arc<str>,
     pub(crate) correlation_id: &'a str,
+    pub(crate) client_id: &'a str,
+    pub(crate) rules: Rules,
+    /// The source of the request's credential.
+    pub(crate) origin: &'a CredentialOrigin,
+    /// This machine's time when the response arrived.
+    pub(crate) received: SystemTime,
     /// Secrets of the request, masked in errors.
     pub(crate) secrets: &'a [&'a Secret],
     /// True if a new sign-in can replace the grant.
@@ -42,6 +58,8 @@ pub(crate) struct TokenResponse {
     pub(crate) id_token: Option<Secret>,
     /// The user's ids in base64, from Entra alone.
     pub(crate) client_info: Option<String>,
+    /// True if the response has no `expires_in`, so that the lifetime is [`ASSUMED_LIFETIME`].
+    pub(crate) is_lifetime_assumed: bool,
 }
 
 /// Parses the token endpoint's response ([RFC 6749 section 5]).
@@ -72,7 +90,7 @@ fn parse_success(
     now: Now,
     jitter: f64,
 ) -> Result<TokenResponse, Error> {
-    let invalid = |why: &str| Err(invalid_success(response, &context, why));
+    let invalid = |why: &str| Err(invalid_success(response, &context, why, None));
     if response.body().len() > LARGEST_BODY {
         return invalid("the body is too long");
     }
@@ -80,25 +98,34 @@ fn parse_success(
     let Some(body) = json_object(response.body()) else {
         return invalid("the body is not a JSON object");
     };
+    let token = body.get("access_token").and_then(Value::as_str);
+    let token = token.filter(|token| !token.trim().is_empty());
     // Some providers send errors with status 200.
-    if !body.contains_key("access_token")
+    if token.is_none()
         && let Some(server) = parse_oauth_error(response, &context, now.wall)
     {
         return Err(Error::Server(server));
     }
+    let reason = match token {
+        None => Reason::of_body(&body).to_text(),
+        Some(_) => None,
+    };
+    let invalid = |why: &str| Err(invalid_success(response, &context, why, reason.as_deref()));
     match body.get("token_type").and_then(Value::as_str) {
         Some(token_type) if token_type.eq_ignore_ascii_case("Bearer") => {}
-        Some(_) => return invalid("'token_type' is not Bearer"),
+        Some(token_type) => return invalid(&not_bearer(token_type, &context)),
         None => return invalid("the body has no 'token_type'"),
     }
-    let token = match body.get("access_token").and_then(Value::as_str) {
-        Some(token) if !token.trim().is_empty() => token,
-        _ => return invalid("the body has no 'access_token'"),
+    let Some(token) = token else {
+        return invalid("the body has no 'access_token'");
     };
-    let expires_in = match body.get("expires_in").and_then(number) {
-        Some(seconds) if seconds > 0 => Duration::from_secs(seconds),
-        Some(_) => return invalid("'expires_in' is not positive"),
-        None => return invalid("the body has no 'expires_in' that is a number"),
+    let (expires_in, is_lifetime_assumed) = match body.get("expires_in") {
+        None | Some(Value::Null) if context.rules == Rules::OpenId => (ASSUMED_LIFETIME, true),
+        value => match value.and_then(number) {
+            Some(seconds) if seconds > 0 => (Duration::from_secs(seconds), false),
+            Some(_) => return invalid("'expires_in' is not positive"),
+            None => return invalid("the body has no 'expires_in' that is a number"),
+        },
     };
     let refresh_in = body.get("refresh_in").and_then(number);
     let scopes = match body.get("scope").and_then(Value::as_str) {
@@ -125,6 +152,7 @@ fn parse_success(
             refresh_token: text("refresh_token").map(Secret::from),
             id_token: text("id_token").map(Secret::from),
             client_info: text("client_info").map(ToOwned::to_owned),
+            is_lifetime_assumed,
         }),
         None => invalid("'access_token' cannot be sent in a header"),
     }
@@ -132,16 +160,26 @@ fn parse_success(
 
 /// Returns the error for a 2xx response that cannot be parsed.
 ///
-/// The message has the status, the length and the content type, and no part of the body, because
-/// the body may hold a token.
-fn invalid_success(response: &Response<Bytes>, context: &ResponseContext<'_>, why: &str) -> Error {
+/// The message has the status, the length and the content type, and no other part of the body than
+/// `reason`, because the body may hold a token.
+fn invalid_success(
+    response: &Response<Bytes>,
+    context: &ResponseContext<'_>,
+    why: &str,
+    reason: Option<&str>,
+) -> Error {
     let status = response.status();
-    let message = format!(
+    let mask = Mask::new(context);
+    let mut message = format!(
         "the token endpoint's response cannot be read: {why} (status {}, {} bytes, {})",
         status.as_u16(),
         response.body().len(),
-        content_type(response, context.secrets),
+        content_type(response, &mask),
     );
+    if let Some(reason) = reason {
+        message.push_str(": ");
+        message.push_str(&mask.excerpt(reason));
+    }
     Error::InvalidResponse(
         Failure::new(message)
             .status(status)
@@ -150,9 +188,22 @@ fn invalid_success(response: &Response<Bytes>, context: &ResponseContext<'_>, wh
     )
 }
 
-fn content_type(response: &Response<Bytes>, secrets: &[&Secret]) -> String {
+/// Explains a `token_type` other than Bearer. A text that is too long for a type is not shown,
+/// because the text may be a token.
+fn not_bearer(token_type: &str, context: &ResponseContext<'_>) -> String {
+    let is_short = token_type.chars().count() <= MAX_TOKEN_TYPE;
+    match is_short && !token_type.trim().is_empty() {
+        true => format!(
+            "'token_type' is not Bearer but '{}'; configure the provider to issue tokens of the type Bearer",
+            Mask::new(context).excerpt(token_type)
+        ),
+        false => "'token_type' is not Bearer".to_owned(),
+    }
+}
+
+fn content_type(response: &Response<Bytes>, mask: &Mask<'_>) -> String {
     let content_type = match response.headers().get(CONTENT_TYPE) {
-        Some(value) => excerpt(value.as_bytes(), secrets),
+        Some(value) => mask.excerpt_of_bytes(value.as_bytes()),
         None => "no content type".to_owned(),
     };
     match compression(response) {
@@ -187,6 +238,13 @@ fn number(value: &Value) -> Option<u64> {
     whole.or_else(truncated)
 }
 
+/// The lifetime of an OpenID provider's token whose response has no `expires_in`.
+///
+/// Salesforce sends no lifetime. The shortest session that Salesforce offers is 15 minutes, and a
+/// token request may return the token of a session that has begun.
+pub(crate) const ASSUMED_LIFETIME: Duration = Duration::from_secs(5 * 60);
+/// The characters of the longest `token_type` that an error shows.
+const MAX_TOKEN_TYPE: usize = 32;
 /// The largest accepted body, in bytes. Real token responses are far smaller.
 pub(crate) const LARGEST_BODY: usize = 1024 * 1024;
 
@@ -196,12 +254,13 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
+    use crate::error::CredentialKind;
     use crate::secret::Secret;
     use crate::time::TimeSource;
     use crate::token::{AccessToken, TokenSource};
 
     /// Time of every response in these tests.
-    static NOW: LazyLock<Now> = LazyLock::new(|| TimeSource::System.now());
+    pub(super) static NOW: LazyLock<Now> = LazyLock::new(|| TimeSource::System.now());
 
     pub(super) fn parsed(
         status: u16,
@@ -217,23 +276,69 @@ mod tests {
         body: &[u8],
         jitter: f64,
     ) -> Result<AccessToken, Error> {
-        let mut response = Response::builder().status(status);
-        for (name, value) in headers {
-            response = response.header(*name, *value);
-        }
-        let response = response.body(Bytes::copy_from_slice(body)).unwrap();
-        let now = *NOW;
-        let key = CacheKey::sample("t");
-        let context = ResponseContext {
-            key: &key,
-            tenant: Some(&"t".into()),
-            scopes: &"asked/.default".into(),
-            correlation_id: "our-id",
-            secrets: &[&Secret::from("hunter2 &")],
-            is_interactive: false,
+        let request = Sent {
+            jitter,
+            ..Sent::default()
         };
-        let issued = Arc::new(parse(&response, context, now, jitter)?.issued);
-        Ok(AccessToken::from_cache(issued, &key, TokenSource::IdentityProvider).unwrap())
+        request.parsed(status, headers, body)
+    }
+
+    /// The parts of a token request that differ between tests.
+    pub(super) struct Sent {
+        pub(super) secret: &'static str,
+        pub(super) kind: CredentialKind,
+        pub(super) source: Option<&'static str>,
+        pub(super) rules: Rules,
+        pub(super) client_id: &'static str,
+        pub(super) jitter: f64,
+    }
+
+    impl Default for Sent {
+        fn default() -> Self {
+            Self {
+                secret: "hunter2 &",
+                kind: CredentialKind::Secret,
+                source: None,
+                rules: Rules::Entra,
+                client_id: "client",
+                jitter: 0.0,
+            }
+        }
+    }
+
+    impl Sent {
+        /// Parses the response to the request.
+        pub(super) fn parsed(
+            &self,
+            status: u16,
+            headers: &[(&str, &str)],
+            body: &[u8],
+        ) -> Result<AccessToken, Error> {
+            let mut response = Response::builder().status(status);
+            for (name, value) in headers {
+                response = response.header(*name, *value);
+            }
+            let response = response.body(Bytes::copy_from_slice(body)).unwrap();
+            let now = *NOW;
+            let key = CacheKey::sample("t");
+            let context = ResponseContext {
+                key: &key,
+                tenant: Some(&"t".into()),
+                scopes: &"asked/.default".into(),
+                correlation_id: "our-id",
+                client_id: self.client_id,
+                rules: self.rules,
+                origin: &CredentialOrigin {
+                    kind: self.kind,
+                    source: self.source.map(str::to_owned),
+                },
+                received: now.wall,
+                secrets: &[&Secret::from(self.secret)],
+                is_interactive: false,
+            };
+            let issued = Arc::new(parse(&response, context, now, self.jitter)?.issued);
+            Ok(AccessToken::from_cache(issued, &key, TokenSource::IdentityProvider).unwrap())
+        }
     }
 
     /// Returns the seconds until the token expires and until its refresh is due.
@@ -454,5 +559,57 @@ mod tests {
         let headers = [("content-type", "text/html;\tx")];
         let error = parsed(400, &headers, b"").unwrap_err().to_string();
         assert!(error.contains("text/html;\\tx"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_lifetime_is_assumed_for_an_openid_provider_alone() {
+        let body = |expires_in: &str| {
+            format!(
+                r#"{{"token_type":"Bearer","access_token":"a","issued_at":"1278448384422"{expires_in}}}"#
+            )
+        };
+        for (rules, expires_in, lifetime) in [
+            (Rules::OpenId, "", Some(300)),
+            (Rules::OpenId, r#","expires_in":null"#, Some(300)),
+            (Rules::OpenId, r#","expires_in":60"#, Some(60)),
+            (Rules::OpenId, r#","expires_in":0"#, None),
+            (Rules::OpenId, r#","expires_in":-1"#, None),
+            (Rules::OpenId, r#","expires_in":"soon""#, None),
+            (Rules::OpenId, r#","expires_in":{}"#, None),
+            (Rules::Entra, "", None),
+            (Rules::Entra, r#","expires_in":null"#, None),
+            (Rules::B2c, "", None),
+            (Rules::Adfs, "", None),
+        ] {
+            let sent = Sent {
+                rules,
+                ..Sent::default()
+            };
+            let result = sent.parsed(200, &[], body(expires_in).as_bytes());
+            let shown = result.as_ref().ok().map(|token| times(token).0);
+            assert_eq!(shown, lifetime, "{rules:?} {expires_in}: {result:?}");
+        }
+    }
+
+    #[test]
+    fn another_token_type_is_shown_and_a_long_one_is_not() {
+        for (token_type, shown) in [
+            ("BearerToken", "is not Bearer but 'BearerToken'; configure"),
+            ("mac\\u001b[2J", "'mac\\u{1b}[2J'"),
+            ("hunter2 &", "'[redacted]'"),
+            ("eyJhbGciOi", "'[withheld: the text may hold a token]'"),
+            (
+                "0123456789abcdef0123456789abcdefX",
+                "'token_type' is not Bearer (",
+            ),
+            (" ", "'token_type' is not Bearer ("),
+        ] {
+            let body = format!(
+                r#"{{"token_type":"{token_type}","access_token":"tokentok","expires_in":9}}"#
+            );
+            let error = parsed(200, &[], body.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(shown), "{error}");
+            assert!(!error.contains("tokentok"), "{error}");
+        }
     }
 }

@@ -343,6 +343,7 @@ impl ConfidentialClientBuilder {
             observer: self.observer,
             transport,
             clock: self.clock,
+            assumed_a_lifetime: Default::default(),
         };
         Ok(ConfidentialClient::new(&self.cache, fetcher))
     }

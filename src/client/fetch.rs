@@ -1,6 +1,7 @@
 //! The token request: credential, endpoint, attempts, HTTP, response.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use crate::grant::Grant;
 use crate::metrics::Observer;
 use crate::request::TokenHttpRequest;
 use crate::request::claims::Capabilities;
-use crate::response::{self, ResponseContext, TokenResponse};
+use crate::response::{self, ASSUMED_LIFETIME, ResponseContext, TokenResponse};
 use crate::retry::{RetryBudget, RetryPolicy};
 use crate::secret::Secret;
 use crate::time::{self, TimeSource, jitter};
@@ -49,6 +50,8 @@ pub(crate) struct TokenFetcher {
     pub(crate) observer: Observer,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) clock: TimeSource,
+    /// True after the log warned about a token without a lifetime.
+    pub(crate) assumed_a_lifetime: AtomicBool,
 }
 
 impl TokenFetcher {
@@ -234,12 +237,17 @@ impl TokenFetcher {
         let response = self.send(request, grant, id, deadline).await?;
         let status = response.status().as_u16();
         tracing::debug!(correlation_id = id, status, "token response");
+        let origin = self.credential.origin();
         let secrets: Vec<&Secret> = authentication.secrets().chain(grant.secrets()).collect();
         let context = ResponseContext {
             key: &fetch.key,
             tenant: fetch.tenant.as_ref().map(Tenant::as_requested),
             scopes: &fetch.scopes,
             correlation_id: id,
+            client_id: &self.client_id,
+            rules: self.endpoints.rules(),
+            origin: &origin,
+            received: self.clock.now().wall,
             secrets: &secrets,
             is_interactive: grant.is_interactive(),
         };
@@ -251,7 +259,15 @@ impl TokenFetcher {
         {
             grant.mark_not_redeemed();
         }
-        parsed
+        let parsed = parsed?;
+        if parsed.is_lifetime_assumed && !self.assumed_a_lifetime.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                correlation_id = id,
+                lifetime_s = ASSUMED_LIFETIME.as_secs(),
+                "the identity provider's token response has no expires_in, so the lifetime of each such token is assumed"
+            );
+        }
+        Ok(parsed)
     }
 
     /// Returns the means to discover an endpoint or keys.

@@ -11,7 +11,7 @@ use super::supplied_assertion::{explain, read_assertion};
 use crate::certificate::{Certificate, CertificateKey};
 use crate::client_auth::{AssertionValidity, ClientAuthentication, TokenEndpointAuthMethod};
 use crate::crypto::{self, NoBackend, SigningAlgorithm};
-use crate::error::Error;
+use crate::error::{Error, ServerError};
 use crate::jwt::UnsignedJwt;
 use crate::secret::Secret;
 
@@ -49,21 +49,23 @@ impl Credential {
 
     /// Returns whether the error rejects this credential, so that a different one may succeed.
     ///
-    /// Entra's errors have codes. For other providers, `invalid_client` rejects the credential.
+    /// The code does not matter, because Entra adds codes at any time. A temporary error, or a code
+    /// that denies the application itself, rejects no credential.
     pub(crate) fn is_rejected_by(&self, error: &Error) -> bool {
-        let Error::Server(server) = error else {
-            return false;
+        let codes = error.server_error().map(ServerError::error_codes);
+        let has = |known: &[u64]| {
+            codes
+                .unwrap_or_default()
+                .iter()
+                .any(|code| known.contains(code))
         };
-        let codes = server.error_codes();
         let rejecting = match self {
             Self::Secret(_) => REJECTED_SECRETS,
             Self::Certificate(_) => REJECTED_CERTIFICATES,
             Self::Assertion(_) => return false,
         };
-        match codes.is_empty() {
-            true => error.is_credential_rejected(),
-            false => codes.iter().any(|code| rejecting.contains(code)),
-        }
+        let is_rejected = error.is_credential_rejected() && !has(UNKNOWN_APPLICATION);
+        !error.is_transient() && (is_rejected || has(rejecting))
     }
 
     /// Adds advice to the rejection of an assertion that a file or the caller's code supplied.
@@ -183,5 +185,7 @@ async fn fetch_assertion(
 /// Key not found or signature invalid, assertion outside its time, certificate revoked, certificate
 /// outside its validity.
 const REJECTED_CERTIFICATES: &[u64] = &[700027, 700024, 7000214, 1000502, 7000274, 7000277];
+/// Entra's codes for an application that is not in the tenant, whatever the credential.
+const UNKNOWN_APPLICATION: &[u64] = &[700011, 700016];
 /// Entra's codes for a wrong secret and an expired secret.
 const REJECTED_SECRETS: &[u64] = &[7000215, 7000222];

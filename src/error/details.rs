@@ -76,6 +76,8 @@ pub(crate) struct Failure {
     pub(super) not_sent: bool,
     /// True if no retry cures a missing response, such as after an untrusted certificate.
     pub(super) is_permanent: bool,
+    /// True if the token endpoint rejected the credential without an OAuth error.
+    pub(super) rejects_credential: bool,
     pub(super) server: Option<ServerError>,
     /// JSON claims that the user's next sign-in must satisfy.
     pub(super) claims: Option<Arc<str>>,
@@ -92,6 +94,7 @@ impl Failure {
             in_callback: false,
             not_sent: false,
             is_permanent: false,
+            rejects_credential: false,
             server: None,
             claims: None,
             source: None,
@@ -127,6 +130,11 @@ impl Failure {
     pub(crate) fn permanent(mut self) -> Self {
         self.is_permanent = true;
         self.not_sent = true;
+        self
+    }
+
+    pub(crate) fn rejects_credential(mut self, rejects_credential: bool) -> Self {
+        self.rejects_credential = rejects_credential;
         self
     }
 

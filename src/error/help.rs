@@ -1,80 +1,117 @@
-/// Returns one sentence of advice for an AADSTS code that daemon authors meet often.
-pub(super) fn help(code: u64) -> Option<&'static str> {
-    Some(match code {
-        7000215 => {
-            "the client secret is wrong; use the secret's value, which the portal shows once at creation, and not its secret ID"
-        }
-        7000216 | 7000218 => {
-            "the request carried no credential; give the client a secret or a certificate"
-        }
-        7000222 => {
-            "the client secret has expired; create a new secret in the app registration and deploy its value"
-        }
-        700016 => {
-            "the application is not in this tenant; check the client id and the tenant, or have the tenant's administrator consent to the application"
-        }
-        90002 | 900023 => {
-            "there is no such tenant in this cloud; check the tenant's id or domain and the authority's cloud"
-        }
-        700027 => {
-            "the certificate is not registered with the application, or a different key signed the assertion; upload the certificate to the app registration and compare thumbprints"
-        }
-        700024 => {
-            "the assertion is outside its time range; check this machine's clock (NTP) and time zone"
-        }
-        7000214 | 7000277 => {
-            "the certificate is revoked; register a new one with the application and deploy it"
-        }
-        1000502 => {
-            "the certificate is outside its validity; register a new one with the application and deploy it"
-        }
-        7000274 => {
-            "the assertion's signature does not match the registered certificate; sign with the certificate's own private key"
-        }
-        70021 | 700211 | 700212 | 700213 | 7002137 | 7002138 => {
-            "no federated credential of the application matches the assertion; compare its issuer, subject and audience with the assertion's iss, sub and aud, character by character"
-        }
-        500011 => {
-            "the resource is not known in this tenant; check the scope's application ID URI, and that the resource's service principal exists in the tenant"
-        }
-        1002012 | 70011 => {
-            "the scope is not valid for an application; request '{application ID URI}/.default'"
-        }
-        65001 => {
-            "the requested permissions have no consent; have an administrator grant them in the app registration, or send the user to authorization_request_url(..) to consent"
-        }
-        50013 | 500131 => {
-            "the user assertion was not issued for this application; the calling client must request a scope of this API"
-        }
-        500133 => {
-            "the user assertion has expired; return 401 to the caller, so that the caller sends a new token"
-        }
-        50076 | 50079 => {
-            "the user must sign in again with more than one factor; add claims_challenge() to the sign-in request"
-        }
-        54005 | 70008 | 50173 | 700082 => {
-            "the authorization code or refresh token is used up, expired or revoked; let the user sign in again"
-        }
-        50011 | 500112 => {
-            "the redirect URI differs from the registered ones; register this one, or send a registered one, character for character"
-        }
-        53003 => {
-            "a Conditional Access policy blocks this application; ask the tenant's administrator to look up the correlation id in the sign-in logs"
-        }
-        _ => return None,
+//! Advice for the error codes of Microsoft Entra ID.
+
+use super::ErrorResponse;
+use super::origin::{ClockCheck, CredentialKind, CredentialOrigin};
+
+mod table;
+
+use table::{HELP, Help};
+
+/// Returns the advice for an error response, or `None` if nothing is known about the error.
+pub(super) fn advice(response: &ErrorResponse) -> Option<String> {
+    let codes = &response.error_codes;
+    let known = || codes.iter().filter_map(|code| find(*code));
+    // A general code precedes the specific one in the responses of older versions.
+    let help = known()
+        .find(|help| !GENERAL.contains(&help.code))
+        .or_else(|| known().next());
+    let origin = response.origin.as_ref();
+    let text = help.map(|help| sentence(help, origin, response.clock));
+    let difference = response.clock.to_string();
+    if difference.is_empty() || !refuses_assertion(response) {
+        return text;
+    }
+    let is_time_range = help.is_some_and(|help| help.code == OUTSIDE_TIME_RANGE);
+    Some(match text {
+        _ if is_time_range && !is_foreign(origin) => format!(
+            "{difference}, so the assertion is outside its time range; correct the clock (NTP)"
+        ),
+        Some(text) => format!("{text}; {difference}, so correct the clock (NTP)"),
+        None => format!("{difference}; correct the clock (NTP)"),
     })
 }
 
+fn find(code: u64) -> Option<&'static Help> {
+    let at = HELP.binary_search_by_key(&code, |help| help.code).ok()?;
+    HELP.get(at)
+}
+
+/// Returns the sentence of a code for this origin of the credential.
+fn sentence(help: &Help, origin: Option<&CredentialOrigin>, clock: ClockCheck) -> String {
+    let is_in_time = clock == ClockCheck::Agrees && help.code == OUTSIDE_TIME_RANGE;
+    let text = match help.assertion.filter(|_| is_foreign(origin)) {
+        _ if is_in_time && is_foreign(origin) => table::STALE_ASSERTION,
+        _ if is_in_time => table::LATE_ASSERTION,
+        Some(text) => text,
+        None => help.text,
+    };
+    let mut sentence = text.to_owned();
+    for (kind, name) in [
+        (CredentialKind::Secret, "secret"),
+        (CredentialKind::Certificate, "certificate"),
+        (CredentialKind::Assertion, "assertion"),
+    ] {
+        let origin = origin.filter(|origin| origin.kind == kind);
+        let noun = match origin.and_then(|origin| origin.source.as_deref()) {
+            Some(source) => format!("{name} of the {source}"),
+            None => name.to_owned(),
+        };
+        sentence = sentence.replace(&format!("{{{name}}}"), &noun);
+    }
+    sentence
+}
+
+fn is_foreign(origin: Option<&CredentialOrigin>) -> bool {
+    origin.is_some_and(|origin| origin.kind == CredentialKind::Assertion)
+}
+
+/// Returns whether the provider rejects an assertion, whose validity depends on the clock.
+fn refuses_assertion(response: &ErrorResponse) -> bool {
+    let codes = |known: &[u64]| response.error_codes.iter().any(|code| known.contains(code));
+    let origin = response.origin.as_ref();
+    let is_sent = origin.is_some_and(CredentialOrigin::sends_assertion);
+    is_sent && response.rejects_credential()
+        || codes(&[OUTSIDE_TIME_RANGE])
+        || codes(USER_ASSERTIONS)
+}
+
+/// The assertion is outside its time range.
+const OUTSIDE_TIME_RANGE: u64 = 700024;
+/// The user assertion of an on-behalf-of request is invalid or has expired.
+const USER_ASSERTIONS: &[u64] = &[50013, 500133];
+/// Codes that Entra sends together with a specific code.
+const GENERAL: &[u64] = &[50000, 70000, 70002, 90023];
+
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use http::StatusCode;
 
-    use crate::error::{ErrorResponse, ServerError};
+    use super::*;
+    use crate::error::ServerError;
 
     fn error_with(code: u64) -> ServerError {
         let mut response = ErrorResponse::new(StatusCode::UNAUTHORIZED, "x".to_owned());
         response.error_codes = vec![code];
         response.into()
+    }
+
+    fn origin(kind: CredentialKind, source: Option<&str>) -> Option<CredentialOrigin> {
+        let source = source.map(str::to_owned);
+        Some(CredentialOrigin { kind, source })
+    }
+
+    fn refusal(code: u64, origin: Option<CredentialOrigin>, clock: ClockCheck) -> String {
+        let mut response =
+            ErrorResponse::new(StatusCode::UNAUTHORIZED, "invalid_client".to_owned());
+        response.error_codes = vec![code];
+        response.origin = origin;
+        response.clock = clock;
+        ServerError::from(response)
+            .help()
+            .unwrap_or_default()
+            .to_owned()
     }
 
     #[test]
@@ -101,11 +138,159 @@ mod tests {
             (&[54005, 70008, 50173, 700082], "sign in again"),
             (&[50011, 500112], "redirect URI"),
             (&[53003], "Conditional Access"),
+            (&[50012], "assertion"),
+            (&[50105, 501051], "assigned"),
+            (&[7000112, 70001], "disabled"),
+            (&[7000229], "service principal"),
+            (&[700222], "Microsoft Entra ID"),
+            (&[500021, 500022], "tenant restriction"),
+            (&[900382, 900432], "cloud"),
+            (&[90061, 501661], "could not reach"),
         ] {
             for code in codes {
                 let error = error_with(*code);
                 assert!(error.help().unwrap().contains(text), "{code}");
             }
         }
+    }
+
+    #[test]
+    fn the_table_is_sorted_and_has_one_sentence_of_the_house_for_each_code() {
+        let codes: Vec<u64> = HELP.iter().map(|help| help.code).collect();
+        let mut sorted = codes.clone();
+        sorted.sort_unstable();
+        sorted.dedup();
+        assert_eq!(codes, sorted, "sorted and without duplicates");
+        let texts = HELP
+            .iter()
+            .flat_map(|help| [Some(help.text), help.assertion]);
+        let shared = [Some(table::STALE_ASSERTION), Some(table::LATE_ASSERTION)];
+        for text in texts.chain(shared).flatten() {
+            let is_name = ["Microsoft Entra ID ", "ID tokens "]
+                .iter()
+                .any(|name| text.starts_with(name));
+            assert!(
+                is_name || text.starts_with(|c: char| c.is_ascii_lowercase()),
+                "{text}"
+            );
+            assert!(!text.ends_with(['.', ';', ' ']), "{text}");
+            assert!(!text.contains(". ") && !text.contains("  "), "{text}");
+            assert!(
+                text.contains("; "),
+                "what is wrong, then what to do: {text}"
+            );
+            assert!(text.len() <= 260, "{} characters: {text}", text.len());
+            for part in text.split('{').skip(1) {
+                let name = part.split('}').next().unwrap();
+                let known = [
+                    "secret",
+                    "certificate",
+                    "assertion",
+                    "application ID URI",
+                    "client id",
+                ];
+                assert!(known.contains(&name), "{{{name}}}: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_help_names_the_source_of_the_credential() {
+        for (code, kind, source, expected) in [
+            (
+                7000215,
+                CredentialKind::Secret,
+                None,
+                "the client secret is wrong",
+            ),
+            (
+                7000215,
+                CredentialKind::Secret,
+                Some("secret file /run/secret"),
+                "the client secret of the secret file /run/secret is wrong",
+            ),
+            (
+                700027,
+                CredentialKind::Certificate,
+                Some("certificate file /tls.pem"),
+                "the certificate of the certificate file /tls.pem is not registered",
+            ),
+            (
+                700027,
+                CredentialKind::Assertion,
+                Some("assertion provider"),
+                "the assertion of the assertion provider is signed with a key",
+            ),
+            (
+                700213,
+                CredentialKind::Assertion,
+                Some("federated token file /token"),
+                "the assertion of the federated token file /token",
+            ),
+        ] {
+            let text = refusal(code, origin(kind, source), ClockCheck::Unknown);
+            assert!(text.contains(expected), "{text}");
+            assert!(
+                !text.contains("{secret}") && !text.contains("{assertion}"),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_assertion_of_somebody_else_is_not_blamed_on_a_clock_that_agrees() {
+        let file = || {
+            origin(
+                CredentialKind::Assertion,
+                Some("federated token file /token"),
+            )
+        };
+        let text = refusal(700024, file(), ClockCheck::Agrees);
+        assert!(
+            text.contains("the federated token file /token has expired"),
+            "{text}"
+        );
+        assert!(!text.contains("NTP"), "{text}");
+        let own = origin(CredentialKind::Certificate, None);
+        let text = refusal(700024, own, ClockCheck::Agrees);
+        assert!(
+            text.contains("clock agrees") && !text.contains("NTP"),
+            "{text}"
+        );
+        let text = refusal(700024, file(), ClockCheck::Unknown);
+        assert!(text.contains("clock"), "{text}");
+    }
+
+    #[test]
+    fn every_refusal_of_an_assertion_tells_the_difference_of_the_clocks() {
+        let behind = ClockCheck::Behind(Duration::from_secs(900));
+        let difference = "this machine's clock is 900 s behind the identity provider's";
+        let file = || {
+            origin(
+                CredentialKind::Assertion,
+                Some("federated token file /token"),
+            )
+        };
+        let certificate = || origin(CredentialKind::Certificate, None);
+        for code in [700024, 700027, 700213, 50012, 1] {
+            for origin in [file(), certificate()] {
+                let text = refusal(code, origin, behind);
+                assert!(text.contains(difference), "{code}: {text}");
+            }
+        }
+        let secret = origin(CredentialKind::Secret, None);
+        assert!(!refusal(7000215, secret, behind).contains(difference));
+        let user = origin(CredentialKind::Secret, None);
+        assert!(refusal(500133, user, behind).contains(difference));
+    }
+
+    #[test]
+    fn a_general_code_does_not_hide_the_specific_one() {
+        let mut response = ErrorResponse::new(StatusCode::UNAUTHORIZED, "x".to_owned());
+        response.error_codes = vec![70002, 50012];
+        let text = advice(&response).unwrap();
+        assert!(text.contains("assertion"), "{text}");
+        response.error_codes = vec![70002];
+        assert!(advice(&response).unwrap().contains("credential"));
     }
 }

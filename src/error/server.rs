@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::help::help;
+use super::help::advice;
+use super::origin::{ClockCheck, CredentialOrigin};
 use super::{Escaped, transient_status};
 
 /// An OAuth 2.0 error response ([RFC 6749 section 5.2]), with Microsoft Entra ID's additions.
@@ -62,7 +63,8 @@ impl ServerError {
 
     /// Returns the AADSTS codes in the server's order, such as `7000215`.
     ///
-    /// Empty if the provider is not Microsoft's.
+    /// The codes are those of the `error_codes` member, or else those in the description. Empty if
+    /// the provider is not Microsoft's.
     #[doc(alias = "AADSTS")]
     pub fn error_codes(&self) -> &[u64] {
         &self.0.error_codes
@@ -109,17 +111,13 @@ impl ServerError {
         self.0.retry_after
     }
 
-    /// Returns one sentence of advice, for the AADSTS codes that daemon authors meet most often.
+    /// Returns advice for the AADSTS codes that an application can meet.
+    ///
+    /// The advice says what is wrong and what to do. The advice names the source of the credential,
+    /// such as a file with its path. If the provider rejected an assertion and this machine's clock
+    /// differs from the `Date` header by more than five seconds, the advice says by how much.
     pub fn help(&self) -> Option<&str> {
-        if let Some(help) = self.0.help.as_deref() {
-            return Some(help);
-        }
-        if let Some(skew) = self.0.clock_skew.as_deref()
-            && self.error_codes().contains(&700024)
-        {
-            return Some(skew);
-        }
-        self.error_codes().iter().find_map(|code| help(*code))
+        self.0.help.as_deref()
     }
 
     pub(super) fn is_transient(&self) -> bool {
@@ -166,13 +164,18 @@ impl ServerError {
     pub(crate) fn with_help(&self, help: String) -> Self {
         let mut response = ErrorResponse::clone(&self.0);
         response.help = Some(help);
-        response.into()
+        Self(Arc::new(response))
+    }
+
+    /// Returns whether the provider rejected the client's credential.
+    pub(super) fn rejects_credential(&self) -> bool {
+        self.0.rejects_credential()
     }
 
     pub(super) fn with_retry_after(&self, remaining: Duration) -> Self {
         let mut response = ErrorResponse::clone(&self.0);
         response.retry_after = Some(remaining);
-        response.into()
+        Self(Arc::new(response))
     }
 }
 
@@ -203,7 +206,8 @@ impl fmt::Debug for ServerError {
 impl std::error::Error for ServerError {}
 
 impl From<ErrorResponse> for ServerError {
-    fn from(response: ErrorResponse) -> Self {
+    fn from(mut response: ErrorResponse) -> Self {
+        response.help = advice(&response);
         Self(Arc::new(response))
     }
 }
@@ -224,10 +228,12 @@ pub(crate) struct ErrorResponse {
     pub(crate) retry_after: Option<Duration>,
     /// True if a sign-in brought the grant of the request.
     pub(crate) is_interactive: bool,
-    /// The help text for a difference between this machine's clock and the `Date` header.
-    pub(crate) clock_skew: Option<String>,
-    /// The help text of a credential, which replaces all others.
-    pub(crate) help: Option<String>,
+    /// The source of the request's credential.
+    pub(crate) origin: Option<CredentialOrigin>,
+    /// This machine's clock, compared with the response's `Date` header.
+    pub(crate) clock: ClockCheck,
+    /// The advice, which follows from the other members.
+    help: Option<String>,
 }
 
 impl ErrorResponse {
@@ -245,9 +251,19 @@ impl ErrorResponse {
             error_uri: None,
             retry_after: None,
             is_interactive: false,
-            clock_skew: None,
+            origin: None,
+            clock: ClockCheck::Unknown,
             help: None,
         }
+    }
+
+    /// Returns whether the provider rejected the client's credential.
+    ///
+    /// RFC 6749 section 5.2 defines `invalid_client` for this, and reserves 401 for this. Auth0
+    /// sends 401 with `access_denied`.
+    pub(super) fn rejects_credential(&self) -> bool {
+        self.error == "invalid_client"
+            || self.status == StatusCode::UNAUTHORIZED && !OTHER_REJECTIONS.contains(&&*self.error)
     }
 }
 
@@ -271,8 +287,26 @@ impl fmt::Debug for ErrorResponse {
 
 const CONSENT_MISSING: u64 = 65001;
 
-/// AADSTS codes that Entra documents as temporary, with any status.
-const TRANSIENT_CODES: [u64; 5] = [90033, 90006, 90024, 90012, 50033];
+/// Errors that reject another part of the request than the credential, with any status.
+const OTHER_REJECTIONS: [&str; 9] = [
+    "invalid_request",
+    "invalid_grant",
+    "unauthorized_client",
+    "unsupported_grant_type",
+    "invalid_scope",
+    "invalid_target",
+    "interaction_required",
+    "login_required",
+    "consent_required",
+];
+
+/// AADSTS codes that are temporary with any status.
+///
+/// Entra documents the codes as temporary, or could not reach the issuer of an assertion.
+const TRANSIENT_CODES: [u64; 15] = [
+    40010, 50033, 50087, 50166, 70012, 90006, 90012, 90024, 90033, 90055, 90061, 90090, 90091,
+    501621, 501661,
+];
 
 #[cfg(test)]
 mod tests {
@@ -321,24 +355,18 @@ mod tests {
     #[test]
     fn a_measured_clock_skew_replaces_the_general_help_for_700024_alone() {
         let mut skewed = response("invalid_client", &[700024]);
-        skewed.clock_skew = Some("this machine's clock is 900 s ahead".to_owned());
-        assert_eq!(
-            ServerError::from(skewed.clone()).help(),
-            Some("this machine's clock is 900 s ahead")
-        );
+        skewed.clock = ClockCheck::Ahead(Duration::from_secs(900));
+        let help = |response: &ErrorResponse| {
+            let server = ServerError::from(response.clone());
+            server.help().unwrap_or_default().to_owned()
+        };
+        let expected = "this machine's clock is 900 s ahead of the identity provider's, so the assertion is outside its time range; correct the clock (NTP)";
+        assert_eq!(help(&skewed), expected);
         skewed.error_codes = vec![70002, 700024];
-        assert_eq!(
-            ServerError::from(skewed.clone()).help(),
-            Some("this machine's clock is 900 s ahead"),
-            "first or not"
-        );
+        assert_eq!(help(&skewed), expected, "first or not");
         skewed.error_codes = vec![7000215];
-        assert!(
-            ServerError::from(skewed)
-                .help()
-                .unwrap()
-                .contains("secret ID")
-        );
+        assert!(help(&skewed).contains("secret ID"));
+        assert!(!help(&skewed).contains("900 s"));
     }
 
     #[test]
@@ -351,7 +379,9 @@ mod tests {
         let bad_request = StatusCode::BAD_REQUEST;
         assert!(!with_status(bad_request, "invalid_request", &[]));
         assert!(with_status(bad_request, "temporarily_unavailable", &[]));
-        for code in [90033, 90006, 90024, 90012, 50033] {
+        for code in [
+            90033, 90006, 90024, 90012, 50033, 90061, 501661, 50166, 90055, 90090, 90091,
+        ] {
             assert!(with_status(bad_request, "invalid_grant", &[7, code]));
         }
         assert!(!with_status(bad_request, "invalid_grant", &[7]));

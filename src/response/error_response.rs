@@ -1,13 +1,17 @@
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::header::{DATE, LOCATION, RETRY_AFTER};
-use http::{HeaderMap, Response, StatusCode};
-use serde_json::Value;
+use http::header::{CONTENT_TYPE, LOCATION};
+use http::{Response, StatusCode};
+use serde_json::{Map, Value};
 use url::Url;
 use uuid::Uuid;
 
-use super::mask::{excerpt, without_secrets};
+use super::clock::check_clock;
+use super::mask::{MAX_LENGTH, Mask};
+use super::page;
+use super::reason::Reason;
+use super::wait::{is_throttled, retry_after};
 use super::{ResponseContext, content_type, json_object, number};
 use crate::error::{Error, ErrorResponse, Failure, ServerError};
 
@@ -33,11 +37,23 @@ pub(super) fn parse_error(
         }
         Some(server) => Error::Server(server),
         None if throttled => {
-            let status = status.as_u16();
-            let message = format!("{ASKED_TO_WAIT}: the token endpoint returned {status}");
+            let mut message = format!(
+                "{ASKED_TO_WAIT}: the token endpoint returned {}",
+                status.as_u16()
+            );
+            append_reason(&mut message, response, &Mask::new(context));
             Error::Throttled(failure(message).into())
         }
-        None => Error::InvalidResponse(failure(without_oauth_error(response, context)).into()),
+        None => {
+            let rejects_credential = is_bare_rejection(response);
+            let mut message = without_oauth_error(response, context);
+            let clock = check_clock(response.headers(), now, context.received).to_string();
+            if rejects_credential && context.origin.sends_assertion() && !clock.is_empty() {
+                message = format!("{message} (help: {clock}; correct the clock (NTP))");
+            }
+            let failure = failure(message).rejects_credential(rejects_credential);
+            Error::InvalidResponse(failure.into())
+        }
     }
 }
 
@@ -48,66 +64,149 @@ pub(super) fn parse_oauth_error(
     now: SystemTime,
 ) -> Option<ServerError> {
     // With a wrong charset, the readable part still helps.
-    let body = json_object(String::from_utf8_lossy(response.body()).as_bytes())?;
-    let text = |name: &str| {
-        let text = body.get(name)?.as_str()?;
-        Some(without_secrets(text, context.secrets))
-    };
-    // The caller passes the claims on, so an object is accepted besides the standard string, and
-    // claims that repeat a secret are dropped and not masked.
-    let claims = match body.get("claims") {
-        Some(Value::String(claims)) => Some(claims.clone()),
-        Some(claims @ Value::Object(_)) => Some(claims.to_string()),
-        _ => None,
-    };
-    let error = text("error").filter(|error| !error.is_empty())?;
+    let body = json_object(String::from_utf8_lossy(response.body()).as_bytes());
+    let body = body.unwrap_or_default();
+    let mask = Mask::new(context);
+    let member = |name: &str| body.get(name).and_then(Value::as_str);
+    let text = |name: &str| member(name).map(|text| mask.text(text));
+    let in_body = Reason::of_body(&body);
+    let in_headers = Reason::of_headers(response.headers());
+    let error = member("error").filter(|error| !error.is_empty());
+    let error = error
+        .or_else(|| in_body.oauth_code())
+        .or_else(|| in_headers.oauth_code())?;
+    // The program decides on raw values: only the text that is shown is masked.
+    let description = member("error_description")
+        .or(in_body.text.as_deref())
+        .or(in_headers.text.as_deref());
     let codes = match body.get("error_codes") {
         Some(Value::Array(codes)) => codes.iter().filter_map(number).collect(),
         Some(code) => number(code).into_iter().collect(),
         None => Vec::new(),
     };
+    let codes = match codes.is_empty() {
+        true => codes_in(description.unwrap_or_default()),
+        false => codes,
+    };
     // Anything but a GUID could forge a log line.
-    let correlation_id = text("correlation_id").filter(|id| Uuid::try_parse(id).is_ok());
-    let mut error_response = ErrorResponse::new(response.status(), error);
-    error_response.error_description = text("error_description");
+    let correlation_id = member("correlation_id")
+        .filter(|id| is_guid(id) && !mask.is_secret(id))
+        .unwrap_or(context.correlation_id);
+    let trace_id = member("trace_id").map(|id| match is_guid(id) && !mask.is_secret(id) {
+        true => id.to_owned(),
+        false => mask.text(id),
+    });
+    let mut error_response = ErrorResponse::new(response.status(), mask.code(error));
+    error_response.error_description = description.map(|text| mask.text(text));
     error_response.error_codes = codes;
-    error_response.suberror = text("suberror");
-    error_response.claims =
-        claims.filter(|claims| without_secrets(claims, context.secrets) == *claims);
-    error_response.correlation_id =
-        correlation_id.or_else(|| Some(context.correlation_id.to_owned()));
-    error_response.trace_id = text("trace_id");
+    error_response.suberror = member("suberror").map(|suberror| mask.code(suberror));
+    error_response.claims = claims(&body, &mask);
+    error_response.correlation_id = Some(correlation_id.to_owned());
+    error_response.trace_id = trace_id;
     error_response.timestamp = text("timestamp");
     error_response.error_uri = text("error_uri");
     error_response.retry_after = retry_after(response, now);
     error_response.is_interactive = context.is_interactive;
-    error_response.clock_skew = clock_skew(response.headers(), now);
+    error_response.origin = Some(context.origin.clone());
+    error_response.clock = check_clock(response.headers(), now, context.received);
     Some(error_response.into())
+}
+
+fn is_guid(text: &str) -> bool {
+    Uuid::try_parse(text).is_ok()
+}
+
+/// Returns the AADSTS codes in a description, in their order.
+fn codes_in(description: &str) -> Vec<u64> {
+    let mut codes = Vec::new();
+    for part in description.split("AADSTS").skip(1) {
+        let end = part.find(|c: char| !c.is_ascii_digit());
+        let digits = part.get(..end.unwrap_or(part.len()));
+        let code = digits.and_then(|digits| digits.parse().ok());
+        if let Some(code) = code.filter(|code| !codes.contains(code)) {
+            codes.push(code);
+        }
+    }
+    codes
+}
+
+/// Returns the claims for the next request.
+///
+/// The caller passes the claims on, so an object is accepted besides the standard string. Claims
+/// that repeat a secret are dropped and not masked. The names of claims are no secrets.
+fn claims(body: &Map<String, Value>, mask: &Mask<'_>) -> Option<String> {
+    let claims = match body.get("claims")? {
+        Value::String(claims) => claims.clone(),
+        claims @ Value::Object(_) => claims.to_string(),
+        _ => return None,
+    };
+    fn is_free_of_secrets(value: &Value, mask: &Mask<'_>) -> bool {
+        match value {
+            Value::String(text) => mask.leaves(text),
+            Value::Array(items) => items.iter().all(|item| is_free_of_secrets(item, mask)),
+            Value::Object(members) => members
+                .iter()
+                .all(|(name, value)| mask.code(name) == *name && is_free_of_secrets(value, mask)),
+            Value::Null | Value::Bool(_) | Value::Number(_) => true,
+        }
+    }
+    let value: Value = serde_json::from_str(&claims).unwrap_or(Value::String(claims.clone()));
+    let is_short = claims.chars().count() <= MAX_LENGTH;
+    (is_short && is_free_of_secrets(&value, mask)).then_some(claims)
+}
+
+/// Returns whether a response without an OAuth error rejects the credential.
+///
+/// A page with 401 or 403 is a gateway's, which knows no credential of the token endpoint.
+fn is_bare_rejection(response: &Response<Bytes>) -> bool {
+    let body = String::from_utf8_lossy(response.body());
+    let is_empty = body.trim().is_empty();
+    match response.status() {
+        StatusCode::UNAUTHORIZED => is_empty || json_object(response.body()).is_some(),
+        StatusCode::FORBIDDEN => is_empty,
+        _ => false,
+    }
 }
 
 /// Returns the message for an error response without an OAuth error.
 ///
-/// An excerpt of the body helps to identify the gateway or proxy that sent the response.
+/// The reason in the body helps to identify the gateway or proxy that sent the response.
 fn without_oauth_error(response: &Response<Bytes>, context: &ResponseContext<'_>) -> String {
+    let mask = Mask::new(context);
     if let Some(host) = redirected_to(response) {
         return format!(
             "the token endpoint returned {} with a redirect to '{}', which is not followed, because following would send the credential there; check the authority, and look for a proxy or a captive portal in between",
             response.status().as_u16(),
-            excerpt(host.as_bytes(), context.secrets),
+            mask.excerpt(&host),
         );
     }
     let mut message = format!(
         "the token endpoint returned {} without an OAuth error ({} bytes, {})",
         response.status().as_u16(),
         response.body().len(),
-        content_type(response, context.secrets),
+        content_type(response, &mask),
     );
-    let excerpt = excerpt(response.body(), context.secrets);
-    if !excerpt.is_empty() {
-        message.push_str(": ");
-        message.push_str(&excerpt);
-    }
+    append_reason(&mut message, response, &mask);
     message
+}
+
+/// Appends the reason of a response: members of JSON, the text of a page, a header, or else the
+/// first characters of the body.
+fn append_reason(message: &mut String, response: &Response<Bytes>, mask: &Mask<'_>) {
+    let body = String::from_utf8_lossy(response.body());
+    let media_type = response.headers().get(CONTENT_TYPE);
+    let media_type = media_type
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let of_json = || Reason::of_body(&json_object(body.as_bytes())?).to_text();
+    let of_page = || page::is_page(media_type, &body).then(|| page::summary(&body))?;
+    let of_headers = || Reason::of_headers(response.headers()).to_text();
+    let reason = of_json().or_else(of_page).or_else(of_headers);
+    let reason = mask.excerpt(reason.as_deref().unwrap_or(&body));
+    if !reason.is_empty() {
+        message.push_str(": ");
+        message.push_str(&reason);
+    }
 }
 
 /// Returns the host of a redirect's `Location`. The rest of the URL may hold a secret.
@@ -125,66 +224,14 @@ pub(crate) fn redirected_to(response: &Response<Bytes>) -> Option<String> {
     })
 }
 
-/// Returns whether the server asks the client to wait.
-pub(crate) fn is_throttled(status: StatusCode, retry_after: Option<Duration>) -> bool {
-    status == StatusCode::TOO_MANY_REQUESTS
-        || status == StatusCode::SERVICE_UNAVAILABLE && retry_after.is_some()
-}
-
-/// Reads `Retry-After` in seconds or as a date ([RFC 9110 section 10.2.3]).
-///
-/// The wait is at most one hour with 429 and five minutes otherwise. A time in the past, or a value
-/// that cannot be read, gives `None`.
-///
-/// [RFC 9110 section 10.2.3]: https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3
-pub(crate) fn retry_after(response: &Response<Bytes>, now: SystemTime) -> Option<Duration> {
-    let value = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let wait = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More digits than a u64 holds mean a long wait, which the limit below shortens.
-        Duration::from_secs(value.parse().unwrap_or(u64::MAX))
-    } else {
-        // The date is by the server's clock, which the `Date` header shows.
-        let now = date(response.headers()).unwrap_or(now);
-        let until = httpdate::parse_http_date(value).ok()?;
-        until.duration_since(now).ok()?
-    };
-    let longest = match response.status() {
-        StatusCode::TOO_MANY_REQUESTS => MAX_THROTTLING,
-        _ => MAX_WAIT,
-    };
-    (!wait.is_zero()).then_some(wait.min(longest))
-}
-
-/// Describes the difference between this machine's clock and the server's, from one minute up.
-fn clock_skew(headers: &HeaderMap, now: SystemTime) -> Option<String> {
-    let server = date(headers)?;
-    let (skew, direction) = match now.duration_since(server) {
-        Ok(ahead) => (ahead, "ahead of"),
-        Err(behind) => (behind.duration(), "behind"),
-    };
-    (skew >= Duration::from_secs(60)).then(|| {
-        format!(
-            "this machine's clock is {} s {direction} the identity provider's, so the assertion is outside its time range; correct the clock (NTP)",
-            skew.as_secs()
-        )
-    })
-}
-
-/// Returns the provider's time, from the `Date` header.
-pub(crate) fn date(headers: &HeaderMap) -> Option<SystemTime> {
-    httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()
-}
-
 const ASKED_TO_WAIT: &str = "the identity provider asked to wait before the next token request";
-/// Limits of `Retry-After`, with 429 and with any other status.
-const MAX_THROTTLING: Duration = Duration::from_secs(60 * 60);
-const MAX_WAIT: Duration = Duration::from_secs(5 * 60);
 
 #[cfg(test)]
 mod tests {
     use super::super::mask::EXCERPT;
-    use super::super::tests::parsed;
+    use super::super::tests::{NOW, Sent, parsed};
     use super::*;
+    use crate::error::CredentialKind;
 
     #[test]
     fn an_error_response_is_parsed_whole() {
@@ -260,14 +307,19 @@ mod tests {
             (
                 503,
                 "<h2>Our services aren't available</h2>",
-                "<h2>Our services",
+                "(38 bytes, no content type): Our services aren't available",
             ),
             (
                 404,
                 "",
                 "returned 404 without an OAuth error (0 bytes, no content type)",
             ),
-            (400, r#"{"message":"no"}"#, r#"{"message":"no"}"#),
+            (
+                400,
+                r#"{"message":"no"}"#,
+                "(16 bytes, no content type): no",
+            ),
+            (400, r#"{"no":"text"}"#, r#"{"no":"text"}"#),
             (400, r#"{"error":""}"#, r#"{"error":""}"#),
             (302, "moved", "returned 302"),
             (
@@ -393,49 +445,6 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        let now = httpdate::parse_http_date("Sat, 21 Nov 2026 03:00:00 GMT").unwrap();
-        for (status, value, expected) in [
-            (429, "7", Some(7)),
-            (429, " 7 ", Some(7)),
-            (429, "Sat, 21 Nov 2026 03:02:00 GMT", Some(120)),
-            (429, "Sat, 21 Nov 2026 02:00:00 GMT", None),
-            (429, "0", None),
-            (429, "-1", None),
-            (429, "soon", None),
-            (429, "", None),
-            (429, "86400", Some(3600)),
-            (429, "99999999999999999999999", Some(3600)),
-            (429, "Sat, 21 Nov 2026 09:00:00 GMT", Some(3600)),
-            (503, "86400", Some(300)),
-            (400, "86400", Some(300)),
-        ] {
-            let response = Response::builder()
-                .status(status)
-                .header(RETRY_AFTER, value)
-                .body(Bytes::new())
-                .unwrap();
-            let wait = retry_after(&response, now).map(|wait| wait.as_secs());
-            assert_eq!(wait, expected, "{status} {value:?}");
-        }
-    }
-
-    #[test]
-    fn a_retry_after_date_is_by_the_servers_clock() {
-        let response = Response::builder()
-            .status(429)
-            .header(DATE, "Sat, 21 Nov 2026 03:00:00 GMT")
-            .header(RETRY_AFTER, "Sat, 21 Nov 2026 03:02:00 GMT")
-            .body(Bytes::new())
-            .unwrap();
-        let ahead = httpdate::parse_http_date("Sat, 21 Nov 2026 04:00:00 GMT").unwrap();
-        assert_eq!(
-            retry_after(&response, ahead),
-            Some(Duration::from_secs(120))
-        );
-    }
-
-    #[test]
     fn an_excerpt_shows_no_token() {
         for body in [
             r#"{"data":{"access_token":"eyJhbGciOi"}}"#,
@@ -464,18 +473,489 @@ mod tests {
         }
     }
 
+    /// Secrets that are ordinary words, or hard to find in a text.
+    const AWKWARD: [&str; 14] = [
+        "client",
+        "invalid",
+        "s",
+        "client-secret",
+        "error",
+        "invalid_client",
+        "access_token",
+        "AADSTS7000215",
+        "7000215",
+        "11111111-2222-3333-4444-555555555555",
+        "0a1b2c3d-0000-4000-8000-000000000001",
+        "consent_required",
+        ".*[a-z]+(100%)\"\\'&<>",
+        "%41%2541+ä",
+    ];
+
+    /// docs/failures.md O3.
     #[test]
-    fn the_date_header_gives_the_clock_skew() {
-        let now = httpdate::parse_http_date("Sat, 21 Nov 2026 03:00:00 GMT").unwrap();
-        let skew = |date: &str| {
-            clock_skew(&HeaderMap::from_iter([(DATE, date.parse().unwrap())]), now)
-                .map(|text| text.split(" the identity").next().unwrap().to_owned())
+    fn a_secret_in_a_response_changes_no_decision() {
+        let bodies = [
+            r#"{"error":"invalid_client","error_description":"AADSTS7000215: Invalid client secret provided. The client-secret of access_token is invalid. Trace ID: 0a1b2c3d-0000-4000-8000-000000000001","error_codes":[7000215],"correlation_id":"0a1b2c3d-0000-4000-8000-000000000002","trace_id":"0a1b2c3d-0000-4000-8000-000000000003"}"#,
+            r#"{"error":"invalid_client","error_description":"AADSTS7000215: s error client"}"#,
+            r#"{"error":"invalid_grant","suberror":"consent_required","error_codes":[65001],"claims":"{\"access_token\":{\"error\":{\"essential\":true}}}"}"#,
+            r#"{"error":"temporarily_unavailable"}"#,
+            r#"{"error":"interaction_required","claims":"{\"access_token\":{}}"}"#,
+        ];
+        let decisions = |secret, status, body: &str| {
+            let sent = Sent {
+                secret,
+                ..Sent::default()
+            };
+            let error = sent.parsed(status, &[], body.as_bytes()).unwrap_err();
+            let server = error.server_error().unwrap();
+            (
+                (
+                    error.kind(),
+                    server.error().to_owned(),
+                    server.error_codes().to_vec(),
+                ),
+                (
+                    server.suberror().map(str::to_owned),
+                    server.help().map(str::to_owned),
+                ),
+                (error.is_credential_rejected(), error.is_transient()),
+                (error.needs_user_interaction(), error.is_grant_used_up()),
+                error.claims_challenge().map(str::to_owned),
+                error.correlation_id().map(str::to_owned),
+                server.trace_id().map(str::to_owned),
+            )
         };
-        let behind = skew("Sat, 21 Nov 2026 03:15:00 GMT").unwrap();
-        assert_eq!(behind, "this machine's clock is 900 s behind");
-        let ahead = skew("Sat, 21 Nov 2026 02:59:00 GMT").unwrap();
-        assert_eq!(ahead, "this machine's clock is 60 s ahead of");
-        assert_eq!(skew("Sat, 21 Nov 2026 03:00:59 GMT"), None);
-        assert_eq!(skew("yesterday"), None);
+        for body in bodies {
+            for status in [400, 401, 429, 503] {
+                let unmasked = decisions("none of these words", status, body);
+                for secret in AWKWARD {
+                    assert_eq!(
+                        decisions(secret, status, body),
+                        unmasked,
+                        "{secret}: {body}"
+                    );
+                }
+            }
+        }
+    }
+
+    /// docs/failures.md O3.
+    #[test]
+    fn a_description_is_not_withheld_because_of_an_ordinary_secret() {
+        let body = br#"{"error":"invalid_client","error_description":"AADSTS7000215: the client secret of the app is invalid"}"#;
+        for secret in AWKWARD {
+            let sent = Sent {
+                secret,
+                ..Sent::default()
+            };
+            let error = sent.parsed(401, &[], body).unwrap_err().to_string();
+            assert!(
+                error.contains("the client secret of the app is invalid"),
+                "{secret}: {error}"
+            );
+        }
+    }
+
+    /// docs/failures.md O3.
+    #[test]
+    fn an_id_is_not_masked_even_if_it_was_configured_as_the_secret() {
+        let id = "11111111-2222-3333-4444-555555555555";
+        let body =
+            format!(r#"{{"error":"invalid_client","error_description":"no application {id}"}}"#);
+        let sent = |client_id| Sent {
+            secret: id,
+            client_id,
+            ..Sent::default()
+        };
+        let error = sent(id).parsed(401, &[], body.as_bytes()).unwrap_err();
+        assert!(error.to_string().contains(id), "{error}");
+        let error = sent("daemon")
+            .parsed(401, &[], body.as_bytes())
+            .unwrap_err();
+        assert!(
+            error.to_string().contains("no application [redacted]"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_secret_of_eight_characters_is_in_no_part_of_an_error() {
+        use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine};
+        use url::form_urlencoded::byte_serialize;
+
+        let secrets = [
+            "Zq9~Secret",
+            "pass phrase &<\"",
+            "100%+x\\y'z",
+            "ÄÖÜ-äöü-ß",
+            "s3cret-Value~1",
+        ];
+        for secret in secrets {
+            let json = serde_json::to_string(secret).unwrap();
+            let form: String = byte_serialize(secret.as_bytes()).collect();
+            let html = secret
+                .replace('&', "&amp;")
+                .replace('<', "&lt;")
+                .replace('"', "&quot;");
+            let encoded = [
+                secret.to_owned(),
+                json[1..json.len() - 1].to_owned(),
+                form.clone(),
+                form.replace('+', "%20"),
+                form.replace("%7E", "%7e").replace("%C3", "%c3"),
+                html,
+                BASE64_STANDARD.encode(secret),
+                BASE64_URL_SAFE_NO_PAD.encode(secret),
+            ];
+            for echo in &encoded[..] {
+                let text = serde_json::to_string(&format!("you sent '{echo}', no")).unwrap();
+                let members = [
+                    "error",
+                    "error_description",
+                    "suberror",
+                    "claims",
+                    "correlation_id",
+                    "trace_id",
+                    "timestamp",
+                    "error_uri",
+                    "message",
+                    "errorSummary",
+                ];
+                let bodies = members.iter().map(|name| match *name {
+                    "error" => format!(r#"{{"error":{text}}}"#),
+                    name => format!(r#"{{"error":"x","{name}":{text}}}"#),
+                });
+                let others = [
+                    format!(r#"{{"errorSummary":{text}}}"#),
+                    format!(r#"{{"error":{{"message":{text}}}}}"#),
+                    format!("<html><title>{echo}</title><p>you sent {echo}</p>"),
+                    format!("you sent {echo}"),
+                    format!(r#"{{"token_type":{text},"access_token":"t"}}"#),
+                    format!(r#"{{"token_type":"Bearer","message":{text}}}"#),
+                ];
+                for body in bodies.chain(others) {
+                    for status in [200, 400, 401, 429, 503] {
+                        let sent = Sent {
+                            secret,
+                            ..Sent::default()
+                        };
+                        let Err(error) = sent.parsed(status, &[], body.as_bytes()) else {
+                            continue;
+                        };
+                        let shown = format!("{error} {error:?} {error:#?} {}", error.chain());
+                        // Debug escapes quotes and backslashes.
+                        for form in &encoded {
+                            let debug = format!("{form:?}");
+                            assert!(!shown.contains(form.as_str()), "{form} in {shown}");
+                            assert!(
+                                !shown.contains(&debug[1..debug.len() - 1]),
+                                "{form} in {shown}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_code_is_read_from_the_description_where_there_is_no_list() {
+        for (members, codes) in [
+            (
+                r#""error_description":"AADSTS7000215: Invalid client secret.""#,
+                &[7000215][..],
+            ),
+            (
+                r#""error_description":"AADSTS70002: Error. AADSTS50012: Invalid. AADSTS70002""#,
+                &[70002, 50012],
+            ),
+            (
+                r#""error_description":"AADSTS7000215: x","error_codes":[]"#,
+                &[7000215],
+            ),
+            (
+                r#""error_description":"AADSTS7000215: x","error_codes":null"#,
+                &[7000215],
+            ),
+            (
+                r#""error_description":"AADSTS7000215: x","error_codes":[50012]"#,
+                &[50012],
+            ),
+            (r#""message":"AADSTS90002: no tenant""#, &[90002]),
+            (
+                r#""error_description":"AADSTS and AADSTSx and AADSTS99999999999999999999""#,
+                &[],
+            ),
+        ] {
+            let body = format!(r#"{{"error":"invalid_client",{members}}}"#);
+            let error = parsed(401, &[], body.as_bytes()).unwrap_err();
+            assert_eq!(
+                error.server_error().unwrap().error_codes(),
+                codes,
+                "{members}"
+            );
+            assert_eq!(error.aadsts(), codes.first().copied());
+        }
+    }
+
+    #[test]
+    fn the_reason_of_a_refusal_is_read_where_the_server_wrote_it() {
+        let challenge =
+            r#"Bearer realm="x", error="invalid_client", error_description="no such client""#;
+        for (status, headers, body, error, shown) in [
+            (
+                401,
+                &[][..],
+                r#"{"errorCode":"invalid_client","errorSummary":"Invalid value for 'client_id'."}"#,
+                Some("invalid_client"),
+                "Invalid value for 'client_id'.",
+            ),
+            (
+                401,
+                &[("www-authenticate", challenge)],
+                "",
+                Some("invalid_client"),
+                "no such client",
+            ),
+            (
+                401,
+                &[("www-authenticate", challenge)],
+                "<html>",
+                Some("invalid_client"),
+                "no such client",
+            ),
+            (
+                400,
+                &[],
+                r#"{"ErrorCode":"invalid_client","Error":"ClientId is Invalid"}"#,
+                Some("invalid_client"),
+                "invalid_client: ClientId is Invalid",
+            ),
+            (
+                401,
+                &[],
+                r#"{"error":"Unauthorized","message":"Bad credentials","path":"/token"}"#,
+                Some("Unauthorized"),
+                "Bad credentials",
+            ),
+            (
+                400,
+                &[],
+                r#"{"error":{"code":"invalid_scope","message":"no such scope"}}"#,
+                Some("invalid_scope"),
+                "no such scope",
+            ),
+            (
+                403,
+                &[],
+                r#"{"error":{"code":403,"message":"The API is not enabled."}}"#,
+                None,
+                "The API is not enabled.",
+            ),
+            (403, &[], r#"{"message":"Forbidden"}"#, None, "): Forbidden"),
+            (
+                400,
+                &[],
+                r#"{"errorCode":"E0000003","errorSummary":"The request body was not well-formed."}"#,
+                None,
+                "E0000003: The request body was not well-formed.",
+            ),
+            (
+                400,
+                &[],
+                r#"{"type":"about:blank","title":"Bad Request","detail":"no grant_type","status":400}"#,
+                None,
+                "Bad Request: no grant_type",
+            ),
+            (
+                400,
+                &[],
+                r#"{"fault":{"faultstring":"Invalid client identifier","detail":{"errorcode":"oauth.v2.InvalidClientIdentifier"}}}"#,
+                None,
+                "Invalid client identifier",
+            ),
+            (
+                400,
+                &[],
+                r#"{"errors":[{"code":"bad","message":"first"},{"message":"second"}]}"#,
+                None,
+                "bad: first",
+            ),
+            (
+                400,
+                &[],
+                r#"{"errors":["only a text"]}"#,
+                None,
+                "only a text",
+            ),
+            (
+                403,
+                &[(
+                    "www-authenticate",
+                    r#"Basic realm="x", error_description="plain reason""#,
+                )],
+                "",
+                None,
+                "plain reason",
+            ),
+            (
+                403,
+                &[("content-type", "text/html")],
+                "<html><head><title>Access Denied</title></head><body><p>Your request was <b>blocked</b> &amp; logged.</p></body></html>",
+                None,
+                "Access Denied: Your request was blocked & logged.",
+            ),
+            (
+                429,
+                &[],
+                r#"{"errorCode":"E0000047","errorSummary":"API call exceeded rate limit due to too many requests."}"#,
+                None,
+                "E0000047: API call exceeded rate limit",
+            ),
+            (
+                429,
+                &[],
+                r#"{"statusCode":429,"message":"Rate limit is exceeded. Try again in 20 seconds."}"#,
+                None,
+                "Rate limit is exceeded.",
+            ),
+            (
+                200,
+                &[],
+                r#"{"error":"invalid_scope","access_token":null}"#,
+                Some("invalid_scope"),
+                "200 invalid_scope",
+            ),
+            (
+                200,
+                &[],
+                r#"{"error":"invalid_scope","access_token":"","token_type":"Bearer"}"#,
+                Some("invalid_scope"),
+                "200 invalid_scope",
+            ),
+            (
+                200,
+                &[],
+                r#"{"access_token":null,"token_type":"Bearer","message":"the client is locked"}"#,
+                None,
+                "the client is locked",
+            ),
+            (
+                200,
+                &[],
+                r#"{"access_token":null,"errorMessage":"the client is locked"}"#,
+                None,
+                "the client is locked",
+            ),
+        ] {
+            let parsed = parsed(status, headers, body.as_bytes()).unwrap_err();
+            let server = parsed.server_error().map(|server| server.error());
+            assert_eq!(server, error, "{body}: {parsed}");
+            assert!(parsed.to_string().contains(shown), "{body}: {parsed}");
+            assert!(!parsed.to_string().contains("<b>"), "{parsed}");
+        }
+        let okta = parsed(429, &[], br#"{"errorCode":"E0000047"}"#).unwrap_err();
+        assert!(matches!(okta, Error::Throttled(_)), "{okta:?}");
+    }
+
+    #[test]
+    fn a_bare_401_rejects_the_credential_and_a_gateways_page_does_not() {
+        for (status, body, rejects) in [
+            (401, "", true),
+            (401, " \r\n", true),
+            (403, "", true),
+            (
+                401,
+                r#"{"errorCode":"E0000004","errorSummary":"Authentication failed"}"#,
+                true,
+            ),
+            (
+                401,
+                r#"{"error":"unauthorized","error_description":"Bad credentials"}"#,
+                true,
+            ),
+            (
+                400,
+                r#"{"error":"invalid_client","error_codes":[99999999]}"#,
+                true,
+            ),
+            (401, "<html>401 Authorization Required</html>", false),
+            (403, "<html>blocked</html>", false),
+            (403, r#"{"message":"Forbidden"}"#, false),
+            (400, "", false),
+            (407, "", false),
+            (500, "", false),
+            (401, r#"{"error":"invalid_grant"}"#, false),
+        ] {
+            let error = parsed(status, &[], body.as_bytes()).unwrap_err();
+            assert_eq!(
+                error.is_credential_rejected(),
+                rejects,
+                "{status} {body}: {error:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_refusal_of_an_assertion_tells_the_difference_of_the_clocks() {
+        let at = |seconds: i64| {
+            let difference = std::time::Duration::from_secs(seconds.unsigned_abs());
+            httpdate::fmt_http_date(match seconds < 0 {
+                true => NOW.wall - difference,
+                false => NOW.wall + difference,
+            })
+        };
+        let refused = br#"{"error":"invalid_client","error_description":"Token is not active"}"#;
+        for (body, kind, date, shown) in [
+            (
+                &refused[..],
+                CredentialKind::Certificate,
+                at(900),
+                Some("s behind the identity"),
+            ),
+            (
+                refused,
+                CredentialKind::Assertion,
+                at(-900),
+                Some("s ahead of the identity"),
+            ),
+            (refused, CredentialKind::Secret, at(900), None),
+            (refused, CredentialKind::Certificate, at(0), None),
+            (
+                b"",
+                CredentialKind::Certificate,
+                at(900),
+                Some("s behind the identity"),
+            ),
+            (b"", CredentialKind::Secret, at(900), None),
+        ] {
+            let sent = Sent {
+                kind,
+                ..Sent::default()
+            };
+            let error = sent
+                .parsed(401, &[("date", &date)], body)
+                .unwrap_err()
+                .to_string();
+            match shown {
+                Some(shown) => assert!(error.contains(shown), "{error}"),
+                None => assert!(!error.contains("clock"), "{error}"),
+            }
+        }
+        let foreign = Sent {
+            kind: CredentialKind::Assertion,
+            source: Some("federated token file /token"),
+            ..Sent::default()
+        };
+        let body = br#"{"error":"invalid_client","error_codes":[700024]}"#;
+        let error = foreign
+            .parsed(401, &[("date", &at(1))], body)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("of the federated token file /token has expired"),
+            "{error}"
+        );
+        assert!(!error.contains("NTP"), "{error}");
     }
 }

@@ -1,95 +1,253 @@
-use std::borrow::Cow;
+use std::collections::HashSet;
+use std::ops::Range;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD_NO_PAD;
+use zeroize::Zeroizing;
+
+use super::ResponseContext;
+use super::encoded::{decoded, readings};
 use crate::error::Escaped;
-use crate::secret::Secret;
 
-/// Prepares a server's text for an error: bounds the length and removes the secrets of the request.
+/// The secrets of a token request, which the texts of an error must not repeat.
 ///
-/// A secret in plain or form-encoded text is masked. If the text then still holds the secret in
-/// another encoding, or a piece of the secret, the whole text is withheld.
-pub(super) fn without_secrets(text: &str, secrets: &[&Secret]) -> String {
-    let mut text = Cow::Borrowed(text);
-    for secret in secrets {
-        match mask(&text, secret.expose()) {
-            Some(masked) => text = masked.into(),
-            None => return WITHHELD.to_owned(),
+/// Only text for people is masked. The program decides on the raw response, and codes and ids
+/// stay as sent. A secret of fewer than eight characters is not masked, because ordinary text
+/// contains the same word.
+pub(super) struct Mask<'a>(Vec<&'a str>);
+
+impl<'a> Mask<'a> {
+    /// Collects the secrets of the request. The ids of the request are not secret, even if the
+    /// caller configured an id as the secret.
+    pub(super) fn new(context: &ResponseContext<'a>) -> Self {
+        let tenant = context.tenant.map(|tenant| &**tenant);
+        let ids = [
+            Some(context.client_id),
+            tenant,
+            Some(context.correlation_id),
+        ];
+        let is_id = |secret: &&str| {
+            ids.iter()
+                .flatten()
+                .any(|id| id.eq_ignore_ascii_case(secret))
+        };
+        let secrets = context.secrets.iter().map(|secret| secret.expose());
+        Self::of(secrets.filter(|secret| !is_id(secret)))
+    }
+
+    fn of(secrets: impl Iterator<Item = &'a str>) -> Self {
+        let is_long = |secret: &&str| secret.chars().count() >= MIN_SECRET;
+        Self(secrets.filter(is_long).collect())
+    }
+
+    /// Prepares a server's text for an error: bounds the length and masks the secrets.
+    ///
+    /// A secret is masked as a whole word, in any encoding. A secret of 16 characters or more, or
+    /// with other characters than a word's, is masked inside a longer word, too. A text that still repeats 16 characters of a secret is
+    /// withheld as a whole.
+    pub(super) fn text(&self, text: &str) -> String {
+        // Masked before the text is cut, so that no head of the secret remains at the cut.
+        let longest = self.0.iter().map(|secret| secret.len()).max();
+        let reach = longest.unwrap_or_default().saturating_mul(MAX_ENCODING);
+        let mut text: String = text
+            .chars()
+            .take(MAX_LENGTH.saturating_add(reach))
+            .collect();
+        for secret in &self.0 {
+            text = mask(&text, secret);
+        }
+        if self.0.iter().any(|secret| repeats_part(&text, secret)) {
+            return WITHHELD.to_owned();
+        }
+        text.chars().take(MAX_LENGTH).collect()
+    }
+
+    /// Prepares a code, such as the `error` member.
+    ///
+    /// The program decides on codes, so a code is never masked. Text that is no code is masked.
+    pub(super) fn code(&self, code: &str) -> String {
+        let code = code.trim();
+        let is_code = !code.is_empty()
+            && code.len() <= MAX_CODE
+            && code
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || b"_-.".contains(&byte));
+        match is_code {
+            true => code.to_owned(),
+            false => self.text(code),
         }
     }
-    text.chars().take(MAX_LENGTH).collect()
-}
 
-/// Masks the secret in the text. Returns `None` if a piece of the secret would remain.
-fn mask(text: &str, secret: &str) -> Option<String> {
-    let encoded: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
-    // Masked before the text is cut, so that no head of the secret remains at the cut.
-    let text: String = text
-        .chars()
-        .take(MAX_LENGTH.saturating_add(encoded.len()))
-        .collect();
-    let text = text.replace(secret, MASK).replace(&encoded, MASK);
-    let letters: String = secret.chars().filter(char::is_ascii_alphanumeric).collect();
-    let repeats = letters.len() >= MIN_PIECE && letters_of_encoded(&text).contains(&letters);
-    let repeats = repeats || pieces(secret).any(|piece| text.contains(piece));
-    (!repeats).then_some(text)
-}
-
-/// Returns the first characters of a server's text on one line, without the request's secrets.
-///
-/// A text that may hold a token is withheld.
-pub(super) fn excerpt(text: &[u8], secrets: &[&Secret]) -> String {
-    let text = without_secrets(&String::from_utf8_lossy(text), secrets);
-    if text.contains("_token\"") || text.contains("_token\\\"") || text.contains("eyJ") {
-        return "[withheld: the text may hold a token]".to_owned();
+    /// Returns `true` if the text is a secret.
+    pub(super) fn is_secret(&self, text: &str) -> bool {
+        self.0
+            .iter()
+            .any(|secret| secret.eq_ignore_ascii_case(text))
     }
-    let text: String = text.trim().chars().take(EXCERPT).collect();
-    Escaped(&text).to_string()
+
+    /// Returns `true` if the text is short and repeats no secret.
+    pub(super) fn leaves(&self, text: &str) -> bool {
+        self.text(text) == text
+    }
+
+    /// Returns the first characters of a server's text on one line, without the secrets.
+    ///
+    /// A text that may hold a token is withheld.
+    pub(super) fn excerpt(&self, text: &str) -> String {
+        let text = self.text(text);
+        if text.contains("_token\"") || text.contains("_token\\\"") || text.contains("eyJ") {
+            return "[withheld: the text may hold a token]".to_owned();
+        }
+        let text: String = text.trim().chars().take(EXCERPT).collect();
+        Escaped(&text).to_string()
+    }
+
+    /// Returns the excerpt of bytes that should be UTF-8.
+    pub(super) fn excerpt_of_bytes(&self, text: &[u8]) -> String {
+        self.excerpt(&String::from_utf8_lossy(text))
+    }
 }
 
-/// Returns the letters and digits of a text that may be encoded.
-///
-/// Percent-encoding, HTML and JSON leave ASCII letters and digits unchanged. Their escape sequences
-/// for other characters are dropped.
-fn letters_of_encoded(text: &str) -> String {
-    let mut letters = String::with_capacity(text.len());
-    let mut rest = text.chars();
-    while let Some(c) = rest.next() {
-        let ahead = rest.as_str();
-        let digits = |count: usize| {
-            let code = ahead.get(..count);
-            code.filter(|code| code.bytes().all(|byte| byte.is_ascii_hexdigit()))
-        };
-        let escape = match c {
-            '%' => digits(2).map(str::len),
-            '&' => ahead
-                .find(';')
-                .filter(|length| *length <= 8)
-                .map(|at| at.saturating_add(1)),
-            '\\' if ahead.starts_with('u') => Some(5.min(ahead.len())),
-            '\\' => Some(1.min(ahead.len())),
-            _ => None,
-        };
-        if let Some(length) = escape {
-            rest = ahead.get(length..).unwrap_or_default().chars();
-        } else if c.is_ascii_alphanumeric() {
-            letters.push(c);
+/// Masks a secret in plain text, in every encoding of [`readings`] and in base64.
+fn mask(text: &str, secret: &str) -> String {
+    let cores = base64_cores(secret);
+    let is_word =
+        secret.chars().count() < MIN_PART && secret.chars().all(|c| is_of_word(c) || c == '-');
+    let after_escape = ends_of_escapes(text);
+    let mut masked = String::with_capacity(text.len());
+    let mut rest = 0_usize;
+    let mut next = 0_usize;
+    for (at, c) in text.char_indices() {
+        if at < next {
+            continue;
+        }
+        let is_start = || !is_word || after_escape.contains(&at) || !ends_in_word(text.get(..at));
+        let whole = end_of_match(text, at, secret, |one, other| one == other)
+            .filter(|end| !is_word || !starts_with_word(text.get(*end..)))
+            .filter(|_| is_start())
+            .map(|end| at..end);
+        let found = whole.or_else(|| {
+            let end = |core: &Zeroizing<String>| end_of_match(text, at, core, same_in_base64);
+            let end = is_base64(c).then(|| cores.iter().find_map(end)).flatten()?;
+            Some(base64_run(text, rest, at..end))
+        });
+        if let Some(found) = found {
+            masked.push_str(text.get(rest..found.start).unwrap_or_default());
+            masked.push_str(MASK);
+            rest = found.end;
+            next = found.end;
         }
     }
-    letters
+    masked.push_str(text.get(rest..).unwrap_or_default());
+    masked
 }
 
-/// Returns the pieces of a secret that no encoding changes: six to eight letters or digits in a
-/// row.
-///
-/// A piece of lower-case letters alone is skipped, because ordinary text may hold the same word.
-fn pieces(secret: &str) -> impl Iterator<Item = &str> {
-    let runs = || secret.split(|c: char| !c.is_ascii_alphanumeric());
-    let longest = runs().map(str::len).max().unwrap_or_default();
-    let length = longest.clamp(MIN_PIECE, MAX_PIECE);
-    runs()
-        .flat_map(move |run| {
-            (0..run.len()).filter_map(move |at| run.get(at..at.saturating_add(length)))
-        })
-        .filter(|piece| !piece.bytes().all(|byte| byte.is_ascii_lowercase()))
+/// Returns the end of the pattern in the text from `start` on, where any character of the text may
+/// be encoded.
+fn end_of_match(
+    text: &str,
+    start: usize,
+    pattern: &str,
+    same: impl Fn(char, char) -> bool,
+) -> Option<usize> {
+    // A text can have several readings, so several positions are followed at once.
+    let mut positions = vec![start];
+    for expected in pattern.chars() {
+        let mut following: Vec<usize> = Vec::new();
+        for position in positions {
+            for (c, length) in readings(text.get(position..).unwrap_or_default()) {
+                let end = position.saturating_add(length);
+                if same(c, expected) && !following.contains(&end) {
+                    following.push(end);
+                }
+            }
+        }
+        if following.is_empty() {
+            return None;
+        }
+        positions = following;
+    }
+    positions.into_iter().max()
+}
+
+/// Returns the characters that every base64 of a text with the secret contains, for each of the
+/// three positions of the secret in a group of bytes.
+fn base64_cores(secret: &str) -> [Zeroizing<String>; 3] {
+    [0_usize, 1, 2].map(|before| {
+        let mut bytes = Zeroizing::new(vec![0; before]);
+        bytes.extend_from_slice(secret.as_bytes());
+        let encoded = Zeroizing::new(BASE64_STANDARD_NO_PAD.encode(&bytes[..]));
+        // The first and the last character also hold bits of the bytes around the secret.
+        let first = match before {
+            0 => 0,
+            _ => before.saturating_add(1),
+        };
+        let last = match bytes.len() % 3 {
+            0 => encoded.len(),
+            _ => encoded.len().saturating_sub(1),
+        };
+        Zeroizing::new(encoded.get(first..last).unwrap_or_default().to_owned())
+    })
+}
+
+/// Compares two characters of base64, of which one may be in the alphabet for URLs
+/// ([RFC 4648 section 5](https://www.rfc-editor.org/rfc/rfc4648#section-5)).
+fn same_in_base64(c: char, standard: char) -> bool {
+    let c = match c {
+        '-' => '+',
+        '_' => '/',
+        c => c,
+    };
+    c == standard
+}
+
+/// Widens a match to the whole base64 text that contains the match.
+fn base64_run(text: &str, from: usize, found: Range<usize>) -> Range<usize> {
+    let before = text.get(from..found.start).unwrap_or_default();
+    let head = before.trim_end_matches(is_base64);
+    let after = text.get(found.end..).unwrap_or_default();
+    let tail = after.trim_start_matches(is_base64).trim_start_matches('=');
+    from.saturating_add(head.len())..text.len().saturating_sub(tail.len())
+}
+
+fn is_base64(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "+/-_%".contains(c)
+}
+
+/// Returns the positions behind escape sequences, where a word begins although a letter precedes.
+fn ends_of_escapes(text: &str) -> HashSet<usize> {
+    let escapes = text.char_indices().filter(|(_, c)| "%\\&".contains(*c));
+    let ends = escapes.flat_map(|(at, _)| {
+        let readings = readings(text.get(at..).unwrap_or_default());
+        let longer = readings.into_iter().filter(|(_, length)| *length > 1);
+        longer.map(move |(_, length)| at.saturating_add(length))
+    });
+    ends.collect()
+}
+
+fn ends_in_word(text: Option<&str>) -> bool {
+    text.is_some_and(|text| text.ends_with(is_of_word))
+}
+
+fn starts_with_word(text: Option<&str>) -> bool {
+    text.is_some_and(|text| text.starts_with(is_of_word))
+}
+
+fn is_of_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+/// Returns `true` if the text repeats a part of the secret of [`MIN_PART`] characters.
+fn repeats_part(text: &str, secret: &str) -> bool {
+    let windows = |text: &str| -> HashSet<Vec<char>> {
+        let characters: Vec<char> = text.chars().collect();
+        characters.windows(MIN_PART).map(<[char]>::to_vec).collect()
+    };
+    let parts = windows(secret);
+    !parts.is_empty()
+        && [text.to_owned(), decoded(text)]
+            .iter()
+            .any(|text| !windows(text).is_disjoint(&parts))
 }
 
 const MASK: &str = "[redacted]";
@@ -97,18 +255,24 @@ const WITHHELD: &str = "[withheld: the text repeats a part of the credential]";
 /// The length of an excerpt, in characters.
 pub(super) const EXCERPT: usize = 200;
 /// The length of the longest server text in an error, in characters.
-const MAX_LENGTH: usize = 4096;
-const MAX_PIECE: usize = 8;
-/// The fewest letters and digits that identify a secret. Shorter runs occur in any text.
-const MIN_PIECE: usize = 6;
+pub(super) const MAX_LENGTH: usize = 4096;
+/// The length of the longest code, in characters.
+const MAX_CODE: usize = 64;
+/// The fewest characters of a secret that is masked.
+pub(crate) const MIN_SECRET: usize = 8;
+/// The fewest characters of a part of a secret that gives the secret away.
+const MIN_PART: usize = 16;
+/// The length of the longest escape sequence of one byte.
+const MAX_ENCODING: usize = 6;
 
 #[cfg(test)]
 mod tests {
+    use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE, BASE64_URL_SAFE_NO_PAD};
+
     use super::*;
-    use crate::secret::Secret;
 
     fn shown(text: &str, secret: &str) -> String {
-        without_secrets(text, &[&Secret::from(secret)])
+        Mask::of([secret].into_iter()).text(text)
     }
 
     #[test]
@@ -124,12 +288,22 @@ mod tests {
             (
                 "otherwise encoded",
                 "got Abc8Q%7edE.f3kLmN0pQrStUvWx-yZ%20%c3%a4.".to_owned(),
-                WITHHELD,
+                "got [redacted].",
             ),
             (
                 "cut",
                 format!("got {}", secret.get(..20).unwrap()),
                 WITHHELD,
+            ),
+            (
+                "cut and encoded",
+                "got c8Q%7EdE.f3kLmN0pQr".to_owned(),
+                WITHHELD,
+            ),
+            (
+                "inside a longer word",
+                format!("gotx{secret}y"),
+                "gotx[redacted]y",
             ),
             (
                 "not at all",
@@ -154,41 +328,125 @@ mod tests {
             ),
             ("aB1~cD2~eF3~gH4", "aB1%7ecD2%7eeF3%7egH4"),
             ("pass\"phrase\\quoted", "pass\\\"phrase\\\\quoted"),
-            ("s3cret-Value~1", "s3cret&#45;Value"),
+            ("s3cret-Value~1", "s3cret&#45;Value~1"),
+            ("s3cret-Value~1", "s3cret%252DValue%257E1"),
+            ("100%&<'\"\\/", "100%25%26%3C%27%22%5C%2F"),
+            ("100%&<'\"\\/", "100%&amp;&lt;&#39;&quot;\\/"),
+            ("100%&<'\"\\/", "100%&<'\\\"\\\\/"),
+            ("100%25+x y", "100%25+x y"),
+            ("100%25+x y", "100%2525%2Bx+y"),
         ] {
-            assert_eq!(
-                shown(&format!("you sent {text}, no"), secret),
-                WITHHELD,
+            let masked = shown(&format!("you sent {text}, no"), secret);
+            assert_eq!(masked, "you sent [redacted], no", "{text}");
+            let member = format!("client_secret%3D{text}\\u0026x");
+            assert!(
+                shown(&member, secret).starts_with("client_secret%3D[red"),
                 "{text}"
             );
         }
     }
 
     #[test]
-    fn an_assertion_is_masked_too() {
-        let assertion = Secret::from("eyJhbGci.eyJhdWQi.c2lnbmF0dXJl");
-        let masked = without_secrets("x eyJhbGci.eyJhdWQi.c2lnbmF0dXJl", &[&assertion]);
-        assert_eq!(masked, "x [redacted]");
-        assert_eq!(without_secrets("x eyJhbGci.eyJ", &[&assertion]), WITHHELD);
+    fn a_secret_in_base64_is_masked_wherever_it_stands_in_the_text_that_was_encoded() {
+        for secret in ["hunter2 &", "8letters", "s3cret-Value~1??>>", "ÄÖÜäöüßß"] {
+            for before in ["", "a", "ab", "client:"] {
+                for after in ["", "a", "ab"] {
+                    let plain = format!("{before}{secret}{after}");
+                    for encoded in [
+                        BASE64_STANDARD.encode(&plain),
+                        BASE64_STANDARD_NO_PAD.encode(&plain),
+                        BASE64_URL_SAFE.encode(&plain),
+                        BASE64_URL_SAFE_NO_PAD.encode(&plain),
+                        BASE64_STANDARD
+                            .encode(&plain)
+                            .replace('+', "%2B")
+                            .replace('/', "%2f"),
+                    ] {
+                        let masked = shown(&format!("Basic {encoded}, no"), secret);
+                        assert_eq!(masked, "Basic [redacted], no", "{plain} as {encoded}");
+                    }
+                }
+            }
+        }
     }
 
     #[test]
-    fn a_word_of_a_pass_phrase_does_not_withhold_a_text() {
-        let text = "use the correct tenant";
-        assert_eq!(shown(text, "correct horse battery staple"), text);
-        assert_eq!(shown("secret Value", "s3cret-Value~1"), "secret Value");
+    fn an_assertion_is_masked_too() {
+        let assertion = "eyJhbGci.eyJhdWQi.c2lnbmF0dXJl";
         assert_eq!(
-            shown("a b c", "abc"),
-            "a b c",
-            "three letters are in any text"
+            shown("x eyJhbGci.eyJhdWQi.c2lnbmF0dXJl", assertion),
+            "x [redacted]"
+        );
+        assert_eq!(shown("x eyJhbGci.eyJhdWQ", assertion), WITHHELD);
+    }
+
+    /// docs/failures.md O3.
+    #[test]
+    fn a_part_of_a_credential_does_not_withhold_a_text() {
+        for (text, secret) in [
+            ("use the correct tenant", "correct horse battery staple"),
+            ("secret Value", "s3cret-Value~1"),
+            ("a b c", "abc"),
+            ("s3cret-Value~", "s3cret-Value~1"),
+            ("Abc8Q~dE.f3kLmN", "Abc8Q~dE.f3kLmN0pQrStUvWx"),
+            ("eyJhbGci.eyJ", "eyJhbGci.eyJhdWQi.c2lnbmF0dXJl"),
+            ("7000215", "AADSTS7000215"),
+        ] {
+            assert_eq!(shown(text, secret), text, "{secret}");
+        }
+    }
+
+    /// docs/failures.md O3.
+    #[test]
+    fn an_ordinary_secret_is_masked_as_a_whole_word_of_eight_characters_alone() {
+        for (secret, text, expected) in [
+            ("client", "the client is invalid", "the client is invalid"),
+            ("s", "s is no secret's", "s is no secret's"),
+            ("sevenxx", "sevenxx", "sevenxx"),
+            (
+                "password",
+                "the password is wrong",
+                "the [redacted] is wrong",
+            ),
+            (
+                "password",
+                "a passwordless user_password",
+                "a passwordless user_password",
+            ),
+            ("password", "\"password\"", "\"[redacted]\""),
+            ("client-secret", "client-secret!", "[redacted]!"),
+            (
+                "password",
+                "x%3Dpassword\\npassword",
+                "x%3D[redacted]\\n[redacted]",
+            ),
+        ] {
+            assert_eq!(shown(text, secret), expected, "{secret}");
+        }
+    }
+
+    #[test]
+    fn a_code_is_never_masked() {
+        for code in ["invalid_client", "error", "client-secret", "a.b"] {
+            assert_eq!(Mask::of([code].into_iter()).code(code), code);
+        }
+        assert_eq!(
+            Mask::of(["Zq9~Secret"].into_iter()).code("Zq9~Secret"),
+            MASK
+        );
+        assert_eq!(
+            Mask::of([].into_iter()).code(" invalid_client\n"),
+            "invalid_client"
         );
     }
 
     #[test]
     fn a_long_text_is_cut_after_masking() {
-        let kept = shown(&"ä".repeat(MAX_LENGTH + 1), "s3cret");
+        let kept = shown(&"ä".repeat(MAX_LENGTH + 1), "s3cret-Value");
         assert_eq!(kept.chars().count(), MAX_LENGTH);
-        let straddling = format!("{}my pass phrase", "x".repeat(MAX_LENGTH - 3));
+        let straddling = format!("{} my pass phrase", "x".repeat(MAX_LENGTH - 3));
         assert!(!shown(&straddling, "my pass phrase").contains("my"));
+        let encoded = format!("{} my%20pass%20phrase", "x".repeat(MAX_LENGTH - 3));
+        assert!(!shown(&encoded, "my pass phrase").contains("my"));
     }
 }

@@ -1,0 +1,53 @@
+use std::fmt;
+use std::time::Duration;
+
+/// The kind of the client's credential and the place where the credential comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CredentialOrigin {
+    pub(crate) kind: CredentialKind,
+    /// Describes the source, such as a file with its path. `None` for a fixed credential.
+    pub(crate) source: Option<String>,
+}
+
+/// The kind of the client's credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CredentialKind {
+    Secret,
+    /// A certificate, with which this client signs assertions.
+    Certificate,
+    /// An assertion that somebody else signed.
+    Assertion,
+}
+
+impl CredentialOrigin {
+    /// Returns whether the client authenticates by a signed assertion.
+    pub(crate) fn sends_assertion(&self) -> bool {
+        self.kind != CredentialKind::Secret
+    }
+}
+
+/// This machine's clock, compared with the identity provider's at a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ClockCheck {
+    /// The response has no readable `Date`.
+    Unknown,
+    Agrees,
+    Ahead(Duration),
+    Behind(Duration),
+}
+
+/// Prints the difference of the clocks, and nothing if the clocks agree.
+impl fmt::Display for ClockCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (difference, direction) = match self {
+            Self::Unknown | Self::Agrees => return Ok(()),
+            Self::Ahead(difference) => (difference, "ahead of"),
+            Self::Behind(difference) => (difference, "behind"),
+        };
+        write!(
+            f,
+            "this machine's clock is {} s {direction} the identity provider's",
+            difference.as_secs()
+        )
+    }
+}
