@@ -2,6 +2,10 @@ use std::sync::{Arc, OnceLock};
 
 use crate::error::Error;
 
+mod spelling;
+
+use spelling::Misspelled;
+
 /// The scopes of a token request, in the caller's order and as a normalized set.
 ///
 /// Scopes are case-sensitive ([RFC 6749 section 3.3]), so the case is kept. The double slash in
@@ -14,6 +18,10 @@ pub(crate) struct Scopes {
     set: ScopeSet,
     /// Result of the check for an application. Cached, because every call needs the result.
     for_application: OnceLock<Result<(), Error>>,
+    /// Result of the check of the characters. Cached, because every call needs the result.
+    characters: OnceLock<Result<(), Error>>,
+    /// Result of the check of Entra's form. Cached, because every call needs the result.
+    form: OnceLock<Result<(), Error>>,
     /// Scopes of a user's token. Cached, because every call needs the scopes.
     for_user: OnceLock<Result<UserScopes, Error>>,
 }
@@ -75,6 +83,8 @@ impl Scopes {
         });
         self.as_requested = as_requested;
         self.for_application = OnceLock::new();
+        self.characters = OnceLock::new();
+        self.form = OnceLock::new();
         self.for_user = OnceLock::new();
     }
 
@@ -92,16 +102,42 @@ impl Scopes {
         self.as_requested.split_ascii_whitespace()
     }
 
-    /// Checks that the scopes have only characters of [RFC 6749 section 3.3].
+    /// Checks that the scopes have only characters of [RFC 6749 section 3.3], and that none is
+    /// encoded, quoted or preceded by the name of its parameter.
     ///
     /// [RFC 6749 section 3.3]: https://www.rfc-editor.org/rfc/rfc6749#section-3.3
     pub(crate) fn check_characters(&self) -> Result<(), Error> {
-        match self.iter().find(|scope| !scope.bytes().all(is_scope_char)) {
-            Some(scope) => Err(Error::config(format!(
-                "the scope {scope:?} contains a character that no scope may contain (RFC 6749 section 3.3); remove the character"
-            ))),
-            None => Ok(()),
+        let checked = self.characters.get_or_init(|| self.validate_characters());
+        checked.clone()
+    }
+
+    fn validate_characters(&self) -> Result<(), Error> {
+        for scope in self.iter() {
+            if let Some(misspelled) = Misspelled::find(scope) {
+                return Err(Error::config(misspelled.to_string()));
+            }
+            if !scope.bytes().all(is_scope_char) {
+                return Err(Error::config(format!(
+                    "the scope {scope:?} contains a character that no scope may contain (RFC 6749 section 3.3); remove the character"
+                )));
+            }
         }
+        Ok(())
+    }
+
+    /// Checks that spaces separate the scopes, and that each scope names a permission.
+    ///
+    /// Microsoft's scopes contain no comma and no semicolon, unlike the scopes of some other
+    /// providers.
+    pub(crate) fn check_form(&self) -> Result<(), Error> {
+        let checked = self.form.get_or_init(|| {
+            let mut misspelled = self.iter().filter_map(Misspelled::find_for_entra);
+            match misspelled.next() {
+                Some(misspelled) => Err(Error::config(misspelled.to_string())),
+                None => Ok(()),
+            }
+        });
+        checked.clone()
     }
 
     /// Checks Entra's rule for application tokens.
@@ -175,9 +211,19 @@ impl Scopes {
                     "the scope '/.default' names no resource; add an application ID URI in front, as in 'https://graph.microsoft.com/.default'",
                 ));
             }
-            let Some(resource) = scope.strip_suffix("/.default") else {
+            if let Some(misspelled) = Misspelled::separators(scope) {
+                return Err(Error::config(misspelled.to_string()));
+            }
+            if scope.contains(['{', '}', '<', '>']) {
                 return Err(Error::config(format!(
-                    "the scope '{scope}' does not end in '/.default' (in lower case); an application gets all permissions of its registration at once, so use '{{application ID URI}}/.default'"
+                    "the scope '{scope}' contains a placeholder; replace the placeholder, as in 'https://graph.microsoft.com/.default'"
+                )));
+            }
+            let Some(resource) = scope.strip_suffix("/.default") else {
+                let meant = spelling::default_scope(scope);
+                let meant = meant.as_deref().unwrap_or("{application ID URI}/.default");
+                return Err(Error::config(format!(
+                    "the scope '{scope}' does not end in '/.default' (in lower case); an application gets all permissions of its registration at once, so use '{meant}'"
                 )));
             };
             match first_resource {
@@ -314,6 +360,44 @@ mod tests {
             ),
             (&["api://a\"/.default"], Err("character that no scope")),
             (&["api://ä/.default"], Err("character that no scope")),
+            (
+                &["https://database.windows.net/"],
+                Err("use 'https://database.windows.net//.default'"),
+            ),
+            (
+                &["https://graph.microsoft.com"],
+                Err("use 'https://graph.microsoft.com/.default'"),
+            ),
+            (
+                &["https://graph.microsoft.com.default"],
+                Err("use 'https://graph.microsoft.com/.default'"),
+            ),
+            (
+                &["https://graph.microsoft.com/.default/"],
+                Err("use 'https://graph.microsoft.com/.default'"),
+            ),
+            (
+                &["https://graph.microsoft.com/User.Read"],
+                Err("use 'https://graph.microsoft.com/.default'"),
+            ),
+            (
+                &["https://graph.microsoft.com/.DEFAULT"],
+                Err("use 'https://graph.microsoft.com/.default'"),
+            ),
+            (&["api://orders"], Err("use 'api://orders/.default'")),
+            (
+                &["11111111-2222-3333-4444-555555555555"],
+                Err("use '11111111-2222-3333-4444-555555555555/.default'"),
+            ),
+            (
+                &["https://contoso.com/orders"],
+                Err("use '{application ID URI}/.default'"),
+            ),
+            (
+                &["{application ID URI}/.default"],
+                Err("'{application' contains a placeholder"),
+            ),
+            (&["api://<client-id>/.default"], Err("a placeholder")),
         ] {
             match (scopes(parts).check_for_application(), expected) {
                 (Ok(()), Ok(())) => {}

@@ -14,6 +14,7 @@ use crate::cache::{CacheSlot, Cached, RefreshTokenStatus, Requirements, SpecialR
 use crate::delegated::{Account, UserAssertion};
 use crate::error::{Error, Failure};
 use crate::request::TokenRequest;
+use crate::scope::Scopes;
 use crate::token::{AccessToken, CacheKey, IssuedToken, TokenSource, UserKey};
 
 impl ConfidentialClient {
@@ -41,7 +42,10 @@ impl ConfidentialClient {
         let tenant = self.resolve_tenant(&request, &subject)?;
         let scopes = request.requested_scopes();
         let scopes = match &subject {
-            Subject::OnBehalfOf(_) | Subject::Account(_) => &scopes.for_user()?.set,
+            Subject::OnBehalfOf(_) | Subject::Account(_) => {
+                self.check_user_scopes(scopes)?;
+                &scopes.for_user()?.set
+            }
             Subject::Application => {
                 if let Some(tenant) = tenant {
                     tenant.check_for_application()?;
@@ -66,6 +70,15 @@ impl ConfidentialClient {
             request,
             subject,
         })
+    }
+
+    /// Checks that a user's scopes are of Entra's form, unless another provider may define others.
+    #[inline]
+    pub(super) fn check_user_scopes(&self, scopes: &Scopes) -> Result<(), Error> {
+        match self.0.fetcher.endpoints.rules() {
+            Rules::OpenId | Rules::Adfs => Ok(()),
+            Rules::Entra | Rules::B2c => scopes.check_form(),
+        }
     }
 
     /// Returns the request's tenant, or the client's own. A multi-tenant client uses the tenant

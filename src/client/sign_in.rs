@@ -87,6 +87,7 @@ impl ConfidentialClient {
         }
         let flow = request.begin(&fetcher.client_id, fetcher.endpoints.to_string())?;
         let token_request = request.request();
+        self.check_user_scopes(token_request.requested_scopes())?;
         let tenant = self.resolve_tenant(token_request, &Subject::Application)?;
         let correlation_id = correlation_id(token_request)?;
         let lookup = fetcher.lookup(&correlation_id);

@@ -171,6 +171,26 @@ async fn a_request_that_cannot_succeed_is_not_sent() {
             TokenRequest::new("api://\u{e9}/.default"),
             "no scope may contain",
         ),
+        (
+            TokenRequest::new("https://database.windows.net/"),
+            "use 'https://database.windows.net//.default'",
+        ),
+        (
+            TokenRequest::new("https%3A%2F%2Fgraph.microsoft.com%2F.default"),
+            "is percent-encoded; use 'https://graph.microsoft.com/.default'",
+        ),
+        (
+            TokenRequest::new("scope=https://graph.microsoft.com/.default"),
+            "the name of its parameter; use 'https://graph.microsoft.com/.default'",
+        ),
+        (
+            TokenRequest::new("\"https://graph.microsoft.com/.default\""),
+            "is in quotes or brackets; use 'https://graph.microsoft.com/.default'",
+        ),
+        (
+            TokenRequest::new("api://a/.default,openid"),
+            "spaces separate scopes; use 'api://a/.default openid'",
+        ),
         (at("common"), "cannot get a token in 'common'"),
         (at("organizations"), "cannot get a token in"),
         (at("consumers"), "cannot get a token in"),

@@ -284,6 +284,145 @@ async fn a_rejected_credential_is_read_again_and_the_request_retried_once() {
     }
 }
 
+/// docs/failures.md M16.
+#[tokio::test]
+async fn a_refusal_with_an_unknown_code_or_without_words_does_not_keep_the_old_credential() {
+    let secrets = || first_then(Secret::from("old-s3cret"), Secret::from("new-s3cret"));
+    for (status, body, requests) in [
+        (
+            401,
+            r#"{"error":"invalid_client","error_codes":[50012]}"#,
+            2,
+        ),
+        (
+            401,
+            r#"{"error":"invalid_client","error_codes":[99999999]}"#,
+            2,
+        ),
+        (
+            400,
+            r#"{"error":"invalid_client","error_description":"AADSTS7000229: No."}"#,
+            2,
+        ),
+        (
+            400,
+            r#"{"error":"invalid_request","error_description":"AADSTS7000222: Expired."}"#,
+            2,
+        ),
+        (401, "", 2),
+        (403, "", 2),
+        (
+            401,
+            r#"{"error":"access_denied","error_description":"Unauthorized"}"#,
+            2,
+        ),
+        (
+            401,
+            r#"{"errorCode":"invalid_client","errorSummary":"No."}"#,
+            2,
+        ),
+        (200, r#"{"error":"invalid_client","access_token":null}"#, 2),
+        (403, "<html><title>Blocked</title></html>", 1),
+        (401, "<html><title>Log in</title></html>", 1),
+        (400, "", 1),
+        (
+            400,
+            r#"{"error":"invalid_request","error_codes":[90061]}"#,
+            1,
+        ),
+        (503, r#"{"error":"invalid_client"}"#, 1),
+        (429, r#"{"error":"invalid_client"}"#, 1),
+    ] {
+        let provider = Provider::open();
+        provider.answer(status, body);
+        let client = in_memory(&provider)
+            .client_secret_source(secrets())
+            .build()
+            .unwrap();
+        let token = client.acquire_token_for_client(SCOPE).await;
+        assert_eq!(provider.requests(), requests, "{status} {body}: {token:?}");
+        assert_eq!(token.is_ok(), requests == 2, "{status} {body}: {token:?}");
+        if requests == 2 {
+            assert_eq!(provider.field(1, "client_secret").unwrap(), "new-s3cret");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_that_refuses_everything_does_not_cause_a_storm() {
+    let clock = ManualClock::new();
+    let provider = Provider::open();
+    // The source of a vault that returns another secret at every call.
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    let client = in_memory(&provider)
+        .client_secret_source(move || {
+            let number = counted.fetch_add(1, Ordering::Relaxed);
+            async move { Ok(Secret::from(format!("s3cret-{number}"))) }
+        })
+        .clock(clock.clone())
+        .build()
+        .unwrap();
+    for _ in 0..4_000 {
+        provider.answer(403, "");
+    }
+    for _ in 0..600 {
+        client.acquire_token_for_client(SCOPE).await.unwrap_err();
+        clock.advance(Duration::from_secs(1));
+    }
+    // Ten minutes: cool-downs of 5, 10, 20, 40 and 60 s, with two requests after each.
+    let requests = provider.requests();
+    assert!(requests <= 30, "{requests} requests");
+    assert!(calls.load(Ordering::Relaxed) <= 30);
+}
+
+#[tokio::test]
+async fn the_help_does_not_name_another_source_than_the_credentials() {
+    let folder = Folder::new();
+    let (secret, token) = (folder.path("secret"), folder.path("token"));
+    std::fs::write(&secret, "s3cret-of-the-file").unwrap();
+    std::fs::write(&token, "a.b.c").unwrap();
+    let refused =
+        |code: u64, credential: &dyn Fn(ConfidentialClientBuilder) -> ConfidentialClientBuilder| {
+            let provider = Provider::open();
+            provider.answer(
+                401,
+                &format!(r#"{{"error":"invalid_client","error_codes":[{code}]}}"#),
+            );
+            let client = credential(in_memory(&provider)).build().unwrap();
+            async move {
+                let error = client.acquire_token_for_client(SCOPE).await.unwrap_err();
+                error.server_error().unwrap().help().unwrap().to_owned()
+            }
+        };
+    let text = refused(7000222, &|builder| {
+        builder.client_secret_source(SecretFile::new(&secret))
+    })
+    .await;
+    let expected = format!(
+        "the client secret of the secret file {} has expired",
+        secret.display()
+    );
+    assert!(text.contains(&expected), "{text}");
+    let text = refused(7000222, &|builder| builder.client_secret(SECRET)).await;
+    assert!(text.contains("the client secret has expired"), "{text}");
+    let file = confidential_client::credential::FederatedTokenFile::new(&token);
+    let text = refused(700213, &|builder| builder.client_assertion(file.clone())).await;
+    let expected = format!(
+        "the assertion of the federated token file {}",
+        token.display()
+    );
+    assert!(text.contains(&expected), "{text}");
+    let text = refused(700213, &|builder| {
+        builder.client_assertion(|_| async { Ok("a.b.c".to_owned()) })
+    })
+    .await;
+    assert!(
+        text.contains("the assertion of the assertion provider"),
+        "{text}"
+    );
+}
+
 #[tokio::test]
 async fn an_unchanged_credential_causes_no_retry() {
     let old = || Certificate::from_pem(&*PEM).unwrap();

@@ -145,12 +145,13 @@ async fn a_refusal_comes_as_entra_sends_it() {
         (70011, 400, "invalid_scope", true),
         (1002012, 400, "invalid_scope", true),
         (500011, 400, "invalid_resource", true),
-        (50049, 400, "invalid_instance", false),
+        (50049, 400, "invalid_instance", true),
         (53003, 400, "invalid_grant", true),
         (65001, 400, "invalid_grant", true),
-        (90033, 503, "temporarily_unavailable", false),
-        (90055, 429, "temporarily_unavailable", false),
-        (50196, 400, "invalid_request", false),
+        (90033, 503, "temporarily_unavailable", true),
+        (90055, 429, "temporarily_unavailable", true),
+        (50196, 400, "invalid_request", true),
+        (9999999, 400, "invalid_request", false),
     ] {
         local.script([Fault::aadsts(code)]);
         let refused = client(&local)

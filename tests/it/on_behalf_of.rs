@@ -497,3 +497,25 @@ async fn an_assertion_for_another_audience_is_rejected_with_advice() {
     let text = "the calling client must request a scope of this API";
     assert!(error.to_string().contains(text), "{error}");
 }
+
+#[tokio::test]
+async fn a_misspelled_scope_of_a_user_is_not_sent() {
+    let provider = Provider::open();
+    let client = provider.client();
+    for (scope, expected) in [
+        ("User.Read,Mail.Read", "use 'User.Read Mail.Read'"),
+        (
+            "https://database.windows.net/",
+            "use 'https://database.windows.net//.default'",
+        ),
+        (
+            "https%3A%2F%2Fgraph.microsoft.com%2FUser.Read",
+            "use 'https://graph.microsoft.com/User.Read'",
+        ),
+    ] {
+        let error = on_behalf_of(&client, "adele", scope).await.unwrap_err();
+        assert!(matches!(error, Error::Config(_)), "{error:?}");
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+    assert_eq!(provider.requests(), 0);
+}

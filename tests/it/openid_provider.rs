@@ -1,11 +1,16 @@
 //! OpenID providers other than Entra, by issuer and by token endpoint.
 
+use std::time::Duration;
+
 use confidential_client::credential::TokenEndpointAuthMethod;
+use confidential_client::testing::ManualClock;
+use confidential_client::time::Clock;
 use confidential_client::{
     Authority, Certificate, ConfidentialClient, ConfidentialClientBuilder, Error, RetryPolicy,
     TokenRequest,
 };
 
+use crate::support::log_capture::Log;
 use crate::support::{PEM, Provider, SECRET, TENANT, claims_of, unsigned_jwt};
 
 const ISSUER: &str = "https://id.example.org/realms/daemons";
@@ -279,4 +284,50 @@ async fn the_query_of_a_token_endpoint_is_not_in_an_error() {
         .unwrap();
     let error = client.acquire_token_for_client("").await.unwrap_err();
     assert!(!format!("{error}{error:?}").contains("hunter2"), "{error}");
+}
+
+/// docs/failures.md F5. Salesforce sends no `expires_in`.
+#[tokio::test]
+async fn a_token_without_a_lifetime_is_not_kept_for_ever() {
+    let log = Log::start();
+    let clock = ManualClock::new();
+    let provider = Provider::open();
+    let client = builder(&provider, authority())
+        .client_secret(SECRET)
+        .clock(clock.clone())
+        .build()
+        .unwrap();
+    let body = r#"{"access_token":"00D!AQ","token_type":"Bearer","instance_url":"https://x","issued_at":"1278448384422"}"#;
+    for _ in 0..2 {
+        provider.answer(200, body);
+    }
+    let token = client.acquire_token_for_client("api").await.unwrap();
+    let lifetime = token.expires_on().duration_since(clock.wall()).unwrap();
+    assert_eq!(lifetime, Duration::from_secs(300));
+    client.acquire_token_for_client("api").await.unwrap();
+    assert_eq!(provider.requests(), 1, "cached");
+    clock.advance(Duration::from_secs(301));
+    client.acquire_token_for_client("api").await.unwrap();
+    assert_eq!(provider.requests(), 2);
+    let text = log.text();
+    assert_eq!(text.matches("has no expires_in").count(), 1, "{text}");
+    assert!(text.contains("lifetime_s=300"), "{text}");
+}
+
+#[tokio::test]
+async fn a_scope_of_another_separator_is_not_refused_for_an_openid_provider() {
+    let provider = Provider::open();
+    let client = builder(&provider, authority())
+        .client_secret(SECRET)
+        .build()
+        .unwrap();
+    let scope = "read,activity:read";
+    client.acquire_token_for_client(scope).await.unwrap();
+    assert_eq!(provider.field(0, "scope").unwrap(), scope);
+    for scope in ["scope=read", "read%20write", "'read'"] {
+        let error = client.acquire_token_for_client(scope).await.unwrap_err();
+        assert!(matches!(error, Error::Config(_)), "{error:?}");
+        assert!(error.to_string().contains("; use 'read"), "{error}");
+    }
+    assert_eq!(provider.requests(), 1);
 }

@@ -221,6 +221,18 @@ async fn an_invalid_sign_in_request_is_rejected_before_the_network() {
         ),
         (request(BACK, "".into()), "no scope"),
         (
+            request(BACK, "User.Read,Mail.Read".into()),
+            "use 'User.Read Mail.Read'",
+        ),
+        (
+            request(BACK, "scope=User.Read%20Mail.Read".into()),
+            "use 'User.Read Mail.Read'",
+        ),
+        (
+            request(BACK, "https://graph.microsoft.com/".into()),
+            "use 'https://graph.microsoft.com//.default'",
+        ),
+        (
             request(BACK, TokenRequest::new(FILES).claims("cp1")),
             "not a JSON object",
         ),

@@ -138,7 +138,7 @@ fn rows() -> Vec<Row> {
                 "content-type: text/html\r\n",
                 "<h1>Oops</h1>",
             )),
-            ("InvalidResponse", "<h1>Oops</h1>"),
+            ("InvalidResponse", "text/html): Oops"),
             2,
         ),
         row(

@@ -64,6 +64,21 @@ async fn a_secrets_id_is_not_built_without_a_warning() {
     }
 }
 
+#[test]
+fn a_secret_that_is_too_short_to_be_masked_is_warned_about() {
+    let warned = |secret: &str| {
+        let log = Log::start();
+        let provider = Provider::open();
+        let builder = in_memory(&provider).client_secret(secret);
+        builder.build().unwrap();
+        let text = log.text();
+        assert!(!text.contains(secret), "{text}");
+        text.contains("fewer than 8 characters")
+    };
+    assert!(warned("hunter2"));
+    assert!(!warned("hunter22"));
+}
+
 #[tokio::test]
 async fn a_failed_request_is_logged_once_and_nothing_secret_is() {
     let log = Log::start();
