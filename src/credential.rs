@@ -242,8 +242,8 @@ impl CredentialStore {
         certificate.check_validity(now)
     }
 
-    /// Logs a warning for a GUID, which is probably the secret's id in Microsoft Entra ID, and for a
-    /// secret that is too short to be masked in the text of errors.
+    /// Logs a warning for a secret that is too short to be masked in the text of errors, and for a
+    /// GUID, which is probably the secret's id in Microsoft Entra ID.
     fn warn_about_secret(&self, secret: &Secret) {
         if secret.expose().chars().count() < MIN_SECRET {
             tracing::warn!(

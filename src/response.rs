@@ -42,7 +42,7 @@ pub(crate) struct ResponseContext<'a> {
     pub(crate) rules: Rules,
     /// The source of the request's credential.
     pub(crate) origin: &'a CredentialOrigin,
-    /// This machine's time when the response arrived.
+    /// The time of the response's arrival, by this machine's clock.
     pub(crate) received: SystemTime,
     /// Secrets of the request, masked in errors.
     pub(crate) secrets: &'a [&'a Secret],

@@ -8,9 +8,9 @@ use zeroize::Zeroizing;
 /// Only this value is wiped. The body of a token request must contain the secret, and the
 /// client frees the body without wiping after sending.
 ///
-/// An error masks a secret of eight characters or more where a server's text repeats the secret as a
-/// whole word, also if the secret is encoded for a URL, a form, JSON, HTML or in base64. A shorter
-/// secret is not masked, because ordinary text contains the same word. Codes such as
+/// An error masks a secret of eight characters or more where a server's text repeats the secret as
+/// a whole word. The secret may be encoded for a URL, a form, JSON or HTML, or in base64. A
+/// shorter secret is not masked, because ordinary text contains the same word. Codes such as
 /// `invalid_client` are never masked.
 ///
 /// ```

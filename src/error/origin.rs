@@ -26,7 +26,7 @@ impl CredentialOrigin {
     }
 }
 
-/// This machine's clock, compared with the identity provider's at a response.
+/// The result of a comparison of this machine's clock with the identity provider's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ClockCheck {
     /// The response has no readable `Date`.

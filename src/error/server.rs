@@ -230,7 +230,7 @@ pub(crate) struct ErrorResponse {
     pub(crate) is_interactive: bool,
     /// The source of the request's credential.
     pub(crate) origin: Option<CredentialOrigin>,
-    /// This machine's clock, compared with the response's `Date` header.
+    /// The comparison of this machine's clock with the response's `Date` header.
     pub(crate) clock: ClockCheck,
     /// The advice, which follows from the other members.
     help: Option<String>,

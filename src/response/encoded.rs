@@ -72,8 +72,12 @@ fn percent(text: &str, readings: &mut Vec<(char, usize)>) {
 /// Reads an escape sequence of JSON or of a programming language. A sequence that was escaped twice
 /// has several backslashes.
 fn backslash(text: &str) -> Option<(char, usize)> {
-    let rest = text.trim_start_matches('\\');
-    let slashes = text.len().saturating_sub(rest.len());
+    let slashes = text
+        .bytes()
+        .take(MAX_SLASHES)
+        .take_while(|byte| *byte == b'\\')
+        .count();
+    let rest = text.get(slashes..)?;
     let of = |length: usize| slashes.saturating_add(length);
     let braced = rest.strip_prefix("u{").and_then(|rest| {
         let digits = rest.split('}').next()?;
@@ -90,7 +94,10 @@ fn backslash(text: &str) -> Option<(char, usize)> {
         }
         // UTF-16 has two sequences for a character beyond the first plane.
         let second = rest.get(length..)?;
-        let low = second.trim_start_matches('\\').strip_prefix('u')?;
+        let escape = second
+            .get(..slashes)
+            .filter(|escape| escape.bytes().all(|byte| byte == b'\\'))?;
+        let low = second.get(escape.len()..)?.strip_prefix('u')?;
         let pair = [u16::try_from(code).ok()?, u16::try_from(hex(low, 4)?).ok()?];
         let character = char::decode_utf16(pair).next()?.ok()?;
         let after = low.get(4..).unwrap_or_default();
@@ -122,7 +129,11 @@ fn entity(text: &str) -> Option<(char, usize)> {
 
 /// Reads the name or the number of an entity, and the semicolon.
 fn entity_body(body: &str) -> Option<(char, usize)> {
-    let (name, _) = body.split_once(';').filter(|(name, _)| name.len() <= 10)?;
+    let end = body
+        .bytes()
+        .take(MAX_ENTITY)
+        .position(|byte| byte == b';')?;
+    let name = body.get(..end)?;
     let number = |digits: &str, radix| {
         let code = u32::from_str_radix(digits, radix).ok()?;
         char::from_u32(code)
@@ -146,6 +157,10 @@ fn hex(text: &str, digits: usize) -> Option<u32> {
     is_hex.then(|| u32::from_str_radix(digits, 16).ok())?
 }
 
+/// The most backslashes of a sequence, after three times of escaping.
+const MAX_SLASHES: usize = 8;
+/// The bytes of the longest entity.
+const MAX_ENTITY: usize = 12;
 /// The entities that stand for a character of a secret or of a gateway's page.
 const NAMED: [(&str, char); 32] = [
     ("amp", '&'),
@@ -234,5 +249,14 @@ mod tests {
             without_entities("Don&#39;t &amp; won&rsquo;t 50%"),
             "Don't & won’t 50%"
         );
+    }
+
+    #[test]
+    fn a_long_text_of_escape_characters_is_read_in_linear_time() {
+        for text in ["&", "\\", "%", "&amp;", "%25", "\\u", "+"] {
+            let long = text.repeat(200_000);
+            assert!(decoded(&long).len() <= long.len());
+            assert!(without_entities(&long).len() <= long.len());
+        }
     }
 }

@@ -43,8 +43,8 @@ impl<'a> Mask<'a> {
     /// Prepares a server's text for an error: bounds the length and masks the secrets.
     ///
     /// A secret is masked as a whole word, in any encoding. A secret of 16 characters or more, or
-    /// with other characters than a word's, is masked inside a longer word, too. A text that still repeats 16 characters of a secret is
-    /// withheld as a whole.
+    /// with other characters than a word's, is masked inside a longer word, too. A text that still
+    /// repeats 16 characters of a secret is withheld as a whole.
     pub(super) fn text(&self, text: &str) -> String {
         // Masked before the text is cut, so that no head of the secret remains at the cut.
         let longest = self.0.iter().map(|secret| secret.len()).max();

@@ -152,7 +152,7 @@ pub(super) const HELP: &[Help] = &[
     help(50144, USER_PASSWORD),
     help(
         50146,
-        "the application needs a signing key of its own, which is missing or has expired; have the owner of the application configure one",
+        "the application needs an app-specific signing key, which is missing or has expired; have the owner of the application configure one",
     ),
     help(50147, VERIFIER),
     help(50155, DEVICE),
@@ -277,7 +277,7 @@ pub(super) const HELP: &[Help] = &[
     ),
     help(
         90056,
-        "the request is not a valid redemption of an authorization code; start the sign-in anew, and check the registered endpoints",
+        "the request is not a valid redemption of an authorization code; start the sign-in again, and check the registered endpoints",
     ),
     help(90061, ISSUER_UNREACHABLE),
     help(90072, USER_NOT_IN_TENANT),
