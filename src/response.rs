@@ -40,6 +40,8 @@ pub(crate) struct ResponseContext<'a> {
     pub(crate) correlation_id: &'a str,
     pub(crate) client_id: &'a str,
     pub(crate) rules: Rules,
+    /// The lifetime of an OpenID provider's token without `expires_in`.
+    pub(crate) assumed_lifetime: Duration,
     /// The source of the request's credential.
     pub(crate) origin: &'a CredentialOrigin,
     /// The time of the response's arrival, by this machine's clock.
@@ -58,7 +60,7 @@ pub(crate) struct TokenResponse {
     pub(crate) id_token: Option<Secret>,
     /// The user's ids in base64, from Entra alone.
     pub(crate) client_info: Option<String>,
-    /// True if the response has no `expires_in`, so that the lifetime is [`ASSUMED_LIFETIME`].
+    /// True if the response has no `expires_in`.
     pub(crate) is_lifetime_assumed: bool,
 }
 
@@ -120,7 +122,9 @@ fn parse_success(
         return invalid("the body has no 'access_token'");
     };
     let (expires_in, is_lifetime_assumed) = match body.get("expires_in") {
-        None | Some(Value::Null) if context.rules == Rules::OpenId => (ASSUMED_LIFETIME, true),
+        None | Some(Value::Null) if context.rules == Rules::OpenId => {
+            (context.assumed_lifetime, true)
+        }
         value => match value.and_then(number) {
             Some(seconds) if seconds > 0 => (Duration::from_secs(seconds), false),
             Some(_) => return invalid("'expires_in' is not positive"),
@@ -238,7 +242,7 @@ fn number(value: &Value) -> Option<u64> {
     whole.or_else(truncated)
 }
 
-/// The lifetime of an OpenID provider's token whose response has no `expires_in`.
+/// The default lifetime of an OpenID provider's token whose response has no `expires_in`.
 ///
 /// Salesforce sends no lifetime. The shortest session that Salesforce offers is 15 minutes, and a
 /// token request may return the token of a session that has begun.
@@ -328,6 +332,7 @@ mod tests {
                 correlation_id: "our-id",
                 client_id: self.client_id,
                 rules: self.rules,
+                assumed_lifetime: ASSUMED_LIFETIME,
                 origin: &CredentialOrigin {
                     kind: self.kind,
                     source: self.source.map(str::to_owned),

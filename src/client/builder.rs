@@ -14,6 +14,7 @@ use crate::endpoint::Endpoints;
 use crate::error::Error;
 use crate::metrics::{Acquisition, Observer};
 use crate::request::claims::Capabilities;
+use crate::response::ASSUMED_LIFETIME;
 use crate::retry::{RetryBudget, RetryPolicy};
 use crate::secret::Secret;
 use crate::time::{Clock, TimeSource};
@@ -35,6 +36,7 @@ pub struct ConfidentialClientBuilder {
     cache: CacheOptions,
     retry: RetryPolicy,
     attempt_timeout: Duration,
+    assumed_lifetime: Duration,
     observer: Observer,
     transport: TransportConfig,
     clock: TimeSource,
@@ -54,6 +56,7 @@ impl ConfidentialClientBuilder {
             cache: CacheOptions::default(),
             retry: RetryPolicy::default(),
             attempt_timeout: ATTEMPT_TIMEOUT,
+            assumed_lifetime: ASSUMED_LIFETIME,
             observer: Observer::default(),
             transport: TransportConfig::of("ConfidentialClientBuilder"),
             clock: TimeSource::default(),
@@ -217,6 +220,35 @@ impl ConfidentialClientBuilder {
         self
     }
 
+    /// Sets the lifetime of a token if the OpenID provider's response has no `expires_in`.
+    ///
+    /// The default is 5 minutes, and the maximum is 24 hours. The first such response logs a
+    /// warning. Salesforce sends no `expires_in`, and its tokens expire after a session timeout of
+    /// 15 minutes to 24 hours. Set a lifetime below the timeout of your organization. A response
+    /// of Microsoft Entra ID without `expires_in` is [`Error::InvalidResponse`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use confidential_client::{Authority, ConfidentialClient};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let salesforce = Authority::oidc("https://contoso.my.salesforce.com")
+    ///     .token_endpoint("https://contoso.my.salesforce.com/services/oauth2/token");
+    /// let client = ConfidentialClient::builder("3MVG9daemon")
+    ///     .authority(salesforce)
+    ///     .client_secret("the secret's value")
+    ///     .assumed_token_lifetime(Duration::from_secs(60 * 60))
+    ///     .build()?;
+    /// # let _ = client;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn assumed_token_lifetime(mut self, lifetime: Duration) -> Self {
+        self.assumed_lifetime = lifetime;
+        self
+    }
+
     /// Sets the time limit of reqwest for connecting, TLS included. The default is 5 seconds.
     ///
     /// Another transport has its own limits.
@@ -327,6 +359,12 @@ impl ConfidentialClientBuilder {
         if self.attempt_timeout.is_zero() {
             return Err(zero_timeout("attempt_timeout"));
         }
+        if self.assumed_lifetime.is_zero() || self.assumed_lifetime > MAX_ASSUMED_LIFETIME {
+            return Err(Error::config(format!(
+                "assumed_token_lifetime must be greater than zero and at most 24 hours, but is {:?}",
+                self.assumed_lifetime
+            )));
+        }
         let transport = self.transport.transport(endpoints.origin())?;
         let rotates = endpoints.rules().may_rotate_refresh_tokens();
         let fetcher = TokenFetcher {
@@ -340,6 +378,7 @@ impl ConfidentialClientBuilder {
             retry: self.retry,
             budget: RetryBudget::default(),
             attempt_timeout: self.attempt_timeout,
+            assumed_lifetime: self.assumed_lifetime,
             observer: self.observer,
             transport,
             clock: self.clock,
@@ -422,6 +461,7 @@ fn one_credential(credentials: Vec<CredentialConfig>) -> Result<CredentialConfig
 }
 
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
+const MAX_ASSUMED_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl fmt::Debug for ConfidentialClientBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -18,7 +18,7 @@ use crate::grant::Grant;
 use crate::metrics::Observer;
 use crate::request::TokenHttpRequest;
 use crate::request::claims::Capabilities;
-use crate::response::{self, ASSUMED_LIFETIME, ResponseContext, TokenResponse};
+use crate::response::{self, ResponseContext, TokenResponse};
 use crate::retry::{RetryBudget, RetryPolicy};
 use crate::secret::Secret;
 use crate::time::{self, TimeSource, jitter};
@@ -47,6 +47,8 @@ pub(crate) struct TokenFetcher {
     pub(crate) retry: RetryPolicy,
     pub(crate) budget: RetryBudget,
     pub(crate) attempt_timeout: Duration,
+    /// The lifetime of a token whose response has none.
+    pub(crate) assumed_lifetime: Duration,
     pub(crate) observer: Observer,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) clock: TimeSource,
@@ -246,6 +248,7 @@ impl TokenFetcher {
             correlation_id: id,
             client_id: &self.client_id,
             rules: self.endpoints.rules(),
+            assumed_lifetime: self.assumed_lifetime,
             origin: &origin,
             received: self.clock.now().wall,
             secrets: &secrets,
@@ -263,8 +266,8 @@ impl TokenFetcher {
         if parsed.is_lifetime_assumed && !self.assumed_a_lifetime.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 correlation_id = id,
-                lifetime_s = ASSUMED_LIFETIME.as_secs(),
-                "the identity provider's token response has no expires_in, so the lifetime of each such token is assumed"
+                lifetime_s = self.assumed_lifetime.as_secs(),
+                "the identity provider's token response has no expires_in, so assumed_token_lifetime is the lifetime"
             );
         }
         Ok(parsed)

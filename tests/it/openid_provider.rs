@@ -315,6 +315,23 @@ async fn a_token_without_a_lifetime_is_not_kept_for_ever() {
 }
 
 #[tokio::test]
+async fn an_assumed_lifetime_is_not_unbounded() {
+    let provider = Provider::open();
+    let with = |lifetime: Duration| {
+        let builder = builder(&provider, authority()).client_secret(SECRET);
+        builder.assumed_token_lifetime(lifetime).build()
+    };
+    for lifetime in [Duration::ZERO, Duration::from_secs(86_401), Duration::MAX] {
+        let error = with(lifetime).unwrap_err().to_string();
+        assert!(error.contains("at most 24 hours"), "{error}");
+    }
+    provider.answer(200, r#"{"access_token":"a","token_type":"Bearer"}"#);
+    let token = with(Duration::from_secs(3600)).unwrap();
+    let token = token.acquire_token_for_client("api").await.unwrap();
+    assert!(token.expires_in() > Duration::from_secs(3000));
+}
+
+#[tokio::test]
 async fn a_scope_of_another_separator_is_not_refused_for_an_openid_provider() {
     let provider = Provider::open();
     let client = builder(&provider, authority())
