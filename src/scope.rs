@@ -384,6 +384,10 @@ mod tests {
                 &["https://graph.microsoft.com/.DEFAULT"],
                 Err("use 'https://graph.microsoft.com/.default'"),
             ),
+            (
+                &["api://a/.default,openid"],
+                Err("use 'api://a/.default openid'"),
+            ),
             (&["api://orders"], Err("use 'api://orders/.default'")),
             (
                 &["11111111-2222-3333-4444-555555555555"],
