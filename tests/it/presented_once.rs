@@ -60,8 +60,12 @@ fn in_doubt() -> Vec<(&'static str, Answer)> {
             Answer::status(200, r#"{"token_type":"Bearer","access_tok"#),
         ),
         (
-            "200 without an expiry",
-            Answer::status(200, r#"{"token_type":"Bearer","access_token":"a"}"#),
+            // Without an expiry, an OpenID provider's response is a success.
+            "200 with an unreadable expiry",
+            Answer::status(
+                200,
+                r#"{"token_type":"Bearer","access_token":"a","expires_in":"soon"}"#,
+            ),
         ),
     ]
 }
