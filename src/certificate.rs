@@ -14,13 +14,16 @@ use crate::time::{TimeSource, format_time};
 
 mod chain;
 mod formats;
+mod name;
 mod pem;
+#[cfg(feature = "pkcs12")]
+mod pkcs12;
 mod protected;
 mod signer;
+mod x509;
 
-pub(crate) use chain::KeyKind;
-use chain::X509;
 pub use signer::{Signer, SignerFuture};
+use x509::{KeyKind, X509};
 
 /// A client certificate with its private key, or with a [`Signer`] for the private key.
 ///
@@ -192,8 +195,8 @@ impl Certificate {
         supported: &[SigningAlgorithm],
     ) -> Result<Self, Error> {
         if self.algorithm.is_none() {
-            let matches_key = |algorithm: &SigningAlgorithm| algorithm.is_rsa() == self.is_rsa();
-            let Some(algorithm) = supported.iter().copied().find(matches_key) else {
+            let fits = |algorithm: &SigningAlgorithm| self.parts.key_kind.fits(*algorithm);
+            let Some(algorithm) = supported.iter().copied().find(fits) else {
                 let supported: Vec<String> = supported.iter().map(ToString::to_string).collect();
                 return Err(Error::config(format!(
                     "the certificate of '{}' has a key for none of the algorithms that the OpenID provider accepts ({}); use another certificate",
@@ -212,7 +215,12 @@ impl Certificate {
                 "there is no certificate ('-----BEGIN CERTIFICATE-----')",
             ));
         };
-        let key_kind = leaf.key_kind()?;
+        let mut key_kind = leaf.key_kind()?;
+        let mut public_key = leaf.public_key().to_vec();
+        if let CertificateKey::Local(key) = &key {
+            public_key = key.public_key().to_vec();
+            key_kind = key_kind.restricted(key.is_rsa_pss());
+        }
         Ok(Self {
             algorithm: None,
             x5c: false,
@@ -220,7 +228,7 @@ impl Certificate {
             parts: Arc::new(CertificateParts {
                 key,
                 key_kind,
-                public_key: leaf.public_key().to_vec(),
+                public_key,
                 sha1: leaf.sha1(),
                 sha256: leaf.sha256(),
                 subject: leaf.subject(),
@@ -278,18 +286,18 @@ impl Certificate {
 
     /// Checks that the algorithm matches the key.
     pub(crate) fn check_algorithm(&self) -> Result<(), Error> {
-        let rsa = self.algorithm().is_rsa();
-        if rsa == self.is_rsa() {
+        let algorithm = self.algorithm();
+        if self.parts.key_kind.fits(algorithm) {
             return Ok(());
         }
-        let (has, needs) = match rsa {
-            true => ("a P-256 key", "an RSA key"),
-            false => ("an RSA key", "a P-256 key"),
+        let (has, needs) = match (self.is_rsa(), algorithm.is_rsa()) {
+            (false, _) => ("a P-256 key", "an RSA key"),
+            (true, false) => ("an RSA key", "a P-256 key"),
+            (true, true) => ("an RSA-PSS key", "an RSA key without this restriction"),
         };
         Err(Error::credential(format!(
             "the certificate of '{}' has {has}, and {} needs {needs}; do not set the algorithm, or use another certificate",
-            self.parts.subject,
-            self.algorithm()
+            self.parts.subject, algorithm
         )))
     }
 

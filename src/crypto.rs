@@ -1,16 +1,18 @@
 use std::fmt;
 
 use jsonwebtoken::Algorithm;
-use rustls_pki_types::PrivateKeyDer as ParsedKey;
-use zeroize::Zeroizing;
 
 use crate::error::Error;
 
+pub(crate) mod asn1;
 #[cfg(feature = "aws-lc-rs")]
 mod aws_lc;
 #[cfg(any(test, not(any(feature = "aws-lc-rs", feature = "rust-crypto"))))]
 #[cfg_attr(test, expect(dead_code, reason = "the tests call only some functions"))]
 mod none;
+#[cfg(feature = "pkcs12")]
+pub(crate) mod password_based;
+mod private_key;
 #[cfg(all(feature = "rust-crypto", not(feature = "aws-lc-rs")))]
 mod rust_crypto;
 
@@ -18,6 +20,7 @@ mod rust_crypto;
 use aws_lc::{self as backend, AwsLcKeyPair as BackendKeyPair};
 #[cfg(not(any(feature = "aws-lc-rs", feature = "rust-crypto")))]
 use none::{self as backend, NoKeyPair as BackendKeyPair};
+pub(crate) use private_key::{PrivateKeyDer, RSASSA_PSS, RsaPssParameters};
 #[cfg(all(feature = "rust-crypto", not(feature = "aws-lc-rs")))]
 use rust_crypto::{self as backend, RustCryptoKeyPair as BackendKeyPair};
 
@@ -93,46 +96,34 @@ impl fmt::Display for SigningAlgorithm {
 )]
 pub(crate) struct NoBackend;
 
-/// The encoded private key from a file. The bytes are wiped on drop.
-#[cfg_attr(
-    not(any(feature = "aws-lc-rs", feature = "rust-crypto")),
-    expect(dead_code, reason = "only a signing backend reads the key")
-)]
-pub(crate) enum PrivateKeyDer {
-    Pkcs8(Zeroizing<Vec<u8>>),
-    Pkcs1(Zeroizing<Vec<u8>>),
-    Sec1(Zeroizing<Vec<u8>>),
-}
-
-impl PrivateKeyDer {
-    /// Detects the format from the first bytes of the DER.
-    pub(crate) fn detect(der: &[u8]) -> Option<Self> {
-        let bytes = Zeroizing::new(der.to_vec());
-        match ParsedKey::try_from(der) {
-            Ok(ParsedKey::Pkcs8(_)) => Some(Self::Pkcs8(bytes)),
-            Ok(ParsedKey::Pkcs1(_)) => Some(Self::Pkcs1(bytes)),
-            Ok(ParsedKey::Sec1(_)) => Some(Self::Sec1(bytes)),
-            _ => None,
-        }
-    }
-}
-
 /// The error of a private key that cannot sign with an algorithm.
 #[derive(Debug, thiserror::Error)]
 #[error("the private key cannot sign with {0}")]
 pub(crate) struct SigningFailed(SigningAlgorithm);
 
 /// A parsed private key. Parsing costs half as much as a signature, so the key is parsed once.
-pub(crate) struct PrivateKey(BackendKeyPair);
+pub(crate) struct PrivateKey {
+    pair: BackendKeyPair,
+    is_rsa_pss: bool,
+}
 
 impl PrivateKey {
     pub(crate) fn parse(der: &PrivateKeyDer) -> Result<Self, Error> {
-        BackendKeyPair::parse(der).map(Self)
+        let unwrapped = der.without_rsa_pss()?;
+        Ok(Self {
+            pair: BackendKeyPair::parse(unwrapped.as_ref().unwrap_or(der))?,
+            is_rsa_pss: unwrapped.is_some(),
+        })
+    }
+
+    /// Returns whether the key is only for RSASSA-PSS.
+    pub(crate) fn is_rsa_pss(&self) -> bool {
+        self.is_rsa_pss
     }
 
     /// Returns the public key, PKCS#1 DER for RSA and an uncompressed point for P-256.
     pub(crate) fn public_key(&self) -> &[u8] {
-        self.0.public_key()
+        self.pair.public_key()
     }
 
     pub(crate) fn sign(
@@ -140,7 +131,7 @@ impl PrivateKey {
         algorithm: SigningAlgorithm,
         message: &[u8],
     ) -> Result<Vec<u8>, SigningFailed> {
-        let signature = self.0.sign(algorithm, message);
+        let signature = self.pair.sign(algorithm, message);
         signature.ok_or(SigningFailed(algorithm))
     }
 }
@@ -149,12 +140,15 @@ impl PrivateKey {
 impl PrivateKey {
     /// Generates an RSA key of 2048 bits.
     pub(crate) fn generate_rsa() -> Result<Self, Error> {
-        BackendKeyPair::generate_rsa().map(Self)
+        Ok(Self {
+            pair: BackendKeyPair::generate_rsa()?,
+            is_rsa_pss: false,
+        })
     }
 
     /// Returns the modulus and the exponent of an RSA key, both big-endian.
     pub(crate) fn rsa_components(&self) -> Option<(Vec<u8>, Vec<u8>)> {
-        self.0.rsa_components()
+        self.pair.rsa_components()
     }
 }
 
@@ -188,6 +182,8 @@ fn unreadable() -> Error {
 
 #[cfg(test)]
 mod tests {
+    use zeroize::Zeroizing;
+
     use super::*;
 
     #[test]

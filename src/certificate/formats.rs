@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::chain::{self, X509};
+use super::chain;
 use super::pem::{self, Pem, PemKey};
 use super::signer::Signer;
+use super::x509::X509;
 use super::{Certificate, CertificateKey, protected};
 use crate::crypto::{PrivateKey, PrivateKeyDer};
 use crate::error::Error;
@@ -80,11 +81,12 @@ impl Certificate {
 
     /// Reads a PKCS#12 file (`.pfx`, `.p12`) of OpenSSL or Windows. Needs the feature `pkcs12`.
     ///
-    /// Both the current format and the legacy format (RC2, 3DES, SHA-1) are supported. Pass an
-    /// empty password for a file without password.
+    /// Both the current format and the legacy format (RC2, 3DES, SHA-1) are supported, as are the
+    /// files of Azure Key Vault, Java, Bouncy Castle and NSS. Pass an empty password for a file
+    /// without password.
     ///
     /// Deriving the key from the password takes milliseconds of CPU time. Some files need much
-    /// more. The PKCS#12 library does not wipe decrypted data from memory.
+    /// more. A file that requests over a million rounds is rejected.
     ///
     /// # Errors
     ///
@@ -165,7 +167,7 @@ impl Certificate {
 
     /// Reads a certificate file. The content determines the format.
     pub(crate) fn from_file(content: &[u8], password: Option<&Secret>) -> Result<Self, Error> {
-        if pem::is_der(content) && X509::parse(content.to_vec()).is_ok() {
+        if pem::is_der(content) && X509::parse(content).is_ok() {
             Err(Error::credential(
                 "it holds one certificate in DER and no private key; use PEM or PKCS#12 with both",
             ))
@@ -216,6 +218,11 @@ impl Certificate {
     }
 
     fn from_pkcs12_with(pfx: &[u8], password: &str) -> Result<Self, Error> {
+        if pem::is_pem(pfx) {
+            return Err(Error::credential(
+                "this is PEM and not PKCS#12; use from_pem",
+            ));
+        }
         let contents = protected::pkcs12(pfx, password)?;
         if contents.certificates.is_empty() {
             return Err(Error::credential(
@@ -253,5 +260,6 @@ fn join(certificates: &[u8], private_key: &[u8]) -> Zeroizing<Vec<u8>> {
 }
 
 fn parse(certificates: Vec<Vec<u8>>) -> Result<Vec<X509>, Error> {
-    certificates.into_iter().map(X509::parse).collect()
+    let certificates = certificates.iter();
+    certificates.map(|der| X509::parse(der)).collect()
 }

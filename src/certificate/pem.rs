@@ -71,6 +71,11 @@ pub(super) fn read(text: &[u8]) -> Result<Pem, Error> {
     })
 }
 
+/// Returns whether the text contains a block.
+pub(super) fn is_pem(text: &[u8]) -> bool {
+    PemLabels(text).any()
+}
+
 /// A search for labels in a PEM text.
 struct PemLabels<'a>(&'a [u8]);
 

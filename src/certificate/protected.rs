@@ -1,11 +1,12 @@
-//! Formats with a password, PKCS#12 and encrypted PKCS#8. Both need the feature `pkcs12`.
+//! Formats with a password, PKCS#12 and encrypted private keys. All need the feature `pkcs12`.
 
 use crate::crypto::PrivateKeyDer;
-#[cfg(not(feature = "pkcs12"))]
 use crate::error::Error;
 
 #[cfg(feature = "pkcs12")]
-pub(super) use reading::{pkcs12, private_key};
+pub(super) use super::pkcs12::read as pkcs12;
+#[cfg(feature = "pkcs12")]
+pub(super) use reading::{hint, private_key, refusal};
 
 #[cfg(not(feature = "pkcs12"))]
 pub(super) fn private_key(_: &[u8], _: &str) -> Result<PrivateKeyDer, Error> {
@@ -33,18 +34,15 @@ pub(super) struct Pkcs12Contents {
 
 #[cfg(feature = "pkcs12")]
 mod reading {
-    use p12_keystore::Pkcs12Archive;
-    use p12_keystore::error::Error as Pkcs12Error;
-    use pkcs8::EncryptedPrivateKeyInfoRef;
-    use pkcs8::der::{Reader, SliceReader};
-    use pkcs8::pkcs5::{self, EncryptionScheme, pbes2};
-    use zeroize::Zeroizing;
+    use super::{Error, PrivateKeyDer};
+    use crate::crypto::asn1::{Asn1Error, Asn1Reader};
+    use crate::crypto::password_based::{
+        DecryptionError, MOST_ROUNDS, Password, WorkLimit, decrypt,
+    };
 
-    use super::Pkcs12Contents;
-    use crate::crypto::PrivateKeyDer;
-    use crate::error::Error;
-
-    /// Decrypts an `EncryptedPrivateKeyInfo`.
+    /// Decrypts an `EncryptedPrivateKeyInfo` ([RFC 5958 section 3]).
+    ///
+    /// [RFC 5958 section 3]: https://www.rfc-editor.org/rfc/rfc5958#section-3
     pub(in super::super) fn private_key(
         der: &[u8],
         password: &str,
@@ -54,164 +52,182 @@ mod reading {
                 "the private key is encrypted and the password is empty; was its variable set?",
             ));
         }
-        let info = EncryptedPrivateKeyInfoRef::try_from(der)
-            .map_err(|_| unsupported_encryption("the encrypted private key"))?;
-        check_cost(&info.encryption_algorithm)?;
-        match info.decrypt(password) {
-            Ok(key) => Ok(PrivateKeyDer::Pkcs8(Zeroizing::new(
-                key.as_bytes().to_vec(),
-            ))),
-            Err(pkcs8::Error::EncryptedPrivateKey(
-                pkcs5::Error::NoPbes1CryptSupport
-                | pkcs5::Error::UnsupportedAlgorithm { .. }
-                | pkcs5::Error::AlgorithmParametersInvalid { .. },
-            )) => Err(unsupported_encryption("the encrypted private key")),
-            Err(_) => Err(wrong_password("the private key")),
-        }
-    }
-
-    /// Rejects a key derivation that would take minutes. A file may request any number of rounds.
-    fn check_cost(scheme: &EncryptionScheme) -> Result<(), Error> {
-        let EncryptionScheme::Pbes2(parameters) = scheme else {
-            return Err(unsupported_encryption("the encrypted private key"));
+        let parts = || {
+            let mut info = Asn1Reader::new(der).sequence()?;
+            Ok::<_, Asn1Error>((info.sequence()?, info.octets()?))
         };
-        let is_affordable = match &parameters.kdf {
-            pbes2::Kdf::Pbkdf2(pbkdf2) => pbkdf2.iteration_count <= MOST_ITERATIONS,
-            pbes2::Kdf::Scrypt(scrypt) => is_affordable(scrypt),
-            _ => false,
-        };
-        match is_affordable {
-            true => Ok(()),
-            false => Err(unsupported_encryption("the encrypted private key")),
-        }
-    }
-
-    fn is_affordable(scrypt: &pbes2::ScryptParams) -> bool {
-        let work = 128_u64
-            .saturating_mul(scrypt.cost_parameter)
-            .saturating_mul(scrypt.block_size.into())
-            .saturating_mul(scrypt.parallelization.into());
-        // The library panics if the cost parameter is 0.
-        scrypt.cost_parameter > 0 && work <= MOST_MEMORY
-    }
-
-    /// Returns whether a PKCS#12 file requests more scrypt than is affordable.
-    ///
-    /// The library does not limit scrypt. Encrypted parts of the file are not examined.
-    fn has_unaffordable_scrypt(pfx: &[u8]) -> bool {
-        let scrypt = pbes2::SCRYPT_OID.as_bytes();
-        pfx.windows(scrypt.len())
-            .enumerate()
-            .filter(|(_, part)| *part == scrypt)
-            .filter_map(|(at, _)| pfx.get(at.saturating_add(scrypt.len())..))
-            .filter_map(|behind| SliceReader::new(behind).ok()?.decode().ok())
-            .any(|scrypt| !is_affordable(&scrypt))
-    }
-
-    /// Reads a PKCS#12 archive ([RFC 7292](https://www.rfc-editor.org/rfc/rfc7292)).
-    pub(in super::super) fn pkcs12(pfx: &[u8], password: &str) -> Result<Pkcs12Contents, Error> {
-        if has_unaffordable_scrypt(pfx) {
-            return Err(unsupported_encryption("the PKCS#12 file"));
-        }
-        let archive = Pkcs12Archive::from_pkcs12(pfx, password).map_err(|error| match error {
-            Pkcs12Error::MacError(_) | Pkcs12Error::UnpadError | Pkcs12Error::Pkcs5Error(_) => {
-                wrong_password("the PKCS#12 file")
+        let (algorithm, data) = parts().map_err(|_| damaged())?;
+        let mut limit = WorkLimit::new();
+        for password in &Password::encodings(password) {
+            match decrypt(algorithm, &data, password, &mut limit) {
+                Ok(plain) => {
+                    if let Some(key) = PrivateKeyDer::detect(&plain) {
+                        return Ok(key);
+                    }
+                }
+                Err(DecryptionError::Padding) => {}
+                Err(DecryptionError::Malformed) => return Err(damaged()),
+                Err(error) => return Err(refusal("the encrypted private key", &error, CONVERT)),
             }
-            Pkcs12Error::UnsupportedEncryptionScheme
-            | Pkcs12Error::UnsupportedMacAlgorithm
-            | Pkcs12Error::InvalidParameters => unsupported_encryption("the PKCS#12 file"),
-            _ if pfx.starts_with(b"-----BEGIN") || pfx.starts_with(b"Bag Attributes") => {
-                Error::credential("this is PEM and not PKCS#12; use from_pem")
-            }
-            // The library's error is dropped, because the error may quote decrypted text.
-            _ => Error::credential(
-                "this cannot be read as PKCS#12; create the file again with 'openssl pkcs12 -export'",
+        }
+        Err(Error::credential(format!(
+            "the private key cannot be decrypted: the password is wrong, or the file is damaged{}",
+            hint(password)
+        )))
+    }
+
+    fn damaged() -> Error {
+        Error::credential(
+            "the encrypted private key is damaged: its structure cannot be read; copy the file again",
+        )
+    }
+
+    /// Returns the error for encryption that is not supported, with the commands that convert the
+    /// file.
+    pub(in super::super) fn refusal(what: &str, error: &DecryptionError, convert: &str) -> Error {
+        let why = match error {
+            DecryptionError::Unsupported(name) => format!("by {name}"),
+            DecryptionError::TooManyRounds(rounds) => format!(
+                "the key derivation takes {rounds} rounds, and at most {MOST_ROUNDS} are computed"
             ),
-        })?;
-        let mut keys = archive.keys.into_iter().map(|bag| bag.key);
-        let Some(key) = keys.next() else {
-            return Err(Error::credential(
-                "the PKCS#12 file holds no private key; export the certificate with its private key",
-            ));
+            DecryptionError::TooMuchWork => "the key derivation takes too long".to_owned(),
+            DecryptionError::Malformed | DecryptionError::Padding => "damaged".to_owned(),
         };
-        if keys.next().is_some() {
-            return Err(Error::credential(
-                "the PKCS#12 file holds two private keys; keep only the one that matches the certificate",
-            ));
+        Error::credential(format!(
+            "{what} is encrypted in a way that is not supported ({why}); convert it with {convert}"
+        ))
+    }
+
+    /// Returns what may be wrong with a password, to append to a message.
+    pub(in super::super) fn hint(password: &str) -> &'static str {
+        if password.ends_with(char::is_whitespace) {
+            "; the password ends in white space, such as the newline of its file, so trim it"
+        } else if password.starts_with(char::is_whitespace) {
+            "; the password begins with white space, so trim it"
+        } else {
+            ""
         }
-        let certificates = archive.certs.iter().map(|bag| bag.cert.as_der().to_vec());
-        Ok(Pkcs12Contents {
-            certificates: certificates.collect(),
-            key: PrivateKeyDer::Pkcs8(Zeroizing::new(key.as_der().to_vec())),
-        })
     }
 
-    fn wrong_password(what: &str) -> Error {
-        Error::credential(format!(
-            "{what} cannot be decrypted: the password is wrong, or the file is damaged"
-        ))
-    }
-
-    fn unsupported_encryption(what: &str) -> Error {
-        Error::credential(format!(
-            "{what} is damaged, or encrypted in a way that is not supported; write it again with OpenSSL 3 ('openssl pkcs8 -topk8' or 'openssl pkcs12 -export')"
-        ))
-    }
-
-    /// Largest number of PBKDF2 rounds, as in the library's limit for PKCS#12. OpenSSL and Windows
-    /// write 2000 by default.
-    const MOST_ITERATIONS: u32 = 1_000_000;
-    /// Largest product of scrypt's memory and passes, in bytes.
-    const MOST_MEMORY: u64 = 1 << 28;
+    /// Command that converts a key with old or rare encryption.
+    const CONVERT: &str =
+        "'openssl pkcs8 -topk8 -provider legacy -provider default -in key.pem -out new.pem'";
 
     #[cfg(test)]
     mod tests {
-        use p12_keystore::{KeyStore, KeyStoreEntry, PrivateKeyChain};
-        use pkcs8::der::asn1::{AnyRef, OctetStringRef};
-        use pkcs8::der::oid::ObjectIdentifier;
-        use pkcs8::der::{Encode, Tag, TagNumber};
-
-        use rustls_pki_types::pem::PemObject;
+        use x509_cert::der::asn1::ObjectIdentifier;
 
         use super::*;
+        use crate::certificate::Certificate;
+        use crate::certificate::pkcs12::read as pkcs12;
+        use crate::crypto::asn1::{
+            INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, context, encode,
+        };
+        use crate::crypto::password_based::Mac;
 
         #[test]
         fn two_keys_in_one_archive_are_rejected() {
-            let mut store = KeyStore::new();
-            for name in ["one", "two"] {
-                let pem = crate::testing::self_signed_certificate(name).unwrap();
-                let der = <rustls_pki_types::PrivatePkcs8KeyDer<'_> as PemObject>::from_pem_slice(
-                    pem.as_bytes(),
-                );
-                let der = der.unwrap();
-                let key = p12_keystore::PrivateKey::from_der(der.secret_pkcs8_der()).unwrap();
-                let chain = PrivateKeyChain::new(name, key, []);
-                store.add_entry(name, KeyStoreEntry::PrivateKeyChain(chain));
-            }
-            let pfx = store.writer("hunter2").write().unwrap();
-            let error = pkcs12(&pfx, "hunter2").err();
+            let key = |modulus: &[u8]| sequence(&[&number(0), &number(1), &integer(modulus)]);
+            let bag = |key: &[u8]| {
+                let value = encode(context(0), &[key]);
+                sequence(&[&oid("1.2.840.113549.1.12.10.1.1"), &value])
+            };
+            let (one, two) = (bag(&key(&[1])), bag(&key(&[2])));
+            let error = pkcs12(&pfx(&[&bags(&[&one, &two])]), "").err();
             assert!(shown(error).contains("two private keys"));
+            let twice = pfx(&[&bags(&[&one]), &bags(&[&one])]);
+            assert!(pkcs12(&twice, "").is_ok(), "the same key");
         }
 
         #[test]
         fn scrypt_without_a_cost_is_rejected() {
-            let scheme = scrypt(0, 8, 1);
-            assert_unsupported(private_key(&encrypted_key(&scheme), "hunter2").err());
-            assert_unsupported(pkcs12(&pfx(&scheme), "hunter2").err());
+            for scheme in [scrypt(0, 8, 1), scrypt(16, 0, 1), scrypt(16, 8, 0)] {
+                let key = private_key(&encrypted_key(&scheme), "hunter2").err();
+                assert!(shown(key).contains("the encrypted private key is damaged"));
+                let file = pkcs12(&pfx(&[&encrypted(&scheme)]), "hunter2").err();
+                assert!(shown(file).contains("the PKCS#12 file is damaged"));
+            }
         }
 
         #[test]
         fn scrypt_that_would_take_minutes_is_rejected() {
-            let scheme = scrypt(1 << 20, 8, 16);
-            assert_unsupported(private_key(&encrypted_key(&scheme), "hunter2").err());
-            assert_unsupported(pkcs12(&pfx(&scheme), "hunter2").err());
+            for scheme in [
+                scrypt(1 << 20, 8, 16),
+                scrypt(1 << 62, 8, 1),
+                scrypt(16, 1 << 40, 1),
+                scrypt(16, 1, 1 << 40),
+            ] {
+                assert_unsupported(private_key(&encrypted_key(&scheme), "hunter2").err());
+                let file = pfx(&[&encrypted(&scheme)]);
+                assert_unsupported(pkcs12(&file, "hunter2").err());
+            }
         }
 
         #[test]
         fn too_many_pbkdf2_rounds_are_rejected() {
-            let scheme = pbkdf2(1_000_001);
-            assert_unsupported(private_key(&encrypted_key(&scheme), "hunter2").err());
-            assert_unsupported(pkcs12(&pfx(&scheme), "hunter2").err());
+            for rounds in [1_000_001, u64::MAX >> 1] {
+                let scheme = pbkdf2(rounds);
+                let error = private_key(&encrypted_key(&scheme), "hunter2").err();
+                let error = shown(error);
+                assert!(error.contains(&format!("takes {rounds} rounds")), "{error}");
+                assert_unsupported(pkcs12(&pfx(&[&encrypted(&scheme)]), "hunter2").err());
+            }
+        }
+
+        #[test]
+        fn too_many_rounds_of_every_other_derivation_are_rejected() {
+            let salted = sequence(&[&octets(b"salt"), &integer(&1_000_001_u32.to_be_bytes())]);
+            for scheme in ["1.2.840.113549.1.5.3", "1.2.840.113549.1.12.1.3"] {
+                let scheme = sequence(&[&oid(scheme), &salted]);
+                assert_unsupported(private_key(&encrypted_key(&scheme), "hunter2").err());
+            }
+            let sha1 = sequence(&[&oid("1.3.14.3.2.26")]);
+            let pbmac1 = sequence(&[
+                &oid("1.2.840.113549.1.5.14"),
+                &sequence(&[&key_derivation(1_000_001, Some(20)), &hmac_sha1()]),
+            ]);
+            for (algorithm, rounds) in [(sha1, 1_000_001_u32), (pbmac1, 1)] {
+                let rounds = integer(&rounds.to_be_bytes());
+                let file = pfx_with_mac(&algorithm, &rounds);
+                assert_unsupported(pkcs12(&file, "hunter2").err());
+            }
+        }
+
+        #[test]
+        fn contents_that_do_not_decrypt_are_not_a_wrong_password_when_the_mac_is_right() {
+            let safe = sequence(&[&encrypted(&pbkdf2(1))]);
+            for encoding in &Password::encodings("") {
+                let mac = Mac::encode(&safe, encoding);
+                let file = sequence(&[&number(3), &data(&octets(&safe)), &mac]);
+                let error = shown(pkcs12(&file, "").err());
+                assert!(
+                    error.contains("password of the PKCS#12 file is right"),
+                    "{error}"
+                );
+                let error = shown(pkcs12(&file, "hunter2").err());
+                assert!(error.contains("the password is wrong"), "{error}");
+            }
+            let without_mac = sequence(&[&number(3), &data(&octets(&safe))]);
+            let error = shown(pkcs12(&without_mac, "").err());
+            assert!(error.contains("no password was given"), "{error}");
+        }
+
+        #[test]
+        fn zero_rounds_are_damage() {
+            let error = private_key(&encrypted_key(&pbkdf2(0)), "hunter2").err();
+            assert!(shown(error).contains("the encrypted private key is damaged"));
+        }
+
+        #[test]
+        fn a_pbmac1_key_of_another_length_is_damage() {
+            for length in [None, Some(19), Some(65)] {
+                let pbmac1 = sequence(&[
+                    &oid("1.2.840.113549.1.5.14"),
+                    &sequence(&[&key_derivation(1, length), &hmac_sha1()]),
+                ]);
+                let file = pfx_with_mac(&pbmac1, &number(1));
+                assert!(shown(pkcs12(&file, "x").err()).contains("is damaged"));
+            }
         }
 
         #[test]
@@ -219,8 +235,106 @@ mod reading {
             for scheme in [scrypt(1 << 14, 8, 1), scrypt(1 << 10, 8, 16)] {
                 let read = private_key(&encrypted_key(&scheme), "hunter2").err();
                 assert!(shown(read).contains("the password is wrong"));
-                let read = pkcs12(&pfx(&scheme), "hunter2").err();
+                let read = pkcs12(&pfx(&[&encrypted(&scheme)]), "hunter2").err();
                 assert!(shown(read).contains("the password is wrong"));
+            }
+        }
+
+        #[test]
+        fn too_many_and_too_deep_bags_are_rejected() {
+            let crl = sequence(&[
+                &oid("1.2.840.113549.1.12.10.1.4"),
+                &encode(context(0), &[&number(0)]),
+            ]);
+            let many = pfx(&[&bags(&vec![&crl[..]; 1001])]);
+            assert!(shown(pkcs12(&many, "").err()).contains("more than 1000 entries"));
+            let nested = |depth| {
+                (0..depth).fold(crl.clone(), |inner, _| {
+                    let contents = sequence(&[&inner]);
+                    sequence(&[
+                        &oid("1.2.840.113549.1.12.10.1.6"),
+                        &encode(context(0), &[&contents]),
+                    ])
+                })
+            };
+            for (depth, text) in [(8, "holds no private key"), (9, "is damaged")] {
+                let error = pkcs12(&pfx(&[&bags(&[&nested(depth)])]), "").err();
+                assert!(shown(error).contains(text), "{depth}");
+            }
+        }
+
+        #[test]
+        fn a_file_protected_by_a_public_key_is_named() {
+            for kind in ["1.2.840.113549.1.7.2", "1.2.840.113549.1.7.3"] {
+                let part = sequence(&[&oid(kind), &encode(context(0), &[&number(0)])]);
+                let inner = shown(pkcs12(&pfx(&[&part]), "x").err());
+                let outer = sequence(&[&number(3), &part]);
+                let outer = shown(pkcs12(&outer, "x").err());
+                let (signed, enveloped) = match kind.ends_with('2') {
+                    true => (outer, inner),
+                    false => (inner, outer),
+                };
+                assert!(signed.contains("protected by a public key"), "{signed}");
+                assert!(enveloped.contains("is damaged"), "{enveloped}");
+            }
+        }
+
+        #[test]
+        fn an_unknown_algorithm_is_named_with_the_command_that_converts() {
+            for (algorithm, name) in [
+                ("1.2.392.200011.61.1.1.1.4", "by Camellia"),
+                ("2.16.840.1.101.3.4.1.46", "by AES in a mode other than CBC"),
+                ("1.2.840.113549.1.5.1", "by PBE-MD2-DES"),
+                ("1.2.3.4", "by 1.2.3.4"),
+            ] {
+                let direct = sequence(&[&oid(algorithm)]);
+                let inner = sequence(&[&oid(algorithm), &octets(&[0; 16])]);
+                let pbes2 = sequence(&[
+                    &oid("1.2.840.113549.1.5.13"),
+                    &sequence(&[&key_derivation(1, None), &inner]),
+                ]);
+                for scheme in [direct, pbes2] {
+                    let key = shown(private_key(&encrypted_key(&scheme), "x").err());
+                    assert!(key.contains(name), "{key}");
+                    assert!(key.contains("openssl pkcs8 -topk8 -provider legacy"));
+                    let file = shown(pkcs12(&pfx(&[&encrypted(&scheme)]), "x").err());
+                    assert!(file.contains(name), "{file}");
+                    assert!(file.contains("openssl pkcs12 -legacy"));
+                }
+            }
+        }
+
+        #[test]
+        fn a_file_cut_anywhere_or_with_a_changed_byte_is_an_error_and_no_panic() {
+            let pem = crate::testing::self_signed_certificate("daemon").unwrap();
+            let blocks = crate::certificate::pem::read(pem.as_bytes()).unwrap();
+            let key = match &blocks.key {
+                crate::certificate::pem::PemKey::Plain(PrivateKeyDer::Pkcs8(key)) => key,
+                _ => panic!("PKCS#8 is expected"),
+            };
+            let key_bag = sequence(&[
+                &oid("1.2.840.113549.1.12.10.1.1"),
+                &encode(context(0), &[key]),
+            ]);
+            let certificate = encode(context(0), &[&octets(&blocks.certificates[0])]);
+            let certificate = sequence(&[&oid("1.2.840.113549.1.9.22.1"), &certificate]);
+            let certificate_bag = sequence(&[
+                &oid("1.2.840.113549.1.12.10.1.3"),
+                &encode(context(0), &[&certificate]),
+            ]);
+            let whole = pfx(&[&bags(&[&key_bag, &certificate_bag])]);
+            Certificate::from_pkcs12(&whole, "").unwrap();
+            Certificate::from_pkcs12([&whole[..], b"\r\n"].concat(), "").unwrap();
+            for end in 6..whole.len() {
+                let error = pkcs12(&whole[..end], "").err();
+                assert!(shown(error).contains("is cut off"), "{end}");
+            }
+            for index in 0..whole.len() {
+                let mut changed = whole.clone();
+                changed[index] ^= 0x81;
+                if let Err(error) = pkcs12(&changed, "") {
+                    assert!(matches!(error, Error::Credential(_)), "{error}");
+                }
             }
         }
 
@@ -236,69 +350,97 @@ mod reading {
             error.unwrap().to_string()
         }
 
-        fn scrypt(n: u64, r: u16, p: u16) -> EncryptionScheme {
-            let scrypt = pbes2::ScryptParams {
-                salt: b"salt".as_slice().try_into().unwrap(),
-                cost_parameter: n,
-                block_size: r,
-                parallelization: p,
-                key_length: None,
-            };
-            pbes2(scrypt.into())
+        fn scrypt(n: u64, r: u64, p: u64) -> Vec<u8> {
+            let [n, r, p] = [n, r, p].map(|number| integer(&number.to_be_bytes()));
+            let parameters = sequence(&[&octets(b"salt"), &n, &r, &p]);
+            pbes2(&sequence(&[&oid("1.3.6.1.4.1.11591.4.11"), &parameters]))
         }
 
-        fn pbkdf2(iterations: u32) -> EncryptionScheme {
-            let pbkdf2 = pbes2::Pbkdf2Params::hmac_sha256(iterations, b"salt");
-            pbes2(pbkdf2.unwrap().into())
+        fn pbkdf2(rounds: u64) -> Vec<u8> {
+            pbes2(&key_derivation(rounds, None))
         }
 
-        fn pbes2(kdf: pbes2::Kdf) -> EncryptionScheme {
-            let encryption = pbes2::EncryptionScheme::Aes256Cbc { iv: [0; 16] };
-            EncryptionScheme::Pbes2(pbes2::Parameters { kdf, encryption })
-        }
-
-        fn encrypted_key(scheme: &EncryptionScheme) -> Vec<u8> {
-            let info = EncryptedPrivateKeyInfoRef {
-                encryption_algorithm: scheme.clone(),
-                encrypted_data: OctetStringRef::new(&[0; 32]).unwrap(),
-            };
-            info.to_der().unwrap()
-        }
-
-        /// Returns a PKCS#12 archive without MAC and with one `EncryptedData`.
-        fn pfx(scheme: &EncryptionScheme) -> Vec<u8> {
-            let data = ObjectIdentifier::new_unwrap("1.2.840.113549.1.7.1");
-            let encrypted_data = ObjectIdentifier::new_unwrap("1.2.840.113549.1.7.6");
-            let number = |number| tagged(Tag::Integer, &[&[number]]);
-            let content = |constructed, content: &[u8]| {
-                let number = TagNumber(0);
-                let tag = Tag::ContextSpecific {
-                    constructed,
-                    number,
-                };
-                tagged(tag, &[content])
-            };
-            let encrypted = sequence(&[
-                &data.to_der().unwrap(),
-                &scheme.to_der().unwrap(),
-                &content(false, &[0; 32]),
+        fn key_derivation(rounds: u64, key_length: Option<u8>) -> Vec<u8> {
+            let key_length = key_length.map(number).unwrap_or_default();
+            let parameters = sequence(&[
+                &octets(b"salt"),
+                &integer(&rounds.to_be_bytes()),
+                &key_length,
+                &hmac_sha1(),
             ]);
-            let safe = sequence(&[
-                &encrypted_data.to_der().unwrap(),
-                &content(true, &sequence(&[&number(0), &encrypted])),
-            ]);
-            let safes = tagged(Tag::OctetString, &[&sequence(&[&safe])]);
-            let safes = sequence(&[&data.to_der().unwrap(), &content(true, &safes)]);
-            sequence(&[&number(3), &safes])
+            sequence(&[&oid("1.2.840.113549.1.5.12"), &parameters])
+        }
+
+        fn hmac_sha1() -> Vec<u8> {
+            sequence(&[&oid("1.2.840.113549.2.7")])
+        }
+
+        fn pbes2(derivation: &[u8]) -> Vec<u8> {
+            let encryption = sequence(&[&oid("2.16.840.1.101.3.4.1.42"), &octets(&[0; 16])]);
+            sequence(&[
+                &oid("1.2.840.113549.1.5.13"),
+                &sequence(&[derivation, &encryption]),
+            ])
+        }
+
+        fn encrypted_key(scheme: &[u8]) -> Vec<u8> {
+            sequence(&[scheme, &octets(&[0; 32])])
+        }
+
+        /// Returns a PKCS#12 file without MAC.
+        fn pfx(parts: &[&[u8]]) -> Vec<u8> {
+            sequence(&[&number(3), &data(&octets(&sequence(parts)))])
+        }
+
+        fn pfx_with_mac(algorithm: &[u8], rounds: &[u8]) -> Vec<u8> {
+            let digest = sequence(&[algorithm, &octets(&[0; 20])]);
+            let mac = sequence(&[&digest, &octets(b"salt"), rounds]);
+            sequence(&[&number(3), &data(&octets(&sequence(&[]))), &mac])
+        }
+
+        /// Returns an encrypted part of a PKCS#12 file.
+        fn encrypted(scheme: &[u8]) -> Vec<u8> {
+            let content = encode(0x80, &[&[0; 32]]);
+            let content = sequence(&[&oid("1.2.840.113549.1.7.1"), scheme, &content]);
+            let content = sequence(&[&number(0), &content]);
+            sequence(&[
+                &oid("1.2.840.113549.1.7.6"),
+                &encode(context(0), &[&content]),
+            ])
+        }
+
+        fn bags(bags: &[&[u8]]) -> Vec<u8> {
+            data(&octets(&sequence(bags)))
+        }
+
+        fn data(content: &[u8]) -> Vec<u8> {
+            sequence(&[
+                &oid("1.2.840.113549.1.7.1"),
+                &encode(context(0), &[content]),
+            ])
         }
 
         fn sequence(parts: &[&[u8]]) -> Vec<u8> {
-            tagged(Tag::Sequence, parts)
+            encode(SEQUENCE, parts)
         }
 
-        fn tagged(tag: Tag, parts: &[&[u8]]) -> Vec<u8> {
-            let content = parts.concat();
-            AnyRef::new(tag, &content).unwrap().to_der().unwrap()
+        fn octets(content: &[u8]) -> Vec<u8> {
+            encode(OCTET_STRING, &[content])
+        }
+
+        fn number(number: u8) -> Vec<u8> {
+            integer(&[number])
+        }
+
+        fn integer(digits: &[u8]) -> Vec<u8> {
+            encode(INTEGER, &[digits])
+        }
+
+        fn oid(text: &str) -> Vec<u8> {
+            encode(
+                OBJECT_IDENTIFIER,
+                &[ObjectIdentifier::new_unwrap(text).as_bytes()],
+            )
         }
     }
 }

@@ -52,6 +52,7 @@ formats() {
     encrypted scrypt -scrypt
     encrypted hmac-sha1 -v2 aes-256-cbc -v2prf hmacWithSHA1
     encrypted 3des -v2 des3
+    encrypted pbes1 -v1 PBE-SHA1-3DES
 
     # PKCS#12: as OpenSSL 3 and Windows 10 write it, as older Windows and key vaults do, as
     # OpenSSL 1 did, and other things people have.
@@ -83,8 +84,55 @@ for job in "${jobs[@]}"; do
     wait "$job"
 done
 
+# Encryption that OpenSSL reads with its legacy provider, listed in legacy.list.
+legacy() {
+    openssl "$1" "${@:3}" -passout pass:hunter2 -provider legacy -provider default >legacy.key
+    cat rsa2048.crt legacy.key >"$2.legacy.pem"
+    echo "$2.legacy.pem" >>legacy.list
+}
+for scheme in MD5-DES MD5-RC2-64 SHA1-DES SHA1-RC2-64 SHA1-RC4-128 SHA1-RC4-40 SHA1-3DES \
+    SHA1-2DES SHA1-RC2-128 SHA1-RC2-40; do
+    legacy pkcs8 "PBE-$scheme" -topk8 -in rsa2048.key -v1 "PBE-$scheme"
+done
+for cipher in des rc2 rc2-40-cbc rc2-64-cbc aes128 aes192; do
+    legacy pkcs8 "pbes2-$cipher" -topk8 -in rsa2048.key -v2 "$cipher"
+done
+for prf in hmacWithMD5 hmacWithSHA224 hmacWithSHA384 hmacWithSHA512-224 hmacWithSHA512-256; do
+    legacy pkcs8 "pbes2-$prf" -topk8 -in rsa2048.key -v2 aes256 -v2prf "$prf"
+done
+for scheme in SHA1-RC4-128 SHA1-RC4-40 SHA1-2DES SHA1-RC2-128 SHA1-RC2-40 MD5-DES; do
+    openssl pkcs12 -export -in rsa2048.crt -inkey rsa2048.key -legacy -keypbe "PBE-$scheme" \
+        -certpbe "PBE-$scheme" -passout pass:hunter2 -out "PBE-$scheme.p12"
+    echo "PBE-$scheme.p12" >>legacy.list
+done
+for digest in md5 sha224 sha384 sha512 sha512-224 sha512-256; do
+    openssl pkcs12 -export -in rsa2048.crt -inkey rsa2048.key -macalg "$digest" \
+        -passout pass:hunter2 -out "mac-$digest.p12"
+    echo "mac-$digest.p12" >>legacy.list
+done
+
+# Passwords outside of Latin, and one whose bytes OpenSSL 1.0 took for characters.
+unicode() {
+    openssl pkcs12 -export -in rsa2048.crt -inkey rsa2048.key -passout "pass:$2" "${@:3}" -out "$1.p12"
+}
+unicode astral '🔑 hunter2'
+unicode astral-legacy '🔑 hunter2' -legacy
+unicode old-unicode 'pÃ¤sswÃ¶rd' -legacy
+
+# RSA-PSS keys: for every hash, for SHA-256, and for what PS256 is not.
+pss() {
+    openssl genpkey -algorithm RSA-PSS -pkeyopt rsa_keygen_bits:2048 "${@:2}" -out "$1.key"
+    openssl req -x509 -key "$1.key" -days 30 -subj "/CN=$1" -out "$1.crt"
+    openssl pkey -in "$1.key" -pubout -out "$1.pub"
+}
+pss pss
+restricted() { pss "$1" -pkeyopt "rsa_pss_keygen_md:$2" -pkeyopt "rsa_pss_keygen_mgf1_md:$2" -pkeyopt "rsa_pss_keygen_saltlen:$3"; }
+restricted pss-sha256 sha256 32
+restricted pss-sha512 sha512 64
+restricted pss-salt sha256 48
+
 # What cannot be used.
-openssl pkcs8 -topk8 -in rsa2048.key -passout pass:hunter2 -v1 PBE-SHA1-3DES -out pbes1.key
+openssl pkcs8 -topk8 -in rsa2048.key -passout pass:hunter2 -v2 camellia256 -out camellia.key
 openssl pkcs12 -export -nokeys -in rsa2048.crt -passout pass:hunter2 -out no-key.p12
 openssl pkcs12 -export -nocerts -inkey rsa2048.key -passout pass:hunter2 -out no-certificate.p12
 openssl crl2pkcs7 -nocrl -certfile rsa2048.crt -out chain.p7b
@@ -94,5 +142,3 @@ openssl req -x509 -key ed25519.key -days 30 -subj "/CN=ed25519" -out ed25519.crt
 openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-384 -out p384.key
 openssl req -x509 -key p384.key -days 30 -subj "/CN=p384" -out p384.crt
 openssl req -x509 -newkey rsa:1024 -nodes -days 30 -subj "/CN=rsa1024" -keyout rsa1024.key -out rsa1024.crt
-openssl genpkey -algorithm RSA-PSS -pkeyopt rsa_keygen_bits:2048 -out pss.key
-openssl req -x509 -key pss.key -days 30 -subj "/CN=pss" -out pss.crt

@@ -61,7 +61,7 @@ pub const PASSWORD: &str = "hunter2";
 type Read = fn(key: &str, format: &str) -> Result<Certificate, Error>;
 
 /// Every format, the way to read it, and whether the certificates above it are in it.
-const FORMATS: [(&str, Read, bool); 27] = [
+const FORMATS: [(&str, Read, bool); 28] = [
     ("pkcs8.pem", pem, false),
     ("key-first.pem", pem, false),
     ("traditional.pem", pem, false),
@@ -74,6 +74,7 @@ const FORMATS: [(&str, Read, bool); 27] = [
     ("scrypt.pem", encrypted_pem, false),
     ("hmac-sha1.pem", encrypted_pem, false),
     ("3des.pem", encrypted_pem, false),
+    ("pbes1.pem", encrypted_pem, false),
     ("bag-encrypted.pem", encrypted_pem, true),
     ("pkcs8.pem", encrypted_pem, false),
     ("pkcs8.der", der, false),
@@ -134,7 +135,7 @@ fn file(key: &str, format: &str) -> Result<Certificate, Error> {
 }
 
 /// The assertion that a client with this certificate sends.
-async fn assertion(certificate: Certificate) -> Result<String, Error> {
+pub async fn assertion(certificate: Certificate) -> Result<String, Error> {
     let sent: Arc<Mutex<Option<String>>> = Arc::default();
     let kept = Arc::clone(&sent);
     let client = ConfidentialClient::builder("daemon")
@@ -305,6 +306,26 @@ async fn an_algorithm_that_does_not_go_with_the_key_is_refused() {
     }
 }
 
+#[tokio::test]
+async fn an_rsa_pss_key_signs_with_ps256_alone() {
+    for key in ["pss", "pss-sha256"] {
+        let read = || {
+            let certificate = FOLDER.read(&format!("{key}.crt"));
+            Certificate::from_pem_pair(certificate, FOLDER.read(&format!("{key}.key"))).unwrap()
+        };
+        let error = assertion(read()).await.unwrap_err().to_string();
+        assert!(error.contains("(RS256, ES256)"), "{error}");
+        let certificate = read().signing_algorithm(SigningAlgorithm::PS256);
+        let sent = assertion(certificate).await.unwrap();
+        let (header, _) = judged(&sent, key, SigningAlgorithm::PS256);
+        assert_eq!(header["alg"], "PS256");
+        let certificate = read().signing_algorithm(SigningAlgorithm::RS256);
+        let error = assertion(certificate).await.unwrap_err();
+        assert!(matches!(error, Error::Credential(_)), "{error:?}");
+        assert!(error.to_string().contains("has an RSA-PSS key"), "{error}");
+    }
+}
+
 #[test]
 fn entra_requires_an_rsa_key() {
     let builder = ConfidentialClient::builder("daemon")
@@ -395,9 +416,9 @@ fn a_file_that_cannot_be_used_is_refused() {
             "openssl pkcs8 -topk8",
         ),
         (
-            "PBES1",
+            "Camellia",
             Certificate::from_encrypted_pem(
-                [certificate(), FOLDER.read("pbes1.key")].concat(),
+                [certificate(), FOLDER.read("camellia.key")].concat(),
                 PASSWORD,
             ),
             "encrypted in a way that is not supported",
@@ -417,7 +438,11 @@ fn a_file_that_cannot_be_used_is_refused() {
             with("p384.crt", "p384.key"),
             "neither an RSA key of 2048 bits or more nor a P-256 key",
         ),
-        ("RSA-PSS", with("pss.crt", "pss.key"), "neither"),
+        (
+            "RSA-PSS for SHA-512",
+            with("pss-sha512.crt", "pss-sha512.key"),
+            "which PS256 needs",
+        ),
         (
             "PKCS#12 as PEM",
             from_pem(&FOLDER.read("rsa2048.modern.p12")),
@@ -487,7 +512,7 @@ fn a_file_that_cannot_be_used_is_refused() {
         (
             "PKCS#12, no password",
             Certificate::from_pkcs12(FOLDER.read("rsa2048.modern.p12"), ""),
-            "the password is wrong",
+            "the PKCS#12 file has a password and no password was given",
         ),
         (
             "legacy PKCS#12, wrong password",

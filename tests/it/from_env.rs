@@ -52,9 +52,12 @@ fn a_client_comes_from_the_environment() {
         ),
         (
             with(&[certificate, password("wrong")]),
-            "the password is wrong",
+            "the PKCS#12 file has a password and no password was given",
         ),
-        (with(&[certificate]), "the password is wrong"),
+        (
+            with(&[certificate]),
+            "the PKCS#12 file has a password and no password was given",
+        ),
         (
             with(&[("AZURE_CLIENT_SECRET", PASSWORD)]),
             "credential: client secret",

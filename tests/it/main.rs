@@ -20,6 +20,7 @@ mod authorities;
 mod cache;
 mod cache_properties;
 mod callbacks;
+mod certificate_cases;
 mod certificate_formats;
 mod client_assertion_claims;
 mod client_assertion_providers;
