@@ -13,9 +13,12 @@ use crate::error::Error;
 use crate::time::{TimeSource, format_time};
 
 mod chain;
+mod content;
 mod formats;
+mod kind;
 mod name;
 mod pem;
+mod pem_text;
 #[cfg(feature = "pkcs12")]
 mod pkcs12;
 mod protected;

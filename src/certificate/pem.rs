@@ -1,8 +1,10 @@
 use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
-use rustls_pki_types::pem::{self, PemObject, SectionKind};
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use zeroize::Zeroizing;
 
+use super::kind::find;
+use super::pem_text::clean;
 use crate::crypto::PrivateKeyDer;
 use crate::error::Error;
 
@@ -14,6 +16,17 @@ pub(super) struct Pem {
     pub(super) no_certificate: &'static str,
 }
 
+impl Pem {
+    pub(super) fn empty() -> Self {
+        let labels = PemLabels(Vec::new());
+        Self {
+            certificates: Vec::new(),
+            key: PemKey::None(labels.missing_key()),
+            no_certificate: labels.missing_certificate(),
+        }
+    }
+}
+
 /// The private key of a PEM text.
 pub(super) enum PemKey {
     /// No usable key, with the error message.
@@ -21,47 +34,36 @@ pub(super) enum PemKey {
     Plain(PrivateKeyDer),
     /// `EncryptedPrivateKeyInfo` ([RFC 5958 section 3](https://www.rfc-editor.org/rfc/rfc5958#section-3)).
     Encrypted(Vec<u8>),
+    /// The headers and the base64 of OpenSSL's old encryption ([RFC 1421 section 4.6.1]).
+    ///
+    /// [RFC 1421 section 4.6.1]: https://www.rfc-editor.org/rfc/rfc1421#section-4.6.1
+    OldEncrypted(String),
 }
 
 /// Reads the certificates and at most one private key. Text around the blocks is skipped.
 pub(super) fn read(text: &[u8]) -> Result<Pem, Error> {
-    // Windows' editors put a byte order mark before the first line.
-    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-    let labels = PemLabels(text);
-    if !labels.any() {
-        return Err(not_pem(text));
-    }
-    if labels.text("Proc-Type: 4,ENCRYPTED") {
-        return Err(Error::credential(
-            "the private key is encrypted in OpenSSL's old form ('Proc-Type: 4,ENCRYPTED'); write it again with 'openssl pkcs8 -topk8 -in key.pem -out new.pem'",
-        ));
-    }
-    let encrypted = labels.label("ENCRYPTED PRIVATE KEY");
-    let normalized = normalize(text);
+    let text = clean(text);
     let mut certificates = Vec::new();
     let mut keys = Vec::new();
-    for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(&normalized) {
-        let (kind, der) = section.map_err(|error| unreadable(error, &labels))?;
-        match kind {
-            SectionKind::Certificate => certificates.push(der),
-            SectionKind::PrivateKey if encrypted => keys.push(PemKey::Encrypted(der)),
-            SectionKind::PrivateKey => {
-                keys.push(PemKey::Plain(PrivateKeyDer::Pkcs8(Zeroizing::new(der))));
+    let mut labels = Vec::new();
+    let mut rest = &**text;
+    while let Some(block) = Block::next(&mut rest)? {
+        match block.label {
+            "CERTIFICATE" | "X509 CERTIFICATE" | "TRUSTED CERTIFICATE" => {
+                certificates.push(block.decode()?);
             }
-            SectionKind::RsaPrivateKey => {
-                keys.push(PemKey::Plain(PrivateKeyDer::Pkcs1(Zeroizing::new(der))));
-            }
-            SectionKind::EcPrivateKey => {
-                keys.push(PemKey::Plain(PrivateKeyDer::Sec1(Zeroizing::new(der))));
-            }
-            _ => {}
+            "PRIVATE KEY"
+            | "RSA PRIVATE KEY"
+            | "EC PRIVATE KEY"
+            | "ANY PRIVATE KEY"
+            | "ENCRYPTED PRIVATE KEY" => keys.push(block.key()?),
+            label => labels.push(label),
         }
     }
+    let labels = PemLabels(labels);
     let key = match (keys.pop(), keys.is_empty()) {
         (Some(key), true) => key,
-        (Some(_), false) => PemKey::None(
-            "the PEM holds two private keys; keep only the one that matches the certificate",
-        ),
+        (Some(_), false) => PemKey::None(TWO_KEYS),
         (None, _) => PemKey::None(labels.missing_key()),
     };
     Ok(Pem {
@@ -73,32 +75,150 @@ pub(super) fn read(text: &[u8]) -> Result<Pem, Error> {
 
 /// Returns whether the text contains a block.
 pub(super) fn is_pem(text: &[u8]) -> bool {
-    PemLabels(text).any()
+    find(text, BEGIN).is_some()
 }
 
-/// A search for labels in a PEM text.
-struct PemLabels<'a>(&'a [u8]);
+/// The text between `-----BEGIN` and `-----END`.
+///
+/// Line breaks have no meaning, so that a text without them is read, too.
+struct Block<'a> {
+    label: &'a str,
+    body: &'a [u8],
+}
+
+impl<'a> Block<'a> {
+    /// Reads the next block, `None` for the rest of the text.
+    fn next(text: &mut &'a [u8]) -> Result<Option<Self>, Error> {
+        let Some(at) = find(text, BEGIN) else {
+            check_outside(text)?;
+            return Ok(None);
+        };
+        let (outside, block) = text.split_at_checked(at).unwrap_or_default();
+        check_outside(outside)?;
+        let label = block.get(BEGIN.len()..).unwrap_or_default();
+        let (label, behind) = split(label, DASHES)
+            .and_then(|(label, behind)| Some((label_of(label)?, behind)))
+            .ok_or_else(|| unreadable(MISSPELLED))?;
+        let behind = trim_dashes(behind);
+        let (body, end) = split(behind, DASHES).ok_or_else(|| unreadable(NO_END))?;
+        let end = trim_dashes(end);
+        let end = end
+            .strip_prefix(b"END ")
+            .ok_or_else(|| unreadable(NO_END))?;
+        let (end_label, behind) = split(end, DASHES).ok_or_else(|| unreadable(NO_END))?;
+        if label_of(end_label) != Some(label) {
+            return Err(unreadable(OTHER_END));
+        }
+        // Further hyphens may be those of the next block.
+        *text = behind;
+        Ok(Some(Self { label, body }))
+    }
+
+    fn decode(&self) -> Result<Vec<u8>, Error> {
+        decode(self.body).ok_or_else(|| unreadable(NOT_BASE64))
+    }
+
+    fn key(&self) -> Result<PemKey, Error> {
+        if find(self.body, b"Proc-Type:").is_some() || find(self.body, b"DEK-Info:").is_some() {
+            let text = std::str::from_utf8(self.body);
+            let text = text.map_err(|_| unreadable(NOT_BASE64))?;
+            return Ok(PemKey::OldEncrypted(text.to_owned()));
+        }
+        let der = Zeroizing::new(self.decode()?);
+        // The content decides, since programs write some labels for other formats.
+        match PrivateKeyDer::detect(&der) {
+            Some(key) => Ok(PemKey::Plain(key)),
+            None if self.label == "ENCRYPTED PRIVATE KEY" || is_encrypted(&der) => {
+                Ok(PemKey::Encrypted(der.to_vec()))
+            }
+            None => Err(Error::credential(
+                "the private key cannot be read: its block is not the DER of a PKCS#8, PKCS#1 or SEC 1 key, or is cut off",
+            )),
+        }
+    }
+}
+
+fn is_encrypted(der: &[u8]) -> bool {
+    super::kind::FileKind::of(der) == super::kind::FileKind::EncryptedPrivateKey
+}
+
+/// Checks that the text between blocks holds no part of a block, which would get lost.
+fn check_outside(text: &[u8]) -> Result<(), Error> {
+    let mut rest = text;
+    while let Some((before, behind)) = ["BEGIN ", "END "]
+        .iter()
+        .filter_map(|word| split(rest, word.as_bytes()))
+        .min_by_key(|(before, _)| before.len())
+    {
+        let before = before.trim_ascii_end();
+        // Hyphens, and the dashes that word processors put in their place.
+        let is_boundary = before.ends_with(b"-")
+            || [0x90, 0x91, 0x92, 0x93, 0x94, 0x95]
+                .iter()
+                .any(|last| before.ends_with(&[0xe2, 0x80, *last]));
+        let label = behind.get(..behind.len().min(24)).unwrap_or_default();
+        if is_boundary
+            && (find(label, b"CERTIFICATE").is_some() || find(label, b"PRIVATE KEY").is_some())
+        {
+            return Err(unreadable(MISSPELLED));
+        }
+        rest = behind;
+    }
+    Ok(())
+}
+
+/// Decodes base64 or base64url, with or without padding, line breaks, quotes and marks of a
+/// citation.
+pub(super) fn decode(body: &[u8]) -> Option<Vec<u8>> {
+    let is_separator = |byte: &u8| byte.is_ascii_whitespace() || b"\"'`>|,;".contains(byte);
+    let mut text = Zeroizing::new(Vec::with_capacity(body.len()));
+    // A plus sign alone joins the strings of source code.
+    for part in body.split(is_separator).filter(|part| *part != b"+") {
+        text.extend(part.iter().map(|byte| match byte {
+            b'-' => b'+',
+            b'_' => b'/',
+            byte => *byte,
+        }));
+    }
+    while text.last() == Some(&b'=') {
+        text.pop();
+    }
+    BASE64.decode(&*text).ok()
+}
+
+/// Returns the text before and behind the first `part`.
+fn split<'a>(text: &'a [u8], part: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
+    let at = find(text, part)?;
+    let (before, rest) = text.split_at_checked(at)?;
+    Some((before, rest.get(part.len()..)?))
+}
+
+fn trim_dashes(mut text: &[u8]) -> &[u8] {
+    while let [b'-', rest @ ..] = text {
+        text = rest;
+    }
+    text
+}
+
+fn label_of(label: &[u8]) -> Option<&str> {
+    let label = std::str::from_utf8(label.trim_ascii()).ok()?;
+    let is_label = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || " #".contains(c);
+    (label.len() <= 40 && label.chars().all(is_label)).then_some(label)
+}
+
+/// The labels of blocks that are neither a certificate nor a private key.
+struct PemLabels<'a>(Vec<&'a str>);
 
 impl PemLabels<'_> {
-    fn any(&self) -> bool {
-        self.text("-----BEGIN ")
-    }
-
-    fn label(&self, label: &str) -> bool {
-        self.text(&format!("-----BEGIN {label}-----"))
-    }
-
-    fn text(&self, text: &str) -> bool {
-        self.0
-            .windows(text.len())
-            .any(|part| part == text.as_bytes())
+    fn any(&self, labels: &[&str]) -> bool {
+        self.0.iter().any(|label| labels.contains(label))
     }
 
     /// Returns the error message for a text without certificate.
     fn missing_certificate(&self) -> &'static str {
-        if self.label("PKCS7") {
+        if self.any(&["PKCS7", "CMS"]) {
             "the PEM holds its certificates as PKCS#7; convert them with 'openssl pkcs7 -print_certs -in chain.p7b'"
-        } else if self.label("CERTIFICATE REQUEST") || self.label("NEW CERTIFICATE REQUEST") {
+        } else if self.any(&["CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"]) {
             "the PEM holds a certificate request (CSR) and no certificate; use the certificate that was issued for the request"
         } else {
             "the PEM holds no certificate ('-----BEGIN CERTIFICATE-----'); pass certificate and private key together"
@@ -107,9 +227,13 @@ impl PemLabels<'_> {
 
     /// Returns the error message for a text without private key.
     fn missing_key(&self) -> &'static str {
-        if self.label("OPENSSH PRIVATE KEY") {
+        if self.any(&["OPENSSH PRIVATE KEY"]) {
             "the private key is in OpenSSH's format; convert it with 'ssh-keygen -p -m PKCS8 -f key.pem'"
-        } else if self.label("PUBLIC KEY") || self.label("RSA PUBLIC KEY") {
+        } else if self.any(&["DSA PRIVATE KEY"]) {
+            "the private key is for DSA; Microsoft Entra ID accepts only RSA keys of 2048 bits or more"
+        } else if self.any(&["PGP PRIVATE KEY BLOCK"]) {
+            "the private key is for PGP; use the key of the certificate ('-----BEGIN PRIVATE KEY-----')"
+        } else if self.any(&["PUBLIC KEY", "RSA PUBLIC KEY"]) {
             "the PEM holds a public key where the private key is needed ('-----BEGIN PRIVATE KEY-----')"
         } else {
             "the PEM holds no private key ('-----BEGIN PRIVATE KEY-----'); pass certificate and private key together"
@@ -117,79 +241,23 @@ impl PemLabels<'_> {
     }
 }
 
-/// Prepares a text for the PEM library.
-///
-/// Removes the indentation of a PEM in YAML or in a script. Gives an encrypted key the label of a
-/// plain key, because the library skips unknown labels.
-fn normalize(text: &[u8]) -> Zeroizing<Vec<u8>> {
-    let mut normalized = Zeroizing::new(Vec::with_capacity(text.len()));
-    for line in text.split_inclusive(|byte| *byte == b'\n') {
-        // A line of white space becomes empty, which is harmless.
-        let mut rest = line.trim_ascii_start();
-        for boundary in [&b"-----BEGIN "[..], b"-----END "] {
-            let label = rest.strip_prefix(boundary);
-            let label = label.and_then(|label| label.strip_prefix(b"ENCRYPTED "));
-            if let Some(label) = label.filter(|label| label.starts_with(b"PRIVATE KEY-----")) {
-                normalized.extend_from_slice(boundary);
-                rest = label;
-            }
-        }
-        normalized.extend_from_slice(rest);
-    }
-    normalized
-}
-
-/// Returns the error for a text without `-----BEGIN`, with the likely format of the text.
-fn not_pem(text: &[u8]) -> Error {
-    let trimmed = text.trim_ascii();
-    if trimmed.is_empty() {
-        return Error::credential("the PEM is empty; was its file or variable written?");
-    }
-    if text.contains(&0) && !is_der(text) {
-        return Error::credential(
-            "the PEM is not UTF-8 but probably UTF-16, which Windows PowerShell writes; save it as UTF-8",
-        );
-    }
-    if is_der(text) {
-        return Error::credential(
-            "this is a binary file and not PEM: for PKCS#12 ('.pfx', '.p12') use from_pkcs12 (feature 'pkcs12'), for DER from_der",
-        );
-    }
-    let base64: Vec<u8> = trimmed
-        .iter()
-        .copied()
-        .filter(|byte| !byte.is_ascii_whitespace())
-        .collect();
-    if let Ok(decoded) = BASE64_STANDARD.decode(Zeroizing::new(base64))
-        && is_der(&Zeroizing::new(decoded))
-    {
-        return Error::credential(
-            "this is the base64 of a binary file and not PEM, probably PKCS#12 from a key vault; decode the base64 and use from_pkcs12 (feature 'pkcs12')",
-        );
-    }
-    Error::credential(
-        "this is not PEM: it contains no '-----BEGIN CERTIFICATE-----' and has no known format",
-    )
-}
-
-/// Returns the error for a broken PEM.
-///
-/// The library's error is dropped, because the error may quote a line of the private key.
-fn unreadable(error: pem::Error, labels: &PemLabels<'_>) -> Error {
-    let why = match error {
-        pem::Error::MissingSectionEnd { .. } if !labels.text("-----END ") => {
-            "a '-----BEGIN' line has no matching '-----END'; was the file cut off?"
-        }
-        pem::Error::Base64Decode(_) => "the text between BEGIN and END is not base64",
-        _ => {
-            "the lines '-----BEGIN' and '-----END' do not match; was the file cut off, or are its line breaks missing or written as '\\n'?"
-        }
-    };
+/// Returns the error for a broken PEM, which never quotes a line of the private key.
+fn unreadable(why: &str) -> Error {
     Error::credential(format!("the PEM cannot be read: {why}"))
 }
 
-/// Returns whether the content begins like DER of more than 127 bytes. Shorter DER would look like
-/// a text that begins with `0`.
-pub(super) fn is_der(content: &[u8]) -> bool {
-    matches!(content, [0x30, 0x80..=0x84, ..])
-}
+pub(super) const TWO_KEYS: &str =
+    "the PEM holds two private keys; keep only the one that matches the certificate";
+
+const BEGIN: &[u8] = b"-----BEGIN ";
+const DASHES: &[u8] = b"-----";
+
+const NO_END: &str = "a '-----BEGIN' line has no matching '-----END'; was the file cut off?";
+const OTHER_END: &str = "the lines '-----BEGIN' and '-----END' do not match; was the file cut off?";
+const NOT_BASE64: &str = "the text between BEGIN and END is not base64";
+const MISSPELLED: &str = "a line '-----BEGIN' or '-----END' is misspelled or alone; each side has five hyphens ('-----')";
+
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::RequireNone),
+);

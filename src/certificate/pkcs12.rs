@@ -3,9 +3,9 @@
 use x509_cert::der::asn1::ObjectIdentifier;
 use zeroize::Zeroizing;
 
-use super::protected::{Pkcs12Contents, hint, refusal};
+use super::protected::{NOT_PKCS12, Pkcs12Contents, hint, refusal};
 use crate::crypto::PrivateKeyDer;
-use crate::crypto::asn1::{Asn1Error, Asn1Reader, CONSTRUCTED, SEQUENCE, context};
+use crate::crypto::asn1::{Asn1Error, Asn1Reader, CONSTRUCTED, INTEGER, SEQUENCE, context};
 use crate::crypto::password_based::{DecryptionError, Mac, Password, WorkLimit, decrypt};
 use crate::error::Error;
 
@@ -51,7 +51,7 @@ struct Pfx {
 
 fn parse(pfx: &[u8]) -> Result<Pfx, Problem> {
     let outer = |error| match error {
-        Asn1Error::Truncated if pfx.first() == Some(&SEQUENCE) => Problem::CutOff,
+        Asn1Error::Truncated if begins_like_pkcs12(pfx) => Problem::CutOff,
         Asn1Error::Truncated | Asn1Error::Malformed => Problem::NotPkcs12,
     };
     let outer = Asn1Reader::new(pfx).sequence().map_err(outer);
@@ -71,6 +71,18 @@ fn parse(pfx: &[u8]) -> Result<Pfx, Problem> {
         false => Some(Mac::parse(pfx.sequence()?).map_err(Problem::Mac)?),
     };
     Ok(Pfx { safe, mac })
+}
+
+/// Returns whether the first bytes are those of a sequence that begins with a version, or fewer.
+fn begins_like_pkcs12(pfx: &[u8]) -> bool {
+    let [SEQUENCE, rest @ ..] = pfx else {
+        return false;
+    };
+    let length_bytes = match rest {
+        [first @ 0x81..=0x88, ..] => usize::from(first & 0x7f).saturating_add(1),
+        _ => 1,
+    };
+    rest.get(length_bytes).is_none_or(|first| *first == INTEGER)
 }
 
 /// What was read so far.
@@ -227,9 +239,7 @@ impl From<Asn1Error> for Problem {
 impl Problem {
     fn into_error(self, password: &str) -> Error {
         let message = match self {
-            Self::NotPkcs12 => {
-                "this cannot be read as PKCS#12; create the file again with 'openssl pkcs12 -export'"
-            }
+            Self::NotPkcs12 => NOT_PKCS12,
             Self::CutOff => "the PKCS#12 file is cut off; copy the file again, as a binary file",
             Self::Damaged
             | Self::Encryption(DecryptionError::Malformed)

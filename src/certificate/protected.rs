@@ -6,25 +6,45 @@ use crate::error::Error;
 #[cfg(feature = "pkcs12")]
 pub(super) use super::pkcs12::read as pkcs12;
 #[cfg(feature = "pkcs12")]
-pub(super) use reading::{hint, private_key, refusal};
+pub(super) use reading::{hint, old_private_key, private_key, refusal};
+
+/// Checks that formats with a password can be read.
+///
+/// # Errors
+///
+/// [`Error::Config`] without the feature `pkcs12`.
+pub(super) fn check_feature(format: &str) -> Result<(), Error> {
+    match cfg!(feature = "pkcs12") {
+        true => Ok(()),
+        false => Err(missing(format)),
+    }
+}
 
 #[cfg(not(feature = "pkcs12"))]
 pub(super) fn private_key(_: &[u8], _: &str) -> Result<PrivateKeyDer, Error> {
-    Err(missing_feature("an encrypted private key"))
+    Err(missing("an encrypted private key"))
+}
+
+#[cfg(not(feature = "pkcs12"))]
+pub(super) fn old_private_key(_: &str, _: &str) -> Result<PrivateKeyDer, Error> {
+    Err(missing("an encrypted private key"))
 }
 
 #[cfg(not(feature = "pkcs12"))]
 pub(super) fn pkcs12(_: &[u8], _: &str) -> Result<Pkcs12Contents, Error> {
-    Err(missing_feature("a PKCS#12 file"))
+    Err(missing("a PKCS#12 file"))
 }
 
-#[cfg(not(feature = "pkcs12"))]
-fn missing_feature(format: &str) -> Error {
+fn missing(format: &str) -> Error {
     Error::config(format!(
         "reading {format} needs the feature 'pkcs12'; write confidential-client = {{ version = \"{}\", features = [\"pkcs12\"] }} in Cargo.toml, or store certificate and key as unencrypted PEM and protect the file",
         env!("CARGO_PKG_VERSION")
     ))
 }
+
+/// Error message for content that is nothing like PKCS#12.
+pub(super) const NOT_PKCS12: &str =
+    "this cannot be read as PKCS#12; create the file again with 'openssl pkcs12 -export'";
 
 /// The certificates and the private key of a PKCS#12 file.
 pub(super) struct Pkcs12Contents {
@@ -35,9 +55,10 @@ pub(super) struct Pkcs12Contents {
 #[cfg(feature = "pkcs12")]
 mod reading {
     use super::{Error, PrivateKeyDer};
+    use crate::certificate::pem;
     use crate::crypto::asn1::{Asn1Error, Asn1Reader};
     use crate::crypto::password_based::{
-        DecryptionError, MOST_ROUNDS, Password, WorkLimit, decrypt,
+        DecryptionError, MOST_ROUNDS, OpenSslCipher, Password, UnknownCipher, WorkLimit, decrypt,
     };
 
     /// Decrypts an `EncryptedPrivateKeyInfo` ([RFC 5958 section 3]).
@@ -70,10 +91,49 @@ mod reading {
                 Err(error) => return Err(refusal("the encrypted private key", &error, CONVERT)),
             }
         }
-        Err(Error::credential(format!(
+        Err(wrong_password(password))
+    }
+
+    /// Decrypts a private key in OpenSSL's old form.
+    ///
+    /// `text` begins with the headers `Proc-Type` and `DEK-Info`, and continues with base64. A line
+    /// break behind the headers may be missing.
+    pub(in super::super) fn old_private_key(
+        text: &str,
+        password: &str,
+    ) -> Result<PrivateKeyDer, Error> {
+        if password.is_empty() {
+            return Err(Error::credential(
+                "the private key is encrypted and the password is empty; was its variable set?",
+            ));
+        }
+        let damaged = || {
+            Error::credential(
+                "the private key is encrypted in OpenSSL's old form, and its line 'DEK-Info' or its base64 is damaged; copy the file again",
+            )
+        };
+        let (_, info) = text.split_once("DEK-Info:").ok_or_else(damaged)?;
+        let (cipher, base64) = match OpenSslCipher::parse(info) {
+            Ok(parsed) => parsed,
+            Err(UnknownCipher::Malformed) => return Err(damaged()),
+            Err(UnknownCipher::Unsupported(name)) => {
+                let error = DecryptionError::Unsupported(name);
+                return Err(refusal("the private key", &error, CONVERT_OLD));
+            }
+        };
+        let data = pem::decode(base64.as_bytes()).ok_or_else(damaged)?;
+        match cipher.decrypt(&data, password) {
+            Ok(plain) => PrivateKeyDer::detect(&plain).ok_or_else(|| wrong_password(password)),
+            Err(DecryptionError::Padding) => Err(wrong_password(password)),
+            Err(_) => Err(damaged()),
+        }
+    }
+
+    fn wrong_password(password: &str) -> Error {
+        Error::credential(format!(
             "the private key cannot be decrypted: the password is wrong, or the file is damaged{}",
             hint(password)
-        )))
+        ))
     }
 
     fn damaged() -> Error {
@@ -112,6 +172,9 @@ mod reading {
     /// Command that converts a key with old or rare encryption.
     const CONVERT: &str =
         "'openssl pkcs8 -topk8 -provider legacy -provider default -in key.pem -out new.pem'";
+    /// Command that converts a key in OpenSSL's old form.
+    const CONVERT_OLD: &str =
+        "'openssl pkey -provider legacy -provider default -in key.pem -aes256 -out new.pem'";
 
     #[cfg(test)]
     mod tests {

@@ -11,8 +11,10 @@ use super::asn1::Asn1Error;
 
 mod cipher;
 mod derivation;
+mod openssl;
 mod scheme;
 
+pub(crate) use openssl::{OpenSslCipher, UnknownCipher};
 pub(crate) use scheme::{Mac, decrypt};
 
 /// A password in the encodings of the key derivations.

@@ -22,11 +22,11 @@ impl PrivateKeyDer {
         let key = Asn1Reader::new(der).value(SEQUENCE).ok()?;
         let bytes = Zeroizing::new(key.encoded().to_vec());
         let mut fields = key.reader();
-        fields.unsigned().ok()?;
-        match fields.any().ok()?.tag() {
-            SEQUENCE => Some(Self::Pkcs8(bytes)),
-            INTEGER => Some(Self::Pkcs1(bytes)),
-            OCTET_STRING => Some(Self::Sec1(bytes)),
+        let (version, first) = (fields.unsigned().ok()?, fields.any().ok()?);
+        match (version, first.tag()) {
+            (0 | 1, SEQUENCE) => fields.octets().ok().map(|_| Self::Pkcs8(bytes)),
+            (0 | 1, INTEGER) => Some(Self::Pkcs1(bytes)),
+            (1, OCTET_STRING) => Some(Self::Sec1(bytes)),
             _ => None,
         }
     }

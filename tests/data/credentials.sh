@@ -131,12 +131,27 @@ restricted pss-sha256 sha256 32
 restricted pss-sha512 sha512 64
 restricted pss-salt sha256 48
 
+# OpenSSL's old encryption, and formats with other labels or without PEM.
+openssl rsa -in rsa2048.key -aes128 -traditional -passout pass:hunter2 -out old-encrypted.key
+openssl rsa -in rsa2048.key -aes256 -traditional -passout pass:hunter2 -out old-aes256.key
+openssl rsa -in rsa2048.key -des3 -traditional -passout pass:hunter2 -out old-des3.key
+for cipher in aes192 des rc2 rc2-40-cbc rc2-64-cbc des-ede-cbc; do
+    legacy rsa "old-$cipher" -in rsa2048.key "-$cipher" -traditional
+done
+openssl x509 -in rsa2048.crt -trustout -addtrust clientAuth -out trusted.pem
+openssl pkcs8 -topk8 -in rsa2048.key -passout pass:hunter2 -outform DER -out encrypted.der
+
 # What cannot be used.
 openssl pkcs8 -topk8 -in rsa2048.key -passout pass:hunter2 -v2 camellia256 -out camellia.key
 openssl pkcs12 -export -nokeys -in rsa2048.crt -passout pass:hunter2 -out no-key.p12
 openssl pkcs12 -export -nocerts -inkey rsa2048.key -passout pass:hunter2 -out no-certificate.p12
 openssl crl2pkcs7 -nocrl -certfile rsa2048.crt -out chain.p7b
-openssl rsa -in rsa2048.key -aes128 -traditional -passout pass:hunter2 -out old-encrypted.key
+openssl req -in rsa2048.csr -outform DER -out rsa2048.csr.der
+openssl rsa -in rsa2048.key -pubout -outform DER -out public.der
+printf 'database=index.txt\ndefault_md=sha256\ndefault_crl_days=30\n' | sed '1i[ca]\ndefault_ca=ca_default\n[ca_default]' >crl.cnf
+: >index.txt
+openssl ca -config crl.cnf -gencrl -keyfile root.key -cert root.pem -out crl.pem
+openssl crl -in crl.pem -outform DER -out crl.der
 openssl genpkey -algorithm ED25519 -out ed25519.key
 openssl req -x509 -key ed25519.key -days 30 -subj "/CN=ed25519" -out ed25519.crt
 openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-384 -out p384.key

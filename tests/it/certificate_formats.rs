@@ -413,7 +413,7 @@ fn a_file_that_cannot_be_used_is_refused() {
         (
             "old encryption",
             with("rsa2048.crt", "old-encrypted.key"),
-            "openssl pkcs8 -topk8",
+            "is encrypted and no password was given",
         ),
         (
             "Camellia",
@@ -461,16 +461,6 @@ fn a_file_that_cannot_be_used_is_refused() {
             "UTF-16",
             from_pem(&utf16(&FOLDER.read("rsa2048.pkcs8.pem"))),
             "UTF-16",
-        ),
-        (
-            "backslash n",
-            from_pem(one_line.replace('\n', "\\n").as_bytes()),
-            "written as '\\n'",
-        ),
-        (
-            "spaces",
-            from_pem(one_line.replace('\n', " ").as_bytes()),
-            "line breaks missing",
         ),
         (
             "cut off",
