@@ -20,7 +20,9 @@ mod rust_crypto;
 use aws_lc::{self as backend, AwsLcKeyPair as BackendKeyPair};
 #[cfg(not(any(feature = "aws-lc-rs", feature = "rust-crypto")))]
 use none::{self as backend, NoKeyPair as BackendKeyPair};
-pub(crate) use private_key::{PrivateKeyDer, RSASSA_PSS, RsaPssParameters};
+#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+use private_key::PrivateKeyKind;
+pub(crate) use private_key::{EC, PrivateKeyDer, RSA, RSASSA_PSS, RsaPssParameters, unsigned_bits};
 #[cfg(all(feature = "rust-crypto", not(feature = "aws-lc-rs")))]
 use rust_crypto::{self as backend, RustCryptoKeyPair as BackendKeyPair};
 
@@ -109,6 +111,13 @@ pub(crate) struct PrivateKey {
 
 impl PrivateKey {
     pub(crate) fn parse(der: &PrivateKeyDer) -> Result<Self, Error> {
+        #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+        match der.kind() {
+            Some(PrivateKeyKind::Rsa { bits }) if bits < 2048 => return Err(too_small()),
+            Some(PrivateKeyKind::Other) => return Err(unsupported()),
+            // The backend finds what is wrong.
+            Some(PrivateKeyKind::Rsa { .. } | PrivateKeyKind::EllipticCurve) | None => {}
+        }
         let unwrapped = der.without_rsa_pss()?;
         Ok(Self {
             pair: BackendKeyPair::parse(unwrapped.as_ref().unwrap_or(der))?,

@@ -11,7 +11,7 @@ use super::name::Name;
 use crate::crypto::asn1::{
     Asn1Error, Asn1Reader, Asn1Value, BIT_STRING, CONSTRUCTED, INTEGER, SEQUENCE, context,
 };
-use crate::crypto::{RSASSA_PSS, RsaPssParameters, SigningAlgorithm};
+use crate::crypto::{EC, RSA, RSASSA_PSS, RsaPssParameters, SigningAlgorithm, unsigned_bits};
 use crate::error::{Error, Escaped};
 
 /// A parsed X.509 certificate without private key.
@@ -303,24 +303,14 @@ fn modulus_bits(public_key: &[u8]) -> Option<usize> {
     let mut key = Asn1Reader::new(public_key).sequence().ok()?;
     let modulus = key.value(INTEGER).ok()?.content();
     key.value(INTEGER).ok()?;
-    if modulus.first().is_none_or(|first| *first >= 0x80) {
-        return None;
-    }
-    let zeros = modulus.iter().take_while(|byte| **byte == 0).count();
-    let modulus = modulus.get(zeros..)?;
-    let unused = modulus.first().map_or(0, |byte| byte.leading_zeros());
-    let bits = modulus.len().saturating_mul(8);
-    Some(bits.saturating_sub(unused as usize))
+    unsigned_bits(modulus)
 }
 
 const BOOLEAN: u8 = 0x01;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
-/// `rsaEncryption` ([RFC 8017 appendix C](https://www.rfc-editor.org/rfc/rfc8017#appendix-C)).
-const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
-/// `id-ecPublicKey` and `secp256r1` ([RFC 5480 section 2.1.1](https://www.rfc-editor.org/rfc/rfc5480#section-2.1.1)).
-const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+/// `secp256r1` ([RFC 5480 section 2.1.1](https://www.rfc-editor.org/rfc/rfc5480#section-2.1.1)).
 const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
 const SUBJECT_KEY_IDENTIFIER: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.14");
 const AUTHORITY_KEY_IDENTIFIER: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.35");

@@ -31,6 +31,36 @@ impl PrivateKeyDer {
         }
     }
 
+    /// Returns the kind of the key, `None` if the key cannot be read.
+    #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+    pub(super) fn kind(&self) -> Option<PrivateKeyKind> {
+        let kind_of_rsa = |key: &[u8]| {
+            let mut fields = Asn1Reader::new(key).sequence().ok()?;
+            fields.unsigned().ok()?;
+            let modulus = fields.value(INTEGER).ok()?.content();
+            let bits = unsigned_bits(modulus)?;
+            // A DSA key of OpenSSL has five numbers, and an RSA key eight or more.
+            let others = std::iter::from_fn(|| fields.any().ok()).count();
+            Some(match others > 4 {
+                true => PrivateKeyKind::Rsa { bits },
+                false => PrivateKeyKind::Other,
+            })
+        };
+        match self {
+            Self::Pkcs1(key) => kind_of_rsa(key),
+            Self::Sec1(_) => Some(PrivateKeyKind::EllipticCurve),
+            Self::Pkcs8(key) => {
+                let mut key = Asn1Reader::new(key).sequence().ok()?;
+                key.unsigned().ok()?;
+                match key.sequence().ok()?.oid().ok()? {
+                    RSA | RSASSA_PSS => kind_of_rsa(&key.octets().ok()?),
+                    EC => Some(PrivateKeyKind::EllipticCurve),
+                    _ => Some(PrivateKeyKind::Other),
+                }
+            }
+        }
+    }
+
     /// Returns the PKCS#1 key of a PKCS#8 key for RSASSA-PSS, which no backend reads.
     ///
     /// # Errors
@@ -54,6 +84,27 @@ impl PrivateKeyDer {
         RsaPssParameters::check(algorithm)?;
         Ok(Some(Self::Pkcs1(key)))
     }
+}
+
+/// The kind of a private key.
+#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PrivateKeyKind {
+    Rsa { bits: usize },
+    EllipticCurve,
+    Other,
+}
+
+/// Returns the number of bits of a positive integer, `None` for another integer.
+pub(crate) fn unsigned_bits(content: &[u8]) -> Option<usize> {
+    if content.first().is_none_or(|first| *first >= 0x80) {
+        return None;
+    }
+    let zeros = content.iter().take_while(|byte| **byte == 0).count();
+    let digits = content.get(zeros..)?;
+    let unused = digits.first().map_or(0, |byte| byte.leading_zeros());
+    let bits = digits.len().saturating_mul(8);
+    Some(bits.saturating_sub(unused as usize))
 }
 
 /// The parameters of a key for RSASSA-PSS ([RFC 4055 section 3.1]).
@@ -100,6 +151,12 @@ impl RsaPssParameters {
     }
 }
 
+/// `rsaEncryption` ([RFC 8017 appendix C](https://www.rfc-editor.org/rfc/rfc8017#appendix-C)).
+pub(crate) const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+/// `id-ecPublicKey` ([RFC 5480 section 2.1.1]).
+///
+/// [RFC 5480 section 2.1.1]: https://www.rfc-editor.org/rfc/rfc5480#section-2.1.1
+pub(crate) const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 /// `id-RSASSA-PSS` ([RFC 4055 section 3.1](https://www.rfc-editor.org/rfc/rfc4055#section-3.1)).
 pub(crate) const RSASSA_PSS: ObjectIdentifier =
     ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.10");

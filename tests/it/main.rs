@@ -22,6 +22,7 @@ mod cache_properties;
 mod callbacks;
 mod certificate_cases;
 mod certificate_formats;
+mod certificate_vectors;
 mod client_assertion_claims;
 mod client_assertion_providers;
 mod concurrency_limits;

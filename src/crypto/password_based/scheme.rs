@@ -79,15 +79,12 @@ fn rc2(
     mut parameters: Asn1Reader<'_>,
     key_length: Option<u64>,
 ) -> Result<(Cipher, Zeroizing<Vec<u8>>), DecryptionError> {
-    let effective_bits = match parameters.optional(INTEGER)? {
-        None => 32,
-        Some(version) => match version.to_unsigned()? {
-            160 => 40,
-            120 => 64,
-            58 => 128,
-            bits @ 256..=1024 => bits as usize,
-            _ => return Err(DecryptionError::Malformed),
-        },
+    // The versions that OpenSSL reads.
+    let effective_bits: usize = match parameters.unsigned()? {
+        160 => 40,
+        120 => 64,
+        58 => 128,
+        _ => return Err(DecryptionError::Malformed),
     };
     // OpenSSL derives as many bytes as the key has effective bits.
     let key_length = match key_length {
