@@ -66,8 +66,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use der::DateTime;
 use uuid::Uuid;
-use x509_cert::der::DateTime;
 
 /// A pair of clocks, one for the time of day and one monotonic.
 ///

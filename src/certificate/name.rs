@@ -1,6 +1,6 @@
 use std::fmt::{self, Write};
 
-use x509_cert::der::asn1::ObjectIdentifier;
+use der::asn1::ObjectIdentifier;
 
 use crate::crypto::asn1::{Asn1Error, Asn1Reader, Asn1Value, OBJECT_IDENTIFIER, SET};
 

@@ -1,6 +1,6 @@
 //! PKCS#12 ([RFC 7292](https://www.rfc-editor.org/rfc/rfc7292)).
 
-use x509_cert::der::asn1::ObjectIdentifier;
+use der::asn1::ObjectIdentifier;
 use zeroize::Zeroizing;
 
 use super::protected::{NOT_PKCS12, Pkcs12Contents, hint, refusal};

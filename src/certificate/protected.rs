@@ -178,7 +178,7 @@ mod reading {
 
     #[cfg(test)]
     mod tests {
-        use x509_cert::der::asn1::ObjectIdentifier;
+        use der::asn1::ObjectIdentifier;
 
         use super::*;
         use crate::certificate::Certificate;

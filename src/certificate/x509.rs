@@ -2,10 +2,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use der::DateTime;
+use der::asn1::ObjectIdentifier;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
-use x509_cert::der::DateTime;
-use x509_cert::der::asn1::ObjectIdentifier;
 
 use super::name::Name;
 use crate::crypto::asn1::{

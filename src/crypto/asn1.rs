@@ -4,7 +4,7 @@
 //! nested or have a definite length, long forms of a length, and `true` written as 1.
 #![warn(clippy::arithmetic_side_effects, reason = "the input is untrusted")]
 
-use x509_cert::der::asn1::ObjectIdentifier;
+use der::asn1::ObjectIdentifier;
 use zeroize::Zeroizing;
 
 /// A sequence of encoded values, read from first to last.

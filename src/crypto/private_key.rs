@@ -1,4 +1,4 @@
-use x509_cert::der::asn1::ObjectIdentifier;
+use der::asn1::ObjectIdentifier;
 use zeroize::Zeroizing;
 
 use super::asn1::{Asn1Error, Asn1Reader, INTEGER, OCTET_STRING, SEQUENCE, context};

@@ -1,8 +1,8 @@
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use der::Encode;
+use der::asn1::UintRef;
 use serde_json::{Map, Value};
-use x509_cert::der::Encode;
-use x509_cert::der::asn1::UintRef;
 
 use super::header::algorithm;
 use super::issuer::Issuer;

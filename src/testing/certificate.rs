@@ -1,7 +1,7 @@
 use std::time::{Duration, SystemTime};
 
+use der::DateTime;
 use rcgen::{CertificateParams, DnType, KeyPair, PKCS_RSA_SHA256, RsaKeySize, date_time_ymd};
-use x509_cert::der::DateTime;
 
 use crate::error::{Error, Failure};
 

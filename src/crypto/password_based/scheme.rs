@@ -1,5 +1,5 @@
+use der::asn1::ObjectIdentifier;
 use scrypt::Params;
-use x509_cert::der::asn1::ObjectIdentifier;
 use zeroize::Zeroizing;
 
 use super::cipher::Cipher;

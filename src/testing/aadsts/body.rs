@@ -1,8 +1,8 @@
 use std::time::SystemTime;
 
+use der::DateTime;
 use serde_json::{Value, json};
 use uuid::Uuid;
-use x509_cert::der::DateTime;
 
 use super::error::AadstsError;
 
