@@ -101,7 +101,7 @@ impl From<Asn1Error> for DecryptionError {
 /// Largest number of rounds of one key derivation. OpenSSL and Windows write 2000 by default.
 pub(crate) const MOST_ROUNDS: u64 = 1_000_000;
 /// Largest number of rounds of one file.
-const MOST_WORK: u64 = 8 * MOST_ROUNDS;
+const MOST_WORK: u64 = 4 * MOST_ROUNDS;
 
 #[cfg(test)]
 mod tests {
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn the_key_derivations_of_a_file_are_limited_together() {
         let mut limit = WorkLimit::new();
-        for _ in 0..8 {
+        for _ in 0..4 {
             assert_eq!(limit.spend(MOST_ROUNDS), Ok(()));
         }
         assert_eq!(limit.spend(1), Err(DecryptionError::TooMuchWork));

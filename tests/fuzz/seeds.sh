@@ -4,6 +4,7 @@
 set -euo pipefail
 mkdir -p "$1"/{credentials,pem,der,pkcs12}
 seeds=$(realpath "$1")
+cases=$(realpath "$(dirname "$0")/../data/cases")
 bash "$(dirname "$0")/../data/credentials.sh" "$seeds/credentials"
 cd "$seeds/credentials"
 
@@ -13,13 +14,23 @@ cp chain.p7b rsa2048.csr "$seeds/pem"
 for key in rsa1024 p384 pss ed25519; do
     cat $key.crt $key.key >"$seeds/pem/$key"
 done
-for key in pbes1 old-encrypted; do
+for key in camellia old-encrypted; do
     cat rsa2048.crt $key.key >"$seeds/pem/$key"
 done
 
-cp {rsa2048,p256}.*.p12 no-*.p12 "$seeds/pkcs12"
+cp {rsa2048,p256}.*.p12 no-*.p12 PBE-*.p12 "$cases"/*.p12 "$seeds/pkcs12"
 # These files need 100000 rounds, as would every mutation.
 rm "$seeds"/pkcs12/*.sha512.p12
+cp trusted.pem "$seeds/pem"
+for key in old-aes256 old-des3; do
+    cat rsa2048.crt $key.key >"$seeds/pem/$key"
+done
+for name in rsa2048.pkcs8 p256.traditional; do
+    sed ':a;N;$!ba;s/\n/\\n/g' $name.pem >"$seeds/pem/$name.escaped"
+    tr '\n' ' ' <$name.pem >"$seeds/pem/$name.spaces"
+    base64 -w 0 $name.pem >"$seeds/pem/$name.base64"
+    printf '{"data": {"tls.pem": "%s"}}' "$(base64 -w 0 $name.pem)" >"$seeds/pem/$name.json"
+done
 for key in rsa2048 p256; do
     # A mutation behind a MAC or encryption would be rejected before parsing.
     openssl pkcs12 -export -in $key.crt -inkey $key.key -nomac -keypbe NONE -certpbe NONE \
@@ -28,6 +39,9 @@ for key in rsa2048 p256; do
         -passout pass:hunter2 -out "$seeds/pkcs12/$key.key-encrypted"
     openssl pkcs12 -export -in $key.crt -inkey $key.key -iter 1 \
         -passout pass:hunter2 -out "$seeds/pkcs12/$key.fast"
+    openssl pkcs12 -export -in $key.crt -inkey $key.key -iter 1 -legacy \
+        -passout pass: -out "$seeds/pkcs12/$key.fast-legacy"
+    base64 -w 0 "$seeds/pkcs12/$key.fast" >"$seeds/pkcs12/$key.base64"
 done
 
 # Writes the length of the certificate in two bytes, the certificate and the key, as the target der
@@ -58,5 +72,6 @@ for key in rsa2048 p256; do
     encrypted scrypt -scrypt -scrypt_N 16 -scrypt_r 1 -scrypt_p 1
     encrypted hmac-sha1 -iter 1 -v2 aes-256-cbc -v2prf hmacWithSHA1
     encrypted 3des -iter 1 -v2 des3
+    encrypted pbes1 -iter 1 -v1 PBE-SHA1-3DES
 done
 rm -r "$seeds/credentials"
