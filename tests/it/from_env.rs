@@ -52,7 +52,7 @@ fn a_client_comes_from_the_environment() {
         ),
         (
             with(&[certificate, password("wrong")]),
-            "the PKCS#12 file has a password and no password was given",
+            "the password is wrong",
         ),
         (
             with(&[certificate]),
