@@ -29,6 +29,7 @@ pub(crate) use error_response::redirected_to;
 use error_response::{parse_error, parse_oauth_error};
 pub(crate) use mask::MIN_SECRET;
 use mask::Mask;
+pub(crate) use page::{is_page, summary};
 use reason::Reason;
 pub(crate) use wait::{is_throttled, retry_after};
 

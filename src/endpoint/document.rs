@@ -1,13 +1,16 @@
 use std::time::Duration;
 
-use http::StatusCode;
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{Response, StatusCode};
 use serde_json::{Map, Value};
 
 use super::freshness::time_to_live;
 use super::lookup::Lookup;
 use crate::error::{Error, Escaped, Failure, transient_status};
 use crate::response::{
-    LARGEST_BODY, compression, is_throttled, json_object, redirected_to, retry_after,
+    LARGEST_BODY, compression, is_page, is_throttled, json_object, redirected_to, retry_after,
+    summary,
 };
 
 /// A JSON object from a discovery URL.
@@ -69,9 +72,12 @@ impl Document {
                 time_to_live: time_to_live(response.headers()),
                 origin,
             }),
-            None => Err(match compression(&response) {
-                Some(compression) => origin.invalid(&format!("it is {compression}")),
-                None => origin.invalid("it is not a JSON object"),
+            None => Err(match (compression(&response), page_summary(&response)) {
+                (Some(compression), _) => origin.invalid(&format!("it is {compression}")),
+                (None, Some(summary)) => origin.invalid(&format!(
+                    "it is not a JSON object but an HTML page{summary}; {hint}"
+                )),
+                (None, None) => origin.invalid("it is not a JSON object"),
             }),
         }
     }
@@ -107,6 +113,19 @@ impl DocumentOrigin {
             .correlation_id(&self.correlation_id)
             .retry_after(self.retry_after)
     }
+}
+
+/// Returns what an HTML page says, in brackets. Returns `None` if the body is no page.
+fn page_summary(response: &Response<Bytes>) -> Option<String> {
+    let content_type = response.headers().get(CONTENT_TYPE);
+    let content_type = content_type.and_then(|value| value.to_str().ok());
+    let body = String::from_utf8_lossy(response.body());
+    if !is_page(content_type.unwrap_or_default(), &body) {
+        return None;
+    }
+    let says =
+        summary(&body).map(|says| format!(" ('{}')", truncated(&Escaped(&says).to_string())));
+    Some(says.unwrap_or_default())
 }
 
 /// Returns the first 300 characters of a text from a server.

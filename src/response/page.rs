@@ -3,7 +3,7 @@ use super::encoded::without_entities;
 /// Returns the title and the first paragraph of an HTML page, such as the page of a gateway.
 ///
 /// The result is text on one line, without tags and entities. `None` if the page has no text.
-pub(super) fn summary(page: &str) -> Option<String> {
+pub(crate) fn summary(page: &str) -> Option<String> {
     let start: String = page.chars().take(MAX_PAGE).collect();
     let blocks = blocks(&start);
     let first = |is_wanted: fn(&str) -> bool| {
@@ -29,7 +29,7 @@ pub(super) fn summary(page: &str) -> Option<String> {
 }
 
 /// Returns `true` if a body is a page of HTML or a document of XML.
-pub(super) fn is_page(content_type: &str, body: &str) -> bool {
+pub(crate) fn is_page(content_type: &str, body: &str) -> bool {
     content_type.to_ascii_lowercase().contains("html") || body.trim_start().starts_with('<')
 }
 

@@ -475,9 +475,12 @@ async fn metadata_that_cannot_be_trusted_is_not_used() {
         ),
         ((302, String::new()), false, "the response is 302"),
         (
-            (200, "<html>sign in</html>".to_owned()),
+            (
+                200,
+                "<html><title>Sign in</title><p>Your network's page</html>".to_owned(),
+            ),
             false,
-            "not a JSON object",
+            "not a JSON object but an HTML page ('Sign in: Your network's page'); is the issuer right?",
         ),
         ((200, "[]".to_owned()), false, "not a JSON object"),
         ((200, " ".repeat(1024 * 1024 + 1)), false, "too long"),
