@@ -126,6 +126,7 @@ mod access_denied;
 mod access_token;
 mod bearer;
 mod builder;
+mod claim_values;
 mod claims;
 mod holder;
 mod permission;

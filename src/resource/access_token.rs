@@ -1,6 +1,7 @@
 //! Checks that a validated JWT is an access token, and that the bearer may use the token.
 
-use super::claims::{Claims, claim_texts, client_ids};
+use super::claim_values::{claim_texts, client_ids};
+use super::claims::Claims;
 use super::rejection::{RejectionReason, TokenRejection};
 use crate::jwt;
 

@@ -3,8 +3,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::accepted_tenants::AcceptedTenants;
-use super::claims::Claims;
-use super::holder::{Holder, HolderRule};
+use super::claims::{Claims, HolderRule};
+use super::holder::Holder;
 use super::rejection_log::RejectionLog;
 use super::validator::{TokenValidator, ValidatorConfig};
 use crate::authority::{Authority, AuthorityKind};

@@ -5,7 +5,8 @@ use std::time::SystemTime;
 use serde_json::{Map, Value, json};
 
 use super::access_denied::UserNotAllowed;
-use super::holder::{Holder, HolderRule};
+use super::claim_values::{claim_texts, client_ids};
+use super::holder::Holder;
 use super::rejection::{RejectionReason, TokenRejection};
 use super::rejection_log::RejectionLog;
 use crate::authority::Rules;
@@ -32,6 +33,9 @@ struct ValidatedToken {
     /// The log of the validator.
     log: Arc<RejectionLog>,
 }
+
+/// A rule of the API's author that decides the holder of a token.
+pub(super) type HolderRule = dyn Fn(&Claims) -> Holder + Send + Sync;
 
 impl Claims {
     pub(super) fn new(
@@ -420,23 +424,6 @@ impl Claims {
         let holder = rule(self);
         Arc::make_mut(&mut self.0).holder = holder;
     }
-}
-
-/// Returns the client's id under every name that providers use.
-pub(super) fn client_ids(claims: &Map<String, Value>) -> impl Iterator<Item = &str> {
-    let names = ["azp", "appid", "client_id", "cid"].into_iter();
-    names.filter_map(|name| claims.get(name)?.as_str())
-}
-
-/// Returns the strings of a claim that is a string or a list.
-pub(super) fn claim_texts(claim: Option<&Value>) -> impl Iterator<Item = &str> {
-    let (text, list) = match claim {
-        Some(Value::String(text)) => (Some(text.as_str()), None),
-        Some(Value::Array(list)) => (None, Some(list)),
-        _ => (None, None),
-    };
-    let list = list.into_iter().flatten().filter_map(Value::as_str);
-    text.into_iter().chain(list)
 }
 
 fn any_of(noun: &str, names: &[&str]) -> String {

@@ -1,12 +1,12 @@
 use serde_json::{Map, Value};
 
-use super::claims::{Claims, claim_texts, client_ids};
+use super::claim_values::{claim_texts, client_ids};
 use crate::authority::Rules;
 
 /// The identity that a token acts for: a user, or an application without a user.
 ///
-/// [`Claims::holder`] returns the holder of a validated token. A token without evidence has an
-/// unknown holder, and passes neither as a user's nor as an application's.
+/// [`Claims::holder`](super::Claims::holder) returns the holder of a validated token. A token
+/// without evidence has an unknown holder, and passes neither as a user's nor as an application's.
 ///
 /// # Evidence
 ///
@@ -111,9 +111,6 @@ pub enum Holder {
     /// An identity that the claims do not tell, or another kind such as a device.
     Unknown,
 }
-
-/// A rule of the API's author that decides the holder of a token.
-pub(super) type HolderRule = dyn Fn(&Claims) -> Holder + Send + Sync;
 
 impl Holder {
     /// Decides the holder by evidence in the claims. Returns `Unknown` for contradictions.
