@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use confidential_client::Authority;
 use confidential_client::resource::{
-    Claims, TokenRejection, TokenValidator, TokenValidatorBuilder,
+    Claims, Holder, TokenRejection, TokenValidator, TokenValidatorBuilder,
 };
 use confidential_client::time::Clock;
 use http::{Request, Response};
@@ -27,6 +27,11 @@ pub fn builder() -> TokenValidatorBuilder {
     TokenValidator::builder(Authority::oidc("https://id.example"))
         .audience("api://drive")
         .single_tenant()
+        // The token says no more than its subject.
+        .holder(|token| match token.holder() {
+            Holder::Unknown if token.subject().is_some() => Holder::User,
+            holder => holder,
+        })
         .clock(Then(Instant::now()))
         .transport(|request: Request<Bytes>| async move {
             let body = match request.uri().path() {
