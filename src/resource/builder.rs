@@ -111,10 +111,10 @@ impl TokenValidatorBuilder {
     /// let validator = TokenValidator::builder(Authority::oidc("https://id.example/realms/shop"))
     ///     .audience("orders")
     ///     .single_tenant()
-    ///     .holder(|token| match token.string("preferred_username") {
-    ///         // Keycloak's user of an application.
-    ///         Some(name) if name.starts_with("service-account-") => Holder::Application,
-    ///         _ => token.holder(),
+    ///     .holder(|token| match token.holder() {
+    ///         // The subject of this provider's application tokens is always the client's id.
+    ///         Holder::Unknown if token.subject().is_some() => Holder::User,
+    ///         holder => holder,
     ///     })
     ///     .build()?;
     /// # let _ = validator;

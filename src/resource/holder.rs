@@ -34,7 +34,7 @@ use crate::authority::Rules;
 /// | --- | --- | --- |
 /// | Auth0 | `gty` is `client-credentials`, or `sub` is `{client id}@clients` | [application](#auth0) |
 /// | Auth0, npm's oidc-provider, Ory Hydra | users have only `sub` | [user](#providers-whose-applications-are-their-own-subject) |
-/// | Keycloak | an application has a user named `service-account-{client id}` | [application](#keycloak) |
+/// | Keycloak | an application has a user named `service-account-{client id}`, and `client_id` | [application](#keycloak) |
 /// | Keycloak 25 and later | users without `sub`, if the client lacks the scope `basic` | none: add the scope |
 /// | AD FS | applications have no `sub`, and users may have no `upn` | [application](#ad-fs) |
 ///
@@ -44,9 +44,10 @@ use crate::authority::Rules;
 /// use confidential_client::resource::{Claims, Holder};
 ///
 /// fn keycloak(token: &Claims) -> Holder {
+///     // Keycloak adds `client_id` for applications alone. A user may choose such a name.
+///     let client = token.string("client_id").unwrap_or_default();
 ///     match token.string("preferred_username") {
-///         // Keycloak reserves the prefix for the users that it creates for applications.
-///         Some(name) if name.starts_with("service-account-") => Holder::Application,
+///         Some(name) if name == format!("service-account-{client}") => Holder::Application,
 ///         _ => token.holder(),
 ///     }
 /// }
@@ -59,8 +60,9 @@ use crate::authority::Rules;
 /// use confidential_client::resource::{Claims, Holder};
 ///
 /// fn auth0(token: &Claims) -> Holder {
+///     let client = token.client_id().unwrap_or_default();
 ///     match token.subject() {
-///         Some(subject) if subject.ends_with("@clients") => Holder::Application,
+///         Some(subject) if subject == format!("{client}@clients") => Holder::Application,
 ///         Some(_) => Holder::User,
 ///         None => Holder::Unknown,
 ///     }

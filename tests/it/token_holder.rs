@@ -455,16 +455,18 @@ async fn a_users_token_of_ad_fs_does_not_pass_for_an_applications() {
 }
 
 fn keycloak(token: &Claims) -> Holder {
+    // Keycloak adds `client_id` for applications alone. A user may choose such a name.
+    let client = token.string("client_id").unwrap_or_default();
     match token.string("preferred_username") {
-        // Keycloak reserves the prefix for the users that it creates for applications.
-        Some(name) if name.starts_with("service-account-") => Holder::Application,
+        Some(name) if name == format!("service-account-{client}") => Holder::Application,
         _ => token.holder(),
     }
 }
 
 fn auth0(token: &Claims) -> Holder {
+    let client = token.client_id().unwrap_or_default();
     match token.subject() {
-        Some(subject) if subject.ends_with("@clients") => Holder::Application,
+        Some(subject) if subject == format!("{client}@clients") => Holder::Application,
         Some(_) => Holder::User,
         None => Holder::Unknown,
     }
@@ -495,13 +497,25 @@ async fn the_rules_of_the_docs_decide_as_the_table_says() {
         (
             "Keycloak, an application",
             keycloak as Rule,
-            json!({ "sub": "5a0e", "azp": "daemon", "scope": scope, "preferred_username": "service-account-daemon" }),
+            json!({ "sub": "5a0e", "azp": "daemon", "client_id": "daemon", "scope": scope, "preferred_username": "service-account-daemon" }),
             Holder::Application,
         ),
         (
             "Keycloak, a user",
             keycloak,
             json!({ "sub": "adele", "azp": "web", "scope": scope, "auth_time": signed_in, "preferred_username": "adele" }),
+            Holder::User,
+        ),
+        (
+            "Keycloak, a user with an application's name",
+            keycloak,
+            json!({ "sub": "5a0e", "azp": "web", "scope": scope, "auth_time": signed_in, "preferred_username": "service-account-web" }),
+            Holder::User,
+        ),
+        (
+            "Auth0, a user of a database with such an id",
+            auth0,
+            json!({ "sub": "auth0|web@clients", "azp": "web", "scope": scope }),
             Holder::User,
         ),
         (
