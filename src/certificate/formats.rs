@@ -210,6 +210,8 @@ impl Certificate {
         parts.key = match (parts.key, key.key) {
             (PemKey::None(_), key) => key,
             (key, PemKey::None(_)) => key,
+            // Both paths name a file with certificate and key.
+            (key, other) if key == other => key,
             _ => PemKey::None(pem::TWO_KEYS),
         };
         Self::from_parts(parts, password)

@@ -28,6 +28,7 @@ impl Pem {
 }
 
 /// The private key of a PEM text.
+#[derive(PartialEq)]
 pub(super) enum PemKey {
     /// No usable key, with the error message.
     None(&'static str),
@@ -56,7 +57,13 @@ pub(super) fn read(text: &[u8]) -> Result<Pem, Error> {
             | "RSA PRIVATE KEY"
             | "EC PRIVATE KEY"
             | "ANY PRIVATE KEY"
-            | "ENCRYPTED PRIVATE KEY" => keys.push(block.key()?),
+            | "ENCRYPTED PRIVATE KEY" => {
+                let key = block.key()?;
+                // A file that was appended to itself has one key.
+                if !keys.contains(&key) {
+                    keys.push(key);
+                }
+            }
             label => labels.push(label),
         }
     }

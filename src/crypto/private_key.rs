@@ -5,10 +5,7 @@ use super::asn1::{Asn1Error, Asn1Reader, INTEGER, OCTET_STRING, SEQUENCE, contex
 use crate::error::Error;
 
 /// The encoded private key from a file. The bytes are wiped on drop.
-#[cfg_attr(
-    not(any(feature = "aws-lc-rs", feature = "rust-crypto")),
-    expect(dead_code, reason = "only a signing backend reads the key")
-)]
+#[derive(PartialEq)]
 pub(crate) enum PrivateKeyDer {
     Pkcs8(Zeroizing<Vec<u8>>),
     Pkcs1(Zeroizing<Vec<u8>>),

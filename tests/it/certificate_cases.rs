@@ -505,6 +505,25 @@ fn pkcs12_is_read_as_it_arrives() {
     ] {
         for read in [
             Certificate::from_pkcs12(&arrived, PASSWORD),
+fn in_small_letters(pem: &str, from: usize) -> String {
+    let (before, behind) = pem.split_at(from);
+    let behind = behind.replace("BEGIN CERTIFICATE", "begin certificate");
+    before.to_owned() + &behind.replace("END CERTIFICATE", "end certificate")
+}
+
+/// A script that appends, and two settings that name one file, repeat the key.
+#[tokio::test]
+async fn a_key_that_is_given_twice_is_not_called_two_keys() {
+    let pem = text("rsa2048.scrambled.pem");
+    let twice = Certificate::from_pem(format!("{pem}\n{pem}")).unwrap();
+    assert_eq!(chain(twice).await.len(), 3);
+    let pair = Certificate::from_pem_pair(&pem, &pem).unwrap();
+    assert_eq!(chain(pair).await.len(), 3);
+    let other = text("rsa3072.scrambled.pem");
+    let error = Certificate::from_pem(format!("{pem}\n{other}")).unwrap_err();
+    assert!(error.to_string().contains("two private keys"), "{error}");
+}
+
             file(&arrived, Some(PASSWORD)),
         ] {
             read.unwrap_or_else(|error| panic!("{layout}: {error}"));

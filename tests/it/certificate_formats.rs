@@ -371,7 +371,7 @@ fn a_file_that_cannot_be_used_is_refused() {
         ),
         (
             "two keys",
-            from_pem(&[certificate(), key(), key()].concat()),
+            from_pem(&[certificate(), key(), FOLDER.read("rsa3072.key")].concat()),
             "two private keys",
         ),
         (
