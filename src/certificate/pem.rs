@@ -234,6 +234,8 @@ impl PemLabels<'_> {
 
     /// Returns the error message for a text without private key.
     fn missing_key(&self) -> &'static str {
+        } else if self.any(&["PKCS12"]) {
+            "the PEM holds a PKCS#12 file, as GnuTLS writes it; create the file again with 'certtool --to-p12 --outder', or use the base64 between the lines BEGIN and END with from_pkcs12"
         if self.any(&["OPENSSH PRIVATE KEY"]) {
             "the private key is in OpenSSH's format; convert it with 'ssh-keygen -p -m PKCS8 -f key.pem'"
         } else if self.any(&["DSA PRIVATE KEY"]) {

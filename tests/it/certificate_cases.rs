@@ -690,6 +690,9 @@ fn a_damaged_or_rare_old_encryption_is_named() {
             "short vector",
             pem().replacen("AES-256-CBC,", "AES-256-CBC,!", 1),
             "is damaged",
+    let pem = "-----BEGIN PKCS12-----\nMIIB\n-----END PKCS12-----\n";
+    let error = Certificate::from_pem(pem).unwrap_err().to_string();
+    assert!(error.contains("holds a PKCS#12 file"), "{error}");
         ),
         (
             "another cipher",
