@@ -74,7 +74,9 @@ impl FileKind {
         if let Some((_, kind)) = text_kinds.into_iter().find(|(part, _)| begins(part)) {
             return kind;
         }
-        if contains(text, b"BEGIN CERTIFICATE") || contains(text, b"PRIVATE KEY") {
+        let letters = text.iter().filter(|byte| byte.is_ascii_alphabetic());
+        let letters: Vec<u8> = letters.map(u8::to_ascii_uppercase).collect();
+        if contains(&letters, b"BEGINCERTIFICATE") || contains(text, b"PRIVATE KEY") {
             return Self::MisspelledPem;
         }
         if contains(text, b"\xef\xbf\xbd") && text.first() == Some(&SEQUENCE) {

@@ -68,6 +68,9 @@ pub(super) fn read(text: &[u8]) -> Result<Pem, Error> {
         }
     }
     let labels = PemLabels(labels);
+    if labels.any(PKCS7) && !certificates.is_empty() {
+        return Err(Error::credential(PARTLY_PKCS7));
+    }
     let key = match (keys.pop(), keys.is_empty()) {
         (Some(key), true) => key,
         (Some(_), false) => PemKey::None(TWO_KEYS),
@@ -171,7 +174,13 @@ fn check_outside(text: &[u8]) -> Result<(), Error> {
         }
         rest = behind;
     }
-    Ok(())
+    // Whatever the lines around it are, this is a certificate or a key.
+    let mut words =
+        text.split(|byte| !BASE64_BYTES.contains(byte) && !byte.is_ascii_alphanumeric());
+    match words.any(|word| word.len() >= SHORTEST_LINE && word.starts_with(b"MII")) {
+        true => Err(unreadable(MISSPELLED)),
+        false => Ok(()),
+    }
 }
 
 /// Decodes base64 or base64url, with or without padding, line breaks, quotes and marks of a
@@ -223,8 +232,10 @@ impl PemLabels<'_> {
 
     /// Returns the error message for a text without certificate.
     fn missing_certificate(&self) -> &'static str {
-        if self.any(&["PKCS7", "CMS"]) {
+        if self.any(PKCS7) {
             "the PEM holds its certificates as PKCS#7; convert them with 'openssl pkcs7 -print_certs -in chain.p7b'"
+        } else if self.any(&["PKCS12"]) {
+            "the PEM holds a PKCS#12 file, as GnuTLS writes it; create the file again with 'certtool --to-p12 --outder', or use the base64 between the lines BEGIN and END with from_pkcs12"
         } else if self.any(&["CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"]) {
             "the PEM holds a certificate request (CSR) and no certificate; use the certificate that was issued for the request"
         } else {
@@ -234,8 +245,6 @@ impl PemLabels<'_> {
 
     /// Returns the error message for a text without private key.
     fn missing_key(&self) -> &'static str {
-        } else if self.any(&["PKCS12"]) {
-            "the PEM holds a PKCS#12 file, as GnuTLS writes it; create the file again with 'certtool --to-p12 --outder', or use the base64 between the lines BEGIN and END with from_pkcs12"
         if self.any(&["OPENSSH PRIVATE KEY"]) {
             "the private key is in OpenSSH's format; convert it with 'ssh-keygen -p -m PKCS8 -f key.pem'"
         } else if self.any(&["DSA PRIVATE KEY"]) {
@@ -257,6 +266,14 @@ fn unreadable(why: &str) -> Error {
 
 pub(super) const TWO_KEYS: &str =
     "the PEM holds two private keys; keep only the one that matches the certificate";
+
+const PARTLY_PKCS7: &str = "the PEM holds a part of its certificates as PKCS#7; convert them with 'openssl pkcs7 -print_certs -in chain.p7b'";
+
+const PKCS7: &[&str] = &["PKCS7", "PKCS #7 SIGNED DATA", "CMS"];
+/// Bytes of base64 and base64url beside letters and digits.
+const BASE64_BYTES: &[u8] = b"+/-_=";
+/// Shortest line of base64 that programs write, except the last.
+const SHORTEST_LINE: usize = 60;
 
 const BEGIN: &[u8] = b"-----BEGIN ";
 const DASHES: &[u8] = b"-----";

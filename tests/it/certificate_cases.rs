@@ -444,6 +444,37 @@ fn a_certificate_that_would_get_lost_is_an_error() {
             "misspelled",
         ),
         (
+            "small letters on both sides",
+            in_small_letters(&pem, intermediate),
+            "misspelled or alone",
+        ),
+        (
+            "a tab",
+            pem[..intermediate].to_owned() + &pem[intermediate..].replace(" CERT", "\tCERT"),
+            "misspelled or alone",
+        ),
+        (
+            "no space",
+            pem[..intermediate].to_owned() + &pem[intermediate..].replace(" CERT", "CERT"),
+            "misspelled or alone",
+        ),
+        (
+            "minus signs",
+            pem[..intermediate].to_owned() + &pem[intermediate..].replace('-', "\u{2212}"),
+            "misspelled or alone",
+        ),
+        (
+            "equals signs",
+            pem[..intermediate].to_owned() + &pem[intermediate..].replace('-', "="),
+            "misspelled or alone",
+        ),
+        (
+            "a part as PKCS#7",
+            pem.clone() + "-----BEGIN PKCS7-----\nMIIB\n-----END PKCS7-----\n",
+            "a part of its certificates as PKCS#7",
+        ),
+        ("no space anywhere", pem.replace(' ', ""), "are misspelled"),
+        (
             "a character in a certificate",
             replace(intermediate, "MII", "M*I"),
             "is not base64",
@@ -472,6 +503,25 @@ fn a_certificate_that_would_get_lost_is_an_error() {
             "{name}: {error:?}"
         );
     }
+}
+
+fn in_small_letters(pem: &str, from: usize) -> String {
+    let (before, behind) = pem.split_at(from);
+    let behind = behind.replace("BEGIN CERTIFICATE", "begin certificate");
+    before.to_owned() + &behind.replace("END CERTIFICATE", "end certificate")
+}
+
+/// A script that appends, and two settings that name one file, repeat the key.
+#[tokio::test]
+async fn a_key_that_is_given_twice_is_not_called_two_keys() {
+    let pem = text("rsa2048.scrambled.pem");
+    let twice = Certificate::from_pem(format!("{pem}\n{pem}")).unwrap();
+    assert_eq!(chain(twice).await.len(), 3);
+    let pair = Certificate::from_pem_pair(&pem, &pem).unwrap();
+    assert_eq!(chain(pair).await.len(), 3);
+    let other = text("rsa3072.scrambled.pem");
+    let error = Certificate::from_pem(format!("{pem}\n{other}")).unwrap_err();
+    assert!(error.to_string().contains("two private keys"), "{error}");
 }
 
 fn line_of(text: &str, index: usize) -> String {
@@ -505,25 +555,6 @@ fn pkcs12_is_read_as_it_arrives() {
     ] {
         for read in [
             Certificate::from_pkcs12(&arrived, PASSWORD),
-fn in_small_letters(pem: &str, from: usize) -> String {
-    let (before, behind) = pem.split_at(from);
-    let behind = behind.replace("BEGIN CERTIFICATE", "begin certificate");
-    before.to_owned() + &behind.replace("END CERTIFICATE", "end certificate")
-}
-
-/// A script that appends, and two settings that name one file, repeat the key.
-#[tokio::test]
-async fn a_key_that_is_given_twice_is_not_called_two_keys() {
-    let pem = text("rsa2048.scrambled.pem");
-    let twice = Certificate::from_pem(format!("{pem}\n{pem}")).unwrap();
-    assert_eq!(chain(twice).await.len(), 3);
-    let pair = Certificate::from_pem_pair(&pem, &pem).unwrap();
-    assert_eq!(chain(pair).await.len(), 3);
-    let other = text("rsa3072.scrambled.pem");
-    let error = Certificate::from_pem(format!("{pem}\n{other}")).unwrap_err();
-    assert!(error.to_string().contains("two private keys"), "{error}");
-}
-
             file(&arrived, Some(PASSWORD)),
         ] {
             read.unwrap_or_else(|error| panic!("{layout}: {error}"));
@@ -659,6 +690,9 @@ fn the_wrong_file_is_named_for_what_it_is() {
             );
         }
     }
+    let pem = "-----BEGIN PKCS12-----\nMIIB\n-----END PKCS12-----\n";
+    let error = Certificate::from_pem(pem).unwrap_err().to_string();
+    assert!(error.contains("holds a PKCS#12 file"), "{error}");
     let error = Certificate::from_der([made("rsa2048.crt.der")], made("rsa2048.modern.p12"));
     assert!(
         error
@@ -690,9 +724,6 @@ fn a_damaged_or_rare_old_encryption_is_named() {
             "short vector",
             pem().replacen("AES-256-CBC,", "AES-256-CBC,!", 1),
             "is damaged",
-    let pem = "-----BEGIN PKCS12-----\nMIIB\n-----END PKCS12-----\n";
-    let error = Certificate::from_pem(pem).unwrap_err().to_string();
-    assert!(error.contains("holds a PKCS#12 file"), "{error}");
         ),
         (
             "another cipher",
