@@ -9,9 +9,9 @@ use zeroize::Zeroizing;
 /// client frees the body without wiping after sending.
 ///
 /// An error masks a secret of eight characters or more where a server's text repeats the secret as
-/// a whole word. The secret may be encoded for a URL, a form, JSON or HTML, or in base64. A
-/// shorter secret is not masked, because ordinary text contains the same word. Codes such as
-/// `invalid_client` are never masked.
+/// a whole word. The secret may be encoded for a URL, a form, JSON or HTML, in base64 or in
+/// hexadecimal, and be split by tags or line breaks. A shorter secret is not masked, because
+/// ordinary text contains the same word. Codes such as `invalid_client` are never masked.
 ///
 /// ```
 /// use confidential_client::Secret;

@@ -29,6 +29,99 @@ pub(super) fn decoded(text: &str) -> String {
     decoded
 }
 
+/// Returns the length of a gap, which splits a secret: a [`gap_in_word`], a line break, or the end of
+/// one string of JSON with the start of the next.
+pub(super) fn gap(text: &str) -> usize {
+    length_of(text, |rest| {
+        in_word(rest)
+            .or_else(|| line_break(rest))
+            .or_else(|| between_strings(rest))
+    })
+}
+
+/// Returns the length of what splits a word that a reader sees whole: tags of HTML, and characters
+/// without width.
+pub(super) fn gap_in_word(text: &str) -> usize {
+    length_of(text, in_word)
+}
+
+fn length_of(text: &str, part: impl Fn(&str) -> Option<usize>) -> usize {
+    let mut end = 0_usize;
+    while end < LONGEST_GAP
+        && let Some(length) = part(text.get(end..).unwrap_or_default())
+    {
+        end = end.saturating_add(length);
+    }
+    end
+}
+
+fn in_word(text: &str) -> Option<usize> {
+    tag(text).or_else(|| without_width(text))
+}
+
+/// Removes every [`gap`].
+pub(super) fn without_gaps(text: &str) -> String {
+    let mut joined = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let length = match gap(rest) {
+            0 => {
+                joined.push(c);
+                c.len_utf8()
+            }
+            length => length,
+        };
+        rest = rest.get(length..).unwrap_or_default();
+    }
+    joined
+}
+
+fn tag(text: &str) -> Option<usize> {
+    let inside = text.strip_prefix('<')?;
+    if !inside.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/' || c == '!') {
+        return None;
+    }
+    let end = inside
+        .bytes()
+        .take(LONGEST_GAP)
+        .position(|byte| byte == b'>')?;
+    end.checked_add(2)
+}
+
+fn without_width(text: &str) -> Option<usize> {
+    let is_without_width = |c: char| {
+        matches!(
+            c,
+            '\0' | '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}'
+        )
+    };
+    let mut readings = readings(text).into_iter();
+    let found = readings.find(|(c, _)| is_without_width(*c));
+    found.map(|(_, length)| length)
+}
+
+fn line_break(text: &str) -> Option<usize> {
+    let behind = text.strip_prefix("\r\n").or(text.strip_prefix('\n'))?;
+    Some(
+        text.len()
+            .saturating_sub(behind.trim_start_matches([' ', '\t']).len()),
+    )
+}
+
+/// Reads `": "`, which joins two texts of an error, and `","` or `","name":"` of JSON.
+fn between_strings(text: &str) -> Option<usize> {
+    if text.starts_with(": ") {
+        return Some(2);
+    }
+    let second = text.strip_prefix('"')?.trim_start().strip_prefix(',')?;
+    let second = second.trim_start().strip_prefix('"')?;
+    let value = second.split_once('"').and_then(|(_, behind)| {
+        let value = behind.trim_start().strip_prefix(':')?;
+        value.trim_start().strip_prefix('"')
+    });
+    Some(text.len().saturating_sub(value.unwrap_or(second).len()))
+}
+
 /// Decodes the entities of HTML in a text.
 pub(super) fn without_entities(text: &str) -> String {
     let mut decoded = String::with_capacity(text.len());
@@ -157,18 +250,23 @@ fn hex(text: &str, digits: usize) -> Option<u32> {
     is_hex.then(|| u32::from_str_radix(digits, 16).ok())?
 }
 
+/// The bytes of the longest tag, and of the tags after which no gap goes on.
+const LONGEST_GAP: usize = 512;
 /// The most backslashes of a sequence, after three times of escaping.
 const MAX_SLASHES: usize = 8;
 /// The bytes of the longest entity.
 const MAX_ENTITY: usize = 12;
 /// The entities that stand for a character of a secret or of a gateway's page.
-const NAMED: [(&str, char); 32] = [
+const NAMED: [(&str, char); 35] = [
     ("amp", '&'),
     ("lt", '<'),
     ("gt", '>'),
     ("quot", '"'),
     ("apos", '\''),
     ("nbsp", ' '),
+    ("shy", '\u{ad}'),
+    ("zwnj", '\u{200c}'),
+    ("zwj", '\u{200d}'),
     ("plus", '+'),
     ("equals", '='),
     ("sol", '/'),

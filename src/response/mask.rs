@@ -6,7 +6,7 @@ use base64::prelude::BASE64_STANDARD_NO_PAD;
 use zeroize::Zeroizing;
 
 use super::ResponseContext;
-use super::encoded::{decoded, readings};
+use super::encoded::{decoded, gap, gap_in_word, readings, without_gaps};
 use crate::error::Escaped;
 
 /// The secrets of a token request, which the texts of an error must not repeat.
@@ -108,11 +108,16 @@ impl<'a> Mask<'a> {
     }
 }
 
-/// Masks a secret in plain text, in every encoding of [`readings`] and in base64.
+/// Masks a secret in plain text, in every encoding of [`readings`], in hexadecimal and in base64.
+///
+/// A [`gap`] may split the secret.
 fn mask(text: &str, secret: &str) -> String {
     let cores = base64_cores(secret);
+    let hexadecimal = hexadecimal(secret);
     let is_word =
         secret.chars().count() < MIN_PART && secret.chars().all(|c| is_of_word(c) || c == '-');
+    // Two ordinary words in two strings are not one word.
+    let gap_of_secret = if is_word { gap_in_word } else { gap };
     let after_escape = ends_of_escapes(text);
     let mut masked = String::with_capacity(text.len());
     let mut rest = 0_usize;
@@ -122,12 +127,16 @@ fn mask(text: &str, secret: &str) -> String {
             continue;
         }
         let is_start = || !is_word || after_escape.contains(&at) || !ends_in_word(text.get(..at));
-        let whole = end_of_match(text, at, secret, |one, other| one == other)
+        let whole = end_of_match(text, at, secret, gap_of_secret, |one, other| one == other)
             .filter(|end| !is_word || !starts_with_word(text.get(*end..)))
             .filter(|_| is_start())
             .map(|end| at..end);
-        let found = whole.or_else(|| {
-            let end = |core: &Zeroizing<String>| end_of_match(text, at, core, same_in_base64);
+        let in_hexadecimal = || {
+            let same = |one: char, other: char| one.eq_ignore_ascii_case(&other);
+            end_of_match(text, at, &hexadecimal, gap, same).map(|end| at..end)
+        };
+        let found = whole.or_else(in_hexadecimal).or_else(|| {
+            let end = |core: &Zeroizing<String>| end_of_match(text, at, core, gap, same_in_base64);
             let end = is_base64(c).then(|| cores.iter().find_map(end)).flatten()?;
             Some(base64_run(text, rest, at..end))
         });
@@ -148,13 +157,22 @@ fn end_of_match(
     text: &str,
     start: usize,
     pattern: &str,
+    gap: fn(&str) -> usize,
     same: impl Fn(char, char) -> bool,
 ) -> Option<usize> {
     // A text can have several readings, so several positions are followed at once.
     let mut positions = vec![start];
-    for expected in pattern.chars() {
+    for (index, expected) in pattern.chars().enumerate() {
         let mut following: Vec<usize> = Vec::new();
-        for position in positions {
+        let gaps = positions.clone().into_iter().map(|position| {
+            let rest = text.get(position..).unwrap_or_default();
+            position.saturating_add(gap(rest))
+        });
+        let behind_gaps: Vec<usize> = match index {
+            0 => Vec::new(),
+            _ => gaps.filter(|end| !positions.contains(end)).collect(),
+        };
+        for position in positions.into_iter().chain(behind_gaps) {
             for (c, length) in readings(text.get(position..).unwrap_or_default()) {
                 let end = position.saturating_add(length);
                 if same(c, expected) && !following.contains(&end) {
@@ -168,6 +186,16 @@ fn end_of_match(
         positions = following;
     }
     positions.into_iter().max()
+}
+
+fn hexadecimal(secret: &str) -> Zeroizing<String> {
+    let mut digits = Zeroizing::new(String::with_capacity(secret.len().saturating_mul(2)));
+    for byte in secret.bytes() {
+        for digit in [byte >> 4, byte & 0xf] {
+            digits.extend(char::from_digit(u32::from(digit), 16));
+        }
+    }
+    digits
 }
 
 /// Returns the characters that every base64 of a text with the secret contains, for each of the
@@ -245,7 +273,7 @@ fn repeats_part(text: &str, secret: &str) -> bool {
     };
     let parts = windows(secret);
     !parts.is_empty()
-        && [text.to_owned(), decoded(text)]
+        && [text.to_owned(), decoded(text), decoded(&without_gaps(text))]
             .iter()
             .any(|text| !windows(text).is_disjoint(&parts))
 }
@@ -367,6 +395,36 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_secret_is_masked_although_it_is_split_or_in_hexadecimal() {
+        let secret = "s3cret-Value~1";
+        for text in [
+            "s3cret-<wbr>Value~1",
+            "s3cret-<b class=\"x\">Value</b>~1",
+            "s3cret-</p>\r\n  <p>Value~1",
+            "s3cret-\r\n Value~1",
+            "s3cret-&shy;Value&#8203;~1",
+            "s3\u{200b}cret-Value~1",
+            "s\03\0c\0r\0e\0t\0-\0V\0a\0l\0u\0e\0~\01",
+            "s3cret-: Value~1",
+            "s3cret-\",\"Value~1",
+            "s3cret-\", \"detail\" : \"Value~1",
+            "7333637265742d56616c75657e31",
+            "7333637265742D56616C75657E31",
+        ] {
+            assert_eq!(
+                shown(&format!("got {text}."), secret),
+                "got [redacted].",
+                "{text}"
+            );
+        }
+        let secret = "Abc8Q~dE.f3kLmN0pQrStUvWx";
+        assert_eq!(shown("got c8Q~dE.f3k<wbr>LmN0pQrS", secret), WITHHELD);
+        for text in ["the password: is wrong", "<p>a</p>", "\",\"", "a: b"] {
+            assert_eq!(shown(text, "passwordis"), text);
         }
     }
 
