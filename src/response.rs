@@ -99,7 +99,9 @@ fn parse_success(
     }
     // serde's message is dropped, because serde quotes the input, which begins with the token.
     let Some(body) = json_object(response.body()) else {
-        return invalid("the body is not a JSON object");
+        let why = "the body is not a JSON object";
+        let title = title_of_page(response.body());
+        return Err(invalid_success(response, &context, why, title.as_deref()));
     };
     let token = body.get("access_token").and_then(Value::as_str);
     let token = token.filter(|token| !token.trim().is_empty());
@@ -115,7 +117,7 @@ fn parse_success(
     };
     let invalid = |why: &str| Err(invalid_success(response, &context, why, reason.as_deref()));
     match body.get("token_type").and_then(Value::as_str) {
-        Some(token_type) if token_type.eq_ignore_ascii_case("Bearer") => {}
+        Some(token_type) if token_type.trim().eq_ignore_ascii_case("Bearer") => {}
         Some(token_type) => return invalid(&not_bearer(token_type, &context)),
         None => return invalid("the body has no 'token_type'"),
     }
@@ -191,6 +193,13 @@ fn invalid_success(
             .correlation_id(context.correlation_id)
             .into(),
     )
+}
+
+/// Returns the text of a page in the place of a token, such as the page of a captive portal.
+fn title_of_page(body: &[u8]) -> Option<String> {
+    let body = String::from_utf8_lossy(body);
+    // The first byte decides, because a token with the content type of HTML must not be shown.
+    is_page("", &body).then(|| summary(&body))?
 }
 
 /// Explains a `token_type` other than Bearer. A text that is too long for a type is not shown,
@@ -565,6 +574,32 @@ mod tests {
         let headers = [("content-type", "text/html;\tx")];
         let error = parsed(400, &headers, b"").unwrap_err().to_string();
         assert!(error.contains("text/html;\\tx"), "{error}");
+    }
+
+    #[test]
+    fn a_page_with_status_200_is_not_passed_over_in_silence() {
+        for (page, shown) in [
+            (
+                "<!DOCTYPE html><title>Guest Wi-Fi</title><p>Please accept the <b>terms</b>.</p>",
+                "text/html): Guest Wi-Fi: Please accept the terms.",
+            ),
+            (
+                "<title>you sent hunter2 &amp;</title>",
+                ": you sent [redacted]",
+            ),
+            ("<p>{\"access_token\":\"tokentok\"}</p>", "may hold a token"),
+        ] {
+            let error = parsed(200, &[("content-type", "text/html")], page.as_bytes());
+            let error = error.unwrap_err().to_string();
+            assert!(error.contains(shown), "{error}");
+            assert!(!error.contains("tokentok"), "{error}");
+        }
+    }
+
+    #[test]
+    fn white_space_does_not_make_another_token_type() {
+        let body = br#"{"token_type":" bearer\n","access_token":"tokentok","expires_in":9}"#;
+        parsed(200, &[], body).unwrap();
     }
 
     #[test]
