@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -63,8 +64,7 @@ pub(super) fn parse_oauth_error(
     context: &ResponseContext<'_>,
     now: SystemTime,
 ) -> Option<ServerError> {
-    // With a wrong charset, the readable part still helps.
-    let body = json_object(String::from_utf8_lossy(response.body()).as_bytes());
+    let body = json_object(text_of(response.body()).as_bytes());
     let body = body.unwrap_or_default();
     let mask = Mask::new(context);
     let member = |name: &str| body.get(name).and_then(Value::as_str);
@@ -80,12 +80,12 @@ pub(super) fn parse_oauth_error(
         .or(in_body.text.as_deref())
         .or(in_headers.text.as_deref());
     let codes = match body.get("error_codes") {
-        Some(Value::Array(codes)) => codes.iter().filter_map(number).collect(),
-        Some(code) => number(code).into_iter().collect(),
+        Some(Value::Array(codes)) => codes.iter().flat_map(codes_of).collect(),
+        Some(code) => codes_of(code),
         None => Vec::new(),
     };
     let codes = match codes.is_empty() {
-        true => codes_in(description.unwrap_or_default()),
+        true => codes_in(&format!("{error} {}", description.unwrap_or_default())),
         false => codes,
     };
     // Anything but a GUID could forge a log line.
@@ -116,10 +116,18 @@ fn is_guid(text: &str) -> bool {
     Uuid::try_parse(text).is_ok()
 }
 
-/// Returns the AADSTS codes in a description, in their order.
-fn codes_in(description: &str) -> Vec<u64> {
+/// Reads an item of `error_codes`, a number or a text such as `AADSTS7000215`.
+fn codes_of(item: &Value) -> Vec<u64> {
+    match number(item) {
+        Some(code) => vec![code],
+        None => codes_in(item.as_str().unwrap_or_default()),
+    }
+}
+
+/// Returns the AADSTS codes in a text, in their order.
+fn codes_in(text: &str) -> Vec<u64> {
     let mut codes = Vec::new();
-    for part in description.split("AADSTS").skip(1) {
+    for part in text.to_ascii_uppercase().split("AADSTS").skip(1) {
         let end = part.find(|c: char| !c.is_ascii_digit());
         let digits = part.get(..end.unwrap_or(part.len()));
         let code = digits.and_then(|digits| digits.parse().ok());
@@ -159,10 +167,10 @@ fn claims(body: &Map<String, Value>, mask: &Mask<'_>) -> Option<String> {
 ///
 /// A page with 401 or 403 is a gateway's, which knows no credential of the token endpoint.
 fn is_bare_rejection(response: &Response<Bytes>) -> bool {
-    let body = String::from_utf8_lossy(response.body());
+    let body = text_of(response.body());
     let is_empty = body.trim().is_empty();
     match response.status() {
-        StatusCode::UNAUTHORIZED => is_empty || json_object(response.body()).is_some(),
+        StatusCode::UNAUTHORIZED => is_empty || json_object(body.as_bytes()).is_some(),
         StatusCode::FORBIDDEN => is_empty,
         _ => false,
     }
@@ -193,7 +201,7 @@ fn without_oauth_error(response: &Response<Bytes>, context: &ResponseContext<'_>
 /// Appends the reason of a response: members of JSON, the text of a page, a header, or else the
 /// first characters of the body.
 fn append_reason(message: &mut String, response: &Response<Bytes>, mask: &Mask<'_>) {
-    let body = String::from_utf8_lossy(response.body());
+    let body = text_of(response.body());
     let media_type = response.headers().get(CONTENT_TYPE);
     let media_type = media_type
         .and_then(|value| value.to_str().ok())
@@ -207,6 +215,24 @@ fn append_reason(message: &mut String, response: &Response<Bytes>, mask: &Mask<'
         message.push_str(": ");
         message.push_str(&reason);
     }
+}
+
+/// Returns a body as text. With a wrong charset, the readable part still helps.
+///
+/// Some gateways for Windows write UTF-16.
+fn text_of(body: &[u8]) -> Cow<'_, str> {
+    let zeros = |first: usize| body.iter().skip(first).step_by(2).take(16).all(|b| *b == 0);
+    let unit = match body {
+        [0xff, 0xfe, ..] => u16::from_le_bytes,
+        [0xfe, 0xff, ..] => u16::from_be_bytes,
+        [_, 0, ..] if zeros(1) => u16::from_le_bytes,
+        [0, _, ..] if zeros(0) => u16::from_be_bytes,
+        _ => return String::from_utf8_lossy(body),
+    };
+    let (pairs, _) = body.as_chunks();
+    let units: Vec<u16> = pairs.iter().map(|pair| unit(*pair)).collect();
+    let text = String::from_utf16_lossy(&units);
+    Cow::Owned(text.trim_start_matches('\u{feff}').to_owned())
 }
 
 /// Returns the host of a redirect's `Location`. The rest of the URL may hold a secret.

@@ -425,6 +425,51 @@ fn a_secret_of_eight_characters_is_in_no_part_of_an_error() {
 }
 
 #[test]
+fn a_code_that_is_written_as_text_is_not_lost() {
+    for body in [
+        r#"{"error":"invalid_client","error_codes":["AADSTS7000215"]}"#,
+        r#"{"error":"invalid_client","error_codes":"aadsts7000215"}"#,
+        r#"{"error":"invalid_client","error_description":"aadsts7000215: x"}"#,
+        r#"{"error":"AADSTS7000215","error_description":"x"}"#,
+        r#"{"error":"AADSTS7000215: x"}"#,
+    ] {
+        let error = parsed(401, &[], body.as_bytes()).unwrap_err();
+        let server = error.server_error().unwrap();
+        assert_eq!(server.error_codes(), [7000215], "{body}");
+        assert!(server.help().unwrap().contains("secret ID"), "{body}");
+    }
+}
+
+#[test]
+fn utf_16_hides_neither_the_error_nor_the_secret_from_the_mask() {
+    let text = r#"{"error":"invalid_client","error_description":"AADSTS7000215: hunter2 &"}"#;
+    let page = "<html><title>No</title><p>you sent hunter2 &amp;, no</p></html>";
+    for (mark, unit) in [
+        (&b"\xff\xfe"[..], u16::to_le_bytes as fn(u16) -> [u8; 2]),
+        (b"\xfe\xff", u16::to_be_bytes),
+        (b"", u16::to_le_bytes),
+        (b"", u16::to_be_bytes),
+    ] {
+        let encode = |text: &str| {
+            [
+                mark,
+                &text.encode_utf16().flat_map(unit).collect::<Vec<_>>(),
+            ]
+            .concat()
+        };
+        let error = parsed(401, &[], &encode(text)).unwrap_err();
+        let server = error.server_error().unwrap();
+        assert_eq!(server.error_codes(), [7000215]);
+        assert_eq!(
+            server.error_description(),
+            Some("AADSTS7000215: [redacted]")
+        );
+        let error = parsed(401, &[], &encode(page)).unwrap_err().to_string();
+        assert!(error.contains("No: you sent [redacted], no"), "{error}");
+    }
+}
+
+#[test]
 fn the_code_is_read_from_the_description_where_there_is_no_list() {
     for (members, codes) in [
         (
