@@ -285,6 +285,12 @@ pub(crate) fn check_secret(secret: &Secret) -> Result<(), Error> {
             "the client secret begins or ends with white space; a file usually ends in a newline, so trim what was read from it",
         ));
     }
+    // A private key must not be sent. The line breaks of a variable may be written as `\n`.
+    if text.contains("-----BEGIN ") {
+        return Err(Error::config(
+            "the client secret is PEM; a certificate with its private key belongs in certificate(..) or in the file of AZURE_CLIENT_CERTIFICATE_PATH",
+        ));
+    }
     let invisible = |c: char| c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{feff}');
     if text.contains(invisible) {
         return Err(Error::config(

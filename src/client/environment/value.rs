@@ -428,6 +428,10 @@ mod tests {
         let token = format!("ey{}.hunter2.c", "J".repeat(300));
         let pfx = format!("MII{}", "hunter2".repeat(10));
         for (text, reason) in [
+            (
+                "-----BEGIN PRIVATE KEY-----\\nhunter2\\n-----END PRIVATE KEY-----",
+                "the client secret is PEM",
+            ),
             (token.as_str(), "the token itself"),
             ("\"eyJhbGc.hunter2.c\"", "the token itself"),
             ("Bearer hunter2", "the token itself"),
