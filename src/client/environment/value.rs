@@ -77,6 +77,12 @@ pub(super) fn client_id(text: &str) -> Result<String, String> {
     if text.contains("login.microsoftonline") {
         return Err(problem("the value is the URL of an authority"));
     }
+    if text.starts_with("https://portal.") || text.starts_with("https://entra.") {
+        return Err(problem("the value is the URL of a page"));
+    }
+    if text.contains('\\') {
+        return Err(problem("the value has a backslash"));
+    }
     Ok(text.to_owned())
 }
 
@@ -90,6 +96,11 @@ pub(super) fn authority_host(text: &str) -> Result<String, String> {
     };
     if is_placeholder(host) {
         return problem(PLACEHOLDER);
+    }
+    let is_cloud =
+        !host.contains(['.', ':', '/']) && host.to_ascii_lowercase().starts_with("azure");
+    if is_cloud {
+        return problem("the value is the name of a cloud");
     }
     let scheme = host.split_once("://").map(|(scheme, _)| scheme);
     if scheme.is_some_and(|scheme| !scheme.eq_ignore_ascii_case("https")) {
@@ -204,7 +215,7 @@ pub(super) fn send_chain(text: &str) -> Result<bool, String> {
 /// Returns the GUID of a text that has nothing else but white space, quotation marks and brackets
 /// around the GUID. The error is the reason why the GUID cannot be used.
 fn guid(name: &'static str, text: &str) -> Option<Result<String, String>> {
-    let mut guid = bare(text);
+    let mut guid = bare(without_escapes(text));
     while let Some(inside) = unbraced(guid) {
         guid = bare(inside);
     }
@@ -222,12 +233,21 @@ fn guid(name: &'static str, text: &str) -> Option<Result<String, String>> {
     })
 }
 
+/// Removes line breaks at the end that are written as `\n`, as in a file of `docker --env-file`.
+fn without_escapes(text: &str) -> &str {
+    let mut text = trimmed(text);
+    while let Some(before) = text.strip_suffix("\\n").or(text.strip_suffix("\\r")) {
+        text = before;
+    }
+    text
+}
+
 /// Returns the value, and logs a warning if it differs from the variable's text.
 fn mended(name: &'static str, text: &str, value: &str) -> String {
     if text != value {
         tracing::warn!(
             variable = name,
-            "the environment variable has quotation marks, braces or white space around its value, or typographic dashes in it, which are corrected; set the variable to the plain value"
+            "the environment variable has quotation marks, braces or white space around its value, or typographic dashes or '\\n' in it, which are corrected; set the variable to the plain value"
         );
     }
     value.to_owned()
@@ -263,6 +283,8 @@ mod tests {
             format!(" {GUID}\t"),
             format!("\u{a0}{GUID}\u{200b}"),
             format!("\\\"{GUID}\\\""),
+            format!("{GUID}\\n"),
+            format!("\"{GUID}\"\\r\\n"),
         ] {
             assert_eq!(tenant(&text).unwrap(), GUID, "{text}");
             assert_eq!(client_id(&text).unwrap(), GUID, "{text}");
@@ -325,6 +347,11 @@ mod tests {
             ("\u{feff}daemon", "cannot be seen"),
             ("“daemon", "without the quotation marks"),
             ("dae–mon", "not ASCII"),
+            ("daemon\\n", "a backslash"),
+            (
+                "https://portal.azure.com/#view/appId/1",
+                "the URL of a page",
+            ),
             (
                 "https://login.microsoftonline.com/contoso.com",
                 "the URL of an authority",
@@ -365,6 +392,8 @@ mod tests {
             ("https://u:p@login.microsoftonline.us", "not the URL"),
             ("${AZURE_AUTHORITY_HOST}", "a placeholder"),
             ("<host>", "a placeholder"),
+            ("AzurePublicCloud", "the name of a cloud"),
+            ("AzureUSGovernment", "the name of a cloud"),
             ("https://", "not the URL"),
         ] {
             let problem = authority_host(text).unwrap_err();
@@ -399,6 +428,10 @@ mod tests {
                 "a placeholder",
             ),
             ("changeme", "a placeholder"),
+            (
+                "-----BEGIN PRIVATE KEY-----\\nhunter2\\n-----END PRIVATE KEY-----",
+                "the client secret is PEM",
+            ),
         ] {
             let problem = secret(text).unwrap_err();
             assert!(
@@ -428,10 +461,6 @@ mod tests {
         let token = format!("ey{}.hunter2.c", "J".repeat(300));
         let pfx = format!("MII{}", "hunter2".repeat(10));
         for (text, reason) in [
-            (
-                "-----BEGIN PRIVATE KEY-----\\nhunter2\\n-----END PRIVATE KEY-----",
-                "the client secret is PEM",
-            ),
             (token.as_str(), "the token itself"),
             ("\"eyJhbGc.hunter2.c\"", "the token itself"),
             ("Bearer hunter2", "the token itself"),
