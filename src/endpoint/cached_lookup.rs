@@ -29,7 +29,9 @@ struct LookupState<T> {
     limits: LookupLimits,
     /// The number of lookups that have ended.
     ended: u64,
-    /// The time of the last search for a value other than the known one.
+    /// The last search for a value other than the known one.
+    search: Option<LeaseId>,
+    /// The end of the last search that ended. A search on a runtime that stopped found nothing out.
     searched: Option<Deadline>,
     /// The time of the last warning about the current outage.
     warned: Option<Deadline>,
@@ -98,6 +100,7 @@ impl<T> CachedLookup<T> {
                 failure: None,
                 limits,
                 ended: 0,
+                search: None,
                 searched: None,
                 warned: None,
             }),
@@ -293,8 +296,9 @@ impl<T> LookupState<T> {
             (_, Some(other)) => Next::Wait(other),
             _ if self.has_searched_within(interval, &now) => Next::Return(Ok(Arc::clone(old))),
             _ => {
-                self.searched = Some(now.plus(Duration::ZERO));
-                self.begin(lookup)
+                let search = self.begin(lookup);
+                self.search = Some(self.lease.latest());
+                search
             }
         }
     }
@@ -368,6 +372,9 @@ impl<T> LookupState<T> {
         now: &Now,
     ) -> Result<Arc<T>, Error> {
         self.ended = self.ended.wrapping_add(1);
+        if self.search == Some(id) {
+            self.searched = Some(now.plus(Duration::ZERO));
+        }
         // The result of a replaced lookup must not overwrite a later one.
         let is_stored = self.lease.is_current(id) || self.known.is_none();
         match result {

@@ -74,6 +74,47 @@ async fn a_cancelled_caller_does_not_cancel_the_fetch_of_the_others() {
     assert_eq!(issuer.asked(), (1, 1));
 }
 
+/// The search for a new key did not end, so the next caller searches, and does not reject.
+#[tokio::test]
+async fn a_cancelled_search_does_not_reject_a_token_with_a_new_key() {
+    let issuer = Issuer::new();
+    let validator = issuer.validator();
+    validator.validate(&lasting_token()).await.unwrap();
+    publish_next(&issuer);
+    issuer.hold();
+    let token = next_token();
+    let mut first = Box::pin(validator.validate(&token));
+    assert!(poll_once(&mut first).is_pending());
+    let_others_run().await;
+    drop(first);
+    issuer.open();
+    validator.validate(&token).await.unwrap();
+}
+
+#[test]
+fn a_search_on_a_stalled_runtime_does_not_reject_a_token_with_a_new_key() {
+    let issuer = Issuer::new();
+    let validator = issuer.validator();
+    let runtime = |paused| {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().start_paused(paused).build().unwrap()
+    };
+    let (stalled, running) = (runtime(false), runtime(true));
+    let token = next_token();
+    stalled.block_on(async {
+        validator.validate(&lasting_token()).await.unwrap();
+        publish_next(&issuer);
+        issuer.hold();
+        let mut caller = Box::pin(validator.validate(&token));
+        assert!(poll_once(&mut caller).is_pending());
+        let_others_run().await;
+        std::mem::forget(caller);
+    });
+    issuer.open();
+    running.block_on(validator.validate(&token)).unwrap();
+    assert_eq!(issuer.asked(), (3, 2), "the first search asked once");
+}
+
 #[tokio::test]
 async fn a_thousand_callers_with_a_new_key_share_one_fetch() {
     let issuer = Issuer::new();
