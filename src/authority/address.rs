@@ -109,6 +109,10 @@ fn parse(label: &str, text: &str) -> Result<Url, Error> {
     }
     let url = match Url::parse(text) {
         Ok(url) => url,
+        Err(_) if text.is_empty() => return invalid("it is empty"),
+        Err(url::ParseError::RelativeUrlWithoutBase) => {
+            return invalid("it is no URL: nothing like 'https://' stands in front");
+        }
         Err(error) => return invalid(&error.to_string()),
     };
     if url.fragment().is_some() {
@@ -171,3 +175,21 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
 }
 
 const HTTP: &str = "http would send the credential in the clear; use https, or a loopback address such as 127.0.0.1 (not a host name) for this machine";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_is_no_url_is_not_explained_in_the_words_of_a_parser() {
+        for (text, reason) in [
+            ("", "it is empty"),
+            ("id.example", "nothing like 'https://' stands in front"),
+            ("\"https://id.example\"", "it is no URL"),
+            ("${ISSUER}", "it is no URL"),
+        ] {
+            let error = parse_url("the issuer", text).unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
+        }
+    }
+}
