@@ -206,12 +206,18 @@ impl Scopes {
         self.check_characters()?;
         let mut first_resource = None;
         for scope in self.iter() {
-            if scope == "/.default" {
-                return Err(Error::config(
-                    "the scope '/.default' names no resource; add an application ID URI in front, as in 'https://graph.microsoft.com/.default'",
-                ));
+            let is_bare = |resource: &str| resource.trim_end_matches('/').ends_with(':');
+            if scope
+                .strip_suffix("/.default")
+                .is_some_and(|resource| resource.is_empty() || is_bare(resource))
+            {
+                return Err(Error::config(format!(
+                    "the scope '{scope}' names no resource; add an application ID URI in front, as in 'https://graph.microsoft.com/.default'"
+                )));
             }
-            if let Some(misspelled) = Misspelled::separators(scope) {
+            if let Some(misspelled) =
+                Misspelled::separators(scope).or_else(|| Misspelled::url(scope))
+            {
                 return Err(Error::config(misspelled.to_string()));
             }
             if scope.contains(['{', '}', '<', '>']) {
@@ -348,6 +354,8 @@ mod tests {
             (&[""], Err("no scope")),
             (&["  "], Err("no scope")),
             (&["/.default"], Err("names no resource")),
+            (&["api:///.default"], Err("names no resource")),
+            (&["https:/a/.default"], Err("use 'https://a/.default'")),
             (&["User.Read"], Err("does not end in '/.default'")),
             (
                 &["api://a/.default", "api://a/Files.Read"],

@@ -35,18 +35,32 @@ impl<'a> Misspelled<'a> {
             }),
             Some(_) => None,
         };
-        Self::separators(scope).or_else(resource)
+        Self::separators(scope)
+            .or_else(|| Self::url(scope))
+            .or_else(resource)
     }
 
     /// Finds a separator other than a space.
     pub(super) fn separators(scope: &'a str) -> Option<Self> {
-        let is_separated = scope.contains(SEPARATORS);
-        is_separated.then(|| {
-            Self::new(
-                scope,
-                "contains a comma or semicolon, and spaces separate scopes",
-            )
-        })
+        let fault = match scope {
+            _ if scope.contains(SEPARATORS) => {
+                "contains a comma, semicolon or bar, and spaces separate scopes"
+            }
+            _ if is_joined_by_plus(scope) => "contains a plus sign, and spaces separate scopes",
+            _ => return None,
+        };
+        Some(Self::new(scope, fault))
+    }
+
+    /// Finds a URL whose start or end is written twice or in part.
+    pub(super) fn url(scope: &'a str) -> Option<Self> {
+        let mended = url(scope);
+        let is_mended = || Self {
+            scope,
+            fault: "is a URL that is not written as one",
+            meant: mended.clone(),
+        };
+        (mended != scope).then(is_mended)
     }
 
     fn new(scope: &'a str, fault: &'static str) -> Self {
@@ -83,6 +97,9 @@ fn meant(scope: &str) -> String {
             break;
         }
         text = plain;
+    }
+    if is_joined_by_plus(&text) {
+        text = text.replace('+', " ");
     }
     let is_separator = |c: char| SEPARATORS.contains(&c) || c.is_whitespace();
     let scopes = text
@@ -130,6 +147,36 @@ fn ends_in_default(scope: &str) -> bool {
         .is_some_and(|end| end.eq_ignore_ascii_case(DEFAULT))
 }
 
+/// Returns `true` for scopes of a form, where a plus sign stands for a space.
+fn is_joined_by_plus(scope: &str) -> bool {
+    ["/.default+", "+https://", "+api://", "+offline_access"]
+        .iter()
+        .any(|join| scope.contains(join))
+}
+
+/// Mends the scheme of a resource, and a `/.default` that was appended twice.
+fn url(scope: &str) -> String {
+    let mut rest = scope;
+    let mut scheme = "";
+    for known in ["https://", "http://", "api://"] {
+        let (name, _) = known.split_once(':').unwrap_or_default();
+        let is_end = |c: char| c == ':' || c == '/';
+        while let Some(behind) = rest
+            .strip_prefix(name)
+            .filter(|behind| behind.starts_with(":/") || behind.starts_with("//"))
+        {
+            scheme = known;
+            rest = behind.trim_start_matches(is_end);
+        }
+    }
+    while let Some(before) = rest.strip_suffix("/.default/.default") {
+        rest = rest
+            .get(..before.len().saturating_add("/.default".len()))
+            .unwrap_or(rest);
+    }
+    format!("{scheme}{rest}")
+}
+
 /// Removes `scope=`, as in a query or a properties file.
 fn without_name(scope: &str) -> &str {
     let names = ["scope", "scopes", "resource"];
@@ -154,7 +201,7 @@ fn unquoted(scope: &str) -> &str {
 /// A percent sign alone is allowed in a scope.
 fn is_encoded(scope: &str) -> bool {
     let lower = scope.to_ascii_lowercase();
-    ["%3a%2f%2f", "%2f.default", "%20", "%252f"]
+    ["%3a%2f%2f", "%3a//", "%2f.default", "%20", "%252f"]
         .iter()
         .any(|code| lower.contains(code))
 }
@@ -180,7 +227,7 @@ fn decoded(scope: &str) -> String {
 }
 
 const DEFAULT: &str = ".default";
-const SEPARATORS: [char; 2] = [',', ';'];
+const SEPARATORS: [char; 3] = [',', ';', '|'];
 const MAX_LAYERS: usize = 4;
 
 #[cfg(test)]
@@ -198,6 +245,7 @@ mod tests {
                 graph,
             ),
             ("https://graph.microsoft.com%2F.default", graph),
+            ("https%3A//graph.microsoft.com/.default", graph),
             ("scope=https://graph.microsoft.com/.default", graph),
             ("SCOPES=https://graph.microsoft.com/.default", graph),
             ("scope=https%3A%2F%2Fgraph.microsoft.com%2F.default", graph),
@@ -218,9 +266,35 @@ mod tests {
             ("User.Read,Mail.Read", "User.Read Mail.Read"),
             ("openid;profile", "openid profile"),
             ("a,b,,c,", "a b c"),
+            ("User.Read|Mail.Read", "User.Read Mail.Read"),
+            (
+                "api://a/.default+offline_access",
+                "api://a/.default offline_access",
+            ),
         ] {
             let text = Misspelled::separators(scope).unwrap().to_string();
             assert!(text.ends_with(&format!("; use '{expected}'")), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_url_that_is_not_written_as_one_is_not_sent() {
+        let graph = "https://graph.microsoft.com/.default";
+        for (scope, expected) in [
+            ("https:/graph.microsoft.com/.default", Some(graph)),
+            ("https//graph.microsoft.com/.default", Some(graph)),
+            ("https:///graph.microsoft.com/.default", Some(graph)),
+            ("https://https://graph.microsoft.com/.default", Some(graph)),
+            ("https://graph.microsoft.com/.default/.default", Some(graph)),
+            ("api:/orders/.default", Some("api://orders/.default")),
+            (graph, None),
+            ("https://database.windows.net//.default", None),
+            ("api://a/b/.default", None),
+            ("httpsx/.default", None),
+            ("User.Read", None),
+        ] {
+            let found = Misspelled::url(scope).map(|misspelled| misspelled.meant);
+            assert_eq!(found.as_deref(), expected, "{scope}");
         }
     }
 
