@@ -11,7 +11,13 @@ pub(super) fn readings(text: &str) -> Vec<(char, usize)> {
     match first {
         '+' => readings.push((' ', 1)),
         '%' => percent(text, &mut readings),
-        '\\' => readings.extend(backslash(text)),
+        '\\' => {
+            readings.extend(backslash(text));
+            // A backslash of the text itself, before a letter such as `n`.
+            if text.starts_with(r"\\") && !readings.contains(&('\\', 2)) {
+                readings.push(('\\', 2));
+            }
+        }
         '&' => readings.extend(entity(text)),
         _ => {}
     }
@@ -29,8 +35,8 @@ pub(super) fn decoded(text: &str) -> String {
     decoded
 }
 
-/// Returns the length of a gap, which splits a secret: a [`gap_in_word`], a line break, or the end of
-/// one string of JSON with the start of the next.
+/// Returns the length of a gap, which splits a secret: a [`gap_in_word`], a line break, or the end
+/// of one string of JSON with the start of the next.
 pub(super) fn gap(text: &str) -> usize {
     length_of(text, |rest| {
         in_word(rest)
@@ -257,7 +263,7 @@ const MAX_SLASHES: usize = 8;
 /// The bytes of the longest entity.
 const MAX_ENTITY: usize = 12;
 /// The entities that stand for a character of a secret or of a gateway's page.
-const NAMED: [(&str, char); 35] = [
+const NAMED: [(&str, char); 41] = [
     ("amp", '&'),
     ("lt", '<'),
     ("gt", '>'),
@@ -284,6 +290,12 @@ const NAMED: [(&str, char); 35] = [
     ("percnt", '%'),
     ("lpar", '('),
     ("rpar", ')'),
+    ("lsqb", '['),
+    ("lbrack", '['),
+    ("rsqb", ']'),
+    ("rbrack", ']'),
+    ("lcub", '{'),
+    ("rcub", '}'),
     ("ast", '*'),
     ("commat", '@'),
     ("Hat", '^'),
