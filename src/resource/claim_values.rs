@@ -2,7 +2,7 @@ use serde_json::{Map, Value};
 
 /// Returns the client's id under every name that providers use.
 pub(super) fn client_ids(claims: &Map<String, Value>) -> impl Iterator<Item = &str> {
-    let names = ["azp", "appid", "client_id", "cid"].into_iter();
+    let names = CLIENT_IDS.into_iter();
     names.filter_map(|name| claims.get(name)?.as_str())
 }
 
@@ -16,3 +16,6 @@ pub(super) fn claim_texts(claim: Option<&Value>) -> impl Iterator<Item = &str> {
     let list = list.into_iter().flatten().filter_map(Value::as_str);
     text.into_iter().chain(list)
 }
+
+/// The names that providers use for the client's id.
+pub(super) const CLIENT_IDS: [&str; 4] = ["azp", "appid", "client_id", "cid"];

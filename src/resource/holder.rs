@@ -1,6 +1,6 @@
 use serde_json::{Map, Value};
 
-use super::claim_values::{claim_texts, client_ids};
+use super::claim_values::{CLIENT_IDS, claim_texts};
 use crate::authority::Rules;
 
 /// The identity that a token acts for: a user, or an application without a user.
@@ -18,7 +18,7 @@ use crate::authority::Rules;
 /// | Entra, External ID | `scp` | no `scp`, `sub` equals `oid`, and `azpacr` or `appidacr` is 1 or 2 |
 /// | Azure AD B2C | `scp`, a user flow in `tfp` or `acr`, and a `sub` other than the client's id | no `scp`, and `sub` equals the client's id |
 /// | AD FS | `scp`, and `upn`, `unique_name` or an `apptype` of `Public` | none |
-/// | OpenID provider | `sub`, and `auth_time` or `amr` ([RFC 9068 section 2.2.1]) or Okta's `uid` | `sub` equals the client's id ([RFC 9068 section 2.2]) |
+/// | OpenID provider | `sub`, and an `auth_time` other than 0 or `amr` ([RFC 9068 section 2.2.1]) or Okta's `uid` | `sub` equals the client's id ([RFC 9068 section 2.2]) |
 ///
 /// The client's id is `azp`, `appid`, `client_id` or `cid`. Evidence for both makes the holder
 /// unknown.
@@ -190,7 +190,9 @@ fn ad_fs(claims: &Map<String, Value>) -> Evidence {
 
 fn openid(claims: &Map<String, Value>) -> Evidence {
     let is_client = subject_is_client(claims);
-    let authenticated = present(claims, "auth_time").is_some_and(Value::is_number)
+    // An older Keycloak writes the time 0 into the tokens of applications.
+    let time = claims.get("auth_time").and_then(Value::as_f64);
+    let authenticated = time.is_some_and(|time| time > 0.0)
         || claim_texts(claims.get("amr")).any(|method| !method.is_empty())
         || text(claims, "uid").is_some();
     Evidence {
@@ -206,7 +208,11 @@ fn subject_is_client(claims: &Map<String, Value>) -> bool {
     let Some(subject) = text(claims, "sub") else {
         return false;
     };
-    let mut clients = client_ids(claims).peekable();
+    let mut clients = CLIENT_IDS
+        .into_iter()
+        .filter_map(|name| present(claims, name))
+        .peekable();
+    // An id that is no text is another client's.
     clients.peek().is_some() && clients.all(|client| client == subject)
 }
 

@@ -344,6 +344,21 @@ async fn a_token_of_an_openid_provider_without_evidence_passes_for_neither() {
             Holder::Unknown,
         ),
         (
+            "an old Keycloak, an application, which never signed in",
+            json!({ "sub": "5a0e", "azp": "daemon", "scope": scope, "auth_time": 0, "typ": "Bearer" }),
+            Holder::Unknown,
+        ),
+        (
+            "a sign-in time before all time",
+            json!({ "sub": "adele", "client_id": "web", "scope": scope, "auth_time": -1.5 }),
+            Holder::Unknown,
+        ),
+        (
+            "two clients, of which one is no text",
+            json!({ "sub": "daemon", "azp": "daemon", "client_id": ["web"], "scope": scope }),
+            Holder::Unknown,
+        ),
+        (
             "no method of authentication",
             json!({ "sub": "adele", "client_id": "web", "scope": scope, "amr": [] }),
             Holder::Unknown,
