@@ -70,7 +70,13 @@ pub(crate) fn check_arrival(redirected: &str, redirect_uri: &str) -> Result<(), 
         );
         (scheme, host, port, url.path().to_owned())
     };
-    let has_pair = |pair| arrived.query_pairs().any(|other| other == pair);
+    // A second value of a parameter could be the one that the application reads.
+    let values = |url: &Url, name: &str| -> Vec<String> {
+        let pairs = url.query_pairs().filter(|(other, _)| other == name);
+        pairs.map(|(_, value)| value.into_owned()).collect()
+    };
+    let has_pair =
+        |(name, _): (Cow<'_, str>, _)| values(&arrived, &name) == values(&expected, &name);
     if place(&arrived) == place(&expected) && expected.query_pairs().all(has_pair) {
         return Ok(());
     }
@@ -159,6 +165,16 @@ mod tests {
             (
                 queried,
                 "https://app.example.org/back?idp=one&code=c",
+                false,
+            ),
+            (
+                queried,
+                "https://app.example.org/back?idp=two&x=1&idp=one&code=c",
+                false,
+            ),
+            (
+                queried,
+                "https://app.example.org/back?idp=one&x=1&idp=one&code=c",
                 false,
             ),
             (queried, "https://app.example.org/back?code=c", false),
