@@ -34,7 +34,8 @@ impl IssuerKeys {
             .filter(move |key| name.is_none_or(|name| key.is_named(name)))
     }
 
-    /// Checks the issuer and the tenant of a token that `key` signed.
+    /// Checks the issuer and the tenant of a token that `key` signed. `tid` is `None` for an issuer
+    /// without tenants.
     pub(super) fn check_issuer(
         &self,
         iss: &str,
@@ -48,7 +49,6 @@ impl IssuerKeys {
         };
         // Microsoft's providers write tenant ids in lower case, and an API compares the ids as text.
         if let Some(tid) = tid
-            && self.has_tenants()
             && tid.contains(|c: char| c.is_ascii_uppercase())
             && is_guid(tid)
         {
@@ -79,7 +79,7 @@ impl IssuerKeys {
     }
 
     /// Returns whether the issuer's tokens name a tenant, as the tokens of Microsoft Entra ID do.
-    fn has_tenants(&self) -> bool {
+    pub(super) fn has_tenants(&self) -> bool {
         self.tenant.is_some() || self.issuer.is_template()
     }
 }

@@ -7,7 +7,7 @@ use confidential_client::{Authority, Error, TokenRequest, TokenSource};
 use serde_json::{Value, json};
 use url::Url;
 
-use crate::support::issuer::{with, without};
+use crate::support::issuer::{TENANT_ID, with, without};
 use crate::support::openid::{Answer, BACK, FILES, ISSUER, OpenId, kinds, tokens};
 
 fn seconds_ago(seconds: u64) -> u64 {
@@ -125,6 +125,20 @@ async fn an_id_token_that_core_rejects_signs_nobody_in() {
                 (outcome, _) => panic!("{authority}: {name}: {outcome:?}"),
             }
         }
+    }
+}
+
+/// Only Entra gives `tid` a meaning.
+#[tokio::test]
+async fn a_claim_of_the_providers_own_does_not_prevent_a_sign_in() {
+    for (authority, issuer, _) in kinds() {
+        let is_entra = authority.to_string().contains(TENANT_ID);
+        let provider = OpenId::new(&issuer);
+        let client = provider.client(authority);
+        let request = AuthorizationRequest::new(BACK, FILES);
+        let claims = with(provider.claims(), "tid", 7);
+        let outcome = provider.sign_in_with(&client, &request, claims).await;
+        assert_eq!(outcome.is_err(), is_entra, "{issuer}: {outcome:?}");
     }
 }
 

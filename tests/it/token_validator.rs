@@ -366,6 +366,15 @@ async fn tokens_of_an_openid_provider_are_accepted_by_issuer() {
     let id_token = with(without(claims.clone(), "scope"), "nonce", "n");
     let reason = rejection(&validator, &RSA.sign(&header(), &id_token)).await;
     assert_eq!(reason, Some(RejectionReason::NotAnAccessToken));
+    // A claim named `tid` can have any meaning there.
+    for tid in [
+        json!(7),
+        json!(["a"]),
+        json!("A0B1C2D3-0000-4000-8000-000000000001"),
+    ] {
+        let token = RSA.sign(&at, &with(claims.clone(), "tid", tid.clone()));
+        assert_eq!(rejection(&validator, &token).await, None, "{tid}");
+    }
     let other = with(claims, "iss", "https://id.example/");
     assert_eq!(
         rejection(&validator, &RSA.sign(&at, &other)).await,
