@@ -64,11 +64,14 @@ fn is_id_token(claims: &Claims) -> bool {
         || (!authenticates_client && is_for_its_client(claims))
 }
 
-/// Returns whether the client that requested the token is the only audience.
+/// Returns whether the client that requested the token is the only audience, or is an audience by
+/// the name that ID tokens give the client.
 fn is_for_its_client(claims: &Claims) -> bool {
     let mut audiences = claim_texts(claims.value("aud")).peekable();
-    audiences.peek().is_some()
-        && audiences.all(|audience| client_ids(claims.all()).any(|client| client == audience))
+    let party = claims.string("azp");
+    audiences.clone().any(|audience| party == Some(audience))
+        || (audiences.peek().is_some()
+            && audiences.all(|audience| client_ids(claims.all()).any(|client| client == audience)))
 }
 
 /// Returns the names of the claims that tell an ID token from an access token.

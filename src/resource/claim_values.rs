@@ -7,7 +7,7 @@ pub(super) fn client_ids(claims: &Map<String, Value>) -> impl Iterator<Item = &s
 }
 
 /// Returns the strings of a claim that is a string or a list.
-pub(super) fn claim_texts(claim: Option<&Value>) -> impl Iterator<Item = &str> {
+pub(super) fn claim_texts(claim: Option<&Value>) -> impl Iterator<Item = &str> + Clone {
     let (text, list) = match claim {
         Some(Value::String(text)) => (Some(text.as_str()), None),
         Some(Value::Array(list)) => (None, Some(list)),

@@ -122,6 +122,7 @@ async fn a_token_with_one_flaw_is_rejected_for_that_flaw() {
         ("an ID token of Keycloak", claiming("typ", json!("ID")), Is::NotAnAccessToken),
         ("an ID token without nonce or hash", claiming_without_scope("aud", json!("client")), Is::NotAnAccessToken),
         ("an ID token for a list", claiming_without_scope("aud", json!(["client"])), Is::NotAnAccessToken),
+        ("an ID token for its client and another", claiming_without_scope("aud", json!(["client", "api://drive"])), Is::NotAnAccessToken),
         ("a refresh token of Keycloak", claiming("typ", json!("Refresh")), Is::NotAnAccessToken),
         ("an offline token of Keycloak", claiming("typ", json!("Offline")), Is::NotAnAccessToken),
         ("a logout token of Keycloak", claiming("typ", json!("Logout")), Is::NotAnAccessToken),
