@@ -146,8 +146,9 @@ impl<T> CachedLookup<T> {
         F: Future<Output = Result<(T, Duration), Error>>,
     {
         let next = |state: &mut LookupState<T>| state.next_after(old, interval, lookup);
+        // The old value does not suffice, so the lookup has its whole time.
         let (result, _) = self
-            .wait_or_look_up(lookup, LIMIT_WITH_OLD_VALUE, next, look_up)
+            .wait_or_look_up(lookup, lookup.limit, next, look_up)
             .await;
         self.or_old(result, lookup)
     }

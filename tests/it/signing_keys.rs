@@ -173,6 +173,30 @@ async fn a_flood_of_bad_signatures_causes_one_lookup_and_delays_no_good_token() 
     }
 }
 
+/// A provider far away needs seconds for two documents.
+#[tokio::test(start_paused = true)]
+async fn a_slow_provider_does_not_cause_401_after_a_replaced_key() {
+    let issuer = Issuer::new();
+    let transport = Arc::new(issuer.transport());
+    let slow = move |request: Request<Bytes>| {
+        let transport = Arc::clone(&transport);
+        async move {
+            tokio::time::sleep(3 * A_SECOND).await;
+            transport.send(request).await
+        }
+    };
+    let authority = Authority::entra(Cloud::Public, TENANT_ID);
+    let validator = TokenValidator::builder(authority)
+        .audience(API)
+        .single_tenant()
+        .transport(slow)
+        .build()
+        .unwrap();
+    validator.validate(&user_token()).await.unwrap();
+    issuer.publish(from_ref(&STRANGER.jwk));
+    assert_eq!(reason(&validator, &replaced_token()).await, None);
+}
+
 #[tokio::test]
 async fn unknown_names_and_bad_signatures_share_one_lookup_in_five_minutes() {
     let issuer = Issuer::new();
