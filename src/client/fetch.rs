@@ -229,6 +229,11 @@ impl TokenFetcher {
             rules: self.endpoints.rules(),
         };
         let mut request = request.to_http()?;
+        // After the deadline another request may redeem the refresh token. A runtime that stops and
+        // continues notices the deadline here first.
+        if Instant::now() >= deadline {
+            return Err(fetch.timeout_error(self.retry.total_timeout()));
+        }
         tracing::debug!(correlation_id = id, "token request");
         fetch.enter(Phase::Response);
         if let Some(grant) = grant.single_use() {

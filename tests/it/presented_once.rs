@@ -1,9 +1,11 @@
 //! Authorization codes and refresh tokens, which a strict provider accepts once.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use confidential_client::credential::AssertionContext;
 use confidential_client::delegated::{Account, AuthorizationRequest, UserAssertion};
 use confidential_client::testing::{Application, Fault, LocalAuthority, User};
 use confidential_client::{
@@ -11,8 +13,9 @@ use confidential_client::{
     TokenSource,
 };
 use http::Response;
+use serde_json::json;
 
-use crate::support::openid::{Answer, BACK, FILES, ISSUER, OpenId, kinds, tokens};
+use crate::support::openid::{Answer, BACK, FILES, ISSUER, OpenId, id_token, kinds, tokens};
 use crate::support::{CLIENT_ID, SECRET, TENANT, client_of, let_others_run, poll_once};
 
 const OTHER: &str = "mail.read";
@@ -318,6 +321,53 @@ fn a_lost_runtime_leaves_the_refresh_token_in_doubt() {
         assert_eq!(outcome.is_ok(), is_sent_again, "{outcome:?}");
         let presented = provider.presented("refresh_token", "refresh-1");
         assert_eq!(presented, if is_sent_again { 2 } else { 1 });
+    }
+}
+
+/// The stopped runtime held the refresh token until the deadline, and continues with an old one.
+#[test]
+fn a_runtime_that_stops_and_continues_does_not_send_a_used_refresh_token() {
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().unwrap()
+    };
+    let deadline = Duration::from_millis(200);
+    for (authority, issuer, _) in kinds() {
+        let provider = OpenId::new(&issuer);
+        let method = "token_endpoint_auth_methods_supported";
+        provider.publish(method, vec!["private_key_jwt"]);
+        let gate = Arc::new(tokio::sync::Semaphore::new(1));
+        let asked = Arc::clone(&gate);
+        let client = provider
+            .without_credential(authority)
+            .client_assertion(move |_: AssertionContext| {
+                let gate = Arc::clone(&asked);
+                async move {
+                    gate.acquire().await?.forget();
+                    Ok(id_token(&json!({})))
+                }
+            })
+            .retry(RetryPolicy::none().deadline(deadline))
+            .build()
+            .unwrap();
+        let (stopped, other) = (runtime(), runtime());
+        let (account, mut call) = stopped.block_on(async {
+            let account = provider.sign_in(&client).await.account().clone();
+            let held = account.clone();
+            let client = client.clone();
+            let call = tokio::spawn(async move { silent(&client, &held, OTHER).await });
+            let_others_run().await;
+            (account, call)
+        });
+        // The assertion of the first call is ready as soon as its runtime continues.
+        gate.add_permits(1);
+        std::thread::sleep(deadline);
+        gate.add_permits(1);
+        let outcome = other.block_on(silent(&client, &account, "third"));
+        outcome.unwrap();
+        stopped.block_on(async { drop((&mut call).await) });
+        let presented = provider.presented("refresh_token", "refresh-1");
+        assert_eq!(presented, 1, "{issuer}");
     }
 }
 
