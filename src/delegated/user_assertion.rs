@@ -47,6 +47,8 @@ struct UserTokenClaims {
     tid: Option<String>,
     idtyp: Option<String>,
     scp: Option<serde_json::Value>,
+    /// The scopes of an OpenID provider.
+    scope: Option<serde_json::Value>,
     roles: Option<serde_json::Value>,
 }
 
@@ -116,7 +118,7 @@ fn check(token: &str, claims: &UserTokenClaims) -> Result<(), Error> {
     }
     let is_application_token = match claims.idtyp.as_deref() {
         Some(idtyp) => idtyp == "app",
-        None => claims.scp.is_none() && claims.roles.is_some(),
+        None => claims.scp.is_none() && claims.scope.is_none() && claims.roles.is_some(),
     };
     if is_application_token {
         return Err(Error::config(
@@ -149,6 +151,11 @@ mod tests {
             (
                 "a user's with roles",
                 r#"{"scp":"Files.Read","roles":["Reader"]}"#,
+                true,
+            ),
+            (
+                "a user's with roles, of an OpenID provider",
+                r#"{"sub":"adele","scope":"files.read","roles":["Reader"]}"#,
                 true,
             ),
             ("an application's", r#"{"idtyp":"app","roles":[]}"#, false),
