@@ -274,8 +274,19 @@ impl Claims {
     ///   `insufficient_claims`. The client requests a token with the challenge's claims, and the
     ///   identity provider issues such a token after the user has met the context.
     /// - A 403 without a claims challenge for every other client.
+    /// - A 403 with `insufficient_scope` for a token that does not act for a user.
     #[doc(alias("acrs", "step_up", "xms_cc"))]
     pub fn require_authentication_context(&self, id: &str) -> Result<(), TokenRejection> {
+        if !self.is_user() {
+            return Err(self.rejected(TokenRejection::insufficient(
+                RejectionReason::NeedsUser,
+                format!(
+                    "this operation requires a user token with the authentication context '{id}'"
+                ),
+                self.description(),
+                &[],
+            )));
+        }
         let met = || claim_texts(self.0.claims.get("acrs"));
         if met().any(|met| met == id) {
             return Ok(());

@@ -268,6 +268,22 @@ async fn a_client_that_cannot_answer_a_claims_challenge_does_not_get_one() {
     met.require_authentication_context("c1").unwrap();
 }
 
+/// Nobody can meet the context for an application.
+#[tokio::test]
+async fn a_token_without_a_user_does_not_pass_for_a_user_who_met_a_context() {
+    let validator = Issuer::new().validator();
+    let capable = |claims| with(claims, "xms_cc", json!(["cp1"]));
+    let device = with(application_claims(), "idtyp", "device");
+    for no_user in [application_claims(), device] {
+        for token in [capable(no_user.clone()), with(no_user, "acrs", "c1")] {
+            let token = claims(&validator, &token).await;
+            let rejection = token.require_authentication_context("c1").unwrap_err();
+            assert_eq!(rejection.reason(), RejectionReason::NeedsUser);
+            assert_eq!(rejection.status(), 403);
+        }
+    }
+}
+
 #[tokio::test]
 async fn claims_that_cannot_be_handed_on_do_not_become_a_challenge() {
     let log = Log::start();
