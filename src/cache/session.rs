@@ -25,7 +25,7 @@ pub(crate) struct UserSession {
 #[derive(Default)]
 struct SessionState {
     refresh_token: Option<Arc<SingleUseGrant>>,
-    /// The user that the first response named.
+    /// The user that the responses so far named. The first response that names a user counts.
     identity: Option<Arc<UserIdentity>>,
     lease: Lease,
 }
@@ -89,22 +89,21 @@ impl UserSession {
     /// Stores a refresh token, unless a request redeems another one. That request stores the
     /// rotated token.
     ///
-    /// Stores the user that the response named, unless an earlier response named one.
+    /// Stores of the user that the response named what no earlier response named.
     pub(crate) fn store(&self, refresh_token: Secret, identity: Option<UserIdentity>) {
         let mut state = self.lock();
         if !state.lease.is_held() {
             state.refresh_token = Some(shared(refresh_token));
-            let first = state.identity.take();
-            state.identity = first.or_else(|| identity.map(Arc::new));
+            state.learn(identity);
         }
     }
 
-    /// Returns the user that the first response named.
+    /// Returns the user that the responses so far named.
     pub(crate) fn identity(&self) -> Option<Arc<UserIdentity>> {
         self.lock().identity.clone()
     }
 
-    /// Forgets the refresh token and the user that the first response named, unless a request
+    /// Forgets the refresh token and the user that the responses named, unless a request
     /// redeems the refresh token.
     pub(crate) fn forget(&self) {
         let mut state = self.lock();
@@ -133,6 +132,19 @@ impl UserSession {
     }
 }
 
+impl SessionState {
+    fn learn(&mut self, identity: Option<UserIdentity>) {
+        if let Some(identity) = identity {
+            let known = self.identity.as_ref();
+            let identity = match known {
+                Some(known) => known.completed_by(identity),
+                None => identity,
+            };
+            self.identity = Some(Arc::new(identity));
+        }
+    }
+}
+
 impl RefreshTokenLease<'_> {
     pub(crate) fn refresh_token(&self) -> Option<&SingleUseGrant> {
         self.refresh_token.as_deref()
@@ -152,8 +164,16 @@ impl RefreshTokenLease<'_> {
         }
     }
 
-    /// Removes the refresh token and the user that the first response named, because a refresh
-    /// named another user.
+    /// Stores of the user that a refresh named what no earlier response named.
+    pub(crate) fn learn(&self, identity: Option<UserIdentity>) {
+        let mut state = self.session.lock();
+        if state.lease.is_current(self.id) {
+            state.learn(identity);
+        }
+    }
+
+    /// Removes the refresh token and the user that the responses named, because a refresh named
+    /// another user.
     pub(crate) fn discard(&self) {
         self.replace(None);
         let mut state = self.session.lock();

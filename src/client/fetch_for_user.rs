@@ -93,12 +93,20 @@ impl TokenFetcher {
         }
         let grant = Grant::RefreshToken(refresh_token);
         let response = self.request_token(fetch, grant, deadline).await?;
-        if let Some(identity) = identity {
-            let refreshed = self
-                .refreshed_identity(fetch, &response, is_validated)
-                .await;
-            let checked = refreshed.and_then(|refreshed| identity.check_refreshed(&refreshed));
-            if let Err(error) = checked {
+        let refreshed = self
+            .refreshed_identity(fetch, &response, is_validated)
+            .await;
+        let checked = match identity {
+            Some(identity) => refreshed.and_then(|refreshed| {
+                identity.check_refreshed(&refreshed)?;
+                Ok(Some(refreshed))
+            }),
+            // No earlier response named a user.
+            None => Ok(refreshed.ok()),
+        };
+        match checked {
+            Ok(named) => lease.learn(named),
+            Err(error) => {
                 lease.discard();
                 return Err(error);
             }

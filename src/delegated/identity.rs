@@ -13,6 +13,7 @@ use crate::jwt::time_claim;
 /// ([OpenID Connect Core section 12.2]).
 ///
 /// [OpenID Connect Core section 12.2]: https://openid.net/specs/openid-connect-core-1_0.html#RefreshTokenResponse
+#[derive(Clone)]
 pub(crate) struct UserIdentity {
     id_token: Option<IdTokenIdentity>,
     /// The user's ID across tenants, from Entra's `client_info`.
@@ -22,6 +23,7 @@ pub(crate) struct UserIdentity {
 }
 
 /// The claims of an ID token that a refresh must not change.
+#[derive(Clone)]
 struct IdTokenIdentity {
     issuer: Option<String>,
     subject: Option<String>,
@@ -76,6 +78,15 @@ impl UserIdentity {
             home_account_id,
             is_validated: false,
         })
+    }
+
+    /// Returns the identity with what only the `later` response of the same user names.
+    pub(crate) fn completed_by(&self, later: Self) -> Self {
+        Self {
+            id_token: self.id_token.clone().or(later.id_token),
+            home_account_id: self.home_account_id.clone().or(later.home_account_id),
+            is_validated: self.is_validated,
+        }
     }
 
     /// Returns `true` if the ID tokens of a refresh must be validated, too.

@@ -354,6 +354,58 @@ async fn an_on_behalf_of_refresh_that_brings_another_users_tokens_is_not_cached(
     }
 }
 
+/// The first response that names the user counts, and each half of the name by itself.
+#[tokio::test]
+async fn a_user_who_is_named_late_is_not_replaced_by_another() {
+    let (authority, issuer, _) = kinds().into_iter().next().unwrap();
+    let provider = OpenId::new(&issuer);
+    let of_adele = id_token(&provider.claims());
+    let of_megan = id_token(&with(provider.claims(), "sub", "megan"));
+    let megans_home = client_info("megan.72f988bf-86f1-41af-91ab-2d7cd011db47");
+    for (name, [first, second, third]) in [
+        (
+            "an ID token",
+            [
+                json!({}),
+                json!({ "id_token": of_adele }),
+                json!({ "id_token": of_megan }),
+            ],
+        ),
+        (
+            "client_info",
+            [
+                json!({ "id_token": of_adele }),
+                json!({ "client_info": client_info(HOME) }),
+                json!({ "client_info": megans_home }),
+            ],
+        ),
+        (
+            "client_info that cannot be read at first",
+            [
+                json!({ "client_info": "!" }),
+                json!({ "client_info": client_info(HOME) }),
+                json!({ "client_info": megans_home }),
+            ],
+        ),
+    ] {
+        let client = provider.client(authority.clone());
+        let assertion = UserAssertion::new("opaque");
+        let before = provider.forms().len();
+        for (number, (more, scope)) in [(first, FILES), (second, OTHER), (third, "third")]
+            .into_iter()
+            .enumerate()
+        {
+            let mut body = tokens(number + 1);
+            let members = body.as_object_mut().unwrap();
+            members.extend(more.as_object().unwrap().clone());
+            provider.answer(Answer::json(&body));
+            let outcome = client.acquire_token_on_behalf_of(&assertion, scope).await;
+            assert_eq!(outcome.is_ok(), number < 2, "{name}: {number}: {outcome:?}");
+        }
+        assert_eq!(provider.forms()[before + 2]["refresh_token"], "refresh-2");
+    }
+}
+
 /// The refresh token is valid for one request at a provider that rotates.
 #[tokio::test]
 async fn the_keys_are_there_before_the_refresh_token_is_spent() {
