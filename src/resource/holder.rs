@@ -18,7 +18,7 @@ use crate::authority::Rules;
 /// | Entra, External ID | `scp` | no `scp`, `sub` equals `oid`, and `azpacr` or `appidacr` is 1 or 2 |
 /// | Azure AD B2C | `scp`, a user flow in `tfp` or `acr`, and a `sub` other than the client's id | no `scp`, and `sub` equals the client's id |
 /// | AD FS | `scp`, and `upn`, `unique_name` or an `apptype` of `Public` | none |
-/// | OpenID provider | `sub`, and an `auth_time` other than 0 or `amr` ([RFC 9068 section 2.2.1]) or Okta's `uid` | `sub` equals the client's id ([RFC 9068 section 2.2]) |
+/// | OpenID provider | `sub`, and an `auth_time` other than 0 or `amr` ([RFC 9068 section 2.2.1]) or Okta's `uid` and `cid` | `sub` equals the client's id ([RFC 9068 section 2.2]) |
 ///
 /// The client's id is `azp`, `appid`, `client_id` or `cid`. Evidence for both makes the holder
 /// unknown.
@@ -194,7 +194,8 @@ fn openid(claims: &Map<String, Value>) -> Evidence {
     let time = claims.get("auth_time").and_then(Value::as_f64);
     let authenticated = time.is_some_and(|time| time > 0.0)
         || claim_texts(claims.get("amr")).any(|method| !method.is_empty())
-        || text(claims, "uid").is_some();
+        // Okta names the client in a claim of its own. Elsewhere a service may have a `uid`.
+        || (text(claims, "uid").is_some() && text(claims, "cid").is_some());
     Evidence {
         user: text(claims, "sub").is_some() && authenticated,
         application: is_client,

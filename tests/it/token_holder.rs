@@ -354,6 +354,11 @@ async fn a_token_of_an_openid_provider_without_evidence_passes_for_neither() {
             Holder::Unknown,
         ),
         (
+            "a service with a uid of its own, not of Okta",
+            json!({ "sub": "robot", "client_id": "daemon", "scope": scope, "uid": "robot", "realm": "services" }),
+            Holder::Unknown,
+        ),
+        (
             "two clients, of which one is no text",
             json!({ "sub": "daemon", "azp": "daemon", "client_id": ["web"], "scope": scope }),
             Holder::Unknown,
