@@ -14,15 +14,15 @@ use crate::error::{Error, Escaped};
 pub(crate) struct RedirectQuery<'a>(&'a str);
 
 impl<'a> RedirectQuery<'a> {
-    /// Finds the query in a redirect.
+    /// Finds the query in a redirect. The fragment is no part of the query.
     pub(crate) fn new(redirected: &'a str) -> Self {
+        let redirected = redirected.split('#').next().unwrap_or_default();
         // A query without a URL can contain a question mark in a value.
         let is_query_only = !redirected.contains("://") && !redirected.starts_with(['/', '?']);
-        let query = match redirected.split_once('?') {
+        Self(match redirected.split_once('?') {
             Some((_, query)) if !is_query_only => query,
             _ => redirected,
-        };
-        Self(query.split('#').next().unwrap_or_default())
+        })
     }
 
     /// Returns the value of a parameter.
@@ -118,6 +118,25 @@ pub(crate) fn check_redirect_uri(redirect_uri: &str) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A server never receives the fragment, so nobody checked it.
+    #[test]
+    fn a_fragment_is_not_read_as_the_query() {
+        for redirected in [
+            "https://app.example.org/back#code=c",
+            "https://app.example.org/back#?code=c",
+            "https://app.example.org/back#/two?code=c",
+            "https://app.example.org/back?x=1#code=c",
+            "/back#?code=c",
+            "x=1#code=c",
+            "#code=c",
+            "#?code=c",
+        ] {
+            let query = RedirectQuery::new(redirected);
+            let code = query.single_value("code").unwrap_or_default();
+            assert_eq!(code, None, "{redirected}");
+        }
+    }
 
     /// RFC 9700 section 4.4: the response of one provider must not pass for another's.
     #[test]
