@@ -183,7 +183,8 @@ impl Error {
             Self::Server(server) => !server.is_transient() && server.error() != "server_error",
             _ => status.is_redirection() || status.is_client_error(),
         };
-        is_rejection && !transient_status(status) && status != StatusCode::TOO_EARLY
+        let says_nothing = [TOO_EARLY, CLIENT_CLOSED_REQUEST].contains(&status.as_u16());
+        is_rejection && !transient_status(status) && !says_nothing
     }
 
     /// Returns whether the identity provider rejected the client's credential.
@@ -396,6 +397,11 @@ pub(crate) fn transient_status(status: StatusCode) -> bool {
         || status == StatusCode::REQUEST_TIMEOUT
         || status == StatusCode::TOO_MANY_REQUESTS
 }
+
+const TOO_EARLY: u16 = 425;
+/// The status of a proxy that gave up on the server, which may have redeemed the grant. Not
+/// registered.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 #[cfg(test)]
 mod tests {

@@ -43,6 +43,7 @@ fn in_doubt() -> Vec<(&'static str, Answer)> {
         ("425", Answer::status(425, "")),
         ("429", Answer::status(429, "")),
         ("429 with Retry-After", Answer::Http(throttled)),
+        ("499 of a proxy that gave up", Answer::status(499, "")),
         ("500", Answer::status(500, r#"{"error":"server_error"}"#)),
         ("502", Answer::status(502, "<html>")),
         ("503 with Retry-After", Answer::Http(unavailable)),
