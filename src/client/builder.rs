@@ -267,10 +267,10 @@ impl ConfidentialClientBuilder {
     /// Sets the reqwest builder of the HTTP client for token requests: a proxy, a private CA, a
     /// local address.
     ///
-    /// Redirects are turned off, and [`connect_timeout`](Self::connect_timeout) is applied. A
-    /// loopback authority is never reached through a proxy. The proxies of the environment
-    /// (`HTTPS_PROXY`, `NO_PROXY`) are used, unless the builder says otherwise. `build()` returns
-    /// an error if reqwest cannot read the variable.
+    /// Redirects and reqwest's own retries are turned off, and
+    /// [`connect_timeout`](Self::connect_timeout) is applied. A loopback authority is never reached
+    /// through a proxy. The proxies of the environment (`HTTPS_PROXY`, `NO_PROXY`) are used, unless
+    /// the builder says otherwise. `build()` returns an error if reqwest cannot read the variable.
     ///
     /// Connections are kept and reused. A current-thread tokio runtime drives connections only
     /// during `block_on`. Requests from such a runtime are therefore sent by one thread of the

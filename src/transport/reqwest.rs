@@ -47,8 +47,9 @@ struct Exchange {
 impl ReqwestTransport {
     /// Builds the client from the caller's configuration or the default configuration.
     ///
-    /// Redirects are always disabled, because a 307 would send the credential to another host. An
-    /// authority on a loopback address is reached without a proxy.
+    /// Redirects are always disabled, because a 307 would send the credential to another host. So
+    /// are the caller's retries, because a code and a refresh token are sent once. An authority on
+    /// a loopback address is reached without a proxy.
     pub(crate) fn new(
         caller: Option<reqwest::ClientBuilder>,
         settings: &ReqwestSettings<'_>,
@@ -60,7 +61,11 @@ impl ReqwestTransport {
         };
         let (client, proxies) = match caller {
             None => with_default_builder(limited, settings)?,
-            Some(builder) => with_callers_builder(limited(builder), settings)?,
+            Some(builder) => {
+                // The caller's retries would send a code or a refresh token a second time.
+                let builder = limited(builder).retry(reqwest::retry::never());
+                with_callers_builder(builder, settings)?
+            }
         };
         let exchange = Exchange {
             client,

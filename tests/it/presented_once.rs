@@ -474,6 +474,36 @@ async fn a_lost_connection_at_a_server_that_rotates_does_not_revoke_the_session(
     }
 }
 
+/// reqwest would send any request again.
+#[tokio::test]
+async fn the_retries_of_the_callers_reqwest_builder_do_not_send_a_code_twice() {
+    let local = LocalAuthority::start().await.unwrap();
+    let back = "https://app.example.org/signed-in";
+    let app = Application::new(CLIENT_ID)
+        .secret(SECRET)
+        .redirect_uri(back);
+    local.register(TENANT, app);
+    local.register_user(TENANT, User::new("adele@contoso.com"));
+    let retries = reqwest::retry::for_host("127.0.0.1")
+        .no_budget()
+        .classify_fn(|attempt| match attempt.status() {
+            Some(status) if status.is_server_error() => attempt.retryable(),
+            _ => attempt.success(),
+        });
+    let client = client_of(&local)
+        .client_secret(SECRET)
+        .reqwest(reqwest::Client::builder().retry(retries))
+        .build()
+        .unwrap();
+    let request = AuthorizationRequest::new(back, "api://drive/Files.Read");
+    let (page, flow) = client.authorization_request_url(&request).await.unwrap();
+    let redirected = local.sign_in(page, "adele@contoso.com").await.unwrap();
+    local.script([Fault::status(503)]);
+    let lost = client.acquire_token_by_authorization_code(flow, redirected);
+    assert_eq!(lost.await.unwrap_err().status().unwrap(), 503);
+    assert_eq!(local.token_requests().len(), 1);
+}
+
 /// Over sockets: reqwest says that there was no connection.
 #[tokio::test]
 async fn a_server_that_is_gone_leaves_the_refresh_token_valid() {
