@@ -42,6 +42,8 @@ struct LookupState<T> {
 pub(super) struct LookupLimits {
     /// The shortest time for which a transient failure without a known value is cached.
     pub(super) pause: Duration,
+    /// The limit of a lookup whose result an old value could replace.
+    pub(super) with_old_value: Duration,
     /// The longest time for which a value is used while every further lookup fails.
     pub(super) max_age: Duration,
 }
@@ -87,6 +89,7 @@ impl<T> CachedLookup<T> {
     pub(super) fn new() -> Self {
         Self::limited(LookupLimits {
             pause: Duration::ZERO,
+            with_old_value: LIMIT_WITH_OLD_VALUE,
             max_age: FOREVER,
         })
     }
@@ -120,10 +123,13 @@ impl<T> CachedLookup<T> {
     where
         F: Future<Output = Result<(T, Duration), Error>>,
     {
-        let ended_before = self.lock().ended;
+        let (ended_before, limits) = {
+            let state = self.lock();
+            (state.ended, state.limits)
+        };
         let next = |state: &mut LookupState<T>| state.next(ended_before, lookup);
         let (result, is_looked_up) = self
-            .wait_or_look_up(lookup, LIMIT_WITH_OLD_VALUE, next, look_up)
+            .wait_or_look_up(lookup, limits.with_old_value, next, look_up)
             .await;
         Ok(Found {
             value: self.or_old(result, lookup)?,
@@ -236,6 +242,11 @@ impl<T> CachedLookup<T> {
     /// Returns the cached value, unless its time to live is over.
     pub(super) fn known(&self, now: &Now) -> Option<Arc<T>> {
         self.lock().fresh(now)
+    }
+
+    /// Returns the cached value, even if its time to live is over.
+    pub(super) fn old(&self, now: &Now) -> Option<Arc<T>> {
+        self.lock().usable(now)
     }
 
     /// Ends the time to live of the cached value: the next caller looks the value up.

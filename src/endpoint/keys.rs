@@ -60,6 +60,8 @@ impl PublishedKeys {
         }
         let cached = Arc::new(CachedLookup::limited(LookupLimits {
             pause: PAUSE_AFTER_FAILURE,
+            // A provider far away needs seconds, and a withdrawn key must not verify for a week.
+            with_old_value: Duration::MAX,
             max_age: self.max_age,
         }));
         entries.insert(owner, Arc::clone(&cached));
@@ -208,6 +210,15 @@ impl Endpoints {
         now: &Now,
     ) -> Option<Arc<IssuerKeys>> {
         self.keys.of(self.key_owner(tenant)).known(now)
+    }
+
+    /// Returns the cached keys of `tenant`, even if the keys must be fetched anew.
+    pub(crate) fn old_issuer_keys(
+        &self,
+        tenant: Option<&Tenant>,
+        now: &Now,
+    ) -> Option<Arc<IssuerKeys>> {
+        self.keys.of(self.key_owner(tenant)).old(now)
     }
 
     /// Returns whether [`newer_issuer_keys`](Self::newer_issuer_keys) may return other keys than

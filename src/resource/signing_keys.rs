@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::rejection::TokenRejection;
@@ -105,12 +106,21 @@ impl TokenValidator {
                 is_looked_up: false,
             });
         }
-        self.fetch(|config, lookup| async move {
+        let fetched = self.fetch(|config, lookup| async move {
             let tenant = config.keys_tenant.as_ref();
             let lookup = config.lookup(&lookup);
             config.endpoints.issuer_keys(tenant, &lookup).await
-        })
-        .await
+        });
+        let Some(old) = config.endpoints.old_issuer_keys(tenant, &now) else {
+            return fetched.await;
+        };
+        // The task goes on after this caller has stopped to wait.
+        timeout(PATIENCE_WITH_OLD_KEYS, fetched)
+            .await
+            .unwrap_or(Ok(Found {
+                value: old,
+                is_looked_up: false,
+            }))
     }
 
     /// Returns keys that are newer than `old`, or `old` if the keys were fetched a short time ago.
@@ -171,5 +181,7 @@ impl ValidatorConfig {
 
 /// The advice to the author of the API.
 const APPLICATION_KEYS_HINT: &str = "; if the API's registration has its own signing key (claims mapping), set application_keys(..) on the API's TokenValidatorBuilder";
+/// The longest wait of a caller for keys, while the old keys can be used.
+const PATIENCE_WITH_OLD_KEYS: Duration = Duration::from_secs(2);
 /// Time limit for fetching the metadata and the key set together.
 const KEYS_TIMEOUT: Duration = Duration::from_secs(10);

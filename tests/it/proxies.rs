@@ -130,7 +130,9 @@ fn by_name(base_url: &str) -> ConfidentialClientBuilder {
 
 fn trusting(ca_pem: &str) -> reqwest::ClientBuilder {
     let ca = reqwest::Certificate::from_pem(ca_pem.as_bytes()).unwrap();
-    reqwest::Client::builder().tls_certs_merge([ca])
+    reqwest::Client::builder()
+        .tls_backend_rustls()
+        .tls_certs_merge([ca])
 }
 
 struct Row {
@@ -361,7 +363,9 @@ async fn an_untrusted_certificate_behind_a_proxy_names_the_proxy() {
     let local = authority_with_tls().await;
     let proxy = Proxy::start(Act::Tunnel, None).await;
     let url = format!("http://{}", proxy.address);
-    let through = reqwest::Client::builder().proxy(reqwest::Proxy::all(url).unwrap());
+    let through = reqwest::Client::builder()
+        .tls_backend_rustls()
+        .proxy(reqwest::Proxy::all(url).unwrap());
     let client = by_name(local.base_url()).reqwest(through).build().unwrap();
     let error = client.acquire_token_for_client(SCOPE).await.unwrap_err();
     let name = format!("by way of the proxy 'http://{}' (", proxy.address);

@@ -173,10 +173,8 @@ async fn a_flood_of_bad_signatures_causes_one_lookup_and_delays_no_good_token() 
     }
 }
 
-/// A provider far away needs seconds for two documents.
-#[tokio::test(start_paused = true)]
-async fn a_slow_provider_does_not_cause_401_after_a_replaced_key() {
-    let issuer = Issuer::new();
+/// Returns a validator whose provider needs seconds for each of two documents.
+fn slow_validator(issuer: &Issuer, clock: &ManualClock) -> TokenValidator {
     let transport = Arc::new(issuer.transport());
     let slow = move |request: Request<Bytes>| {
         let transport = Arc::clone(&transport);
@@ -186,15 +184,37 @@ async fn a_slow_provider_does_not_cause_401_after_a_replaced_key() {
         }
     };
     let authority = Authority::entra(Cloud::Public, TENANT_ID);
-    let validator = TokenValidator::builder(authority)
+    TokenValidator::builder(authority)
         .audience(API)
         .single_tenant()
         .transport(slow)
+        .clock(clock.clone())
         .build()
-        .unwrap();
+        .unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_provider_does_not_cause_401_after_a_replaced_key() {
+    let issuer = Issuer::new();
+    let validator = slow_validator(&issuer, &ManualClock::new());
     validator.validate(&user_token()).await.unwrap();
     issuer.publish(from_ref(&STRANGER.jwk));
     assert_eq!(reason(&validator, &replaced_token()).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_provider_does_not_keep_a_withdrawn_key_valid() {
+    let (issuer, clock) = (Issuer::new(), ManualClock::new());
+    let validator = slow_validator(&issuer, &clock);
+    let token = lasting_token();
+    validator.validate(&token).await.unwrap();
+    issuer.publish(from_ref(&NEXT.jwk));
+    clock.advance(A_DAY);
+    // This caller waits for two seconds of the six, and the lookup goes on.
+    assert_eq!(reason(&validator, &token).await, None);
+    tokio::time::sleep(10 * A_SECOND).await;
+    let found = reason(&validator, &token).await;
+    assert_eq!(found, Some(RejectionReason::NoMatchingKey));
 }
 
 #[tokio::test]

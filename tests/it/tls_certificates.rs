@@ -123,8 +123,12 @@ enum Trust {
 fn trusting(ca_pem: &str, trust: Trust) -> reqwest::ClientBuilder {
     let ca = reqwest::Certificate::from_pem(ca_pem.as_bytes()).unwrap();
     match trust {
-        Trust::Merged => reqwest::Client::builder().tls_certs_merge([ca]),
-        Trust::Only => reqwest::Client::builder().tls_certs_only([ca]),
+        Trust::Merged => reqwest::Client::builder()
+            .tls_backend_rustls()
+            .tls_certs_merge([ca]),
+        Trust::Only => reqwest::Client::builder()
+            .tls_backend_rustls()
+            .tls_certs_only([ca]),
     }
 }
 
@@ -411,7 +415,8 @@ async fn a_certificate_error_is_remembered_as_a_rejection_is() {
 #[tokio::test]
 async fn a_certificate_is_not_transient_with_a_transport_of_the_callers() {
     let server = TlsServer::start(self_signed(|_| ())).await;
-    let http = reqwest::Client::new();
+    let http = reqwest::Client::builder().tls_backend_rustls();
+    let http = http.build().unwrap();
     let client = client_builder(server.base())
         .transport(move |request: http::Request<bytes::Bytes>| {
             let http = http.clone();
@@ -520,7 +525,7 @@ async fn builds_without_ca_certificates() {
     client.acquire_token_for_client(SCOPE).await.unwrap();
     println!("a token by the default client");
     let client = client_builder(&base)
-        .reqwest(reqwest::Client::builder())
+        .reqwest(reqwest::Client::builder().tls_backend_rustls())
         .build()
         .unwrap();
     client.acquire_token_for_client(SCOPE).await.unwrap();
