@@ -47,10 +47,10 @@ impl Kind {
         let status = error.status().map(|status| status.as_u16());
         let text = error.to_string();
         let (kind, is_transient, longest) = match (error, status) {
-            (Error::Transport(_), None | Some(500 | 503)) if text.contains("to be down") => {
+            (Error::Transport(_), None | Some(500 | 503)) if text.contains("is treated as down") => {
                 (Self::HostDown, true, 38)
             }
-            (Error::Transport(_), None) if text.starts_with("no answer from the ") => {
+            (Error::Transport(_), None) if text.starts_with("no response from the ") => {
                 (Self::NoAnswer, true, 38)
             }
             (Error::Server(_), Some(500)) => (Self::Server500, true, 38),
