@@ -47,7 +47,9 @@ impl Kind {
         let status = error.status().map(|status| status.as_u16());
         let text = error.to_string();
         let (kind, is_transient, longest) = match (error, status) {
-            (Error::Transport(_), None | Some(500 | 503)) if text.contains("is treated as down") => {
+            (Error::Transport(_), None | Some(500 | 503))
+                if text.contains("is treated as down") =>
+            {
                 (Self::HostDown, true, 38)
             }
             (Error::Transport(_), None) if text.starts_with("no response from the ") => {
