@@ -211,7 +211,10 @@ impl BearerAuth {
             None => return None,
         };
         let outcome = outcome.inspect_err(|error| {
+            let key = rejected.issued().key();
             tracing::warn!(
+                tenant = key.tenant_name(),
+                resource = key.resource(),
                 error = %error.chain(),
                 correlation_id = error.correlation_id(),
                 "an API rejected a token, and acquiring another token failed"
