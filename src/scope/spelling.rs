@@ -43,7 +43,7 @@ impl<'a> Misspelled<'a> {
     /// Finds a separator other than a space.
     pub(super) fn separators(scope: &'a str) -> Option<Self> {
         let fault = match scope {
-            _ if scope.contains(SEPARATORS) => {
+            _ if scope.bytes().any(is_separator) => {
                 "contains a comma, semicolon or bar, and spaces separate scopes"
             }
             _ if is_joined_by_plus(scope) => "contains a plus sign, and spaces separate scopes",
@@ -54,13 +54,13 @@ impl<'a> Misspelled<'a> {
 
     /// Finds a URL whose start or end is written twice or in part.
     pub(super) fn url(scope: &'a str) -> Option<Self> {
-        let mended = url(scope);
-        let is_mended = || Self {
+        let meant = mended_url(scope)?;
+        let fault = "is a URL that is not written as one";
+        Some(Self {
             scope,
-            fault: "is a URL that is not written as one",
-            meant: mended.clone(),
-        };
-        (mended != scope).then(is_mended)
+            fault,
+            meant,
+        })
     }
 
     fn new(scope: &'a str, fault: &'static str) -> Self {
@@ -101,9 +101,9 @@ fn meant(scope: &str) -> String {
     if is_joined_by_plus(&text) {
         text = text.replace('+', " ");
     }
-    let is_separator = |c: char| SEPARATORS.contains(&c) || c.is_whitespace();
+    let splits = |c: char| u8::try_from(c).is_ok_and(is_separator) || c.is_whitespace();
     let scopes = text
-        .split(is_separator)
+        .split(splits)
         .map(unquoted)
         .filter(|scope| !scope.is_empty());
     scopes.collect::<Vec<_>>().join(" ")
@@ -149,24 +149,27 @@ fn ends_in_default(scope: &str) -> bool {
 
 /// Returns `true` for scopes of a form, where a plus sign stands for a space.
 fn is_joined_by_plus(scope: &str) -> bool {
-    ["/.default+", "+https://", "+api://", "+offline_access"]
-        .iter()
-        .any(|join| scope.contains(join))
+    // Nearly every scope has no plus sign, and every cache hit by a scope's text comes here.
+    let mut joins = ["/.default+", "+https://", "+api://", "+offline_access"].iter();
+    scope.contains('+') && joins.any(|join| scope.contains(join))
 }
 
 /// Mends the scheme of a resource, and a `/.default` that was appended twice.
-fn url(scope: &str) -> String {
+///
+/// Returns `None` for a scope without such a fault.
+fn mended_url(scope: &str) -> Option<String> {
     let mut rest = scope;
     let mut scheme = "";
-    for known in ["https://", "http://", "api://"] {
-        let (name, _) = known.split_once(':').unwrap_or_default();
-        let is_end = |c: char| c == ':' || c == '/';
+    for (name, known) in SCHEMES {
         while let Some(behind) = rest
             .strip_prefix(name)
             .filter(|behind| behind.starts_with(":/") || behind.starts_with("//"))
         {
             scheme = known;
-            rest = behind.trim_start_matches(is_end);
+            let signs = behind
+                .bytes()
+                .take_while(|byte| matches!(byte, b':' | b'/'));
+            rest = behind.get(signs.count()..).unwrap_or_default();
         }
     }
     while let Some(before) = rest.strip_suffix("/.default/.default") {
@@ -174,7 +177,12 @@ fn url(scope: &str) -> String {
             .get(..before.len().saturating_add("/.default".len()))
             .unwrap_or(rest);
     }
-    format!("{scheme}{rest}")
+    (scope.strip_prefix(scheme) != Some(rest)).then(|| format!("{scheme}{rest}"))
+}
+
+/// Returns `true` for the signs that configuration files write between scopes.
+fn is_separator(byte: u8) -> bool {
+    matches!(byte, b',' | b';' | b'|')
 }
 
 /// Removes `scope=`, as in a query or a properties file.
@@ -200,6 +208,9 @@ fn unquoted(scope: &str) -> &str {
 ///
 /// A percent sign alone is allowed in a scope.
 fn is_encoded(scope: &str) -> bool {
+    if !scope.contains('%') {
+        return false;
+    }
     let lower = scope.to_ascii_lowercase();
     ["%3a%2f%2f", "%3a//", "%2f.default", "%20", "%252f"]
         .iter()
@@ -227,7 +238,11 @@ fn decoded(scope: &str) -> String {
 }
 
 const DEFAULT: &str = ".default";
-const SEPARATORS: [char; 3] = [',', ';', '|'];
+const SCHEMES: [(&str, &str); 3] = [
+    ("https", "https://"),
+    ("http", "http://"),
+    ("api", "api://"),
+];
 const MAX_LAYERS: usize = 4;
 
 #[cfg(test)]
