@@ -259,9 +259,10 @@ impl TokenFetcher {
             secrets: &secrets,
             is_interactive: grant.is_interactive(),
         };
-        let date = response::date(response.headers());
-        let parsed = response::parse(&response, context, now, jitter())
-            .map_err(|error| credential.explain(error, &authentication, date, now.wall));
+        let parsed = response::parse(&response, context, now, jitter()).map_err(|error| {
+            let date = response::date(response.headers());
+            credential.explain(error, &authentication, date, now.wall)
+        });
         if let (Err(error), Some(grant)) = (&parsed, grant.single_use())
             && error.is_before_redemption()
         {
