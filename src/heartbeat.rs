@@ -12,7 +12,7 @@ use tokio::time::{interval, sleep};
 ///
 /// A current-thread runtime that nobody drives keeps its tasks, and the tasks do not continue. For
 /// callers on other runtimes such a task looks like a task that waits for a slow response. The beat
-/// tells the two apart. The beat is a task of its own, because a callback that blocks its thread
+/// tells the two apart. The beat is a separate task, because a callback that blocks its thread
 /// does not stop the other threads of a runtime.
 pub(crate) struct Heartbeat(AbortHandle);
 

@@ -88,7 +88,7 @@ impl Permits {
 }
 
 impl Permit {
-    /// Returns the permit of a flight that has ended, or that has stopped with its runtime.
+    /// Returns the permit of a completed flight, or of a flight whose runtime has stopped.
     pub(super) fn release(&self) {
         if let Some(granted) = &self.0 {
             granted.release();

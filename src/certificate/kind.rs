@@ -207,7 +207,7 @@ impl FileKind {
 
 /// Returns whether the content begins like DER.
 ///
-/// DER of less than 128 bytes begins like a text with `0`, so it must go on with the control
+/// DER of less than 128 bytes begins like a text with `0`. The next byte must then be the control
 /// character of a key's version or of a key's algorithm.
 pub(super) fn is_der(content: &[u8]) -> bool {
     matches!(

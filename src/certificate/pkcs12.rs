@@ -85,7 +85,7 @@ fn begins_like_pkcs12(pfx: &[u8]) -> bool {
     rest.get(length_bytes).is_none_or(|first| *first == INTEGER)
 }
 
-/// What was read so far.
+/// The certificates and keys that were read so far.
 struct Contents<'a> {
     certificates: Vec<Vec<u8>>,
     /// Decrypted private keys in PKCS#8.
@@ -93,7 +93,7 @@ struct Contents<'a> {
     /// The encodings of the password. One of a file without MAC is right for each encrypted part.
     passwords: Vec<Password<'a>>,
     limit: WorkLimit,
-    /// Whether a MAC confirmed the password.
+    /// True if a MAC confirmed the password.
     is_authentic: bool,
     values: usize,
 }

@@ -37,7 +37,7 @@ pub(super) struct X509 {
 pub(super) enum KeyKind {
     Rsa {
         bits: usize,
-        /// Whether the key is only for RSASSA-PSS.
+        /// True if the key is only for RSASSA-PSS.
         is_pss: bool,
     },
     P256,

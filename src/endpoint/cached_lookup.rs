@@ -63,7 +63,7 @@ struct KnownValue<T> {
 /// A value, and where the value comes from.
 pub(crate) struct Found<T> {
     pub(crate) value: Arc<T>,
-    /// Whether the caller waited for a lookup. Another lookup would find the same value.
+    /// True if the caller waited for a lookup. Another lookup would find the same value.
     pub(crate) is_looked_up: bool,
 }
 

@@ -212,7 +212,7 @@ impl Endpoints {
         self.keys.of(self.key_owner(tenant)).known(now)
     }
 
-    /// Returns the cached keys of `tenant`, even if the keys must be fetched anew.
+    /// Returns the cached keys of `tenant`, even if the keys must be fetched again.
     pub(crate) fn old_issuer_keys(
         &self,
         tenant: Option<&Tenant>,

@@ -64,7 +64,7 @@ impl OpenIdProvider {
                 ISSUER,
                 issuer,
                 &format!(
-                    "Microsoft's providers have rules of their own; use {constructor}, or Authority::parse(..)"
+                    "Microsoft's providers have separate rules; use {constructor}, or Authority::parse(..)"
                 ),
             ));
         }

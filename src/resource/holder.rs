@@ -106,7 +106,7 @@ use crate::authority::Rules;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Holder {
-    /// A user, for whom a client acts.
+    /// A user. The client acts on behalf of the user.
     User,
     /// An application that acts without a user.
     Application,

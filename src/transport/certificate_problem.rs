@@ -57,7 +57,7 @@ pub(super) fn certificate_problem(error: &CertificateError, trust: &str) -> Stri
             ..
         } => weak_signature(Some(signature_algorithm_id)),
         CertificateError::BadSignature => format!(
-            "a signature in the certificate's chain is wrong, because a trusted CA of the same name has another key, such as a private CA or a self-signed certificate that was created anew; {trust}"
+            "a signature in the certificate's chain is wrong, because a trusted CA of the same name has another key, such as a private CA or a self-signed certificate that was recreated; {trust}"
         ),
         CertificateError::Revoked => "the certificate is revoked; replace the certificate on the server".to_owned(),
         CertificateError::BadEncoding => "the certificate is not valid X.509; replace the certificate on the server".to_owned(),

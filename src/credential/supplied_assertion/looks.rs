@@ -7,7 +7,7 @@ use super::has_form_of_jwt;
 use crate::credential::pasted::{is_placeholder, trimmed, unquoted};
 use crate::error::Escaped;
 
-/// What a text looks like that should be a token.
+/// The likely content of a text that should be a token.
 ///
 /// `Display` completes the sentence "the file is not a token but ..", with advice and without any
 /// part of the text.

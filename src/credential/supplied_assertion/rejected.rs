@@ -54,7 +54,7 @@ pub(in crate::credential) fn explain(
     Some(Error::Server(server.with_help(help)))
 }
 
-/// What is known about this machine's clock.
+/// The correctness of this machine's clock, by the response's `Date` header.
 #[derive(Clone, Copy, PartialEq)]
 enum ThisClock {
     IsRight,
