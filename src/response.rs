@@ -79,7 +79,7 @@ pub(crate) fn parse(
     if response.status().is_success() {
         parse_success(response, context, now, jitter)
     } else {
-        Err(parse_error(response, &context, now.wall))
+        Err(parse_error(response, &context, now.wall()))
     }
 }
 
@@ -107,7 +107,7 @@ fn parse_success(
     let token = token.filter(|token| !token.trim().is_empty());
     // Some providers send errors with status 200.
     if token.is_none()
-        && let Some(server) = parse_oauth_error(response, &context, now.wall)
+        && let Some(server) = parse_oauth_error(response, &context, now.wall())
     {
         return Err(Error::Server(server));
     }
@@ -347,7 +347,7 @@ mod tests {
                     kind: self.kind,
                     source: self.source.map(str::to_owned),
                 },
-                received: now.wall,
+                received: now.wall(),
                 secrets: &[&Secret::from(self.secret)],
                 is_interactive: false,
             };
@@ -358,7 +358,7 @@ mod tests {
 
     /// Returns the seconds until the token expires and until its refresh is due.
     fn times(token: &AccessToken) -> (u64, u64) {
-        let left = |time: SystemTime| time.duration_since(NOW.wall).unwrap().as_secs();
+        let left = |time: SystemTime| time.duration_since(NOW.wall()).unwrap().as_secs();
         (left(token.expires_on()), left(token.refresh_on()))
     }
 

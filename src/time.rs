@@ -69,14 +69,22 @@ use std::time::{Duration, Instant, SystemTime};
 use der::DateTime;
 use uuid::Uuid;
 
+mod system;
+
+use system::Anchor;
+
 /// A pair of clocks, one for the time of day and one monotonic.
 ///
 /// A client reads both clocks, because each clock alone can be wrong. An operator or NTP can set
 /// the wall clock back, and a suspended machine stops the monotonic clock. A token is expired as
 /// soon as *either* clock reaches the token's expiry.
 ///
-/// The default reads the operating system's clocks. A test can set another clock with
+/// The default reads the operating system's clocks. On Linux and Android the client reads the
+/// kernel's coarse clocks, which cost a quarter and are up to about 10 ms behind. Tokens live for
+/// minutes, so the difference has no effect. A test can set another clock with
 /// [`ConfidentialClientBuilder::clock`](crate::ConfidentialClientBuilder::clock).
+///
+/// The client counts nanoseconds. A wall clock before 1970 counts as 1970.
 #[doc(alias = "ITimeProvider")]
 #[doc(alias = "TimeProvider")]
 pub trait Clock: Send + Sync + 'static {
@@ -90,22 +98,31 @@ pub trait Clock: Send + Sync + 'static {
 /// One reading of both clocks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Now {
-    pub(crate) wall: SystemTime,
-    pub(crate) monotonic: Instant,
+    /// Nanoseconds since the Unix epoch.
+    wall: u64,
+    /// Nanoseconds on the time line of [`Anchor`].
+    monotonic: u64,
 }
 
 impl Now {
+    /// Returns the time of day.
+    pub(crate) fn wall(&self) -> SystemTime {
+        to_system_time(self.wall)
+    }
+
+    /// Returns the monotonic time.
+    pub(crate) fn monotonic(&self) -> Instant {
+        Anchor::get().to_instant(self.monotonic)
+    }
+
     /// Returns the deadline `duration` from now.
     ///
     /// A duration that overflows a clock gives a deadline of now, so no value is valid
     /// forever.
     pub(crate) fn plus(self, duration: Duration) -> Deadline {
         Deadline {
-            wall: self.wall.checked_add(duration).unwrap_or(self.wall),
-            monotonic: self
-                .monotonic
-                .checked_add(duration)
-                .unwrap_or(self.monotonic),
+            wall: later(self.wall, duration),
+            monotonic: later(self.monotonic, duration),
         }
     }
 }
@@ -113,11 +130,21 @@ impl Now {
 /// A time on both clocks, reached as soon as either clock reaches the time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline {
-    pub(crate) wall: SystemTime,
-    pub(crate) monotonic: Instant,
+    wall: u64,
+    monotonic: u64,
 }
 
 impl Deadline {
+    /// Returns the time of day of the deadline.
+    pub(crate) fn wall(&self) -> SystemTime {
+        to_system_time(self.wall)
+    }
+
+    /// Returns the monotonic time of the deadline.
+    pub(crate) fn monotonic(&self) -> Instant {
+        Anchor::get().to_instant(self.monotonic)
+    }
+
     /// Returns the deadline `duration` after this deadline.
     pub(crate) fn later(self, duration: Duration) -> Self {
         let Self { wall, monotonic } = self;
@@ -126,8 +153,8 @@ impl Deadline {
 
     /// Returns the time since the deadline, by the clock that shows more.
     pub(crate) fn since(&self, now: &Now) -> Duration {
-        let wall = now.wall.duration_since(self.wall).unwrap_or_default();
-        wall.max(now.monotonic.saturating_duration_since(self.monotonic))
+        let wall = now.wall.saturating_sub(self.wall);
+        Duration::from_nanos(wall.max(now.monotonic.saturating_sub(self.monotonic)))
     }
 
     /// Returns `true` if either clock has reached the deadline.
@@ -138,10 +165,27 @@ impl Deadline {
 
     /// Returns the remaining time, or zero once the deadline is reached.
     pub(crate) fn remaining(&self, now: &Now) -> Duration {
-        let wall = self.wall.duration_since(now.wall).unwrap_or_default();
-        let monotonic = self.monotonic.saturating_duration_since(now.monotonic);
-        wall.min(monotonic)
+        let wall = self.wall.saturating_sub(now.wall);
+        Duration::from_nanos(wall.min(self.monotonic.saturating_sub(now.monotonic)))
     }
+}
+
+fn later(nanos: u64, duration: Duration) -> u64 {
+    let duration = u64::try_from(duration.as_nanos()).ok();
+    duration
+        .and_then(|duration| nanos.checked_add(duration))
+        .unwrap_or(nanos)
+}
+
+fn to_system_time(nanos: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos)
+}
+
+/// Returns the nanoseconds since the Unix epoch. An earlier time counts as the epoch, and a time
+/// after the year 2554 as that year.
+fn unix_nanos(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    u64::try_from(since.unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// The source of the current time, which is the operating system or an injected clock.
@@ -157,14 +201,19 @@ impl TimeSource {
     #[inline]
     pub(crate) fn now(&self) -> Now {
         match self {
-            Self::System => Now {
-                wall: SystemTime::now(),
-                monotonic: Instant::now(),
-            },
+            Self::System => system::now(),
             Self::Injected(clock) => Now {
-                wall: clock.wall(),
-                monotonic: clock.monotonic(),
+                wall: unix_nanos(clock.wall()),
+                monotonic: Anchor::get().to_nanos(clock.monotonic()),
             },
+        }
+    }
+
+    /// Reads the monotonic clock in full resolution, to measure a duration.
+    pub(crate) fn instant(&self) -> Instant {
+        match self {
+            Self::System => Instant::now(),
+            Self::Injected(clock) => clock.monotonic(),
         }
     }
 }
@@ -211,6 +260,20 @@ pub(crate) fn unix_seconds(time: SystemTime) -> u64 {
 }
 
 #[cfg(test)]
+impl Now {
+    pub(crate) fn later(self, seconds: u64) -> Self {
+        self.moved(seconds.cast_signed(), seconds)
+    }
+
+    /// Moves each clock by itself. The wall clock alone can be set back.
+    pub(crate) fn moved(mut self, wall_seconds: i64, monotonic_seconds: u64) -> Self {
+        self.wall = self.wall.wrapping_add_signed(wall_seconds * 1_000_000_000);
+        self.monotonic += monotonic_seconds * 1_000_000_000;
+        self
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -218,10 +281,7 @@ mod tests {
     fn a_deadline_is_reached_as_soon_as_either_clock_reaches_it() {
         let start = TimeSource::System.now();
         let deadline = start.plus(Duration::from_secs(60));
-        let at = |wall, monotonic| Now {
-            wall: start.wall + Duration::from_secs(wall),
-            monotonic: start.monotonic + Duration::from_secs(monotonic),
-        };
+        let at = |wall, monotonic| start.moved(wall, monotonic);
         for (name, now, reached, left) in [
             ("neither", at(59, 59), false, 1),
             ("wall alone: the machine was suspended", at(60, 5), true, 0),

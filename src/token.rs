@@ -119,7 +119,7 @@ impl AccessToken {
     /// # }
     /// ```
     pub fn expires_in(&self) -> Duration {
-        let now = TimeSource::System.now().wall;
+        let now = TimeSource::System.now().wall();
         self.expires_on().duration_since(now).unwrap_or_default()
     }
 
@@ -244,9 +244,8 @@ mod tests {
 
     #[test]
     fn expires_in_counts_down_to_zero() {
-        let token = |age: u64| {
-            let mut issued_at = TimeSource::System.now();
-            issued_at.wall -= Duration::from_secs(age);
+        let token = |age: i64| {
+            let issued_at = TimeSource::System.now().moved(-age, 0);
             let issued = Arc::new(IssuedToken::sample("t", "a", 60, issued_at));
             let key = issued.shared_key().clone();
             AccessToken::from_cache(issued, &key, TokenSource::Cache).unwrap()

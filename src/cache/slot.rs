@@ -138,7 +138,7 @@ impl<F: Clone> Slot<F> {
         {
             return JoinOutcome::Served(Arc::clone(issued));
         }
-        if let Some((running, _)) = state.flight.holder(now.monotonic) {
+        if let Some((running, _)) = state.flight.holder(now.monotonic()) {
             let (generation, flight) = (state.flight.latest(), running.handle.clone());
             return match requirements.are_met_by_flight(running.claims.as_deref()) {
                 true => JoinOutcome::Joined { generation, flight },
@@ -300,7 +300,7 @@ impl<F: Clone> Slot<F> {
 
     fn may_refresh(&self, state: &SlotState<F>, now: &Now) -> bool {
         !matches!(self.get(now, &Requirements::NONE), Cached::Fresh(_))
-            && state.flight.holder(now.monotonic).is_none()
+            && state.flight.holder(now.monotonic()).is_none()
             && state.cool_down.is_over(None, now)
     }
 

@@ -96,12 +96,12 @@ impl TokenFetcher {
         deadline: Instant,
         fetching: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        let began = self.clock.now().monotonic;
+        let began = self.clock.instant();
         let result = match timeout_at(deadline, fetching).await {
             Ok(result) => result,
             Err(_) => Err(fetch.timeout_error(self.retry.total_timeout())),
         };
-        let duration = self.clock.now().monotonic.saturating_duration_since(began);
+        let duration = self.clock.instant().saturating_duration_since(began);
         let acquisition = fetch.report(&result, duration, &self.observer);
         self.observer.notify(acquisition);
         result
@@ -115,7 +115,7 @@ impl TokenFetcher {
         grant: Grant<'_>,
         deadline: Instant,
     ) -> Result<TokenResponse, Error> {
-        let credential = self.credential.current(self.clock.now().wall).await?;
+        let credential = self.credential.current(self.clock.now().wall()).await?;
         let result = self.send_with_retries(fetch, &credential, grant, deadline);
         let rejection = match result.await {
             Ok(response) => {
@@ -143,7 +143,7 @@ impl TokenFetcher {
         deadline: Instant,
     ) -> Option<Result<TokenResponse, Error>> {
         let now = self.clock.now();
-        let other = self.credential.other_than(rejected, now.wall).await?;
+        let other = self.credential.other_than(rejected, now.wall()).await?;
         tracing::warn!(
             correlation_id = fetch.correlation_id,
             "the identity provider rejected the credential; the request is retried with another"
@@ -179,7 +179,7 @@ impl TokenFetcher {
             let left = deadline.saturating_duration_since(Instant::now());
             let delay = delay.filter(|delay| *delay < left && grant.can_be_presented());
             match delay {
-                Some(delay) if self.budget.withdraw(self.clock.now().monotonic) => {
+                Some(delay) if self.budget.withdraw(self.clock.instant()) => {
                     tracing::info!(
                         error = %error.chain(),
                         correlation_id = fetch.correlation_id,
@@ -255,13 +255,13 @@ impl TokenFetcher {
             rules: self.endpoints.rules(),
             assumed_lifetime: self.assumed_lifetime,
             origin: &origin,
-            received: self.clock.now().wall,
+            received: self.clock.now().wall(),
             secrets: &secrets,
             is_interactive: grant.is_interactive(),
         };
         let parsed = response::parse(&response, context, now, jitter()).map_err(|error| {
             let date = response::date(response.headers());
-            credential.explain(error, &authentication, date, now.wall)
+            credential.explain(error, &authentication, date, now.wall())
         });
         if let (Err(error), Some(grant)) = (&parsed, grant.single_use())
             && error.is_before_redemption()
@@ -311,7 +311,7 @@ impl TokenFetcher {
             audience: endpoint.audience.clone(),
             correlation_id: fetch.correlation_id.clone(),
         };
-        let now = self.clock.now().wall;
+        let now = self.clock.now().wall();
         let algorithms = endpoint.methods.algorithms();
         let limit = self.retry.step_limit();
         credential

@@ -158,7 +158,7 @@ impl LocalAuthorityBuilder {
         let host = self.public_host()?;
         let tls = match self.tls {
             true => Some(LocalTls::generate(
-                self.clock.now().wall,
+                self.clock.now().wall(),
                 &self.names(&host),
             )?),
             false => None,
