@@ -177,7 +177,7 @@ impl Certificate {
     /// The number is negative after the certificate has expired. The client logs a warning when
     /// fewer than 30 days are left.
     pub fn days_left(&self) -> i64 {
-        self.days_left_at(TimeSource::System.now().wall())
+        self.days_left_at(TimeSource::System.wall())
     }
 
     /// Returns the chosen signing algorithm, or the default for the key.

@@ -1,5 +1,6 @@
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::cache::{Cache, CacheOptions};
 
@@ -11,6 +12,7 @@ mod environment;
 mod fetch;
 mod fetch_for_user;
 mod provider;
+mod requests_by_text;
 mod sign_in;
 mod token_cache;
 mod warm_up;
@@ -18,6 +20,7 @@ mod warm_up;
 pub use builder::ConfidentialClientBuilder;
 use fetch::TokenFetcher;
 pub use provider::TokenProvider;
+use requests_by_text::RequestsByText;
 pub use token_cache::TokenCache;
 pub use warm_up::WarmUp;
 
@@ -41,14 +44,20 @@ pub use warm_up::WarmUp;
 pub struct ConfidentialClient(Arc<Inner>);
 
 struct Inner {
+    /// Tells the clients of a process apart, in what requests remember.
+    id: u64,
+    requests: RequestsByText,
     cache: Cache,
     fetcher: Arc<TokenFetcher>,
 }
 
 impl ConfidentialClient {
     fn new(options: &CacheOptions, fetcher: TokenFetcher) -> Self {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(0);
         let limit = fetcher.retry.total_timeout();
         Self(Arc::new(Inner {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            requests: RequestsByText::default(),
             cache: Cache::new(options, limit, fetcher.clock.clone()),
             fetcher: Arc::new(fetcher),
         }))

@@ -190,7 +190,7 @@ pub use client::{
     ConfidentialClient, ConfidentialClientBuilder, TokenCache, TokenProvider, WarmUp,
 };
 pub use error::{Error, ErrorDetails, ErrorKind, ServerError};
-pub use request::TokenRequest;
+pub use request::{IntoTokenRequest, TokenRequest};
 pub use retry::RetryPolicy;
 pub use secret::Secret;
 pub use token::{AccessToken, TokenSource};

@@ -79,12 +79,14 @@ use system::Anchor;
 /// the wall clock back, and a suspended machine stops the monotonic clock. A token is expired as
 /// soon as *either* clock reaches the token's expiry.
 ///
-/// The default reads the operating system's clocks. On Linux and Android the client reads the
-/// kernel's coarse clocks, which cost a quarter and are up to about 10 ms behind. Tokens live for
-/// minutes, so the difference has no effect. A test can set another clock with
+/// The default reads the operating system's clocks. On Linux and Android a cache hit reads the
+/// kernel's coarse clocks, which cost a quarter and are up to about 10 ms behind. A client stops
+/// returning a token seconds before its expiry, so the difference has no effect. A test can set
+/// another clock with
 /// [`ConfidentialClientBuilder::clock`](crate::ConfidentialClientBuilder::clock).
 ///
-/// The client counts nanoseconds. A wall clock before 1970 counts as 1970.
+/// Expiries are counted in nanoseconds from 1970 to 2554. A wall clock outside these years counts
+/// as the nearest of them.
 #[doc(alias = "ITimeProvider")]
 #[doc(alias = "TimeProvider")]
 pub trait Clock: Send + Sync + 'static {
@@ -198,23 +200,44 @@ pub(crate) enum TimeSource {
 
 impl TimeSource {
     /// Reads both clocks.
-    #[inline]
     pub(crate) fn now(&self) -> Now {
         match self {
             Self::System => system::now(),
-            Self::Injected(clock) => Now {
-                wall: unix_nanos(clock.wall()),
-                monotonic: Anchor::get().to_nanos(clock.monotonic()),
-            },
+            Self::Injected(clock) => injected(&**clock),
         }
     }
 
-    /// Reads the monotonic clock in full resolution, to measure a duration.
+    /// Reads both clocks for a cache hit, which may be up to about 10 ms behind [`now`](Self::now)
+    /// and never ahead.
+    #[inline]
+    pub(crate) fn coarse_now(&self) -> Now {
+        match self {
+            Self::System => system::coarse_now(),
+            Self::Injected(clock) => injected(&**clock),
+        }
+    }
+
+    /// Reads the time of day, which an injected clock may set to any year.
+    pub(crate) fn wall(&self) -> SystemTime {
+        match self {
+            Self::System => SystemTime::now(),
+            Self::Injected(clock) => clock.wall(),
+        }
+    }
+
+    /// Reads the monotonic clock.
     pub(crate) fn instant(&self) -> Instant {
         match self {
             Self::System => Instant::now(),
             Self::Injected(clock) => clock.monotonic(),
         }
+    }
+}
+
+fn injected(clock: &dyn Clock) -> Now {
+    Now {
+        wall: unix_nanos(clock.wall()),
+        monotonic: Anchor::get().to_nanos(clock.monotonic()),
     }
 }
 

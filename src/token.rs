@@ -7,6 +7,7 @@ use http::HeaderValue;
 use crate::scope::is_granted;
 use crate::time::TimeSource;
 
+mod copies;
 mod issued;
 mod key;
 mod lifetime;
@@ -119,7 +120,7 @@ impl AccessToken {
     /// # }
     /// ```
     pub fn expires_in(&self) -> Duration {
-        let now = TimeSource::System.now().wall();
+        let now = TimeSource::System.wall();
         self.expires_on().duration_since(now).unwrap_or_default()
     }
 

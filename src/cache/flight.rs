@@ -15,6 +15,7 @@ use super::circuit_breaker::CircuitBreaker;
 use super::limit::Permit;
 use super::requirements::Requirements;
 use super::slot::{Cached, Slot, Started};
+use super::slots::HeldSlot;
 use super::stats::Counters;
 use crate::error::{Error, Failure};
 use crate::heartbeat::{Heartbeat, Pulse};
@@ -120,7 +121,7 @@ impl FlightContext {
         self: &Arc<Self>,
         flight: NewFlight,
         started: Started<Flight>,
-        slot: &Arc<Slot<Flight>>,
+        slot: &HeldSlot<Flight>,
         runtime: &Handle,
         fetch: impl FnOnce(Instant) -> R,
     ) -> Flight
@@ -133,7 +134,7 @@ impl FlightContext {
         self.counters.requests.add(1);
         let guard = FlightGuard {
             context: Arc::clone(self),
-            slot: Arc::clone(slot),
+            slot: slot.clone(),
             generation: started.generation,
             sender: flight.sender,
             permit: flight.handle.permit.clone(),
@@ -162,7 +163,7 @@ impl FlightContext {
 /// Removes the flight from its slot, however the flight's task ends.
 struct FlightGuard {
     context: Arc<FlightContext>,
-    slot: Arc<Slot<Flight>>,
+    slot: HeldSlot<Flight>,
     generation: LeaseId,
     sender: watch::Sender<Option<FlightOutcome>>,
     permit: Permit,

@@ -10,26 +10,83 @@ use super::fetch::Fetch;
 use super::fetch_for_user::{UserGrant, in_doubt, interaction_required};
 use super::{ConfidentialClient, TokenProvider};
 use crate::authority::{Rules, Tenant};
-use crate::cache::{CacheSlot, Cached, RefreshTokenStatus, Requirements, SpecialRequirements};
+use crate::cache::{
+    CacheSlot, Cached, HeldSlot, RefreshTokenStatus, Requirements, SpecialRequirements,
+};
 use crate::delegated::{Account, UserAssertion};
 use crate::error::{Error, Failure};
-use crate::request::TokenRequest;
+use crate::request::{IntoTokenRequest, Lent, TokenRequest};
 use crate::scope::Scopes;
 use crate::token::{AccessToken, CacheKey, IssuedToken, TokenSource, UserKey};
 
 impl ConfidentialClient {
-    /// Resolves a request, and returns the slot of its cache key.
+    /// Looks an application's request up: the fastest path to a cached token.
     ///
-    /// The first step of each `acquire_token` method. [`acquire_from`](Self::acquire_from) is the
-    /// second.
+    /// A request that was resolved before is not resolved again, and a scope that was parsed before
+    /// is not parsed again.
     #[inline]
-    pub(super) fn resolve_slot(
+    pub(super) fn look_up(&self, request: &impl IntoTokenRequest) -> LookUp {
+        let known = |request: &TokenRequest| match self.remembered(request) {
+            Some(token) => LookUp::Token(token),
+            None => LookUp::Request(request.clone()),
+        };
+        match request.lend().0 {
+            Lent::Request(request) => known(request),
+            Lent::Scope(scope) => {
+                let found = self.0.requests.find(scope, known);
+                found.unwrap_or_else(|| LookUp::NewScope(scope.into()))
+            }
+            Lent::Nothing => LookUp::Nothing,
+        }
+    }
+
+    /// Returns the fresh token of the slot that a request remembers.
+    #[inline]
+    pub(super) fn remembered(&self, request: &TokenRequest) -> Option<AccessToken> {
+        request.find_resolved(self.0.id, |slot: &CacheSlot| {
+            slot.mark_used();
+            self.fresh(slot, &Requirements::NONE)
+        })
+    }
+
+    /// Keeps the parsed request of a scope, now that there is a token for it.
+    pub(super) fn keep(&self, scope: &str, request: &TokenRequest, token: &AccessToken) {
+        let requests = &self.0.requests;
+        // Beyond the maximum, a cache hit does not pay for the search of a request to replace.
+        if token.source() == TokenSource::IdentityProvider || !requests.is_full() {
+            let in_use = |request: &TokenRequest| self.remembered(request).is_some();
+            requests.insert(scope, request, in_use);
+        }
+    }
+
+    /// Acquires a token: from the cache, or from the identity provider.
+    pub(super) async fn acquire(
         &self,
         request: TokenRequest,
         subject: Subject,
-    ) -> Result<(Arc<CacheSlot>, ResolvedRequest), Error> {
+    ) -> Result<AccessToken, Error> {
         let request = self.resolve(request, subject)?;
-        Ok((self.0.cache.slot(&request.key), request))
+        let fresh = |slot: &Arc<CacheSlot>| {
+            self.remember(&request, slot);
+            self.fresh(slot, &request.requirements)
+        };
+        if let Some(token) = self.0.cache.with_slot(&request.key, fresh) {
+            return Ok(token);
+        }
+        let slot = self.0.cache.slot(&request.key);
+        self.remember(&request, slot.shared());
+        self.acquire_from(&slot, &request).await
+    }
+
+    /// Lets a request remember its slot, if the request alone determines the slot and the token.
+    fn remember(&self, request: &ResolvedRequest, slot: &Arc<CacheSlot>) {
+        let is_plain =
+            matches!(request.subject, Subject::Application) && request.requirements.is_none();
+        let is_same = |known: &CacheSlot| std::ptr::eq(known, &**slot).then_some(());
+        let ResolvedRequest { request, .. } = request;
+        if is_plain && request.find_resolved(self.0.id, is_same).is_none() {
+            request.set_resolved(self.0.id, Arc::clone(slot));
+        }
     }
 
     /// Checks everything that can be known before the network.
@@ -105,10 +162,10 @@ impl ConfidentialClient {
     /// A cache hit neither waits nor allocates. The rest is boxed, to keep the future small.
     pub(super) async fn acquire_from(
         &self,
-        slot: &Arc<CacheSlot>,
+        slot: &HeldSlot,
         request: &ResolvedRequest,
     ) -> Result<AccessToken, Error> {
-        match slot.get(&self.0.fetcher.clock.now(), &request.requirements) {
+        match slot.get(&self.0.fetcher.clock.coarse_now(), &request.requirements) {
             Cached::Fresh(issued) => to_access_token(issued, slot, TokenSource::Cache),
             Cached::Stale(issued) => {
                 if self.check_grant(request).is_ok() {
@@ -123,7 +180,7 @@ impl ConfidentialClient {
 
     async fn acquire_on_miss(
         &self,
-        slot: &Arc<CacheSlot>,
+        slot: &HeldSlot,
         request: &ResolvedRequest,
     ) -> Result<AccessToken, Error> {
         let requirements = &request.requirements;
@@ -217,15 +274,35 @@ impl ConfidentialClient {
     pub(super) fn cached(
         &self,
         slot: &CacheSlot,
-        request: &ResolvedRequest,
+        requirements: &Requirements,
     ) -> Option<AccessToken> {
-        match slot.get(&self.0.fetcher.clock.now(), &request.requirements) {
+        match slot.get(&self.0.fetcher.clock.coarse_now(), requirements) {
             Cached::Fresh(issued) | Cached::Stale(issued) => {
                 to_access_token(issued, slot, TokenSource::Cache).ok()
             }
             Cached::Miss => None,
         }
     }
+
+    /// Returns the slot's token if no refresh is due.
+    #[inline]
+    fn fresh(&self, slot: &CacheSlot, requirements: &Requirements) -> Option<AccessToken> {
+        match slot.get(&self.0.fetcher.clock.coarse_now(), requirements) {
+            Cached::Fresh(issued) => to_access_token(issued, slot, TokenSource::Cache).ok(),
+            Cached::Stale(_) | Cached::Miss => None,
+        }
+    }
+}
+
+/// The result of [`ConfidentialClient::look_up`].
+pub(super) enum LookUp {
+    Token(AccessToken),
+    /// The request is known, and there is no fresh token.
+    Request(TokenRequest),
+    /// The scope was not parsed before.
+    NewScope(Box<str>),
+    /// The request cannot be looked up.
+    Nothing,
 }
 
 /// A token request that was checked against a client, with everything that a call needs.
@@ -240,6 +317,10 @@ pub(crate) struct ResolvedRequest {
 }
 
 impl ResolvedRequest {
+    pub(super) fn requirements(&self) -> &Requirements {
+        &self.requirements
+    }
+
     #[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
     pub(super) fn request(&self) -> &TokenRequest {
         &self.request

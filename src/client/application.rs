@@ -1,12 +1,12 @@
 //! The verbs of an application, which rustdoc shows first.
 
-use super::acquire::Subject;
+use super::acquire::{LookUp, Subject};
 use super::{ConfidentialClient, ConfidentialClientBuilder, TokenCache, TokenProvider, WarmUp};
 use crate::authority::Tenant;
 use crate::certificate::Certificate;
 use crate::delegated::admin_consent;
 use crate::error::Error;
-use crate::request::TokenRequest;
+use crate::request::{IntoTokenRequest, TokenRequest};
 use crate::token::AccessToken;
 
 impl ConfidentialClient {
@@ -105,10 +105,19 @@ impl ConfidentialClient {
     #[doc(alias = "get_token")]
     pub async fn acquire_token_for_client(
         &self,
-        request: impl Into<TokenRequest>,
+        request: impl IntoTokenRequest,
     ) -> Result<AccessToken, Error> {
-        let (slot, request) = self.resolve_slot(request.into(), Subject::Application)?;
-        self.acquire_from(&slot, &request).await
+        let (request, scope) = match self.look_up(&request) {
+            LookUp::Token(token) => return Ok(token),
+            LookUp::Request(request) => (request, None),
+            LookUp::NewScope(scope) => (TokenRequest::new(&scope), Some(scope)),
+            LookUp::Nothing => (request.into_token_request(), None),
+        };
+        let token = self.acquire(request.clone(), Subject::Application).await?;
+        if let Some(scope) = scope {
+            self.keep(&scope, &request, &token);
+        }
+        Ok(token)
     }
 
     /// Returns a [`TokenProvider`] for repeated calls with the same request: the fastest path.
@@ -121,8 +130,8 @@ impl ConfidentialClient {
     /// [`acquire_token_for_client`](Self::acquire_token_for_client) rejects. Also for one with a
     /// correlation ID, claims, a rejected token or a forced refresh, which belong to a single call.
     #[doc(alias = "get_bearer_token_provider")]
-    pub fn token_provider(&self, request: impl Into<TokenRequest>) -> Result<TokenProvider, Error> {
-        self.bind(request.into(), Subject::Application)
+    pub fn token_provider(&self, request: impl IntoTokenRequest) -> Result<TokenProvider, Error> {
+        self.bind(request.into_token_request(), Subject::Application)
     }
 
     /// Removes a token from the cache that an API rejected, so that the next call acquires another.
@@ -182,8 +191,8 @@ impl ConfidentialClient {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn warm_up<R: Into<TokenRequest>>(&self, requests: impl IntoIterator<Item = R>) -> WarmUp {
-        let requests = requests.into_iter().map(Into::into).collect();
+    pub fn warm_up<R: IntoTokenRequest>(&self, requests: impl IntoIterator<Item = R>) -> WarmUp {
+        let requests = requests.into_iter().map(R::into_token_request).collect();
         WarmUp::new(self.clone(), requests)
     }
 

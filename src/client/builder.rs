@@ -347,7 +347,7 @@ impl ConfidentialClientBuilder {
         self.cache.check()?;
         let config = one_credential(self.credentials)?;
         self.retry.check()?;
-        let now = self.clock.now().wall();
+        let now = self.clock.wall();
         let credential =
             CredentialStore::new(config, endpoints.rules(), self.retry.step_limit(), now)?;
         check_auth_method(self.auth_method, credential.is_secret())?;

@@ -115,7 +115,7 @@ impl TokenFetcher {
         grant: Grant<'_>,
         deadline: Instant,
     ) -> Result<TokenResponse, Error> {
-        let credential = self.credential.current(self.clock.now().wall()).await?;
+        let credential = self.credential.current(self.clock.wall()).await?;
         let result = self.send_with_retries(fetch, &credential, grant, deadline);
         let rejection = match result.await {
             Ok(response) => {
@@ -255,7 +255,7 @@ impl TokenFetcher {
             rules: self.endpoints.rules(),
             assumed_lifetime: self.assumed_lifetime,
             origin: &origin,
-            received: self.clock.now().wall(),
+            received: self.clock.wall(),
             secrets: &secrets,
             is_interactive: grant.is_interactive(),
         };
@@ -311,7 +311,7 @@ impl TokenFetcher {
             audience: endpoint.audience.clone(),
             correlation_id: fetch.correlation_id.clone(),
         };
-        let now = self.clock.now().wall();
+        let now = self.clock.wall();
         let algorithms = endpoint.methods.algorithms();
         let limit = self.retry.step_limit();
         credential

@@ -6,7 +6,7 @@ use http::header::AUTHORIZATION;
 
 use super::ConfidentialClient;
 use super::acquire::ResolvedRequest;
-use crate::cache::{CacheSlot, SlotBinding};
+use crate::cache::{HeldSlot, Requirements, SlotBinding};
 use crate::credential::{AssertionContext, ClientAssertionFuture, ClientAssertionProvider};
 use crate::error::Error;
 use crate::token::AccessToken;
@@ -19,22 +19,24 @@ use crate::token::AccessToken;
 #[derive(Clone)]
 pub struct TokenProvider {
     client: ConfidentialClient,
-    slot: Arc<CacheSlot>,
-    request: ResolvedRequest,
+    slot: HeldSlot,
+    requirements: Requirements,
+    request: Arc<ResolvedRequest>,
     _binding: SlotBinding,
 }
 
 impl TokenProvider {
     pub(super) fn new(
         client: ConfidentialClient,
-        slot: Arc<CacheSlot>,
+        slot: HeldSlot,
         binding: SlotBinding,
         request: ResolvedRequest,
     ) -> Self {
         Self {
             client,
             slot,
-            request,
+            requirements: request.requirements().clone(),
+            request: Arc::new(request),
             _binding: binding,
         }
     }
@@ -56,7 +58,7 @@ impl TokenProvider {
     /// Does no I/O, never waits, and starts no refresh. For a health check, or for code that is not
     /// async.
     pub fn cached(&self) -> Option<AccessToken> {
-        self.client.cached(&self.slot, &self.request)
+        self.client.cached(&self.slot, &self.requirements)
     }
 
     /// Acquires a token with the claims of an API's challenge, after the API rejected a token.
@@ -69,8 +71,7 @@ impl TokenProvider {
         let request = self.request.request().clone();
         let request = request.claims(claims).rejected_token(rejected);
         let subject = self.request.subject().clone();
-        let (slot, request) = self.client.resolve_slot(request, subject)?;
-        self.client.acquire_from(&slot, &request).await
+        self.client.acquire(request, subject).await
     }
 
     /// Removes a rejected token from the cache, like

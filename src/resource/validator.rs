@@ -136,7 +136,7 @@ impl TokenValidator {
         self.check_header(&jwt)?;
         let expected = Expected {
             audiences,
-            now: clock.now().wall(),
+            now: clock.wall(),
             leeway: *leeway,
         };
         let check = |keys: &IssuerKeys| jwt.access_token(keys, &expected);

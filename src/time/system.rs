@@ -1,32 +1,29 @@
 //! The clocks of the operating system, as nanoseconds.
 
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::Now;
 
-/// Reads both clocks, the coarse ones where the system has them.
-#[inline]
+/// Reads both clocks.
 pub(super) fn now() -> Now {
-    let anchor = Anchor::get();
-    match anchor.has_coarse_clocks {
-        true => coarse::now(),
-        false => fine_now(anchor),
+    Now {
+        wall: super::unix_nanos(SystemTime::now()),
+        monotonic: Anchor::get().to_nanos(Instant::now()),
     }
 }
 
-fn fine_now(anchor: &Anchor) -> Now {
-    Now {
-        wall: super::unix_nanos(std::time::SystemTime::now()),
-        monotonic: anchor.to_nanos(Instant::now()),
+/// Reads both clocks, the coarse ones where the system has them. Not ahead of [`now`].
+#[inline]
+pub(super) fn coarse_now() -> Now {
+    match Anchor::get().has_coarse_clocks {
+        true => coarse::now(),
+        false => now(),
     }
 }
 
 /// One moment of the monotonic clock, as an [`Instant`] and in nanoseconds. Converts each into the
-/// other.
-///
-/// Read once in a process. Where the coarse clock is in use, both count the same time line, and a
-/// conversion is off by at most one tick of the coarse clock.
+/// other. Read once in a process.
 pub(super) struct Anchor {
     instant: Instant,
     nanos: u64,
@@ -41,18 +38,22 @@ impl Anchor {
     }
 
     fn read() -> Self {
-        let fine = Self {
-            instant: Instant::now(),
-            nanos: FINE_ANCHOR,
-            has_coarse_clocks: false,
+        let instant = Instant::now();
+        let fine = |monotonic| Now {
+            wall: super::unix_nanos(SystemTime::now()),
+            monotonic,
         };
         match coarse::probe() {
-            Some(now) if is_near(now.wall, fine_now(&fine).wall) => Self {
-                nanos: now.monotonic,
+            Some((coarse, monotonic)) if is_near(&coarse, &fine(monotonic)) => Self {
+                instant,
+                nanos: monotonic,
                 has_coarse_clocks: true,
-                ..fine
             },
-            _ => fine,
+            _ => Self {
+                instant,
+                nanos: ARBITRARY,
+                has_coarse_clocks: false,
+            },
         }
     }
 
@@ -78,14 +79,15 @@ impl Anchor {
     }
 }
 
-/// Returns `true` if a coarse reading is within 100 ms of a fine one.
-fn is_near(coarse: u64, fine: u64) -> bool {
-    coarse.abs_diff(fine) <= 100_000_000
+/// Returns `true` if coarse clocks are within 100 ms of the fine ones.
+fn is_near(coarse: &Now, fine: &Now) -> bool {
+    let near = |coarse: u64, fine: u64| coarse.abs_diff(fine) <= 100_000_000;
+    near(coarse.wall, fine.wall) && near(coarse.monotonic, fine.monotonic)
 }
 
-/// The anchor's nanoseconds where the monotonic clock is read as an [`Instant`] alone. An injected
-/// clock may show times before the anchor.
-const FINE_ANCHOR: u64 = 1 << 62;
+/// The anchor's nanoseconds where no coarse clock counts from the same moment. An injected clock
+/// may show times before the anchor.
+const ARBITRARY: u64 = 1 << 62;
 
 /// The kernel's clocks of the last timer tick. A kernel ticks 100 to 1,000 times in a second.
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -104,15 +106,17 @@ mod coarse {
         }
     }
 
-    /// Reads the clocks, unless the kernel does not know them.
-    pub(super) fn probe() -> Option<Now> {
+    /// Reads the clocks, unless the kernel does not know them. Then reads the monotonic clock that
+    /// an `Instant` is from.
+    pub(super) fn probe() -> Option<(Now, u64)> {
         let read = |clock| -> Result<u64> {
             clock_gettime_dynamic(DynamicClockId::Known(clock)).map(nanos)
         };
-        Some(Now {
+        let now = Now {
             wall: read(ClockId::RealtimeCoarse).ok()?,
             monotonic: read(ClockId::MonotonicCoarse).ok()?,
-        })
+        };
+        Some((now, read(ClockId::Monotonic).ok()?))
     }
 
     /// A time before the epoch counts as the epoch.
@@ -126,65 +130,70 @@ mod coarse {
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 mod coarse {
-    use super::{Anchor, Now, fine_now};
+    use super::Now;
 
     pub(super) fn now() -> Now {
-        fine_now(Anchor::get())
+        super::now()
     }
 
-    pub(super) fn probe() -> Option<Now> {
+    pub(super) fn probe() -> Option<(Now, u64)> {
         None
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
-
     use super::*;
 
     #[test]
     fn the_clocks_agree_with_those_of_std() {
-        let read = now();
         let second = Duration::from_secs(1);
-        let [before, after] = [SystemTime::now() - second, SystemTime::now() + second];
-        assert!((before..after).contains(&read.wall()), "{:?}", read.wall());
-        let [before, after] = [Instant::now() - second, Instant::now() + second];
-        assert!((before..after).contains(&read.monotonic()));
+        for read in [now(), coarse_now()] {
+            let time = SystemTime::now();
+            assert!((time - second..=time).contains(&read.wall()), "{read:?}");
+            let instant = Instant::now();
+            let [earliest, latest] = [instant - second, instant + Duration::from_millis(1)];
+            assert!((earliest..latest).contains(&read.monotonic()), "{read:?}");
+        }
+    }
+
+    /// A token that expired by the coarse clocks must not be valid again by the fine ones.
+    #[test]
+    fn the_coarse_clocks_are_not_ahead() {
+        for _ in 0..10_000 {
+            let (coarse, fine) = (coarse_now(), now());
+            assert!(coarse.wall <= fine.wall, "{coarse:?} {fine:?}");
+            // The anchor's two readings are some nanoseconds apart.
+            assert!(
+                coarse.monotonic <= fine.monotonic + 1_000_000,
+                "{coarse:?} {fine:?}"
+            );
+        }
     }
 
     #[test]
-    fn a_kernel_without_coarse_clocks_is_served_by_those_of_std() {
-        assert!(is_near(5_000_000_000, 5_010_000_000) && is_near(10, 0));
-        assert!(!is_near(0, 200_000_000), "a clock that stands still");
-        let anchor = Anchor {
-            instant: Instant::now(),
-            nanos: FINE_ANCHOR,
-            has_coarse_clocks: false,
-        };
-        let read = fine_now(&anchor);
-        assert!(read.monotonic >= FINE_ANCHOR);
-        assert!(super::super::unix_nanos(SystemTime::now()) >= read.wall);
+    fn coarse_clocks_that_stand_still_are_not_used() {
+        let at = |wall, monotonic| Now { wall, monotonic };
+        let ms = 1_000_000;
+        assert!(is_near(&at(990 * ms, 5 * ms), &at(1000 * ms, 9 * ms)));
+        assert!(!is_near(&at(0, 5 * ms), &at(1000 * ms, 9 * ms)));
+        assert!(!is_near(&at(990 * ms, 0), &at(1000 * ms, 900 * ms)));
     }
 
     #[test]
     fn an_instant_is_the_same_after_a_conversion() {
-        let anchor = Anchor::get();
+        let now = Instant::now();
         let hour = Duration::from_secs(3600);
-        for instant in [
-            anchor.instant,
-            anchor.instant + hour,
-            anchor.instant + 9 * hour,
-        ] {
-            assert_eq!(anchor.to_instant(anchor.to_nanos(instant)), instant);
+        for nanos in [coarse_now().monotonic, ARBITRARY] {
+            let anchor = Anchor {
+                instant: now,
+                nanos,
+                has_coarse_clocks: false,
+            };
+            let earlier = now.checked_sub(Duration::from_nanos(1)).unwrap_or(now);
+            for instant in [earlier, now, now + hour, now + 9 * hour] {
+                assert_eq!(anchor.to_instant(anchor.to_nanos(instant)), instant);
+            }
         }
-        let Some(earlier) = anchor.instant.checked_sub(Duration::from_nanos(1)) else {
-            return;
-        };
-        assert_eq!(anchor.to_instant(anchor.to_nanos(earlier)), earlier);
-        assert_eq!(anchor.to_instant(u64::MAX), {
-            let after = Duration::from_nanos(u64::MAX - anchor.nanos);
-            anchor.instant.checked_add(after).unwrap_or(anchor.instant)
-        });
     }
 }
