@@ -13,6 +13,7 @@ mod none;
 #[cfg(feature = "pkcs12")]
 pub(crate) mod password_based;
 mod private_key;
+mod public_key;
 #[cfg(all(feature = "rust-crypto", not(feature = "aws-lc-rs")))]
 mod rust_crypto;
 
@@ -23,6 +24,7 @@ use none::{self as backend, NoKeyPair as BackendKeyPair};
 #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
 use private_key::PrivateKeyKind;
 pub(crate) use private_key::{EC, PrivateKeyDer, RSA, RSASSA_PSS, RsaPssParameters, unsigned_bits};
+pub(crate) use public_key::PublicKey;
 #[cfg(all(feature = "rust-crypto", not(feature = "aws-lc-rs")))]
 use rust_crypto::{self as backend, RustCryptoKeyPair as BackendKeyPair};
 
