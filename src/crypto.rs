@@ -1,7 +1,5 @@
 use std::fmt;
 
-use jsonwebtoken::Algorithm;
-
 use crate::error::Error;
 
 pub(crate) mod asn1;
@@ -71,11 +69,12 @@ pub enum SigningAlgorithm {
 }
 
 impl SigningAlgorithm {
-    pub(crate) fn jwa(self) -> Algorithm {
+    /// Returns the name in the header of a JWS.
+    pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::PS256 => Algorithm::PS256,
-            Self::RS256 => Algorithm::RS256,
-            Self::ES256 => Algorithm::ES256,
+            Self::PS256 => "PS256",
+            Self::RS256 => "RS256",
+            Self::ES256 => "ES256",
         }
     }
 
@@ -89,7 +88,7 @@ impl SigningAlgorithm {
 
 impl fmt::Display for SigningAlgorithm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
+        f.pad(self.name())
     }
 }
 
