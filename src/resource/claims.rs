@@ -140,11 +140,15 @@ impl Claims {
     }
 
     /// Returns a claim by name, as JSON text.
+    ///
+    /// The first call of this method or of [`to_json`](Self::to_json) parses the claims as JSON.
     pub fn json(&self, name: &str) -> Option<String> {
         Some(self.json_claims().get(name)?.to_string())
     }
 
     /// Returns all claims as the text of a JSON object.
+    ///
+    /// The first call of this method or of [`json`](Self::json) parses the claims as JSON.
     pub fn to_json(&self) -> String {
         json!(self.json_claims()).to_string()
     }
