@@ -5,13 +5,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use http::header::AUTHORIZATION;
-use http::{Request, Response, Uri};
+use http::{Extensions, Method, Request, Response, Uri, Version};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::bearer_auth::BearerAuth;
+use super::bearer_auth::{BearerAuth, is_rejection};
 use super::origin::{Origin, RequestOrigin};
+use super::packed::Packed;
 use crate::error::Error;
+use crate::token::AccessToken;
 
 /// A tower layer that attaches tokens to the requests of a service over `http::Request`.
 ///
@@ -78,7 +80,12 @@ use crate::error::Error;
 #[doc(alias("AddAuthorizationLayer", "BearerTokenCredentialPolicy"))]
 pub struct BearerAuthLayer<B> {
     auth: BearerAuth,
-    clone_body: CloneBody<B>,
+    options: Arc<Options<B>>,
+}
+
+/// The options of a [`BearerAuthLayer`].
+struct Options<B> {
+    clone_body: Option<CloneBody<B>>,
     default_origin: Option<Arc<Origin>>,
     /// True after the first warning about a request without origin.
     has_warned: Arc<AtomicBool>,
@@ -87,16 +94,29 @@ pub struct BearerAuthLayer<B> {
 /// A function that clones the body of a request.
 type CloneBody<B> = Arc<dyn Fn(&B) -> Option<B> + Send + Sync>;
 
+impl<B> Clone for Options<B> {
+    fn clone(&self) -> Self {
+        Self {
+            clone_body: self.clone_body.clone(),
+            default_origin: self.default_origin.clone(),
+            has_warned: Arc::clone(&self.has_warned),
+        }
+    }
+}
+
 impl<B> BearerAuthLayer<B> {
     /// Creates a layer that attaches tokens and retries no request.
     ///
     /// After a 401 the caller receives the response, and the next request carries a fresh token.
     pub fn new(auth: BearerAuth) -> Self {
-        Self {
-            auth,
-            clone_body: Arc::new(|_| None),
+        let options = Options {
+            clone_body: None,
             default_origin: None,
             has_warned: Arc::default(),
+        };
+        Self {
+            auth,
+            options: Arc::new(options),
         }
     }
 
@@ -112,7 +132,8 @@ impl<B> BearerAuthLayer<B> {
     /// Returns [`Error::Config`] if `origin` is not a valid origin, or is not one of the origins of
     /// [`BearerAuth`].
     pub fn default_origin(mut self, origin: impl AsRef<str>) -> Result<Self, Error> {
-        self.default_origin = Some(Arc::new(self.auth.named_origin(origin.as_ref())?));
+        let origin = self.auth.named_origin(origin.as_ref())?;
+        Arc::make_mut(&mut self.options).default_origin = Some(Arc::new(origin));
         Ok(self)
     }
 
@@ -125,7 +146,7 @@ impl<B> BearerAuthLayer<B> {
         mut self,
         clone_body: impl Fn(&B) -> Option<B> + Send + Sync + 'static,
     ) -> Self {
-        self.clone_body = Arc::new(clone_body);
+        Arc::make_mut(&mut self.options).clone_body = Some(Arc::new(clone_body));
         self
     }
 }
@@ -134,9 +155,7 @@ impl<B> Clone for BearerAuthLayer<B> {
     fn clone(&self) -> Self {
         Self {
             auth: self.auth.clone(),
-            clone_body: Arc::clone(&self.clone_body),
-            default_origin: self.default_origin.clone(),
-            has_warned: Arc::clone(&self.has_warned),
+            options: Arc::clone(&self.options),
         }
     }
 }
@@ -216,20 +235,35 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        // `poll_ready` prepared this service. A clone may not be ready, so the clone stays behind.
-        let clone = self.inner.clone();
-        let inner = std::mem::replace(&mut self.inner, clone);
-        let layer = self.layer.clone();
-        Box::pin(async move { layer.send(inner, request).await })
+        let layer = &self.layer;
+        let origin = layer.origin_of(request.uri());
+        if !layer.auth.may_attach(&origin, request.headers()) {
+            let response = self.inner.call(request);
+            return Box::pin(async move { response.await.map_err(BearerAuthError::Service) });
+        }
+        let Some(token) = layer.auth.fresh_token() else {
+            // `poll_ready` prepared this service. A clone may not be ready, so the clone stays
+            // behind.
+            let clone = self.inner.clone();
+            let mut inner = std::mem::replace(&mut self.inner, clone);
+            let layer = layer.clone();
+            return Box::pin(async move {
+                let token = layer.auth.token().await.map_err(BearerAuthError::Token)?;
+                layer.send(&mut inner, request, token).await
+            });
+        };
+        // The inner service is called at once, so nothing but the future for the response is kept.
+        Box::pin(layer.send(&mut self.inner, request, token))
     }
 }
 
 impl<B> BearerAuthLayer<B> {
     /// Returns the origin that a request is sent to.
     fn origin_of<'a>(&'a self, uri: &'a Uri) -> RequestOrigin<'a> {
-        match (uri.authority(), self.default_origin.as_deref()) {
+        let options = &self.options;
+        match (uri.authority(), options.default_origin.as_deref()) {
             (None, Some(origin)) => return RequestOrigin::from(origin),
-            (None, None) if !self.has_warned.swap(true, Ordering::Relaxed) => tracing::warn!(
+            (None, None) if !options.has_warned.swap(true, Ordering::Relaxed) => tracing::warn!(
                 "a request was sent without a token, because its URI has no scheme and host; call default_origin(..) of BearerAuthLayer"
             ),
             _ => {}
@@ -237,42 +271,87 @@ impl<B> BearerAuthLayer<B> {
         RequestOrigin::from(uri)
     }
 
-    async fn send<S, R>(
+    /// Sends a request with the token, and retries the request once after a challenge.
+    fn send<S, R>(
         &self,
-        mut inner: S,
-        request: Request<B>,
-    ) -> Result<Response<R>, BearerAuthError<S::Error>>
+        inner: &mut S,
+        mut request: Request<B>,
+        token: AccessToken,
+    ) -> impl Future<Output = Result<Response<R>, BearerAuthError<S::Error>>> + use<S, R, B>
     where
-        S: Service<Request<B>, Response = Response<R>>,
+        S: Service<Request<B>, Response = Response<R>> + Clone,
     {
-        let (mut parts, body) = request.into_parts();
-        let may_attach = self
-            .auth
-            .may_attach(&self.origin_of(&parts.uri), &parts.headers);
-        let attached = self.auth.attach(may_attach, &mut parts.headers).await;
-        let Some(token) = attached.map_err(BearerAuthError::Token)? else {
-            let request = Request::from_parts(parts, body);
-            return inner.call(request).await.map_err(BearerAuthError::Service);
-        };
-        let retry = (self.clone_body)(&body).map(|body| (parts.clone(), body));
-        let response = inner.call(Request::from_parts(parts, body)).await;
-        let response = response.map_err(BearerAuthError::Service)?;
-        let fresh = self
-            .auth
-            .token_for_retry(response.status(), response.headers(), &token)
-            .await;
-        match (fresh, retry) {
-            (Some(fresh), Some((mut parts, body))) => {
-                // A service with one connection is ready again only after the response is dropped.
-                drop(response);
-                let header = fresh.authorization_header();
-                parts.headers.insert(AUTHORIZATION, header);
-                let ready = std::future::poll_fn(|context| inner.poll_ready(context));
-                ready.await.map_err(BearerAuthError::Service)?;
-                let request = Request::from_parts(parts, body);
-                inner.call(request).await.map_err(BearerAuthError::Service)
+        let clone_body = self.options.clone_body.as_deref();
+        let body = clone_body.and_then(|clone_body| clone_body(request.body()));
+        let retry = body.map(|body| (inner.clone(), SentParts::new(&request), body));
+        let headers = request.headers_mut();
+        headers.insert(AUTHORIZATION, token.authorization_header());
+        let response = inner.call(request);
+        let auth = self.auth.clone();
+        async move {
+            let response = response.await.map_err(BearerAuthError::Service)?;
+            match is_rejection(response.status(), response.headers()) {
+                true => Box::pin(follow_up(auth, token, response, retry)).await,
+                false => Ok(response),
             }
-            _ => Ok(response),
         }
+    }
+}
+
+/// Retries a rejected request if the response challenges the token.
+async fn follow_up<S, B, R>(
+    auth: BearerAuth,
+    rejected: AccessToken,
+    response: Response<R>,
+    retry: Option<(S, SentParts, B)>,
+) -> Result<Response<R>, BearerAuthError<S::Error>>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+{
+    let fresh = auth.token_for_retry(response.headers(), &rejected).await;
+    let retry = retry.and_then(|(inner, sent, body)| Some((inner, sent.into_request(body)?)));
+    match (fresh, retry) {
+        (Some(fresh), Some((mut inner, mut request))) => {
+            // A service with one connection is ready again only after the response is dropped.
+            drop(response);
+            let headers = request.headers_mut();
+            headers.insert(AUTHORIZATION, fresh.authorization_header());
+            let ready = std::future::poll_fn(|context| inner.poll_ready(context));
+            ready.await.map_err(BearerAuthError::Service)?;
+            inner.call(request).await.map_err(BearerAuthError::Service)
+        }
+        _ => Ok(response),
+    }
+}
+
+/// A copy of a sent request, without the token and the body.
+struct SentParts {
+    method: Method,
+    uri: Uri,
+    version: Version,
+    headers: Packed<0>,
+    extensions: Extensions,
+}
+
+impl SentParts {
+    fn new<B>(request: &Request<B>) -> Self {
+        Self {
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            version: request.version(),
+            headers: Packed::new([], request.headers()),
+            extensions: request.extensions().clone(),
+        }
+    }
+
+    fn into_request<B>(self, body: B) -> Option<Request<B>> {
+        let ([], headers) = self.headers.unpack()?;
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method;
+        *request.uri_mut() = self.uri;
+        *request.version_mut() = self.version;
+        *request.headers_mut() = headers;
+        *request.extensions_mut() = self.extensions;
+        Some(request)
     }
 }

@@ -61,6 +61,12 @@ impl TokenProvider {
         self.client.cached(&self.slot, &self.requirements)
     }
 
+    /// Returns the cached token, unless the token has expired or is due for a refresh.
+    #[cfg(feature = "tower")]
+    pub(crate) fn fresh(&self) -> Option<AccessToken> {
+        self.client.fresh(&self.slot, &self.requirements)
+    }
+
     /// Acquires a token with the claims of an API's challenge, after the API rejected a token.
     #[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
     pub(crate) async fn token_with_claims(
