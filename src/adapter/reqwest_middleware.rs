@@ -9,6 +9,7 @@ use url::{Position, Url};
 use super::bearer_auth::{BearerAuth, is_rejection};
 use super::origin::RequestOrigin;
 use super::packed::Packed;
+use crate::token::AccessToken;
 
 /// See [`BearerAuth`](BearerAuth#reqwest-middleware) for the position in the chain and the errors.
 #[async_trait::async_trait]
@@ -31,6 +32,20 @@ impl Middleware for BearerAuth {
         if !is_rejection(response.status(), response.headers()) {
             return Ok(response);
         }
+        Box::pin(self.follow_up(response, token, sent, extensions, next)).await
+    }
+}
+
+impl BearerAuth {
+    /// Retries a rejected request if the response challenges the token.
+    async fn follow_up(
+        &self,
+        response: Response,
+        rejected: AccessToken,
+        sent: SentRequest,
+        extensions: &mut Extensions,
+        next: Next<'_>,
+    ) -> Result<Response> {
         let Some((url, retry)) = sent.unpack() else {
             return Ok(response);
         };
@@ -39,8 +54,8 @@ impl Middleware for BearerAuth {
         if response.url().as_str() != &url[..Position::AfterQuery] {
             return Ok(response);
         }
-        let fresh = self.token_for_retry(response.headers(), &token);
-        match (Box::pin(fresh).await, retry) {
+        let fresh = self.token_for_retry(response.headers(), &rejected).await;
+        match (fresh, retry) {
             (Some(fresh), Some(mut retry)) => {
                 drop(response);
                 let headers = retry.headers_mut();
@@ -65,9 +80,9 @@ enum SentRequest {
         packed: Packed<2>,
     },
     /// A clone, which shares the large body.
-    Cloned(Request),
+    Cloned(Box<Request>),
     /// The URL of a request whose body is a stream, which cannot be sent twice.
-    Streamed(Url),
+    Streamed(Box<Url>),
 }
 
 impl SentRequest {
@@ -83,8 +98,8 @@ impl SentRequest {
                 packed: Packed::new([request.url().as_str().as_bytes(), body], request.headers()),
             },
             _ => match request.try_clone() {
-                Some(clone) => Self::Cloned(clone),
-                None => Self::Streamed(request.url().clone()),
+                Some(clone) => Self::Cloned(Box::new(clone)),
+                None => Self::Streamed(Box::new(request.url().clone())),
             },
         }
     }
@@ -108,8 +123,8 @@ impl SentRequest {
                 *request.body_mut() = has_body.then(|| Body::from(body.to_vec()));
                 Some((url, Some(request)))
             }
-            Self::Cloned(request) => Some((request.url().clone(), Some(request))),
-            Self::Streamed(url) => Some((url, None)),
+            Self::Cloned(request) => Some((request.url().clone(), Some(*request))),
+            Self::Streamed(url) => Some((*url, None)),
         }
     }
 }

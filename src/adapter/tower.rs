@@ -78,13 +78,11 @@ use crate::token::AccessToken;
 ///
 /// The service returns [`BearerAuthError::Token`] if no token is available. Nothing is sent then.
 #[doc(alias("AddAuthorizationLayer", "BearerTokenCredentialPolicy"))]
-pub struct BearerAuthLayer<B> {
-    auth: BearerAuth,
-    options: Arc<Options<B>>,
-}
+pub struct BearerAuthLayer<B>(Arc<Options<B>>);
 
 /// The options of a [`BearerAuthLayer`].
 struct Options<B> {
+    auth: BearerAuth,
     clone_body: Option<CloneBody<B>>,
     default_origin: Option<Arc<Origin>>,
     /// True after the first warning about a request without origin.
@@ -97,6 +95,7 @@ type CloneBody<B> = Arc<dyn Fn(&B) -> Option<B> + Send + Sync>;
 impl<B> Clone for Options<B> {
     fn clone(&self) -> Self {
         Self {
+            auth: self.auth.clone(),
             clone_body: self.clone_body.clone(),
             default_origin: self.default_origin.clone(),
             has_warned: Arc::clone(&self.has_warned),
@@ -109,15 +108,12 @@ impl<B> BearerAuthLayer<B> {
     ///
     /// After a 401 the caller receives the response, and the next request carries a fresh token.
     pub fn new(auth: BearerAuth) -> Self {
-        let options = Options {
+        Self(Arc::new(Options {
+            auth,
             clone_body: None,
             default_origin: None,
             has_warned: Arc::default(),
-        };
-        Self {
-            auth,
-            options: Arc::new(options),
-        }
+        }))
     }
 
     /// Sets the origin of requests whose URI has no scheme and host.
@@ -132,8 +128,9 @@ impl<B> BearerAuthLayer<B> {
     /// Returns [`Error::Config`] if `origin` is not a valid origin, or is not one of the origins of
     /// [`BearerAuth`].
     pub fn default_origin(mut self, origin: impl AsRef<str>) -> Result<Self, Error> {
-        let origin = self.auth.named_origin(origin.as_ref())?;
-        Arc::make_mut(&mut self.options).default_origin = Some(Arc::new(origin));
+        let options = Arc::make_mut(&mut self.0);
+        let origin = options.auth.named_origin(origin.as_ref())?;
+        options.default_origin = Some(Arc::new(origin));
         Ok(self)
     }
 
@@ -146,23 +143,22 @@ impl<B> BearerAuthLayer<B> {
         mut self,
         clone_body: impl Fn(&B) -> Option<B> + Send + Sync + 'static,
     ) -> Self {
-        Arc::make_mut(&mut self.options).clone_body = Some(Arc::new(clone_body));
+        Arc::make_mut(&mut self.0).clone_body = Some(Arc::new(clone_body));
         self
     }
 }
 
 impl<B> Clone for BearerAuthLayer<B> {
     fn clone(&self) -> Self {
-        Self {
-            auth: self.auth.clone(),
-            options: Arc::clone(&self.options),
-        }
+        Self(Arc::clone(&self.0))
     }
 }
 
 impl<B> fmt::Debug for BearerAuthLayer<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("BearerAuthLayer").field(&self.auth).finish()
+        f.debug_tuple("BearerAuthLayer")
+            .field(&self.0.auth)
+            .finish()
     }
 }
 
@@ -172,7 +168,7 @@ impl<S, B> Layer<S> for BearerAuthLayer<B> {
     fn layer(&self, inner: S) -> Self::Service {
         BearerAuthService {
             inner,
-            layer: self.clone(),
+            options: Arc::clone(&self.0),
         }
     }
 }
@@ -180,14 +176,14 @@ impl<S, B> Layer<S> for BearerAuthLayer<B> {
 /// A service that attaches tokens to requests, created by [`BearerAuthLayer`].
 pub struct BearerAuthService<S, B> {
     inner: S,
-    layer: BearerAuthLayer<B>,
+    options: Arc<Options<B>>,
 }
 
 impl<S: Clone, B> Clone for BearerAuthService<S, B> {
     fn clone(&self) -> Self {
         Self {
             inner: self.inner.clone(),
-            layer: self.layer.clone(),
+            options: Arc::clone(&self.options),
         }
     }
 }
@@ -195,7 +191,7 @@ impl<S: Clone, B> Clone for BearerAuthService<S, B> {
 impl<S, B> fmt::Debug for BearerAuthService<S, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("BearerAuthService")
-            .field(&self.layer.auth)
+            .field(&self.options.auth)
             .finish()
     }
 }
@@ -235,35 +231,35 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let layer = &self.layer;
-        let origin = layer.origin_of(request.uri());
-        if !layer.auth.may_attach(&origin, request.headers()) {
+        let options = &self.options;
+        let origin = options.origin_of(request.uri());
+        if !options.auth.may_attach(&origin, request.headers()) {
             let response = self.inner.call(request);
             return Box::pin(async move { response.await.map_err(BearerAuthError::Service) });
         }
-        let Some(token) = layer.auth.fresh_token() else {
+        let Some(token) = options.auth.fresh_token() else {
             // `poll_ready` prepared this service. A clone may not be ready, so the clone stays
             // behind.
             let clone = self.inner.clone();
             let mut inner = std::mem::replace(&mut self.inner, clone);
-            let layer = layer.clone();
+            let options = Arc::clone(options);
             return Box::pin(async move {
-                let token = layer.auth.token().await.map_err(BearerAuthError::Token)?;
-                layer.send(&mut inner, request, token).await
+                let token = options.auth.token().await;
+                let token = token.map_err(BearerAuthError::Token)?;
+                options.send(&mut inner, request, token).await
             });
         };
         // The inner service is called at once, so nothing but the future for the response is kept.
-        Box::pin(layer.send(&mut self.inner, request, token))
+        Box::pin(options.send(&mut self.inner, request, token))
     }
 }
 
-impl<B> BearerAuthLayer<B> {
+impl<B> Options<B> {
     /// Returns the origin that a request is sent to.
     fn origin_of<'a>(&'a self, uri: &'a Uri) -> RequestOrigin<'a> {
-        let options = &self.options;
-        match (uri.authority(), options.default_origin.as_deref()) {
+        match (uri.authority(), self.default_origin.as_deref()) {
             (None, Some(origin)) => return RequestOrigin::from(origin),
-            (None, None) if !options.has_warned.swap(true, Ordering::Relaxed) => tracing::warn!(
+            (None, None) if !self.has_warned.swap(true, Ordering::Relaxed) => tracing::warn!(
                 "a request was sent without a token, because its URI has no scheme and host; call default_origin(..) of BearerAuthLayer"
             ),
             _ => {}
@@ -273,7 +269,7 @@ impl<B> BearerAuthLayer<B> {
 
     /// Sends a request with the token, and retries the request once after a challenge.
     fn send<S, R>(
-        &self,
+        self: &Arc<Self>,
         inner: &mut S,
         mut request: Request<B>,
         token: AccessToken,
@@ -281,17 +277,17 @@ impl<B> BearerAuthLayer<B> {
     where
         S: Service<Request<B>, Response = Response<R>> + Clone,
     {
-        let clone_body = self.options.clone_body.as_deref();
+        let clone_body = self.clone_body.as_deref();
         let body = clone_body.and_then(|clone_body| clone_body(request.body()));
         let retry = body.map(|body| (inner.clone(), SentParts::new(&request), body));
         let headers = request.headers_mut();
         headers.insert(AUTHORIZATION, token.authorization_header());
         let response = inner.call(request);
-        let auth = self.auth.clone();
+        let options = Arc::clone(self);
         async move {
             let response = response.await.map_err(BearerAuthError::Service)?;
             match is_rejection(response.status(), response.headers()) {
-                true => Box::pin(follow_up(auth, token, response, retry)).await,
+                true => Box::pin(follow_up(options, token, response, retry)).await,
                 false => Ok(response),
             }
         }
@@ -300,7 +296,7 @@ impl<B> BearerAuthLayer<B> {
 
 /// Retries a rejected request if the response challenges the token.
 async fn follow_up<S, B, R>(
-    auth: BearerAuth,
+    options: Arc<Options<B>>,
     rejected: AccessToken,
     response: Response<R>,
     retry: Option<(S, SentParts, B)>,
@@ -308,7 +304,8 @@ async fn follow_up<S, B, R>(
 where
     S: Service<Request<B>, Response = Response<R>>,
 {
-    let fresh = auth.token_for_retry(response.headers(), &rejected).await;
+    let fresh = options.auth.token_for_retry(response.headers(), &rejected);
+    let fresh = fresh.await;
     let retry = retry.and_then(|(inner, sent, body)| Some((inner, sent.into_request(body)?)));
     match (fresh, retry) {
         (Some(fresh), Some((mut inner, mut request))) => {
