@@ -7,7 +7,7 @@ use confidential_client::adapter::BearerAuth;
 use http::{Extensions, Response};
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Middleware, Next, RequestBuilder};
 
-use super::{BODY, HEADERS, Result, USERS};
+use super::{HEADERS, Result, USERS, body};
 
 pub(crate) struct Chains {
     provider: TokenProvider,
@@ -63,7 +63,7 @@ fn with_body(http: &ClientWithMiddleware) -> RequestBuilder {
     for (name, value) in HEADERS {
         request = request.header(name, value);
     }
-    request.body(BODY.to_owned())
+    request.body(body())
 }
 
 /// The last middleware of a chain, which responds without a network.

@@ -10,7 +10,7 @@ use http::{Request, Response};
 use tower::util::ServiceFn;
 use tower::{Layer, Service, ServiceExt};
 
-use super::{BODY, HEADERS, Result, USERS};
+use super::{HEADERS, Result, USERS, body};
 
 type Layered = <BearerAuthLayer<Bytes> as Layer<ServiceFn<Respond>>>::Service;
 type Respond = fn(Request<Bytes>) -> std::future::Ready<Responded>;
@@ -97,7 +97,7 @@ fn request_with_body() -> Result<Request<Bytes>> {
     for (name, value) in HEADERS {
         request = request.header(name, value);
     }
-    Ok(request.body(Bytes::from(BODY.to_owned()))?)
+    Ok(request.body(Bytes::from(body()))?)
 }
 
 fn respond(_: Request<Bytes>) -> std::future::Ready<Responded> {

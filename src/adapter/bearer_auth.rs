@@ -180,6 +180,7 @@ impl BearerAuth {
 
     /// Returns the cached token, unless the token has expired or is due for a refresh.
     #[cfg(feature = "tower")]
+    #[inline]
     pub(super) fn fresh_token(&self) -> Option<AccessToken> {
         self.0.provider.fresh()
     }
@@ -227,6 +228,7 @@ impl BearerAuth {
 }
 
 /// Returns whether a response may reject the token: a 401, or the status of gRPC for one.
+#[inline]
 pub(super) fn is_rejection(status: StatusCode, headers: &HeaderMap) -> bool {
     status == StatusCode::UNAUTHORIZED || is_unauthenticated(headers)
 }

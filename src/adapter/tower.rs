@@ -268,6 +268,7 @@ impl<B> Options<B> {
     }
 
     /// Sends a request with the token, and retries the request once after a challenge.
+    #[inline]
     fn send<S, R>(
         self: &Arc<Self>,
         inner: &mut S,

@@ -63,6 +63,7 @@ impl TokenProvider {
 
     /// Returns the cached token, unless the token has expired or is due for a refresh.
     #[cfg(feature = "tower")]
+    #[inline]
     pub(crate) fn fresh(&self) -> Option<AccessToken> {
         self.client.fresh(&self.slot, &self.requirements)
     }
