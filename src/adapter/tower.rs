@@ -1,19 +1,22 @@
 use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use http::header::AUTHORIZATION;
-use http::{Extensions, Method, Request, Response, Uri, Version};
+use http::{Request, Response, Uri};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::bearer_auth::{BearerAuth, is_rejection};
+use super::bearer_auth::BearerAuth;
 use super::origin::{Origin, RequestOrigin};
-use super::packed::Packed;
 use crate::error::Error;
 use crate::token::AccessToken;
+
+mod future;
+
+pub use future::BearerAuthFuture;
+use future::Retry;
 
 /// A tower layer that attaches tokens to the requests of a service over `http::Request`.
 ///
@@ -208,10 +211,6 @@ pub enum BearerAuthError<E> {
     Service(E),
 }
 
-/// The future of a call to [`BearerAuthService`].
-pub type BearerAuthFuture<R, E> =
-    Pin<Box<dyn Future<Output = Result<Response<R>, BearerAuthError<E>>> + Send>>;
-
 impl<S, B, R> Service<Request<B>> for BearerAuthService<S, B>
 where
     S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
@@ -222,7 +221,7 @@ where
 {
     type Response = Response<R>;
     type Error = BearerAuthError<S::Error>;
-    type Future = BearerAuthFuture<R, S::Error>;
+    type Future = BearerAuthFuture<S, B>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner
@@ -234,8 +233,7 @@ where
         let options = &self.options;
         let origin = options.origin_of(request.uri());
         if !options.auth.may_attach(&origin, request.headers()) {
-            let response = self.inner.call(request);
-            return Box::pin(async move { response.await.map_err(BearerAuthError::Service) });
+            return BearerAuthFuture::unchanged(self.inner.call(request));
         }
         let Some(token) = options.auth.fresh_token() else {
             // `poll_ready` prepared this service. A clone may not be ready, so the clone stays
@@ -243,14 +241,13 @@ where
             let clone = self.inner.clone();
             let mut inner = std::mem::replace(&mut self.inner, clone);
             let options = Arc::clone(options);
-            return Box::pin(async move {
+            return BearerAuthFuture::boxed(async move {
                 let token = options.auth.token().await;
                 let token = token.map_err(BearerAuthError::Token)?;
                 options.send(&mut inner, request, token).await
             });
         };
-        // The inner service is called at once, so nothing but the future for the response is kept.
-        Box::pin(options.send(&mut self.inner, request, token))
+        options.send(&mut self.inner, request, token)
     }
 }
 
@@ -267,89 +264,22 @@ impl<B> Options<B> {
         RequestOrigin::from(uri)
     }
 
-    /// Sends a request with the token, and retries the request once after a challenge.
-    #[inline]
-    fn send<S, R>(
+    /// Sends a request with the token. The future retries the request once after a challenge.
+    fn send<S>(
         self: &Arc<Self>,
         inner: &mut S,
         mut request: Request<B>,
         token: AccessToken,
-    ) -> impl Future<Output = Result<Response<R>, BearerAuthError<S::Error>>> + use<S, R, B>
+    ) -> BearerAuthFuture<S, B>
     where
-        S: Service<Request<B>, Response = Response<R>> + Clone,
+        S: Service<Request<B>> + Clone,
     {
         let clone_body = self.clone_body.as_deref();
         let body = clone_body.and_then(|clone_body| clone_body(request.body()));
-        let retry = body.map(|body| (inner.clone(), SentParts::new(&request), body));
+        let retry = body.map(|body| Retry::new(inner.clone(), &request, body));
         let headers = request.headers_mut();
         headers.insert(AUTHORIZATION, token.authorization_header());
         let response = inner.call(request);
-        let options = Arc::clone(self);
-        async move {
-            let response = response.await.map_err(BearerAuthError::Service)?;
-            match is_rejection(response.status(), response.headers()) {
-                true => Box::pin(follow_up(options, token, response, retry)).await,
-                false => Ok(response),
-            }
-        }
-    }
-}
-
-/// Retries a rejected request if the response challenges the token.
-async fn follow_up<S, B, R>(
-    options: Arc<Options<B>>,
-    rejected: AccessToken,
-    response: Response<R>,
-    retry: Option<(S, SentParts, B)>,
-) -> Result<Response<R>, BearerAuthError<S::Error>>
-where
-    S: Service<Request<B>, Response = Response<R>>,
-{
-    let fresh = options.auth.token_for_retry(response.headers(), &rejected);
-    let fresh = fresh.await;
-    let retry = retry.and_then(|(inner, sent, body)| Some((inner, sent.into_request(body)?)));
-    match (fresh, retry) {
-        (Some(fresh), Some((mut inner, mut request))) => {
-            // A service with one connection is ready again only after the response is dropped.
-            drop(response);
-            let headers = request.headers_mut();
-            headers.insert(AUTHORIZATION, fresh.authorization_header());
-            let ready = std::future::poll_fn(|context| inner.poll_ready(context));
-            ready.await.map_err(BearerAuthError::Service)?;
-            inner.call(request).await.map_err(BearerAuthError::Service)
-        }
-        _ => Ok(response),
-    }
-}
-
-/// A copy of a sent request, without the token and the body.
-struct SentParts {
-    method: Method,
-    uri: Uri,
-    version: Version,
-    headers: Packed<0>,
-    extensions: Extensions,
-}
-
-impl SentParts {
-    fn new<B>(request: &Request<B>) -> Self {
-        Self {
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            version: request.version(),
-            headers: Packed::new([], request.headers()),
-            extensions: request.extensions().clone(),
-        }
-    }
-
-    fn into_request<B>(self, body: B) -> Option<Request<B>> {
-        let ([], headers) = self.headers.unpack()?;
-        let mut request = Request::new(body);
-        *request.method_mut() = self.method;
-        *request.uri_mut() = self.uri;
-        *request.version_mut() = self.version;
-        *request.headers_mut() = headers;
-        *request.extensions_mut() = self.extensions;
-        Some(request)
+        BearerAuthFuture::sent(response, Arc::clone(self), token, retry)
     }
 }
