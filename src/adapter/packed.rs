@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 pub(super) struct Packed<const N: usize>(Vec<u8>);
 
 impl<const N: usize> Packed<N> {
+    #[inline]
     pub(super) fn new(texts: [&[u8]; N], headers: &HeaderMap) -> Self {
         let texts_len: usize = texts.iter().map(|text| LENGTH + text.len()).sum();
         let headers_len: usize = headers

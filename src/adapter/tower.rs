@@ -229,6 +229,7 @@ where
             .map_err(BearerAuthError::Service)
     }
 
+    #[inline]
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let options = &self.options;
         let origin = options.origin_of(request.uri());
@@ -253,6 +254,7 @@ where
 
 impl<B> Options<B> {
     /// Returns the origin that a request is sent to.
+    #[inline]
     fn origin_of<'a>(&'a self, uri: &'a Uri) -> RequestOrigin<'a> {
         match (uri.authority(), self.default_origin.as_deref()) {
             (None, Some(origin)) => return RequestOrigin::from(origin),
@@ -265,6 +267,7 @@ impl<B> Options<B> {
     }
 
     /// Sends a request with the token. The future retries the request once after a challenge.
+    #[inline]
     fn send<S>(
         self: &Arc<Self>,
         inner: &mut S,

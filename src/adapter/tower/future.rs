@@ -57,6 +57,7 @@ struct Sent<S, B> {
 
 impl<S: Service<Request<B>>, B> BearerAuthFuture<S, B> {
     /// Passes on the response to a request without a token of the layer.
+    #[inline]
     pub(super) fn unchanged(response: S::Future) -> Self {
         let sent = None;
         Self {
@@ -65,6 +66,7 @@ impl<S: Service<Request<B>>, B> BearerAuthFuture<S, B> {
     }
 
     /// Passes on the response to a request with `token`, or retries the request.
+    #[inline]
     pub(super) fn sent(
         response: S::Future,
         options: Arc<Options<B>>,
@@ -102,6 +104,7 @@ where
 {
     type Output = Result<Response<R>, BearerAuthError<S::Error>>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
         let (response, sent) = match state.as_mut().project() {
@@ -172,6 +175,7 @@ pub(super) struct Retry<S, B> {
 }
 
 impl<S, B> Retry<S, B> {
+    #[inline]
     pub(super) fn new(inner: S, request: &Request<B>, body: B) -> Self {
         Self {
             inner,
