@@ -67,10 +67,6 @@ impl Origin {
     ///
     /// A server may route a request by the header, and forward the token to another host.
     pub(super) fn matches_host_headers(&self, headers: &HeaderMap) -> bool {
-        // Clients add the header below an adapter, so nearly no request has one here.
-        if !headers.contains_key(HOST) {
-            return true;
-        }
         headers.get_all(HOST).iter().all(|host| {
             let authority = Authority::try_from(HeaderValue::as_bytes(host));
             authority.is_ok_and(|host| self.matches(&RequestOrigin::new(&self.scheme, &host)))

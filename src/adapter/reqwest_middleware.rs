@@ -71,7 +71,8 @@ impl BearerAuth {
 enum SentRequest {
     /// The URL, the body and the headers, and the parts that are cheap to clone.
     ///
-    /// `Request::try_clone` allocates for the URL, the headers, the body and the timeout.
+    /// `Request::try_clone` allocates for the URL, the headers, the body and the timeout. reqwest
+    /// reads no other extension of a request than the timeout, so the copy has no extensions.
     Packed {
         method: Method,
         version: Version,

@@ -13,6 +13,7 @@
 mod adapter_axum;
 mod adapter_azure_core;
 mod adapter_bearer_auth;
+mod adapter_retry;
 mod adapter_tonic;
 mod admin_consent;
 mod assertion_by_pyjwt;
