@@ -108,8 +108,8 @@ fn main() -> Result<()> {
     if let [_, flag, row, calls, ..] = &arguments[..]
         && flag == instructions::FLAG
     {
-        let row = row.parse::<usize>()?;
-        return (rows[row].run)(calls.parse()?);
+        let row = rows.get(row.parse::<usize>()?).ok_or("no such row")?;
+        return (row.run)(calls.parse()?);
     }
     if arguments
         .iter()

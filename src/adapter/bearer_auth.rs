@@ -102,6 +102,9 @@ use crate::token::AccessToken;
 /// - reqwest follows redirects below the middleware, and removes the token from a request to
 ///   another origin. A redirected call is not retried, because the first request may have had an
 ///   effect.
+/// - The retry has the method, the URL, the version, the headers, the timeout and the body of the
+///   request. A body of at most 4 KiB is copied before the request is sent. A longer body is
+///   shared.
 /// - A test API at `http://127.0.0.1` is called through the proxy of the environment, and the proxy
 ///   reads the token. Call `no_proxy()` of `reqwest::ClientBuilder` for such tests.
 #[doc(alias(
