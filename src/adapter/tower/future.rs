@@ -36,7 +36,7 @@ pin_project! {
         Sent {
             #[pin]
             response: S::Future,
-            sent: Option<Sent<S, B>>,
+            sent: Option<SentCall<S, B>>,
         },
         /// The token is acquired, or the request is retried.
         Boxed {
@@ -48,7 +48,7 @@ pin_project! {
 type BoxedFuture<R, E> = Pin<Box<dyn Future<Output = Result<R, BearerAuthError<E>>> + Send>>;
 
 /// A request with a token that the inner service has.
-struct Sent<S, B> {
+struct SentCall<S, B> {
     options: Arc<Options<B>>,
     token: AccessToken,
     /// `None` if the request cannot be sent twice.
@@ -73,7 +73,7 @@ impl<S: Service<Request<B>>, B> BearerAuthFuture<S, B> {
         token: AccessToken,
         retry: Option<Retry<S, B>>,
     ) -> Self {
-        let sent = Some(Sent {
+        let sent = Some(SentCall {
             options,
             token,
             retry,
@@ -126,7 +126,7 @@ where
     }
 }
 
-impl<S, B, R> Sent<S, B>
+impl<S, B, R> SentCall<S, B>
 where
     S: Service<Request<B>, Response = Response<R>>,
 {
