@@ -250,7 +250,7 @@ impl Cache {
         let mut waiting_for_permit = None;
         let mut has_lost_one = false;
         loop {
-            let new = permit.take().map(|permit| NewFlight::new(permit, *limit));
+            let new = permit.take().map(|permit| NewFlight::new(permit, *limit, &runtime));
             let handle = new.as_ref().map(NewFlight::handle);
             let joined = slot.join(&clock.now(), requirements, breaker, handle);
             let (generation, flight) = match (joined, new) {
@@ -323,7 +323,7 @@ impl Cache {
         let Some(permit) = self.limit.try_acquire() else {
             return;
         };
-        let new = NewFlight::new(permit, *limit);
+        let new = NewFlight::new(permit, *limit, &runtime);
         if let Some(started) = slot.refresh(&now, breaker, new.handle()) {
             counters.refreshes.add(1);
             self.context.spawn(new, started, slot, &runtime, fetch);

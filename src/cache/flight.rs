@@ -9,7 +9,7 @@ use futures_util::future::{Either, select};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::circuit_breaker::CircuitBreaker;
 use super::limit::Permit;
@@ -18,7 +18,7 @@ use super::slot::{Cached, Slot, Started};
 use super::slots::HeldSlot;
 use super::stats::Counters;
 use crate::error::{Error, Failure};
-use crate::heartbeat::{Heartbeat, Pulse};
+use crate::heartbeat::Heartbeat;
 use crate::lease::LeaseId;
 use crate::time::{Now, TimeSource, jitter};
 use crate::token::IssuedToken;
@@ -33,7 +33,7 @@ type FlightOutcome = Result<Arc<IssuedToken>, Error>;
 pub(crate) struct Flight {
     outcome: watch::Receiver<Option<FlightOutcome>>,
     task: Arc<OnceLock<AbortHandle>>,
-    pulse: Pulse,
+    heartbeat: Heartbeat,
     permit: Permit,
     overdue: Instant,
 }
@@ -49,15 +49,15 @@ pub(super) struct NewFlight {
 }
 
 impl NewFlight {
-    /// Creates a flight that ends within `limit`.
-    pub(super) fn new(permit: Permit, limit: Duration) -> Self {
+    /// Creates a flight that ends within `limit`, for a runtime.
+    pub(super) fn new(permit: Permit, limit: Duration, runtime: &Handle) -> Self {
         let (sender, outcome) = watch::channel(None);
         let now = Instant::now();
         Self {
             handle: Flight {
                 outcome,
                 task: Arc::default(),
-                pulse: Pulse::default(),
+                heartbeat: Heartbeat::of(Some(runtime.clone())),
                 permit,
                 overdue: now + overdue_after(limit),
             },
@@ -78,10 +78,10 @@ impl Flight {
     /// A runtime that has stopped is noticed by its missing heartbeat, long before the deadline.
     pub(super) async fn outcome(mut self) -> Option<FlightOutcome> {
         let completed = pin!(self.outcome.wait_for(Option::is_some));
-        let stopped = pin!(self.pulse.stopped());
-        match timeout_at(self.overdue, select(completed, stopped)).await {
-            Ok(Either::Left((Ok(outcome), _))) => outcome.clone(),
-            Ok(_) | Err(_) => None,
+        let stopped = pin!(self.heartbeat.stopped(self.overdue));
+        match select(completed, stopped).await {
+            Either::Left((Ok(outcome), _)) => outcome.clone(),
+            Either::Left((Err(_), _)) | Either::Right(_) => None,
         }
     }
 
@@ -138,7 +138,6 @@ impl FlightContext {
             generation: started.generation,
             sender: flight.sender,
             permit: flight.handle.permit.clone(),
-            _heartbeat: Heartbeat::start(&flight.handle.pulse, runtime),
         };
         let fetch = fetch(flight.deadline);
         let task = runtime.spawn(async move {
@@ -167,7 +166,6 @@ struct FlightGuard {
     generation: LeaseId,
     sender: watch::Sender<Option<FlightOutcome>>,
     permit: Permit,
-    _heartbeat: Heartbeat,
 }
 
 impl FlightGuard {
