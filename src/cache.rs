@@ -250,7 +250,9 @@ impl Cache {
         let mut waiting_for_permit = None;
         let mut has_lost_one = false;
         loop {
-            let new = permit.take().map(|permit| NewFlight::new(permit, *limit, &runtime));
+            let new = permit
+                .take()
+                .map(|permit| NewFlight::new(permit, *limit, &runtime));
             let handle = new.as_ref().map(NewFlight::handle);
             let joined = slot.join(&clock.now(), requirements, breaker, handle);
             let (generation, flight) = match (joined, new) {

@@ -103,11 +103,17 @@ mod tests {
     #[test]
     fn a_runtime_that_nobody_drives_has_stopped() {
         let (stalled, dropped, caller) = (paused(), paused(), paused());
-        let heartbeats = [heartbeat_of(&stalled), heartbeat_of(&dropped), Heartbeat::of(None)];
+        let heartbeats = [
+            heartbeat_of(&stalled),
+            heartbeat_of(&dropped),
+            Heartbeat::of(None),
+        ];
         drop(dropped);
         caller.block_on(async {
             for heartbeat in &heartbeats {
-                timeout(2 * PATIENCE, heartbeat.stopped(far())).await.unwrap();
+                timeout(2 * PATIENCE, heartbeat.stopped(far()))
+                    .await
+                    .unwrap();
             }
         });
         // Until somebody drives the runtime again.

@@ -70,7 +70,8 @@ impl TokenFetcher {
                     let grant = Grant::ClientCredentials;
                     Ok(self.request_token(fetch, grant, deadline).await?.issued)
                 }
-                Some(user) => self.fetch_for_user(fetch, user, deadline).await,
+                // Boxed, to keep the flight of an application small.
+                Some(user) => Box::pin(self.fetch_for_user(fetch, user, deadline)).await,
             }
         };
         self.with_deadline_and_report(fetch, deadline, fetching)
@@ -128,6 +129,7 @@ impl TokenFetcher {
             Err(error) => return Err(error),
         };
         let retried = self.retry_with_other_credential(fetch, &credential, grant, deadline);
+        let retried = Box::pin(retried);
         match timeout_at(deadline, retried).await {
             Ok(Some(result)) => result,
             // The rejection says more than a timeout of the search for another credential.
@@ -218,7 +220,7 @@ impl TokenFetcher {
         let now = self.clock.now();
         let claims = self.capabilities.with(fetch.claims.as_deref());
         let request = TokenHttpRequest {
-            endpoint: &endpoint.url,
+            endpoint: &endpoint.uri,
             client_id: &self.client_id,
             client_auth: &authentication,
             grant,
@@ -301,14 +303,14 @@ impl TokenFetcher {
             None if self.credential.is_secret() => endpoint.methods.for_secret()?,
             None => endpoint.methods.for_assertion()?,
         };
-        let context = AssertionContext {
+        let context = || AssertionContext {
             client_id: self.client_id.clone(),
             tenant_id: fetch
                 .tenant
                 .as_ref()
                 .map(|tenant| tenant.as_str().to_owned()),
-            token_endpoint: endpoint.url.to_string(),
-            audience: endpoint.audience.clone(),
+            token_endpoint: endpoint.uri.to_string(),
+            audience: endpoint.audience(),
             correlation_id: fetch.correlation_id.clone(),
         };
         let now = self.clock.wall();
@@ -327,7 +329,7 @@ impl TokenFetcher {
         correlation_id: &str,
         deadline: Instant,
     ) -> Result<Response<Bytes>, Error> {
-        let endpoint = without_query(request.uri());
+        let uri = request.uri().clone();
         let failure = |message: String| Failure::new(message).correlation_id(correlation_id);
         let left = deadline.saturating_duration_since(Instant::now());
         let limit = self.attempt_timeout.min(left);
@@ -339,11 +341,13 @@ impl TokenFetcher {
                 {
                     grant.mark_not_redeemed();
                 }
+                let endpoint = without_query(&uri);
                 let message = format!("no response from the token endpoint {endpoint}");
                 let failure = no_response(message, source).correlation_id(correlation_id);
                 Err(Error::Transport(failure.into()))
             }
             Err(_) => {
+                let endpoint = without_query(&uri);
                 let limit = time::format_limit(limit);
                 let message =
                     format!("no response from the token endpoint {endpoint} within {limit}");
