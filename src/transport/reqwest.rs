@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response};
+use http::uri::Authority;
+use http::{HeaderValue, Request, Response, Uri};
 use reqwest::redirect::Policy;
 use tokio::task::yield_now;
 use url::Url;
@@ -39,6 +40,7 @@ pub(crate) struct ReqwestSettings<'a> {
 /// The parts of the transport that one request needs.
 struct Exchange {
     client: reqwest::Client,
+    origin: Origin,
     proxies: Proxies,
     builder: &'static str,
     connect_timeout: Duration,
@@ -69,6 +71,7 @@ impl ReqwestTransport {
         };
         let exchange = Exchange {
             client,
+            origin: Origin::of(settings.origin),
             proxies,
             builder: settings.builder,
             connect_timeout: settings.connect_timeout,
@@ -206,7 +209,7 @@ impl Transport for ReqwestTransport {
     fn send(&self, request: Request<Bytes>) -> TransportFuture<'_> {
         Box::pin(async move {
             let retries = request.extensions().get::<SendOnce>().is_none();
-            let mut request = reqwest::Request::try_from(request)?;
+            let mut request = self.exchange.to_reqwest(request)?;
             let exchange = Arc::clone(&self.exchange);
             match self.driver.send_on() {
                 SendOn::CallersRuntime => exchange.run(request, retries).await,
@@ -229,6 +232,22 @@ impl Transport for ReqwestTransport {
 }
 
 impl Exchange {
+    /// Converts a request. A URL of the known origin is not parsed as a whole.
+    fn to_reqwest(
+        &self,
+        request: Request<Bytes>,
+    ) -> Result<reqwest::Request, Box<dyn StdError + Send + Sync>> {
+        let (parts, body) = request.into_parts();
+        let url = match self.origin.url(&parts.uri) {
+            Some(url) => url,
+            None => Url::parse(&parts.uri.to_string())?,
+        };
+        let mut request = reqwest::Request::new(parts.method, url);
+        *request.headers_mut() = parts.headers;
+        *request.body_mut() = Some(body.into());
+        Ok(request)
+    }
+
     /// Sends the request, and reads the whole response.
     ///
     /// With `retries`, the request is sent again if the runtime of its connection has stopped.
@@ -237,7 +256,6 @@ impl Exchange {
         request: reqwest::Request,
         retries: bool,
     ) -> Result<Response<Bytes>, Box<dyn StdError + Send + Sync>> {
-        let url = request.url().clone();
         let retry = retries.then(|| request.try_clone()).flatten();
         let sent = match (self.client.execute(request).await, retry) {
             (Err(error), Some(retry)) if is_from_stopped_runtime(&error) => {
@@ -247,21 +265,24 @@ impl Exchange {
         };
         let mut response = match sent {
             Ok(response) => response,
-            Err(error) => return Err(self.explanation(error, &url).explain().await),
+            Err(error) => {
+                let url = error.url().unwrap_or(&self.origin.url).clone();
+                return Err(self.explanation(error, &url).explain().await);
+            }
         };
-        let mut body = BytesMut::new();
+        let mut body = Body::default();
         // The rest of a longer body is dropped. The parser rejects such a body as too long and
         // keeps the status.
         while body.len() <= LARGEST_BODY {
             match response.chunk().await {
-                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                Ok(Some(chunk)) => body.push(chunk),
                 Ok(None) => break,
                 // The status and the headers of an error response count without a body, too.
                 Err(_) if !response.status().is_success() => break,
                 Err(error) => return Err(error.without_url().into()),
             }
         }
-        let mut result = Response::new(body.freeze());
+        let mut result = Response::new(body.into_bytes());
         *result.status_mut() = response.status();
         *result.headers_mut() = std::mem::take(response.headers_mut());
         Ok(result)
@@ -274,6 +295,64 @@ impl Exchange {
             proxies: &self.proxies,
             builder: self.builder,
             limit: self.connect_timeout,
+        }
+    }
+}
+
+/// The URL that most requests go to, apart from the path.
+struct Origin {
+    url: Url,
+    authority: String,
+}
+
+impl Origin {
+    fn of(url: &Url) -> Self {
+        Self {
+            url: url.clone(),
+            authority: url.authority().to_owned(),
+        }
+    }
+
+    /// Returns the URL of a request to the origin. Returns `None` for a request to another host.
+    fn url(&self, uri: &Uri) -> Option<Url> {
+        let is_same = uri.scheme_str() == Some(self.url.scheme())
+            && uri.authority().map(Authority::as_str) == Some(&self.authority);
+        is_same.then(|| {
+            let mut url = self.url.clone();
+            url.set_path(uri.path());
+            url.set_query(uri.query());
+            url
+        })
+    }
+}
+
+/// The body of a response, which most often arrives in one piece.
+#[derive(Default)]
+struct Body {
+    first: Bytes,
+    all: BytesMut,
+}
+
+impl Body {
+    fn len(&self) -> usize {
+        self.first.len().max(self.all.len())
+    }
+
+    fn push(&mut self, chunk: Bytes) {
+        if self.first.is_empty() {
+            self.first = chunk;
+            return;
+        }
+        if self.all.is_empty() {
+            self.all.extend_from_slice(&self.first);
+        }
+        self.all.extend_from_slice(&chunk);
+    }
+
+    fn into_bytes(self) -> Bytes {
+        match self.all.is_empty() {
+            true => self.first,
+            false => self.all.freeze(),
         }
     }
 }
