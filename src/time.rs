@@ -63,11 +63,11 @@
 //! - `testing::ManualClock`, with the feature `testing`, is a clock that a test moves.
 
 use std::fmt;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use der::DateTime;
-use uuid::Uuid;
 
 mod system;
 
@@ -270,8 +270,8 @@ pub(crate) fn format_time(time: SystemTime) -> String {
 ///
 /// Random delays keep many clients from sending requests at the same time.
 pub(crate) fn jitter() -> f64 {
-    // The low half of a version 4 UUID is random except for the top two bits.
-    let random = Uuid::new_v4().as_u64_pair().1 as u32;
+    // Not for secrets: the standard library draws the keys once per thread and counts them up.
+    let random = RandomState::new().build_hasher().finish() as u32;
     f64::from(random) / f64::from(u32::MAX)
 }
 

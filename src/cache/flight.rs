@@ -139,9 +139,10 @@ impl FlightContext {
             sender: flight.sender,
             permit: flight.handle.permit.clone(),
         };
-        let fetch = fetch(flight.deadline);
+        // Boxed, because the runtime moves a task several times.
+        let fetch = Box::pin(AssertUnwindSafe(fetch(flight.deadline)).catch_unwind());
         let task = runtime.spawn(async move {
-            match AssertUnwindSafe(fetch).catch_unwind().await {
+            match fetch.await {
                 Ok(outcome) => guard.complete(outcome.map(Arc::new)),
                 // Remembered as any other failure: the next request would panic, too.
                 Err(_) => guard.complete(Err(panicked())),

@@ -1,5 +1,5 @@
 use std::error::Error as StdError;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -210,10 +210,10 @@ impl Transport for ReqwestTransport {
         Box::pin(async move {
             let retries = request.extensions().get::<SendOnce>().is_none();
             let mut request = self.exchange.to_reqwest(request)?;
-            let exchange = Arc::clone(&self.exchange);
             match self.driver.send_on() {
-                SendOn::CallersRuntime => exchange.run(request, retries).await,
+                SendOn::CallersRuntime => self.exchange.run(request, retries).await,
                 SendOn::Driver(driver) => {
+                    let exchange = Arc::clone(&self.exchange);
                     let task = async move {
                         let response = exchange.run(request, retries).await;
                         // The connection returns to the pool before the next request comes.
@@ -224,7 +224,7 @@ impl Transport for ReqwestTransport {
                 }
                 SendOn::CallersRuntimeOnce => {
                     request.headers_mut().insert(CONNECTION, CLOSE);
-                    exchange.run(request, retries).await
+                    self.exchange.run(request, retries).await
                 }
             }
         })
@@ -303,6 +303,8 @@ impl Exchange {
 struct Origin {
     url: Url,
     authority: String,
+    /// The first URL that a request went to. Most clients have one token endpoint.
+    first: OnceLock<(Uri, Url)>,
 }
 
 impl Origin {
@@ -310,17 +312,25 @@ impl Origin {
         Self {
             url: url.clone(),
             authority: url.authority().to_owned(),
+            first: OnceLock::new(),
         }
     }
 
     /// Returns the URL of a request to the origin. Returns `None` for a request to another host.
     fn url(&self, uri: &Uri) -> Option<Url> {
+        if let Some((first, url)) = self.first.get()
+            && first == uri
+        {
+            return Some(url.clone());
+        }
         let is_same = uri.scheme_str() == Some(self.url.scheme())
             && uri.authority().map(Authority::as_str) == Some(&self.authority);
         is_same.then(|| {
             let mut url = self.url.clone();
             url.set_path(uri.path());
             url.set_query(uri.query());
+            // Set already, for a client with several endpoints.
+            let _ = self.first.set((uri.clone(), url.clone()));
             url
         })
     }
