@@ -100,11 +100,7 @@ impl OAuth2 {
     }
 
     /// Returns a client for one tenant.
-    pub fn for_tenant(
-        base_url: &str,
-        tenant: &str,
-        http: oauth2::reqwest::Client,
-    ) -> Result<Self> {
+    pub fn for_tenant(base_url: &str, tenant: &str, http: oauth2::reqwest::Client) -> Result<Self> {
         let endpoint = format!("{base_url}/{tenant}/oauth2/v2.0/token");
         Ok(Self {
             client: BasicClient::new(ClientId::new(CLIENT_ID.to_owned()))

@@ -18,7 +18,12 @@ use crate::{Result, SECRET, clients, verdict};
 pub fn report(base_url: &str) -> Result<()> {
     let key = KeyAndCertificate::create()?;
     let mut rows = Vec::new();
-    for kind in [Kind::MultiThread, Kind::CurrentThread, Kind::OwnReqwest] {
+    for kind in [
+        Kind::MultiThread,
+        Kind::Busy,
+        Kind::CurrentThread,
+        Kind::OwnReqwest,
+    ] {
         rows.push(Row::new(kind, base_url, &key)?);
     }
     let pair = PrivatePkcs8KeyDer::from_pem_slice(key.pem.as_bytes())?;
@@ -41,12 +46,20 @@ pub fn report(base_url: &str) -> Result<()> {
     println!("| runtime | credential | ours | beside | | ratio | goal | verdict |");
     println!("| --- | --- | ---: | --- | ---: | ---: | --- | --- |");
     for row in &rows {
-        let [secret, certificate, oauth2, azure_secret, azure_certificate] =
-            row.contenders.each_ref().map(|contender| micros(contender.least));
+        let [secret, certificate, oauth2, azure_secret, azure_certificate] = row
+            .contenders
+            .each_ref()
+            .map(|contender| micros(contender.least));
         for (credential, ours, name, peer, goal) in [
             ("secret", secret, "oauth2", oauth2, Some(1.15)),
             ("secret", secret, "azure_identity", azure_secret, None),
-            ("RSA 2048", certificate, "azure_identity", azure_certificate, Some(1.0)),
+            (
+                "RSA 2048",
+                certificate,
+                "azure_identity",
+                azure_certificate,
+                Some(1.0),
+            ),
         ] {
             let ratio = ours / peer;
             let (goal, verdict) = match goal {
@@ -67,9 +80,14 @@ pub fn report(base_url: &str) -> Result<()> {
 pub fn profile(base_url: &str, kind: &str, library: &str, tokens: &str) -> Result<()> {
     let kind = match kind {
         "multi-thread" => Kind::MultiThread,
+        "busy" => Kind::Busy,
         "current-thread" => Kind::CurrentThread,
         "own-reqwest" => Kind::OwnReqwest,
-        _ => return Err("the runtime is none of multi-thread, current-thread, own-reqwest".into()),
+        _ => {
+            return Err(
+                "the runtime is none of multi-thread, busy, current-thread, own-reqwest".into(),
+            );
+        }
     };
     let credential = match library {
         "ours" => kind.ours(base_url)?,
@@ -97,6 +115,8 @@ struct Row {
 #[derive(Clone, Copy)]
 enum Kind {
     MultiThread,
+    /// A multi-thread runtime with [`TASKS`] tasks, so that its threads do not wait for work.
+    Busy,
     CurrentThread,
     /// A current-thread runtime, and a reqwest builder of the caller's.
     OwnReqwest,
@@ -152,6 +172,7 @@ impl Kind {
     fn name(self) -> &'static str {
         match self {
             Self::MultiThread => "multi-thread",
+            Self::Busy => "multi-thread, 16 tasks",
             Self::CurrentThread => "current-thread",
             Self::OwnReqwest => "current-thread, `reqwest(..)`",
         }
@@ -159,7 +180,7 @@ impl Kind {
 
     fn runtime(self) -> Result<Runtime> {
         let mut builder = match self {
-            Self::MultiThread => Builder::new_multi_thread(),
+            Self::MultiThread | Self::Busy => Builder::new_multi_thread(),
             Self::CurrentThread | Self::OwnReqwest => Builder::new_current_thread(),
         };
         Ok(builder.worker_threads(2).enable_all().build()?)
@@ -167,7 +188,7 @@ impl Kind {
 
     fn builder(self, base_url: &str) -> confidential_client::ConfidentialClientBuilder {
         match self {
-            Self::MultiThread | Self::CurrentThread => clients::ours(base_url),
+            Self::MultiThread | Self::Busy | Self::CurrentThread => clients::ours(base_url),
             Self::OwnReqwest => clients::ours(base_url).reqwest(reqwest::Client::builder()),
         }
     }
@@ -185,10 +206,28 @@ impl Kind {
 
     /// Acquires tokens one after the other, in a task where tasks have threads of their own.
     fn run(self, runtime: &Runtime, library: Library, first: u32, tokens: u32) -> Result<()> {
-        let acquiring = acquire(library, first, tokens);
+        let tasks = match self {
+            Self::Busy => TASKS,
+            Self::MultiThread | Self::CurrentThread | Self::OwnReqwest => 1,
+        };
+        let each = tokens.div_ceil(tasks);
+        let mut acquiring =
+            (0..tasks).map(|task| acquire(library.clone(), first + task * each, each));
         match self {
-            Self::MultiThread => runtime.block_on(runtime.spawn(acquiring))?,
-            Self::CurrentThread | Self::OwnReqwest => runtime.block_on(acquiring),
+            Self::CurrentThread | Self::OwnReqwest => {
+                runtime.block_on(acquiring.next().ok_or("no task")?)
+            }
+            Self::MultiThread | Self::Busy => {
+                let tasks: Vec<_> = acquiring
+                    .map(|acquiring| runtime.spawn(acquiring))
+                    .collect();
+                runtime.block_on(async {
+                    for task in tasks {
+                        task.await??;
+                    }
+                    Ok(())
+                })
+            }
         }
     }
 }
@@ -261,5 +300,6 @@ fn micros(round: Duration) -> f64 {
     round.as_secs_f64() * 1e6 / f64::from(CALLS)
 }
 
-const CALLS: u32 = 200;
+const TASKS: u32 = 16;
+const CALLS: u32 = 320;
 const ROUNDS: u32 = 40;
