@@ -34,7 +34,7 @@ impl Heartbeat {
         }))
     }
 
-    /// Returns when the runtime has stopped for more than a second, and at `deadline` at the latest.
+    /// Returns when the runtime has stopped for more than a second, or at `deadline`.
     pub(crate) async fn stopped(&self, deadline: Instant) {
         let sleep = |duration| sleep_until(deadline.min(Instant::now() + duration));
         sleep(FIRST_BEAT).await;

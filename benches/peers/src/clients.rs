@@ -83,6 +83,14 @@ impl HttpClient for PlainHttp {
     }
 }
 
+/// Returns an HTTP client for `oauth2`, as that crate's documentation shows.
+pub fn oauth2_http() -> Result<oauth2::reqwest::Client> {
+    Ok(oauth2::reqwest::Client::builder()
+        .redirect(oauth2::reqwest::redirect::Policy::none())
+        .no_proxy()
+        .build()?)
+}
+
 /// A client of the `oauth2` crate, which has no cache.
 pub struct OAuth2 {
     client:
@@ -92,11 +100,7 @@ pub struct OAuth2 {
 
 impl OAuth2 {
     pub fn new(base_url: &str) -> Result<Self> {
-        let http = oauth2::reqwest::Client::builder()
-            .redirect(oauth2::reqwest::redirect::Policy::none())
-            .no_proxy()
-            .build()?;
-        Self::for_tenant(base_url, TENANT, http)
+        Self::for_tenant(base_url, TENANT, oauth2_http()?)
     }
 
     /// Returns a client for one tenant.
