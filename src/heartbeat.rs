@@ -143,14 +143,16 @@ mod tests {
         let runtime = paused();
         let heartbeat = heartbeat_of(&runtime);
         runtime.block_on(async {
-            let soon = Instant::now() + FIRST_BEAT;
-            heartbeat.stopped(soon).await;
-            assert_eq!(heartbeat.0.requested.load(Ordering::Relaxed), 0);
-            let later = Instant::now() + FIRST_BEAT + PATIENCE;
-            let waiting = (0..100).map(|_| heartbeat.stopped(later));
-            futures_util::future::join_all(waiting).await;
-            assert_eq!(heartbeat.0.requested.load(Ordering::Relaxed), 1);
-            assert_eq!(Instant::now(), later, "the deadline ends the wait");
+            heartbeat.stopped(Instant::now() + FIRST_BEAT).await;
+            assert_eq!(heartbeat.completed(), 0);
+            for _ in 0..100 {
+                assert_eq!(heartbeat.request_beat(), 0);
+            }
+            assert_eq!(Handle::current().metrics().num_alive_tasks(), 1);
+            let deadline = Instant::now() + FIRST_BEAT + PATIENCE;
+            heartbeat.stopped(deadline).await;
+            assert_eq!(Instant::now(), deadline, "the deadline ends the wait");
+            assert_eq!(heartbeat.request_beat(), 2);
         });
     }
 }

@@ -382,3 +382,69 @@ fn is_from_stopped_runtime(error: &reqwest::Error) -> bool {
 }
 
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_of_the_origin_is_the_url_that_a_whole_parse_gives() {
+        for origin in [
+            "https://login.example.org",
+            "http://[::1]:81/a/token",
+            "http://127.0.0.1",
+        ] {
+            let origin = Origin::of(&Url::parse(origin).unwrap());
+            let authority = &origin.authority;
+            for path in [
+                "/t/oauth2/v2.0/token",
+                "/u/oauth2/v2.0/token?a=b%20c",
+                "/t/oauth2/v2.0/token",
+                "/a/../b/./c",
+                "/%7e'\"",
+                "/?",
+                "/",
+                "",
+            ] {
+                let text = format!("{}://{authority}{path}", origin.url.scheme());
+                let expected = Url::parse(&text).unwrap();
+                let uri = text.parse().unwrap();
+                assert_eq!(origin.url(&uri), Some(expected), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_url_of_another_host_is_not_of_the_origin() {
+        let origin = Origin::of(&Url::parse("https://login.example.org").unwrap());
+        for other in [
+            "http://login.example.org/t",
+            "https://login.example.org:444/t",
+            "https://login.example.com/t",
+            "https://user@login.example.org/t",
+            "/t",
+        ] {
+            assert_eq!(origin.url(&other.parse().unwrap()), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_body_is_the_sum_of_its_pieces() {
+        for pieces in [
+            &[][..],
+            &["a"],
+            &["", "a"],
+            &["a", ""],
+            &["a", "b"],
+            &["a", "b", "c"],
+        ] {
+            let mut body = Body::default();
+            for piece in pieces {
+                body.push(Bytes::from_static(piece.as_bytes()));
+            }
+            let expected = pieces.concat();
+            assert_eq!(body.len(), expected.len(), "{pieces:?}");
+            assert_eq!(body.into_bytes(), expected, "{pieces:?}");
+        }
+    }
+}
