@@ -261,6 +261,12 @@ impl Certificate {
         &self.parts.key
     }
 
+    /// Returns whether the private key is in memory, and not behind a [`Signer`].
+    #[cfg(feature = "aws-lc-rs")]
+    pub(crate) fn has_private_key(&self) -> bool {
+        matches!(self.parts.key, CertificateKey::Local(_))
+    }
+
     /// Returns the public key, PKCS#1 DER for RSA and an uncompressed point for P-256.
     pub(crate) fn public_key(&self) -> &[u8] {
         &self.parts.public_key

@@ -194,6 +194,18 @@ impl CredentialStore {
         )
     }
 
+    /// Returns whether this process signs, or may sign, the assertions.
+    #[cfg(feature = "aws-lc-rs")]
+    pub(crate) fn signs(&self) -> bool {
+        match &self.config {
+            CredentialConfig::Certificate(certificate) => certificate.has_private_key(),
+            CredentialConfig::CertificateSource(_) => true,
+            CredentialConfig::Secret(_)
+            | CredentialConfig::SecretSource(_)
+            | CredentialConfig::Assertion(_) => false,
+        }
+    }
+
     /// Returns the kind and the source of the credential, for the advice in errors.
     pub(crate) fn origin(&self) -> CredentialOrigin {
         let (kind, source) = match &self.config {

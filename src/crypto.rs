@@ -12,6 +12,8 @@ mod none;
 pub(crate) mod password_based;
 mod private_key;
 mod public_key;
+#[cfg(any(feature = "aws-lc-rs", feature = "rustls"))]
+pub(crate) mod random;
 #[cfg(all(feature = "rust-crypto", not(feature = "aws-lc-rs")))]
 mod rust_crypto;
 

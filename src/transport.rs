@@ -67,6 +67,8 @@ mod proxies;
 #[cfg(feature = "reqwest")]
 mod reqwest;
 #[cfg(feature = "reqwest")]
+mod tls;
+#[cfg(feature = "reqwest")]
 mod tunnel;
 mod unsent;
 

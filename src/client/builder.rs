@@ -330,6 +330,11 @@ impl ConfidentialClientBuilder {
     /// Does no network I/O, and does not read credential sources. Whether the identity provider
     /// accepts the credential is known after the first token request.
     ///
+    /// aws-lc collects entropy for some 30 milliseconds, once per process, before the first TLS
+    /// handshake or signature. `build()` starts this work on a short thread of its own. A program
+    /// that builds its client 30 milliseconds before its first token does not wait. A client over
+    /// http, with a secret, or with the feature `ring`, starts no such thread.
+    ///
     /// # Errors
     ///
     /// - [`Error::Config`]: an empty client ID; no tenant, or two that differ; a tenant that is
@@ -364,6 +369,10 @@ impl ConfidentialClientBuilder {
                 "assumed_token_lifetime must be greater than zero and at most 24 hours, but is {:?}",
                 self.assumed_lifetime
             )));
+        }
+        #[cfg(feature = "aws-lc-rs")]
+        if credential.signs() {
+            crate::crypto::random::draw_ahead();
         }
         let transport = self.transport.transport(endpoints.origin())?;
         let rotates = endpoints.rules().may_rotate_refresh_tokens();
@@ -511,5 +520,34 @@ mod tests {
     #[cfg(any(feature = "rustls", feature = "native-tls"))]
     fn with_the_default_features_nothing_more_is_needed() {
         built().unwrap();
+    }
+
+    #[test]
+    #[cfg(all(feature = "rustls", feature = "testing"))]
+    fn random_numbers_are_drawn_ahead_where_a_handshake_or_a_signature_needs_them() {
+        use crate::crypto::random::tests::CALLS;
+
+        let builder = || ConfidentialClientBuilder::new("client".to_owned());
+        let over_https = || builder().tenant("contoso.com");
+        let over_http = || {
+            let cloud = Cloud::Custom("http://127.0.0.1:1".to_owned());
+            builder().authority(Authority::entra(cloud, "contoso.com"))
+        };
+        let pem = crate::testing::self_signed_certificate("daemon").unwrap();
+        let certificate = || Certificate::from_pem(&pem).unwrap();
+        let signer = |_: crate::crypto::SigningAlgorithm, _: Vec<u8>| async { Err("none".into()) };
+        let signed_elsewhere = Certificate::from_signer(&pem, signer).unwrap();
+        let source = || async { Err("none".into()) };
+        for (name, builder, draws) in [
+            ("https", over_https().client_secret("s3cret"), 1),
+            ("http", over_http().client_secret("s3cret"), 0),
+            ("a key", over_http().certificate(certificate()), 1),
+            ("a source", over_http().certificate_source(source), 1),
+            ("a signer", over_http().certificate(signed_elsewhere), 0),
+        ] {
+            let before = CALLS.get();
+            builder.build().unwrap();
+            assert_eq!(CALLS.get() - before, draws, "{name}");
+        }
     }
 }

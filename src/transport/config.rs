@@ -67,6 +67,10 @@ impl TransportConfig {
                 "the authority is https, but TLS is not compiled in; enable the feature 'rustls' or 'native-tls' of confidential-client",
             ));
         }
+        #[cfg(feature = "rustls")]
+        if origin.scheme() == "https" {
+            crate::transport::tls::draw_ahead();
+        }
         let settings = ReqwestSettings {
             connect_timeout: self.connect_timeout.unwrap_or(CONNECT_TIMEOUT),
             origin,
