@@ -50,7 +50,7 @@ use std::pin::Pin;
 use bytes::Bytes;
 use http::{Request, Response};
 
-#[cfg(feature = "rustls")]
+#[cfg(all(feature = "reqwest", any(feature = "ring", feature = "rustls")))]
 mod certificate_problem;
 mod config;
 mod connection_failure;

@@ -505,7 +505,7 @@ mod tests {
     #[test]
     #[cfg(all(
         feature = "reqwest",
-        not(any(feature = "rustls", feature = "native-tls"))
+        not(any(feature = "ring", feature = "rustls", feature = "native-tls"))
     ))]
     fn without_tls_https_is_refused() {
         let error = built().unwrap_err();

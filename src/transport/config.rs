@@ -62,9 +62,15 @@ impl TransportConfig {
     fn default_transport(self, origin: &Url) -> Result<Arc<dyn Transport>, Error> {
         use crate::transport::reqwest::{ReqwestSettings, ReqwestTransport};
 
-        if origin.scheme() == "https" && !cfg!(any(feature = "rustls", feature = "native-tls")) {
+        if origin.scheme() == "https"
+            && !cfg!(any(
+                feature = "rustls",
+                feature = "ring",
+                feature = "native-tls"
+            ))
+        {
             return Err(Error::config(
-                "the authority is https, but TLS is not compiled in; enable the feature 'rustls' or 'native-tls' of confidential-client",
+                "the authority is https, but TLS is not compiled in; enable the feature 'rustls', 'ring' or 'native-tls' of confidential-client",
             ));
         }
         #[cfg(feature = "rustls")]

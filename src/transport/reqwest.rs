@@ -11,13 +11,13 @@ use tokio::task::yield_now;
 use url::Url;
 
 use crate::authority::address::is_loopback;
-use crate::error::{Error, Failure};
+use crate::error::Error;
 use crate::response::LARGEST_BODY;
-use crate::transport::connection_failure::causes;
 use crate::transport::driver::{Driver, DriverTask, SendOn};
 use crate::transport::environment_proxy::ProxyEnvironment;
 use crate::transport::explanation::Explanation;
 use crate::transport::proxies::{Proxies, shown_proxies};
+use crate::transport::tls::{self, built, lacks_ca_certificates, without_ca_certificates};
 use crate::transport::{SendOnce, Transport, TransportFuture};
 
 /// The default transport.
@@ -94,11 +94,11 @@ fn with_default_builder(
     limited: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
     settings: &ReqwestSettings<'_>,
 ) -> Result<(reqwest::Client, Proxies), Error> {
-    let builder = || limited(default_builder());
+    let builder = || Ok::<_, Error>(limited(tls::default_builder(settings)?));
     if is_direct(settings.origin) {
-        let client = match builder().no_proxy().build() {
+        let client = match builder()?.no_proxy().build() {
             Err(error) if lacks_ca_certificates(&error) && settings.origin.scheme() == "http" => {
-                without_ca_certificates(builder().no_proxy()).build()
+                without_ca_certificates(builder()?.no_proxy()).build()
             }
             built => built,
         };
@@ -110,8 +110,8 @@ fn with_default_builder(
         proxy => proxy?,
     };
     let builder = match &proxy {
-        Some(proxy) => builder().proxy(proxy.to_reqwest()),
-        None => builder(),
+        Some(proxy) => builder()?.proxy(proxy.to_reqwest()),
+        None => builder()?,
     };
     let client = built(builder.build(), settings)?;
     let proxies = Proxies {
@@ -129,13 +129,10 @@ fn with_callers_builder(
     if is_direct(settings.origin) {
         builder = builder.no_proxy();
         // The builder builds only once, so the machine's CA certificates are tried beforehand.
-        if settings.origin.scheme() == "http"
-            && let Err(error) = default_builder().build()
-            && lacks_ca_certificates(&error)
-        {
+        if settings.origin.scheme() == "http" && tls::machine_lacks_ca_certificates(settings) {
             builder = without_ca_certificates(builder);
         }
-        return Ok((built(builder.build(), settings)?, Proxies::default()));
+        return Ok((tls::build(builder, settings)?, Proxies::default()));
     }
     let environment = ProxyEnvironment::of_process(settings.origin);
     let callers = shown_proxies(&format!("{builder:?}"));
@@ -144,7 +141,7 @@ fn with_callers_builder(
     if callers.is_none() && is_exempt {
         builder = builder.no_proxy();
     }
-    let client = built(builder.build(), settings)?;
+    let client = tls::build(builder, settings)?;
     let shown = shown_proxies(&format!("{client:?}"));
     let uses_environment = callers.is_none() && shown.is_some();
     let proxy = match uses_environment {
@@ -163,46 +160,6 @@ fn with_callers_builder(
         },
     };
     Ok((client, proxies))
-}
-
-/// Words the error of a client that cannot be built.
-fn built(
-    built: Result<reqwest::Client, reqwest::Error>,
-    settings: &ReqwestSettings<'_>,
-) -> Result<reqwest::Client, Error> {
-    built.map_err(|error| {
-        let message = match lacks_ca_certificates(&error) {
-            true => format!(
-                "the HTTP client cannot be built, because this machine has no CA certificates; install the package 'ca-certificates', correct SSL_CERT_FILE and SSL_CERT_DIR where they are set, or set tls_certs_only(..) in {}::reqwest(..)",
-                settings.builder
-            ),
-            false => "the HTTP client cannot be built".to_owned(),
-        };
-        let failure = Failure::new(message).source(Box::new(error.without_url()));
-        Error::Config(failure.into())
-    })
-}
-
-/// Returns whether the verifier of certificates found no CA certificate on the machine.
-fn lacks_ca_certificates(error: &reqwest::Error) -> bool {
-    causes(error).any(|cause| cause.to_string().contains("No CA certificates were loaded"))
-}
-
-/// Lets the machine's CA certificates be absent, which http does not need.
-fn without_ca_certificates(builder: reqwest::ClientBuilder) -> reqwest::ClientBuilder {
-    #[cfg(any(feature = "rustls", feature = "native-tls"))]
-    let builder = builder.tls_certs_only([]);
-    builder
-}
-
-/// Returns a builder with the TLS backend that this crate's features select.
-///
-/// Otherwise a feature that another crate enables could change reqwest's default backend.
-fn default_builder() -> reqwest::ClientBuilder {
-    let builder = reqwest::Client::builder();
-    #[cfg(feature = "rustls")]
-    let builder = builder.tls_backend_rustls();
-    builder
 }
 
 impl Transport for ReqwestTransport {
