@@ -109,6 +109,9 @@
 //! # Without the defaults, for example with TLS by the operating system:
 //! # confidential-client = { version = "0.1", default-features = false,
 //! #     features = ["aws-lc-rs", "native-tls"] }
+//! # Without aws-lc, for a faster build:
+//! # confidential-client = { version = "0.1", default-features = false,
+//! #     features = ["reqwest", "ring", "system-proxy"] }
 //!
 //! [dev-dependencies]
 //! confidential-client = { version = "0.1", features = ["testing"] }
@@ -122,7 +125,8 @@
 //! | `system-proxy` (default) | the proxy settings of macOS and Windows |
 //! | `http2` | HTTP/2 to the identity provider |
 //! | `aws-lc-rs` (default) | signatures, which certificates and token validation need |
-//! | `rust-crypto` | signatures without C, where `aws-lc-rs` is off; contains [RUSTSEC-2023-0071] |
+//! | `ring` | TLS where `rustls` is off, and signatures where `aws-lc-rs` is off |
+//! | `rust-crypto` | signatures without C, where `aws-lc-rs` and `ring` are off; contains [RUSTSEC-2023-0071] |
 //! | `pkcs12` | PKCS#12 files and encrypted private keys |
 //! | `reqwest-middleware` | `adapter::BearerAuth`, a middleware |
 //! | `tower` | `adapter::BearerAuthLayer`, a tower layer |

@@ -31,6 +31,7 @@ impl Certificate {
     /// - no certificate, no private key, or two private keys,
     /// - an encrypted private key,
     /// - a key that is neither RSA of 2048 bits or more nor P-256,
+    /// - a key that ring does not read, where ring signs (feature `ring` without `aws-lc-rs`),
     /// - a key that does not match the certificate,
     /// - a public key, a certificate request, an OpenSSH key or a binary file.
     pub fn from_pem(pem: impl AsRef<[u8]>) -> Result<Self, Error> {

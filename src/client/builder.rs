@@ -272,6 +272,13 @@ impl ConfidentialClientBuilder {
     /// through a proxy. The proxies of the environment (`HTTPS_PROXY`, `NO_PROXY`) are used, unless
     /// the builder says otherwise. `build()` returns an error if reqwest cannot read the variable.
     ///
+    /// With the feature `ring` and without `rustls`, the TLS settings of the builder need a TLS
+    /// provider of the process. Call `rustls::crypto::ring::default_provider().install_default()`
+    /// when the program starts. Without a provider, `build()` returns an error, and reqwest prints
+    /// the message of a panic (a program with `panic = "abort"` ends). A builder with
+    /// `tls_backend_preconfigured(..)` needs no provider, but reqwest then ignores its other TLS
+    /// settings, such as `tls_certs_merge(..)` and `identity(..)`.
+    ///
     /// Connections are kept and reused. A current-thread tokio runtime drives connections only
     /// during `block_on`. Requests from such a runtime are therefore sent by one thread of the
     /// client, which starts with the first such request and ends with the client.
@@ -332,8 +339,9 @@ impl ConfidentialClientBuilder {
     ///
     /// aws-lc collects entropy for some 30 milliseconds, once per process, before the first TLS
     /// handshake or signature. `build()` starts this work on a short thread of its own. A program
-    /// that builds its client 30 milliseconds before its first token does not wait. A client over
-    /// http, with a secret, or with the feature `ring`, starts no such thread.
+    /// that builds its client 30 milliseconds before its first token does not wait. A client that
+    /// uses http and a secret starts no such thread, and neither does a program without aws-lc
+    /// (feature `ring`).
     ///
     /// # Errors
     ///

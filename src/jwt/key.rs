@@ -133,9 +133,9 @@ fn point(x: &[u8], y: &[u8]) -> Option<Vec<u8>> {
     is_complete.then(|| [&[UNCOMPRESSED], x, y].concat())
 }
 
-/// Smallest RSA key of both backends, in bits.
+/// Smallest RSA key of all backends, in bits.
 const SMALLEST: usize = 2048;
-/// Largest RSA key of both backends, in bits.
+/// Largest RSA key of all backends, in bits.
 const LARGEST: usize = 8192;
 /// Size of a P-256 coordinate ([RFC 7518 section 6.2.1.2]).
 ///
