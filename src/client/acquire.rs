@@ -286,7 +286,11 @@ impl ConfidentialClient {
 
     /// Returns the slot's token if no refresh is due.
     #[inline]
-    pub(super) fn fresh(&self, slot: &CacheSlot, requirements: &Requirements) -> Option<AccessToken> {
+    pub(super) fn fresh(
+        &self,
+        slot: &CacheSlot,
+        requirements: &Requirements,
+    ) -> Option<AccessToken> {
         match slot.get(&self.0.fetcher.clock.coarse_now(), requirements) {
             Cached::Fresh(issued) => to_access_token(issued, slot, TokenSource::Cache).ok(),
             Cached::Stale(_) | Cached::Miss => None,
