@@ -23,6 +23,7 @@ pub(crate) fn report() -> Result<()> {
         ("`provider.cached()`", "cached"),
         ("`provider.token().await`", "token"),
         ("`provider.authorize(&mut headers).await`", "authorize"),
+        ("by the scope's text", "scope"),
     ] {
         let counted = instructions_of(method)?;
         let empty = String::new;
@@ -111,6 +112,12 @@ pub(crate) fn run(method: &str, calls: u32) -> Result<()> {
                 let mut headers = HeaderMap::with_capacity(8);
                 for _ in 0..calls {
                     black_box(&provider).authorize(&mut headers).await?;
+                }
+            }
+            "scope" => {
+                for _ in 0..calls {
+                    let scope = black_box(SCOPE);
+                    black_box(client.acquire_token_for_client(scope).await?);
                 }
             }
             _ => {
