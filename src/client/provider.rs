@@ -11,7 +11,7 @@ use crate::credential::{AssertionContext, ClientAssertionFuture, ClientAssertion
 use crate::error::Error;
 use crate::token::AccessToken;
 
-/// A source of tokens for one request: the fastest path to a cached token.
+/// A source of tokens for one request, without a cache lookup.
 ///
 /// [`ConfidentialClient::token_provider`] returns one. A provider is cheap to clone, keeps the
 /// client alive, and protects the cache entry from eviction.
