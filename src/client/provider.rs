@@ -50,11 +50,7 @@ impl TokenProvider {
     /// The errors of `acquire_token_for_client`.
     #[doc(alias = "get_token")]
     pub async fn token(&self) -> Result<AccessToken, Error> {
-        // The resolved request is elsewhere in memory, and a hit does not read it.
-        match self.client.fresh(&self.slot, &self.requirements) {
-            Some(token) => Ok(token),
-            None => self.client.acquire_from(&self.slot, &self.request).await,
-        }
+        self.client.acquire_from(&self.slot, &self.request).await
     }
 
     /// Returns the cached token, unless it has expired.

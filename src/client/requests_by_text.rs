@@ -13,7 +13,8 @@ use crate::request::TokenRequest;
 #[derive(Default)]
 pub(super) struct RequestsByText {
     requests: ArcSwap<HashMap<Box<str>, TokenRequest>>,
-    inserting: Mutex<()>,
+    /// The number of insertions that found the map full.
+    declined: Mutex<usize>,
 }
 
 impl RequestsByText {
@@ -31,10 +32,8 @@ impl RequestsByText {
         self.requests.load().len() >= MAX_REQUESTS
     }
 
-    /// Keeps the request of a text. If the map is full, requests that are not `in_use` make room.
-    ///
-    /// Looking for requests that are not in use takes microseconds, so only a caller that was slow
-    /// for another reason should have [`is_full`](Self::is_full) maps cleaned up.
+    /// Keeps the request of a text. If the map is full, requests that are not `in_use` make room now
+    /// and then, since the search and the copy of the map take microseconds.
     pub(super) fn insert(
         &self,
         text: &str,
@@ -44,15 +43,20 @@ impl RequestsByText {
         if text.len() > MAX_LENGTH {
             return;
         }
-        let _inserting = self
-            .inserting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let mut requests = HashMap::clone(&self.requests.load());
-        if requests.contains_key(text) {
+        let mut declined = self.declined.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.requests.load();
+        if known.contains_key(text) {
             return;
         }
-        if requests.len() >= MAX_REQUESTS {
+        let is_full = known.len() >= MAX_REQUESTS;
+        if is_full {
+            *declined += 1;
+            if !declined.is_multiple_of(CLEAN_UP_AFTER) {
+                return;
+            }
+        }
+        let mut requests = HashMap::clone(&known);
+        if is_full {
             requests.retain(|_, request| in_use(request));
         }
         if requests.len() < MAX_REQUESTS {
@@ -63,6 +67,8 @@ impl RequestsByText {
 }
 
 const MAX_REQUESTS: usize = 256;
+/// The number of insertions into a full map after which unused requests make room.
+const CLEAN_UP_AFTER: usize = 256;
 /// In bytes. Longer texts are parsed at each call.
 const MAX_LENGTH: usize = 1024;
 
@@ -82,12 +88,14 @@ mod tests {
         assert!(has(&scope(0)) && has(&scope(MAX_REQUESTS - 1)));
 
         let late = scope(MAX_REQUESTS);
-        requests.insert(&late, &late.as_str().into(), |_| true);
+        let insert = |in_use: fn(&TokenRequest) -> bool| {
+            for _ in 0..CLEAN_UP_AFTER {
+                requests.insert(&late, &late.as_str().into(), in_use);
+            }
+        };
+        insert(|_| true);
         assert!(!has(&late), "every other request is in use");
-
-        let is_seven =
-            |request: &TokenRequest| **request.requested_scopes().as_requested() == *scope(7);
-        requests.insert(&late, &late.as_str().into(), is_seven);
+        insert(|request| &**request.requested_scopes().as_requested() == "api://7/.default");
         assert!(has(&late) && has(&scope(7)) && !has(&scope(8)));
     }
 
