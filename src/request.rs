@@ -13,7 +13,7 @@ pub(crate) mod claims;
 mod http;
 pub(crate) mod parameters;
 
-pub(crate) use http::TokenHttpRequest;
+pub(crate) use http::{SKU, TokenHttpRequest};
 use parameters::{ParameterLocation, Parameters};
 
 /// The scopes to request a token for, with an optional tenant and other options.

@@ -71,6 +71,8 @@ mod tunnel;
 mod unsent;
 
 pub(crate) use config::{TransportConfig, zero_timeout};
+#[cfg(feature = "rustls")]
+pub(crate) use connection_failure::causes;
 pub(crate) use connection_failure::no_response;
 pub(crate) use unsent::{SendOnce, was_not_sent};
 

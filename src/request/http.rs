@@ -107,7 +107,7 @@ fn build_error(error: impl Into<http::Error>) -> Error {
 }
 
 /// The name of this library in requests to the identity provider.
-const SKU: &str = "confidential-client.rs";
+pub(crate) const SKU: &str = "confidential-client.rs";
 const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
