@@ -253,3 +253,44 @@ async fn an_empty_or_absent_ca_file_is_an_error_at_first() {
         );
     }
 }
+
+/// Runs [`only_the_roots_of_the_variables_are_trusted`] in a process that trusts the server's CA.
+#[tokio::test]
+#[cfg(all(feature = "rustls", target_os = "linux"))]
+async fn the_machines_cas_are_not_added_to_those_of_the_variables() {
+    let identity = Identity::new();
+    let proxy = Proxy::start(&identity).await;
+    let file = CaFile::with(&identity.ca_pem);
+    let name = "identity_binding::tests::only_the_roots_of_the_variables_are_trusted";
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", name, "--test-threads=1"]);
+    child.env("SSL_CERT_FILE", &file.0);
+    child.env(PORT, proxy.port.to_string());
+    let output = spawn_blocking(move || child.output())
+        .await
+        .unwrap()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("1 passed"), "{text}");
+    assert_eq!(proxy.requests.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+#[cfg(all(feature = "rustls", target_os = "linux"))]
+async fn only_the_roots_of_the_variables_are_trusted() {
+    // Another test starts a process with the variable.
+    let Ok(port) = std::env::var(PORT) else {
+        return;
+    };
+    let port = port.parse().unwrap();
+    let machine = binding("127.0.0.1", port, &[(SERVER_NAME, NAME)]).unwrap();
+    send(&machine).await.unwrap();
+    let other = Identity::new().ca_pem;
+    let variables = [(SERVER_NAME, NAME), (CA_DATA, &other)];
+    let only = binding("127.0.0.1", port, &variables).unwrap();
+    send(&only).await.unwrap_err();
+}
+
+#[cfg(all(feature = "rustls", target_os = "linux"))]
+const PORT: &str = "IDENTITY_BINDING_TEST_PORT";
