@@ -67,6 +67,7 @@ pub use crate::client_auth::TokenEndpointAuthMethod;
 pub use crate::crypto::SigningAlgorithm;
 pub use assertion_provider::{AssertionContext, ClientAssertionFuture, ClientAssertionProvider};
 pub(crate) use authenticate::Credential;
+pub(crate) use file::read as read_file;
 pub use file::{CertificateFile, SecretFile};
 pub(crate) use source::Rotating;
 pub use source::{CredentialFuture, CredentialSource};

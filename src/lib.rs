@@ -160,8 +160,17 @@ mod endpoint;
 mod error;
 mod grant;
 mod heartbeat;
+#[allow(dead_code, reason = "the builder does not read the variables yet")]
+mod identity_binding;
 mod jwt;
 mod lease;
+#[expect(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "the client of managed identities is not there yet"
+)]
+mod managed_identity;
 mod request;
 mod response;
 mod retry;
@@ -198,6 +207,11 @@ pub use request::{IntoTokenRequest, TokenRequest};
 pub use retry::RetryPolicy;
 pub use secret::Secret;
 pub use token::{AccessToken, TokenSource};
+
+/// Reaches private parsers for the fuzz targets in `tests/fuzz`.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use managed_identity::fuzzing::fetch_managed_identity;
 
 /// Compiles the examples of the README.
 #[cfg(doctest)]

@@ -60,7 +60,7 @@ impl TransportConfig {
 
     #[cfg(feature = "reqwest")]
     fn default_transport(self, origin: &Url) -> Result<Arc<dyn Transport>, Error> {
-        use crate::transport::reqwest::{ReqwestSettings, ReqwestTransport};
+        use crate::transport::reqwest::ReqwestTransport;
 
         if origin.scheme() == "https"
             && !cfg!(any(
@@ -77,12 +77,25 @@ impl TransportConfig {
         if origin.scheme() == "https" {
             crate::transport::tls::draw_ahead();
         }
-        let settings = ReqwestSettings {
+        let settings = self.settings(origin);
+        Ok(Arc::new(ReqwestTransport::new(self.reqwest, &settings)?))
+    }
+
+    /// Sets a reqwest builder with the default TLS library and without a proxy.
+    #[cfg(feature = "reqwest")]
+    pub(crate) fn without_proxy(mut self, origin: &Url) -> Result<Self, Error> {
+        let builder = crate::transport::tls::default_builder(&self.settings(origin))?;
+        self.reqwest = Some(builder.no_proxy());
+        Ok(self)
+    }
+
+    #[cfg(feature = "reqwest")]
+    fn settings<'a>(&self, origin: &'a Url) -> crate::transport::reqwest::ReqwestSettings<'a> {
+        crate::transport::reqwest::ReqwestSettings {
             connect_timeout: self.connect_timeout.unwrap_or(CONNECT_TIMEOUT),
             origin,
             builder: self.builder,
-        };
-        Ok(Arc::new(ReqwestTransport::new(self.reqwest, &settings)?))
+        }
     }
 }
 

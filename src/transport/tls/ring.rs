@@ -92,7 +92,7 @@ fn platform_verifier() -> Result<Arc<Verifier>, rustls::Error> {
 }
 
 /// Returns the provider of the process, or else ring.
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     match CryptoProvider::get_default() {
         Some(provider) => Arc::clone(provider),
         None => Arc::new(ring::default_provider()),
