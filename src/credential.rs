@@ -65,6 +65,7 @@ mod token_file;
 pub use crate::certificate::{Signer, SignerFuture};
 pub use crate::client_auth::TokenEndpointAuthMethod;
 pub use crate::crypto::SigningAlgorithm;
+pub use crate::managed_identity::{HostEnvironment, ManagedIdentity};
 pub use assertion_provider::{AssertionContext, ClientAssertionFuture, ClientAssertionProvider};
 pub(crate) use authenticate::Credential;
 pub(crate) use file::read as read_file;

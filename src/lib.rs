@@ -164,12 +164,6 @@ mod heartbeat;
 mod identity_binding;
 mod jwt;
 mod lease;
-#[expect(
-    dead_code,
-    unreachable_pub,
-    unused_imports,
-    reason = "the client of managed identities is not there yet"
-)]
 mod managed_identity;
 mod request;
 mod response;
@@ -200,7 +194,8 @@ pub use cache::{CacheOptions, CacheStats};
 pub use certificate::Certificate;
 pub use challenge::Challenge;
 pub use client::{
-    ConfidentialClient, ConfidentialClientBuilder, TokenCache, TokenProvider, WarmUp,
+    ConfidentialClient, ConfidentialClientBuilder, ManagedIdentityClient,
+    ManagedIdentityClientBuilder, TokenCache, TokenProvider, WarmUp,
 };
 pub use error::{Error, ErrorDetails, ErrorKind, ServerError};
 pub use request::{IntoTokenRequest, TokenRequest};

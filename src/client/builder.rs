@@ -364,11 +364,7 @@ impl ConfidentialClientBuilder {
         let credential =
             CredentialStore::new(config, endpoints.rules(), self.retry.step_limit(), now)?;
         check_auth_method(self.auth_method, credential.is_secret())?;
-        if self.capabilities.iter().any(|name| name.trim().is_empty()) {
-            return Err(Error::config(
-                "a client capability has no name; declare one such as 'cp1', or leave client_capabilities(..) out",
-            ));
-        }
+        check_capabilities(&self.capabilities)?;
         if self.attempt_timeout.is_zero() {
             return Err(zero_timeout("attempt_timeout"));
         }
@@ -417,6 +413,15 @@ fn check_client_id(client_id: &str) -> Result<(), Error> {
         )));
     }
     Ok(())
+}
+
+pub(super) fn check_capabilities(capabilities: &[String]) -> Result<(), Error> {
+    match capabilities.iter().any(|name| name.trim().is_empty()) {
+        true => Err(Error::config(
+            "a client capability has no name; declare one such as 'cp1', or leave client_capabilities(..) out",
+        )),
+        false => Ok(()),
+    }
 }
 
 /// Combines tenant and authority.
@@ -477,7 +482,7 @@ fn one_credential(credentials: Vec<CredentialConfig>) -> Result<CredentialConfig
     }
 }
 
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
+pub(super) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
 const MAX_ASSUMED_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl fmt::Debug for ConfidentialClientBuilder {
