@@ -8,7 +8,8 @@ use crate::cache::CacheOptions;
 use crate::certificate::Certificate;
 use crate::client_auth::TokenEndpointAuthMethod;
 use crate::credential::{
-    ClientAssertionProvider, CredentialConfig, CredentialSource, CredentialStore, Rotating,
+    ClientAssertionProvider, CredentialConfig, CredentialSource, CredentialStore, ProviderSettings,
+    Rotating,
 };
 use crate::endpoint::Endpoints;
 use crate::error::Error;
@@ -191,6 +192,26 @@ impl ConfidentialClientBuilder {
     /// A workload's platform may write them
     /// ([`FederatedTokenFile`](crate::credential::FederatedTokenFile)), a signing service may sign
     /// them, or another application may authenticate with its own token.
+    ///
+    /// A user-assigned [`ManagedIdentity`](crate::credential::ManagedIdentity) of the host needs no
+    /// secret at all. The app registration has a federated credential with the identity's object ID
+    /// as the subject.
+    ///
+    /// ```
+    /// use confidential_client::ConfidentialClient;
+    /// use confidential_client::credential::ManagedIdentity;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let identity =
+    ///     ManagedIdentity::user_assigned_client_id("33333333-2222-3333-4444-555555555555");
+    /// let client = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
+    ///     .tenant("contoso.onmicrosoft.com")
+    ///     .client_assertion(identity)
+    ///     .build()?;
+    /// # let _ = client;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn client_assertion(mut self, provider: impl ClientAssertionProvider) -> Self {
         self.credentials
             .push(CredentialConfig::Assertion(Arc::new(provider)));
@@ -358,7 +379,10 @@ impl ConfidentialClientBuilder {
         let authority = authority(self.tenant, self.authority)?;
         let endpoints = Endpoints::of(&authority)?;
         self.cache.check()?;
-        let config = one_credential(self.credentials)?;
+        let settings = ProviderSettings {
+            clock: self.clock.clone(),
+        };
+        let config = one_credential(self.credentials)?.prepare(&settings)?;
         self.retry.check()?;
         let now = self.clock.wall();
         let credential =

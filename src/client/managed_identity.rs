@@ -10,6 +10,7 @@ use crate::managed_identity::ManagedIdentity;
 use crate::request::{IntoTokenRequest, TokenRequest};
 use crate::token::AccessToken;
 
+mod assertion;
 mod builder;
 mod fetch;
 
@@ -19,7 +20,7 @@ pub(super) use fetch::IdentityFetcher;
 /// A client of the managed identity that Azure gives to the host of the program.
 ///
 /// The program needs no secret, no client ID and no tenant. Create one client per process, and
-/// share the client. A client is cheap to clone (an `Arc` inside), and holds the token cache and
+/// share the client. A client is cheap to clone (two `Arc`s inside), and holds the token cache and
 /// the HTTP connections. Every method takes `&self`. A token that is due for refresh is refreshed
 /// in the background, and many callers share one token request, as with
 /// [`ConfidentialClient`](crate::ConfidentialClient).
@@ -79,6 +80,7 @@ pub(super) use fetch::IdentityFetcher;
 #[derive(Clone)]
 pub struct ManagedIdentityClient {
     acquirer: TokenAcquirer,
+    identity: Arc<ManagedIdentity>,
 }
 
 impl ManagedIdentityClient {
@@ -100,8 +102,10 @@ impl ManagedIdentityClient {
 
     fn from_parts(options: &CacheOptions, fetcher: IdentityFetcher) -> Self {
         let (limit, clock) = (fetcher.deadline(), fetcher.clock().clone());
+        let identity = Arc::new(fetcher.identity().clone());
         let issuer = Issuer::ManagedIdentity(Arc::new(fetcher));
         Self {
+            identity,
             acquirer: TokenAcquirer::new(options, limit, clock, issuer),
         }
     }
@@ -185,6 +189,10 @@ impl ManagedIdentityClient {
     /// Returns the client's token cache: its size, its statistics, and a way to clear it.
     pub fn cache(&self) -> TokenCache<'_> {
         TokenCache::new(&self.acquirer)
+    }
+
+    fn identity(&self) -> &ManagedIdentity {
+        &self.identity
     }
 
     /// Returns the part of the client that does not depend on the kind of the client.

@@ -22,21 +22,23 @@ use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 use tokio::task::{JoinSet, yield_now};
 
-use crate::support::log_capture;
+use crate::support::{log_capture, unsigned_jwt};
 
 const VAULT: &str = "https://vault.azure.net/.default";
-const IDENTITY: &str = "33333333-2222-3333-4444-555555555555";
+pub const IDENTITY: &str = "33333333-2222-3333-4444-555555555555";
 
 /// An in-memory endpoint that records requests, and responds with `token-1`, `token-2` and so on.
 #[derive(Clone, Default)]
-struct Host {
+pub struct Host {
     requests: Arc<Mutex<Vec<Request<Bytes>>>>,
     /// The statuses of the first responses. Later responses have a token.
     failures: Arc<Mutex<Vec<u16>>>,
+    /// True if the tokens are JWTs, as client assertions must be.
+    pub issues_jwts: bool,
 }
 
 impl Host {
-    fn failing(statuses: &[u16]) -> Self {
+    pub fn failing(statuses: &[u16]) -> Self {
         let host = Self::default();
         *host.failures.lock().unwrap() = statuses.iter().rev().copied().collect();
         host
@@ -46,7 +48,7 @@ impl Host {
         self.builder_of(ManagedIdentity::system_assigned(), environment)
     }
 
-    fn builder_of(
+    pub fn builder_of(
         &self,
         identity: ManagedIdentity,
         environment: HostEnvironment,
@@ -62,21 +64,25 @@ impl Host {
                     requests.len()
                 };
                 let failure = host.failures.lock().unwrap().pop();
+                let text = match host.issues_jwts {
+                    true => unsigned_jwt(&format!("assertion-{number}")),
+                    false => format!("token-{number}"),
+                };
                 async move {
                     let (status, body) = match failure {
                         Some(status) => (status, r#"{"error":"no"}"#.to_owned()),
-                        None => (200, token(number)),
+                        None => (200, token(&text)),
                     };
                     Ok(Response::builder().status(status).body(body.into())?)
                 }
             })
     }
 
-    fn sent(&self) -> usize {
+    pub fn sent(&self) -> usize {
         self.requests.lock().unwrap().len()
     }
 
-    fn query(&self, number: usize) -> String {
+    pub fn query(&self, number: usize) -> String {
         let requests = self.requests.lock().unwrap();
         requests[number]
             .uri()
@@ -86,13 +92,13 @@ impl Host {
     }
 }
 
-fn token(number: usize) -> String {
+fn token(text: &str) -> String {
     format!(
-        r#"{{"access_token":"token-{number}","expires_in":"86400","refresh_in":"43200","token_type":"Bearer"}}"#
+        r#"{{"access_token":"{text}","expires_in":"86400","refresh_in":"43200","token_type":"Bearer"}}"#
     )
 }
 
-fn imds() -> HostEnvironment {
+pub fn imds() -> HostEnvironment {
     HostEnvironment::from_fn(|_| None)
 }
 
@@ -160,7 +166,8 @@ async fn loopback_imds(requests: Arc<AtomicUsize>) -> SocketAddr {
     ) -> String {
         assert_eq!(headers["metadata"], "true");
         assert!(query.unwrap().contains("api-version="));
-        token(requests.fetch_add(1, Ordering::Relaxed) + 1)
+        let number = requests.fetch_add(1, Ordering::Relaxed) + 1;
+        token(&format!("token-{number}"))
     }
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -8,7 +8,9 @@ use tokio::time::Instant;
 use crate::client::fetch::{Fetch, Phase};
 use crate::client::resolve::{ResolvedRequest, Subject};
 use crate::error::{Error, Failure};
-use crate::managed_identity::{IdentityTokenRequest, ManagedIdentityFetcher, Resource};
+use crate::managed_identity::{
+    IdentityTokenRequest, ManagedIdentity, ManagedIdentityFetcher, Resource,
+};
 use crate::metrics::Observer;
 use crate::request::TokenRequest;
 use crate::time::{TimeSource, jitter};
@@ -26,6 +28,10 @@ pub(in crate::client) struct IdentityFetcher {
 impl IdentityFetcher {
     pub(super) fn deadline(&self) -> Duration {
         self.deadline
+    }
+
+    pub(super) fn identity(&self) -> &ManagedIdentity {
+        self.fetcher.identity()
     }
 
     pub(super) fn clock(&self) -> &TimeSource {
