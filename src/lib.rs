@@ -160,7 +160,6 @@ mod endpoint;
 mod error;
 mod grant;
 mod heartbeat;
-#[allow(dead_code, reason = "the builder does not read the variables yet")]
 mod identity_binding;
 mod jwt;
 mod lease;

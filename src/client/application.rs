@@ -27,9 +27,14 @@ impl ConfidentialClient {
     /// | `AZURE_CLIENT_CERTIFICATE_PASSWORD` | password of that file, if any |
     /// | `AZURE_CLIENT_SEND_CERTIFICATE_CHAIN` | `1` or `true` sends the certificate and its chain in each assertion, like [`send_x5c`](Certificate::send_x5c) |
     /// | `AZURE_FEDERATED_TOKEN_FILE` | path of a file with a client assertion, as Kubernetes mounts it |
+    /// | `AZURE_MANAGED_IDENTITY_CLIENT_ID` | client ID of a user-assigned managed identity of the host, whose token is the client assertion |
+    /// | `AZURE_KUBERNETES_TOKEN_PROXY` | URL of the token proxy of an AKS identity binding, used with `AZURE_FEDERATED_TOKEN_FILE` |
+    /// | `AZURE_KUBERNETES_SNI_NAME`, `AZURE_KUBERNETES_CA_FILE`, `AZURE_KUBERNETES_CA_DATA` | server name and CA of that proxy |
     /// | `AZURE_AUTHORITY_HOST` | another cloud, such as `https://login.microsoftonline.us/`; always https |
     ///
-    /// Exactly one of the three credentials is required. An empty variable counts as unset. The
+    /// Exactly one of the four credentials is required: secret, certificate, token file and managed
+    /// identity. An information event in the log names the variable of the credential, and says
+    /// whether an identity binding is used. An empty variable counts as unset. The
     /// certificate file or the token file is read at once, to find a bad file early, and again for
     /// token requests. [`ConfidentialClientBuilder::from_env`] returns the builder, for further
     /// settings.
@@ -47,6 +52,9 @@ impl ConfidentialClient {
     ///   another. It shows no value.
     /// - [`Error::Credential`]: the certificate file or the token file cannot be used.
     /// - The errors of [`build`](ConfidentialClientBuilder::build).
+    ///
+    /// A program whose host has a managed identity with roles of its own needs no application. See
+    /// [`ManagedIdentityClient::from_env`](crate::ManagedIdentityClient::from_env).
     #[doc(alias = "EnvironmentCredential")]
     #[doc(alias = "DefaultAzureCredential")]
     pub fn from_env() -> Result<Self, Error> {

@@ -13,6 +13,7 @@ use crate::credential::{
 };
 use crate::endpoint::Endpoints;
 use crate::error::Error;
+use crate::identity_binding::IdentityBindingProxy;
 use crate::metrics::{Acquisition, Observer};
 use crate::request::claims::Capabilities;
 use crate::response::ASSUMED_LIFETIME;
@@ -40,6 +41,8 @@ pub struct ConfidentialClientBuilder {
     assumed_lifetime: Duration,
     observer: Observer,
     transport: TransportConfig,
+    /// The proxy in the place of the default transport.
+    pub(super) identity_binding: Option<IdentityBindingProxy>,
     clock: TimeSource,
 }
 
@@ -60,6 +63,7 @@ impl ConfidentialClientBuilder {
             assumed_lifetime: ASSUMED_LIFETIME,
             observer: Observer::default(),
             transport: TransportConfig::of("ConfidentialClientBuilder"),
+            identity_binding: None,
             clock: TimeSource::default(),
         }
     }
@@ -402,7 +406,12 @@ impl ConfidentialClientBuilder {
         if credential.signs() {
             crate::crypto::random::draw_ahead();
         }
-        let transport = self.transport.transport(endpoints.origin())?;
+        let transport = match self.identity_binding {
+            Some(proxy) if self.transport.is_default() => {
+                Arc::new(proxy.connect_timeout(self.transport.connect_timeout)?)
+            }
+            _ => self.transport.transport(endpoints.origin())?,
+        };
         let rotates = endpoints.rules().may_rotate_refresh_tokens();
         let fetcher = TokenFetcher {
             client_id: self.client_id,

@@ -89,7 +89,7 @@ impl HostEnvironment {
     }
 
     /// Returns the value of a variable, or `None` if the variable is unset or empty.
-    pub(super) fn text(&self, name: &str) -> Result<Option<String>, Error> {
+    pub(crate) fn text(&self, name: &str) -> Result<Option<String>, Error> {
         if !self.is_set(name) {
             return Ok(None);
         }

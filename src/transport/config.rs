@@ -32,6 +32,15 @@ impl TransportConfig {
         }
     }
 
+    /// Returns `true` if the caller has set neither a transport nor a reqwest builder.
+    pub(crate) fn is_default(&self) -> bool {
+        #[cfg(feature = "reqwest")]
+        if self.reqwest.is_some() {
+            return false;
+        }
+        self.transport.is_none()
+    }
+
     /// Returns the configured transport, or the default transport.
     pub(crate) fn transport(self, origin: &Url) -> Result<Arc<dyn Transport>, Error> {
         if self.connect_timeout.is_some_and(|limit| limit.is_zero()) {
