@@ -29,6 +29,8 @@
 //! - [`ConfidentialClient`] holds the cache and the connections. Create one per process and call
 //!   [`acquire_token_for_client`](ConfidentialClient::acquire_token_for_client) before every API
 //!   call.
+//! - [`ManagedIdentityClient`] has the tokens of the identity that Azure gives to the host of the
+//!   program. No secret and no app registration is needed.
 //! - [`TokenProvider`] is a request bound to a cache entry. A provider is the fastest path to a
 //!   token, and the adapters that attach tokens to API calls need one.
 //! - [`credential`] has certificate files, secret files, signers and workload identity.
@@ -160,8 +162,10 @@ mod endpoint;
 mod error;
 mod grant;
 mod heartbeat;
+mod identity_binding;
 mod jwt;
 mod lease;
+mod managed_identity;
 mod request;
 mod response;
 mod retry;
@@ -191,13 +195,19 @@ pub use cache::{CacheOptions, CacheStats};
 pub use certificate::Certificate;
 pub use challenge::Challenge;
 pub use client::{
-    ConfidentialClient, ConfidentialClientBuilder, TokenCache, TokenProvider, WarmUp,
+    ConfidentialClient, ConfidentialClientBuilder, ManagedIdentityClient,
+    ManagedIdentityClientBuilder, TokenCache, TokenProvider, WarmUp,
 };
 pub use error::{Error, ErrorDetails, ErrorKind, ServerError};
 pub use request::{IntoTokenRequest, TokenRequest};
 pub use retry::RetryPolicy;
 pub use secret::Secret;
 pub use token::{AccessToken, TokenSource};
+
+/// Reaches private parsers for the fuzz targets in `tests/fuzz`.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use managed_identity::fuzzing::fetch_managed_identity;
 
 /// Compiles the examples of the README.
 #[cfg(doctest)]

@@ -17,7 +17,7 @@ mod into_token_request;
 pub(crate) mod parameters;
 mod resolution;
 
-pub(crate) use http::TokenHttpRequest;
+pub(crate) use http::{SKU, TokenHttpRequest};
 pub use into_token_request::IntoTokenRequest;
 pub(crate) use into_token_request::Lent;
 use parameters::{ParameterLocation, Parameters};
@@ -151,6 +151,9 @@ impl TokenRequest {
     /// If the token request fails and the cached token is valid, the client returns the cached
     /// token and logs a warning. [`AccessToken::source`] is then [`TokenSource::Cache`]. The wait
     /// after a failure ([`Error::retry_after`](crate::Error::retry_after)) still applies.
+    ///
+    /// For a managed identity, the host's endpoint has a cache of its own, and may return the same
+    /// token for up to 24 hours.
     ///
     /// [`TokenSource::Cache`]: crate::TokenSource::Cache
     #[doc(alias = "WithForceRefresh")]

@@ -27,13 +27,12 @@ mod wait;
 
 pub(crate) use clock::date;
 pub(crate) use compression::compression;
-pub(crate) use error_response::redirected_to;
+pub(crate) use error_response::{append_reason, codes_in, is_guid, redirected_to, text_of};
 use error_response::{parse_error, parse_oauth_error};
-pub(crate) use mask::MIN_SECRET;
-use mask::Mask;
+pub(crate) use mask::{MIN_SECRET, Mask};
 use members::Members;
 pub(crate) use page::{is_page, summary};
-use reason::Reason;
+pub(crate) use reason::Reason;
 pub(crate) use wait::{is_throttled, retry_after};
 
 /// The parts of a token request that the parser of the response needs.
@@ -198,7 +197,7 @@ fn invalid_success(
 }
 
 /// Returns the text of a page in the place of a token, such as the page of a captive portal.
-fn title_of_page(body: &[u8]) -> Option<String> {
+pub(crate) fn title_of_page(body: &[u8]) -> Option<String> {
     let body = String::from_utf8_lossy(body);
     // The first byte decides, because a token with the content type of HTML must not be shown.
     is_page("", &body).then(|| summary(&body))?
@@ -217,7 +216,7 @@ fn not_bearer(token_type: &str, context: &ResponseContext<'_>) -> String {
     }
 }
 
-fn content_type(response: &Response<Bytes>, mask: &Mask<'_>) -> String {
+pub(crate) fn content_type(response: &Response<Bytes>, mask: &Mask<'_>) -> String {
     let content_type = match response.headers().get(CONTENT_TYPE) {
         Some(value) => mask.excerpt_of_bytes(value.as_bytes()),
         None => "no content type".to_owned(),
@@ -239,7 +238,7 @@ pub(crate) fn json_object(body: &[u8]) -> Option<Map<String, Value>> {
 
 /// Reads a number, or a string that holds a number. Negative numbers become zero, and fractions
 /// are cut.
-fn number(value: &Value) -> Option<u64> {
+pub(crate) fn number(value: &Value) -> Option<u64> {
     let (whole, fraction) = match value {
         Value::Number(number) => (number.as_u64(), number.as_f64()),
         Value::String(text) => (text.trim().parse().ok(), text.trim().parse().ok()),

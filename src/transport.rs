@@ -73,7 +73,13 @@ mod tunnel;
 mod unsent;
 
 pub(crate) use config::{TransportConfig, zero_timeout};
+#[cfg(all(feature = "reqwest", any(feature = "rustls", feature = "ring")))]
+pub(crate) use connection_failure::causes;
 pub(crate) use connection_failure::no_response;
+#[cfg(all(feature = "reqwest", any(feature = "rustls", feature = "ring")))]
+pub(crate) use tls::provider;
+#[cfg(all(feature = "reqwest", feature = "ring", not(feature = "rustls")))]
+pub(crate) use tls::trusting;
 pub(crate) use unsent::{SendOnce, was_not_sent};
 
 /// The future of [`Transport::send`], with the response or the error that prevented a response.

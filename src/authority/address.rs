@@ -83,7 +83,7 @@ pub(crate) fn parse_host_url(label: &str, host: &str) -> Result<Url, Error> {
 }
 
 /// Parses a URL that all parsers read alike, of any scheme.
-fn parse(label: &str, text: &str) -> Result<Url, Error> {
+pub(crate) fn parse(label: &str, text: &str) -> Result<Url, Error> {
     let folded = text.to_ascii_lowercase();
     if text.contains('@') || folded.contains("%40") {
         // The message omits the text, which may contain a password.

@@ -8,10 +8,12 @@ use crate::cache::CacheOptions;
 use crate::certificate::Certificate;
 use crate::client_auth::TokenEndpointAuthMethod;
 use crate::credential::{
-    ClientAssertionProvider, CredentialConfig, CredentialSource, CredentialStore, Rotating,
+    ClientAssertionProvider, CredentialConfig, CredentialSource, CredentialStore, ProviderSettings,
+    Rotating,
 };
 use crate::endpoint::Endpoints;
 use crate::error::Error;
+use crate::identity_binding::IdentityBindingProxy;
 use crate::metrics::{Acquisition, Observer};
 use crate::request::claims::Capabilities;
 use crate::response::ASSUMED_LIFETIME;
@@ -39,6 +41,8 @@ pub struct ConfidentialClientBuilder {
     assumed_lifetime: Duration,
     observer: Observer,
     transport: TransportConfig,
+    /// The proxy in the place of the default transport.
+    pub(super) identity_binding: Option<IdentityBindingProxy>,
     clock: TimeSource,
 }
 
@@ -59,6 +63,7 @@ impl ConfidentialClientBuilder {
             assumed_lifetime: ASSUMED_LIFETIME,
             observer: Observer::default(),
             transport: TransportConfig::of("ConfidentialClientBuilder"),
+            identity_binding: None,
             clock: TimeSource::default(),
         }
     }
@@ -191,6 +196,26 @@ impl ConfidentialClientBuilder {
     /// A workload's platform may write them
     /// ([`FederatedTokenFile`](crate::credential::FederatedTokenFile)), a signing service may sign
     /// them, or another application may authenticate with its own token.
+    ///
+    /// A user-assigned [`ManagedIdentity`](crate::credential::ManagedIdentity) of the host needs no
+    /// secret at all. The app registration has a federated credential with the identity's object ID
+    /// as the subject.
+    ///
+    /// ```
+    /// use confidential_client::ConfidentialClient;
+    /// use confidential_client::credential::ManagedIdentity;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let identity =
+    ///     ManagedIdentity::user_assigned_client_id("33333333-2222-3333-4444-555555555555");
+    /// let client = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
+    ///     .tenant("contoso.onmicrosoft.com")
+    ///     .client_assertion(identity)
+    ///     .build()?;
+    /// # let _ = client;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn client_assertion(mut self, provider: impl ClientAssertionProvider) -> Self {
         self.credentials
             .push(CredentialConfig::Assertion(Arc::new(provider)));
@@ -358,17 +383,16 @@ impl ConfidentialClientBuilder {
         let authority = authority(self.tenant, self.authority)?;
         let endpoints = Endpoints::of(&authority)?;
         self.cache.check()?;
-        let config = one_credential(self.credentials)?;
+        let settings = ProviderSettings {
+            clock: self.clock.clone(),
+        };
+        let config = one_credential(self.credentials)?.prepare(&settings)?;
         self.retry.check()?;
         let now = self.clock.wall();
         let credential =
             CredentialStore::new(config, endpoints.rules(), self.retry.step_limit(), now)?;
         check_auth_method(self.auth_method, credential.is_secret())?;
-        if self.capabilities.iter().any(|name| name.trim().is_empty()) {
-            return Err(Error::config(
-                "a client capability has no name; declare one such as 'cp1', or leave client_capabilities(..) out",
-            ));
-        }
+        check_capabilities(&self.capabilities)?;
         if self.attempt_timeout.is_zero() {
             return Err(zero_timeout("attempt_timeout"));
         }
@@ -382,7 +406,12 @@ impl ConfidentialClientBuilder {
         if credential.signs() {
             crate::crypto::random::draw_ahead();
         }
-        let transport = self.transport.transport(endpoints.origin())?;
+        let transport = match self.identity_binding {
+            Some(proxy) if self.transport.is_default() => {
+                Arc::new(proxy.connect_timeout(self.transport.connect_timeout)?)
+            }
+            _ => self.transport.transport(endpoints.origin())?,
+        };
         let rotates = endpoints.rules().may_rotate_refresh_tokens();
         let fetcher = TokenFetcher {
             client_id: self.client_id,
@@ -417,6 +446,15 @@ fn check_client_id(client_id: &str) -> Result<(), Error> {
         )));
     }
     Ok(())
+}
+
+pub(super) fn check_capabilities(capabilities: &[String]) -> Result<(), Error> {
+    match capabilities.iter().any(|name| name.trim().is_empty()) {
+        true => Err(Error::config(
+            "a client capability has no name; declare one such as 'cp1', or leave client_capabilities(..) out",
+        )),
+        false => Ok(()),
+    }
 }
 
 /// Combines tenant and authority.
@@ -477,7 +515,7 @@ fn one_credential(credentials: Vec<CredentialConfig>) -> Result<CredentialConfig
     }
 }
 
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
+pub(super) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
 const MAX_ASSUMED_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl fmt::Debug for ConfidentialClientBuilder {

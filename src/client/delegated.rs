@@ -1,4 +1,4 @@
-use super::acquire::Subject;
+use super::resolve::Subject;
 use super::{ConfidentialClient, TokenProvider};
 use crate::delegated::{Account, UserAssertion};
 use crate::error::Error;
@@ -46,7 +46,10 @@ impl ConfidentialClient {
         request: impl IntoTokenRequest,
     ) -> Result<AccessToken, Error> {
         let subject = Subject::OnBehalfOf(assertion.clone());
-        self.acquire(request.into_token_request(), subject).await
+        let request = self
+            .fetcher
+            .resolve(request.into_token_request(), subject)?;
+        self.acquirer.acquire(request).await
     }
 
     /// Acquires a token for a signed-in user, without user interaction.
@@ -83,7 +86,10 @@ impl ConfidentialClient {
         request: impl IntoTokenRequest,
     ) -> Result<AccessToken, Error> {
         let subject = Subject::Account(account.clone());
-        self.acquire(request.into_token_request(), subject).await
+        let request = self
+            .fetcher
+            .resolve(request.into_token_request(), subject)?;
+        self.acquirer.acquire(request).await
     }
 
     /// Returns a [`TokenProvider`] for the tokens of
@@ -104,7 +110,10 @@ impl ConfidentialClient {
     ) -> Result<TokenProvider, Error> {
         assertion.check()?;
         let subject = Subject::OnBehalfOf(assertion.clone());
-        self.bind(request.into_token_request(), subject)
+        let request = self
+            .fetcher
+            .resolve(request.into_token_request(), subject)?;
+        self.acquirer.bind(request)
     }
 
     /// Returns a [`TokenProvider`] for the tokens of
@@ -119,6 +128,9 @@ impl ConfidentialClient {
         request: impl IntoTokenRequest,
     ) -> Result<TokenProvider, Error> {
         let subject = Subject::Account(account.clone());
-        self.bind(request.into_token_request(), subject)
+        let request = self
+            .fetcher
+            .resolve(request.into_token_request(), subject)?;
+        self.acquirer.bind(request)
     }
 }

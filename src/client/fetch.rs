@@ -18,6 +18,7 @@ use crate::grant::Grant;
 use crate::metrics::Observer;
 use crate::request::TokenHttpRequest;
 use crate::request::claims::Capabilities;
+use crate::request::parameters::ParameterLocation;
 use crate::response::{self, ResponseContext, TokenResponse};
 use crate::retry::{RetryBudget, RetryPolicy};
 use crate::secret::Secret;
@@ -169,7 +170,11 @@ impl TokenFetcher {
     ) -> Result<TokenResponse, Error> {
         let mut attempt = 1_u32;
         loop {
-            let error = match self.attempt(fetch, credential, grant, deadline).await {
+            let authenticating = Attempt {
+                credential,
+                number: attempt,
+            };
+            let error = match self.attempt(fetch, authenticating, grant, deadline).await {
                 Ok(response) => {
                     self.budget.deposit();
                     return Ok(response);
@@ -203,7 +208,7 @@ impl TokenFetcher {
     async fn attempt(
         &self,
         fetch: &Fetch,
-        credential: &Credential,
+        attempt: Attempt<'_>,
         grant: Grant<'_>,
         deadline: Instant,
     ) -> Result<TokenResponse, Error> {
@@ -215,7 +220,7 @@ impl TokenFetcher {
             .token_endpoint(fetch.tenant.as_ref(), &discovery)
             .await?;
         fetch.enter(Phase::Credential);
-        let authentication = self.authenticate(fetch, credential, &endpoint).await?;
+        let authentication = self.authenticate(fetch, attempt, &endpoint).await?;
         // A token lives from when it was issued. The clock is read before the request is sent.
         let now = self.clock.now();
         let claims = self.capabilities.with(fetch.claims.as_deref());
@@ -263,7 +268,9 @@ impl TokenFetcher {
         };
         let parsed = response::parse(&response, context, now, jitter()).map_err(|error| {
             let date = response::date(response.headers());
-            credential.explain(error, &authentication, date, now.wall())
+            attempt
+                .credential
+                .explain(error, &authentication, date, now.wall())
         });
         if let (Err(error), Some(grant)) = (&parsed, grant.single_use())
             && error.is_before_redemption()
@@ -295,7 +302,7 @@ impl TokenFetcher {
     async fn authenticate(
         &self,
         fetch: &Fetch,
-        credential: &Credential,
+        attempt: Attempt<'_>,
         endpoint: &TokenEndpoint,
     ) -> Result<ClientAuthentication, Error> {
         let method = match self.auth_method {
@@ -312,11 +319,16 @@ impl TokenFetcher {
             token_endpoint: endpoint.uri.to_string(),
             audience: endpoint.audience(),
             correlation_id: fetch.correlation_id.clone(),
+            claims: fetch.claims.clone(),
+            capabilities: Arc::clone(self.capabilities.names()),
+            attempt: attempt.number,
+            fmi_path: form_parameter(fetch, "fmi_path"),
         };
         let now = self.clock.wall();
         let algorithms = endpoint.methods.algorithms();
         let limit = self.retry.step_limit();
-        credential
+        attempt
+            .credential
             .authenticate(context, now, method, algorithms, endpoint.validity, limit)
             .await
     }
@@ -355,6 +367,20 @@ impl TokenFetcher {
             }
         }
     }
+}
+
+/// The credential of one attempt, and the number of the attempt from 1.
+#[derive(Clone, Copy)]
+struct Attempt<'a> {
+    credential: &'a Credential,
+    number: u32,
+}
+
+/// Returns the value of an extra parameter of the request.
+fn form_parameter(fetch: &Fetch, name: &str) -> Option<String> {
+    let mut parameters = fetch.key.parameters.of(ParameterLocation::Form);
+    let (_, value) = parameters.find(|(known, _)| *known == name)?;
+    Some(value.to_owned())
 }
 
 /// A query may hold a key, and is not shown.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
-use super::ConfidentialClient;
-use super::acquire::ResolvedRequest;
+use super::TokenAcquirer;
+use super::resolve::ResolvedRequest;
 use crate::cache::{HeldSlot, Requirements, SlotBinding};
 use crate::credential::{AssertionContext, ClientAssertionFuture, ClientAssertionProvider};
 use crate::error::Error;
@@ -13,12 +13,16 @@ use crate::token::AccessToken;
 
 /// A source of tokens for one request, without a cache lookup.
 ///
-/// [`ConfidentialClient::token_provider`] returns one. A provider is cheap to clone, keeps the
-/// client alive, and protects the cache entry from eviction.
+/// [`ConfidentialClient::token_provider`] and [`ManagedIdentityClient::token_provider`] return one.
+/// A provider is cheap to clone, keeps the client alive, and protects the cache entry from
+/// eviction.
+///
+/// [`ConfidentialClient::token_provider`]: crate::ConfidentialClient::token_provider
+/// [`ManagedIdentityClient::token_provider`]: crate::ManagedIdentityClient::token_provider
 #[doc(alias = "TokenCredential")]
 #[derive(Clone)]
 pub struct TokenProvider {
-    client: ConfidentialClient,
+    client: TokenAcquirer,
     slot: HeldSlot,
     requirements: Requirements,
     request: Arc<ResolvedRequest>,
@@ -27,7 +31,7 @@ pub struct TokenProvider {
 
 impl TokenProvider {
     pub(super) fn new(
-        client: ConfidentialClient,
+        client: TokenAcquirer,
         slot: HeldSlot,
         binding: SlotBinding,
         request: ResolvedRequest,
@@ -42,12 +46,12 @@ impl TokenProvider {
     }
 
     /// Acquires the token like
-    /// [`acquire_token_for_client`](ConfidentialClient::acquire_token_for_client), without a cache
-    /// lookup.
+    /// [`acquire_token_for_client`](crate::ConfidentialClient::acquire_token_for_client) or
+    /// [`acquire_token`](crate::ManagedIdentityClient::acquire_token), without a cache lookup.
     ///
     /// # Errors
     ///
-    /// The errors of `acquire_token_for_client`.
+    /// The errors of the client's method.
     #[doc(alias = "get_token")]
     pub async fn token(&self) -> Result<AccessToken, Error> {
         self.client.acquire_from(&self.slot, &self.request).await
@@ -78,7 +82,7 @@ impl TokenProvider {
         let request = self.request.request().clone();
         let request = request.claims(claims).rejected_token(rejected);
         let subject = self.request.subject().clone();
-        self.client.acquire(request, subject).await
+        self.client.resolve_and_acquire(request, subject).await
     }
 
     /// Removes a rejected token from the cache, like

@@ -239,7 +239,7 @@ fn read_text(path: &Path, what: &str) -> Result<Secret, Error> {
     }
 }
 
-pub(super) fn read(path: &Path, what: &str) -> Result<Zeroizing<Vec<u8>>, Error> {
+pub(crate) fn read(path: &Path, what: &str) -> Result<Zeroizing<Vec<u8>>, Error> {
     // Opening a pipe could block forever, so the file type is checked first.
     let metadata = std::fs::metadata(path).ok();
     if metadata

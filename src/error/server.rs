@@ -183,7 +183,8 @@ impl fmt::Display for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "the token endpoint returned {} {}",
+            "{} returned {} {}",
+            self.0.endpoint.as_deref().unwrap_or("the token endpoint"),
             self.status().as_u16(),
             Escaped(self.error())
         )?;
@@ -232,6 +233,8 @@ pub(crate) struct ErrorResponse {
     pub(crate) origin: Option<CredentialOrigin>,
     /// The comparison of this machine's clock with the response's `Date` header.
     pub(crate) clock: ClockCheck,
+    /// The name of another endpoint than the token endpoint, for the text.
+    pub(crate) endpoint: Option<Box<str>>,
     /// The advice, which follows from the other members.
     help: Option<String>,
 }
@@ -253,6 +256,7 @@ impl ErrorResponse {
             is_interactive: false,
             origin: None,
             clock: ClockCheck::Unknown,
+            endpoint: None,
             help: None,
         }
     }

@@ -131,7 +131,7 @@ static HEADERS: LazyLock<HeaderMap> = LazyLock::new(|| {
 const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("client-request-id");
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The name of this library in requests to the identity provider.
-const SKU: &str = "confidential-client.rs";
+pub(crate) const SKU: &str = "confidential-client.rs";
 const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
 /// The length of most bodies with a secret, in bytes. A longer body grows.
 const FORM_CAPACITY: usize = 512;

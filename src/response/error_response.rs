@@ -112,7 +112,7 @@ pub(super) fn parse_oauth_error(
     Some(error_response.into())
 }
 
-fn is_guid(text: &str) -> bool {
+pub(crate) fn is_guid(text: &str) -> bool {
     Uuid::try_parse(text).is_ok()
 }
 
@@ -125,7 +125,7 @@ fn codes_of(item: &Value) -> Vec<u64> {
 }
 
 /// Returns the AADSTS codes in a text, in their order.
-fn codes_in(text: &str) -> Vec<u64> {
+pub(crate) fn codes_in(text: &str) -> Vec<u64> {
     let mut codes = Vec::new();
     for part in text.to_ascii_uppercase().split("AADSTS").skip(1) {
         let end = part.find(|c: char| !c.is_ascii_digit());
@@ -200,7 +200,7 @@ fn without_oauth_error(response: &Response<Bytes>, context: &ResponseContext<'_>
 
 /// Appends the reason of a response: members of JSON, the text of a page, a header, or else the
 /// first characters of the body.
-fn append_reason(message: &mut String, response: &Response<Bytes>, mask: &Mask<'_>) {
+pub(crate) fn append_reason(message: &mut String, response: &Response<Bytes>, mask: &Mask<'_>) {
     let body = text_of(response.body());
     let media_type = response.headers().get(CONTENT_TYPE);
     let media_type = media_type
@@ -220,7 +220,7 @@ fn append_reason(message: &mut String, response: &Response<Bytes>, mask: &Mask<'
 /// Returns a body as text. With a wrong charset, the readable part still helps.
 ///
 /// Some gateways for Windows write UTF-16.
-fn text_of(body: &[u8]) -> Cow<'_, str> {
+pub(crate) fn text_of(body: &[u8]) -> Cow<'_, str> {
     let zeros = |first: usize| body.iter().skip(first).step_by(2).take(16).all(|b| *b == 0);
     let unit = match body {
         [0xff, 0xfe, ..] => u16::from_le_bytes,

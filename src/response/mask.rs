@@ -14,7 +14,7 @@ use crate::error::Escaped;
 /// Only text for people is masked. The program decides on the raw response, and codes and ids
 /// stay as sent. A secret of fewer than eight characters is not masked, because ordinary text
 /// contains the same word.
-pub(super) struct Mask<'a>(Vec<&'a str>);
+pub(crate) struct Mask<'a>(Vec<&'a str>);
 
 impl<'a> Mask<'a> {
     /// Collects the secrets of the request. The ids of the request are not secret, even if the
@@ -35,7 +35,7 @@ impl<'a> Mask<'a> {
         Self::of(secrets.filter(|secret| !is_id(secret)))
     }
 
-    fn of(secrets: impl Iterator<Item = &'a str>) -> Self {
+    pub(crate) fn of(secrets: impl Iterator<Item = &'a str>) -> Self {
         let is_long = |secret: &&str| secret.chars().count() >= MIN_SECRET;
         Self(secrets.filter(is_long).collect())
     }
@@ -45,7 +45,7 @@ impl<'a> Mask<'a> {
     /// A secret is masked as a whole word, in any encoding. A secret of 16 characters or more, or
     /// with other characters than a word's, is masked inside a longer word, too. A text that still
     /// repeats 16 characters of a secret is withheld as a whole.
-    pub(super) fn text(&self, text: &str) -> String {
+    pub(crate) fn text(&self, text: &str) -> String {
         // Masked before the text is cut, so that no head of the secret remains at the cut.
         let longest = self.0.iter().map(|secret| secret.len()).max();
         let reach = longest.unwrap_or_default().saturating_mul(MAX_ENCODING);
@@ -65,7 +65,7 @@ impl<'a> Mask<'a> {
     /// Prepares a code, such as the `error` member.
     ///
     /// The program decides on codes, so a code is never masked. Text that is no code is masked.
-    pub(super) fn code(&self, code: &str) -> String {
+    pub(crate) fn code(&self, code: &str) -> String {
         let code = code.trim();
         let is_code = !code.is_empty()
             && code.len() <= MAX_CODE
@@ -79,7 +79,7 @@ impl<'a> Mask<'a> {
     }
 
     /// Returns `true` if the text is a secret.
-    pub(super) fn is_secret(&self, text: &str) -> bool {
+    pub(crate) fn is_secret(&self, text: &str) -> bool {
         self.0
             .iter()
             .any(|secret| secret.eq_ignore_ascii_case(text))
@@ -93,7 +93,7 @@ impl<'a> Mask<'a> {
     /// Returns the first characters of a server's text on one line, without the secrets.
     ///
     /// A text that may hold a token is withheld.
-    pub(super) fn excerpt(&self, text: &str) -> String {
+    pub(crate) fn excerpt(&self, text: &str) -> String {
         let text = self.text(text);
         if text.contains("_token\"") || text.contains("_token\\\"") || text.contains("eyJ") {
             return "[withheld: the text may hold a token]".to_owned();
@@ -103,7 +103,7 @@ impl<'a> Mask<'a> {
     }
 
     /// Returns the excerpt of bytes that should be UTF-8.
-    pub(super) fn excerpt_of_bytes(&self, text: &[u8]) -> String {
+    pub(crate) fn excerpt_of_bytes(&self, text: &[u8]) -> String {
         self.excerpt(&String::from_utf8_lossy(text))
     }
 }

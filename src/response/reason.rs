@@ -7,10 +7,10 @@ use crate::challenge::Challenge;
 
 /// A code and a text in the members of a body, in the words of the server.
 #[derive(Default)]
-pub(super) struct Reason {
+pub(crate) struct Reason {
     /// The code, such as Okta's `E0000047`.
-    pub(super) code: Option<String>,
-    pub(super) text: Option<String>,
+    pub(crate) code: Option<String>,
+    pub(crate) text: Option<String>,
 }
 
 impl Reason {
@@ -18,7 +18,7 @@ impl Reason {
     /// `title` and `detail` ([RFC 9457 section 3.1]), also inside `error`, `errors` and `fault`.
     ///
     /// [RFC 9457 section 3.1]: https://www.rfc-editor.org/rfc/rfc9457#section-3.1
-    pub(super) fn of_body(body: &Map<String, Value>) -> Self {
+    pub(crate) fn of_body(body: &Map<String, Value>) -> Self {
         let mut reason = Self::default();
         reason.read(body, MAX_DEPTH);
         reason
@@ -48,7 +48,7 @@ impl Reason {
     }
 
     /// Returns the code and the text as one text.
-    pub(super) fn to_text(&self) -> Option<String> {
+    pub(crate) fn to_text(&self) -> Option<String> {
         match (&self.code, &self.text) {
             (Some(code), Some(text)) if !text.contains(code.as_str()) => {
                 Some(format!("{code}: {text}"))

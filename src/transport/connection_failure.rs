@@ -72,7 +72,7 @@ fn is_certificate_error(_: &(dyn StdError + 'static)) -> bool {
 }
 
 /// Returns the error and its causes, including the errors inside of I/O errors.
-pub(super) fn causes<'a>(
+pub(crate) fn causes<'a>(
     error: &'a (dyn StdError + 'static),
 ) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     successors(Some(error), |error| cause(*error))

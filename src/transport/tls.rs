@@ -20,6 +20,8 @@ mod ring;
 
 #[cfg(all(feature = "ring", not(feature = "rustls")))]
 pub(super) use self::ring::{build, machine_lacks_ca_certificates};
+#[cfg(all(feature = "ring", not(feature = "rustls")))]
+pub(crate) use self::ring::{provider, trusting};
 
 /// Returns a builder with the TLS library that this crate's features select.
 ///
@@ -39,6 +41,14 @@ pub(super) fn default_builder(
     let builder = builder.tls_backend_preconfigured(ring::config(settings)?);
     let _ = settings;
     Ok(builder)
+}
+
+/// Returns the provider of a configuration that this crate makes itself.
+///
+/// A configuration without a provider of its own panics in a process without a provider.
+#[cfg(feature = "rustls")]
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
 /// Builds a client from a builder of the caller.

@@ -5,12 +5,13 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 
 use axum::extract::FromRequestParts;
+use bytes::Bytes;
 use confidential_client::adapter::{
     AcceptedToken, AzureCredential, BearerAuth, BearerAuthError, BearerAuthLayer, PermittedToken,
 };
 use confidential_client::credential::{
-    AssertionContext, CertificateFile, FederatedTokenFile, SecretFile, SigningAlgorithm,
-    TokenEndpointAuthMethod,
+    AssertionContext, CertificateFile, FederatedTokenFile, HostEnvironment, ManagedIdentity,
+    SecretFile, SigningAlgorithm, TokenEndpointAuthMethod,
 };
 use confidential_client::delegated::{AdminConsent, AuthorizationRequest, Prompt, UserAssertion};
 use confidential_client::metrics::Acquisition;
@@ -19,9 +20,10 @@ use confidential_client::testing::{
     Application, Fault, LocalAuthority, ManualClock, User, self_signed_certificate,
 };
 use confidential_client::{
-    Authority, CacheOptions, Certificate, Challenge, Cloud, ConfidentialClient, Error, RetryPolicy,
-    Secret, TokenRequest, TokenSource,
+    Authority, CacheOptions, Certificate, Challenge, Cloud, ConfidentialClient, Error,
+    ManagedIdentityClient, RetryPolicy, Secret, TokenRequest, TokenSource,
 };
+use http::Request;
 use tower::{Layer, Service};
 
 use crate::support::{
@@ -379,6 +381,21 @@ async fn no_adapter_or_callback_type_shows_a_secret() {
     hidden.check_debug("FederatedTokenFile", &FederatedTokenFile::new("/token"));
     let challenge = format!(r#"Bearer realm="", nonce="{nonce}", claims="{nonce}""#);
     hidden.check_debug("Challenge", &Challenge::parse(&challenge)[0]);
+
+    let host = HostEnvironment::from_variables([
+        ("IDENTITY_ENDPOINT", "http://127.0.0.1/token"),
+        ("IDENTITY_HEADER", SECRET),
+    ]);
+    hidden.check_debug("HostEnvironment", &host);
+    hidden.check_debug("ManagedIdentity", &ManagedIdentity::system_assigned());
+    let builder = ManagedIdentityClient::builder(ManagedIdentity::system_assigned())
+        .environment(host)
+        .transport(|_: Request<Bytes>| async { Ok(success("t0ken-of-an-identity", 3600)) });
+    hidden.check_debug("ManagedIdentityClientBuilder", &builder);
+    let identity = builder.build().unwrap();
+    identity.acquire_token(SCOPE).await.unwrap();
+    let hidden_token = Hidden(vec!["t0ken-of-an-identity".to_owned(), SECRET.to_owned()]);
+    hidden_token.check_debug("ManagedIdentityClient", &identity);
 
     hidden.check_debug("AzureCredential", &AzureCredential::new(client.clone()));
     let graph = client.token_provider(SCOPE).unwrap();

@@ -433,7 +433,7 @@ pub(super) const HELP: &[Help] = &[
         "the refresh token belongs to a single-page app and has expired; let the user sign in again at the single-page app",
     ),
     help(700211, NO_FEDERATED_CREDENTIAL),
-    help(700212, NO_FEDERATED_CREDENTIAL),
+    help(700212, OTHER_AUDIENCE),
     help(700213, NO_FEDERATED_CREDENTIAL),
     help(700222, ENTRA_ISSUED),
     help(700223, FEDERATION_DISABLED),
@@ -569,6 +569,7 @@ const MORE_FACTORS: &str = "the user must sign in again with more than one facto
 const NO_CREDENTIAL: &str =
     "the request carried no credential; give the client a secret or a certificate";
 const NO_FEDERATED_CREDENTIAL: &str = "no federated credential of the application matches the {assertion}; compare its issuer, subject and audience with the assertion's iss, sub and aud, character by character";
+const OTHER_AUDIENCE: &str = "no federated credential of the application has the audience of the {assertion}; compare both, and if it is api://AKSIdentityBinding, set AZURE_KUBERNETES_TOKEN_PROXY, because only the cluster's proxy accepts that audience";
 const NO_REDIRECT_URI: &str = "the application has no redirect URI; register the redirect URI of the sign-in for the platform Web";
 const NO_SCOPE: &str = "the request has no scope; add a scope that the API publishes";
 const NO_SUCH_TENANT: &str = "there is no such tenant in this cloud; check the tenant's id or domain and the authority's cloud";
