@@ -126,6 +126,15 @@ impl<F: Clone> Slot<F> {
         }
     }
 
+    /// Returns whether there is a valid token. Unlike [`get`](Self::get), takes no turn with the
+    /// token, since nobody uses it.
+    pub(crate) fn has_token(&self, now: &Now) -> bool {
+        match &*self.current.load() {
+            Some(issued) => issued.lifetime.stage(now) != Stage::Expired,
+            None => false,
+        }
+    }
+
     /// Joins the running flight, or registers `flight` as the slot's flight.
     ///
     /// No flight starts during a cool-down or while the circuit is open.

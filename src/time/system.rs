@@ -102,21 +102,28 @@ mod coarse {
     pub(super) fn now() -> Now {
         Now {
             wall: nanos(clock_gettime(ClockId::RealtimeCoarse)),
-            monotonic: nanos(clock_gettime(ClockId::MonotonicCoarse)),
+            monotonic: monotonic_nanos(clock_gettime(ClockId::MonotonicCoarse)),
         }
     }
 
     /// Reads the clocks, unless the kernel does not know them. Then reads the monotonic clock that
     /// an `Instant` is from.
     pub(super) fn probe() -> Option<(Now, u64)> {
-        let read = |clock| -> Result<u64> {
-            clock_gettime_dynamic(DynamicClockId::Known(clock)).map(nanos)
-        };
+        let read =
+            |clock| -> Result<Timespec> { clock_gettime_dynamic(DynamicClockId::Known(clock)) };
         let now = Now {
-            wall: read(ClockId::RealtimeCoarse).ok()?,
-            monotonic: read(ClockId::MonotonicCoarse).ok()?,
+            wall: nanos(read(ClockId::RealtimeCoarse).ok()?),
+            monotonic: monotonic_nanos(read(ClockId::MonotonicCoarse).ok()?),
         };
-        Some((now, read(ClockId::Monotonic).ok()?))
+        Some((now, monotonic_nanos(read(ClockId::Monotonic).ok()?)))
+    }
+
+    /// Counts from 34 years before the machine's start, since an injected clock may show times
+    /// before the start.
+    #[inline]
+    fn monotonic_nanos(mut time: Timespec) -> u64 {
+        time.tv_sec += 1 << 30;
+        nanos(time)
     }
 
     /// A time before the epoch counts as the epoch.
@@ -178,6 +185,16 @@ mod tests {
         assert!(is_near(&at(990 * ms, 5 * ms), &at(1000 * ms, 9 * ms)));
         assert!(!is_near(&at(0, 5 * ms), &at(1000 * ms, 9 * ms)));
         assert!(!is_near(&at(990 * ms, 0), &at(1000 * ms, 900 * ms)));
+    }
+
+    /// A machine that started a minute ago must not stop an injected clock that is an hour behind.
+    #[test]
+    fn an_instant_before_the_start_of_the_machine_is_the_same_after_a_conversion() {
+        let years = Duration::from_secs(20 * 365 * 24 * 60 * 60);
+        if let Some(instant) = Instant::now().checked_sub(years) {
+            let anchor = Anchor::get();
+            assert_eq!(anchor.to_instant(anchor.to_nanos(instant)), instant);
+        }
     }
 
     #[test]

@@ -168,6 +168,21 @@ async fn more_scopes_than_are_kept_parsed_are_served_from_the_cache_all_the_same
     assert_eq!((provider.requests(), client.cache().len()), (300, 300));
 }
 
+/// A look for scopes to forget must not count as a use of them, or newer entries would be evicted.
+#[tokio::test]
+async fn the_oldest_entry_is_evicted_although_more_scopes_come_than_are_kept_parsed() {
+    let provider = Provider::open();
+    let options = CacheOptions::default().max_entries(512);
+    let client = provider.builder().cache(options).build().unwrap();
+    for number in (0..513).chain([256]) {
+        client
+            .acquire_token_for_client(&scope(number))
+            .await
+            .unwrap();
+    }
+    assert_eq!(provider.requests(), 513);
+}
+
 #[tokio::test]
 async fn a_type_of_the_program_is_a_request() {
     struct Graph;
