@@ -30,6 +30,8 @@ mod service_fabric;
 mod source;
 mod transport;
 
+pub(crate) use advice::has_no_identity;
+pub(crate) use date::time;
 pub use environment::HostEnvironment;
 pub(crate) use fetch::{FetcherSettings, IdentityTokenRequest, ManagedIdentityFetcher};
 pub(crate) use probe::{Availability, ImdsProbe};
