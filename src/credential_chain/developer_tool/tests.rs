@@ -365,11 +365,15 @@ mod scripts {
             () = started => {}
         }
         let pids = folder.read("pids");
-        for pid in pids.split_whitespace() {
-            while is_running(pid) {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+        let ended = async {
+            for pid in pids.split_whitespace() {
+                while is_running(pid) {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
             }
-        }
+        };
+        let limit = Duration::from_secs(30);
+        tokio::time::timeout(limit, ended).await.expect("killed");
     }
 
     /// Returns whether a process runs. A process without a parent may stay as a zombie.
