@@ -254,7 +254,41 @@ mod bare {
 }
 
 /// The bare signature by the library that the crate signs with.
-#[cfg(not(feature = "aws-lc-rs"))]
+#[cfg(all(feature = "ring", not(feature = "aws-lc-rs")))]
+mod bare {
+    use confidential_client::credential::SigningAlgorithm;
+    use ring::rand::SystemRandom;
+    use ring::signature::{RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaEncoding, RsaKeyPair};
+
+    pub(super) const BACKEND: &str = "ring";
+
+    pub(super) struct Key(RsaKeyPair);
+
+    impl Key {
+        pub(super) fn parse(pkcs8: &[u8]) -> super::Result<Self> {
+            Ok(Self(RsaKeyPair::from_pkcs8(pkcs8)?))
+        }
+
+        pub(super) fn sign(
+            &self,
+            algorithm: SigningAlgorithm,
+            message: &[u8],
+        ) -> super::Result<Vec<u8>> {
+            let encoding: &'static dyn RsaEncoding = match algorithm {
+                SigningAlgorithm::PS256 => &RSA_PSS_SHA256,
+                _ => &RSA_PKCS1_SHA256,
+            };
+            let mut signature = vec![0; self.0.public().modulus_len()];
+            self.0
+                .sign(encoding, &SystemRandom::new(), message, &mut signature)
+                .map_err(|_| "ring cannot sign")?;
+            Ok(signature)
+        }
+    }
+}
+
+/// The bare signature by the library that the crate signs with.
+#[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
 mod bare {
     use confidential_client::credential::SigningAlgorithm;
     use rsa::pkcs8::DecodePrivateKey;

@@ -24,12 +24,12 @@ use azure_security_keyvault_secrets::{SecretClient, SecretClientOptions};
 use confidential_client::ConfidentialClient;
 use confidential_client::adapter::AzureCredential;
 use confidential_client::testing::{Application, LocalAuthority, ProtectedApi};
-use rustls_pki_types::PrivatePkcs8KeyDer;
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 use tokio_rustls::server::TlsStream;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;

@@ -27,6 +27,8 @@ mod azure_core;
 mod bearer_auth;
 #[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
 mod origin;
+#[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
+mod packed;
 #[cfg(feature = "reqwest-middleware")]
 mod reqwest_middleware;
 #[cfg(feature = "tower")]

@@ -9,7 +9,7 @@ mod tenant;
 
 pub(crate) use address::HttpHosts;
 pub use cloud::Cloud;
-pub(crate) use cloud::preferred_host;
+pub(crate) use cloud::{preferred_host, token_exchange_scope};
 pub(crate) use rules::Rules;
 pub(crate) use tenant::{PERSONAL_ACCOUNTS, Tenant};
 

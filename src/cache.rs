@@ -36,14 +36,15 @@ use slot::{Invalidated, JoinOutcome};
 pub use stats::CacheStats;
 
 pub(crate) type CacheSlot = slot::Slot<Flight>;
+pub(crate) type HeldSlot = slots::HeldSlot<Flight>;
 
 /// The token cache of one client: a slot for each key, and for each slot at most one flight.
 ///
 /// The cache runs a future that the client supplies, and knows neither networks nor
 /// credentials.
 pub(crate) struct Cache {
-    slots: RwLock<BoundedMap<CacheKey, CacheSlot>>,
-    sessions: RwLock<BoundedMap<UserKey, UserSession>>,
+    slots: RwLock<BoundedMap<CacheSlot>>,
+    sessions: RwLock<BoundedMap<UserSession>>,
     limit: RequestLimit,
     context: Arc<FlightContext>,
 }
@@ -60,9 +61,21 @@ impl Cache {
         }
     }
 
+    /// Calls `use_slot` with the slot of a key, under the lock of the map.
+    #[inline]
+    pub(crate) fn with_slot<R>(
+        &self,
+        key: &CacheKey,
+        use_slot: impl FnOnce(&Arc<CacheSlot>) -> Option<R>,
+    ) -> Option<R> {
+        let slots = read(&self.slots);
+        slots.get(key).and_then(|slot| use_slot(slot))
+    }
+
     /// Returns the slot of a key, and creates a missing slot.
-    pub(crate) fn slot(&self, key: &CacheKey) -> Arc<CacheSlot> {
-        match self.existing_slot(key) {
+    pub(crate) fn slot(&self, key: &CacheKey) -> HeldSlot {
+        let existing = read(&self.slots).hold(key);
+        match existing {
             Some(slot) => slot,
             None => {
                 let now = self.context.clock.now();
@@ -77,14 +90,10 @@ impl Cache {
     /// Returns the slot of a key, which stays in the cache as long as the binding.
     ///
     /// Such a slot is not counted against the maximum of entries.
-    pub(crate) fn bind(&self, key: &CacheKey) -> (Arc<CacheSlot>, SlotBinding) {
+    pub(crate) fn bind(&self, key: &CacheKey) -> (HeldSlot, SlotBinding) {
         self.context.providers.fetch_add(1, Ordering::Relaxed);
         let binding = SlotBinding(Arc::new(ProviderCount(Arc::clone(&self.context))));
         (self.slot(key), binding)
-    }
-
-    fn existing_slot(&self, key: &CacheKey) -> Option<Arc<CacheSlot>> {
-        read(&self.slots).get(key)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -103,15 +112,16 @@ impl Cache {
         let now = self.context.clock.now();
         let mut sessions = write(&self.sessions);
         // Another caller may have created the session while this one waited for the lock.
-        sessions.get(user).unwrap_or_else(|| {
-            let session = Arc::new(UserSession::default());
-            sessions.insert(Arc::clone(user), Arc::clone(&session), 0, &now);
-            session
-        })
+        if let Some(session) = sessions.get(user) {
+            return Arc::clone(session);
+        }
+        let session = Arc::new(UserSession::new(Arc::clone(user), None, None));
+        sessions.insert(Arc::clone(&session), 0, &now);
+        session
     }
 
     pub(crate) fn existing_session(&self, user: &UserKey) -> Option<Arc<UserSession>> {
-        read(&self.sessions).get(user)
+        read(&self.sessions).get(user).cloned()
     }
 
     /// Stores the tokens of a user who signed in, in place of earlier tokens.
@@ -121,11 +131,11 @@ impl Cache {
         issued: Arc<IssuedToken>,
         refresh_token: Option<Secret>,
         identity: UserIdentity,
-    ) -> Arc<CacheSlot> {
-        let session = Arc::new(UserSession::new(refresh_token, Some(identity)));
+    ) -> HeldSlot {
+        let session = UserSession::new(Arc::clone(user), refresh_token, Some(identity));
         let now = self.context.clock.now();
         // A request in flight keeps the session before, and has no part in this one.
-        write(&self.sessions).insert(Arc::clone(user), session, 0, &now);
+        write(&self.sessions).insert(Arc::new(session), 0, &now);
         for slot in read(&self.slots).values() {
             if slot.key().is_for_user(user) {
                 slot.clear_failure();
@@ -142,9 +152,9 @@ impl Cache {
 
     /// Removes a user's tokens and session.
     pub(crate) fn sign_out(&self, user: &UserKey) {
-        write(&self.sessions).retain(|known, _| known != user);
-        write(&self.slots).retain(|key, slot| {
-            if !key.is_for_user(user) {
+        write(&self.sessions).retain(|session| !session.is_of(user));
+        write(&self.slots).retain(|slot| {
+            if !slot.key().is_for_user(user) {
                 return true;
             }
             // Its token would be cached for the user again.
@@ -164,11 +174,10 @@ impl Cache {
 
     /// Removes a token that an API rejected, unless the cache holds another token by then.
     pub(crate) fn invalidate(&self, rejected: &IssuedToken) {
-        let Some(slot) = self.existing_slot(rejected.key()) else {
-            return;
-        };
-        if slot.invalidate(rejected, &self.context.clock.now()) == Invalidated::TooSoon {
-            let key = rejected.key();
+        let key = rejected.key();
+        let now = self.context.clock.now();
+        let invalidated = self.with_slot(key, |slot| Some(slot.invalidate(rejected, &now)));
+        if invalidated == Some(Invalidated::TooSoon) {
             tracing::warn!(
                 tenant = key.tenant_name(),
                 resource = key.resource(),
@@ -188,7 +197,7 @@ impl Cache {
     /// while. [`Error::Config`] outside a tokio runtime.
     pub(crate) async fn fetch<R>(
         &self,
-        slot: &Arc<CacheSlot>,
+        slot: &HeldSlot,
         requirements: &Requirements,
         fetch: impl Fn(Instant) -> R,
     ) -> Result<(Arc<IssuedToken>, TokenSource), Error>
@@ -223,7 +232,7 @@ impl Cache {
 
     async fn join_flight<R>(
         &self,
-        slot: &Arc<CacheSlot>,
+        slot: &HeldSlot,
         requirements: &Requirements,
         fetch: impl Fn(Instant) -> R,
     ) -> Result<(Arc<IssuedToken>, TokenSource), Error>
@@ -241,7 +250,9 @@ impl Cache {
         let mut waiting_for_permit = None;
         let mut has_lost_one = false;
         loop {
-            let new = permit.take().map(|permit| NewFlight::new(permit, *limit));
+            let new = permit
+                .take()
+                .map(|permit| NewFlight::new(permit, *limit, &runtime));
             let handle = new.as_ref().map(NewFlight::handle);
             let joined = slot.join(&clock.now(), requirements, breaker, handle);
             let (generation, flight) = match (joined, new) {
@@ -292,7 +303,7 @@ impl Cache {
     }
 
     /// Starts a flight that refreshes the slot's token, unless one is running. Does not wait.
-    pub(crate) fn refresh<R>(&self, slot: &Arc<CacheSlot>, fetch: impl FnOnce(Instant) -> R)
+    pub(crate) fn refresh<R>(&self, slot: &HeldSlot, fetch: impl FnOnce(Instant) -> R)
     where
         R: Future<Output = Result<IssuedToken, Error>> + Send + 'static,
     {
@@ -314,7 +325,7 @@ impl Cache {
         let Some(permit) = self.limit.try_acquire() else {
             return;
         };
-        let new = NewFlight::new(permit, *limit);
+        let new = NewFlight::new(permit, *limit, &runtime);
         if let Some(started) = slot.refresh(&now, breaker, new.handle()) {
             counters.refreshes.add(1);
             self.context.spawn(new, started, slot, &runtime, fetch);
@@ -352,11 +363,15 @@ impl Drop for ProviderCount {
 }
 
 /// Aborts all flights when the last client and provider are dropped. No refresh delays an exit.
+/// Empties the slots, because requests may remember them.
 impl Drop for Cache {
     fn drop(&mut self) {
         let slots = self.slots.get_mut().unwrap_or_else(PoisonError::into_inner);
-        for flight in slots.values().filter_map(|slot| slot.flight()) {
-            flight.abort();
+        for slot in slots.values() {
+            if let Some(flight) = slot.flight() {
+                flight.abort();
+            }
+            slot.clear_and_ignore_flight();
         }
     }
 }

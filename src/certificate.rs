@@ -6,12 +6,12 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use jsonwebtoken::Header;
 
 use crate::crypto::{PrivateKey, SigningAlgorithm};
 use crate::error::Error;
 use crate::time::{TimeSource, format_time};
 
+mod assertion_header;
 mod chain;
 mod content;
 mod formats;
@@ -25,6 +25,7 @@ mod protected;
 mod signer;
 mod x509;
 
+use assertion_header::AssertionHeader;
 pub use signer::{Signer, SignerFuture};
 use x509::{KeyKind, X509};
 
@@ -177,7 +178,7 @@ impl Certificate {
     /// The number is negative after the certificate has expired. The client logs a warning when
     /// fewer than 30 days are left.
     pub fn days_left(&self) -> i64 {
-        self.days_left_at(TimeSource::System.now().wall)
+        self.days_left_at(TimeSource::System.wall())
     }
 
     /// Returns the chosen signing algorithm, or the default for the key.
@@ -242,23 +243,28 @@ impl Certificate {
         })
     }
 
-    /// Returns the header of a client assertion ([RFC 7515 section 4.1]).
-    ///
-    /// [RFC 7515 section 4.1]: https://www.rfc-editor.org/rfc/rfc7515#section-4.1
-    pub(crate) fn header(&self) -> Header {
-        let encode = |digest: &[u8]| Some(BASE64_URL_SAFE_NO_PAD.encode(digest));
-        let mut header = Header::new(self.algorithm().jwa());
-        header.x5t_s256 = encode(&self.parts.sha256);
-        if self.algorithm() == SigningAlgorithm::RS256 {
-            header.x5t = encode(&self.parts.sha1);
+    /// Returns the header of a client assertion.
+    pub(crate) fn header(&self) -> AssertionHeader<'_> {
+        let encode = |digest: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(digest);
+        let algorithm = self.algorithm();
+        AssertionHeader {
+            typ: "JWT",
+            alg: algorithm.name(),
+            kid: self.key_id.as_deref(),
+            x5c: self.x5c.then_some(self.parts.chain.as_slice()),
+            x5t: (algorithm == SigningAlgorithm::RS256).then(|| encode(&self.parts.sha1)),
+            x5t_s256: encode(&self.parts.sha256),
         }
-        header.x5c = self.x5c.then(|| self.parts.chain.clone());
-        header.kid = self.key_id.as_deref().map(ToOwned::to_owned);
-        header
     }
 
     pub(crate) fn key(&self) -> &CertificateKey {
         &self.parts.key
+    }
+
+    /// Returns whether the private key is in memory, and not behind a [`Signer`].
+    #[cfg(feature = "aws-lc-rs")]
+    pub(crate) fn has_private_key(&self) -> bool {
+        matches!(self.parts.key, CertificateKey::Local(_))
     }
 
     /// Returns the public key, PKCS#1 DER for RSA and an uncompressed point for P-256.

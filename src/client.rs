@@ -1,7 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::cache::{Cache, CacheOptions};
+use crate::cache::CacheOptions;
 
 mod acquire;
 mod application; // First, so that rustdoc shows its methods first.
@@ -10,21 +10,30 @@ mod delegated;
 mod environment;
 mod fetch;
 mod fetch_for_user;
+mod issuer;
+mod managed_identity;
 mod provider;
+mod requests_by_text;
+mod resolve;
 mod sign_in;
 mod token_cache;
 mod warm_up;
 
+pub(crate) use acquire::TokenAcquirer;
 pub use builder::ConfidentialClientBuilder;
 use fetch::TokenFetcher;
+use issuer::Issuer;
+pub use managed_identity::{ManagedIdentityClient, ManagedIdentityClientBuilder};
 pub use provider::TokenProvider;
+#[cfg(feature = "azure-core")]
+pub(crate) use resolve::Subject;
 pub use token_cache::TokenCache;
 pub use warm_up::WarmUp;
 
 /// An OAuth 2.0 confidential client: an application that authenticates with a credential.
 ///
 /// Create one client per process with [`builder`](Self::builder), and share the client. A client is
-/// cheap to clone (an `Arc` inside), and holds the token cache and the HTTP connections. Every
+/// cheap to clone (two `Arc`s inside), and holds the token cache and the HTTP connections. Every
 /// method takes `&self`.
 ///
 /// Methods that may send a token request need a tokio runtime with time and I/O enabled, such as
@@ -38,30 +47,43 @@ pub use warm_up::WarmUp;
 #[doc(alias = "ClientSecretCredential")]
 #[doc(alias = "ClientCertificateCredential")]
 #[derive(Clone)]
-pub struct ConfidentialClient(Arc<Inner>);
-
-struct Inner {
-    cache: Cache,
+pub struct ConfidentialClient {
+    acquirer: TokenAcquirer,
     fetcher: Arc<TokenFetcher>,
 }
 
 impl ConfidentialClient {
     fn new(options: &CacheOptions, fetcher: TokenFetcher) -> Self {
         let limit = fetcher.retry.total_timeout();
-        Self(Arc::new(Inner {
-            cache: Cache::new(options, limit, fetcher.clock.clone()),
-            fetcher: Arc::new(fetcher),
-        }))
+        let clock = fetcher.clock.clone();
+        let fetcher = Arc::new(fetcher);
+        let issuer = Issuer::Confidential(Arc::clone(&fetcher));
+        Self {
+            acquirer: TokenAcquirer::new(options, limit, clock, issuer),
+            fetcher,
+        }
+    }
+
+    /// Returns the part of the client that does not depend on the kind of the client.
+    #[cfg(feature = "azure-core")]
+    pub(crate) fn acquirer(&self) -> &TokenAcquirer {
+        &self.acquirer
     }
 }
 
 impl fmt::Debug for ConfidentialClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let fetcher = &self.0.fetcher;
+        self.fetcher.fmt(f)
+    }
+}
+
+/// Shows the client.
+impl fmt::Debug for TokenFetcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConfidentialClient")
-            .field("client_id", &fetcher.client_id)
-            .field("authority", &fetcher.endpoints.to_string())
-            .field("credential", &fetcher.credential)
+            .field("client_id", &self.client_id)
+            .field("authority", &self.endpoints.to_string())
+            .field("credential", &self.credential)
             .finish_non_exhaustive()
     }
 }

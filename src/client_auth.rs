@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::time::Duration;
 
 use base64::Engine;
@@ -116,7 +117,7 @@ pub(crate) struct SupportedAuthMethods {
     secret: Option<TokenEndpointAuthMethod>,
     assertion: bool,
     /// Signing algorithms, in order of preference.
-    algorithms: Vec<SigningAlgorithm>,
+    algorithms: Cow<'static, [SigningAlgorithm]>,
 }
 
 impl SupportedAuthMethods {
@@ -125,10 +126,10 @@ impl SupportedAuthMethods {
         Self {
             secret: Some(TokenEndpointAuthMethod::default()),
             assertion: true,
-            algorithms: match rules.signs_with_pss() {
-                true => vec![SigningAlgorithm::PS256],
-                false => vec![SigningAlgorithm::RS256, SigningAlgorithm::ES256],
-            },
+            algorithms: Cow::Borrowed(match rules.signs_with_pss() {
+                true => &[SigningAlgorithm::PS256],
+                false => &[SigningAlgorithm::RS256, SigningAlgorithm::ES256],
+            }),
         }
     }
 

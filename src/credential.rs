@@ -3,6 +3,7 @@
 //! | credential | method of the builder | use for |
 //! |---|---|---|
 //! | [`FederatedTokenFile`] | [`client_assertion`] | Kubernetes workload identity, without a secret |
+//! | [`ManagedIdentity`] | [`client_assertion`] | a host in Azure, without a secret |
 //! | [`TokenProvider`] | [`client_assertion`] | the token of another application as the assertion |
 //! | closure, [`ClientAssertionProvider`] | [`client_assertion`] | a signing service |
 //! | [`Signer`] with [`Certificate::from_signer`] | [`certificate`] | a private key in an HSM, a TPM or a key vault |
@@ -15,6 +16,9 @@
 //! Prefer the first kind that your platform supports. With an assertion, the program has no
 //! long-lived credential. With a certificate, the private key is never sent. A secret is sent with
 //! every token request. A client has exactly one credential.
+//!
+//! A program that needs no app registration uses a [`ManagedIdentityClient`] instead of a
+//! [`ConfidentialClient`](crate::ConfidentialClient).
 //! [`ConfidentialClient::from_env`] selects the credential from environment variables.
 //!
 //! [`SigningAlgorithm`] and [`TokenEndpointAuthMethod`] override the choices that the client makes
@@ -30,6 +34,7 @@
 //! [`Certificate`]: crate::Certificate
 //! [`Certificate::from_signer`]: crate::Certificate::from_signer
 //! [`ConfidentialClient::from_env`]: crate::ConfidentialClient::from_env
+//! [`ManagedIdentityClient`]: crate::ManagedIdentityClient
 //! [`Secret`]: crate::Secret
 //! [`TokenProvider`]: crate::TokenProvider
 //! [`certificate`]: crate::ConfidentialClientBuilder::certificate
@@ -65,6 +70,8 @@ mod token_file;
 pub use crate::certificate::{Signer, SignerFuture};
 pub use crate::client_auth::TokenEndpointAuthMethod;
 pub use crate::crypto::SigningAlgorithm;
+pub use crate::managed_identity::{HostEnvironment, ManagedIdentity};
+pub(crate) use assertion_provider::ProviderSettings;
 pub use assertion_provider::{AssertionContext, ClientAssertionFuture, ClientAssertionProvider};
 pub(crate) use authenticate::Credential;
 pub(crate) use file::read as read_file;
@@ -80,6 +87,19 @@ pub(crate) enum CredentialConfig {
     Assertion(Arc<dyn ClientAssertionProvider>),
     SecretSource(Rotating<Secret>),
     CertificateSource(Rotating<Certificate>),
+}
+
+impl CredentialConfig {
+    /// Lets an assertion provider become the provider that the client calls.
+    pub(crate) fn prepare(self, settings: &ProviderSettings) -> Result<Self, Error> {
+        match self {
+            Self::Assertion(provider) => match provider.prepare(settings) {
+                Some(prepared) => Ok(Self::Assertion(prepared?)),
+                None => Ok(Self::Assertion(provider)),
+            },
+            other => Ok(other),
+        }
+    }
 }
 
 /// The client's credential. Fetches the credential again if the credential has a source.
@@ -193,6 +213,18 @@ impl CredentialStore {
             self.config,
             CredentialConfig::Secret(_) | CredentialConfig::SecretSource(_)
         )
+    }
+
+    /// Returns whether this process signs, or may sign, the assertions.
+    #[cfg(feature = "aws-lc-rs")]
+    pub(crate) fn signs(&self) -> bool {
+        match &self.config {
+            CredentialConfig::Certificate(certificate) => certificate.has_private_key(),
+            CredentialConfig::CertificateSource(_) => true,
+            CredentialConfig::Secret(_)
+            | CredentialConfig::SecretSource(_)
+            | CredentialConfig::Assertion(_) => false,
+        }
     }
 
     /// Returns the kind and the source of the credential, for the advice in errors.

@@ -1,29 +1,46 @@
 use std::fmt;
 
-use jsonwebtoken::Algorithm;
-
 use crate::error::Error;
 
 pub(crate) mod asn1;
 #[cfg(feature = "aws-lc-rs")]
 mod aws_lc;
-#[cfg(any(test, not(any(feature = "aws-lc-rs", feature = "rust-crypto"))))]
+#[cfg(any(
+    test,
+    not(any(feature = "aws-lc-rs", feature = "ring", feature = "rust-crypto"))
+))]
 #[cfg_attr(test, expect(dead_code, reason = "the tests call only some functions"))]
 mod none;
 #[cfg(feature = "pkcs12")]
 pub(crate) mod password_based;
 mod private_key;
-#[cfg(all(feature = "rust-crypto", not(feature = "aws-lc-rs")))]
+mod public_key;
+#[cfg(any(feature = "aws-lc-rs", feature = "rustls"))]
+pub(crate) mod random;
+#[cfg(all(feature = "ring", not(feature = "aws-lc-rs")))]
+mod ring;
+#[cfg(all(
+    feature = "rust-crypto",
+    not(any(feature = "aws-lc-rs", feature = "ring"))
+))]
 mod rust_crypto;
 
+#[cfg(all(feature = "ring", not(feature = "aws-lc-rs")))]
+use self::ring::{self as backend, RingKeyPair as BackendKeyPair};
 #[cfg(feature = "aws-lc-rs")]
 use aws_lc::{self as backend, AwsLcKeyPair as BackendKeyPair};
-#[cfg(not(any(feature = "aws-lc-rs", feature = "rust-crypto")))]
+#[cfg(not(any(feature = "aws-lc-rs", feature = "ring", feature = "rust-crypto")))]
 use none::{self as backend, NoKeyPair as BackendKeyPair};
-#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+#[cfg(any(feature = "aws-lc-rs", feature = "ring", feature = "rust-crypto"))]
 use private_key::PrivateKeyKind;
-pub(crate) use private_key::{EC, PrivateKeyDer, RSA, RSASSA_PSS, RsaPssParameters, unsigned_bits};
-#[cfg(all(feature = "rust-crypto", not(feature = "aws-lc-rs")))]
+pub(crate) use private_key::{
+    EC, P256, PrivateKeyDer, RSA, RSASSA_PSS, RsaPssParameters, unsigned_bits,
+};
+pub(crate) use public_key::PublicKey;
+#[cfg(all(
+    feature = "rust-crypto",
+    not(any(feature = "aws-lc-rs", feature = "ring"))
+))]
 use rust_crypto::{self as backend, RustCryptoKeyPair as BackendKeyPair};
 
 /// Verifies a signature with a public key.
@@ -46,7 +63,11 @@ pub(crate) fn verify(
 
 /// Checks that a backend is compiled in.
 pub(crate) fn check_backend() -> Result<(), NoBackend> {
-    match cfg!(any(feature = "aws-lc-rs", feature = "rust-crypto")) {
+    match cfg!(any(
+        feature = "aws-lc-rs",
+        feature = "ring",
+        feature = "rust-crypto"
+    )) {
         true => Ok(()),
         false => Err(NoBackend),
     }
@@ -69,11 +90,12 @@ pub enum SigningAlgorithm {
 }
 
 impl SigningAlgorithm {
-    pub(crate) fn jwa(self) -> Algorithm {
+    /// Returns the name in the header of a JWS.
+    pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::PS256 => Algorithm::PS256,
-            Self::RS256 => Algorithm::RS256,
-            Self::ES256 => Algorithm::ES256,
+            Self::PS256 => "PS256",
+            Self::RS256 => "RS256",
+            Self::ES256 => "ES256",
         }
     }
 
@@ -87,14 +109,14 @@ impl SigningAlgorithm {
 
 impl fmt::Display for SigningAlgorithm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
+        f.pad(self.name())
     }
 }
 
 /// The error of a build without a signing backend, which cannot sign or verify.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "no signing backend is compiled in; enable the feature 'aws-lc-rs' or 'rust-crypto' of confidential-client"
+    "no signing backend is compiled in; enable the feature 'aws-lc-rs', 'ring' or 'rust-crypto' of confidential-client"
 )]
 pub(crate) struct NoBackend;
 
@@ -111,7 +133,7 @@ pub(crate) struct PrivateKey {
 
 impl PrivateKey {
     pub(crate) fn parse(der: &PrivateKeyDer) -> Result<Self, Error> {
-        #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+        #[cfg(any(feature = "aws-lc-rs", feature = "ring", feature = "rust-crypto"))]
         match der.kind() {
             Some(PrivateKeyKind::Rsa { bits }) if bits < 2048 => return Err(too_small()),
             Some(PrivateKeyKind::Other) => return Err(unsupported()),
@@ -161,14 +183,14 @@ impl PrivateKey {
     }
 }
 
-#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+#[cfg(any(feature = "aws-lc-rs", feature = "ring", feature = "rust-crypto"))]
 fn unsupported() -> Error {
     Error::credential(
         "the private key is neither an RSA key of 2048 bits or more nor a P-256 key; Microsoft Entra ID accepts only RSA",
     )
 }
 
-#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+#[cfg(any(feature = "aws-lc-rs", feature = "ring", feature = "rust-crypto"))]
 fn too_small() -> Error {
     Error::credential(
         "the RSA key is under 2048 bits, which is not safe; create a new key and certificate and register the certificate with the application",
@@ -182,7 +204,7 @@ fn too_large() -> Error {
     )
 }
 
-#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+#[cfg(any(feature = "aws-lc-rs", feature = "ring", feature = "rust-crypto"))]
 fn unreadable() -> Error {
     Error::credential(
         "the private key cannot be read: it is not a PKCS#8, PKCS#1 or SEC 1 key, or its numbers are inconsistent",
@@ -210,6 +232,10 @@ mod tests {
         let key = PrivateKeyDer::Pkcs8(Zeroizing::new(b"key".to_vec()));
         let error = none::NoKeyPair::parse(&key).err().unwrap();
         assert!(matches!(error, Error::Config(_)), "{error}");
-        assert!(error.to_string().contains("'aws-lc-rs' or 'rust-crypto'"));
+        assert!(
+            error
+                .to_string()
+                .contains("'aws-lc-rs', 'ring' or 'rust-crypto'")
+        );
     }
 }

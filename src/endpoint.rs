@@ -1,7 +1,10 @@
 #![warn(clippy::arithmetic_side_effects, reason = "the input is untrusted")]
 
 use std::fmt;
+use std::sync::Arc;
 
+use bytes::Bytes;
+use http::Uri;
 use url::Url;
 
 use crate::authority::{Authority, HttpHosts, Rules, Tenant};
@@ -37,9 +40,9 @@ pub(crate) struct Endpoints {
 /// A token endpoint and the client authentication that the endpoint supports.
 #[derive(Clone, Debug)]
 pub(crate) struct TokenEndpoint {
-    pub(crate) url: Url,
-    /// The `aud` of a client assertion.
-    pub(crate) audience: String,
+    pub(crate) uri: Uri,
+    /// The `aud` of a client assertion, if that is not the endpoint.
+    audience: Option<Arc<str>>,
     /// The time claims of a client assertion.
     pub(crate) validity: AssertionValidity,
     pub(crate) methods: SupportedAuthMethods,
@@ -84,19 +87,24 @@ impl Endpoints {
             EndpointKind::Tenants {
                 base,
                 default_tenant,
+                token,
                 instance,
             } => {
                 if let Some(instance) = instance {
                     instance.check(lookup).await?;
                 }
-                let tenant = tenant.unwrap_or(default_tenant).as_str();
-                let mut url = base.clone();
-                url.set_path(&format!("{tenant}/oauth2/v2.0/token"));
-                Ok(TokenEndpoint::without_metadata(url, self.rules))
+                let uri = match tenant {
+                    Some(tenant) if tenant.as_str() != default_tenant.as_str() => {
+                        kind::token_uri(base, tenant)?
+                    }
+                    _ => token.clone(),
+                };
+                Ok(TokenEndpoint::without_metadata(uri, self.rules))
             }
-            EndpointKind::Fixed { token, .. } => {
-                Ok(TokenEndpoint::without_metadata(token.clone(), self.rules))
-            }
+            EndpointKind::Fixed { token_uri, .. } => Ok(TokenEndpoint::without_metadata(
+                token_uri.clone(),
+                self.rules,
+            )),
             EndpointKind::Provider(provider) => provider.token_endpoint(lookup).await,
         }
     }
@@ -184,14 +192,35 @@ impl Endpoints {
 
 impl TokenEndpoint {
     /// Returns an endpoint of Microsoft's. The audience of an assertion is the endpoint.
-    fn without_metadata(url: Url, rules: Rules) -> Self {
+    fn without_metadata(uri: Uri, rules: Rules) -> Self {
         Self {
-            audience: url.to_string(),
+            uri,
+            audience: None,
             validity: AssertionValidity::Microsoft,
-            url,
             methods: SupportedAuthMethods::for_rules(rules),
         }
     }
+
+    /// Returns the `aud` of a client assertion.
+    pub(crate) fn audience(&self) -> String {
+        match &self.audience {
+            Some(audience) => audience.as_ref().to_owned(),
+            None => self.uri.to_string(),
+        }
+    }
+}
+
+/// Converts the URL of a token endpoint into the form of an HTTP request.
+///
+/// # Errors
+///
+/// [`Error::Config`] if the URL cannot be sent, such as a URL that is too long.
+fn request_uri(url: impl Into<Bytes>) -> Result<Uri, Error> {
+    Uri::from_maybe_shared(url.into()).map_err(|error| {
+        Error::config(format!(
+            "a token request cannot be sent to the token endpoint: {error}"
+        ))
+    })
 }
 
 impl fmt::Display for Endpoints {

@@ -13,7 +13,7 @@ use http::Request;
 use tokio::task::spawn_blocking;
 
 use crate::error::Error;
-use crate::transport::{Transport, TransportFuture};
+use crate::transport::{Transport, TransportFuture, zero_timeout};
 
 mod client;
 mod roots;
@@ -64,6 +64,18 @@ impl IdentityBindingProxy {
             connect_timeout,
             current: Mutex::new(Connected { roots, client }),
         }))
+    }
+
+    /// Sets the longest time of a connection attempt.
+    pub(crate) fn connect_timeout(mut self, limit: Option<Duration>) -> Result<Self, Error> {
+        match limit {
+            None => return Ok(self),
+            Some(limit) if limit.is_zero() => return Err(zero_timeout("connect_timeout")),
+            Some(_) => self.connect_timeout = limit,
+        }
+        let roots = self.lock().roots.clone();
+        self.lock().client = proxy_client(&self.settings, &roots, limit)?;
+        Ok(self)
     }
 
     /// Returns the client for the next request, with the current roots.

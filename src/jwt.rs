@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use crate::crypto::{NoBackend, SigningAlgorithm};
 
 mod checks;
+mod claims_set;
 mod error;
 mod header;
 mod issuer;
@@ -15,6 +16,7 @@ mod key_set;
 mod unsigned;
 
 pub(crate) use checks::{Expected, time_claim};
+pub(crate) use claims_set::{ClaimValue, ClaimsSet};
 pub(crate) use error::{Compared, JwtError, TokenText, listed};
 use header::JwsHeader;
 pub(crate) use issuer::{Issuer, is_guid};
@@ -58,19 +60,22 @@ impl<'a> SignedJwt<'a> {
                 ));
             }
         }
-        let (message, _) = token.rsplit_once('.').unwrap_or_default();
+        let message_length = token
+            .len()
+            .saturating_sub(signature.len())
+            .saturating_sub(1);
         let header = JwsHeader::parse(&decode(header)?)?;
         Ok(Self {
             header,
             claims,
-            message,
+            message: token.get(..message_length).unwrap_or_default(),
             signature: decode(signature)?,
         })
     }
 
     /// Returns the name of the signing key in the header, which is `kid` or else `x5t`.
     pub(crate) fn key_name(&self) -> Option<&str> {
-        self.header.key_name()
+        self.header.key_name.as_deref()
     }
 
     pub(crate) fn algorithm(&self) -> SigningAlgorithm {
@@ -86,7 +91,7 @@ impl<'a> SignedJwt<'a> {
 
     /// Returns the header's `typ` in lower case, without the prefix `application/`.
     pub(crate) fn token_type(&self) -> Option<&str> {
-        self.header.typ.as_deref()
+        self.header.typ
     }
 
     /// Returns the key that signed the token.
@@ -164,15 +169,22 @@ impl<'a> SignedJwt<'a> {
 
     /// Decodes the claims without checking them. A claim that is `null` is absent.
     fn decode_claims(&self) -> Result<Map<String, Value>, JwtError> {
+        let mut claims: Map<String, Value> =
+            self.parse_claims(|claims| serde_json::from_str(claims))?;
+        claims.retain(|_, value| !value.is_null());
+        Ok(claims)
+    }
+
+    fn parse_claims<T>(
+        &self,
+        parse: impl FnOnce(&str) -> serde_json::Result<T>,
+    ) -> Result<T, JwtError> {
         let claims = decode(self.claims)?;
         // One check of the whole text is faster than serde_json's check of each string.
         let claims = std::str::from_utf8(&claims)
             .map_err(|_| JwtError::Malformed("its claims are not UTF-8"))?;
         // serde's error quotes the token, so the error is dropped.
-        let claims: Option<Map<String, Value>> = serde_json::from_str(claims).ok();
-        let mut claims = claims.ok_or(JwtError::Malformed("its claims are not a JSON object"))?;
-        claims.retain(|_, value| !value.is_null());
-        Ok(claims)
+        parse(claims).map_err(|_| JwtError::Malformed("its claims are not a JSON object"))
     }
 }
 

@@ -109,6 +109,9 @@
 //! # Without the defaults, for example with TLS by the operating system:
 //! # confidential-client = { version = "0.1", default-features = false,
 //! #     features = ["aws-lc-rs", "native-tls"] }
+//! # Without aws-lc, for a faster build:
+//! # confidential-client = { version = "0.1", default-features = false,
+//! #     features = ["reqwest", "ring", "system-proxy"] }
 //!
 //! [dev-dependencies]
 //! confidential-client = { version = "0.1", features = ["testing"] }
@@ -122,7 +125,8 @@
 //! | `system-proxy` (default) | the proxy settings of macOS and Windows |
 //! | `http2` | HTTP/2 to the identity provider |
 //! | `aws-lc-rs` (default) | signatures, which certificates and token validation need |
-//! | `rust-crypto` | signatures without C, where `aws-lc-rs` is off; contains [RUSTSEC-2023-0071] |
+//! | `ring` | TLS where `rustls` is off, and signatures where `aws-lc-rs` is off |
+//! | `rust-crypto` | signatures without C, where `aws-lc-rs` and `ring` are off; contains [RUSTSEC-2023-0071] |
 //! | `pkcs12` | PKCS#12 files and encrypted private keys |
 //! | `reqwest-middleware` | `adapter::BearerAuth`, a middleware |
 //! | `tower` | `adapter::BearerAuthLayer`, a tower layer |
@@ -163,16 +167,9 @@ mod endpoint;
 mod error;
 mod grant;
 mod heartbeat;
-#[allow(dead_code, reason = "the builder does not read the variables yet")]
 mod identity_binding;
 mod jwt;
 mod lease;
-#[allow(
-    dead_code,
-    unreachable_pub,
-    unused_imports,
-    reason = "the client of managed identities is not there yet"
-)]
 mod managed_identity;
 mod request;
 mod response;
@@ -203,10 +200,11 @@ pub use cache::{CacheOptions, CacheStats};
 pub use certificate::Certificate;
 pub use challenge::Challenge;
 pub use client::{
-    ConfidentialClient, ConfidentialClientBuilder, TokenCache, TokenProvider, WarmUp,
+    ConfidentialClient, ConfidentialClientBuilder, ManagedIdentityClient,
+    ManagedIdentityClientBuilder, TokenCache, TokenProvider, WarmUp,
 };
 pub use error::{Error, ErrorDetails, ErrorKind, ServerError};
-pub use request::TokenRequest;
+pub use request::{IntoTokenRequest, TokenRequest};
 pub use retry::RetryPolicy;
 pub use secret::Secret;
 pub use token::{AccessToken, TokenSource};

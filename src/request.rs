@@ -1,3 +1,5 @@
+use std::any::Any;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,10 +13,15 @@ use crate::token::AccessToken;
 
 pub(crate) mod claims;
 mod http;
+mod into_token_request;
 pub(crate) mod parameters;
+mod resolution;
 
 pub(crate) use http::{SKU, TokenHttpRequest};
+pub use into_token_request::IntoTokenRequest;
+pub(crate) use into_token_request::Lent;
 use parameters::{ParameterLocation, Parameters};
+use resolution::Resolution;
 
 /// The scopes to request a token for, with an optional tenant and other options.
 ///
@@ -29,14 +36,16 @@ use parameters::{ParameterLocation, Parameters};
 /// let request = TokenRequest::new("https://graph.microsoft.com/.default").tenant("fabrikam.com");
 /// # let _ = request;
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[doc(alias = "TokenRequestOptions")]
 #[doc(alias = "TokenRequestContext")]
 #[doc(alias = "AcquireTokenForClientParameterBuilder")]
 pub struct TokenRequest(Arc<RequestFields>);
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 struct RequestFields {
+    /// First, since a cache hit reads nothing else.
+    resolution: Resolution,
     scopes: Scopes,
     tenant: Option<Result<Tenant, InvalidTenant>>,
     correlation_id: Option<Result<Uuid, Error>>,
@@ -210,8 +219,25 @@ impl TokenRequest {
     }
 
     fn update(mut self, change: impl FnOnce(&mut RequestFields)) -> Self {
-        change(Arc::make_mut(&mut self.0));
+        let fields = Arc::make_mut(&mut self.0);
+        fields.resolution = Resolution::default();
+        change(fields);
         self
+    }
+
+    /// Calls `use_value` with what the client resolved this request to, if it did.
+    #[inline]
+    pub(crate) fn find_resolved<T: Any, R>(
+        &self,
+        client: u64,
+        use_value: impl Fn(&T) -> Option<R>,
+    ) -> Option<R> {
+        self.0.resolution.find(client, use_value)
+    }
+
+    /// Remembers what the client resolved this request to.
+    pub(crate) fn set_resolved<T: Any + Send + Sync>(&self, client: u64, value: Arc<T>) {
+        self.0.resolution.set(client, value);
     }
 
     pub(crate) fn requested_scopes(&self) -> &Scopes {
@@ -246,6 +272,32 @@ impl TokenRequest {
 
     pub(crate) fn requested_min_remaining(&self) -> Duration {
         self.0.min_remaining
+    }
+}
+
+impl fmt::Debug for TokenRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let RequestFields {
+            resolution: _,
+            scopes,
+            tenant,
+            correlation_id,
+            claims,
+            rejected,
+            force_refresh,
+            min_remaining,
+            parameters,
+        } = &*self.0;
+        f.debug_struct("TokenRequest")
+            .field("scopes", scopes.as_requested())
+            .field("tenant", tenant)
+            .field("correlation_id", correlation_id)
+            .field("claims", claims)
+            .field("rejected", rejected)
+            .field("force_refresh", force_refresh)
+            .field("min_remaining", min_remaining)
+            .field("parameters", parameters)
+            .finish()
     }
 }
 

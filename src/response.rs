@@ -1,5 +1,6 @@
 #![warn(clippy::arithmetic_side_effects, reason = "parses untrusted input")]
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -19,6 +20,7 @@ mod compression;
 mod encoded;
 mod error_response;
 mod mask;
+mod members;
 mod page;
 mod reason;
 mod wait;
@@ -28,6 +30,7 @@ pub(crate) use compression::compression;
 pub(crate) use error_response::{append_reason, codes_in, is_guid, redirected_to, text_of};
 use error_response::{parse_error, parse_oauth_error};
 pub(crate) use mask::{MIN_SECRET, Mask};
+use members::Members;
 pub(crate) use page::{is_page, summary};
 pub(crate) use reason::Reason;
 pub(crate) use wait::{is_throttled, retry_after};
@@ -78,7 +81,7 @@ pub(crate) fn parse(
     if response.status().is_success() {
         parse_success(response, context, now, jitter)
     } else {
-        Err(parse_error(response, &context, now.wall))
+        Err(parse_error(response, &context, now.wall()))
     }
 }
 
@@ -97,25 +100,25 @@ fn parse_success(
         return invalid("the body is too long");
     }
     // serde's message is dropped, because serde quotes the input, which begins with the token.
-    let Some(body) = json_object(response.body()) else {
+    let Some(members) = Members::parse(response.body()) else {
         let why = "the body is not a JSON object";
         let title = title_of_page(response.body());
         return Err(invalid_success(response, &context, why, title.as_deref()));
     };
-    let token = body.get("access_token").and_then(Value::as_str);
+    let token = members.access_token.as_deref();
     let token = token.filter(|token| !token.trim().is_empty());
     // Some providers send errors with status 200.
     if token.is_none()
-        && let Some(server) = parse_oauth_error(response, &context, now.wall)
+        && let Some(server) = parse_oauth_error(response, &context, now.wall())
     {
         return Err(Error::Server(server));
     }
     let reason = match token {
-        None => Reason::of_body(&body).to_text(),
+        None => json_object(response.body()).and_then(|body| Reason::of_body(&body).to_text()),
         Some(_) => None,
     };
     let invalid = |why: &str| Err(invalid_success(response, &context, why, reason.as_deref()));
-    match body.get("token_type").and_then(Value::as_str) {
+    match members.token_type.as_deref() {
         Some(token_type) if token_type.trim().eq_ignore_ascii_case("Bearer") => {}
         Some(token_type) => return invalid(&not_bearer(token_type, &context)),
         None => return invalid("the body has no 'token_type'"),
@@ -123,27 +126,26 @@ fn parse_success(
     let Some(token) = token else {
         return invalid("the body has no 'access_token'");
     };
-    let (expires_in, is_lifetime_assumed) = match body.get("expires_in") {
-        None | Some(Value::Null) if context.rules == Rules::OpenId => {
-            (context.assumed_lifetime, true)
-        }
-        value => match value.and_then(number) {
+    let (expires_in, is_lifetime_assumed) = match &members.expires_in {
+        Value::Null if context.rules == Rules::OpenId => (context.assumed_lifetime, true),
+        value => match number(value) {
             Some(seconds) if seconds > 0 => (Duration::from_secs(seconds), false),
             Some(_) => return invalid("'expires_in' is not positive"),
             None => return invalid("the body has no 'expires_in' that is a number"),
         },
     };
-    let refresh_in = body.get("refresh_in").and_then(number);
-    let scopes = match body.get("scope").and_then(Value::as_str) {
+    let refresh_in = number(&members.refresh_in);
+    let scopes = match members.scope.as_deref() {
         Some(granted) if !granted.trim().is_empty() && granted != &**context.scopes => {
             granted.into()
         }
         _ => Arc::clone(context.scopes),
     };
-    let text = |name: &str| {
-        let text = body.get(name).and_then(Value::as_str);
-        text.filter(|text| !text.is_empty())
+    let secret = |text: Option<Cow<'_, str>>| {
+        let text = text.filter(|text| !text.is_empty())?;
+        Some(Secret::from(text.into_owned()))
     };
+    let client_info = members.client_info.filter(|text| !text.is_empty());
     let lifetime = Lifetime::new(expires_in, refresh_in.map(Duration::from_secs), now, jitter);
     match IssuedToken::new(
         Arc::clone(context.key),
@@ -155,9 +157,9 @@ fn parse_success(
     ) {
         Some(issued) => Ok(TokenResponse {
             issued,
-            refresh_token: text("refresh_token").map(Secret::from),
-            id_token: text("id_token").map(Secret::from),
-            client_info: text("client_info").map(ToOwned::to_owned),
+            refresh_token: secret(members.refresh_token),
+            id_token: secret(members.id_token),
+            client_info: client_info.map(Cow::into_owned),
             is_lifetime_assumed,
         }),
         None => invalid("'access_token' cannot be sent in a header"),
@@ -346,7 +348,7 @@ mod tests {
                     kind: self.kind,
                     source: self.source.map(str::to_owned),
                 },
-                received: now.wall,
+                received: now.wall(),
                 secrets: &[&Secret::from(self.secret)],
                 is_interactive: false,
             };
@@ -357,7 +359,7 @@ mod tests {
 
     /// Returns the seconds until the token expires and until its refresh is due.
     fn times(token: &AccessToken) -> (u64, u64) {
-        let left = |time: SystemTime| time.duration_since(NOW.wall).unwrap().as_secs();
+        let left = |time: SystemTime| time.duration_since(NOW.wall()).unwrap().as_secs();
         (left(token.expires_on()), left(token.refresh_on()))
     }
 

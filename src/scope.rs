@@ -98,6 +98,14 @@ impl Scopes {
         &self.set
     }
 
+    /// Returns the set of a resource's `/.default` scope alone.
+    pub(crate) fn of_resource(&self, resource: &str) -> ScopeSet {
+        match self.set.as_str().strip_suffix(DEFAULT) == Some(resource) {
+            true => self.set.clone(),
+            false => ScopeSet([resource, DEFAULT].concat().into()),
+        }
+    }
+
     fn iter(&self) -> impl Iterator<Item = &str> {
         self.as_requested.split_ascii_whitespace()
     }
@@ -273,6 +281,8 @@ pub(crate) fn is_granted(scope: &str, granted: &str) -> bool {
 }
 
 /// The OpenID Connect scopes that MSAL adds to every request for a user's token.
+/// The end of a scope that stands for all permissions of a resource.
+pub(crate) const DEFAULT: &str = "/.default";
 const RESERVED: [&str; 3] = ["openid", "profile", "offline_access"];
 
 /// Returns `true` for a character of `scope-token` in [RFC 6749 section 3.3](https://www.rfc-editor.org/rfc/rfc6749#section-3.3).

@@ -7,6 +7,7 @@ use http::HeaderValue;
 use crate::scope::is_granted;
 use crate::time::TimeSource;
 
+mod copies;
 mod issued;
 mod key;
 mod lifetime;
@@ -119,7 +120,7 @@ impl AccessToken {
     /// # }
     /// ```
     pub fn expires_in(&self) -> Duration {
-        let now = TimeSource::System.now().wall;
+        let now = TimeSource::System.wall();
         self.expires_on().duration_since(now).unwrap_or_default()
     }
 
@@ -244,9 +245,8 @@ mod tests {
 
     #[test]
     fn expires_in_counts_down_to_zero() {
-        let token = |age: u64| {
-            let mut issued_at = TimeSource::System.now();
-            issued_at.wall -= Duration::from_secs(age);
+        let token = |age: i64| {
+            let issued_at = TimeSource::System.now().moved(-age, 0);
             let issued = Arc::new(IssuedToken::sample("t", "a", 60, issued_at));
             let key = issued.shared_key().clone();
             AccessToken::from_cache(issued, &key, TokenSource::Cache).unwrap()

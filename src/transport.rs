@@ -50,7 +50,7 @@ use std::pin::Pin;
 use bytes::Bytes;
 use http::{Request, Response};
 
-#[cfg(feature = "rustls")]
+#[cfg(all(feature = "reqwest", any(feature = "ring", feature = "rustls")))]
 mod certificate_problem;
 mod config;
 mod connection_failure;
@@ -67,13 +67,17 @@ mod proxies;
 #[cfg(feature = "reqwest")]
 mod reqwest;
 #[cfg(feature = "reqwest")]
+mod tls;
+#[cfg(feature = "reqwest")]
 mod tunnel;
 mod unsent;
 
 pub(crate) use config::{TransportConfig, zero_timeout};
-#[cfg(feature = "rustls")]
+#[cfg(all(feature = "reqwest", any(feature = "rustls", feature = "ring")))]
 pub(crate) use connection_failure::causes;
 pub(crate) use connection_failure::no_response;
+#[cfg(all(feature = "reqwest", any(feature = "rustls", feature = "ring")))]
+pub(crate) use tls::provider;
 pub(crate) use unsent::{SendOnce, was_not_sent};
 
 /// The future of [`Transport::send`], with the response or the error that prevented a response.

@@ -4,13 +4,13 @@ use azure_core::credentials::{AccessToken, TokenCredential, TokenRequestOptions}
 use azure_core::error::ErrorKind;
 use azure_core::time::OffsetDateTime;
 
-use crate::client::ConfidentialClient;
+use crate::client::{ConfidentialClient, ManagedIdentityClient, Subject, TokenAcquirer};
 use crate::request::TokenRequest;
 
 /// A credential for the clients of the Azure SDK for Rust.
 ///
 /// Every client of the SDK that accepts a `TokenCredential` accepts this type. Clones are cheap and
-/// share the cache of the [`ConfidentialClient`].
+/// share the cache of the client.
 ///
 /// ```
 /// # use bytes::Bytes;
@@ -73,25 +73,44 @@ use crate::request::TokenRequest;
 ))]
 #[derive(Clone, Debug)]
 pub struct AzureCredential {
-    client: ConfidentialClient,
+    client: TokenAcquirer,
     tenant: Option<String>,
 }
 
 impl AzureCredential {
     /// Creates a credential for the client's tenant. Does no I/O.
-    pub fn new(client: ConfidentialClient) -> Self {
+    ///
+    /// `client` is a [`ConfidentialClient`] or a [`ManagedIdentityClient`].
+    pub fn new(client: impl Into<Self>) -> Self {
+        client.into()
+    }
+
+    fn of(client: &TokenAcquirer) -> Self {
         Self {
-            client,
+            client: client.clone(),
             tenant: None,
         }
     }
 
     /// Sets the tenant that issues the tokens, for a daemon that serves many customers.
     ///
-    /// [`TokenRequest::tenant`] has the rules. An invalid tenant is an error of the first call.
+    /// [`TokenRequest::tenant`] has the rules. An invalid tenant is an error of the first call, and
+    /// so is a tenant for a [`ManagedIdentityClient`].
     pub fn tenant(mut self, tenant: impl Into<String>) -> Self {
         self.tenant = Some(tenant.into());
         self
+    }
+}
+
+impl From<ConfidentialClient> for AzureCredential {
+    fn from(client: ConfidentialClient) -> Self {
+        Self::of(client.acquirer())
+    }
+}
+
+impl From<ManagedIdentityClient> for AzureCredential {
+    fn from(client: ManagedIdentityClient) -> Self {
+        Self::of(client.acquirer())
     }
 }
 
@@ -108,7 +127,10 @@ impl TokenCredential for AzureCredential {
             Some(tenant) => request.tenant(tenant),
             None => request,
         };
-        let token = self.client.acquire_token_for_client(request).await;
+        let token = self
+            .client
+            .resolve_and_acquire(request, Subject::Application)
+            .await;
         let token = token.map_err(|error| azure_core::Error::new(ErrorKind::Credential, error))?;
         let expires_on = to_offset_date_time(token.expires_on());
         Ok(AccessToken::new(token.secret().to_owned(), expires_on))

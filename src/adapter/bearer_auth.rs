@@ -1,8 +1,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use http::header::AUTHORIZATION;
-use http::{HeaderMap, StatusCode};
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, StatusCode};
 
 use super::origin::{Origin, RequestOrigin};
 use crate::challenge::Challenge;
@@ -102,6 +102,9 @@ use crate::token::AccessToken;
 /// - reqwest follows redirects below the middleware, and removes the token from a request to
 ///   another origin. A redirected call is not retried, because the first request may have had an
 ///   effect.
+/// - The retry has the method, the URL, the version, the headers, the timeout and the body of the
+///   request. A body of at most 4 KiB is copied before the request is sent. A longer body is
+///   shared.
 /// - A test API at `http://127.0.0.1` is called through the proxy of the environment, and the proxy
 ///   reads the token. Call `no_proxy()` of `reqwest::ClientBuilder` for such tests.
 #[doc(alias(
@@ -112,9 +115,11 @@ use crate::token::AccessToken;
     "DelegatingHandler"
 ))]
 #[derive(Clone)]
-pub struct BearerAuth {
+pub struct BearerAuth(Arc<Settings>);
+
+struct Settings {
     provider: TokenProvider,
-    origins: Arc<[Origin]>,
+    origins: Vec<Origin>,
 }
 
 impl BearerAuth {
@@ -138,27 +143,32 @@ impl BearerAuth {
         let origins = origins
             .into_iter()
             .map(|origin| Origin::parse(origin.as_ref()));
-        let origins = origins.collect::<Result<Arc<[Origin]>, Error>>()?;
+        let origins = origins.collect::<Result<Vec<Origin>, Error>>()?;
         if origins.is_empty() {
             return Err(Error::config(
                 "no origin is named, and no request would carry the token; pass the API's origin, such as 'https://graph.microsoft.com'",
             ));
         }
-        Ok(Self { provider, origins })
+        Ok(Self(Arc::new(Settings { provider, origins })))
     }
 
-    /// Returns whether a request to `origin` may carry the token.
+    /// Returns whether a request to `origin` gets the token.
+    ///
+    /// A request that has an `Authorization` header is sent unchanged.
     pub(super) fn may_attach(&self, origin: &RequestOrigin<'_>, headers: &HeaderMap) -> bool {
-        self.origins
+        let is_named = self
+            .0
+            .origins
             .iter()
-            .any(|named| named.matches(origin) && named.matches_host_headers(headers))
+            .any(|named| named.matches(origin) && named.matches_host_headers(headers));
+        is_named && !headers.contains_key(AUTHORIZATION)
     }
 
     /// Parses an origin, which must be one of the named origins.
     #[cfg(feature = "tower")]
     pub(super) fn named_origin(&self, origin: &str) -> Result<Origin, Error> {
         let parsed = Origin::parse(origin)?;
-        match self.origins.contains(&parsed) {
+        match self.0.origins.contains(&parsed) {
             true => Ok(parsed),
             false => Err(Error::config(format!(
                 "default_origin({origin:?}) is not an origin of the BearerAuth, so no request would carry the token; pass the origin to BearerAuth::new(..), too"
@@ -166,35 +176,28 @@ impl BearerAuth {
         }
     }
 
-    /// Sets the `Authorization` header, and returns the attached token.
-    ///
-    /// Returns `None` if the request must be sent unchanged.
-    pub(super) async fn attach(
-        &self,
-        may_attach: bool,
-        headers: &mut HeaderMap,
-    ) -> Result<Option<AccessToken>, Error> {
-        if !may_attach || headers.contains_key(AUTHORIZATION) {
-            return Ok(None);
-        }
-        let token = self.provider.token().await?;
-        headers.insert(AUTHORIZATION, token.authorization_header());
-        Ok(Some(token))
+    /// Acquires the token of a request.
+    pub(super) async fn token(&self) -> Result<AccessToken, Error> {
+        self.0.provider.token().await
     }
 
-    /// Acquires a token for the retry, if the response challenges the rejected token.
+    /// Returns the cached token, unless the token has expired or is due for a refresh.
+    #[cfg(feature = "tower")]
+    #[inline]
+    pub(super) fn fresh_token(&self) -> Option<AccessToken> {
+        self.0.provider.fresh()
+    }
+
+    /// Acquires a token for the retry after a [rejection](is_rejection), if the response challenges
+    /// the rejected token.
     ///
     /// Returns `None` if a retry does not help. The caller then receives the response.
     pub(super) async fn token_for_retry(
         &self,
-        status: StatusCode,
         headers: &HeaderMap,
         rejected: &AccessToken,
     ) -> Option<AccessToken> {
-        let rejected_by_grpc = is_unauthenticated(headers);
-        if status != StatusCode::UNAUTHORIZED && !rejected_by_grpc {
-            return None;
-        }
+        let provider = &self.0.provider;
         let challenges = Challenge::from_headers(headers);
         let find = |code: &str| {
             challenges.iter().find(|challenge| {
@@ -203,10 +206,10 @@ impl BearerAuth {
             })
         };
         let outcome = match find("insufficient_claims").and_then(Challenge::claims) {
-            Some(claims) => self.provider.token_with_claims(claims, rejected).await,
-            None if rejected_by_grpc || find("invalid_token").is_some() => {
-                self.provider.invalidate(rejected);
-                self.provider.token().await
+            Some(claims) => provider.token_with_claims(claims, rejected).await,
+            None if is_unauthenticated(headers) || find("invalid_token").is_some() => {
+                provider.invalidate(rejected);
+                provider.token().await
             }
             None => return None,
         };
@@ -227,22 +230,30 @@ impl BearerAuth {
     }
 }
 
+/// Returns whether a response may reject the token: a 401, or the status of gRPC for one.
+#[inline]
+pub(super) fn is_rejection(status: StatusCode, headers: &HeaderMap) -> bool {
+    status == StatusCode::UNAUTHORIZED || is_unauthenticated(headers)
+}
+
 /// Returns whether a gRPC service answered with the status `UNAUTHENTICATED` and without messages.
 fn is_unauthenticated(headers: &HeaderMap) -> bool {
-    let has = |name: &str, matches: fn(&[u8]) -> bool| {
+    let has = |name: &HeaderName, matches: fn(&[u8]) -> bool| {
         headers
             .get(name)
             .is_some_and(|value| matches(value.as_bytes()))
     };
-    has("grpc-status", |status| status == b"16")
-        && has("content-type", |kind| kind.starts_with(b"application/grpc"))
+    has(&CONTENT_TYPE, |kind| kind.starts_with(b"application/grpc"))
+        && has(&GRPC_STATUS, |status| status == b"16")
 }
+
+static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 impl fmt::Debug for BearerAuth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BearerAuth")
-            .field("provider", &self.provider)
-            .field("origins", &self.origins)
+            .field("provider", &self.0.provider)
+            .field("origins", &self.0.origins)
             .finish()
     }
 }

@@ -14,6 +14,8 @@ pub(super) struct Origin {
     scheme: String,
     host: String,
     port: u16,
+    /// The host and the port as nearly every URI has them: without the scheme's own port.
+    authority: String,
 }
 
 impl Origin {
@@ -34,6 +36,10 @@ impl Origin {
                 scheme: url.scheme().to_owned(),
                 host: host.to_owned(),
                 port,
+                authority: match url.port() {
+                    Some(port) => format!("{host}:{port}"),
+                    None => host.to_owned(),
+                },
             }),
             _ => Err(invalid_url(
                 LABEL,
@@ -44,9 +50,17 @@ impl Origin {
     }
 
     pub(super) fn matches(&self, request: &RequestOrigin<'_>) -> bool {
-        self.scheme == request.scheme
-            && Some(self.port) == request.port
-            && self.host.eq_ignore_ascii_case(request.host)
+        let matches =
+            |host: &str, port| Some(self.port) == port && self.host.eq_ignore_ascii_case(host);
+        let scheme = request.scheme;
+        self.scheme == scheme
+            && match request.address {
+                Address::Parsed { host, port } => matches(host, port),
+                // Parsing the text costs more than the rest of a match.
+                Address::Text(text) => {
+                    text.as_str() == self.authority || matches(text.host(), port_of(scheme, text))
+                }
+            }
     }
 
     /// Returns whether every `Host` header names this origin.
@@ -98,33 +112,50 @@ fn check_host(host: &str) -> Result<(), &'static str> {
 /// The scheme, host and port that a request is sent to.
 pub(super) struct RequestOrigin<'a> {
     scheme: &'a str,
-    host: &'a str,
-    /// `None` matches no origin.
-    port: Option<u16>,
+    address: Address<'a>,
+}
+
+/// The host and the port that a request is sent to.
+enum Address<'a> {
+    Text(&'a Authority),
+    Parsed {
+        host: &'a str,
+        /// `None` matches no origin.
+        port: Option<u16>,
+    },
 }
 
 impl<'a> RequestOrigin<'a> {
     fn new(scheme: &'a str, authority: &'a Authority) -> Self {
-        let host = authority.host();
-        let port = match (authority.port_u16(), scheme) {
-            // Text after the colon that is not a port. Another parser may count it as the host.
-            (None, _) if !authority.as_str().ends_with(host) => None,
-            (None, "https") => Some(443),
-            (None, "http") => Some(80),
-            (port, _) => port,
-        };
-        Self { scheme, host, port }
+        Self {
+            scheme,
+            address: Address::Text(authority),
+        }
+    }
+
+    fn parsed(scheme: &'a str, host: &'a str, port: Option<u16>) -> Self {
+        Self {
+            scheme,
+            address: Address::Parsed { host, port },
+        }
+    }
+}
+
+/// Returns the port of an authority, or the port of the scheme. `None` matches no origin.
+fn port_of(scheme: &str, authority: &Authority) -> Option<u16> {
+    match (authority.port_u16(), scheme) {
+        // Text after the colon that is not a port. Another parser may count it as the host.
+        (None, _) if !authority.as_str().ends_with(authority.host()) => None,
+        (None, "https") => Some(443),
+        (None, "http") => Some(80),
+        (port, _) => port,
     }
 }
 
 #[cfg(feature = "tower")]
 impl<'a> From<&'a Origin> for RequestOrigin<'a> {
     fn from(origin: &'a Origin) -> Self {
-        Self {
-            scheme: &origin.scheme,
-            host: &origin.host,
-            port: Some(origin.port),
-        }
+        Self::parsed(&origin.scheme, &origin.host, Some(origin.port))
     }
 }
 
@@ -134,11 +165,7 @@ impl<'a> From<&'a http::Uri> for RequestOrigin<'a> {
         let scheme = uri.scheme_str().unwrap_or_default();
         match uri.authority() {
             Some(authority) => Self::new(scheme, authority),
-            None => Self {
-                scheme,
-                host: "",
-                port: None,
-            },
+            None => Self::parsed(scheme, "", None),
         }
     }
 }
@@ -146,11 +173,8 @@ impl<'a> From<&'a http::Uri> for RequestOrigin<'a> {
 #[cfg(feature = "reqwest-middleware")]
 impl<'a> From<&'a reqwest::Url> for RequestOrigin<'a> {
     fn from(url: &'a reqwest::Url) -> Self {
-        Self {
-            scheme: url.scheme(),
-            host: url.host_str().unwrap_or_default(),
-            port: url.port_or_known_default(),
-        }
+        let host = url.host_str().unwrap_or_default();
+        Self::parsed(url.scheme(), host, url.port_or_known_default())
     }
 }
 

@@ -1,10 +1,15 @@
-use http::Extensions;
-use http::header::AUTHORIZATION;
-use reqwest::{Request, Response};
-use reqwest_middleware::{Middleware, Next, Result};
+use std::time::Duration;
 
-use super::bearer_auth::BearerAuth;
+use http::header::AUTHORIZATION;
+use http::{Extensions, Method, Version};
+use reqwest::{Body, Request, Response};
+use reqwest_middleware::{Middleware, Next, Result};
+use url::{Position, Url};
+
+use super::bearer_auth::{BearerAuth, is_rejection};
 use super::origin::RequestOrigin;
+use super::packed::Packed;
+use crate::token::AccessToken;
 
 /// See [`BearerAuth`](BearerAuth#reqwest-middleware) for the position in the chain and the errors.
 #[async_trait::async_trait]
@@ -15,23 +20,41 @@ impl Middleware for BearerAuth {
         extensions: &mut Extensions,
         next: Next<'_>,
     ) -> Result<Response> {
-        let may_attach = self.may_attach(&RequestOrigin::from(request.url()), request.headers());
-        let attached = self.attach(may_attach, request.headers_mut()).await;
-        let Some(token) = attached.map_err(reqwest_middleware::Error::middleware)? else {
+        if !self.may_attach(&RequestOrigin::from(request.url()), request.headers()) {
             return next.run(request, extensions).await;
-        };
-        // A fragment is not sent, and the URL of the response has none.
-        let mut url = request.url().clone();
-        url.set_fragment(None);
-        let retry = request.try_clone();
+        }
+        let token = self.token().await;
+        let token = token.map_err(reqwest_middleware::Error::middleware)?;
+        let sent = SentRequest::new(&request);
+        let headers = request.headers_mut();
+        headers.insert(AUTHORIZATION, token.authorization_header());
         let response = next.clone().run(request, extensions).await?;
-        // After a redirect the challenge comes from a server that the token was not meant for.
-        if *response.url() != url {
+        if !is_rejection(response.status(), response.headers()) {
             return Ok(response);
         }
-        let fresh = self
-            .token_for_retry(response.status(), response.headers(), &token)
-            .await;
+        Box::pin(self.follow_up(response, token, sent, extensions, next)).await
+    }
+}
+
+impl BearerAuth {
+    /// Retries a rejected request if the response challenges the token.
+    async fn follow_up(
+        &self,
+        response: Response,
+        rejected: AccessToken,
+        sent: SentRequest,
+        extensions: &mut Extensions,
+        next: Next<'_>,
+    ) -> Result<Response> {
+        let Some((url, retry)) = sent.unpack() else {
+            return Ok(response);
+        };
+        // After a redirect the challenge comes from a server that the token was not meant for. A
+        // fragment is not sent, and the URL of the response has none.
+        if response.url().as_str() != &url[..Position::AfterQuery] {
+            return Ok(response);
+        }
+        let fresh = self.token_for_retry(response.headers(), &rejected).await;
         match (fresh, retry) {
             (Some(fresh), Some(mut retry)) => {
                 drop(response);
@@ -43,3 +66,69 @@ impl Middleware for BearerAuth {
         }
     }
 }
+
+/// A copy of a sent request, without the token.
+enum SentRequest {
+    /// The URL, the body and the headers, and the parts that are cheap to clone.
+    ///
+    /// `Request::try_clone` allocates for the URL, the headers, the body and the timeout. reqwest
+    /// reads no other extension of a request than the timeout, so the copy has no extensions.
+    Packed {
+        method: Method,
+        version: Version,
+        timeout: Option<Duration>,
+        has_body: bool,
+        packed: Packed<2>,
+    },
+    /// A clone, which shares the large body.
+    Cloned(Box<Request>),
+    /// The URL of a request whose body is a stream, which cannot be sent twice.
+    Streamed(Box<Url>),
+}
+
+impl SentRequest {
+    fn new(request: &Request) -> Self {
+        let body = request.body().map(Body::as_bytes);
+        let has_body = body.is_some();
+        match body.unwrap_or(Some(&[])) {
+            Some(body) if body.len() <= LONGEST_PACKED_BODY => Self::Packed {
+                method: request.method().clone(),
+                version: request.version(),
+                timeout: request.timeout().copied(),
+                has_body,
+                packed: Packed::new([request.url().as_str().as_bytes(), body], request.headers()),
+            },
+            _ => match request.try_clone() {
+                Some(clone) => Self::Cloned(Box::new(clone)),
+                None => Self::Streamed(Box::new(request.url().clone())),
+            },
+        }
+    }
+
+    /// Returns the URL, and the request unless its body was a stream.
+    fn unpack(self) -> Option<(Url, Option<Request>)> {
+        match self {
+            Self::Packed {
+                method,
+                version,
+                timeout,
+                has_body,
+                packed,
+            } => {
+                let ([url, body], headers) = packed.unpack()?;
+                let url = Url::parse(std::str::from_utf8(url).ok()?).ok()?;
+                let mut request = Request::new(method, url.clone());
+                *request.version_mut() = version;
+                *request.timeout_mut() = timeout;
+                *request.headers_mut() = headers;
+                *request.body_mut() = has_body.then(|| Body::from(body.to_vec()));
+                Some((url, Some(request)))
+            }
+            Self::Cloned(request) => Some((request.url().clone(), Some(*request))),
+            Self::Streamed(url) => Some((*url, None)),
+        }
+    }
+}
+
+/// A longer body is shared with the sent request. Sending such a body costs far more than a clone.
+const LONGEST_PACKED_BODY: usize = 4 * 1024;

@@ -1,5 +1,4 @@
 use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
@@ -12,6 +11,12 @@ use tower_service::Service;
 use super::bearer_auth::BearerAuth;
 use super::origin::{Origin, RequestOrigin};
 use crate::error::Error;
+use crate::token::AccessToken;
+
+mod future;
+
+pub use future::BearerAuthFuture;
+use future::Retry;
 
 /// A tower layer that attaches tokens to the requests of a service over `http::Request`.
 ///
@@ -72,13 +77,23 @@ use crate::error::Error;
 /// call of tonic cannot be sent twice, so the caller receives the status, and the next call carries
 /// a fresh token. A status in the trailers, after a response has begun, is not read.
 ///
+/// # Cost
+///
+/// A call with a cached token passes the request to the service below at once, and allocates
+/// nothing but the copies for a retry. The headers are copied in one allocation, and the body by
+/// the function of [`retry_with`](Self::retry_with). Without `retry_with` nothing is copied, and
+/// the service below is not cloned.
+///
 /// # Errors
 ///
 /// The service returns [`BearerAuthError::Token`] if no token is available. Nothing is sent then.
 #[doc(alias("AddAuthorizationLayer", "BearerTokenCredentialPolicy"))]
-pub struct BearerAuthLayer<B> {
+pub struct BearerAuthLayer<B>(Arc<Options<B>>);
+
+/// The options of a [`BearerAuthLayer`].
+struct Options<B> {
     auth: BearerAuth,
-    clone_body: CloneBody<B>,
+    clone_body: Option<CloneBody<B>>,
     default_origin: Option<Arc<Origin>>,
     /// True after the first warning about a request without origin.
     has_warned: Arc<AtomicBool>,
@@ -87,17 +102,28 @@ pub struct BearerAuthLayer<B> {
 /// A function that clones the body of a request.
 type CloneBody<B> = Arc<dyn Fn(&B) -> Option<B> + Send + Sync>;
 
+impl<B> Clone for Options<B> {
+    fn clone(&self) -> Self {
+        Self {
+            auth: self.auth.clone(),
+            clone_body: self.clone_body.clone(),
+            default_origin: self.default_origin.clone(),
+            has_warned: Arc::clone(&self.has_warned),
+        }
+    }
+}
+
 impl<B> BearerAuthLayer<B> {
     /// Creates a layer that attaches tokens and retries no request.
     ///
     /// After a 401 the caller receives the response, and the next request carries a fresh token.
     pub fn new(auth: BearerAuth) -> Self {
-        Self {
+        Self(Arc::new(Options {
             auth,
-            clone_body: Arc::new(|_| None),
+            clone_body: None,
             default_origin: None,
             has_warned: Arc::default(),
-        }
+        }))
     }
 
     /// Sets the origin of requests whose URI has no scheme and host.
@@ -112,7 +138,9 @@ impl<B> BearerAuthLayer<B> {
     /// Returns [`Error::Config`] if `origin` is not a valid origin, or is not one of the origins of
     /// [`BearerAuth`].
     pub fn default_origin(mut self, origin: impl AsRef<str>) -> Result<Self, Error> {
-        self.default_origin = Some(Arc::new(self.auth.named_origin(origin.as_ref())?));
+        let options = Arc::make_mut(&mut self.0);
+        let origin = options.auth.named_origin(origin.as_ref())?;
+        options.default_origin = Some(Arc::new(origin));
         Ok(self)
     }
 
@@ -125,25 +153,22 @@ impl<B> BearerAuthLayer<B> {
         mut self,
         clone_body: impl Fn(&B) -> Option<B> + Send + Sync + 'static,
     ) -> Self {
-        self.clone_body = Arc::new(clone_body);
+        Arc::make_mut(&mut self.0).clone_body = Some(Arc::new(clone_body));
         self
     }
 }
 
 impl<B> Clone for BearerAuthLayer<B> {
     fn clone(&self) -> Self {
-        Self {
-            auth: self.auth.clone(),
-            clone_body: Arc::clone(&self.clone_body),
-            default_origin: self.default_origin.clone(),
-            has_warned: Arc::clone(&self.has_warned),
-        }
+        Self(Arc::clone(&self.0))
     }
 }
 
 impl<B> fmt::Debug for BearerAuthLayer<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("BearerAuthLayer").field(&self.auth).finish()
+        f.debug_tuple("BearerAuthLayer")
+            .field(&self.0.auth)
+            .finish()
     }
 }
 
@@ -153,7 +178,7 @@ impl<S, B> Layer<S> for BearerAuthLayer<B> {
     fn layer(&self, inner: S) -> Self::Service {
         BearerAuthService {
             inner,
-            layer: self.clone(),
+            options: Arc::clone(&self.0),
         }
     }
 }
@@ -161,14 +186,14 @@ impl<S, B> Layer<S> for BearerAuthLayer<B> {
 /// A service that attaches tokens to requests, created by [`BearerAuthLayer`].
 pub struct BearerAuthService<S, B> {
     inner: S,
-    layer: BearerAuthLayer<B>,
+    options: Arc<Options<B>>,
 }
 
 impl<S: Clone, B> Clone for BearerAuthService<S, B> {
     fn clone(&self) -> Self {
         Self {
             inner: self.inner.clone(),
-            layer: self.layer.clone(),
+            options: Arc::clone(&self.options),
         }
     }
 }
@@ -176,7 +201,7 @@ impl<S: Clone, B> Clone for BearerAuthService<S, B> {
 impl<S, B> fmt::Debug for BearerAuthService<S, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("BearerAuthService")
-            .field(&self.layer.auth)
+            .field(&self.options.auth)
             .finish()
     }
 }
@@ -193,10 +218,6 @@ pub enum BearerAuthError<E> {
     Service(E),
 }
 
-/// The future of a call to [`BearerAuthService`].
-pub type BearerAuthFuture<R, E> =
-    Pin<Box<dyn Future<Output = Result<Response<R>, BearerAuthError<E>>> + Send>>;
-
 impl<S, B, R> Service<Request<B>> for BearerAuthService<S, B>
 where
     S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
@@ -207,7 +228,7 @@ where
 {
     type Response = Response<R>;
     type Error = BearerAuthError<S::Error>;
-    type Future = BearerAuthFuture<R, S::Error>;
+    type Future = BearerAuthFuture<S, B>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner
@@ -215,17 +236,32 @@ where
             .map_err(BearerAuthError::Service)
     }
 
+    #[inline]
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        // `poll_ready` prepared this service. A clone may not be ready, so the clone stays behind.
-        let clone = self.inner.clone();
-        let inner = std::mem::replace(&mut self.inner, clone);
-        let layer = self.layer.clone();
-        Box::pin(async move { layer.send(inner, request).await })
+        let options = &self.options;
+        let origin = options.origin_of(request.uri());
+        if !options.auth.may_attach(&origin, request.headers()) {
+            return BearerAuthFuture::unchanged(self.inner.call(request));
+        }
+        let Some(token) = options.auth.fresh_token() else {
+            // `poll_ready` prepared this service. A clone may not be ready, so the clone stays
+            // behind.
+            let clone = self.inner.clone();
+            let mut inner = std::mem::replace(&mut self.inner, clone);
+            let options = Arc::clone(options);
+            return BearerAuthFuture::boxed(async move {
+                let token = options.auth.token().await;
+                let token = token.map_err(BearerAuthError::Token)?;
+                options.send(&mut inner, request, token).await
+            });
+        };
+        options.send(&mut self.inner, request, token)
     }
 }
 
-impl<B> BearerAuthLayer<B> {
+impl<B> Options<B> {
     /// Returns the origin that a request is sent to.
+    #[inline]
     fn origin_of<'a>(&'a self, uri: &'a Uri) -> RequestOrigin<'a> {
         match (uri.authority(), self.default_origin.as_deref()) {
             (None, Some(origin)) => return RequestOrigin::from(origin),
@@ -237,42 +273,23 @@ impl<B> BearerAuthLayer<B> {
         RequestOrigin::from(uri)
     }
 
-    async fn send<S, R>(
-        &self,
-        mut inner: S,
-        request: Request<B>,
-    ) -> Result<Response<R>, BearerAuthError<S::Error>>
+    /// Sends a request with the token. The future retries the request once after a challenge.
+    #[inline]
+    fn send<S>(
+        self: &Arc<Self>,
+        inner: &mut S,
+        mut request: Request<B>,
+        token: AccessToken,
+    ) -> BearerAuthFuture<S, B>
     where
-        S: Service<Request<B>, Response = Response<R>>,
+        S: Service<Request<B>> + Clone,
     {
-        let (mut parts, body) = request.into_parts();
-        let may_attach = self
-            .auth
-            .may_attach(&self.origin_of(&parts.uri), &parts.headers);
-        let attached = self.auth.attach(may_attach, &mut parts.headers).await;
-        let Some(token) = attached.map_err(BearerAuthError::Token)? else {
-            let request = Request::from_parts(parts, body);
-            return inner.call(request).await.map_err(BearerAuthError::Service);
-        };
-        let retry = (self.clone_body)(&body).map(|body| (parts.clone(), body));
-        let response = inner.call(Request::from_parts(parts, body)).await;
-        let response = response.map_err(BearerAuthError::Service)?;
-        let fresh = self
-            .auth
-            .token_for_retry(response.status(), response.headers(), &token)
-            .await;
-        match (fresh, retry) {
-            (Some(fresh), Some((mut parts, body))) => {
-                // A service with one connection is ready again only after the response is dropped.
-                drop(response);
-                let header = fresh.authorization_header();
-                parts.headers.insert(AUTHORIZATION, header);
-                let ready = std::future::poll_fn(|context| inner.poll_ready(context));
-                ready.await.map_err(BearerAuthError::Service)?;
-                let request = Request::from_parts(parts, body);
-                inner.call(request).await.map_err(BearerAuthError::Service)
-            }
-            _ => Ok(response),
-        }
+        let clone_body = self.clone_body.as_deref();
+        let body = clone_body.and_then(|clone_body| clone_body(request.body()));
+        let retry = body.map(|body| Retry::new(inner.clone(), &request, body));
+        let headers = request.headers_mut();
+        headers.insert(AUTHORIZATION, token.authorization_header());
+        let response = inner.call(request);
+        BearerAuthFuture::sent(response, Arc::clone(self), token, retry)
     }
 }

@@ -67,6 +67,19 @@ impl Cloud {
     }
 }
 
+/// Returns the scope of a federated credential's assertion, in the cloud of a token endpoint's host.
+///
+/// Each cloud accepts the assertions of its own managed identities alone.
+pub(crate) fn token_exchange_scope(host: &str) -> &'static str {
+    match preferred_host(host) {
+        Some("login.microsoftonline.us" | "login-us.microsoftonline.com") => {
+            "api://AzureADTokenExchangeUSGov/.default"
+        }
+        Some("login.partner.microsoftonline.cn") => "api://AzureADTokenExchangeChina/.default",
+        _ => "api://AzureADTokenExchange/.default",
+    }
+}
+
 fn https(host: &str) -> String {
     format!("https://{host}")
 }

@@ -1,139 +1,156 @@
-use std::collections::{HashMap, VecDeque};
-use std::hash::Hash;
+use std::borrow::Borrow;
+use std::collections::{HashSet, VecDeque};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::time::Now;
 
-/// A map of at most `max` entries, with second-chance eviction and without a timer.
+/// A map of at most `max` values, with second-chance eviction and without a timer.
 ///
 /// A value that someone holds (a provider, a waiting caller, a flight) is never evicted. Of the
 /// others, a value with nothing to serve is evicted first. After those, a value that was not used
 /// since the last eviction passed over it.
-pub(super) struct BoundedMap<K, V> {
-    entries: HashMap<Arc<K>, Entry<V>>,
-    /// All keys, in the order in which eviction considers them.
-    queue: VecDeque<Arc<K>>,
+pub(super) struct BoundedMap<V> {
+    values: HashSet<ByKey<V>>,
+    /// All values, in the order in which eviction considers them.
+    queue: VecDeque<Arc<V>>,
     max: usize,
 }
 
-struct Entry<V> {
-    value: Arc<V>,
-    used: AtomicBool,
-}
-
-/// A value that a [`BoundedMap`] can hold.
+/// A value that a [`BoundedMap`] can hold. The value knows its key.
 pub(super) trait Evictable {
+    type Key: Eq + Hash;
+
+    fn key(&self) -> &Self::Key;
+
+    /// Returns `true` if someone beside the map holds the value.
+    fn is_held(self: &Arc<Self>) -> bool;
+
     /// Returns `true` if the value has nothing to serve.
     fn can_evict(&self, now: &Now) -> bool;
+
+    /// Marks the value as used.
+    fn mark_used(&self);
+
+    /// Returns whether the value was used since the last call.
+    fn take_used(&self) -> bool;
+
+    /// Called after the map evicted the value.
+    fn evicted(&self) {}
 }
 
-impl<K: Eq + Hash, V: Evictable> BoundedMap<K, V> {
+/// A value that is found by its key. Each `V` implements `Borrow` of its key.
+pub(super) struct ByKey<V>(pub(super) Arc<V>);
+
+impl<V: Evictable> BoundedMap<V>
+where
+    ByKey<V>: Borrow<V::Key>,
+{
     pub(super) fn new(max: usize) -> Self {
         Self {
-            entries: HashMap::new(),
+            values: HashSet::new(),
             queue: VecDeque::new(),
             max,
         }
     }
 
-    pub(super) fn get(&self, key: &K) -> Option<Arc<V>> {
-        let entry = self.entries.get(key)?;
-        // Written once and then only read, so that threads share the cache line.
-        if !entry.used.load(Ordering::Relaxed) {
-            entry.used.store(true, Ordering::Relaxed);
-        }
-        Some(Arc::clone(&entry.value))
+    pub(super) fn get(&self, key: &V::Key) -> Option<&Arc<V>> {
+        let ByKey(value) = self.values.get(key)?;
+        value.mark_used();
+        Some(value)
     }
 
     /// Inserts a value, replaces the value of the same key, and returns the number of evictions.
     ///
-    /// `extra` entries may exist beyond the maximum.
-    pub(super) fn insert(&mut self, key: Arc<K>, value: Arc<V>, extra: usize, now: &Now) -> u64 {
-        if let Some(entry) = self.entries.get_mut(&key) {
-            entry.value = value;
+    /// `extra` values may exist beyond the maximum.
+    pub(super) fn insert(&mut self, value: Arc<V>, extra: usize, now: &Now) -> u64 {
+        if let Some(ByKey(replaced)) = self.values.replace(ByKey(Arc::clone(&value))) {
+            if let Some(queued) =
+                (self.queue.iter_mut()).find(|queued| Arc::ptr_eq(queued, &replaced))
+            {
+                *queued = value;
+            }
             return 0;
         }
         let mut evicted = 0;
-        while self.entries.len() >= self.max.saturating_add(extra) && self.evict(now) {
+        while self.queue.len() >= self.max.saturating_add(extra) && self.evict(now) {
             evicted += 1;
         }
-        let entry = Entry {
-            value,
-            used: AtomicBool::new(false),
-        };
-        self.entries.insert(Arc::clone(&key), entry);
-        self.queue.push_back(key);
+        self.queue.push_back(value);
         evicted
     }
 
     pub(super) fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    pub(super) fn values(&self) -> impl Iterator<Item = &Arc<V>> {
-        self.entries.values().map(|entry| &entry.value)
-    }
-
-    #[cfg(test)]
-    pub(super) fn queue_len(&self) -> usize {
         self.queue.len()
     }
 
-    /// Returns the key that was inserted last.
-    pub(super) fn latest_key(&self) -> Option<&K> {
-        self.queue.back().map(|key| &**key)
+    pub(super) fn values(&self) -> impl Iterator<Item = &Arc<V>> {
+        self.queue.iter()
     }
 
-    /// Removes all entries that `keep` returns `false` for.
-    pub(super) fn retain(&mut self, keep: impl Fn(&K, &Arc<V>) -> bool) {
-        self.entries.retain(|key, entry| keep(key, &entry.value));
-        let entries = &self.entries;
-        self.queue.retain(|key| entries.contains_key(key));
+    /// Returns the value that was inserted last.
+    pub(super) fn latest(&self) -> Option<&Arc<V>> {
+        self.queue.back()
     }
 
-    /// Removes one entry. Returns `false` if every value is held.
+    /// Removes all values that `keep` returns `false` for.
+    pub(super) fn retain(&mut self, keep: impl Fn(&Arc<V>) -> bool) {
+        self.queue.retain(|value| {
+            let kept = keep(value);
+            if !kept {
+                self.values.remove(value.key());
+            }
+            kept
+        });
+    }
+
+    /// Removes one value. Returns `false` if every value is held.
     fn evict(&mut self, now: &Now) -> bool {
         if let Some(index) = self.evictable_index(now) {
-            return self.remove(index);
+            return match self.queue.remove(index) {
+                Some(value) => self.remove(&value),
+                None => false,
+            };
         }
-        // Two rounds: the first clears the marks of used entries, the second evicts.
+        // Two rounds: the first clears the marks of used values, the second evicts.
         for _ in 0..2 * self.queue.len() {
-            let Some(key) = self.queue.pop_front() else {
+            let Some(value) = self.queue.pop_front() else {
                 return false;
             };
-            let spared = self.entries.get(&key).is_some_and(|entry| {
-                is_held(&entry.value) || entry.used.swap(false, Ordering::Relaxed)
-            });
-            if !spared {
-                self.entries.remove(&key);
-                return true;
+            if !value.is_held() && !value.take_used() {
+                return self.remove(&value);
             }
-            self.queue.push_back(key);
+            self.queue.push_back(value);
         }
         false
     }
 
-    /// Returns the index in the queue of an entry with nothing to serve, among the first few.
+    /// Returns the index in the queue of a value with nothing to serve, among the first few.
     fn evictable_index(&self, now: &Now) -> Option<usize> {
-        self.queue.iter().take(CONSIDERED).position(|key| {
-            let entry = self.entries.get(key);
-            entry.is_some_and(|entry| !is_held(&entry.value) && entry.value.can_evict(now))
-        })
+        let mut first = self.queue.iter().take(CONSIDERED);
+        first.position(|value| !value.is_held() && value.can_evict(now))
     }
 
-    fn remove(&mut self, index: usize) -> bool {
-        match self.queue.remove(index) {
-            Some(key) => self.entries.remove(&key).is_some(),
-            None => false,
-        }
+    fn remove(&mut self, value: &V) -> bool {
+        let removed = self.values.remove(value.key());
+        value.evicted();
+        removed
     }
 }
 
-/// Returns `true` if someone beside the map holds the value.
-pub(super) fn is_held<V>(value: &Arc<V>) -> bool {
-    Arc::strong_count(value) > 1
+impl<V: Evictable> Hash for ByKey<V> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.key().hash(state);
+    }
 }
 
-/// The number of entries among which eviction looks for one with nothing to serve.
+impl<V: Evictable> PartialEq for ByKey<V> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.key() == other.0.key()
+    }
+}
+
+impl<V: Evictable> Eq for ByKey<V> {}
+
+/// The number of values among which eviction looks for one with nothing to serve.
 const CONSIDERED: usize = 64;

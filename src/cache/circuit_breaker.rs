@@ -55,7 +55,7 @@ impl CircuitBreaker {
     ///
     /// Monotonic time alone, as the flight's own timer: a step of the wall clock loses no flight.
     pub(super) fn overdue(&self, now: &Now) -> Instant {
-        now.plus(self.overdue).monotonic
+        now.plus(self.overdue).monotonic()
     }
 
     /// Lets a flight pass.
@@ -121,7 +121,7 @@ impl CircuitBreaker {
 impl OpenCircuit {
     /// Lets a flight pass as the probe, or returns the time to wait.
     fn try_probe(&mut self, flight: FlightId, overdue: Instant, now: &Now) -> Result<(), Duration> {
-        if self.probe.holder(now.monotonic).is_some() {
+        if self.probe.holder(now.monotonic()).is_some() {
             return Err(transient(1, 0.0));
         }
         if !self.next_probe.reached(now) {
@@ -219,8 +219,7 @@ mod tests {
         }
 
         fn sleep(&mut self, seconds: u64) {
-            self.now.wall += Duration::from_secs(seconds);
-            self.now.monotonic += Duration::from_secs(seconds);
+            self.now = self.now.later(seconds);
         }
 
         fn report(&self, slot: usize, outcome: Outcome) -> bool {

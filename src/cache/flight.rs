@@ -9,15 +9,16 @@ use futures_util::future::{Either, select};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::circuit_breaker::CircuitBreaker;
 use super::limit::Permit;
 use super::requirements::Requirements;
 use super::slot::{Cached, Slot, Started};
+use super::slots::HeldSlot;
 use super::stats::Counters;
 use crate::error::{Error, Failure};
-use crate::heartbeat::{Heartbeat, Pulse};
+use crate::heartbeat::Heartbeat;
 use crate::lease::LeaseId;
 use crate::time::{Now, TimeSource, jitter};
 use crate::token::IssuedToken;
@@ -32,7 +33,7 @@ type FlightOutcome = Result<Arc<IssuedToken>, Error>;
 pub(crate) struct Flight {
     outcome: watch::Receiver<Option<FlightOutcome>>,
     task: Arc<OnceLock<AbortHandle>>,
-    pulse: Pulse,
+    heartbeat: Heartbeat,
     permit: Permit,
     overdue: Instant,
 }
@@ -48,15 +49,15 @@ pub(super) struct NewFlight {
 }
 
 impl NewFlight {
-    /// Creates a flight that ends within `limit`.
-    pub(super) fn new(permit: Permit, limit: Duration) -> Self {
+    /// Creates a flight that ends within `limit`, for a runtime.
+    pub(super) fn new(permit: Permit, limit: Duration, runtime: &Handle) -> Self {
         let (sender, outcome) = watch::channel(None);
         let now = Instant::now();
         Self {
             handle: Flight {
                 outcome,
                 task: Arc::default(),
-                pulse: Pulse::default(),
+                heartbeat: Heartbeat::of(Some(runtime.clone())),
                 permit,
                 overdue: now + overdue_after(limit),
             },
@@ -77,10 +78,10 @@ impl Flight {
     /// A runtime that has stopped is noticed by its missing heartbeat, long before the deadline.
     pub(super) async fn outcome(mut self) -> Option<FlightOutcome> {
         let completed = pin!(self.outcome.wait_for(Option::is_some));
-        let stopped = pin!(self.pulse.stopped());
-        match timeout_at(self.overdue, select(completed, stopped)).await {
-            Ok(Either::Left((Ok(outcome), _))) => outcome.clone(),
-            Ok(_) | Err(_) => None,
+        let stopped = pin!(self.heartbeat.stopped(self.overdue));
+        match select(completed, stopped).await {
+            Either::Left((Ok(outcome), _)) => outcome.clone(),
+            Either::Left((Err(_), _)) | Either::Right(_) => None,
         }
     }
 
@@ -120,7 +121,7 @@ impl FlightContext {
         self: &Arc<Self>,
         flight: NewFlight,
         started: Started<Flight>,
-        slot: &Arc<Slot<Flight>>,
+        slot: &HeldSlot<Flight>,
         runtime: &Handle,
         fetch: impl FnOnce(Instant) -> R,
     ) -> Flight
@@ -133,15 +134,15 @@ impl FlightContext {
         self.counters.requests.add(1);
         let guard = FlightGuard {
             context: Arc::clone(self),
-            slot: Arc::clone(slot),
+            slot: slot.clone(),
             generation: started.generation,
             sender: flight.sender,
             permit: flight.handle.permit.clone(),
-            _heartbeat: Heartbeat::start(&flight.handle.pulse, runtime),
         };
-        let fetch = fetch(flight.deadline);
+        // Boxed, because the runtime moves a task several times.
+        let fetch = Box::pin(AssertUnwindSafe(fetch(flight.deadline)).catch_unwind());
         let task = runtime.spawn(async move {
-            match AssertUnwindSafe(fetch).catch_unwind().await {
+            match fetch.await {
                 Ok(outcome) => guard.complete(outcome.map(Arc::new)),
                 // Remembered as any other failure: the next request would panic, too.
                 Err(_) => guard.complete(Err(panicked())),
@@ -162,11 +163,10 @@ impl FlightContext {
 /// Removes the flight from its slot, however the flight's task ends.
 struct FlightGuard {
     context: Arc<FlightContext>,
-    slot: Arc<Slot<Flight>>,
+    slot: HeldSlot<Flight>,
     generation: LeaseId,
     sender: watch::Sender<Option<FlightOutcome>>,
     permit: Permit,
-    _heartbeat: Heartbeat,
 }
 
 impl FlightGuard {

@@ -35,6 +35,10 @@ impl Requirements {
         Self((!is_none).then(|| Arc::new(special)))
     }
 
+    pub(crate) fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+
     pub(crate) fn claims(&self) -> Option<&Arc<str>> {
         self.0.as_ref().and_then(|special| special.claims.as_ref())
     }

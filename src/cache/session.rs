@@ -1,23 +1,27 @@
+use std::borrow::Borrow;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-use super::bounded_map::Evictable;
+use super::bounded_map::{ByKey, Evictable};
 use crate::delegated::UserIdentity;
 use crate::grant::SingleUseGrant;
 use crate::lease::{Lease, LeaseId};
 use crate::secret::Secret;
 use crate::time::Now;
+use crate::token::UserKey;
 
 /// The refresh token of a user, if the provider issued one.
 ///
 /// One request at a time redeems the refresh token. A provider that rotates refresh tokens accepts
 /// each once, and treats a second use as theft. A refresh token whose request ended without a clear
 /// response is in doubt.
-#[derive(Default)]
 pub(crate) struct UserSession {
+    user: Arc<UserKey>,
+    used: AtomicBool,
     state: Mutex<SessionState>,
     released: Notify,
 }
@@ -49,13 +53,25 @@ pub(crate) struct RefreshTokenLease<'a> {
 }
 
 impl UserSession {
-    pub(crate) fn new(refresh_token: Option<Secret>, identity: Option<UserIdentity>) -> Self {
-        let session = Self::default();
-        let mut state = session.lock();
-        state.refresh_token = refresh_token.map(shared);
-        state.identity = identity.map(Arc::new);
-        drop(state);
-        session
+    pub(crate) fn new(
+        user: Arc<UserKey>,
+        refresh_token: Option<Secret>,
+        identity: Option<UserIdentity>,
+    ) -> Self {
+        Self {
+            user,
+            used: AtomicBool::new(false),
+            state: Mutex::new(SessionState {
+                refresh_token: refresh_token.map(shared),
+                identity: identity.map(Arc::new),
+                lease: Lease::default(),
+            }),
+            released: Notify::new(),
+        }
+    }
+
+    pub(crate) fn is_of(&self, user: &UserKey) -> bool {
+        *self.user == *user
     }
 
     /// Waits until no other request redeems the refresh token. The lease expires at the deadline.
@@ -190,7 +206,32 @@ impl Drop for RefreshTokenLease<'_> {
     }
 }
 
+impl Borrow<UserKey> for ByKey<UserSession> {
+    fn borrow(&self) -> &UserKey {
+        &self.0.user
+    }
+}
+
 impl Evictable for UserSession {
+    type Key = UserKey;
+
+    fn key(&self) -> &UserKey {
+        &self.user
+    }
+
+    fn is_held(self: &Arc<Self>) -> bool {
+        // The map itself has two.
+        Arc::strong_count(self) > 2
+    }
+
+    fn mark_used(&self) {
+        self.used.store(true, Ordering::Relaxed);
+    }
+
+    fn take_used(&self) -> bool {
+        self.used.swap(false, Ordering::Relaxed)
+    }
+
     fn can_evict(&self, _: &Now) -> bool {
         self.lock().refresh_token.is_none()
     }
@@ -206,10 +247,14 @@ mod tests {
 
     use super::*;
 
+    fn user() -> Arc<UserKey> {
+        Arc::new(UserKey::Account("a".into()))
+    }
+
     /// A task may be on a runtime that stops and continues later.
     #[tokio::test]
     async fn an_expired_lease_cannot_replace_the_refresh_token() {
-        let session = UserSession::new(Some("1".into()), None);
+        let session = UserSession::new(user(), Some("1".into()), None);
         let stalled = session.lease_refresh_token(Instant::now()).await;
         let later = Instant::now() + Duration::from_secs(3600);
         let current = session.lease_refresh_token(later).await;
@@ -234,7 +279,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refresh_token_in_use_is_not_replaced_by_another() {
-        let session = UserSession::new(Some("1".into()), None);
+        let session = UserSession::new(user(), Some("1".into()), None);
         let lease = session
             .lease_refresh_token(Instant::now() + Duration::from_secs(3600))
             .await;
@@ -249,7 +294,7 @@ mod tests {
     async fn a_refresh_token_that_may_have_left_is_in_doubt_after_the_lease() {
         let later = Instant::now() + Duration::from_secs(3600);
         for is_dropped in [true, false] {
-            let session = UserSession::new(Some("1".into()), None);
+            let session = UserSession::new(user(), Some("1".into()), None);
             let expires = if is_dropped { later } else { Instant::now() };
             let lease = session.lease_refresh_token(expires).await;
             assert_eq!(
@@ -281,7 +326,7 @@ mod tests {
     #[tokio::test]
     async fn a_response_ends_the_doubt() {
         let later = Instant::now() + Duration::from_secs(3600);
-        let session = UserSession::new(Some("1".into()), None);
+        let session = UserSession::new(user(), Some("1".into()), None);
         let lease = session.lease_refresh_token(later).await;
         lease.refresh_token().unwrap().mark_sent();
         lease.replace(Some("2".into()));

@@ -6,7 +6,7 @@ use super::circuit_breaker::{CircuitBreaker, FlightId};
 use super::cool_down::CoolDown;
 use super::rejections::Rejections;
 use super::requirements::Requirements;
-use super::sync::{Current, Mutex, MutexGuard, PoisonError};
+use super::sync::{AtomicBool, AtomicU32, Current, Mutex, MutexGuard, Ordering, PoisonError};
 use crate::error::Error;
 use crate::lease::{Lease, LeaseId};
 use crate::time::Now;
@@ -34,6 +34,10 @@ pub(crate) struct Slot<F> {
     key: Arc<CacheKey>,
     /// Read without the lock. A failure never clears the token.
     current: Current<IssuedToken>,
+    /// The number of those who hold the slot.
+    holders: AtomicU32,
+    /// Set if the slot was used since the last eviction passed over it.
+    used: AtomicBool,
     state: Mutex<SlotState<F>>,
 }
 
@@ -91,6 +95,8 @@ impl<F: Clone> Slot<F> {
         Self {
             key,
             current: Current::default(),
+            holders: AtomicU32::new(0),
+            used: AtomicBool::new(false),
             state: Mutex::new(SlotState {
                 flight: Lease::default(),
                 ignored: 0,
@@ -115,8 +121,8 @@ impl<F: Clone> Slot<F> {
         match issued.lifetime.stage(now) {
             Stage::Expired => Cached::Miss,
             _ if !requirements.are_met_by(issued, now) => Cached::Miss,
-            Stage::Due => Cached::Stale(Arc::clone(issued)),
-            Stage::Fresh => Cached::Fresh(Arc::clone(issued)),
+            Stage::Due => Cached::Stale(issued.own()),
+            Stage::Fresh => Cached::Fresh(issued.own()),
         }
     }
 
@@ -138,7 +144,7 @@ impl<F: Clone> Slot<F> {
         {
             return JoinOutcome::Served(Arc::clone(issued));
         }
-        if let Some((running, _)) = state.flight.holder(now.monotonic) {
+        if let Some((running, _)) = state.flight.holder(now.monotonic()) {
             let (generation, flight) = (state.flight.latest(), running.handle.clone());
             return match requirements.are_met_by_flight(running.claims.as_deref()) {
                 true => JoinOutcome::Joined { generation, flight },
@@ -300,7 +306,7 @@ impl<F: Clone> Slot<F> {
 
     fn may_refresh(&self, state: &SlotState<F>, now: &Now) -> bool {
         !matches!(self.get(now, &Requirements::NONE), Cached::Fresh(_))
-            && state.flight.holder(now.monotonic).is_none()
+            && state.flight.holder(now.monotonic()).is_none()
             && state.cool_down.is_over(None, now)
     }
 
@@ -317,7 +323,50 @@ impl<F: Clone> Slot<F> {
     }
 }
 
+impl<F: Clone> Slot<F> {
+    /// Keeps the slot from eviction until [`release`](Self::release).
+    pub(super) fn hold(&self) {
+        self.holders.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn release(&self) {
+        self.holders.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Gives the slot a second chance when eviction passes over it.
+    #[inline]
+    pub(crate) fn mark_used(&self) {
+        // Written once and then only read, so that threads share the cache line.
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
 impl<F: Clone> Evictable for Slot<F> {
+    type Key = CacheKey;
+
+    fn key(&self) -> &CacheKey {
+        &self.key
+    }
+
+    fn is_held(self: &Arc<Self>) -> bool {
+        self.holders.load(Ordering::Relaxed) > 0
+    }
+
+    fn mark_used(&self) {
+        self.mark_used();
+    }
+
+    fn take_used(&self) -> bool {
+        self.used.swap(false, Ordering::Relaxed)
+    }
+
+    /// Empties the slot, because requests may remember it.
+    fn evicted(&self) {
+        self.clear_and_ignore_flight();
+    }
+
     /// Returns `true` if the slot has neither a token to serve nor a failure to remember.
     fn can_evict(&self, now: &Now) -> bool {
         self.usable(now).is_none() && self.lock().cool_down.is_over(None, now)

@@ -1,27 +1,40 @@
 //! The slots of a client, by their cache keys.
 
+use std::borrow::Borrow;
+use std::ops::Deref;
 use std::sync::Arc;
 
-use super::bounded_map::{BoundedMap, is_held};
+use super::bounded_map::{BoundedMap, ByKey, Evictable};
 use super::slot::Slot;
 use crate::time::Now;
 use crate::token::CacheKey;
 
-impl<F: Clone> BoundedMap<CacheKey, Slot<F>> {
+impl<F: Clone> Borrow<CacheKey> for ByKey<Slot<F>> {
+    fn borrow(&self) -> &CacheKey {
+        self.0.key()
+    }
+}
+
+impl<F: Clone> BoundedMap<Slot<F>> {
+    /// Returns the slot of a key, if there is one. Called under the lock of the map.
+    pub(super) fn hold(&self, key: &CacheKey) -> Option<HeldSlot<F>> {
+        self.get(key).map(HeldSlot::new)
+    }
+
     /// Returns the slot of a key, and creates a missing slot. Also returns the number of evictions.
     pub(super) fn get_or_insert(
         &mut self,
         key: &CacheKey,
         extra: usize,
         now: &Now,
-    ) -> (Arc<Slot<F>>, u64) {
+    ) -> (HeldSlot<F>, u64) {
         // Another caller may have created the slot while this one waited for the lock.
-        if let Some(slot) = self.get(key) {
+        if let Some(slot) = self.hold(key) {
             return (slot, 0);
         }
         let key = Arc::new(self.with_shared_scopes(key));
-        let slot = Arc::new(Slot::new(Arc::clone(&key)));
-        let evicted = self.insert(key, Arc::clone(&slot), extra, now);
+        let slot = HeldSlot::new(&Arc::new(Slot::new(key)));
+        let evicted = self.insert(Arc::clone(slot.shared()), extra, now);
         (slot, evicted)
     }
 
@@ -31,20 +44,61 @@ impl<F: Clone> BoundedMap<CacheKey, Slot<F>> {
     /// A client mostly requests the same scopes in each tenant.
     fn with_shared_scopes(&self, key: &CacheKey) -> CacheKey {
         let mut key = key.clone();
-        if let Some(latest) = self.latest_key()
-            && latest.scopes == key.scopes
+        if let Some(latest) = self.latest()
+            && latest.key().scopes == key.scopes
         {
-            key.scopes = latest.scopes.clone();
+            key.scopes = latest.key().scopes.clone();
         }
         key
     }
 
     /// Empties every slot, and removes those that no one holds.
     pub(super) fn clear(&mut self) {
-        self.retain(|_, slot| {
+        self.retain(|slot| {
             slot.clear();
-            is_held(slot)
+            slot.is_held()
         });
+    }
+}
+
+/// A slot that stays in the map as long as someone holds it: a provider, a waiting caller or a
+/// flight.
+///
+/// Requests remember slots without holding them. An evicted slot is empty, so such a request finds
+/// no token in it.
+pub(crate) struct HeldSlot<F: Clone>(Arc<Slot<F>>);
+
+impl<F: Clone> HeldSlot<F> {
+    /// Called under the lock of the map, so that no eviction is between the lookup and this.
+    fn new(slot: &Arc<Slot<F>>) -> Self {
+        slot.hold();
+        Self(Arc::clone(slot))
+    }
+
+    /// Returns the slot, for someone who does not hold it.
+    pub(crate) fn shared(&self) -> &Arc<Slot<F>> {
+        &self.0
+    }
+}
+
+impl<F: Clone> Clone for HeldSlot<F> {
+    fn clone(&self) -> Self {
+        Self::new(&self.0)
+    }
+}
+
+impl<F: Clone> Deref for HeldSlot<F> {
+    type Target = Slot<F>;
+
+    #[inline]
+    fn deref(&self) -> &Slot<F> {
+        &self.0
+    }
+}
+
+impl<F: Clone> Drop for HeldSlot<F> {
+    fn drop(&mut self) {
+        self.0.release();
     }
 }
 
@@ -52,7 +106,6 @@ impl<F: Clone> BoundedMap<CacheKey, Slot<F>> {
 mod tests {
     use std::time::Duration;
 
-    use super::super::bounded_map::Evictable;
     use super::super::circuit_breaker::CircuitBreaker;
     use super::super::requirements::Requirements;
     use super::*;
@@ -60,7 +113,7 @@ mod tests {
     use crate::token::IssuedToken;
 
     struct Bench {
-        slots: BoundedMap<CacheKey, Slot<u64>>,
+        slots: BoundedMap<Slot<u64>>,
         now: Now,
     }
 
@@ -72,7 +125,7 @@ mod tests {
             }
         }
 
-        fn insert(&mut self, tenant: &str, seconds: u64) -> Arc<Slot<u64>> {
+        fn insert(&mut self, tenant: &str, seconds: u64) -> HeldSlot<u64> {
             let issued = Arc::new(IssuedToken::sample(tenant, "t", seconds, self.now));
             let (slot, _) = self.slots.get_or_insert(issued.key(), 0, &self.now);
             slot.join(
@@ -109,7 +162,7 @@ mod tests {
         bench.insert("e", 3600);
         bench.insert("f", 3600);
         assert!(!bench.has("a"));
-        assert_eq!((bench.slots.len(), bench.slots.queue_len()), (3, 3));
+        assert_eq!(bench.slots.len(), 3);
     }
 
     #[test]
@@ -119,7 +172,7 @@ mod tests {
         bench.insert("b", 60);
         bench.insert("c", 3600);
         bench.ask("b");
-        bench.now.wall += Duration::from_secs(120);
+        bench.now = bench.now.moved(120, 0);
         bench.insert("d", 3600);
         assert!(bench.has("a") && !bench.has("b") && bench.has("c") && bench.has("d"));
     }
@@ -128,7 +181,7 @@ mod tests {
     fn a_held_slot_is_not_evicted_and_may_exceed_the_bound() {
         let mut bench = Bench::new(2);
         let held = [bench.insert("a", 60), bench.insert("b", 60)];
-        bench.now.wall += Duration::from_secs(120);
+        bench.now = bench.now.moved(120, 0);
         bench.insert("c", 3600);
         bench.insert("d", 3600);
         assert!(bench.has("a") && bench.has("b") && !bench.has("c") && bench.has("d"));
@@ -167,6 +220,6 @@ mod tests {
         bench.slots.clear();
         assert!(bench.has("a") && !bench.has("b"));
         assert!(held.can_evict(&bench.now));
-        assert_eq!((bench.slots.len(), bench.slots.queue_len()), (1, 1));
+        assert_eq!(bench.slots.len(), 1);
     }
 }

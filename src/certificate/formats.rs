@@ -31,6 +31,7 @@ impl Certificate {
     /// - no certificate, no private key, or two private keys,
     /// - an encrypted private key,
     /// - a key that is neither RSA of 2048 bits or more nor P-256,
+    /// - a key that ring does not read, where ring signs (feature `ring` without `aws-lc-rs`),
     /// - a key that does not match the certificate,
     /// - a public key, a certificate request, an OpenSSH key or a binary file.
     pub fn from_pem(pem: impl AsRef<[u8]>) -> Result<Self, Error> {
@@ -164,7 +165,7 @@ impl Certificate {
     /// [`Error::Credential`] if there is no certificate, if several certificates issued none of the
     /// others, or if the key is neither RSA of 2048 bits or more nor P-256.
     pub fn from_signer(chain: impl AsRef<[u8]>, signer: impl Signer) -> Result<Self, Error> {
-        let now = TimeSource::System.now().wall;
+        let now = TimeSource::System.wall();
         let certificates = match Content::unwrap(chain.as_ref()) {
             Content::Pem(text) => pem::read(&text)?.certificates,
             Content::Binary { bytes, .. } => vec![bytes.to_vec()],
@@ -291,7 +292,7 @@ impl Certificate {
     }
 
     fn with_key(certificates: Vec<Vec<u8>>, key: &PrivateKeyDer) -> Result<Self, Error> {
-        let now = TimeSource::System.now().wall;
+        let now = TimeSource::System.wall();
         let key = PrivateKey::parse(key)?;
         let certificates = parse(certificates)?;
         let Some(first) = certificates.first().map(X509::subject) else {

@@ -11,7 +11,7 @@ use super::name::Name;
 use crate::crypto::asn1::{
     Asn1Error, Asn1Reader, Asn1Value, BIT_STRING, CONSTRUCTED, INTEGER, SEQUENCE, context,
 };
-use crate::crypto::{EC, RSA, RSASSA_PSS, RsaPssParameters, SigningAlgorithm, unsigned_bits};
+use crate::crypto::{EC, P256, RSA, RSASSA_PSS, RsaPssParameters, SigningAlgorithm, unsigned_bits};
 use crate::error::{Error, Escaped};
 
 /// A parsed X.509 certificate without private key.
@@ -310,8 +310,6 @@ const BOOLEAN: u8 = 0x01;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
-/// `secp256r1` ([RFC 5480 section 2.1.1](https://www.rfc-editor.org/rfc/rfc5480#section-2.1.1)).
-const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
 const SUBJECT_KEY_IDENTIFIER: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.14");
 const AUTHORITY_KEY_IDENTIFIER: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.35");
 

@@ -1,102 +1,152 @@
 //! The path of one call, from the request to the access token.
 
+use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::Instrument;
 use uuid::Uuid;
 
+use super::TokenProvider;
 use super::fetch::Fetch;
 use super::fetch_for_user::{UserGrant, in_doubt, interaction_required};
-use super::{ConfidentialClient, TokenProvider};
-use crate::authority::{Rules, Tenant};
-use crate::cache::{CacheSlot, Cached, RefreshTokenStatus, Requirements, SpecialRequirements};
-use crate::delegated::{Account, UserAssertion};
+use super::issuer::Issuer;
+use super::requests_by_text::RequestsByText;
+use super::resolve::{ResolvedRequest, Subject};
+use crate::cache::{
+    Cache, CacheOptions, CacheSlot, Cached, HeldSlot, RefreshTokenStatus, Requirements,
+};
 use crate::error::{Error, Failure};
-use crate::request::TokenRequest;
-use crate::scope::Scopes;
-use crate::token::{AccessToken, CacheKey, IssuedToken, TokenSource, UserKey};
+use crate::request::{IntoTokenRequest, Lent, TokenRequest};
+use crate::time::TimeSource;
+use crate::token::{AccessToken, IssuedToken, TokenSource};
 
-impl ConfidentialClient {
-    /// Resolves a request, and returns the slot of its cache key.
+/// The part of a client that all kinds of clients share: the token cache and the path to a token.
+///
+/// A cache hit is the same for every kind. The issuer is needed for a token request only.
+#[derive(Clone)]
+pub(crate) struct TokenAcquirer(Arc<Shared>);
+
+struct Shared {
+    /// Tells the clients of a process apart, in what requests remember.
+    id: u64,
+    requests: RequestsByText,
+    cache: Cache,
+    clock: TimeSource,
+    issuer: Issuer,
+}
+
+impl TokenAcquirer {
+    /// Creates an empty cache. A token request of the issuer ends within `limit`.
+    pub(super) fn new(
+        options: &CacheOptions,
+        limit: Duration,
+        clock: TimeSource,
+        issuer: Issuer,
+    ) -> Self {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+        Self(Arc::new(Shared {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            requests: RequestsByText::default(),
+            cache: Cache::new(options, limit, clock.clone()),
+            clock,
+            issuer,
+        }))
+    }
+
+    pub(super) fn tokens(&self) -> &Cache {
+        &self.0.cache
+    }
+
+    /// Removes every token, every failure and the issuer's metadata.
+    pub(super) fn clear(&self) {
+        self.0.cache.clear();
+        self.0.issuer.force_refresh(&self.0.clock);
+    }
+
+    /// Removes a token that an API rejected.
+    pub(super) fn invalidate(&self, token: &AccessToken) {
+        self.0.cache.invalidate(token.issued());
+    }
+
+    /// Looks an application's request up: the fastest path to a cached token.
     ///
-    /// The first step of each `acquire_token` method. [`acquire_from`](Self::acquire_from) is the
-    /// second.
+    /// A request that was resolved before is not resolved again, and a scope that was parsed before
+    /// is not parsed again.
     #[inline]
-    pub(super) fn resolve_slot(
-        &self,
-        request: TokenRequest,
-        subject: Subject,
-    ) -> Result<(Arc<CacheSlot>, ResolvedRequest), Error> {
-        let request = self.resolve(request, subject)?;
-        Ok((self.0.cache.slot(&request.key), request))
-    }
-
-    /// Checks everything that can be known before the network.
-    #[inline]
-    pub(super) fn resolve(
-        &self,
-        request: TokenRequest,
-        subject: Subject,
-    ) -> Result<ResolvedRequest, Error> {
-        let tenant = self.resolve_tenant(&request, &subject)?;
-        let scopes = request.requested_scopes();
-        let scopes = match &subject {
-            Subject::OnBehalfOf(_) | Subject::Account(_) => {
-                self.check_user_scopes(scopes)?;
-                &scopes.for_user()?.set
-            }
-            Subject::Application => {
-                if let Some(tenant) = tenant {
-                    tenant.check_for_application()?;
-                }
-                match self.0.fetcher.endpoints.rules().requires_default_scope() {
-                    true => scopes.check_for_application()?,
-                    false => scopes.check_characters()?,
-                }
-                scopes.set()
-            }
+    pub(super) fn look_up(&self, request: &impl IntoTokenRequest) -> LookUp {
+        let known = |request: &TokenRequest| match self.remembered(request) {
+            Some(token) => LookUp::Token(token),
+            None => LookUp::Request(request.clone()),
         };
-        let key = CacheKey {
-            tenant: tenant.cloned(),
-            scopes: scopes.clone(),
-            user: subject.user().cloned(),
-            parameters: request.extra_parameters()?.clone(),
-        };
-        Ok(ResolvedRequest {
-            requirements: requirements(&request, &key)?,
-            correlation_id: request.requested_correlation_id()?,
-            key,
-            request,
-            subject,
-        })
-    }
-
-    /// Checks that a user's scopes are of Entra's form, unless another provider may define others.
-    #[inline]
-    pub(super) fn check_user_scopes(&self, scopes: &Scopes) -> Result<(), Error> {
-        match self.0.fetcher.endpoints.rules() {
-            Rules::OpenId | Rules::Adfs => Ok(()),
-            Rules::Entra | Rules::B2c => scopes.check_form(),
+        match request.lend().0 {
+            Lent::Request(request) => known(request),
+            Lent::Scope(scope) => {
+                let found = self.0.requests.find(scope, known);
+                found.unwrap_or_else(|| LookUp::NewScope(scope.into()))
+            }
+            Lent::Nothing => LookUp::Nothing,
         }
     }
 
-    /// Returns the request's tenant, or the client's own. A multi-tenant client uses the tenant
-    /// that the user is from.
-    pub(super) fn resolve_tenant<'a>(
-        &'a self,
-        request: &'a TokenRequest,
-        subject: &'a Subject,
-    ) -> Result<Option<&'a Tenant>, Error> {
-        let endpoints = &self.0.fetcher.endpoints;
-        match (request.requested_tenant()?, endpoints.tenant()) {
-            (Some(tenant), Some(_)) => Ok(Some(tenant)),
-            (None, Some(own)) if own.is_multi_tenant() => Ok(Some(subject.tenant().unwrap_or(own))),
-            (None, own) => Ok(own),
-            (Some(tenant), None) => Err(Error::config(format!(
-                "the tenant '{}' cannot be used: the authority '{endpoints}' has no tenants; leave tenant(..) out",
-                tenant.as_str()
-            ))),
+    /// Returns the fresh token of the slot that a request remembers.
+    #[inline]
+    pub(super) fn remembered(&self, request: &TokenRequest) -> Option<AccessToken> {
+        request.find_resolved(self.0.id, |slot: &CacheSlot| {
+            slot.mark_used();
+            self.fresh(slot, &Requirements::NONE)
+        })
+    }
+
+    /// Keeps the parsed request of a scope, now that there is a token for it.
+    pub(super) fn keep(&self, scope: &str, request: &TokenRequest, token: &AccessToken) {
+        let requests = &self.0.requests;
+        // Beyond the maximum, a cache hit does not pay for the search of a request to replace.
+        if token.source() == TokenSource::IdentityProvider || !requests.is_full() {
+            let in_use = |request: &TokenRequest| self.remembered(request).is_some();
+            requests.insert(scope, request, in_use);
+        }
+    }
+
+    /// Acquires a token: from the cache, or from the identity provider.
+    pub(super) async fn acquire(&self, request: ResolvedRequest) -> Result<AccessToken, Error> {
+        let fresh = |slot: &Arc<CacheSlot>| {
+            self.remember(&request, slot);
+            self.fresh(slot, &request.requirements)
+        };
+        if let Some(token) = self.0.cache.with_slot(&request.key, fresh) {
+            return Ok(token);
+        }
+        let slot = self.0.cache.slot(&request.key);
+        self.remember(&request, slot.shared());
+        self.acquire_from(&slot, &request).await
+    }
+
+    /// Acquires a token for a request that is not resolved yet, whatever the kind of the client.
+    #[cfg(any(
+        feature = "azure-core",
+        feature = "reqwest-middleware",
+        feature = "tower"
+    ))]
+    pub(crate) async fn resolve_and_acquire(
+        &self,
+        request: TokenRequest,
+        subject: Subject,
+    ) -> Result<AccessToken, Error> {
+        let request = self.0.issuer.resolve(request, subject)?;
+        self.acquire(request).await
+    }
+
+    /// Lets a request remember its slot, if the request alone determines the slot and the token.
+    fn remember(&self, request: &ResolvedRequest, slot: &Arc<CacheSlot>) {
+        let is_plain =
+            matches!(request.subject, Subject::Application) && request.requirements.is_none();
+        let is_same = |known: &CacheSlot| std::ptr::eq(known, &**slot).then_some(());
+        let ResolvedRequest { request, .. } = request;
+        if is_plain && request.find_resolved(self.0.id, is_same).is_none() {
+            request.set_resolved(self.0.id, Arc::clone(slot));
         }
     }
 
@@ -105,10 +155,10 @@ impl ConfidentialClient {
     /// A cache hit neither waits nor allocates. The rest is boxed, to keep the future small.
     pub(super) async fn acquire_from(
         &self,
-        slot: &Arc<CacheSlot>,
+        slot: &HeldSlot,
         request: &ResolvedRequest,
     ) -> Result<AccessToken, Error> {
-        match slot.get(&self.0.fetcher.clock.now(), &request.requirements) {
+        match slot.get(&self.0.clock.coarse_now(), &request.requirements) {
             Cached::Fresh(issued) => to_access_token(issued, slot, TokenSource::Cache),
             Cached::Stale(issued) => {
                 if self.check_grant(request).is_ok() {
@@ -123,7 +173,7 @@ impl ConfidentialClient {
 
     async fn acquire_on_miss(
         &self,
-        slot: &Arc<CacheSlot>,
+        slot: &HeldSlot,
         request: &ResolvedRequest,
     ) -> Result<AccessToken, Error> {
         let requirements = &request.requirements;
@@ -147,7 +197,7 @@ impl ConfidentialClient {
         let claims = || request.requirements.claims().cloned();
         match status.unwrap_or(RefreshTokenStatus::Missing) {
             RefreshTokenStatus::Available => Ok(()),
-            RefreshTokenStatus::InDoubt if self.0.fetcher.refresh_token_rotation => {
+            RefreshTokenStatus::InDoubt if self.0.issuer.rotates_refresh_tokens() => {
                 Err(in_doubt(claims()))
             }
             RefreshTokenStatus::InDoubt => Ok(()),
@@ -165,13 +215,15 @@ impl ConfidentialClient {
         is_refresh: bool,
         deadline: Instant,
     ) -> impl Future<Output = Result<IssuedToken, Error>> + use<> {
-        let fetcher = Arc::clone(&self.0.fetcher);
+        let issuer = self.0.issuer.clone();
         let claims = request.requirements.claims().filter(|_| !is_refresh);
+        let rejected = request.request.rejected().filter(|_| !is_refresh);
         let fetch = Fetch {
             key: Arc::clone(slot.key()),
             tenant: request.key.tenant.clone(),
-            scopes: Arc::clone(request.scopes_to_send(fetcher.endpoints.rules())),
+            scopes: issuer.scopes_to_send(request),
             claims: claims.cloned(),
+            rejected: rejected.map(AccessToken::issued).cloned(),
             correlation_id: request
                 .correlation_id
                 .unwrap_or_else(Uuid::new_v4)
@@ -181,7 +233,7 @@ impl ConfidentialClient {
         };
         let user = self.user_grant(&request.subject);
         let span = fetch.span();
-        async move { fetcher.fetch(&fetch, user, deadline).await }.instrument(span)
+        async move { issuer.fetch(&fetch, user, deadline).await }.instrument(span)
     }
 
     fn user_grant(&self, subject: &Subject) -> Option<UserGrant> {
@@ -199,12 +251,7 @@ impl ConfidentialClient {
     }
 
     /// Binds a request to its slot.
-    pub(super) fn bind(
-        &self,
-        request: TokenRequest,
-        subject: Subject,
-    ) -> Result<TokenProvider, Error> {
-        let request = self.resolve(request, subject)?;
+    pub(super) fn bind(&self, request: ResolvedRequest) -> Result<TokenProvider, Error> {
         request.check_for_provider()?;
         let (slot, binding) = self.0.cache.bind(&request.key);
         Ok(TokenProvider::new(self.clone(), slot, binding, request))
@@ -217,106 +264,46 @@ impl ConfidentialClient {
     pub(super) fn cached(
         &self,
         slot: &CacheSlot,
-        request: &ResolvedRequest,
+        requirements: &Requirements,
     ) -> Option<AccessToken> {
-        match slot.get(&self.0.fetcher.clock.now(), &request.requirements) {
+        match slot.get(&self.0.clock.coarse_now(), requirements) {
             Cached::Fresh(issued) | Cached::Stale(issued) => {
                 to_access_token(issued, slot, TokenSource::Cache).ok()
             }
             Cached::Miss => None,
         }
     }
-}
 
-/// A token request that was checked against a client, with everything that a call needs.
-#[derive(Clone)]
-pub(crate) struct ResolvedRequest {
-    /// Holds the tenant that was resolved, as it was spelled.
-    key: CacheKey,
-    request: TokenRequest,
-    subject: Subject,
-    requirements: Requirements,
-    correlation_id: Option<Uuid>,
-}
-
-impl ResolvedRequest {
-    #[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
-    pub(super) fn request(&self) -> &TokenRequest {
-        &self.request
-    }
-
-    #[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
-    pub(super) fn subject(&self) -> &Subject {
-        &self.subject
-    }
-
-    fn scopes_to_send(&self, rules: Rules) -> &Arc<str> {
-        let scopes = self.request.requested_scopes();
-        let for_user = match self.subject {
-            Subject::Application => None,
-            // A refresh must not request scopes that were never granted (RFC 6749 section 6), and
-            // not every provider names the granted scopes of OpenID Connect. A strict provider
-            // rejects the scopes of OpenID Connect with an assertion.
-            Subject::OnBehalfOf(_) | Subject::Account(_) if rules == Rules::OpenId => None,
-            Subject::OnBehalfOf(_) | Subject::Account(_) => scopes.for_user().ok(),
-        };
-        for_user.map_or(scopes.as_requested(), |scopes| &scopes.to_send)
-    }
-
-    fn check_for_provider(&self) -> Result<(), Error> {
-        let single_use = match () {
-            () if self.correlation_id.is_some() => "a correlation id",
-            () if self.requirements.claims().is_some() => "claims",
-            () if self.request.rejected().is_some() => "a rejected token",
-            () if self.request.is_force_refresh() => "a forced refresh",
-            () => return Ok(()),
-        };
-        Err(Error::config(format!(
-            "a token provider serves many calls and cannot have {single_use}; pass such a request to the client's acquire_token method instead"
-        )))
-    }
-}
-
-/// The owner of a token: the application itself, or a user.
-#[derive(Clone)]
-pub(crate) enum Subject {
-    Application,
-    OnBehalfOf(UserAssertion),
-    Account(Account),
-}
-
-impl Subject {
-    fn user(&self) -> Option<&Arc<UserKey>> {
-        match self {
-            Self::Application => None,
-            Self::OnBehalfOf(assertion) => Some(assertion.user()),
-            Self::Account(account) => Some(account.user()),
-        }
-    }
-
-    /// Returns the tenant that a user is from.
-    fn tenant(&self) -> Option<&Tenant> {
-        match self {
-            Self::Application => None,
-            Self::OnBehalfOf(assertion) => assertion.tenant(),
-            Self::Account(account) => account.tenant(),
+    /// Returns the slot's token if no refresh is due.
+    #[inline]
+    pub(super) fn fresh(
+        &self,
+        slot: &CacheSlot,
+        requirements: &Requirements,
+    ) -> Option<AccessToken> {
+        match slot.get(&self.0.clock.coarse_now(), requirements) {
+            Cached::Fresh(issued) => to_access_token(issued, slot, TokenSource::Cache).ok(),
+            Cached::Stale(_) | Cached::Miss => None,
         }
     }
 }
 
-fn requirements(request: &TokenRequest, key: &CacheKey) -> Result<Requirements, Error> {
-    let rejected = request.rejected().map(AccessToken::issued);
-    if rejected.is_some_and(|rejected| rejected.key() != key) {
-        return Err(Error::config(
-            "the rejected token is for another tenant, scope, user or parameter than the request; pass the token that this request returned",
-        ));
+/// Shows the client that the cache belongs to.
+impl fmt::Debug for TokenAcquirer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.issuer.fmt(f)
     }
-    Ok(Requirements::new(SpecialRequirements {
-        claims: request.requested_claims()?,
-        rejected: rejected.cloned(),
-        force_refresh: request.is_force_refresh(),
-        min_remaining: request.requested_min_remaining(),
-    }))
+}
+
+/// The result of [`TokenAcquirer::look_up`].
+pub(super) enum LookUp {
+    Token(AccessToken),
+    /// The request is known, and there is no fresh token.
+    Request(TokenRequest),
+    /// The scope was not parsed before.
+    NewScope(Box<str>),
+    /// The request cannot be looked up.
+    Nothing,
 }
 
 #[inline]

@@ -1,12 +1,13 @@
 //! The verbs of an application, which rustdoc shows first.
 
-use super::acquire::Subject;
+use super::acquire::LookUp;
+use super::resolve::Subject;
 use super::{ConfidentialClient, ConfidentialClientBuilder, TokenCache, TokenProvider, WarmUp};
 use crate::authority::Tenant;
 use crate::certificate::Certificate;
 use crate::delegated::admin_consent;
 use crate::error::Error;
-use crate::request::TokenRequest;
+use crate::request::{IntoTokenRequest, TokenRequest};
 use crate::token::AccessToken;
 
 impl ConfidentialClient {
@@ -26,9 +27,14 @@ impl ConfidentialClient {
     /// | `AZURE_CLIENT_CERTIFICATE_PASSWORD` | password of that file, if any |
     /// | `AZURE_CLIENT_SEND_CERTIFICATE_CHAIN` | `1` or `true` sends the certificate and its chain in each assertion, like [`send_x5c`](Certificate::send_x5c) |
     /// | `AZURE_FEDERATED_TOKEN_FILE` | path of a file with a client assertion, as Kubernetes mounts it |
+    /// | `AZURE_MANAGED_IDENTITY_CLIENT_ID` | client ID of a user-assigned managed identity of the host, whose token is the client assertion |
+    /// | `AZURE_KUBERNETES_TOKEN_PROXY` | URL of the token proxy of an AKS identity binding, used with `AZURE_FEDERATED_TOKEN_FILE` |
+    /// | `AZURE_KUBERNETES_SNI_NAME`, `AZURE_KUBERNETES_CA_FILE`, `AZURE_KUBERNETES_CA_DATA` | server name and CA of that proxy |
     /// | `AZURE_AUTHORITY_HOST` | another cloud, such as `https://login.microsoftonline.us/`; always https |
     ///
-    /// Exactly one of the three credentials is required. An empty variable counts as unset. The
+    /// Exactly one of the four credentials is required: secret, certificate, token file and managed
+    /// identity. An information event in the log names the variable of the credential, and says
+    /// whether an identity binding is used. An empty variable counts as unset. The
     /// certificate file or the token file is read at once, to find a bad file early, and again for
     /// token requests. [`ConfidentialClientBuilder::from_env`] returns the builder, for further
     /// settings.
@@ -46,6 +52,9 @@ impl ConfidentialClient {
     ///   another. It shows no value.
     /// - [`Error::Credential`]: the certificate file or the token file cannot be used.
     /// - The errors of [`build`](ConfidentialClientBuilder::build).
+    ///
+    /// A program whose host has a managed identity with roles of its own needs no application. See
+    /// [`ManagedIdentityClient::from_env`](crate::ManagedIdentityClient::from_env).
     #[doc(alias = "EnvironmentCredential")]
     #[doc(alias = "DefaultAzureCredential")]
     pub fn from_env() -> Result<Self, Error> {
@@ -105,10 +114,22 @@ impl ConfidentialClient {
     #[doc(alias = "get_token")]
     pub async fn acquire_token_for_client(
         &self,
-        request: impl Into<TokenRequest>,
+        request: impl IntoTokenRequest,
     ) -> Result<AccessToken, Error> {
-        let (slot, request) = self.resolve_slot(request.into(), Subject::Application)?;
-        self.acquire_from(&slot, &request).await
+        let (request, scope) = match self.acquirer.look_up(&request) {
+            LookUp::Token(token) => return Ok(token),
+            LookUp::Request(request) => (request, None),
+            LookUp::NewScope(scope) => (TokenRequest::new(&scope), Some(scope)),
+            LookUp::Nothing => (request.into_token_request(), None),
+        };
+        let resolved = self
+            .fetcher
+            .resolve(request.clone(), Subject::Application)?;
+        let token = self.acquirer.acquire(resolved).await?;
+        if let Some(scope) = scope {
+            self.acquirer.keep(&scope, &request, &token);
+        }
+        Ok(token)
     }
 
     /// Returns a [`TokenProvider`] for repeated calls with the same request: the fastest path.
@@ -121,8 +142,10 @@ impl ConfidentialClient {
     /// [`acquire_token_for_client`](Self::acquire_token_for_client) rejects. Also for one with a
     /// correlation ID, claims, a rejected token or a forced refresh, which belong to a single call.
     #[doc(alias = "get_bearer_token_provider")]
-    pub fn token_provider(&self, request: impl Into<TokenRequest>) -> Result<TokenProvider, Error> {
-        self.bind(request.into(), Subject::Application)
+    pub fn token_provider(&self, request: impl IntoTokenRequest) -> Result<TokenProvider, Error> {
+        let request = request.into_token_request();
+        let request = self.fetcher.resolve(request, Subject::Application)?;
+        self.acquirer.bind(request)
     }
 
     /// Removes a token from the cache that an API rejected, so that the next call acquires another.
@@ -132,7 +155,7 @@ impl ConfidentialClient {
     /// token was replaced for this reason the next one stays cached, too: an API that rejects every
     /// token does not cause a storm of token requests.
     pub fn invalidate(&self, token: &AccessToken) {
-        self.0.cache.invalidate(token.issued());
+        self.acquirer.invalidate(token);
     }
 
     /// Acquires the tokens of many requests, a bounded number at a time, and reports each outcome.
@@ -182,8 +205,8 @@ impl ConfidentialClient {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn warm_up<R: Into<TokenRequest>>(&self, requests: impl IntoIterator<Item = R>) -> WarmUp {
-        let requests = requests.into_iter().map(Into::into).collect();
+    pub fn warm_up<R: IntoTokenRequest>(&self, requests: impl IntoIterator<Item = R>) -> WarmUp {
+        let requests = requests.into_iter().map(R::into_token_request).collect();
         WarmUp::new(self.clone(), requests)
     }
 
@@ -235,8 +258,8 @@ impl ConfidentialClient {
         state: impl AsRef<str>,
     ) -> Result<String, Error> {
         let tenant = Tenant::parse(tenant.as_ref())?;
-        let page = self.0.fetcher.endpoints.admin_consent(&tenant)?;
-        let client_id = &self.0.fetcher.client_id;
+        let page = self.fetcher.endpoints.admin_consent(&tenant)?;
+        let client_id = &self.fetcher.client_id;
         admin_consent::url(page, client_id, redirect_uri.as_ref(), state.as_ref())
     }
 
@@ -245,11 +268,11 @@ impl ConfidentialClient {
     /// With a certificate source, that is the last certificate of the source. Returns `None` before
     /// the source was first used, and for a client with another credential. Does no I/O.
     pub fn certificate(&self) -> Option<Certificate> {
-        self.0.fetcher.credential.certificate()
+        self.fetcher.credential.certificate()
     }
 
     /// Returns the client's token cache: its size, its statistics, and a way to clear it.
     pub fn cache(&self) -> TokenCache<'_> {
-        TokenCache::new(self)
+        TokenCache::new(&self.acquirer)
     }
 }

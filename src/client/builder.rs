@@ -8,10 +8,12 @@ use crate::cache::CacheOptions;
 use crate::certificate::Certificate;
 use crate::client_auth::TokenEndpointAuthMethod;
 use crate::credential::{
-    ClientAssertionProvider, CredentialConfig, CredentialSource, CredentialStore, Rotating,
+    ClientAssertionProvider, CredentialConfig, CredentialSource, CredentialStore, ProviderSettings,
+    Rotating,
 };
 use crate::endpoint::Endpoints;
 use crate::error::Error;
+use crate::identity_binding::IdentityBindingProxy;
 use crate::metrics::{Acquisition, Observer};
 use crate::request::claims::Capabilities;
 use crate::response::ASSUMED_LIFETIME;
@@ -39,6 +41,8 @@ pub struct ConfidentialClientBuilder {
     assumed_lifetime: Duration,
     observer: Observer,
     transport: TransportConfig,
+    /// The proxy in the place of the default transport.
+    pub(super) identity_binding: Option<IdentityBindingProxy>,
     clock: TimeSource,
 }
 
@@ -59,6 +63,7 @@ impl ConfidentialClientBuilder {
             assumed_lifetime: ASSUMED_LIFETIME,
             observer: Observer::default(),
             transport: TransportConfig::of("ConfidentialClientBuilder"),
+            identity_binding: None,
             clock: TimeSource::default(),
         }
     }
@@ -191,6 +196,26 @@ impl ConfidentialClientBuilder {
     /// A workload's platform may write them
     /// ([`FederatedTokenFile`](crate::credential::FederatedTokenFile)), a signing service may sign
     /// them, or another application may authenticate with its own token.
+    ///
+    /// A user-assigned [`ManagedIdentity`](crate::credential::ManagedIdentity) of the host needs no
+    /// secret at all. The app registration has a federated credential with the identity's object ID
+    /// as the subject.
+    ///
+    /// ```
+    /// use confidential_client::ConfidentialClient;
+    /// use confidential_client::credential::ManagedIdentity;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let identity =
+    ///     ManagedIdentity::user_assigned_client_id("33333333-2222-3333-4444-555555555555");
+    /// let client = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
+    ///     .tenant("contoso.onmicrosoft.com")
+    ///     .client_assertion(identity)
+    ///     .build()?;
+    /// # let _ = client;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn client_assertion(mut self, provider: impl ClientAssertionProvider) -> Self {
         self.credentials
             .push(CredentialConfig::Assertion(Arc::new(provider)));
@@ -272,6 +297,13 @@ impl ConfidentialClientBuilder {
     /// through a proxy. The proxies of the environment (`HTTPS_PROXY`, `NO_PROXY`) are used, unless
     /// the builder says otherwise. `build()` returns an error if reqwest cannot read the variable.
     ///
+    /// With the feature `ring` and without `rustls`, the TLS settings of the builder need a TLS
+    /// provider of the process. Call `rustls::crypto::ring::default_provider().install_default()`
+    /// when the program starts. Without a provider, `build()` returns an error, and reqwest prints
+    /// the message of a panic (a program with `panic = "abort"` ends). A builder with
+    /// `tls_backend_preconfigured(..)` needs no provider, but reqwest then ignores its other TLS
+    /// settings, such as `tls_certs_merge(..)` and `identity(..)`.
+    ///
     /// Connections are kept and reused. A current-thread tokio runtime drives connections only
     /// during `block_on`. Requests from such a runtime are therefore sent by one thread of the
     /// client, which starts with the first such request and ends with the client.
@@ -330,6 +362,12 @@ impl ConfidentialClientBuilder {
     /// Does no network I/O, and does not read credential sources. Whether the identity provider
     /// accepts the credential is known after the first token request.
     ///
+    /// aws-lc collects entropy for some 30 milliseconds, once per process, before the first TLS
+    /// handshake or signature. `build()` starts this work on a short thread of its own. A program
+    /// that builds its client 30 milliseconds before its first token does not wait. A client that
+    /// uses http and a secret starts no such thread, and neither does a program without aws-lc
+    /// (feature `ring`).
+    ///
     /// # Errors
     ///
     /// - [`Error::Config`]: an empty client ID; no tenant, or two that differ; a tenant that is
@@ -345,17 +383,16 @@ impl ConfidentialClientBuilder {
         let authority = authority(self.tenant, self.authority)?;
         let endpoints = Endpoints::of(&authority)?;
         self.cache.check()?;
-        let config = one_credential(self.credentials)?;
+        let settings = ProviderSettings {
+            clock: self.clock.clone(),
+        };
+        let config = one_credential(self.credentials)?.prepare(&settings)?;
         self.retry.check()?;
-        let now = self.clock.now().wall;
+        let now = self.clock.wall();
         let credential =
             CredentialStore::new(config, endpoints.rules(), self.retry.step_limit(), now)?;
         check_auth_method(self.auth_method, credential.is_secret())?;
-        if self.capabilities.iter().any(|name| name.trim().is_empty()) {
-            return Err(Error::config(
-                "a client capability has no name; declare one such as 'cp1', or leave client_capabilities(..) out",
-            ));
-        }
+        check_capabilities(&self.capabilities)?;
         if self.attempt_timeout.is_zero() {
             return Err(zero_timeout("attempt_timeout"));
         }
@@ -365,7 +402,16 @@ impl ConfidentialClientBuilder {
                 self.assumed_lifetime
             )));
         }
-        let transport = self.transport.transport(endpoints.origin())?;
+        #[cfg(feature = "aws-lc-rs")]
+        if credential.signs() {
+            crate::crypto::random::draw_ahead();
+        }
+        let transport = match self.identity_binding {
+            Some(proxy) if self.transport.is_default() => {
+                Arc::new(proxy.connect_timeout(self.transport.connect_timeout)?)
+            }
+            _ => self.transport.transport(endpoints.origin())?,
+        };
         let rotates = endpoints.rules().may_rotate_refresh_tokens();
         let fetcher = TokenFetcher {
             client_id: self.client_id,
@@ -400,6 +446,15 @@ fn check_client_id(client_id: &str) -> Result<(), Error> {
         )));
     }
     Ok(())
+}
+
+pub(super) fn check_capabilities(capabilities: &[String]) -> Result<(), Error> {
+    match capabilities.iter().any(|name| name.trim().is_empty()) {
+        true => Err(Error::config(
+            "a client capability has no name; declare one such as 'cp1', or leave client_capabilities(..) out",
+        )),
+        false => Ok(()),
+    }
 }
 
 /// Combines tenant and authority.
@@ -460,7 +515,7 @@ fn one_credential(credentials: Vec<CredentialConfig>) -> Result<CredentialConfig
     }
 }
 
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
+pub(super) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
 const MAX_ASSUMED_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl fmt::Debug for ConfidentialClientBuilder {
@@ -496,7 +551,7 @@ mod tests {
     #[test]
     #[cfg(all(
         feature = "reqwest",
-        not(any(feature = "rustls", feature = "native-tls"))
+        not(any(feature = "ring", feature = "rustls", feature = "native-tls"))
     ))]
     fn without_tls_https_is_refused() {
         let error = built().unwrap_err();
@@ -511,5 +566,34 @@ mod tests {
     #[cfg(any(feature = "rustls", feature = "native-tls"))]
     fn with_the_default_features_nothing_more_is_needed() {
         built().unwrap();
+    }
+
+    #[test]
+    #[cfg(all(feature = "rustls", feature = "testing"))]
+    fn random_numbers_are_drawn_ahead_where_a_handshake_or_a_signature_needs_them() {
+        use crate::crypto::random::tests::CALLS;
+
+        let builder = || ConfidentialClientBuilder::new("client".to_owned());
+        let over_https = || builder().tenant("contoso.com");
+        let over_http = || {
+            let cloud = Cloud::Custom("http://127.0.0.1:1".to_owned());
+            builder().authority(Authority::entra(cloud, "contoso.com"))
+        };
+        let pem = crate::testing::self_signed_certificate("daemon").unwrap();
+        let certificate = || Certificate::from_pem(&pem).unwrap();
+        let signer = |_: crate::crypto::SigningAlgorithm, _: Vec<u8>| async { Err("none".into()) };
+        let signed_elsewhere = Certificate::from_signer(&pem, signer).unwrap();
+        let source = || async { Err("none".into()) };
+        for (name, builder, draws) in [
+            ("https", over_https().client_secret("s3cret"), 1),
+            ("http", over_http().client_secret("s3cret"), 0),
+            ("a key", over_http().certificate(certificate()), 1),
+            ("a source", over_http().certificate_source(source), 1),
+            ("a signer", over_http().certificate(signed_elsewhere), 0),
+        ] {
+            let before = CALLS.get();
+            builder.build().unwrap();
+            assert_eq!(CALLS.get() - before, draws, "{name}");
+        }
     }
 }

@@ -1,8 +1,8 @@
-use super::acquire::Subject;
+use super::resolve::Subject;
 use super::{ConfidentialClient, TokenProvider};
 use crate::delegated::{Account, UserAssertion};
 use crate::error::Error;
-use crate::request::TokenRequest;
+use crate::request::IntoTokenRequest;
 use crate::token::AccessToken;
 
 /// # Acting for a user
@@ -43,11 +43,13 @@ impl ConfidentialClient {
     pub async fn acquire_token_on_behalf_of(
         &self,
         assertion: &UserAssertion,
-        request: impl Into<TokenRequest>,
+        request: impl IntoTokenRequest,
     ) -> Result<AccessToken, Error> {
         let subject = Subject::OnBehalfOf(assertion.clone());
-        let (slot, request) = self.resolve_slot(request.into(), subject)?;
-        self.acquire_from(&slot, &request).await
+        let request = self
+            .fetcher
+            .resolve(request.into_token_request(), subject)?;
+        self.acquirer.acquire(request).await
     }
 
     /// Acquires a token for a signed-in user, without user interaction.
@@ -81,11 +83,13 @@ impl ConfidentialClient {
     pub async fn acquire_token_silent(
         &self,
         account: &Account,
-        request: impl Into<TokenRequest>,
+        request: impl IntoTokenRequest,
     ) -> Result<AccessToken, Error> {
         let subject = Subject::Account(account.clone());
-        let (slot, request) = self.resolve_slot(request.into(), subject)?;
-        self.acquire_from(&slot, &request).await
+        let request = self
+            .fetcher
+            .resolve(request.into_token_request(), subject)?;
+        self.acquirer.acquire(request).await
     }
 
     /// Returns a [`TokenProvider`] for the tokens of
@@ -102,11 +106,14 @@ impl ConfidentialClient {
     pub fn token_provider_on_behalf_of(
         &self,
         assertion: &UserAssertion,
-        request: impl Into<TokenRequest>,
+        request: impl IntoTokenRequest,
     ) -> Result<TokenProvider, Error> {
         assertion.check()?;
         let subject = Subject::OnBehalfOf(assertion.clone());
-        self.bind(request.into(), subject)
+        let request = self
+            .fetcher
+            .resolve(request.into_token_request(), subject)?;
+        self.acquirer.bind(request)
     }
 
     /// Returns a [`TokenProvider`] for the tokens of
@@ -118,9 +125,12 @@ impl ConfidentialClient {
     pub fn token_provider_silent(
         &self,
         account: &Account,
-        request: impl Into<TokenRequest>,
+        request: impl IntoTokenRequest,
     ) -> Result<TokenProvider, Error> {
         let subject = Subject::Account(account.clone());
-        self.bind(request.into(), subject)
+        let request = self
+            .fetcher
+            .resolve(request.into_token_request(), subject)?;
+        self.acquirer.bind(request)
     }
 }

@@ -1,11 +1,13 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::ConfidentialClientBuilder;
+use super::{ConfidentialClientBuilder, ManagedIdentityClient, ManagedIdentityClientBuilder};
 use crate::authority::{Authority, Cloud};
 use crate::credential::pasted::bare;
 use crate::credential::{CertificateFile, FederatedTokenFile};
 use crate::error::Error;
+use crate::identity_binding::IdentityBindingProxy;
+use crate::managed_identity::{HostEnvironment, ManagedIdentity};
 
 mod value;
 
@@ -13,7 +15,8 @@ impl ConfidentialClientBuilder {
     /// Returns a builder with the settings of the environment variables that
     /// [`ConfidentialClient::from_env`](crate::ConfidentialClient::from_env) lists.
     ///
-    /// Reads the certificate file or the token file, if one is set.
+    /// Reads the certificate file or the token file, if one is set. With an identity binding, also
+    /// reads the CA file. A call of `transport(..)` or `reqwest(..)` turns the identity binding off.
     ///
     /// # Errors
     ///
@@ -28,10 +31,14 @@ impl ConfidentialClientBuilder {
             client_id,
             authority_host,
             credential,
-        } = Variables::read(read)?;
+        } = Variables::read(&read)?;
+        let variable = credential.variable();
         let cloud = authority_host.map_or(Cloud::Public, Cloud::Custom);
         let builder = Self::new(client_id).authority(Authority::entra(cloud, tenant));
-        Ok(match credential {
+        let builder = match credential {
+            EnvironmentCredential::ManagedIdentity(client_id) => {
+                builder.client_assertion(ManagedIdentity::user_assigned_client_id(client_id))
+            }
             EnvironmentCredential::Secret(secret) => builder.client_secret(secret),
             EnvironmentCredential::Certificate(certificate) => {
                 builder.certificate_source(certificate.read()?)
@@ -43,9 +50,62 @@ impl ConfidentialClientBuilder {
                         .about(&format!("file of {TOKEN_FILE}"))
                         .about(ENVIRONMENT)
                 })?;
-                builder.client_assertion(file)
+                let mut builder = builder.client_assertion(file);
+                // No other token endpoint accepts the audience of the file's token.
+                builder.identity_binding = IdentityBindingProxy::from_variables(&read, None)
+                    .map_err(|error| error.about(ENVIRONMENT))?;
+                builder
             }
-        })
+        };
+        tracing::info!(
+            variable,
+            identity_binding = builder.identity_binding.is_some(),
+            "the environment has the credential of the client"
+        );
+        Ok(builder)
+    }
+}
+
+impl ManagedIdentityClient {
+    /// Creates a client of the identity that the environment names.
+    ///
+    /// `AZURE_CLIENT_ID` has the client ID of a user-assigned identity. Without the variable, or
+    /// with an empty one, the client has the system-assigned identity. An information event in the
+    /// log says which. The variables of the host select the source of the tokens, as in the table
+    /// of [`ManagedIdentityClient`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] if the value of `AZURE_CLIENT_ID` is not a GUID, and the errors of
+    /// [`build`](ManagedIdentityClientBuilder::build).
+    pub fn from_env() -> Result<Self, Error> {
+        ManagedIdentityClientBuilder::from_env()?.build()
+    }
+}
+
+impl ManagedIdentityClientBuilder {
+    /// Returns a builder for the identity that the environment names, as
+    /// [`ManagedIdentityClient::from_env`] does.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] if the value of `AZURE_CLIENT_ID` is not a GUID.
+    pub fn from_env() -> Result<Self, Error> {
+        Self::from_host(HostEnvironment::of_process())
+    }
+
+    fn from_host(environment: HostEnvironment) -> Result<Self, Error> {
+        let identity = match environment.text(CLIENT_ID)? {
+            None => ManagedIdentity::system_assigned(),
+            Some(text) => {
+                let client_id = value::identity(CLIENT_ID, &text);
+                let client_id =
+                    client_id.map_err(|problem| Error::config(problem).about(ENVIRONMENT))?;
+                ManagedIdentity::user_assigned_client_id(client_id)
+            }
+        };
+        tracing::info!(%identity, "the environment names the managed identity of the client");
+        Ok(ManagedIdentityClient::builder(identity).environment(environment))
     }
 }
 
@@ -61,6 +121,19 @@ enum EnvironmentCredential {
     Secret(String),
     Certificate(EnvironmentCertificate),
     FederatedToken(PathBuf),
+    ManagedIdentity(String),
+}
+
+impl EnvironmentCredential {
+    /// Returns the name of the variable that selected the credential.
+    fn variable(&self) -> &'static str {
+        match self {
+            Self::Secret(_) => SECRET,
+            Self::Certificate(_) => CERTIFICATE,
+            Self::FederatedToken(_) => TOKEN_FILE,
+            Self::ManagedIdentity(_) => IDENTITY,
+        }
+    }
 }
 
 /// The variables of a certificate file.
@@ -97,7 +170,7 @@ impl EnvironmentCertificate {
 }
 
 impl Variables {
-    fn read(read: impl Fn(&str) -> Option<OsString>) -> Result<Self, Error> {
+    fn read(read: &impl Fn(&str) -> Option<OsString>) -> Result<Self, Error> {
         // Kubernetes and shells cannot tell an empty variable from an unset one, and some keep the
         // quotation marks of an empty one.
         let value = |name: &str| {
@@ -121,6 +194,7 @@ impl Variables {
             secret,
             password,
             send_chain,
+            identity,
         ] = [
             TENANT,
             CLIENT_ID,
@@ -128,6 +202,7 @@ impl Variables {
             SECRET,
             PASSWORD,
             SEND_CHAIN,
+            IDENTITY,
         ]
         .map(&mut text);
         let [certificate, token_file] = [CERTIFICATE, TOKEN_FILE].map(value);
@@ -148,13 +223,19 @@ impl Variables {
             (SECRET, secret.is_some()),
             (CERTIFICATE, certificate.is_some()),
             (TOKEN_FILE, token_file.is_some()),
+            (IDENTITY, identity.is_some()),
             (PASSWORD, password.is_some()),
         ]));
-        let credential = match (secret, certificate, token_file) {
-            (Some(secret), None, None) => value::secret(&secret).map(EnvironmentCredential::Secret),
-            (None, Some(path), None) => certificate_of(path, password, send_chain.as_deref()),
-            (None, None, Some(path)) => value::path(TOKEN_FILE, "the token", path)
+        let credential = match (secret, certificate, token_file, identity) {
+            (Some(secret), None, None, None) => {
+                value::secret(&secret).map(EnvironmentCredential::Secret)
+            }
+            (None, Some(path), None, None) => certificate_of(path, password, send_chain.as_deref()),
+            (None, None, Some(path), None) => value::path(TOKEN_FILE, "the token", path)
                 .map(EnvironmentCredential::FederatedToken),
+            (None, None, None, Some(id)) => {
+                value::identity(IDENTITY, &id).map(EnvironmentCredential::ManagedIdentity)
+            }
             _ => Err(String::new()),
         };
         let credential = match credential {
@@ -190,8 +271,8 @@ fn certificate_of(
 
 /// Returns the problems of credentials that are missing or contradict each other.
 ///
-/// `variables` are the names of the three credentials and of the password, and whether each is set.
-fn contradictions(variables: &[(&str, bool); 4]) -> Vec<String> {
+/// `variables` are the names of the four credentials and of the password, and whether each is set.
+fn contradictions(variables: &[(&str, bool); 5]) -> Vec<String> {
     let [credentials @ .., (_, has_password)] = variables;
     let names = |is_set: bool| {
         let named = credentials.iter().filter(move |(_, set)| *set == is_set);
@@ -201,7 +282,7 @@ fn contradictions(variables: &[(&str, bool); 4]) -> Vec<String> {
     let mut problems = Vec::new();
     if given.is_empty() {
         problems.push(format!(
-            "set one of {SECRET}, {CERTIFICATE} and {TOKEN_FILE}"
+            "set one of {SECRET}, {CERTIFICATE}, {TOKEN_FILE} and {IDENTITY}, or use ManagedIdentityClient, which needs none"
         ));
     }
     if given.len() > 1 {
@@ -223,6 +304,7 @@ const CERTIFICATE: &str = "AZURE_CLIENT_CERTIFICATE_PATH";
 const PASSWORD: &str = "AZURE_CLIENT_CERTIFICATE_PASSWORD";
 const SEND_CHAIN: &str = "AZURE_CLIENT_SEND_CERTIFICATE_CHAIN";
 const TOKEN_FILE: &str = "AZURE_FEDERATED_TOKEN_FILE";
+const IDENTITY: &str = "AZURE_MANAGED_IDENTITY_CLIENT_ID";
 const AUTHORITY_HOST: &str = "AZURE_AUTHORITY_HOST";
 
 #[cfg(test)]
@@ -304,6 +386,10 @@ mod tests {
                 "https://login.microsoftonline.us/contoso.com",
             ),
             (
+                with(&[(IDENTITY, "{72f988bf-86f1-41af-91ab-2d7cd011db49}")]),
+                "token of the user-assigned identity with the client id '72f988bf-86f1-41af-91ab-2d7cd011db49'",
+            ),
+            (
                 with(&[
                     (SECRET, "hunter2"),
                     (AUTHORITY_HOST, "login.microsoftonline.us"),
@@ -323,7 +409,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_or_contradictory_is_named() {
-        let credentials = "set one of AZURE_CLIENT_SECRET, AZURE_CLIENT_CERTIFICATE_PATH and AZURE_FEDERATED_TOKEN_FILE";
+        let credentials = "set one of AZURE_CLIENT_SECRET, AZURE_CLIENT_CERTIFICATE_PATH, AZURE_FEDERATED_TOKEN_FILE and AZURE_MANAGED_IDENTITY_CLIENT_ID, or use ManagedIdentityClient";
         for (variables, text) in [
             (
                 vec![],
@@ -342,6 +428,18 @@ mod tests {
                     (TOKEN_FILE, "/hunter2"),
                 ]),
                 "unset all but one of AZURE_CLIENT_SECRET and AZURE_CLIENT_CERTIFICATE_PATH and AZURE_FEDERATED_TOKEN_FILE",
+            ),
+            (
+                with(&[(SECRET, "hunter2"), (IDENTITY, "hunter2")]),
+                "unset all but one of AZURE_CLIENT_SECRET and AZURE_MANAGED_IDENTITY_CLIENT_ID",
+            ),
+            (
+                with(&[(IDENTITY, "hunter2")]),
+                "set AZURE_MANAGED_IDENTITY_CLIENT_ID to the client id of a user-assigned managed identity (the value is not a GUID), or unset it",
+            ),
+            (
+                with(&[(IDENTITY, "<hunter2>")]),
+                "(the value is a placeholder that nothing replaced), or unset it",
             ),
             (
                 with(&[(SECRET, "hunter2"), (PASSWORD, "hunter2")]),
@@ -426,6 +524,96 @@ mod tests {
             );
             assert!(shown.contains(text), "{text}: {shown}");
             assert!(!shown.contains("hunter2"), "{shown}");
+        }
+    }
+
+    #[tokio::test]
+    #[cfg(feature = "rustls")]
+    async fn an_identity_binding_is_used_with_a_token_file_alone() {
+        const PROXY: &str = "AZURE_KUBERNETES_TOKEN_PROXY";
+        let file = TokenFile::with("e30.e30.aHVudGVyMg");
+        let token_file = (TOKEN_FILE, file.path());
+        let builder = |more: &[(&str, &str)]| {
+            let variables = with(more);
+            ConfidentialClientBuilder::from_variables(|name| {
+                let found = variables.iter().find(|(known, _)| *known == name);
+                found.map(|(_, value)| OsString::from(value))
+            })
+        };
+        for (variables, is_bound) in [
+            (&[token_file, (PROXY, "https://127.0.0.1:1")][..], true),
+            (&[token_file, (PROXY, "")], false),
+            (&[(SECRET, "x"), (PROXY, "http://ignored")], false),
+        ] {
+            let bound = builder(variables).unwrap().identity_binding;
+            assert_eq!(bound.is_some(), is_bound, "{variables:?}");
+        }
+        let error = builder(&[token_file, (PROXY, "http://10.0.0.1")])
+            .err()
+            .unwrap();
+        let text = error.to_string();
+        let begin = "the environment cannot be used: the variable AZURE_KUBERNETES_TOKEN_PROXY";
+        assert!(text.starts_with(begin), "{text}");
+
+        let bound = || builder(&[token_file, (PROXY, "https://127.0.0.1:1")]).unwrap();
+        let unused = |_: http::Request<bytes::Bytes>| async { Err("not used".into()) };
+        for (builder, expected) in [
+            (bound(), "the identity binding's proxy '127.0.0.1:1'"),
+            (
+                bound().connect_timeout(std::time::Duration::from_secs(1)),
+                "the identity binding's proxy '127.0.0.1:1'",
+            ),
+            // The way to turn the identity binding off.
+            (bound().transport(unused), "not used"),
+        ] {
+            let client = builder.retry(crate::RetryPolicy::none()).build().unwrap();
+            let scope = "https://graph.microsoft.com/.default";
+            let error = client.acquire_token_for_client(scope).await.unwrap_err();
+            assert!(matches!(error, Error::Transport(_)), "{error:?}");
+            let chain = error.chain().to_string();
+            assert!(chain.contains(expected), "{chain}");
+        }
+        let zero = bound().connect_timeout(std::time::Duration::ZERO).build();
+        let error = zero.unwrap_err().to_string();
+        assert!(error.contains("connect_timeout"), "{error}");
+    }
+
+    #[test]
+    fn the_client_id_names_the_managed_identity() {
+        let unused = |_: http::Request<bytes::Bytes>| -> TransportFuture<'static> {
+            Box::pin(async { Err("not used".into()) })
+        };
+        for (variables, expected) in [
+            (&[][..], Ok("ManagedIdentity { id: None }")),
+            (&[(CLIENT_ID, " ")], Ok("ManagedIdentity { id: None }")),
+            (
+                &[(CLIENT_ID, "\"72f988bf-86f1-41af-91ab-2d7cd011db48\"")],
+                Ok("Client(\"72f988bf-86f1-41af-91ab-2d7cd011db48\")"),
+            ),
+            (
+                &[(CLIENT_ID, "hunter2")],
+                Err(
+                    "the environment cannot be used: set AZURE_CLIENT_ID to the client id of a user-assigned managed identity (the value is not a GUID)",
+                ),
+            ),
+        ] {
+            let environment = HostEnvironment::from_variables(variables.iter().copied());
+            let client = ManagedIdentityClientBuilder::from_host(environment)
+                .and_then(|builder| builder.transport(unused).build());
+            match (client, expected) {
+                (Ok(client), Ok(shown)) => {
+                    let debug = format!("{client:?}");
+                    assert!(debug.contains(shown), "{debug}");
+                }
+                (Err(error), Err(text)) => {
+                    let error = error.to_string();
+                    assert!(
+                        error.contains(text) && !error.contains("hunter2"),
+                        "{error}"
+                    );
+                }
+                other => panic!("{variables:?}: {other:?}"),
+            }
         }
     }
 

@@ -18,6 +18,7 @@ use crate::grant::Grant;
 use crate::metrics::Observer;
 use crate::request::TokenHttpRequest;
 use crate::request::claims::Capabilities;
+use crate::request::parameters::ParameterLocation;
 use crate::response::{self, ResponseContext, TokenResponse};
 use crate::retry::{RetryBudget, RetryPolicy};
 use crate::secret::Secret;
@@ -70,7 +71,8 @@ impl TokenFetcher {
                     let grant = Grant::ClientCredentials;
                     Ok(self.request_token(fetch, grant, deadline).await?.issued)
                 }
-                Some(user) => self.fetch_for_user(fetch, user, deadline).await,
+                // Boxed, to keep the flight of an application small.
+                Some(user) => Box::pin(self.fetch_for_user(fetch, user, deadline)).await,
             }
         };
         self.with_deadline_and_report(fetch, deadline, fetching)
@@ -96,12 +98,12 @@ impl TokenFetcher {
         deadline: Instant,
         fetching: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        let began = self.clock.now().monotonic;
+        let began = self.clock.instant();
         let result = match timeout_at(deadline, fetching).await {
             Ok(result) => result,
             Err(_) => Err(fetch.timeout_error(self.retry.total_timeout())),
         };
-        let duration = self.clock.now().monotonic.saturating_duration_since(began);
+        let duration = self.clock.instant().saturating_duration_since(began);
         let acquisition = fetch.report(&result, duration, &self.observer);
         self.observer.notify(acquisition);
         result
@@ -115,7 +117,7 @@ impl TokenFetcher {
         grant: Grant<'_>,
         deadline: Instant,
     ) -> Result<TokenResponse, Error> {
-        let credential = self.credential.current(self.clock.now().wall).await?;
+        let credential = self.credential.current(self.clock.wall()).await?;
         let result = self.send_with_retries(fetch, &credential, grant, deadline);
         let rejection = match result.await {
             Ok(response) => {
@@ -128,6 +130,7 @@ impl TokenFetcher {
             Err(error) => return Err(error),
         };
         let retried = self.retry_with_other_credential(fetch, &credential, grant, deadline);
+        let retried = Box::pin(retried);
         match timeout_at(deadline, retried).await {
             Ok(Some(result)) => result,
             // The rejection says more than a timeout of the search for another credential.
@@ -143,7 +146,7 @@ impl TokenFetcher {
         deadline: Instant,
     ) -> Option<Result<TokenResponse, Error>> {
         let now = self.clock.now();
-        let other = self.credential.other_than(rejected, now.wall).await?;
+        let other = self.credential.other_than(rejected, now.wall()).await?;
         tracing::warn!(
             correlation_id = fetch.correlation_id,
             "the identity provider rejected the credential; the request is retried with another"
@@ -167,7 +170,11 @@ impl TokenFetcher {
     ) -> Result<TokenResponse, Error> {
         let mut attempt = 1_u32;
         loop {
-            let error = match self.attempt(fetch, credential, grant, deadline).await {
+            let authenticating = Attempt {
+                credential,
+                number: attempt,
+            };
+            let error = match self.attempt(fetch, authenticating, grant, deadline).await {
                 Ok(response) => {
                     self.budget.deposit();
                     return Ok(response);
@@ -179,7 +186,7 @@ impl TokenFetcher {
             let left = deadline.saturating_duration_since(Instant::now());
             let delay = delay.filter(|delay| *delay < left && grant.can_be_presented());
             match delay {
-                Some(delay) if self.budget.withdraw(self.clock.now().monotonic) => {
+                Some(delay) if self.budget.withdraw(self.clock.instant()) => {
                     tracing::info!(
                         error = %error.chain(),
                         correlation_id = fetch.correlation_id,
@@ -201,7 +208,7 @@ impl TokenFetcher {
     async fn attempt(
         &self,
         fetch: &Fetch,
-        credential: &Credential,
+        attempt: Attempt<'_>,
         grant: Grant<'_>,
         deadline: Instant,
     ) -> Result<TokenResponse, Error> {
@@ -213,12 +220,12 @@ impl TokenFetcher {
             .token_endpoint(fetch.tenant.as_ref(), &discovery)
             .await?;
         fetch.enter(Phase::Credential);
-        let authentication = self.authenticate(fetch, credential, &endpoint).await?;
+        let authentication = self.authenticate(fetch, attempt, &endpoint).await?;
         // A token lives from when it was issued. The clock is read before the request is sent.
         let now = self.clock.now();
         let claims = self.capabilities.with(fetch.claims.as_deref());
         let request = TokenHttpRequest {
-            endpoint: &endpoint.url,
+            endpoint: &endpoint.uri,
             client_id: &self.client_id,
             client_auth: &authentication,
             grant,
@@ -255,13 +262,15 @@ impl TokenFetcher {
             rules: self.endpoints.rules(),
             assumed_lifetime: self.assumed_lifetime,
             origin: &origin,
-            received: self.clock.now().wall,
+            received: self.clock.wall(),
             secrets: &secrets,
             is_interactive: grant.is_interactive(),
         };
         let parsed = response::parse(&response, context, now, jitter()).map_err(|error| {
             let date = response::date(response.headers());
-            credential.explain(error, &authentication, date, now.wall)
+            attempt
+                .credential
+                .explain(error, &authentication, date, now.wall())
         });
         if let (Err(error), Some(grant)) = (&parsed, grant.single_use())
             && error.is_before_redemption()
@@ -293,7 +302,7 @@ impl TokenFetcher {
     async fn authenticate(
         &self,
         fetch: &Fetch,
-        credential: &Credential,
+        attempt: Attempt<'_>,
         endpoint: &TokenEndpoint,
     ) -> Result<ClientAuthentication, Error> {
         let method = match self.auth_method {
@@ -301,20 +310,25 @@ impl TokenFetcher {
             None if self.credential.is_secret() => endpoint.methods.for_secret()?,
             None => endpoint.methods.for_assertion()?,
         };
-        let context = AssertionContext {
+        let context = || AssertionContext {
             client_id: self.client_id.clone(),
             tenant_id: fetch
                 .tenant
                 .as_ref()
                 .map(|tenant| tenant.as_str().to_owned()),
-            token_endpoint: endpoint.url.to_string(),
-            audience: endpoint.audience.clone(),
+            token_endpoint: endpoint.uri.to_string(),
+            audience: endpoint.audience(),
             correlation_id: fetch.correlation_id.clone(),
+            claims: fetch.claims.clone(),
+            capabilities: Arc::clone(self.capabilities.names()),
+            attempt: attempt.number,
+            fmi_path: form_parameter(fetch, "fmi_path"),
         };
-        let now = self.clock.now().wall;
+        let now = self.clock.wall();
         let algorithms = endpoint.methods.algorithms();
         let limit = self.retry.step_limit();
-        credential
+        attempt
+            .credential
             .authenticate(context, now, method, algorithms, endpoint.validity, limit)
             .await
     }
@@ -327,7 +341,7 @@ impl TokenFetcher {
         correlation_id: &str,
         deadline: Instant,
     ) -> Result<Response<Bytes>, Error> {
-        let endpoint = without_query(request.uri());
+        let uri = request.uri().clone();
         let failure = |message: String| Failure::new(message).correlation_id(correlation_id);
         let left = deadline.saturating_duration_since(Instant::now());
         let limit = self.attempt_timeout.min(left);
@@ -339,11 +353,13 @@ impl TokenFetcher {
                 {
                     grant.mark_not_redeemed();
                 }
+                let endpoint = without_query(&uri);
                 let message = format!("no response from the token endpoint {endpoint}");
                 let failure = no_response(message, source).correlation_id(correlation_id);
                 Err(Error::Transport(failure.into()))
             }
             Err(_) => {
+                let endpoint = without_query(&uri);
                 let limit = time::format_limit(limit);
                 let message =
                     format!("no response from the token endpoint {endpoint} within {limit}");
@@ -351,6 +367,20 @@ impl TokenFetcher {
             }
         }
     }
+}
+
+/// The credential of one attempt, and the number of the attempt from 1.
+#[derive(Clone, Copy)]
+struct Attempt<'a> {
+    credential: &'a Credential,
+    number: u32,
+}
+
+/// Returns the value of an extra parameter of the request.
+fn form_parameter(fetch: &Fetch, name: &str) -> Option<String> {
+    let mut parameters = fetch.key.parameters.of(ParameterLocation::Form);
+    let (_, value) = parameters.find(|(known, _)| *known == name)?;
+    Some(value.to_owned())
 }
 
 /// A query may hold a key, and is not shown.

@@ -4,48 +4,53 @@ use std::sync::Arc;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
-use super::ConfidentialClient;
-use super::acquire::ResolvedRequest;
-use crate::cache::{CacheSlot, SlotBinding};
+use super::TokenAcquirer;
+use super::resolve::ResolvedRequest;
+use crate::cache::{HeldSlot, Requirements, SlotBinding};
 use crate::credential::{AssertionContext, ClientAssertionFuture, ClientAssertionProvider};
 use crate::error::Error;
 use crate::token::AccessToken;
 
 /// A source of tokens for one request: the fastest path to a cached token.
 ///
-/// [`ConfidentialClient::token_provider`] returns one. A provider is cheap to clone, keeps the
-/// client alive, and protects the cache entry from eviction.
+/// [`ConfidentialClient::token_provider`] and [`ManagedIdentityClient::token_provider`] return one. A
+/// provider is cheap to clone, keeps the client alive, and protects the cache entry from eviction.
+///
+/// [`ConfidentialClient::token_provider`]: crate::ConfidentialClient::token_provider
+/// [`ManagedIdentityClient::token_provider`]: crate::ManagedIdentityClient::token_provider
 #[doc(alias = "TokenCredential")]
 #[derive(Clone)]
 pub struct TokenProvider {
-    client: ConfidentialClient,
-    slot: Arc<CacheSlot>,
-    request: ResolvedRequest,
+    client: TokenAcquirer,
+    slot: HeldSlot,
+    requirements: Requirements,
+    request: Arc<ResolvedRequest>,
     _binding: SlotBinding,
 }
 
 impl TokenProvider {
     pub(super) fn new(
-        client: ConfidentialClient,
-        slot: Arc<CacheSlot>,
+        client: TokenAcquirer,
+        slot: HeldSlot,
         binding: SlotBinding,
         request: ResolvedRequest,
     ) -> Self {
         Self {
             client,
             slot,
-            request,
+            requirements: request.requirements().clone(),
+            request: Arc::new(request),
             _binding: binding,
         }
     }
 
     /// Acquires the token like
-    /// [`acquire_token_for_client`](ConfidentialClient::acquire_token_for_client), without a cache
-    /// lookup.
+    /// [`acquire_token_for_client`](crate::ConfidentialClient::acquire_token_for_client) or
+    /// [`acquire_token`](crate::ManagedIdentityClient::acquire_token), without a cache lookup.
     ///
     /// # Errors
     ///
-    /// The errors of `acquire_token_for_client`.
+    /// The errors of the client's method.
     #[doc(alias = "get_token")]
     pub async fn token(&self) -> Result<AccessToken, Error> {
         self.client.acquire_from(&self.slot, &self.request).await
@@ -56,7 +61,14 @@ impl TokenProvider {
     /// Does no I/O, never waits, and starts no refresh. For a health check, or for code that is not
     /// async.
     pub fn cached(&self) -> Option<AccessToken> {
-        self.client.cached(&self.slot, &self.request)
+        self.client.cached(&self.slot, &self.requirements)
+    }
+
+    /// Returns the cached token, unless the token has expired or is due for a refresh.
+    #[cfg(feature = "tower")]
+    #[inline]
+    pub(crate) fn fresh(&self) -> Option<AccessToken> {
+        self.client.fresh(&self.slot, &self.requirements)
     }
 
     /// Acquires a token with the claims of an API's challenge, after the API rejected a token.
@@ -69,8 +81,7 @@ impl TokenProvider {
         let request = self.request.request().clone();
         let request = request.claims(claims).rejected_token(rejected);
         let subject = self.request.subject().clone();
-        let (slot, request) = self.client.resolve_slot(request, subject)?;
-        self.client.acquire_from(&slot, &request).await
+        self.client.resolve_and_acquire(request, subject).await
     }
 
     /// Removes a rejected token from the cache, like

@@ -6,8 +6,9 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::ConfidentialClient;
-use super::acquire::{Subject, to_access_token};
+use super::acquire::to_access_token;
 use super::fetch::Fetch;
+use super::resolve::Subject;
 use crate::authority::Tenant;
 use crate::cache::runtime_handle;
 use crate::delegated::{
@@ -81,14 +82,17 @@ impl ConfidentialClient {
         &self,
         request: &AuthorizationRequest,
     ) -> Result<(String, AuthorizationCodeFlow), Error> {
-        let fetcher = &self.0.fetcher;
+        let fetcher = &self.fetcher;
         if fetcher.endpoints.issuer().is_some() {
             runtime_handle()?;
         }
         let flow = request.begin(&fetcher.client_id, fetcher.endpoints.to_string())?;
         let token_request = request.request();
-        self.check_user_scopes(token_request.requested_scopes())?;
-        let tenant = self.resolve_tenant(token_request, &Subject::Application)?;
+        self.fetcher
+            .check_user_scopes(token_request.requested_scopes())?;
+        let tenant = self
+            .fetcher
+            .resolve_tenant(token_request, &Subject::Application)?;
         let correlation_id = correlation_id(token_request)?;
         let lookup = fetcher.lookup(&correlation_id);
         let page = fetcher.endpoints.authorization_endpoint(tenant, &lookup);
@@ -153,10 +157,14 @@ impl ConfidentialClient {
             .authorization_response(&flow, redirected.as_ref())
             .await?;
         // Boxed, since the future is large and a sign-in is rare.
-        let signed_in = Box::pin(self.0.cache.request(self.sign_in(&flow, &response)));
+        let signed_in = Box::pin(
+            self.acquirer
+                .tokens()
+                .request(self.sign_in(&flow, &response)),
+        );
         let signed_in = signed_in.await?;
         let (issued, account) = (Arc::new(signed_in.issued), signed_in.account);
-        let slot = self.0.cache.sign_in(
+        let slot = self.acquirer.tokens().sign_in(
             account.user(),
             Arc::clone(&issued),
             signed_in.refresh_token,
@@ -231,7 +239,11 @@ impl ConfidentialClient {
         let response = self
             .authorization_response(&flow, redirected.as_ref())
             .await?;
-        let redeemed = Box::pin(self.0.cache.request(self.redeem(&flow, &response)));
+        let redeemed = Box::pin(
+            self.acquirer
+                .tokens()
+                .request(self.redeem(&flow, &response)),
+        );
         let (key, response) = redeemed.await?;
         AccessToken::from_cache(
             Arc::new(response.issued),
@@ -249,7 +261,7 @@ impl ConfidentialClient {
         flow: &AuthorizationCodeFlow,
         redirected: &str,
     ) -> Result<SignInResponse, Error> {
-        let fetcher = &self.0.fetcher;
+        let fetcher = &self.fetcher;
         flow.check_client(&fetcher.client_id, &fetcher.endpoints.to_string())?;
         let response = flow.response(redirected)?;
         let known = fetcher.endpoints.check_known_issuer(response.issuer());
@@ -257,7 +269,9 @@ impl ConfidentialClient {
         if let Err(failed) = response.code() {
             runtime_handle()?;
             let request = flow.request();
-            let requested = self.resolve_tenant(&request, &Subject::Application)?;
+            let requested = self
+                .fetcher
+                .resolve_tenant(&request, &Subject::Application)?;
             let correlation_id = correlation_id(&request)?;
             let lookup = fetcher.lookup(&correlation_id);
             // Without metadata the provider's reason is the best that there is.
@@ -276,9 +290,11 @@ impl ConfidentialClient {
         flow: &AuthorizationCodeFlow,
         authorization: &SignInResponse,
     ) -> Result<SignedIn, Error> {
-        let fetcher = &self.0.fetcher;
+        let fetcher = &self.fetcher;
         let request = flow.request();
-        let requested = self.resolve_tenant(&request, &Subject::Application)?;
+        let requested = self
+            .fetcher
+            .resolve_tenant(&request, &Subject::Application)?;
         let (key, response) = self.redeem(flow, authorization).await?;
         let Some(id_token) = &response.id_token else {
             return Err(invalid_id_token("the provider sent none"));
@@ -321,9 +337,11 @@ impl ConfidentialClient {
         flow: &AuthorizationCodeFlow,
         authorization: &SignInResponse,
     ) -> Result<(Arc<CacheKey>, TokenResponse), Error> {
-        let fetcher = &self.0.fetcher;
+        let fetcher = &self.fetcher;
         let request = flow.request();
-        let requested = self.resolve_tenant(&request, &Subject::Application)?;
+        let requested = self
+            .fetcher
+            .resolve_tenant(&request, &Subject::Application)?;
         let scopes = request.requested_scopes();
         let (scopes, scopes_to_send) = match flow.is_without_id_token() {
             true => (scopes.set(), scopes.without_openid()?),
@@ -343,6 +361,7 @@ impl ConfidentialClient {
             tenant: requested.cloned(),
             scopes: Arc::clone(scopes_to_send),
             claims: request.requested_claims()?,
+            rejected: None,
             correlation_id: correlation_id(&request)?,
             is_refresh: false,
             progress: Default::default(),
@@ -371,7 +390,7 @@ impl ConfidentialClient {
         tenant: Option<&Tenant>,
         lookup: &Lookup<'_>,
     ) -> Result<(), Error> {
-        let endpoints = &self.0.fetcher.endpoints;
+        let endpoints = &self.fetcher.endpoints;
         let issuer = endpoints.response_issuer(tenant, lookup).await?;
         check_issuer(authorization, &issuer)?;
         if !flow.is_without_id_token() {
@@ -387,7 +406,7 @@ impl ConfidentialClient {
     /// already returned stay valid until expiry. A token request in flight is aborted, and
     /// nothing of the response is cached. Waiting callers receive [`Error::InteractionRequired`].
     pub fn remove_account(&self, account: &Account) {
-        self.0.cache.sign_out(account.user());
+        self.acquirer.tokens().sign_out(account.user());
     }
 }
 

@@ -1,18 +1,23 @@
 use std::fmt;
 
-use super::ConfidentialClient;
+use super::TokenAcquirer;
 use crate::cache::CacheStats;
 
-/// The in-memory token cache of a [`ConfidentialClient`], from [`ConfidentialClient::cache`].
+/// The in-memory token cache of a client, from [`ConfidentialClient::cache`] or
+/// [`ManagedIdentityClient::cache`].
 ///
 /// No method does I/O. The cache does not include users' refresh tokens.
 /// [`ConfidentialClient::remove_account`] removes the refresh token of a user.
+///
+/// [`ConfidentialClient::cache`]: crate::ConfidentialClient::cache
+/// [`ConfidentialClient::remove_account`]: crate::ConfidentialClient::remove_account
+/// [`ManagedIdentityClient::cache`]: crate::ManagedIdentityClient::cache
 #[derive(Clone, Copy)]
-pub struct TokenCache<'a>(&'a ConfidentialClient);
+pub struct TokenCache<'a>(&'a TokenAcquirer);
 
 impl<'a> TokenCache<'a> {
-    pub(super) fn new(client: &'a ConfidentialClient) -> Self {
-        Self(client)
+    pub(super) fn new(acquirer: &'a TokenAcquirer) -> Self {
+        Self(acquirer)
     }
 
     /// Returns the number of cache entries.
@@ -21,7 +26,7 @@ impl<'a> TokenCache<'a> {
     /// token, a remembered failure, or no value while a [`TokenProvider`](crate::TokenProvider)
     /// uses the entry.
     pub fn len(&self) -> usize {
-        self.0.0.cache.len()
+        self.0.tokens().len()
     }
 
     /// Returns `true` if the cache has no entries.
@@ -35,14 +40,12 @@ impl<'a> TokenCache<'a> {
     /// discovered again. Tokens already returned stay valid. A token request in flight continues,
     /// and its token is cached. Users stay signed in.
     pub fn clear(&self) {
-        self.0.0.cache.clear();
-        let fetcher = &self.0.0.fetcher;
-        fetcher.endpoints.force_refresh(&fetcher.clock);
+        self.0.clear();
     }
 
     /// Returns counters of the client's work since it was built.
     pub fn stats(&self) -> CacheStats {
-        self.0.0.cache.stats()
+        self.0.tokens().stats()
     }
 }
 

@@ -1,6 +1,10 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
+
+use crate::error::Error;
+use crate::time::TimeSource;
 
 /// The future of a [`ClientAssertionProvider`], with the assertion or an error.
 pub type ClientAssertionFuture<'a> =
@@ -16,6 +20,9 @@ pub type ClientAssertionFuture<'a> =
 ///
 /// - a closure that takes an [`AssertionContext`] and returns a future,
 /// - [`FederatedTokenFile`](crate::credential::FederatedTokenFile),
+/// - [`ManagedIdentity`](crate::credential::ManagedIdentity) and
+///   [`ManagedIdentityClient`](crate::ManagedIdentityClient), whose token for the cloud's exchange
+///   scope is the assertion,
 /// - [`TokenProvider`](crate::TokenProvider), whose token for the scope
 ///   `api://AzureADTokenExchange/.default` is the assertion of another application.
 ///
@@ -69,6 +76,24 @@ pub trait ClientAssertionProvider: Send + Sync + 'static {
     fn describe(&self) -> String {
         "client assertion".to_owned()
     }
+
+    /// Returns the provider that a client calls in the place of this one, if there is another.
+    ///
+    /// A description such as a managed identity becomes a provider with a cache.
+    #[doc(hidden)]
+    fn prepare(
+        &self,
+        _: &ProviderSettings,
+    ) -> Option<Result<Arc<dyn ClientAssertionProvider>, Error>> {
+        None
+    }
+}
+
+/// The settings of a client that its assertion provider shares.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct ProviderSettings {
+    pub(crate) clock: TimeSource,
 }
 
 impl<F, R> ClientAssertionProvider for F
@@ -89,6 +114,10 @@ pub struct AssertionContext {
     pub(crate) token_endpoint: String,
     pub(crate) audience: String,
     pub(crate) correlation_id: String,
+    pub(crate) claims: Option<Arc<str>>,
+    pub(crate) capabilities: Arc<[String]>,
+    pub(crate) attempt: u32,
+    pub(crate) fmi_path: Option<String>,
 }
 
 impl AssertionContext {
@@ -119,6 +148,30 @@ impl AssertionContext {
     pub fn correlation_id(&self) -> &str {
         &self.correlation_id
     }
+
+    /// Returns the claims of an API's challenge, as JSON, or `None`.
+    ///
+    /// The claims are those of [`TokenRequest::claims`](crate::TokenRequest::claims), without the
+    /// client's capabilities. A provider with a cache of its own fetches a new assertion if there
+    /// are claims.
+    pub fn claims(&self) -> Option<&str> {
+        self.claims.as_deref()
+    }
+
+    /// Returns the capabilities that the client declares, such as `cp1`.
+    pub fn client_capabilities(&self) -> &[String] {
+        &self.capabilities
+    }
+
+    /// Returns the number of this attempt of the token request. The first attempt has number 1.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// Returns the request's form parameter `fmi_path`, the path of a federated identity.
+    pub fn fmi_path(&self) -> Option<&str> {
+        self.fmi_path.as_deref()
+    }
 }
 
 /// Omits the query of the token endpoint, which may contain a key.
@@ -129,6 +182,7 @@ impl fmt::Debug for AssertionContext {
             .field("tenant_id", &self.tenant_id)
             .field("token_endpoint", &self.token_endpoint.split('?').next())
             .field("correlation_id", &self.correlation_id)
+            .field("attempt", &self.attempt)
             .finish_non_exhaustive()
     }
 }

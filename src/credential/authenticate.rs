@@ -24,10 +24,11 @@ pub(crate) enum Credential {
 }
 
 impl Credential {
-    /// Builds the client authentication for one attempt. Signs or fetches a client assertion.
+    /// Builds the client authentication for one attempt. Signs or fetches a client assertion, which
+    /// needs the context.
     pub(crate) async fn authenticate(
         &self,
-        context: AssertionContext,
+        context: impl FnOnce() -> AssertionContext,
         now: SystemTime,
         method: TokenEndpointAuthMethod,
         algorithms: &[SigningAlgorithm],
@@ -36,14 +37,14 @@ impl Credential {
     ) -> Result<ClientAuthentication, Error> {
         match self {
             Self::Secret(secret) if method == TokenEndpointAuthMethod::ClientSecretBasic => Ok(
-                ClientAuthentication::basic(context.client_id(), secret.clone()),
+                ClientAuthentication::basic(context().client_id(), secret.clone()),
             ),
             Self::Secret(secret) => Ok(ClientAuthentication::Secret(secret.clone())),
             Self::Certificate(certificate) => {
                 let certificate = certificate.clone().select_algorithm(algorithms)?;
-                sign(&certificate, &context, validity, now, limit).await
+                sign(&certificate, &context(), validity, now, limit).await
             }
-            Self::Assertion(provider) => fetch_assertion(provider, context, limit).await,
+            Self::Assertion(provider) => fetch_assertion(provider, context(), limit).await,
         }
     }
 

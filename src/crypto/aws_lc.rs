@@ -1,10 +1,12 @@
 //! The default backend, aws-lc-rs. The default TLS library depends on aws-lc-rs, too.
 
+use std::sync::OnceLock;
+
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _,
-    RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RSA_PSS_2048_8192_SHA256, RSA_PSS_SHA256,
-    RsaKeyPair, UnparsedPublicKey, VerificationAlgorithm,
+    ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RSA_PSS_2048_8192_SHA256,
+    RSA_PSS_SHA256, RsaKeyPair, UnparsedPublicKey, VerificationAlgorithm,
 };
 
 use super::{
@@ -98,11 +100,39 @@ pub(super) fn verify(
     message: &[u8],
     signature: &[u8],
 ) -> Result<bool, NoBackend> {
-    let algorithm: &'static dyn VerificationAlgorithm = match algorithm {
+    let key = UnparsedPublicKey::new(verification(algorithm), public_key);
+    Ok(key.verify(message, signature).is_ok())
+}
+
+fn verification(algorithm: SigningAlgorithm) -> &'static dyn VerificationAlgorithm {
+    match algorithm {
         SigningAlgorithm::PS256 => &RSA_PSS_2048_8192_SHA256,
         SigningAlgorithm::RS256 => &RSA_PKCS1_2048_8192_SHA256,
         SigningAlgorithm::ES256 => &ECDSA_P256_SHA256_FIXED,
-    };
-    let key = UnparsedPublicKey::new(algorithm, public_key);
-    Ok(key.verify(message, signature).is_ok())
+    }
+}
+
+/// The parsed forms of one public key. An RSA key has a form for each algorithm.
+#[derive(Default)]
+pub(super) struct ParsedKeys {
+    ps256: OnceLock<Option<ParsedPublicKey>>,
+    rs256: OnceLock<Option<ParsedPublicKey>>,
+    es256: OnceLock<Option<ParsedPublicKey>>,
+}
+
+impl ParsedKeys {
+    /// Returns the parsed key, or `None` for a key that is malformed or of another type.
+    pub(super) fn get(
+        &self,
+        algorithm: SigningAlgorithm,
+        public_key: &[u8],
+    ) -> Option<&ParsedPublicKey> {
+        let parsed = match algorithm {
+            SigningAlgorithm::PS256 => &self.ps256,
+            SigningAlgorithm::RS256 => &self.rs256,
+            SigningAlgorithm::ES256 => &self.es256,
+        };
+        let parse = || ParsedPublicKey::new(verification(algorithm), public_key).ok();
+        parsed.get_or_init(parse).as_ref()
+    }
 }

@@ -29,7 +29,7 @@ impl PrivateKeyDer {
     }
 
     /// Returns the kind of the key, `None` if the key cannot be read.
-    #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+    #[cfg(any(feature = "aws-lc-rs", feature = "ring", feature = "rust-crypto"))]
     pub(super) fn kind(&self) -> Option<PrivateKeyKind> {
         let kind_of_rsa = |key: &[u8]| {
             let mut fields = Asn1Reader::new(key).sequence().ok()?;
@@ -84,7 +84,7 @@ impl PrivateKeyDer {
 }
 
 /// The kind of a private key.
-#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+#[cfg(any(feature = "aws-lc-rs", feature = "ring", feature = "rust-crypto"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PrivateKeyKind {
     Rsa { bits: usize },
@@ -154,6 +154,8 @@ pub(crate) const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.1
 ///
 /// [RFC 5480 section 2.1.1]: https://www.rfc-editor.org/rfc/rfc5480#section-2.1.1
 pub(crate) const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+/// `secp256r1` ([RFC 5480 section 2.1.1](https://www.rfc-editor.org/rfc/rfc5480#section-2.1.1)).
+pub(crate) const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
 /// `id-RSASSA-PSS` ([RFC 4055 section 3.1](https://www.rfc-editor.org/rfc/rfc4055#section-3.1)).
 pub(crate) const RSASSA_PSS: ObjectIdentifier =
     ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.10");

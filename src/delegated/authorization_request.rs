@@ -10,8 +10,8 @@ use uuid::Uuid;
 use super::authorization_code_flow::AuthorizationCodeFlow;
 use crate::delegated::redirect::check_redirect_uri;
 use crate::error::Error;
-use crate::request::TokenRequest;
 use crate::request::parameters::ParameterLocation;
+use crate::request::{IntoTokenRequest, TokenRequest};
 
 /// A sign-in request, which [`authorization_request_url`] turns into the URL of the sign-in page.
 ///
@@ -75,10 +75,10 @@ impl AuthorizationRequest {
     /// The provider redirects the user to `redirect_uri`, which must be a redirect URI of the
     /// application's registration. The sign-in request includes the scopes, tenant, claims and
     /// query parameters of `request`.
-    pub fn new(redirect_uri: impl Into<String>, request: impl Into<TokenRequest>) -> Self {
+    pub fn new(redirect_uri: impl Into<String>, request: impl IntoTokenRequest) -> Self {
         Self {
             redirect_uri: redirect_uri.into(),
-            request: request.into(),
+            request: request.into_token_request(),
             prompt: None,
             login_hint: None,
             domain_hint: None,

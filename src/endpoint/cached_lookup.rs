@@ -5,11 +5,11 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::lookup::Lookup;
 use crate::error::Error;
-use crate::heartbeat::{Heartbeat, Pulse};
+use crate::heartbeat::Heartbeat;
 use crate::lease::{Lease, LeaseId};
 use crate::time::{Deadline, Now, TimeSource};
 
@@ -23,7 +23,7 @@ pub(super) struct CachedLookup<T> {
 struct LookupState<T> {
     known: Option<KnownValue<T>>,
     /// The lookup in progress, with the heartbeat of its runtime.
-    lease: Lease<Pulse>,
+    lease: Lease<Heartbeat>,
     /// The error of the last lookup, and until when the error is cached. `None` after a success.
     failure: Option<(Error, Deadline)>,
     limits: LookupLimits,
@@ -72,7 +72,7 @@ enum Next<T> {
     Return(Result<Arc<T>, Error>),
     /// Wait for the lookup in progress.
     Wait(LookupInProgress),
-    LookUp(LeaseId, Pulse),
+    LookUp(LeaseId),
 }
 
 /// A lookup that other callers wait for.
@@ -80,7 +80,7 @@ struct LookupInProgress {
     id: LeaseId,
     /// The time at which the lookup is considered lost.
     expires: Instant,
-    pulse: Pulse,
+    heartbeat: Heartbeat,
 }
 
 impl<T> CachedLookup<T> {
@@ -204,19 +204,11 @@ impl<T> CachedLookup<T> {
             let step = next(&mut self.lock());
             match step {
                 Next::Return(result) => return (result, has_waited),
-                Next::LookUp(id, pulse) => {
-                    let runtime = Handle::try_current().ok();
-                    break LookupGuard {
-                        lookup: self,
-                        id,
-                        _heartbeat: runtime.map(|runtime| Heartbeat::start(&pulse, &runtime)),
-                    };
-                }
+                Next::LookUp(id) => break LookupGuard { lookup: self, id },
                 Next::Wait(other) => {
                     let changed = pin!(ended.changed());
-                    let stopped = pin!(other.pulse.stopped());
-                    let waiting = timeout_at(other.expires, select(changed, stopped));
-                    if let Ok(Either::Right(_)) = waiting.await {
+                    let stopped = pin!(other.heartbeat.stopped(other.expires));
+                    if let Either::Right(_) = select(changed, stopped).await {
                         // This caller, or another one that waits, takes the lookup over.
                         self.lock().lease.release(other.id);
                     }
@@ -355,11 +347,11 @@ impl<T> LookupState<T> {
     }
 
     fn in_progress(&self) -> Option<LookupInProgress> {
-        let (pulse, expires) = self.lease.holder(Instant::now().into_std())?;
+        let (heartbeat, expires) = self.lease.holder(Instant::now().into_std())?;
         Some(LookupInProgress {
             id: self.lease.latest(),
             expires: Instant::from_std(expires),
-            pulse: pulse.clone(),
+            heartbeat: heartbeat.clone(),
         })
     }
 
@@ -371,9 +363,9 @@ impl<T> LookupState<T> {
     fn begin(&mut self, lookup: &Lookup<'_>) -> Next<T> {
         let expires = Instant::now().checked_add(lookup.limit.saturating_add(MARGIN));
         let expires = expires.unwrap_or_else(Instant::now);
-        let pulse = Pulse::default();
-        let (id, _) = self.lease.grant(expires.into_std(), pulse.clone());
-        Next::LookUp(id, pulse)
+        let heartbeat = Heartbeat::of(Handle::try_current().ok());
+        let (id, _) = self.lease.grant(expires.into_std(), heartbeat);
+        Next::LookUp(id)
     }
 
     /// Stores the result of a lookup. A failure keeps the known value, unless that is too old.
@@ -459,7 +451,6 @@ impl<T> LookupState<T> {
 struct LookupGuard<'a, T> {
     lookup: &'a CachedLookup<T>,
     id: LeaseId,
-    _heartbeat: Option<Heartbeat>,
 }
 
 impl<T> Drop for LookupGuard<'_, T> {

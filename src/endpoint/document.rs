@@ -43,7 +43,7 @@ impl Document {
             name,
             url: url.to_owned(),
             status,
-            retry_after: retry_after(&response, lookup.clock.now().wall),
+            retry_after: retry_after(&response, lookup.clock.wall()),
             correlation_id: lookup.correlation_id.to_owned(),
         };
         if status != StatusCode::OK {

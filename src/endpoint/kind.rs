@@ -1,9 +1,11 @@
 use std::fmt;
 
+use http::Uri;
 use url::Url;
 
 use super::instance::Instance;
 use super::metadata::{METADATA_PATH, OpenIdProvider};
+use super::request_uri;
 use crate::authority::address::is_loopback;
 use crate::authority::{Authority, AuthorityKind, Rules, Tenant, preferred_host};
 use crate::client_auth::AssertionValidity;
@@ -15,6 +17,8 @@ pub(super) enum EndpointKind {
     Tenants {
         base: Url,
         default_tenant: Tenant,
+        /// The token endpoint of the default tenant.
+        token: Uri,
         /// Instance discovery, for a host that is not a known cloud.
         instance: Option<Instance>,
     },
@@ -22,6 +26,7 @@ pub(super) enum EndpointKind {
     Fixed {
         authority: String,
         token: Url,
+        token_uri: Uri,
         /// The directory of Azure AD B2C.
         directory: Option<Tenant>,
     },
@@ -62,16 +67,22 @@ impl EndpointKind {
                     || base.scheme() == "http"
                     || is_loopback(&base);
                 Self::Tenants {
+                    token: token_uri(&base, &default_tenant)?,
                     instance: (!is_trusted).then(|| Instance::new(&base, &default_tenant)),
                     base,
                     default_tenant,
                 }
             }
-            AuthorityKind::ExternalId { host, tenant } => Self::Tenants {
-                base: hosts.parse_host_url(AUTHORITY, host)?,
-                default_tenant: Tenant::parse(tenant)?,
-                instance: None,
-            },
+            AuthorityKind::ExternalId { host, tenant } => {
+                let base = hosts.parse_host_url(AUTHORITY, host)?;
+                let default_tenant = Tenant::parse(tenant)?;
+                Self::Tenants {
+                    token: token_uri(&base, &default_tenant)?,
+                    base,
+                    default_tenant,
+                    instance: None,
+                }
+            }
             AuthorityKind::B2c {
                 host,
                 tenant,
@@ -86,14 +97,14 @@ impl EndpointKind {
                     ))
                 })?;
                 let path = format!("{}/{policy}", tenant.as_str());
-                Self::fixed(base, &path, "oauth2/v2.0/token", Some(tenant))
+                Self::fixed(base, &path, "oauth2/v2.0/token", Some(tenant))?
             }
             AuthorityKind::Adfs { host } => Self::fixed(
                 hosts.parse_host_url(AUTHORITY, host)?,
                 "adfs",
                 "oauth2/token",
                 None,
-            ),
+            )?,
             AuthorityKind::Oidc { issuer } => Self::Provider(OpenIdProvider::new(
                 issuer,
                 authority.token_endpoint.as_deref(),
@@ -105,14 +116,20 @@ impl EndpointKind {
         })
     }
 
-    fn fixed(base: Url, path: &str, token_path: &str, directory: Option<Tenant>) -> Self {
+    fn fixed(
+        base: Url,
+        path: &str,
+        token_path: &str,
+        directory: Option<Tenant>,
+    ) -> Result<Self, Error> {
         let mut token = base.clone();
         token.set_path(&format!("{path}/{token_path}"));
-        Self::Fixed {
+        Ok(Self::Fixed {
             authority: format!("{base}{path}"),
+            token_uri: request_uri(token.to_string())?,
             token,
             directory,
-        }
+        })
     }
 
     /// Returns the tenant of requests that name no tenant.
@@ -167,6 +184,11 @@ impl fmt::Display for EndpointKind {
             Self::Provider(provider) => f.write_str(provider.issuer()),
         }
     }
+}
+
+/// Returns the token endpoint of a tenant, whose characters are safe in a path.
+pub(super) fn token_uri(base: &Url, tenant: &Tenant) -> Result<Uri, Error> {
+    request_uri([base.as_str(), tenant.as_str(), "/oauth2/v2.0/token"].concat())
 }
 
 /// Replaces the host of a known cloud with the preferred alias. Returns whether the cloud is known.

@@ -1,13 +1,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Uri;
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::TokenEndpoint;
 use super::cached_lookup::CachedLookup;
 use super::document::{Document, truncated};
 use super::lookup::Lookup;
+use super::{TokenEndpoint, request_uri};
 use crate::authority::address::invalid_url;
 use crate::authority::{HttpHosts, Rules, preferred_host};
 use crate::client_auth::{AssertionValidity, SupportedAuthMethods};
@@ -22,17 +23,18 @@ pub(super) struct OpenIdProvider {
     /// The issuer as the caller wrote it. Issuers are compared letter by letter.
     issuer: String,
     url: Url,
-    audience: Option<String>,
+    /// The audience of an assertion.
+    audience: Arc<str>,
     validity: AssertionValidity,
     http_hosts: HttpHosts,
     /// A token endpoint from the caller, which replaces the published one.
-    custom_token_endpoint: Option<Url>,
+    custom_token_endpoint: Option<(Url, Uri)>,
     metadata: CachedLookup<ProviderMetadata>,
 }
 
 /// The metadata that this crate uses.
 struct ProviderMetadata {
-    token_endpoint: Url,
+    token_endpoint: Uri,
     authorization_endpoint: Option<Url>,
     methods: SupportedAuthMethods,
     responses_name_issuer: bool,
@@ -68,12 +70,15 @@ impl OpenIdProvider {
                 ),
             ));
         }
-        let custom_token_endpoint =
-            token_endpoint.map(|url| http_hosts.parse_url(TOKEN_ENDPOINT, url));
+        let custom_token_endpoint = token_endpoint.map(|url| {
+            let url = http_hosts.parse_url(TOKEN_ENDPOINT, url)?;
+            let uri = request_uri(url.to_string())?;
+            Ok((url, uri))
+        });
         Ok(Self {
             issuer: issuer.to_owned(),
             url,
-            audience: audience.map(ToOwned::to_owned),
+            audience: audience.unwrap_or(issuer).into(),
             validity,
             http_hosts,
             custom_token_endpoint: custom_token_endpoint.transpose()?,
@@ -93,16 +98,19 @@ impl OpenIdProvider {
 
     /// Returns the custom token endpoint, or else the issuer.
     pub(super) fn origin(&self) -> &Url {
-        self.custom_token_endpoint.as_ref().unwrap_or(&self.url)
+        match &self.custom_token_endpoint {
+            Some((url, _)) => url,
+            None => &self.url,
+        }
     }
 
     /// Returns the token endpoint. The audience of an assertion is the issuer, because a published
     /// endpoint may be an attacker's choice.
     pub(super) async fn token_endpoint(&self, lookup: &Lookup<'_>) -> Result<TokenEndpoint, Error> {
-        let audience = self.audience.as_ref().unwrap_or(&self.issuer).clone();
-        if let Some(url) = &self.custom_token_endpoint {
+        let audience = Some(Arc::clone(&self.audience));
+        if let Some((_, uri)) = &self.custom_token_endpoint {
             return Ok(TokenEndpoint {
-                url: url.clone(),
+                uri: uri.clone(),
                 audience,
                 validity: self.validity,
                 methods: SupportedAuthMethods::for_rules(Rules::OpenId),
@@ -110,7 +118,7 @@ impl OpenIdProvider {
         }
         let metadata = self.metadata(lookup).await?;
         Ok(TokenEndpoint {
-            url: metadata.token_endpoint.clone(),
+            uri: metadata.token_endpoint.clone(),
             audience,
             validity: self.validity,
             methods: metadata.methods.clone(),
@@ -199,7 +207,7 @@ impl OpenIdProvider {
             .and_then(|url| self.http_hosts.parse_url(AUTHORIZATION_ENDPOINT, url).ok())
             .filter(|url| url.scheme() == "https" || self.url.scheme() != "https");
         let metadata = ProviderMetadata {
-            token_endpoint,
+            token_endpoint: request_uri(token_endpoint.to_string())?,
             authorization_endpoint,
             methods: SupportedAuthMethods::from_metadata(document.members()),
             responses_name_issuer: responses_name_issuer(&document),

@@ -2,6 +2,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value};
 
+use super::claims_set::ClaimsSet;
 use super::error::{Compared, ComparedTime, JwtError};
 use super::{IssuerKeys, SignedJwt};
 
@@ -35,12 +36,17 @@ impl SignedJwt<'_> {
             now,
             leeway,
         };
-        let claims = self.validate(keys, &expected, false)?;
+        self.validate(keys, &expected, false)?;
+        let claims = self.decode_claims()?;
         let has_several_audiences = claims
             .get("aud")
             .and_then(Value::as_array)
             .is_some_and(|audiences| audiences.len() > 1);
-        match string_claim(&claims, "azp")? {
+        let party = match claims.get("azp") {
+            None => None,
+            Some(party) => Some(party.as_str().ok_or(JwtError::Claim("azp"))?),
+        };
+        match party {
             Some(party) if party != client_id => Err(JwtError::AuthorizedParty(party.into())),
             None if has_several_audiences => Err(JwtError::Claim("azp")),
             _ => Ok(claims),
@@ -54,7 +60,7 @@ impl SignedJwt<'_> {
         &self,
         keys: &IssuerKeys,
         expected: &Expected<'_>,
-    ) -> Result<Map<String, Value>, JwtError> {
+    ) -> Result<ClaimsSet, JwtError> {
         self.validate(keys, expected, true)
     }
 
@@ -63,9 +69,9 @@ impl SignedJwt<'_> {
         keys: &IssuerKeys,
         expected: &Expected<'_>,
         is_access_token: bool,
-    ) -> Result<Map<String, Value>, JwtError> {
+    ) -> Result<ClaimsSet, JwtError> {
         let key = self.verify(keys)?;
-        let claims = self.decode_claims()?;
+        let claims = self.parse_claims(ClaimsSet::parse)?;
         let iss = string_claim(&claims, "iss")?.ok_or(JwtError::Claim("iss"))?;
         // Elsewhere a claim of this name can be anything.
         let tid = match keys.has_tenants() {
@@ -83,37 +89,31 @@ impl Expected<'_> {
     /// Checks `aud`, which is a string or an array of strings ([RFC 7519 section 4.1.3]).
     ///
     /// [RFC 7519 section 4.1.3]: https://www.rfc-editor.org/rfc/rfc7519#section-4.1.3
-    fn check_audience(&self, claims: &Map<String, Value>) -> Result<(), JwtError> {
-        let found: Vec<&str> = match claims.get("aud") {
-            Some(Value::String(audience)) => vec![audience],
-            Some(Value::Array(audiences)) => audiences
-                .iter()
-                .map(Value::as_str)
-                .collect::<Option<_>>()
-                .ok_or(JwtError::Claim("aud"))?,
-            _ => return Err(JwtError::Claim("aud")),
-        };
+    fn check_audience(&self, claims: &ClaimsSet) -> Result<(), JwtError> {
+        let claim = claims.get("aud").filter(|claim| claim.has_only_strings());
+        let found = claim.ok_or(JwtError::Claim("aud"))?.strings();
         let is_expected =
-            |audience: &&str| self.audiences.iter().any(|expected| expected == audience);
-        if found.iter().any(is_expected) {
+            |audience: &str| self.audiences.iter().any(|expected| expected == audience);
+        if found.clone().any(is_expected) {
             return Ok(());
         }
-        match found.iter().any(|audience| GRAPH.contains(audience)) {
+        match found.clone().any(|audience| GRAPH.contains(&audience)) {
             true => Err(JwtError::ForGraph),
             false => {
+                let found: Vec<&str> = found.collect();
                 let compared = Compared::new(found.join("', '"), self.audiences);
                 Err(JwtError::Audience(compared))
             }
         }
     }
 
-    fn check_times(&self, claims: &Map<String, Value>) -> Result<(), JwtError> {
-        let end = time_claim(claims, "exp")?.ok_or(JwtError::Claim("exp"))?;
+    fn check_times(&self, claims: &ClaimsSet) -> Result<(), JwtError> {
+        let end = claims.time("exp")?.ok_or(JwtError::Claim("exp"))?;
         let last = end.checked_add(self.leeway).ok_or(JwtError::Claim("exp"))?;
         if self.now >= last {
             return Err(JwtError::Expired(self.compared(end)));
         }
-        match time_claim(claims, "nbf")? {
+        match claims.time("nbf")? {
             Some(start)
                 if start
                     .duration_since(self.now)
@@ -136,34 +136,37 @@ impl Expected<'_> {
 
 /// Returns a claim whose value is a string, or `None` if the claim is absent.
 fn string_claim<'a>(
-    claims: &'a Map<String, Value>,
+    claims: &'a ClaimsSet,
     name: &'static str,
 ) -> Result<Option<&'a str>, JwtError> {
     match claims.get(name) {
         None => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(JwtError::Claim(name)),
+        Some(claim) => claim.as_str().map(Some).ok_or(JwtError::Claim(name)),
     }
 }
 
-/// Returns a claim whose value is a NumericDate ([RFC 7519 section 2]), or `None` if the claim is
-/// absent.
+/// Returns a claim of an object whose value is a NumericDate ([RFC 7519 section 2]), or `None` if
+/// the claim is absent.
 ///
 /// [RFC 7519 section 2]: https://www.rfc-editor.org/rfc/rfc7519#section-2
 pub(crate) fn time_claim(
     claims: &Map<String, Value>,
     name: &'static str,
 ) -> Result<Option<SystemTime>, JwtError> {
-    let Some(value) = claims.get(name) else {
-        return Ok(None);
-    };
+    match claims.get(name) {
+        None => Ok(None),
+        Some(value) => time(value).map(Some).ok_or(JwtError::Claim(name)),
+    }
+}
+
+/// Returns the time of a NumericDate.
+pub(super) fn time(value: &Value) -> Option<SystemTime> {
     let since = match (value.as_u64(), value.as_f64()) {
         (Some(seconds), _) => Some(Duration::from_secs(seconds)),
         (None, Some(seconds)) => Duration::try_from_secs_f64(seconds).ok(),
         (None, None) => None,
     };
-    let time = since.and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since));
-    time.map(Some).ok_or(JwtError::Claim(name))
+    since.and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since))
 }
 
 /// Application id and resource names of Microsoft Graph.

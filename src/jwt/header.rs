@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny};
 use serde_json::Value;
@@ -12,10 +14,10 @@ use crate::crypto::SigningAlgorithm;
 /// [RFC 7515 section 4.1]: https://www.rfc-editor.org/rfc/rfc7515#section-4.1
 pub(super) struct JwsHeader {
     pub(super) algorithm: SigningAlgorithm,
-    /// Lower case, without the optional prefix `application/`.
-    pub(super) typ: Option<String>,
-    kid: Option<String>,
-    x5t: Option<String>,
+    /// One of the accepted types, in lower case.
+    pub(super) typ: Option<&'static str>,
+    /// The name of the signing key, which is `kid` or else `x5t`.
+    pub(super) key_name: Option<String>,
     /// True for tokens of Microsoft Graph.
     pub(super) has_nonce: bool,
 }
@@ -23,16 +25,24 @@ pub(super) struct JwsHeader {
 /// The header's members as JSON. serde rejects a member that appears twice. A member that is `null`
 /// is absent.
 #[derive(Deserialize)]
-struct HeaderMembers {
-    alg: String,
-    typ: Option<String>,
-    kid: Option<String>,
-    x5t: Option<String>,
+struct HeaderMembers<'a> {
+    #[serde(borrow)]
+    alg: Text<'a>,
+    #[serde(borrow)]
+    typ: Option<Text<'a>>,
+    #[serde(borrow)]
+    kid: Option<Text<'a>>,
+    #[serde(borrow)]
+    x5t: Option<Text<'a>>,
     nonce: Option<IgnoredAny>,
     /// `null` counts as present, because a list that cannot be read may name an extension.
     #[serde(default, deserialize_with = "is_present")]
     crit: bool,
 }
+
+/// A string that is borrowed from the header, unless the string has escapes.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl JwsHeader {
     pub(super) fn parse(json: &[u8]) -> Result<Self, JwtError> {
@@ -57,30 +67,32 @@ impl JwsHeader {
         if members.crit {
             return Err(JwtError::Critical);
         }
-        let typ = members.typ.map(|typ| {
-            let typ = typ.to_ascii_lowercase();
-            typ.strip_prefix("application/").unwrap_or(&typ).to_owned()
-        });
-        if let Some(typ) = typ.as_deref()
-            && !ACCEPTED_TYPES.contains(&typ)
-        {
-            return Err(JwtError::Type(typ.into()));
-        }
-        let Some(algorithm) = algorithm(&members.alg) else {
-            return Err(JwtError::Algorithm(members.alg.into()));
-        };
+        let typ = members
+            .typ
+            .map(|Text(typ)| accepted_type(&typ))
+            .transpose()?;
+        let Text(alg) = members.alg;
+        let algorithm = algorithm(&alg).ok_or_else(|| JwtError::Algorithm(alg.into()))?;
+        let key_name = members.kid.or(members.x5t);
         Ok(Self {
             algorithm,
             typ,
-            kid: members.kid,
-            x5t: members.x5t,
+            key_name: key_name.map(|Text(name)| name.into_owned()),
             has_nonce: members.nonce.is_some(),
         })
     }
+}
 
-    pub(super) fn key_name(&self) -> Option<&str> {
-        self.kid.as_deref().or(self.x5t.as_deref())
-    }
+/// Returns the type in lower case, without the optional prefix `application/`.
+fn accepted_type(typ: &str) -> Result<&'static str, JwtError> {
+    let name = match typ.split_at_checked(PREFIX.len()) {
+        Some((prefix, name)) if prefix.eq_ignore_ascii_case(PREFIX) => name,
+        _ => typ,
+    };
+    let mut accepted = ACCEPTED_TYPES.into_iter();
+    accepted
+        .find(|accepted| accepted.eq_ignore_ascii_case(name))
+        .ok_or_else(|| JwtError::Type(name.to_ascii_lowercase().into()))
 }
 
 /// Returns the accepted algorithm with this name. All accepted algorithms use a public key.
@@ -100,3 +112,7 @@ fn is_present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Err
 /// Accepted values of `typ`. RFC 8725 section 3.11: another type, such as a logout token, is an
 /// error.
 const ACCEPTED_TYPES: [&str; 2] = ["jwt", "at+jwt"];
+/// Prefix that the type of a JWS may leave out ([RFC 7515 section 4.1.9]).
+///
+/// [RFC 7515 section 4.1.9]: https://www.rfc-editor.org/rfc/rfc7515#section-4.1.9
+const PREFIX: &str = "application/";

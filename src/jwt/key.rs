@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::header::algorithm;
 use super::issuer::Issuer;
-use crate::crypto::{self, NoBackend, SigningAlgorithm};
+use crate::crypto::{NoBackend, PublicKey, SigningAlgorithm};
 
 /// A public key from the key set of an identity provider ([RFC 7517 section 4]).
 ///
@@ -19,8 +19,7 @@ pub(crate) struct PublishedKey {
     algorithm: Option<SigningAlgorithm>,
     /// The only issuer of the key. Microsoft Entra ID publishes keys for single issuers.
     pub(crate) issuer: Option<Issuer>,
-    /// PKCS#1 DER for RSA, an uncompressed point for P-256.
-    public_key: Vec<u8>,
+    public_key: PublicKey,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -65,7 +64,7 @@ impl PublishedKey {
             key_type,
             algorithm,
             issuer: owned("issuer")?.map(Issuer::new),
-            public_key,
+            public_key: PublicKey::new(public_key),
         };
         algorithm
             .is_none_or(|algorithm| key.allows(algorithm))
@@ -97,7 +96,7 @@ impl PublishedKey {
         message: &[u8],
         signature: &[u8],
     ) -> Result<bool, NoBackend> {
-        crypto::verify(&self.public_key, algorithm, message, signature)
+        self.public_key.verify(algorithm, message, signature)
     }
 }
 
@@ -134,9 +133,9 @@ fn point(x: &[u8], y: &[u8]) -> Option<Vec<u8>> {
     is_complete.then(|| [&[UNCOMPRESSED], x, y].concat())
 }
 
-/// Smallest RSA key of both backends, in bits.
+/// Smallest RSA key of all backends, in bits.
 const SMALLEST: usize = 2048;
-/// Largest RSA key of both backends, in bits.
+/// Largest RSA key of all backends, in bits.
 const LARGEST: usize = 8192;
 /// Size of a P-256 coordinate ([RFC 7518 section 6.2.1.2]).
 ///

@@ -40,6 +40,12 @@ impl From<&str> for Compared {
     }
 }
 
+impl std::fmt::Debug for ClaimsSet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClaimsSet").finish_non_exhaustive()
+    }
+}
+
 /// Returns the expected comparison of a time with the clock.
 fn compared(seconds: u64) -> ComparedTime {
     ComparedTime {
@@ -149,7 +155,7 @@ fn signed_bytes(header: &[u8], claims: &[u8]) -> String {
     format!("{message}.{}", encode(signature))
 }
 
-fn access_token(token: &str, keys: &IssuerKeys) -> Result<Map<String, Value>, JwtError> {
+fn access_token(token: &str, keys: &IssuerKeys) -> Result<ClaimsSet, JwtError> {
     let expected = Expected {
         audiences: &[API.to_owned()],
         now: now(),
@@ -166,7 +172,8 @@ fn the_three_algorithms_are_verified() {
     let keys = keys(ISSUER, &[rsa_jwk(), ec_jwk()]);
     for (alg, kid) in [("RS256", "rsa"), ("PS256", "rsa"), ("ES256", "ec")] {
         let token = signed(&header(alg, kid), &claims());
-        assert_eq!(access_token(&token, &keys).unwrap()["tid"], TENANT, "{alg}");
+        let claims = access_token(&token, &keys).unwrap();
+        assert_eq!(claims.string("tid"), Some(TENANT), "{alg}");
     }
 }
 
@@ -780,7 +787,7 @@ fn a_null_claim_is_absent() {
     for optional in ["nbf", "iat", "azp", "acr", "cnf", "scp", "nonce"] {
         let found = access_token(&token(optional), &keys);
         let found = found.unwrap_or_else(|error| panic!("{optional}: {error}"));
-        assert!(!found.contains_key(optional), "{optional}");
+        assert!(found.get(optional).is_none(), "{optional}");
     }
     for required in ["aud", "iss", "exp", "tid"] {
         let error = access_token(&token(required), &keys).unwrap_err();
@@ -796,5 +803,40 @@ fn a_null_claim_is_absent() {
         let jwt = SignedJwt::parse(&token).unwrap();
         let id_token = jwt.id_token(&keys, API, now(), LEEWAY);
         assert_eq!(id_token.is_err(), is_missing, "{claim}");
+    }
+}
+
+/// RFC 7519 section 4.
+#[test]
+fn the_last_claim_of_a_name_decides() {
+    let keys = keys(ISSUER, &[rsa_jwk()]);
+    let json = claims().to_string();
+    let members = json.trim_matches(['{', '}']);
+    let other = "https://login.example/x/v2.0";
+    for (flaw, error) in [
+        (r#","aud":"other""#, JwtError::Audience("other".into())),
+        (r#","aud":null"#, JwtError::Claim("aud")),
+        (
+            r#","\u0061ud":["other"]"#,
+            JwtError::Audience("other".into()),
+        ),
+        (
+            &*format!(r#","iss":"{other}""#),
+            JwtError::Issuer(other.into()),
+        ),
+        (r#","exp":1"#, JwtError::Expired(compared(1))),
+        (r#","tid":7"#, JwtError::Claim("tid")),
+    ] {
+        let with_both = |first: &str, last: &str| {
+            let claims = format!("{{{members}{first}{last}}}");
+            let token = signed_bytes(
+                header("RS256", "rsa").to_string().as_bytes(),
+                claims.as_bytes(),
+            );
+            access_token(&token, &keys).err()
+        };
+        assert_eq!(with_both(flaw, ""), Some(error), "{flaw}");
+        let again = format!(",{members}");
+        assert_eq!(with_both(flaw, &again), None, "{flaw}");
     }
 }

@@ -1,6 +1,5 @@
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use jsonwebtoken::Header;
 use serde::Serialize;
 
 /// A JWS in compact form ([RFC 7515 section 7.1]) without its signature.
@@ -12,7 +11,10 @@ use serde::Serialize;
 pub(crate) struct UnsignedJwt(String);
 
 impl UnsignedJwt {
-    pub(crate) fn new(header: &Header, claims: &impl Serialize) -> serde_json::Result<Self> {
+    pub(crate) fn new(
+        header: &impl Serialize,
+        claims: &impl Serialize,
+    ) -> serde_json::Result<Self> {
         let header = serde_json::to_vec(header)?;
         let claims = serde_json::to_vec(claims)?;
         let encode = |part: Vec<u8>| BASE64_URL_SAFE_NO_PAD.encode(part);

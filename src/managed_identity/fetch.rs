@@ -46,6 +46,8 @@ pub(crate) struct IdentityTokenRequest<'a> {
     pub(crate) is_revoked: bool,
     /// The token that an API rejected.
     pub(crate) rejected_token: Option<&'a str>,
+    /// Called before each HTTP request, to count the requests.
+    pub(crate) on_send: &'a (dyn Fn() + Sync),
 }
 
 /// Sends and retries the token requests to the endpoint of this host.
@@ -219,6 +221,7 @@ impl ManagedIdentityFetcher {
             correlation_id,
             attempt_timeout: self.attempt_timeout,
             deadline,
+            on_send: request.on_send,
         };
         // A token lives from when it was issued. The clock is read before the request is sent.
         let requested_at = self.clock.now();
@@ -235,7 +238,7 @@ impl ManagedIdentityFetcher {
             values: &values,
             secrets: &secrets,
             requested_at,
-            received: self.clock.now().wall,
+            received: self.clock.wall(),
         };
         parse(&response, &context)
     }
@@ -249,6 +252,7 @@ struct Exchange<'a> {
     correlation_id: &'a str,
     attempt_timeout: Duration,
     deadline: Instant,
+    on_send: &'a (dyn Fn() + Sync),
 }
 
 impl Exchange<'_> {
@@ -258,6 +262,7 @@ impl Exchange<'_> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         let limit = self.attempt_timeout.min(left);
         tracing::debug!(correlation_id, "managed identity token request");
+        (self.on_send)();
         match timeout(limit, self.transport.send(request)).await {
             Ok(Ok(response)) => {
                 let status = response.status().as_u16();

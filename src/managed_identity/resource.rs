@@ -1,5 +1,5 @@
 use crate::error::Error;
-use crate::scope::Scopes;
+use crate::scope::{DEFAULT, ScopeSet, Scopes};
 
 /// The resource of a token request, which is the scope without `/.default`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +35,12 @@ impl Resource {
         Ok(Self(first.to_owned()))
     }
 
+    /// Returns the resource of a cache key, whose scope is the resource's `/.default`.
+    pub(crate) fn of_key(scopes: &ScopeSet) -> Self {
+        let scope = scopes.as_str();
+        Self(scope.strip_suffix(DEFAULT).unwrap_or(scope).to_owned())
+    }
+
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
@@ -55,8 +61,6 @@ fn resource(scope: &str) -> Result<&str, Error> {
     }
     Ok(resource)
 }
-
-const DEFAULT: &str = "/.default";
 
 #[cfg(test)]
 mod tests {

@@ -11,7 +11,7 @@ use super::source::Source;
 use crate::error::Error;
 use crate::transport::{Transport, TransportConfig};
 
-#[cfg(feature = "rustls")]
+#[cfg(all(feature = "reqwest", any(feature = "rustls", feature = "ring")))]
 mod pinned;
 
 /// The transports of a client, each of which is built for the first request that needs one.
@@ -72,12 +72,14 @@ impl DirectTransports {
     #[cfg(feature = "reqwest")]
     fn build(&self, server: Server, endpoint: &Url) -> Result<Arc<dyn Transport>, Error> {
         let mut config = self.config();
-        // The default builder of a transport uses no proxy for http.
-        config.reqwest = match server {
-            Server::Http => None,
-            Server::Https => Some(with_system_roots()),
-            Server::Pinned(thumbprint) => Some(with_pinned_certificate(thumbprint)?),
-        };
+        match server {
+            // The default builder of a transport uses no proxy for http.
+            Server::Http => {}
+            Server::Https => config = config.without_proxy(endpoint)?,
+            Server::Pinned(thumbprint) => {
+                config.reqwest = Some(with_pinned_certificate(thumbprint)?);
+            }
+        }
         config.transport(endpoint)
     }
 
@@ -93,35 +95,27 @@ impl DirectTransports {
     }
 }
 
-#[cfg(feature = "reqwest")]
-fn with_system_roots() -> reqwest::ClientBuilder {
-    let builder = reqwest::Client::builder().no_proxy();
-    #[cfg(feature = "rustls")]
-    let builder = builder.tls_backend_rustls();
-    builder
-}
-
-#[cfg(feature = "rustls")]
+#[cfg(all(feature = "reqwest", any(feature = "rustls", feature = "ring")))]
 fn with_pinned_certificate(thumbprint: Thumbprint) -> Result<reqwest::ClientBuilder, Error> {
     let tls = pinned::client_config(thumbprint)?;
     let builder = reqwest::Client::builder().no_proxy();
     Ok(builder.tls_backend_preconfigured(tls))
 }
 
-#[cfg(all(feature = "reqwest", not(feature = "rustls")))]
+#[cfg(all(feature = "reqwest", not(any(feature = "rustls", feature = "ring"))))]
 fn with_pinned_certificate(_: Thumbprint) -> Result<reqwest::ClientBuilder, Error> {
     Err(Error::config(
-        "the managed identity endpoint of Service Fabric has a self-signed certificate, which the feature 'rustls' of confidential-client compares with IDENTITY_SERVER_THUMBPRINT; enable the feature",
+        "the managed identity endpoint of Service Fabric has a self-signed certificate, which confidential-client compares with IDENTITY_SERVER_THUMBPRINT; enable the feature 'rustls' or 'ring' of confidential-client",
     ))
 }
 
 /// Returns the text of a certificate that is not the pinned one, from the error of a transport.
-#[cfg(feature = "rustls")]
+#[cfg(all(feature = "reqwest", any(feature = "rustls", feature = "ring")))]
 pub(super) fn pin_mismatch(error: &(dyn StdError + 'static)) -> Option<String> {
     pinned::mismatch(error)
 }
 
-#[cfg(not(feature = "rustls"))]
+#[cfg(not(all(feature = "reqwest", any(feature = "rustls", feature = "ring"))))]
 pub(super) fn pin_mismatch(_: &(dyn StdError + 'static)) -> Option<String> {
     None
 }

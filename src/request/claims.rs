@@ -1,4 +1,5 @@
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
@@ -6,15 +7,24 @@ use serde_json::{Map, Value, json};
 ///
 /// Empty by default. Holds the claims as a JSON value and as text.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Capabilities(Option<(Value, String)>);
+pub(crate) struct Capabilities {
+    names: Arc<[String]>,
+    claims: Option<(Value, String)>,
+}
 
 impl Capabilities {
     pub(crate) fn new(names: &[String]) -> Self {
-        Self((!names.is_empty()).then(|| {
+        let claims = (!names.is_empty()).then(|| {
             let declared = json!({ "access_token": { "xms_cc": { "values": names } } });
             let text = declared.to_string();
             (declared, text)
-        }))
+        });
+        let names = names.into();
+        Self { names, claims }
+    }
+
+    pub(crate) fn names(&self) -> &Arc<[String]> {
+        &self.names
     }
 
     /// Returns the claims to send: the capabilities merged with an API's `claims`.
@@ -24,7 +34,7 @@ impl Capabilities {
     ///
     /// [`TokenRequest`]: crate::TokenRequest
     pub(crate) fn with<'a>(&'a self, claims: Option<&'a str>) -> Option<Cow<'a, str>> {
-        match (&self.0, claims) {
+        match (&self.claims, claims) {
             (None, claims) => claims.map(Cow::Borrowed),
             (Some((_, text)), None) => Some(Cow::Borrowed(text)),
             (Some((declared, _)), Some(claims)) => {

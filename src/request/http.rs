@@ -1,6 +1,8 @@
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use url::Url;
 use url::form_urlencoded::Serializer;
 use zeroize::Zeroizing;
@@ -15,7 +17,7 @@ use crate::grant::Grant;
 ///
 /// [RFC 6749 section 3.2]: https://www.rfc-editor.org/rfc/rfc6749#section-3.2
 pub(crate) struct TokenHttpRequest<'a> {
-    pub(crate) endpoint: &'a Url,
+    pub(crate) endpoint: &'a Uri,
     pub(crate) client_id: &'a str,
     pub(crate) client_auth: &'a ClientAuthentication,
     pub(crate) grant: Grant<'a>,
@@ -33,44 +35,38 @@ impl TokenHttpRequest<'_> {
     ///
     /// [`Error::Config`] if the URL or a header value is invalid.
     pub(crate) fn to_http(&self) -> Result<http::Request<Bytes>, Error> {
-        let mut endpoint = self.endpoint.clone();
-        for (name, value) in self.parameters.of(ParameterLocation::Query) {
-            endpoint.query_pairs_mut().append_pair(name, value);
-        }
-        let mut request = http::Request::builder()
-            .method(Method::POST)
-            .uri(endpoint.as_str())
-            .header(CONTENT_TYPE, FORM)
-            .header(ACCEPT, HeaderValue::from_static("application/json"))
-            .header("x-client-sku", HeaderValue::from_static(SKU))
-            .header(
-                "x-client-ver",
-                HeaderValue::from_static(env!("CARGO_PKG_VERSION")),
-            )
-            .header(
-                "x-client-os",
-                HeaderValue::from_static(std::env::consts::OS),
-            )
-            .header("client-request-id", self.correlation_id)
-            .header("return-client-request-id", HeaderValue::from_static("true"))
-            .header(
-                "x-ms-lib-capability",
-                HeaderValue::from_static("retry-after, h429"),
-            )
-            .body(self.form().into())
-            .map_err(build_error)?;
+        let mut request = http::Request::new(Bytes::from(self.form()));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.uri()?;
+        let id = HeaderValue::from_str(self.correlation_id).map_err(build_error)?;
+        let headers = request.headers_mut();
+        *headers = HEADERS.clone();
+        headers.insert(CLIENT_REQUEST_ID, id);
         if let ClientAuthentication::Basic { credentials, .. } = self.client_auth {
             let value = Zeroizing::new(format!("Basic {}", credentials.expose()));
             let mut value = HeaderValue::from_str(&value).map_err(build_error)?;
             value.set_sensitive(true);
-            request.headers_mut().insert(AUTHORIZATION, value);
+            headers.insert(AUTHORIZATION, value);
         }
         Ok(request)
     }
 
+    /// Returns the token endpoint with the extra parameters of the query, which are rare.
+    fn uri(&self) -> Result<Uri, Error> {
+        let mut parameters = self.parameters.of(ParameterLocation::Query).peekable();
+        if parameters.peek().is_none() {
+            return Ok(self.endpoint.clone());
+        }
+        let mut url = Url::parse(&self.endpoint.to_string()).map_err(|error| {
+            Error::config(format!("the token request cannot be built: {error}"))
+        })?;
+        url.query_pairs_mut().extend_pairs(parameters);
+        Uri::try_from(url.as_str()).map_err(build_error)
+    }
+
     /// Builds the body, with the parameters in MSAL's order.
     fn form(&self) -> String {
-        let mut form = Serializer::new(String::new());
+        let mut form = Serializer::new(String::with_capacity(FORM_CAPACITY));
         match self.client_auth {
             // RFC 6749 section 2.3.1: the header carries the client id and the secret.
             ClientAuthentication::Basic { .. } => {}
@@ -106,9 +102,39 @@ fn build_error(error: impl Into<http::Error>) -> Error {
     Error::config(format!("the token request cannot be built: {error}"))
 }
 
+/// The headers of all token requests. [`TokenHttpRequest::to_http`] replaces the correlation id.
+static HEADERS: LazyLock<HeaderMap> = LazyLock::new(|| {
+    let os = HeaderValue::from_static(std::env::consts::OS);
+    HeaderMap::from_iter([
+        (CONTENT_TYPE, FORM),
+        (ACCEPT, HeaderValue::from_static("application/json")),
+        (
+            HeaderName::from_static("x-client-sku"),
+            HeaderValue::from_static(SKU),
+        ),
+        (
+            HeaderName::from_static("x-client-ver"),
+            HeaderValue::from_static(VERSION),
+        ),
+        (HeaderName::from_static("x-client-os"), os),
+        (CLIENT_REQUEST_ID, HeaderValue::from_static("")),
+        (
+            HeaderName::from_static("return-client-request-id"),
+            HeaderValue::from_static("true"),
+        ),
+        (
+            HeaderName::from_static("x-ms-lib-capability"),
+            HeaderValue::from_static("retry-after, h429"),
+        ),
+    ])
+});
+const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("client-request-id");
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The name of this library in requests to the identity provider.
 pub(crate) const SKU: &str = "confidential-client.rs";
 const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
+/// The length of most bodies with a secret, in bytes. A longer body grows.
+const FORM_CAPACITY: usize = 512;
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 #[cfg(test)]
@@ -117,7 +143,7 @@ mod tests {
     use crate::secret::Secret;
 
     fn body(client_auth: ClientAuthentication) -> String {
-        let endpoint = Url::parse("https://login.example.org/t/oauth2/v2.0/token").unwrap();
+        let endpoint = Uri::from_static("https://login.example.org/t/oauth2/v2.0/token");
         let request = TokenHttpRequest {
             endpoint: &endpoint,
             client_id: "client",

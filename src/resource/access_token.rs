@@ -1,6 +1,6 @@
 //! Checks that a validated JWT is an access token, and that the bearer may use the token.
 
-use super::claim_values::{claim_texts, client_ids};
+use super::claim_values::client_ids;
 use super::claims::Claims;
 use super::rejection::{RejectionReason, TokenRejection};
 use crate::jwt;
@@ -11,12 +11,14 @@ use crate::jwt;
 ///
 /// [RFC 9068 section 2.1]: https://www.rfc-editor.org/rfc/rfc9068#section-2.1
 pub(super) fn check_access_token(claims: &Claims, is_typed: bool) -> Result<(), TokenRejection> {
-    if let Some(binding) = claims.value("cnf") {
-        let members = binding.as_object().into_iter().flat_map(|cnf| cnf.keys());
+    if let Some(binding) = claims.all().get("cnf") {
         return Err(TokenRejection::compared(
             RejectionReason::BoundToKey,
             "the token is bound to a key (cnf), and this API cannot check the binding; send a bearer token",
-            format!("the members of cnf are {}", jwt::listed(members)),
+            format!(
+                "the members of cnf are {}",
+                jwt::listed(binding.member_names())
+            ),
         ));
     }
     // Keycloak names the type of a token in a claim.
@@ -31,7 +33,7 @@ pub(super) fn check_access_token(claims: &Claims, is_typed: bool) -> Result<(), 
         ));
     }
     // RFC 8417 section 2.2: a security event token, such as a logout token.
-    if claims.value("events").is_some() {
+    if claims.all().get("events").is_some() {
         return Err(not_an_access_token(
             "the token is a security event token",
             "the token has the claim 'events'".to_owned(),
@@ -50,7 +52,7 @@ pub(super) fn check_access_token(claims: &Claims, is_typed: bool) -> Result<(), 
 ///
 /// [OpenID Connect Core section 2]: https://openid.net/specs/openid-connect-core-1_0.html#IDToken
 fn is_id_token(claims: &Claims) -> bool {
-    let has = |name: &str| claims.value(name).is_some();
+    let has = |name: &str| claims.all().get(name).is_some();
     if ["at_hash", "c_hash", "s_hash"].into_iter().any(has) {
         return true;
     }
@@ -67,7 +69,7 @@ fn is_id_token(claims: &Claims) -> bool {
 /// Returns whether the client that requested the token is the only audience, or is an audience by
 /// the name that ID tokens give the client.
 fn is_for_its_client(claims: &Claims) -> bool {
-    let mut audiences = claim_texts(claims.value("aud")).peekable();
+    let mut audiences = claims.all().strings("aud").peekable();
     let party = claims.string("azp");
     audiences.clone().any(|audience| party == Some(audience))
         || (audiences.peek().is_some()
@@ -88,7 +90,7 @@ fn evidence(claims: &Claims) -> String {
     ];
     let (present, absent): (Vec<_>, Vec<_>) = names
         .into_iter()
-        .partition(|name| claims.value(name).is_some());
+        .partition(|name| claims.all().get(name).is_some());
     format!(
         "the header's 'typ' is not 'at+jwt', the token has the claims {}, and the token lacks {}",
         jwt::listed(present),

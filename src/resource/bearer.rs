@@ -1,5 +1,7 @@
 //! The bearer token of a request, and the mistakes that clients make around the token.
 
+use std::borrow::Cow;
+
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
@@ -122,11 +124,11 @@ fn is_token_character(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '~' | '+' | '/' | '=')
 }
 
-fn missing(message: impl Into<String>) -> TokenRejection {
+fn missing(message: impl Into<Cow<'static, str>>) -> TokenRejection {
     TokenRejection::new(RejectionReason::MissingToken, message)
 }
 
-fn invalid(message: &str) -> TokenRejection {
+fn invalid(message: &'static str) -> TokenRejection {
     TokenRejection::new(RejectionReason::InvalidRequest, message)
 }
 

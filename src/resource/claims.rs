@@ -1,17 +1,17 @@
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
 
 use super::access_denied::UserNotAllowed;
-use super::claim_values::{claim_texts, client_ids};
+use super::claim_values::client_ids;
 use super::holder::Holder;
 use super::rejection::{RejectionReason, TokenRejection};
 use super::rejection_log::RejectionLog;
 use crate::authority::Rules;
 use crate::error::Error;
-use crate::jwt::{self, IssuerKeys, JwtError, is_guid};
+use crate::jwt::{self, ClaimsSet, IssuerKeys, JwtError, SignedJwt, is_guid};
 
 /// The claims of a validated token, with the client, the user and their permissions.
 ///
@@ -23,7 +23,9 @@ pub struct Claims(Arc<ValidatedToken>);
 
 #[derive(Clone)]
 struct ValidatedToken {
-    claims: Map<String, Value>,
+    claims: ClaimsSet,
+    /// The claims as JSON, parsed from the token by the first call that returns JSON.
+    json: OnceLock<Map<String, Value>>,
     /// The name of the claim that lists the scopes.
     scope_claim: &'static str,
     holder: Holder,
@@ -39,7 +41,7 @@ pub(super) type HolderRule = dyn Fn(&Claims) -> Holder + Send + Sync;
 
 impl Claims {
     pub(super) fn new(
-        claims: Map<String, Value>,
+        claims: ClaimsSet,
         token: &str,
         rules: Rules,
         keys: &IssuerKeys,
@@ -47,16 +49,17 @@ impl Claims {
     ) -> Result<Self, JwtError> {
         let scope_claim = match rules {
             // Microsoft Entra ID writes `scp`. A claim named `scope` has another origin there.
-            Rules::OpenId if claims.get("scp").is_none_or(Value::is_null) => "scope",
+            Rules::OpenId if claims.get("scp").is_none() => "scope",
             _ => "scp",
         };
         Ok(Self(Arc::new(ValidatedToken {
             holder: Holder::by_evidence(&claims, rules),
             scope_claim,
-            expires_on: jwt::time_claim(&claims, "exp")?.ok_or(JwtError::Claim("exp"))?,
+            expires_on: claims.time("exp")?.ok_or(JwtError::Claim("exp"))?,
             authorization_uri: keys.authorization_endpoint.clone(),
             token: token.into(),
             log: Arc::clone(log),
+            json: OnceLock::new(),
             claims,
         })))
     }
@@ -94,8 +97,8 @@ impl Claims {
     /// The claim is `scp`, or `scope` from an OpenID provider that does not write `scp`. An
     /// application token of Microsoft Entra ID has no scopes.
     pub fn scopes(&self) -> impl Iterator<Item = &str> {
-        let claim = self.0.claims.get(self.0.scope_claim);
-        claim_texts(claim).flat_map(str::split_ascii_whitespace)
+        let scopes = self.0.claims.strings(self.0.scope_claim);
+        scopes.flat_map(str::split_ascii_whitespace)
     }
 
     /// Returns the roles in the token (`roles`).
@@ -105,7 +108,7 @@ impl Claims {
     /// [`require_user_role`](Self::require_user_role) or
     /// [`require_application_role`](Self::require_application_role), which check the kind of token.
     pub fn roles(&self) -> impl Iterator<Item = &str> {
-        claim_texts(self.0.claims.get("roles"))
+        self.0.claims.strings("roles")
     }
 
     /// Returns the identity that the token acts for.
@@ -133,17 +136,21 @@ impl Claims {
 
     /// Returns a claim by name, if the claim is a string.
     pub fn string(&self, name: &str) -> Option<&str> {
-        self.0.claims.get(name)?.as_str()
+        self.0.claims.string(name)
     }
 
     /// Returns a claim by name, as JSON text.
+    ///
+    /// The first call of this method or of [`to_json`](Self::to_json) parses the claims as JSON.
     pub fn json(&self, name: &str) -> Option<String> {
-        Some(self.0.claims.get(name)?.to_string())
+        Some(self.json_claims().get(name)?.to_string())
     }
 
     /// Returns all claims as the text of a JSON object.
+    ///
+    /// The first call of this method or of [`json`](Self::json) parses the claims as JSON.
     pub fn to_json(&self) -> String {
-        json!(self.0.claims).to_string()
+        json!(self.json_claims()).to_string()
     }
 
     /// Returns the token, to call another API on behalf of the user.
@@ -287,7 +294,7 @@ impl Claims {
                 &[],
             )));
         }
-        let met = || claim_texts(self.0.claims.get("acrs"));
+        let met = || self.0.claims.strings("acrs");
         if met().any(|met| met == id) {
             return Ok(());
         }
@@ -383,7 +390,7 @@ impl Claims {
 
     /// Returns the capabilities that the client declares (`xms_cc`), such as `cp1`.
     fn capabilities(&self) -> impl Iterator<Item = &str> {
-        let names = claim_texts(self.0.claims.get("xms_cc"));
+        let names = self.0.claims.strings("xms_cc");
         let names = names.flat_map(|names| names.split([' ', ',']));
         names.filter(|name| !name.is_empty())
     }
@@ -417,17 +424,18 @@ impl Claims {
         denial
     }
 
-    pub(super) fn all(&self) -> &Map<String, Value> {
+    pub(super) fn all(&self) -> &ClaimsSet {
         &self.0.claims
     }
 
-    /// Returns a claim that is not `null`.
-    pub(super) fn value(&self, name: &str) -> Option<&Value> {
-        self.all().get(name).filter(|value| !value.is_null())
+    fn json_claims(&self) -> &Map<String, Value> {
+        // The validated token was parsed before, so parsing cannot fail.
+        let parse = || SignedJwt::unverified_claims(&self.0.token).unwrap_or_default();
+        self.0.json.get_or_init(parse)
     }
 
     pub(super) fn has_scope_claim(&self) -> bool {
-        self.value(self.0.scope_claim).is_some()
+        self.0.claims.get(self.0.scope_claim).is_some()
     }
 
     /// Decides the holder by the rule of the API's author.

@@ -1,7 +1,6 @@
-use serde_json::{Map, Value};
-
-use super::claim_values::{CLIENT_IDS, claim_texts};
+use super::claim_values::CLIENT_IDS;
 use crate::authority::Rules;
+use crate::jwt::{ClaimValue, ClaimsSet};
 
 /// The identity that a token acts for: a user, or an application without a user.
 ///
@@ -116,8 +115,8 @@ pub enum Holder {
 
 impl Holder {
     /// Decides the holder by evidence in the claims. Returns `Unknown` for contradictions.
-    pub(super) fn by_evidence(claims: &Map<String, Value>, rules: Rules) -> Self {
-        if let Some(kind) = present(claims, "idtyp") {
+    pub(super) fn by_evidence(claims: &ClaimsSet, rules: Rules) -> Self {
+        if let Some(kind) = claims.get("idtyp") {
             return match kind.as_str() {
                 Some("user") => Self::User,
                 Some("app") => Self::Application,
@@ -150,7 +149,7 @@ struct Evidence {
     application: bool,
 }
 
-fn entra(claims: &Map<String, Value>) -> Evidence {
+fn entra(claims: &ClaimsSet) -> Evidence {
     let authenticated = ["azpacr", "appidacr"]
         .into_iter()
         .filter_map(|name| text(claims, name))
@@ -159,28 +158,28 @@ fn entra(claims: &Map<String, Value>) -> Evidence {
     let object = text(claims, "oid");
     Evidence {
         user: has_scope(claims),
-        application: present(claims, "scp").is_none()
+        application: claims.get("scp").is_none()
             && authenticated
             && object.is_some()
             && object == text(claims, "sub"),
     }
 }
 
-fn b2c(claims: &Map<String, Value>) -> Evidence {
+fn b2c(claims: &ClaimsSet) -> Evidence {
     let user_flow = ["tfp", "acr"]
         .iter()
         .any(|name| text(claims, name).is_some());
     let is_client = subject_is_client(claims);
     Evidence {
         user: has_scope(claims) && user_flow && text(claims, "sub").is_some() && !is_client,
-        application: present(claims, "scp").is_none() && is_client,
+        application: claims.get("scp").is_none() && is_client,
     }
 }
 
-fn ad_fs(claims: &Map<String, Value>) -> Evidence {
+fn ad_fs(claims: &ClaimsSet) -> Evidence {
     let has_name = ["upn", "unique_name"]
         .iter()
-        .any(|name| claim_texts(claims.get(*name)).any(|name| !name.is_empty()));
+        .any(|name| claims.strings(name).any(|name| !name.is_empty()));
     let is_public_client = text(claims, "apptype") == Some("Public");
     Evidence {
         user: has_scope(claims) && (has_name || is_public_client),
@@ -188,12 +187,12 @@ fn ad_fs(claims: &Map<String, Value>) -> Evidence {
     }
 }
 
-fn openid(claims: &Map<String, Value>) -> Evidence {
+fn openid(claims: &ClaimsSet) -> Evidence {
     let is_client = subject_is_client(claims);
     // An older Keycloak writes the time 0 into the tokens of applications.
-    let time = claims.get("auth_time").and_then(Value::as_f64);
+    let time = claims.get("auth_time").and_then(ClaimValue::as_f64);
     let authenticated = time.is_some_and(|time| time > 0.0)
-        || claim_texts(claims.get("amr")).any(|method| !method.is_empty())
+        || claims.strings("amr").any(|method| !method.is_empty())
         // Okta names the client in a claim of its own. Elsewhere a service may have a `uid`.
         || (text(claims, "uid").is_some() && text(claims, "cid").is_some());
     Evidence {
@@ -205,29 +204,25 @@ fn openid(claims: &Map<String, Value>) -> Evidence {
 /// Returns whether `sub` is the id of the client ([RFC 9068 section 2.2]).
 ///
 /// [RFC 9068 section 2.2]: https://www.rfc-editor.org/rfc/rfc9068#section-2.2
-fn subject_is_client(claims: &Map<String, Value>) -> bool {
+fn subject_is_client(claims: &ClaimsSet) -> bool {
     let Some(subject) = text(claims, "sub") else {
         return false;
     };
     let mut clients = CLIENT_IDS
         .into_iter()
-        .filter_map(|name| present(claims, name))
+        .filter_map(|name| claims.get(name))
         .peekable();
     // An id that is no text is another client's.
-    clients.peek().is_some() && clients.all(|client| client == subject)
+    clients.peek().is_some() && clients.all(|client| client.as_str() == Some(subject))
 }
 
-fn has_scope(claims: &Map<String, Value>) -> bool {
-    claim_texts(claims.get("scp")).any(|scopes| !scopes.trim().is_empty())
+fn has_scope(claims: &ClaimsSet) -> bool {
+    claims
+        .strings("scp")
+        .any(|scopes| !scopes.trim().is_empty())
 }
 
 /// Returns a claim that is a string with characters.
-fn text<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
-    let text = claims.get(name)?.as_str()?;
-    (!text.is_empty()).then_some(text)
-}
-
-/// Returns a claim that is not `null`.
-fn present<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
-    claims.get(name).filter(|value| !value.is_null())
+fn text<'a>(claims: &'a ClaimsSet, name: &str) -> Option<&'a str> {
+    claims.string(name).filter(|text| !text.is_empty())
 }

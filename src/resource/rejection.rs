@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
@@ -32,9 +33,9 @@ pub struct TokenRejection(Arc<RejectionDetails>);
 struct RejectionDetails {
     reason: RejectionReason,
     /// The text for the client.
-    message: String,
-    /// The text for the operator, if that text names compared values.
-    compared: Option<String>,
+    message: Cow<'static, str>,
+    /// The compared values, if the text for the operator names any.
+    compared: Option<ComparedValues>,
     /// The scopes that allow the operation, separated by spaces. Any of the scopes is enough.
     scope: Option<String>,
     /// The claims to request another token with, as JSON.
@@ -42,6 +43,14 @@ struct RejectionDetails {
     authorization_uri: Option<Arc<str>>,
     /// The error that made the signing keys unavailable, or that demands the claims.
     source: Option<Error>,
+}
+
+/// The compared values of a failed check, formatted when the operator reads them.
+enum ComparedValues {
+    /// The values, which follow the text for the client.
+    Detail(String),
+    /// An error and a hint, which replace the text for the client.
+    Jwt(JwtError, &'static str),
 }
 
 /// The check that a token failed.
@@ -101,15 +110,15 @@ pub enum RejectionReason {
 }
 
 impl TokenRejection {
-    pub(super) fn new(reason: RejectionReason, message: impl Into<String>) -> Self {
+    pub(super) fn new(reason: RejectionReason, message: impl Into<Cow<'static, str>>) -> Self {
         RejectionDetails::new(reason, message).into()
     }
 
     /// Creates a rejection with the compared values, which only the operator sees.
     pub(super) fn compared(
         reason: RejectionReason,
-        message: impl Into<String>,
-        detail: impl fmt::Display,
+        message: impl Into<Cow<'static, str>>,
+        detail: String,
     ) -> Self {
         RejectionDetails::new(reason, message).detail(detail).into()
     }
@@ -118,7 +127,7 @@ impl TokenRejection {
     pub(super) fn insufficient(
         reason: RejectionReason,
         message: String,
-        detail: impl fmt::Display,
+        detail: String,
         scopes: &[&str],
     ) -> Self {
         Self::from(RejectionDetails {
@@ -133,7 +142,7 @@ impl TokenRejection {
     /// 403 without a challenge.
     pub(super) fn needs_authentication_context(
         message: String,
-        detail: impl fmt::Display,
+        detail: String,
         claims: Option<String>,
         authorization_uri: Option<Arc<str>>,
     ) -> Self {
@@ -211,7 +220,7 @@ impl TokenRejection {
     /// # }
     /// ```
     pub fn chain(&self) -> impl fmt::Display + use<> {
-        let mut text = self.0.compared.as_ref().unwrap_or(&self.0.message).clone();
+        let mut text = self.0.for_operator();
         if let Some(error) = &self.0.source {
             text.push_str(": ");
             text.push_str(&error.chain().to_string());
@@ -271,7 +280,7 @@ impl TokenRejection {
 }
 
 impl RejectionDetails {
-    fn new(reason: RejectionReason, message: impl Into<String>) -> Self {
+    fn new(reason: RejectionReason, message: impl Into<Cow<'static, str>>) -> Self {
         Self {
             reason,
             message: message.into(),
@@ -284,10 +293,18 @@ impl RejectionDetails {
     }
 
     /// Adds the compared values to the text for the operator.
-    fn detail(self, detail: impl fmt::Display) -> Self {
+    fn detail(self, detail: String) -> Self {
         Self {
-            compared: Some(format!("{}: {detail}", self.message)),
+            compared: Some(ComparedValues::Detail(detail)),
             ..self
+        }
+    }
+
+    fn for_operator(&self) -> String {
+        match &self.compared {
+            None => self.message.to_string(),
+            Some(ComparedValues::Detail(detail)) => format!("{}: {detail}", self.message),
+            Some(ComparedValues::Jwt(error, hint)) => format!("{error}{hint}"),
         }
     }
 
@@ -330,15 +347,15 @@ impl From<RejectionDetails> for TokenRejection {
 
 impl From<JwtError> for TokenRejection {
     fn from(error: JwtError) -> Self {
-        Self::of_jwt(&error, "")
+        Self::of_jwt(error, "")
     }
 }
 
 impl TokenRejection {
     /// Creates a rejection for an invalid token. Only the operator sees the `hint`, which follows
     /// the error's text.
-    pub(super) fn of_jwt(error: &JwtError, hint: &str) -> Self {
-        let reason = match error {
+    pub(super) fn of_jwt(error: JwtError, hint: &'static str) -> Self {
+        let reason = match &error {
             JwtError::TooLong
             | JwtError::Malformed(_)
             | JwtError::Critical
@@ -358,9 +375,10 @@ impl TokenRejection {
             JwtError::Expired(_) => RejectionReason::Expired,
             JwtError::NotYetValid(_) => RejectionReason::NotYetValid,
         };
+        let details = RejectionDetails::new(reason, error.for_sender());
         Self::from(RejectionDetails {
-            compared: Some(format!("{error}{hint}")),
-            ..RejectionDetails::new(reason, error.for_sender())
+            compared: Some(ComparedValues::Jwt(error, hint)),
+            ..details
         })
     }
 }

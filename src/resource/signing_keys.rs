@@ -90,7 +90,7 @@ impl TokenValidator {
     fn rejection(&self, error: JwtError) -> TokenRejection {
         match error {
             JwtError::UnknownKey(_) if self.0.endpoints.may_lack_application_keys() => {
-                TokenRejection::of_jwt(&error, APPLICATION_KEYS_HINT)
+                TokenRejection::of_jwt(error, APPLICATION_KEYS_HINT)
             }
             error => error.into(),
         }

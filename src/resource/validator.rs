@@ -3,7 +3,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
-use serde_json::{Map, Value};
 
 use super::accepted_tenants::AcceptedTenants;
 use super::access_token::check_access_token;
@@ -15,7 +14,7 @@ use super::rejection_log::RejectionLog;
 use crate::authority::{Authority, Tenant};
 use crate::crypto::SigningAlgorithm;
 use crate::endpoint::Endpoints;
-use crate::jwt::{self, Expected, IssuerKeys, SignedJwt, TokenText};
+use crate::jwt::{self, ClaimsSet, Expected, IssuerKeys, SignedJwt, TokenText};
 use crate::time::TimeSource;
 use crate::transport::Transport;
 
@@ -136,7 +135,7 @@ impl TokenValidator {
         self.check_header(&jwt)?;
         let expected = Expected {
             audiences,
-            now: clock.now().wall,
+            now: clock.wall(),
             leeway: *leeway,
         };
         let check = |keys: &IssuerKeys| jwt.access_token(keys, &expected);
@@ -198,12 +197,8 @@ impl TokenValidator {
         }
     }
 
-    fn check_tenant(
-        &self,
-        keys: &IssuerKeys,
-        claims: &Map<String, Value>,
-    ) -> Result<(), TokenRejection> {
-        let tenant = claims.get("tid").and_then(Value::as_str);
+    fn check_tenant(&self, keys: &IssuerKeys, claims: &ClaimsSet) -> Result<(), TokenRejection> {
+        let tenant = claims.string("tid");
         match self.0.tenants.accepts(tenant, keys.issuer.is_template()) {
             true => Ok(()),
             false => Err(TokenRejection::compared(

@@ -77,7 +77,7 @@ impl IdentityProvider {
 
     /// Returns the time of day by this authority's clock.
     pub(crate) fn now(&self) -> SystemTime {
-        self.clock.now().wall
+        self.clock.wall()
     }
 
     /// Returns the public keys of an application as a JWK Set, or the keys of the tenants for an

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderValue;
 
+use super::copies::Copies;
 use super::{CacheKey, Lifetime};
 use crate::authority::Tenant;
 #[cfg(test)]
@@ -17,12 +18,34 @@ pub(crate) struct IssuedToken {
     /// `Bearer ` and the token, as the only copy of the token's bytes.
     authorization: HeaderValue,
     pub(crate) lifetime: Lifetime,
+    copies: Copies,
     /// Scopes and tenant, if their text differs from the key's.
-    as_requested: Option<Box<AsRequested>>,
-    correlation_id: Box<str>,
+    as_requested: Option<Arc<AsRequested>>,
+    correlation_id: CorrelationId,
+}
+
+/// A correlation id, without an allocation of its own. A shorter text than a GUID ends in zeros.
+#[derive(Clone, Copy)]
+struct CorrelationId([u8; 36]);
+
+impl CorrelationId {
+    fn new(text: &str) -> Self {
+        let mut id = [0; 36];
+        id.iter_mut()
+            .zip(text.bytes())
+            .for_each(|(to, from)| *to = from);
+        Self(id)
+    }
+
+    fn as_str(&self) -> &str {
+        str::from_utf8(&self.0)
+            .unwrap_or_default()
+            .trim_end_matches('\0')
+    }
 }
 
 /// The scopes that the response granted, and the tenant as the caller spelled the name.
+#[derive(Clone)]
 struct AsRequested {
     scopes: Arc<str>,
     tenant: Option<Arc<str>>,
@@ -44,12 +67,36 @@ impl IssuedToken {
         let as_in_key = *scopes == *key.scopes.as_str()
             && tenant.as_deref() == key.tenant.as_ref().map(Tenant::as_str);
         Some(Self {
-            as_requested: (!as_in_key).then(|| Box::new(AsRequested { scopes, tenant })),
+            as_requested: (!as_in_key).then(|| Arc::new(AsRequested { scopes, tenant })),
             key,
             authorization,
             lifetime,
-            correlation_id: correlation_id.into(),
+            copies: Copies::default(),
+            correlation_id: CorrelationId::new(correlation_id),
         })
+    }
+
+    /// Returns the token, or a copy for this thread if several threads use the token.
+    #[inline]
+    pub(crate) fn own(self: &Arc<Self>) -> Arc<Self> {
+        self.copies.own(self)
+    }
+
+    /// Returns a copy that shares the token's text, but no count of references.
+    pub(super) fn copy(&self) -> Self {
+        let text = Bytes::from_owner(self.authorization.clone());
+        // The text was a header value before, so the default is never used.
+        let mut authorization =
+            HeaderValue::from_maybe_shared(text).unwrap_or_else(|_| self.authorization.clone());
+        authorization.set_sensitive(true);
+        Self {
+            key: Arc::clone(&self.key),
+            authorization,
+            lifetime: self.lifetime,
+            copies: Copies::default(),
+            as_requested: self.as_requested.clone(),
+            correlation_id: self.correlation_id,
+        }
     }
 
     /// Replaces the key, for a sign-in, whose response names the user.
@@ -57,7 +104,8 @@ impl IssuedToken {
         if let Some(as_requested) = &mut self.as_requested
             && key.tenant != self.key.tenant
         {
-            as_requested.tenant = key.tenant.as_ref().map(Tenant::as_requested).cloned();
+            Arc::make_mut(as_requested).tenant =
+                key.tenant.as_ref().map(Tenant::as_requested).cloned();
         }
         self.key = key;
         self
@@ -75,7 +123,7 @@ impl IssuedToken {
     }
 
     pub(crate) fn correlation_id(&self) -> &str {
-        &self.correlation_id
+        self.correlation_id.as_str()
     }
 
     /// Returns whether both hold the same token text, even from two responses.

@@ -4,17 +4,15 @@ use crate::time::{Deadline, Now};
 
 /// The thresholds of a token's life: refresh due, unusable, expired.
 ///
-/// A cache hit reads `refresh` alone. The other thresholds are stored as milliseconds relative to
-/// `refresh`, to keep the struct small.
+/// A cache hit reads `refresh` alone. The other thresholds are relative to `refresh` and counted in
+/// ticks of 10 ms, to keep the struct small.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lifetime {
     /// The time from which a refresh is due.
     refresh: Deadline,
-    /// Milliseconds from `refresh` until the token is no longer returned.
-    unusable: u64,
-    /// Milliseconds before the expiry during which the token is no longer returned.
-    margin: u32,
-    /// Milliseconds for which the token is returned in all, at most 49 days.
+    /// Ticks from `refresh` until the token is no longer returned.
+    unusable: u32,
+    /// Ticks for which the token is returned in all.
     usable: u32,
 }
 
@@ -54,15 +52,14 @@ impl Lifetime {
             .min(lifetime / 10)
             .min(refresh / 2)
             .mul_f64(jitter.clamp(0.0, 1.0));
-        let margin = Duration::from_secs(10).min(lifetime / 10);
-        // In whole milliseconds, like the thresholds relative to `refresh`.
-        let refresh = Duration::from_millis(millis(refresh.saturating_sub(jitter)));
+        let margin = MARGIN.min(lifetime / 10);
+        // In whole ticks, like the thresholds relative to `refresh`.
+        let refresh = duration(ticks(refresh.saturating_sub(jitter)));
         let usable = lifetime.saturating_sub(margin);
         Self {
             refresh: now.plus(refresh),
-            unusable: millis(usable.saturating_sub(refresh)),
-            margin: u32::try_from(millis(margin)).unwrap_or(u32::MAX),
-            usable: u32::try_from(millis(usable)).unwrap_or(u32::MAX),
+            unusable: ticks(usable.saturating_sub(refresh)),
+            usable: ticks(usable),
         }
     }
 
@@ -84,34 +81,43 @@ impl Lifetime {
 
     /// Returns for how long the token is returned to callers in all, from the issue on.
     pub(crate) fn whole(&self) -> Duration {
-        Duration::from_millis(self.usable.into())
+        duration(self.usable)
     }
 
     pub(crate) fn expires_on(&self) -> SystemTime {
-        let margin = Duration::from_millis(self.margin.into());
-        self.end().later(margin).wall
+        // A tenth of the lifetime is a ninth of the rest.
+        let margin = MARGIN.min(self.whole() / 9);
+        self.end().later(margin).wall()
     }
 
     pub(crate) fn refresh_on(&self) -> SystemTime {
-        self.refresh.wall
+        self.refresh.wall()
     }
 
     /// Returns the time from which the token is no longer returned.
     fn end(&self) -> Deadline {
-        self.refresh.later(Duration::from_millis(self.unusable))
+        self.refresh.later(duration(self.unusable))
     }
 }
 
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+fn ticks(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis() / TICK.as_millis()).unwrap_or(u32::MAX)
 }
 
+fn duration(ticks: u32) -> Duration {
+    TICK * ticks
+}
+
+const TICK: Duration = Duration::from_millis(10);
+/// The time before the expiry during which a token is no longer returned. At most a tenth of the
+/// lifetime.
+const MARGIN: Duration = Duration::from_secs(10);
 const FIVE_MINUTES: Duration = Duration::from_secs(5 * 60);
 /// The lifetime from which a refresh is due at half the lifetime.
 const TWO_HOURS: Duration = Duration::from_secs(2 * 60 * 60);
-/// The longest accepted lifetime. A longer one is a server's mistake, and is cut so that every
-/// entry expires.
-const MAX_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+/// The longest accepted lifetime, a year. A longer one is a server's mistake, and is cut so that
+/// every entry expires.
+const MAX_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 #[cfg(test)]
 mod tests {
@@ -179,7 +185,7 @@ mod tests {
                 now,
                 jitter,
             );
-            let from_now = |seconds: f64| now.wall + Duration::from_secs_f64(seconds);
+            let from_now = |seconds: f64| now.wall() + Duration::from_secs_f64(seconds);
             assert_eq!(made.refresh_on(), from_now(refresh), "{name}");
             assert_eq!(made.whole().as_secs_f64(), unusable, "{name}");
             assert_eq!(made.expires_on(), from_now(lifetime as f64), "{name}");
@@ -190,24 +196,14 @@ mod tests {
     fn a_huge_lifetime_is_cut() {
         let now = TimeSource::System.now();
         let made = Lifetime::new(Duration::MAX, None, now, 0.0);
-        assert_eq!(made.expires_on(), now.wall + MAX_LIFETIME);
+        assert_eq!(made.expires_on(), now.wall() + MAX_LIFETIME);
     }
 
     #[test]
     fn either_clock_ends_a_token() {
         let start = TimeSource::System.now();
         let made = Lifetime::new(Duration::from_secs(3600), None, start, 0.0);
-        let at = |wall: i64, monotonic| {
-            let wall_step = Duration::from_secs(wall.unsigned_abs());
-            Now {
-                wall: if wall < 0 {
-                    start.wall - wall_step
-                } else {
-                    start.wall + wall_step
-                },
-                monotonic: start.monotonic + Duration::from_secs(monotonic),
-            }
-        };
+        let at = |wall, monotonic| start.moved(wall, monotonic);
         for (name, now, stage, left) in [
             ("young", at(3299, 3299), Stage::Fresh, 291),
             ("due", at(3300, 3300), Stage::Due, 290),

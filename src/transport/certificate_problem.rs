@@ -1,7 +1,7 @@
 use std::time::{Duration, SystemTime};
 
 use rustls::CertificateError;
-use rustls_pki_types::UnixTime;
+use rustls::pki_types::UnixTime;
 
 /// Returns the reason why a server's certificate is not accepted, and what to do.
 ///

@@ -32,6 +32,15 @@ impl TransportConfig {
         }
     }
 
+    /// Returns `true` if the caller has set neither a transport nor a reqwest builder.
+    pub(crate) fn is_default(&self) -> bool {
+        #[cfg(feature = "reqwest")]
+        if self.reqwest.is_some() {
+            return false;
+        }
+        self.transport.is_none()
+    }
+
     /// Returns the configured transport, or the default transport.
     pub(crate) fn transport(self, origin: &Url) -> Result<Arc<dyn Transport>, Error> {
         if self.connect_timeout.is_some_and(|limit| limit.is_zero()) {
@@ -60,19 +69,42 @@ impl TransportConfig {
 
     #[cfg(feature = "reqwest")]
     fn default_transport(self, origin: &Url) -> Result<Arc<dyn Transport>, Error> {
-        use crate::transport::reqwest::{ReqwestSettings, ReqwestTransport};
+        use crate::transport::reqwest::ReqwestTransport;
 
-        if origin.scheme() == "https" && !cfg!(any(feature = "rustls", feature = "native-tls")) {
+        if origin.scheme() == "https"
+            && !cfg!(any(
+                feature = "rustls",
+                feature = "ring",
+                feature = "native-tls"
+            ))
+        {
             return Err(Error::config(
-                "the authority is https, but TLS is not compiled in; enable the feature 'rustls' or 'native-tls' of confidential-client",
+                "the authority is https, but TLS is not compiled in; enable the feature 'rustls', 'ring' or 'native-tls' of confidential-client",
             ));
         }
-        let settings = ReqwestSettings {
+        #[cfg(feature = "rustls")]
+        if origin.scheme() == "https" {
+            crate::transport::tls::draw_ahead();
+        }
+        let settings = self.settings(origin);
+        Ok(Arc::new(ReqwestTransport::new(self.reqwest, &settings)?))
+    }
+
+    /// Sets a reqwest builder with the default TLS library and without a proxy.
+    #[cfg(feature = "reqwest")]
+    pub(crate) fn without_proxy(mut self, origin: &Url) -> Result<Self, Error> {
+        let builder = crate::transport::tls::default_builder(&self.settings(origin))?;
+        self.reqwest = Some(builder.no_proxy());
+        Ok(self)
+    }
+
+    #[cfg(feature = "reqwest")]
+    fn settings<'a>(&self, origin: &'a Url) -> crate::transport::reqwest::ReqwestSettings<'a> {
+        crate::transport::reqwest::ReqwestSettings {
             connect_timeout: self.connect_timeout.unwrap_or(CONNECT_TIMEOUT),
             origin,
             builder: self.builder,
-        };
-        Ok(Arc::new(ReqwestTransport::new(self.reqwest, &settings)?))
+        }
     }
 }
 

@@ -60,13 +60,13 @@ fn is_permanent(error: &(dyn StdError + 'static)) -> bool {
     })
 }
 
-#[cfg(feature = "rustls")]
+#[cfg(any(feature = "ring", feature = "rustls"))]
 fn is_certificate_error(cause: &(dyn StdError + 'static)) -> bool {
     let error = cause.downcast_ref::<rustls::Error>();
     matches!(error, Some(rustls::Error::InvalidCertificate(_)))
 }
 
-#[cfg(not(feature = "rustls"))]
+#[cfg(not(any(feature = "ring", feature = "rustls")))]
 fn is_certificate_error(_: &(dyn StdError + 'static)) -> bool {
     false
 }

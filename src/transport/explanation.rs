@@ -202,7 +202,7 @@ enum TlsProblem {
     Certificate(String),
     /// Another failure. The text follows the name of the host.
     #[cfg_attr(
-        not(feature = "rustls"),
+        not(any(feature = "ring", feature = "rustls")),
         expect(
             dead_code,
             reason = "only the errors of rustls tell the failures apart"
@@ -211,7 +211,7 @@ enum TlsProblem {
     Handshake(String),
 }
 
-#[cfg(feature = "rustls")]
+#[cfg(any(feature = "ring", feature = "rustls"))]
 fn tls_problem(error: &reqwest::Error, builder: &str) -> Option<TlsProblem> {
     use rustls::{AlertDescription, Error};
 
@@ -249,7 +249,7 @@ fn tls_problem(error: &reqwest::Error, builder: &str) -> Option<TlsProblem> {
     })
 }
 
-#[cfg(not(feature = "rustls"))]
+#[cfg(not(any(feature = "ring", feature = "rustls")))]
 fn tls_problem(error: &reqwest::Error, builder: &str) -> Option<TlsProblem> {
     certificate_by_text(error, builder)
 }

@@ -1,22 +1,23 @@
 use std::error::Error as StdError;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response};
+use http::uri::Authority;
+use http::{HeaderValue, Request, Response, Uri};
 use reqwest::redirect::Policy;
 use tokio::task::yield_now;
 use url::Url;
 
 use crate::authority::address::is_loopback;
-use crate::error::{Error, Failure};
+use crate::error::Error;
 use crate::response::LARGEST_BODY;
-use crate::transport::connection_failure::causes;
 use crate::transport::driver::{Driver, DriverTask, SendOn};
 use crate::transport::environment_proxy::ProxyEnvironment;
 use crate::transport::explanation::Explanation;
 use crate::transport::proxies::{Proxies, shown_proxies};
+use crate::transport::tls::{self, built, lacks_ca_certificates, without_ca_certificates};
 use crate::transport::{SendOnce, Transport, TransportFuture};
 
 /// The default transport.
@@ -39,6 +40,7 @@ pub(crate) struct ReqwestSettings<'a> {
 /// The parts of the transport that one request needs.
 struct Exchange {
     client: reqwest::Client,
+    origin: Origin,
     proxies: Proxies,
     builder: &'static str,
     connect_timeout: Duration,
@@ -69,6 +71,7 @@ impl ReqwestTransport {
         };
         let exchange = Exchange {
             client,
+            origin: Origin::of(settings.origin),
             proxies,
             builder: settings.builder,
             connect_timeout: settings.connect_timeout,
@@ -91,11 +94,11 @@ fn with_default_builder(
     limited: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
     settings: &ReqwestSettings<'_>,
 ) -> Result<(reqwest::Client, Proxies), Error> {
-    let builder = || limited(default_builder());
+    let builder = || Ok::<_, Error>(limited(tls::default_builder(settings)?));
     if is_direct(settings.origin) {
-        let client = match builder().no_proxy().build() {
+        let client = match builder()?.no_proxy().build() {
             Err(error) if lacks_ca_certificates(&error) && settings.origin.scheme() == "http" => {
-                without_ca_certificates(builder().no_proxy()).build()
+                without_ca_certificates(builder()?.no_proxy()).build()
             }
             built => built,
         };
@@ -107,8 +110,8 @@ fn with_default_builder(
         proxy => proxy?,
     };
     let builder = match &proxy {
-        Some(proxy) => builder().proxy(proxy.to_reqwest()),
-        None => builder(),
+        Some(proxy) => builder()?.proxy(proxy.to_reqwest()),
+        None => builder()?,
     };
     let client = built(builder.build(), settings)?;
     let proxies = Proxies {
@@ -126,13 +129,10 @@ fn with_callers_builder(
     if is_direct(settings.origin) {
         builder = builder.no_proxy();
         // The builder builds only once, so the machine's CA certificates are tried beforehand.
-        if settings.origin.scheme() == "http"
-            && let Err(error) = default_builder().build()
-            && lacks_ca_certificates(&error)
-        {
+        if settings.origin.scheme() == "http" && tls::machine_lacks_ca_certificates(settings) {
             builder = without_ca_certificates(builder);
         }
-        return Ok((built(builder.build(), settings)?, Proxies::default()));
+        return Ok((tls::build(builder, settings)?, Proxies::default()));
     }
     let environment = ProxyEnvironment::of_process(settings.origin);
     let callers = shown_proxies(&format!("{builder:?}"));
@@ -141,7 +141,7 @@ fn with_callers_builder(
     if callers.is_none() && is_exempt {
         builder = builder.no_proxy();
     }
-    let client = built(builder.build(), settings)?;
+    let client = tls::build(builder, settings)?;
     let shown = shown_proxies(&format!("{client:?}"));
     let uses_environment = callers.is_none() && shown.is_some();
     let proxy = match uses_environment {
@@ -162,55 +162,15 @@ fn with_callers_builder(
     Ok((client, proxies))
 }
 
-/// Words the error of a client that cannot be built.
-fn built(
-    built: Result<reqwest::Client, reqwest::Error>,
-    settings: &ReqwestSettings<'_>,
-) -> Result<reqwest::Client, Error> {
-    built.map_err(|error| {
-        let message = match lacks_ca_certificates(&error) {
-            true => format!(
-                "the HTTP client cannot be built, because this machine has no CA certificates; install the package 'ca-certificates', correct SSL_CERT_FILE and SSL_CERT_DIR where they are set, or set tls_certs_only(..) in {}::reqwest(..)",
-                settings.builder
-            ),
-            false => "the HTTP client cannot be built".to_owned(),
-        };
-        let failure = Failure::new(message).source(Box::new(error.without_url()));
-        Error::Config(failure.into())
-    })
-}
-
-/// Returns whether the verifier of certificates found no CA certificate on the machine.
-fn lacks_ca_certificates(error: &reqwest::Error) -> bool {
-    causes(error).any(|cause| cause.to_string().contains("No CA certificates were loaded"))
-}
-
-/// Lets the machine's CA certificates be absent, which http does not need.
-fn without_ca_certificates(builder: reqwest::ClientBuilder) -> reqwest::ClientBuilder {
-    #[cfg(any(feature = "rustls", feature = "native-tls"))]
-    let builder = builder.tls_certs_only([]);
-    builder
-}
-
-/// Returns a builder with the TLS backend that this crate's features select.
-///
-/// Otherwise a feature that another crate enables could change reqwest's default backend.
-fn default_builder() -> reqwest::ClientBuilder {
-    let builder = reqwest::Client::builder();
-    #[cfg(feature = "rustls")]
-    let builder = builder.tls_backend_rustls();
-    builder
-}
-
 impl Transport for ReqwestTransport {
     fn send(&self, request: Request<Bytes>) -> TransportFuture<'_> {
         Box::pin(async move {
             let retries = request.extensions().get::<SendOnce>().is_none();
-            let mut request = reqwest::Request::try_from(request)?;
-            let exchange = Arc::clone(&self.exchange);
+            let mut request = self.exchange.to_reqwest(request)?;
             match self.driver.send_on() {
-                SendOn::CallersRuntime => exchange.run(request, retries).await,
+                SendOn::CallersRuntime => self.exchange.run(request, retries).await,
                 SendOn::Driver(driver) => {
+                    let exchange = Arc::clone(&self.exchange);
                     let task = async move {
                         let response = exchange.run(request, retries).await;
                         // The connection returns to the pool before the next request comes.
@@ -221,7 +181,7 @@ impl Transport for ReqwestTransport {
                 }
                 SendOn::CallersRuntimeOnce => {
                     request.headers_mut().insert(CONNECTION, CLOSE);
-                    exchange.run(request, retries).await
+                    self.exchange.run(request, retries).await
                 }
             }
         })
@@ -229,6 +189,22 @@ impl Transport for ReqwestTransport {
 }
 
 impl Exchange {
+    /// Converts a request. A URL of the known origin is not parsed as a whole.
+    fn to_reqwest(
+        &self,
+        request: Request<Bytes>,
+    ) -> Result<reqwest::Request, Box<dyn StdError + Send + Sync>> {
+        let (parts, body) = request.into_parts();
+        let url = match self.origin.url(&parts.uri) {
+            Some(url) => url,
+            None => Url::parse(&parts.uri.to_string())?,
+        };
+        let mut request = reqwest::Request::new(parts.method, url);
+        *request.headers_mut() = parts.headers;
+        *request.body_mut() = Some(body.into());
+        Ok(request)
+    }
+
     /// Sends the request, and reads the whole response.
     ///
     /// With `retries`, the request is sent again if the runtime of its connection has stopped.
@@ -237,7 +213,6 @@ impl Exchange {
         request: reqwest::Request,
         retries: bool,
     ) -> Result<Response<Bytes>, Box<dyn StdError + Send + Sync>> {
-        let url = request.url().clone();
         let retry = retries.then(|| request.try_clone()).flatten();
         let sent = match (self.client.execute(request).await, retry) {
             (Err(error), Some(retry)) if is_from_stopped_runtime(&error) => {
@@ -247,21 +222,24 @@ impl Exchange {
         };
         let mut response = match sent {
             Ok(response) => response,
-            Err(error) => return Err(self.explanation(error, &url).explain().await),
+            Err(error) => {
+                let url = error.url().unwrap_or(&self.origin.url).clone();
+                return Err(self.explanation(error, &url).explain().await);
+            }
         };
-        let mut body = BytesMut::new();
+        let mut body = Body::default();
         // The rest of a longer body is dropped. The parser rejects such a body as too long and
         // keeps the status.
         while body.len() <= LARGEST_BODY {
             match response.chunk().await {
-                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                Ok(Some(chunk)) => body.push(chunk),
                 Ok(None) => break,
                 // The status and the headers of an error response count without a body, too.
                 Err(_) if !response.status().is_success() => break,
                 Err(error) => return Err(error.without_url().into()),
             }
         }
-        let mut result = Response::new(body.freeze());
+        let mut result = Response::new(body.into_bytes());
         *result.status_mut() = response.status();
         *result.headers_mut() = std::mem::take(response.headers_mut());
         Ok(result)
@@ -274,6 +252,74 @@ impl Exchange {
             proxies: &self.proxies,
             builder: self.builder,
             limit: self.connect_timeout,
+        }
+    }
+}
+
+/// The URL that most requests go to, apart from the path.
+struct Origin {
+    url: Url,
+    authority: String,
+    /// The first URL that a request went to. Most clients have one token endpoint.
+    first: OnceLock<(Uri, Url)>,
+}
+
+impl Origin {
+    fn of(url: &Url) -> Self {
+        Self {
+            url: url.clone(),
+            authority: url.authority().to_owned(),
+            first: OnceLock::new(),
+        }
+    }
+
+    /// Returns the URL of a request to the origin. Returns `None` for a request to another host.
+    fn url(&self, uri: &Uri) -> Option<Url> {
+        if let Some((first, url)) = self.first.get()
+            && first == uri
+        {
+            return Some(url.clone());
+        }
+        let is_same = uri.scheme_str() == Some(self.url.scheme())
+            && uri.authority().map(Authority::as_str) == Some(&self.authority);
+        is_same.then(|| {
+            let mut url = self.url.clone();
+            url.set_path(uri.path());
+            url.set_query(uri.query());
+            // Set already, for a client with several endpoints.
+            let _ = self.first.set((uri.clone(), url.clone()));
+            url
+        })
+    }
+}
+
+/// The body of a response, which most often arrives in one piece.
+#[derive(Default)]
+struct Body {
+    first: Bytes,
+    all: BytesMut,
+}
+
+impl Body {
+    fn len(&self) -> usize {
+        self.first.len().max(self.all.len())
+    }
+
+    fn push(&mut self, chunk: Bytes) {
+        if self.first.is_empty() {
+            self.first = chunk;
+            return;
+        }
+        if self.all.is_empty() {
+            self.all.extend_from_slice(&self.first);
+        }
+        self.all.extend_from_slice(&chunk);
+    }
+
+    fn into_bytes(self) -> Bytes {
+        match self.all.is_empty() {
+            true => self.first,
+            false => self.all.freeze(),
         }
     }
 }
@@ -293,3 +339,69 @@ fn is_from_stopped_runtime(error: &reqwest::Error) -> bool {
 }
 
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_of_the_origin_is_the_url_that_a_whole_parse_gives() {
+        for origin in [
+            "https://login.example.org",
+            "http://[::1]:81/a/token",
+            "http://127.0.0.1",
+        ] {
+            let origin = Origin::of(&Url::parse(origin).unwrap());
+            let authority = &origin.authority;
+            for path in [
+                "/t/oauth2/v2.0/token",
+                "/u/oauth2/v2.0/token?a=b%20c",
+                "/t/oauth2/v2.0/token",
+                "/a/../b/./c",
+                "/%7e'\"",
+                "/?",
+                "/",
+                "",
+            ] {
+                let text = format!("{}://{authority}{path}", origin.url.scheme());
+                let expected = Url::parse(&text).unwrap();
+                let uri = text.parse().unwrap();
+                assert_eq!(origin.url(&uri), Some(expected), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_url_of_another_host_is_not_of_the_origin() {
+        let origin = Origin::of(&Url::parse("https://login.example.org").unwrap());
+        for other in [
+            "http://login.example.org/t",
+            "https://login.example.org:444/t",
+            "https://login.example.com/t",
+            "https://user@login.example.org/t",
+            "/t",
+        ] {
+            assert_eq!(origin.url(&other.parse().unwrap()), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_body_is_the_sum_of_its_pieces() {
+        for pieces in [
+            &[][..],
+            &["a"],
+            &["", "a"],
+            &["a", ""],
+            &["a", "b"],
+            &["a", "b", "c"],
+        ] {
+            let mut body = Body::default();
+            for piece in pieces {
+                body.push(Bytes::from_static(piece.as_bytes()));
+            }
+            let expected = pieces.concat();
+            assert_eq!(body.len(), expected.len(), "{pieces:?}");
+            assert_eq!(body.into_bytes(), expected, "{pieces:?}");
+        }
+    }
+}

@@ -12,13 +12,13 @@ use azure_security_keyvault_secrets::{SecretClient, SecretClientOptions};
 use confidential_client::adapter::AzureCredential;
 use confidential_client::testing::ManualClock;
 use confidential_client::{ConfidentialClient, Error};
-use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::support::raw_server::answer;
 use crate::support::{Provider, SCOPE, SECRET, success};

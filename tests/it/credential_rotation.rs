@@ -768,8 +768,9 @@ fn the_content_of_a_file_determines_the_format() {
     // As DER does, this begins with 0x30.
     replace(&path, format!("0 s:CN=daemon\n{}", *PEM));
     CertificateFile::new(&path).read().unwrap();
-    let der = rustls_pki_types::pem::PemObject::from_pem_slice(PEM.as_bytes()).unwrap();
-    let der: rustls_pki_types::CertificateDer<'_> = der;
+    let der =
+        tokio_rustls::rustls::pki_types::pem::PemObject::from_pem_slice(PEM.as_bytes()).unwrap();
+    let der: tokio_rustls::rustls::pki_types::CertificateDer<'_> = der;
     replace(&path, der);
     let error = CertificateFile::new(&path).read().unwrap_err().to_string();
     assert!(

@@ -13,6 +13,7 @@
 mod adapter_axum;
 mod adapter_azure_core;
 mod adapter_bearer_auth;
+mod adapter_retry;
 mod adapter_tonic;
 mod admin_consent;
 mod assertion_by_pyjwt;
@@ -39,6 +40,8 @@ mod local_authority_clock;
 mod local_authority_faults;
 mod local_authority_sign_in;
 mod local_authority_users;
+mod managed_identity;
+mod managed_identity_assertion;
 mod metrics;
 mod mix_up;
 mod network_environment;

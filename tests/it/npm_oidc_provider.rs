@@ -10,8 +10,8 @@ use std::path::PathBuf;
 
 use confidential_client::credential::{SigningAlgorithm, TokenEndpointAuthMethod};
 use confidential_client::{
-    Authority, Certificate, ConfidentialClient, ConfidentialClientBuilder, Error, RetryPolicy,
-    ServerError, TokenRequest, TokenSource,
+    Authority, Certificate, ConfidentialClient, ConfidentialClientBuilder, Error, IntoTokenRequest,
+    RetryPolicy, ServerError, TokenRequest, TokenSource,
 };
 use futures_util::future::join_all;
 use jsonwebtoken::jwk::JwkSet;
@@ -208,7 +208,7 @@ fn resource(resource: &str) -> TokenRequest {
     TokenRequest::new("").form_parameter("resource", resource)
 }
 
-async fn refusal(client: &ConfidentialClient, request: impl Into<TokenRequest>) -> ServerError {
+async fn refusal(client: &ConfidentialClient, request: impl IntoTokenRequest) -> ServerError {
     match client.acquire_token_for_client(request).await {
         Err(Error::Server(server)) => server,
         other => panic!("{other:?}"),

@@ -7,7 +7,8 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use confidential_client::delegated::UserAssertion;
 use confidential_client::testing::{Application, LocalAuthority, ManualClock, User};
 use confidential_client::{
-    AccessToken, CacheOptions, ConfidentialClient, Error, TokenRequest, TokenSource,
+    AccessToken, CacheOptions, ConfidentialClient, Error, IntoTokenRequest, TokenRequest,
+    TokenSource,
 };
 
 use crate::support::{
@@ -33,7 +34,7 @@ const TID: &str = "72f988bf-86f1-41af-91ab-2d7cd011db47";
 async fn on_behalf_of(
     client: &ConfidentialClient,
     user: &str,
-    request: impl Into<TokenRequest>,
+    request: impl IntoTokenRequest,
 ) -> Result<AccessToken, Error> {
     client
         .acquire_token_on_behalf_of(&assertion(user), request)

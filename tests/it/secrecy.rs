@@ -391,7 +391,9 @@ async fn no_adapter_or_callback_type_shows_a_secret() {
     }));
     hidden.check_debug("BearerAuthService", &service);
     let request = http::Request::get("https://graph.microsoft.com/v1.0/users");
-    let error = service.call(request.body(String::new()).unwrap()).await;
+    let call = service.call(request.body(String::new()).unwrap());
+    hidden.check_debug("BearerAuthFuture", &call);
+    let error = call.await;
     let error: BearerAuthError<_> = error.unwrap_err();
     hidden.check_debug("BearerAuthError", &error);
     hidden.check("BearerAuthError", &error.to_string());

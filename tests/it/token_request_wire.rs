@@ -10,10 +10,10 @@ use confidential_client::{Certificate, Error, TokenRequest, TokenSource};
 use http::header::LOCATION;
 use rsa::pss::{Signature, VerifyingKey};
 use rsa::signature::Verifier;
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
 use x509_cert::der::Decode;
 
 use crate::support::{CLIENT_ID, PEM, SCOPE, SECRET, TENANT, client_of};

@@ -8,7 +8,12 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use confidential_client::testing::{Application, LocalAuthority};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use crate::{CLIENT_ID, Result, SECRET, TENANT};
 
@@ -74,16 +79,41 @@ fn serve_connection(mut stream: TcpStream) -> Result<()> {
         }
         let mut body = vec![0; length];
         reader.read_exact(&mut body)?;
-        let token = format!("{:0>1492}", ISSUED.fetch_add(1, Ordering::Relaxed));
-        let body = format!(
-            r#"{{"token_type":"Bearer","expires_in":3599,"ext_expires_in":3599,"access_token":"{token}"}}"#
-        );
+        let body = token_response();
         let head = format!(
             "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
             body.len()
         );
         stream.write_all((head + &body).as_bytes())?;
     }
+}
+
+/// Responds as [`serve_at_once`], over HTTP/2 without TLS.
+pub fn serve_http2() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
+        println!("http://{}", listener.local_addr()?);
+        loop {
+            let (stream, _) = listener.accept().await?;
+            let respond = service_fn(|request: http::Request<Incoming>| async move {
+                request.into_body().collect().await?;
+                let response = http::Response::new(Full::new(Bytes::from(token_response())));
+                Ok::<_, hyper::Error>(response)
+            });
+            let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            tokio::spawn(connection.serve_connection(TokioIo::new(stream), respond));
+        }
+    })
+}
+
+fn token_response() -> String {
+    let token = format!("{:0>1492}", ISSUED.fetch_add(1, Ordering::Relaxed));
+    format!(
+        r#"{{"token_type":"Bearer","expires_in":3599,"ext_expires_in":3599,"access_token":"{token}"}}"#
+    )
 }
 
 /// Serves a `LocalAuthority` with TLS, and writes the CA certificate into the file.

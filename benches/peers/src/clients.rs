@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use azure_core::cloud::CustomConfiguration;
-use azure_core::credentials::{Secret, TokenCredential};
+use azure_core::credentials::{Secret, SecretBytes, TokenCredential};
 use azure_core::http::{AsyncRawResponse, ClientOptions, HttpClient, Request, Transport};
-use azure_identity::{ClientSecretCredential, ClientSecretCredentialOptions};
+use azure_identity::{
+    ClientCertificateCredential, ClientCertificateCredentialOptions, ClientSecretCredential,
+    ClientSecretCredentialOptions,
+};
 use confidential_client::{
     Authority, CacheOptions, Cloud, ConfidentialClient, ConfidentialClientBuilder,
 };
@@ -22,20 +25,46 @@ pub fn ours(base_url: &str) -> ConfidentialClientBuilder {
 }
 
 pub fn azure_identity(base_url: &str) -> Result<Arc<dyn TokenCredential>> {
-    let mut cloud = CustomConfiguration::default();
-    cloud.authority_host = base_url.replace("http://", "https://");
-    let transport = Transport::new(Arc::new(PlainHttp(reqwest::Client::new())));
-    let client_options = ClientOptions {
-        transport: Some(transport),
-        cloud: Some(Arc::new(cloud.into())),
-        ..ClientOptions::default()
-    };
+    azure_identity_for(TENANT, azure_options(base_url))
+}
+
+/// Returns a credential for one tenant. The credentials share the HTTP client of the options.
+pub fn azure_identity_for(
+    tenant: &str,
+    client_options: ClientOptions,
+) -> Result<Arc<dyn TokenCredential>> {
     Ok(ClientSecretCredential::new(
-        TENANT,
+        tenant,
         CLIENT_ID.to_owned(),
         Secret::new(SECRET),
         Some(ClientSecretCredentialOptions { client_options }),
     )?)
+}
+
+pub fn azure_identity_with_certificate(
+    base_url: &str,
+    pkcs12: Vec<u8>,
+) -> Result<Arc<dyn TokenCredential>> {
+    Ok(ClientCertificateCredential::new(
+        TENANT.to_owned(),
+        CLIENT_ID.to_owned(),
+        SecretBytes::new(pkcs12),
+        Some(ClientCertificateCredentialOptions {
+            client_options: azure_options(base_url),
+            ..ClientCertificateCredentialOptions::default()
+        }),
+    )?)
+}
+
+pub fn azure_options(base_url: &str) -> ClientOptions {
+    let mut cloud = CustomConfiguration::default();
+    cloud.authority_host = base_url.replace("http://", "https://");
+    let transport = Transport::new(Arc::new(PlainHttp(reqwest::Client::new())));
+    ClientOptions {
+        transport: Some(transport),
+        cloud: Some(Arc::new(cloud.into())),
+        ..ClientOptions::default()
+    }
 }
 
 /// An HTTP client that sends https requests as plain http.
@@ -54,6 +83,14 @@ impl HttpClient for PlainHttp {
     }
 }
 
+/// Returns an HTTP client for `oauth2`, as that crate's documentation shows.
+pub fn oauth2_http() -> Result<oauth2::reqwest::Client> {
+    Ok(oauth2::reqwest::Client::builder()
+        .redirect(oauth2::reqwest::redirect::Policy::none())
+        .no_proxy()
+        .build()?)
+}
+
 /// A client of the `oauth2` crate, which has no cache.
 pub struct OAuth2 {
     client:
@@ -63,16 +100,18 @@ pub struct OAuth2 {
 
 impl OAuth2 {
     pub fn new(base_url: &str) -> Result<Self> {
-        let endpoint = format!("{base_url}/{TENANT}/oauth2/v2.0/token");
+        Self::for_tenant(base_url, TENANT, oauth2_http()?)
+    }
+
+    /// Returns a client for one tenant.
+    pub fn for_tenant(base_url: &str, tenant: &str, http: oauth2::reqwest::Client) -> Result<Self> {
+        let endpoint = format!("{base_url}/{tenant}/oauth2/v2.0/token");
         Ok(Self {
             client: BasicClient::new(ClientId::new(CLIENT_ID.to_owned()))
                 .set_client_secret(ClientSecret::new(SECRET.to_owned()))
                 .set_token_uri(TokenUrl::new(endpoint)?)
                 .set_auth_type(AuthType::RequestBody),
-            http: oauth2::reqwest::Client::builder()
-                .redirect(oauth2::reqwest::redirect::Policy::none())
-                .no_proxy()
-                .build()?,
+            http,
         })
     }
 

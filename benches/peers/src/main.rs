@@ -9,8 +9,10 @@
 mod authority;
 mod clients;
 mod cold;
+mod cpu;
 mod first_token;
 mod hits;
+mod tenants;
 
 use authority::Authority;
 
@@ -21,18 +23,24 @@ fn main() -> Result<()> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
         ["serve"] => return authority::serve_at_once(),
+        ["serve-http2"] => return authority::serve_http2(),
         ["serve-tls", ca] => return authority::serve_with_tls(ca),
         ["first-token", programs @ ..] => return first_token::report(programs),
+        ["tenants"] => return tenants::report(),
+        ["cold"] => return cold::report(&Authority::start(&["serve"])?.base_url),
+        ["profile", kind, library, tokens] => {
+            let authority = Authority::start(&["serve"])?;
+            return cold::profile(&authority.base_url, kind, library, tokens);
+        }
         _ => {}
     }
     let authority = Authority::start(&["serve"])?;
+    cold::report(&authority.base_url)?;
+    tenants::report()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(async {
-        cold::report(&authority.base_url).await?;
-        hits::report(&authority.base_url).await
-    })
+    runtime.block_on(hits::report(&authority.base_url))
 }
 
 /// Shuffles the items into the same order at each run.

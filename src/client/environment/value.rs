@@ -45,6 +45,20 @@ pub(super) fn tenant(text: &str) -> Result<String, String> {
     }
 }
 
+/// Reads the client id of a managed identity. A GUID may have quotation marks, braces and white
+/// space around it.
+pub(super) fn identity(name: &'static str, text: &str) -> Result<String, String> {
+    let problem = |reason: &str| {
+        let reason = format!("the client id of a user-assigned managed identity ({reason})");
+        format!("set {name} to {reason}, or unset it")
+    };
+    match guid(name, text) {
+        Some(guid) => guid.map_err(|reason| problem(&reason)),
+        None if is_placeholder(bare(text)) => Err(problem(PLACEHOLDER)),
+        None => Err(problem("the value is not a GUID")),
+    }
+}
+
 /// Reads a client id. A GUID may have quotation marks, braces and white space around it.
 pub(super) fn client_id(text: &str) -> Result<String, String> {
     let problem = |reason: &str| {

@@ -24,7 +24,7 @@ impl TokenFetcher {
     ) -> Result<Map<String, Value>, Error> {
         let invalid = |error: JwtError| invalid_id_token(&error.to_string());
         let id_token = SignedJwt::parse(id_token.expose()).map_err(invalid)?;
-        let now = self.clock.now().wall;
+        let now = self.clock.wall();
         let client_id = &*self.client_id;
         let check = |keys: &IssuerKeys| id_token.id_token(keys, client_id, now, LEEWAY);
         let validated = self

@@ -7,7 +7,7 @@ use crate::authority::Tenant;
 use crate::error::{Error, Failure};
 use crate::metrics::{Acquisition, Observer, Outcome};
 use crate::time;
-use crate::token::CacheKey;
+use crate::token::{CacheKey, IssuedToken};
 
 /// One token request and its progress.
 pub(in crate::client) struct Fetch {
@@ -15,6 +15,8 @@ pub(in crate::client) struct Fetch {
     pub(in crate::client) tenant: Option<Tenant>,
     pub(in crate::client) scopes: Arc<str>,
     pub(in crate::client) claims: Option<Arc<str>>,
+    /// The token that an API rejected.
+    pub(in crate::client) rejected: Option<Arc<IssuedToken>>,
     pub(in crate::client) correlation_id: String,
     pub(in crate::client) is_refresh: bool,
     pub(in crate::client) progress: Mutex<Progress>,
@@ -76,7 +78,7 @@ impl Fetch {
 
     /// Records the outcome in the current span, by OpenTelemetry's names where it has them.
     /// Returns the outcome for the observer.
-    pub(super) fn report<T>(
+    pub(in crate::client) fn report<T>(
         &self,
         result: &Result<T, Error>,
         duration: Duration,

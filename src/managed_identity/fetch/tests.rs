@@ -82,6 +82,7 @@ async fn fetch_within(
         correlation_id: "our-id",
         is_revoked: false,
         rejected_token: None,
+        on_send: &|| (),
     };
     fetcher.fetch(request, Instant::now() + limit).await
 }
@@ -273,6 +274,7 @@ async fn a_rejected_token_goes_to_service_fabric_alone() {
             correlation_id: "our-id",
             is_revoked: true,
             rejected_token: Some("abc"),
+            on_send: &|| (),
         };
         let deadline = Instant::now() + Duration::from_secs(5);
         fetcher.fetch(request, deadline).await.unwrap();

@@ -5,19 +5,19 @@ use std::sync::Arc;
 
 use rustls::client::ClientConfig;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, OtherError, SignatureScheme};
 use sha1::{Digest, Sha1};
 
 use crate::error::{Error, Failure};
 use crate::managed_identity::service_fabric::Thumbprint;
-use crate::transport::causes;
+use crate::transport::{causes, provider};
 
 /// Builds a configuration that accepts one certificate and no other.
 pub(super) fn client_config(thumbprint: Thumbprint) -> Result<ClientConfig, Error> {
     // The process-wide provider may be missing, and then `ClientConfig::builder` may panic.
-    let provider = Arc::new(aws_lc_rs::default_provider());
+    let provider = provider();
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| {

@@ -712,8 +712,8 @@ fn every_refusal_of_an_assertion_tells_the_difference_of_the_clocks() {
     let at = |seconds: i64| {
         let difference = std::time::Duration::from_secs(seconds.unsigned_abs());
         httpdate::fmt_http_date(match seconds < 0 {
-            true => NOW.wall - difference,
-            false => NOW.wall + difference,
+            true => NOW.wall() - difference,
+            false => NOW.wall() + difference,
         })
     };
     let refused = br#"{"error":"invalid_client","error_description":"Token is not active"}"#;

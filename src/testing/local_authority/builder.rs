@@ -157,10 +157,7 @@ impl LocalAuthorityBuilder {
         let cannot_listen = |error| cannot_listen(asked, error);
         let host = self.public_host()?;
         let tls = match self.tls {
-            true => Some(LocalTls::generate(
-                self.clock.now().wall,
-                &self.names(&host),
-            )?),
+            true => Some(LocalTls::generate(self.clock.wall(), &self.names(&host))?),
             false => None,
         };
         let listener = TcpListener::bind(asked).await.map_err(cannot_listen)?;

@@ -42,7 +42,7 @@ impl Log {
         now: &Now,
     ) {
         for other in &self.flights {
-            let in_time = now.monotonic < other.overdue;
+            let in_time = now.monotonic() < other.overdue;
             let under_way = other.key == key && other.under_way;
             assert!(!under_way || !in_time, "two flights at once for one key");
             let probing = self.one_at_a_time && other.probing;
@@ -63,7 +63,7 @@ impl Log {
             key,
             slot,
             generation,
-            overdue: now.monotonic + OVERDUE,
+            overdue: now.monotonic() + OVERDUE,
             claims,
             under_way: true,
             probing: true,

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use loom::sync::atomic::{AtomicUsize, Ordering};
+use loom::sync::atomic::AtomicUsize;
+pub(super) use loom::sync::atomic::Ordering;
 pub(super) use loom::sync::{Mutex, MutexGuard};
 pub(super) use std::sync::PoisonError;
+// Written under the lock of the map, or only a hint.
+pub(super) use std::sync::atomic::{AtomicBool, AtomicU32};
 
 /// An `ArcSwapOption`: every load and store is a moment at which loom may go on with another
 /// thread, and a load without the lock may see a value that has been replaced.

@@ -1,5 +1,5 @@
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use loom::sync::RwLock;
 use loom::thread::{self, JoinHandle};
@@ -12,7 +12,7 @@ use crate::authority::Tenant;
 use crate::error::{Error, Failure};
 use crate::request::parameters::Parameters;
 use crate::scope::ScopeSet;
-use crate::time::{Now, TimeSource};
+use crate::time::{Clock, Now, TimeSource};
 use crate::token::{CacheKey, IssuedToken, Lifetime};
 
 mod flight;
@@ -345,12 +345,22 @@ impl Place {
     }
 }
 
-fn now(at: u64) -> Now {
-    static START: LazyLock<Now> = LazyLock::new(|| TimeSource::System.now());
-    Now {
-        wall: START.wall + Duration::from_secs(at),
-        monotonic: START.monotonic + Duration::from_secs(at),
+/// Seconds since the start of the test process, on both clocks.
+struct At(u64);
+
+impl Clock for At {
+    fn wall(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000 + self.0)
     }
+
+    fn monotonic(&self) -> Instant {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        *START + Duration::from_secs(self.0)
+    }
+}
+
+fn now(at: u64) -> Now {
+    TimeSource::Injected(Arc::new(At(at))).now()
 }
 
 fn typed(key: &str) -> CacheKey {

@@ -28,7 +28,7 @@ fn names_the_feature(error: &Error) {
     assert!(
         error
             .to_string()
-            .contains("enable the feature 'aws-lc-rs' or 'rust-crypto'"),
+            .contains("enable the feature 'aws-lc-rs', 'ring' or 'rust-crypto'"),
         "{error}"
     );
 }

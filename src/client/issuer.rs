@@ -1,0 +1,94 @@
+//! The issuer of a client's tokens, by the kind of the client.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::fetch::{Fetch, TokenFetcher};
+use super::fetch_for_user::UserGrant;
+use super::managed_identity::IdentityFetcher;
+use super::resolve::{ResolvedRequest, Subject};
+use crate::error::Error;
+use crate::request::TokenRequest;
+use crate::time::TimeSource;
+use crate::token::IssuedToken;
+
+/// The sender of a client's token requests.
+///
+/// A flight holds an issuer and never the client: dropping the client ends all flights.
+#[derive(Clone)]
+pub(super) enum Issuer {
+    /// The identity provider, for an application with a credential.
+    Confidential(Arc<TokenFetcher>),
+    /// The endpoint of the host, for a managed identity.
+    ManagedIdentity(Arc<IdentityFetcher>),
+}
+
+impl Issuer {
+    /// Checks everything that can be known before the network.
+    #[cfg(any(
+        feature = "azure-core",
+        feature = "reqwest-middleware",
+        feature = "tower"
+    ))]
+    pub(super) fn resolve(
+        &self,
+        request: TokenRequest,
+        subject: Subject,
+    ) -> Result<ResolvedRequest, Error> {
+        match self {
+            Self::Confidential(fetcher) => fetcher.resolve(request, subject),
+            Self::ManagedIdentity(_) => IdentityFetcher::resolve(request),
+        }
+    }
+
+    /// Returns the scopes of the token request.
+    pub(super) fn scopes_to_send(&self, request: &ResolvedRequest) -> Arc<str> {
+        match self {
+            Self::Confidential(fetcher) => {
+                Arc::clone(request.scopes_to_send(fetcher.endpoints.rules()))
+            }
+            Self::ManagedIdentity(_) => request.key.scopes.as_str().into(),
+        }
+    }
+
+    /// Fetches a token by the deadline.
+    pub(super) async fn fetch(
+        &self,
+        fetch: &Fetch,
+        user: Option<UserGrant>,
+        deadline: Instant,
+    ) -> Result<IssuedToken, Error> {
+        match self {
+            Self::Confidential(fetcher) => fetcher.fetch(fetch, user, deadline).await,
+            // Boxed, to keep the flight of an application small.
+            Self::ManagedIdentity(fetcher) => Box::pin(fetcher.fetch(fetch, deadline)).await,
+        }
+    }
+
+    /// Returns `true` if a refresh token in doubt must not be sent again.
+    pub(super) fn rotates_refresh_tokens(&self) -> bool {
+        match self {
+            Self::Confidential(fetcher) => fetcher.refresh_token_rotation,
+            Self::ManagedIdentity(_) => false,
+        }
+    }
+
+    /// Lets the next token request discover the metadata again.
+    pub(super) fn force_refresh(&self, clock: &TimeSource) {
+        match self {
+            Self::Confidential(fetcher) => fetcher.endpoints.force_refresh(clock),
+            Self::ManagedIdentity(_) => {}
+        }
+    }
+}
+
+impl fmt::Debug for Issuer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Confidential(fetcher) => fetcher.fmt(f),
+            Self::ManagedIdentity(fetcher) => fetcher.fmt(f),
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! A token request, checked against the client before the network.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::fetch::TokenFetcher;
+use crate::authority::{Rules, Tenant};
+use crate::cache::{Requirements, SpecialRequirements};
+use crate::delegated::{Account, UserAssertion};
+use crate::error::Error;
+use crate::request::TokenRequest;
+use crate::scope::Scopes;
+use crate::token::{AccessToken, CacheKey, UserKey};
+
+impl TokenFetcher {
+    /// Checks everything that can be known before the network.
+    #[inline]
+    pub(super) fn resolve(
+        &self,
+        request: TokenRequest,
+        subject: Subject,
+    ) -> Result<ResolvedRequest, Error> {
+        let tenant = self.resolve_tenant(&request, &subject)?;
+        let scopes = request.requested_scopes();
+        let scopes = match &subject {
+            Subject::OnBehalfOf(_) | Subject::Account(_) => {
+                self.check_user_scopes(scopes)?;
+                &scopes.for_user()?.set
+            }
+            Subject::Application => {
+                if let Some(tenant) = tenant {
+                    tenant.check_for_application()?;
+                }
+                match self.endpoints.rules().requires_default_scope() {
+                    true => scopes.check_for_application()?,
+                    false => scopes.check_characters()?,
+                }
+                scopes.set()
+            }
+        };
+        let key = CacheKey {
+            tenant: tenant.cloned(),
+            scopes: scopes.clone(),
+            user: subject.user().cloned(),
+            parameters: request.extra_parameters()?.clone(),
+        };
+        ResolvedRequest::new(key, request, subject)
+    }
+
+    /// Checks that a user's scopes are of Entra's form, unless another provider may define others.
+    #[inline]
+    pub(super) fn check_user_scopes(&self, scopes: &Scopes) -> Result<(), Error> {
+        match self.endpoints.rules() {
+            Rules::OpenId | Rules::Adfs => Ok(()),
+            Rules::Entra | Rules::B2c => scopes.check_form(),
+        }
+    }
+
+    /// Returns the request's tenant, or the client's own. A multi-tenant client uses the tenant
+    /// that the user is from.
+    pub(super) fn resolve_tenant<'a>(
+        &'a self,
+        request: &'a TokenRequest,
+        subject: &'a Subject,
+    ) -> Result<Option<&'a Tenant>, Error> {
+        let endpoints = &self.endpoints;
+        match (request.requested_tenant()?, endpoints.tenant()) {
+            (Some(tenant), Some(_)) => Ok(Some(tenant)),
+            (None, Some(own)) if own.is_multi_tenant() => Ok(Some(subject.tenant().unwrap_or(own))),
+            (None, own) => Ok(own),
+            (Some(tenant), None) => Err(Error::config(format!(
+                "the tenant '{}' cannot be used: the authority '{endpoints}' has no tenants; leave tenant(..) out",
+                tenant.as_str()
+            ))),
+        }
+    }
+}
+
+/// A token request that was checked against a client, with everything that a call needs.
+#[derive(Clone)]
+pub(crate) struct ResolvedRequest {
+    /// Holds the tenant that was resolved, as it was spelled.
+    pub(super) key: CacheKey,
+    pub(super) request: TokenRequest,
+    pub(super) subject: Subject,
+    pub(super) requirements: Requirements,
+    pub(super) correlation_id: Option<Uuid>,
+}
+
+impl ResolvedRequest {
+    /// Checks the parts of a request that are the same for all kinds of clients.
+    #[inline]
+    pub(super) fn new(
+        key: CacheKey,
+        request: TokenRequest,
+        subject: Subject,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            requirements: requirements(&request, &key)?,
+            correlation_id: request.requested_correlation_id()?,
+            key,
+            request,
+            subject,
+        })
+    }
+
+    pub(super) fn requirements(&self) -> &Requirements {
+        &self.requirements
+    }
+
+    #[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
+    pub(super) fn request(&self) -> &TokenRequest {
+        &self.request
+    }
+
+    #[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
+    pub(super) fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
+    pub(super) fn scopes_to_send(&self, rules: Rules) -> &Arc<str> {
+        let scopes = self.request.requested_scopes();
+        let for_user = match self.subject {
+            Subject::Application => None,
+            // A refresh must not request scopes that were never granted (RFC 6749 section 6), and
+            // not every provider names the granted scopes of OpenID Connect. A strict provider
+            // rejects the scopes of OpenID Connect with an assertion.
+            Subject::OnBehalfOf(_) | Subject::Account(_) if rules == Rules::OpenId => None,
+            Subject::OnBehalfOf(_) | Subject::Account(_) => scopes.for_user().ok(),
+        };
+        for_user.map_or(scopes.as_requested(), |scopes| &scopes.to_send)
+    }
+
+    pub(super) fn check_for_provider(&self) -> Result<(), Error> {
+        let single_use = match () {
+            () if self.correlation_id.is_some() => "a correlation id",
+            () if self.requirements.claims().is_some() => "claims",
+            () if self.request.rejected().is_some() => "a rejected token",
+            () if self.request.is_force_refresh() => "a forced refresh",
+            () => return Ok(()),
+        };
+        Err(Error::config(format!(
+            "a token provider serves many calls and cannot have {single_use}; pass such a request to the client's acquire_token method instead"
+        )))
+    }
+}
+
+/// The owner of a token: the application itself, or a user.
+#[derive(Clone)]
+pub(crate) enum Subject {
+    Application,
+    OnBehalfOf(UserAssertion),
+    Account(Account),
+}
+
+impl Subject {
+    pub(super) fn user(&self) -> Option<&Arc<UserKey>> {
+        match self {
+            Self::Application => None,
+            Self::OnBehalfOf(assertion) => Some(assertion.user()),
+            Self::Account(account) => Some(account.user()),
+        }
+    }
+
+    /// Returns the tenant that a user is from.
+    fn tenant(&self) -> Option<&Tenant> {
+        match self {
+            Self::Application => None,
+            Self::OnBehalfOf(assertion) => assertion.tenant(),
+            Self::Account(account) => account.tenant(),
+        }
+    }
+}
+
+fn requirements(request: &TokenRequest, key: &CacheKey) -> Result<Requirements, Error> {
+    let rejected = request.rejected().map(AccessToken::issued);
+    if rejected.is_some_and(|rejected| rejected.key() != key) {
+        return Err(Error::config(
+            "the rejected token is for another tenant, scope, user or parameter than the request; pass the token that this request returned",
+        ));
+    }
+    Ok(Requirements::new(SpecialRequirements {
+        claims: request.requested_claims()?,
+        rejected: rejected.cloned(),
+        force_refresh: request.is_force_refresh(),
+        min_remaining: request.requested_min_remaining(),
+    }))
+}

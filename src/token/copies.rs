@@ -1,0 +1,177 @@
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use super::IssuedToken;
+
+/// Copies of one token by thread, so that threads do not share the count of its references.
+///
+/// A count that several threads write moves from processor to processor, and two threads would get
+/// no more tokens than one. A copy has counts of its own and the same bytes of the token's text.
+/// The first copies are made once two threads take turns with a token, and in few tokens of a
+/// process.
+#[derive(Default)]
+pub(super) struct Copies {
+    /// The thread that used the token last, and how often another thread did.
+    turns: AtomicU32,
+    by_thread: OnceLock<Box<ByThread>>,
+}
+
+struct ByThread {
+    copies: [OnceLock<Arc<IssuedToken>>; THREADS],
+    tokens: &'static AtomicUsize,
+}
+
+impl Copies {
+    /// Returns the token or its copy for this thread.
+    #[inline]
+    pub(super) fn own(&self, token: &Arc<IssuedToken>) -> Arc<IssuedToken> {
+        let thread = thread();
+        if self.turns.load(Ordering::Relaxed) >> TURN_BITS == thread {
+            return Arc::clone(token);
+        }
+        self.of_another_thread(token, thread)
+    }
+
+    fn of_another_thread(&self, token: &Arc<IssuedToken>, thread: u32) -> Arc<IssuedToken> {
+        if let Some(copies) = self.by_thread.get() {
+            return copies.of(thread, token);
+        }
+        let turns = (self.turns.load(Ordering::Relaxed) & MAX_TURNS) + 1;
+        if turns <= MAX_TURNS {
+            self.turns
+                .store(thread << TURN_BITS | turns, Ordering::Relaxed);
+        } else if let Some(copies) = ByThread::try_new(&TOKENS) {
+            // No thread is this one, so that every thread looks for its copy from now on.
+            self.turns.store(u32::MAX, Ordering::Relaxed);
+            let copies = self.by_thread.get_or_init(|| copies);
+            return copies.of(thread, token);
+        }
+        Arc::clone(token)
+    }
+}
+
+impl ByThread {
+    /// Returns `None` if enough tokens have copies. `tokens` counts those that do.
+    fn try_new(tokens: &'static AtomicUsize) -> Option<Box<Self>> {
+        let one_more = |tokens| (tokens < MAX_TOKENS).then_some(tokens + 1);
+        let (set, get) = (Ordering::Relaxed, Ordering::Relaxed);
+        tokens.fetch_update(set, get, one_more).ok()?;
+        Some(Box::new(Self {
+            copies: Default::default(),
+            tokens,
+        }))
+    }
+
+    /// Returns the thread's copy. A missing copy is made by its thread, so that the allocator
+    /// takes the memory from where no other thread writes.
+    fn of(&self, thread: u32, token: &Arc<IssuedToken>) -> Arc<IssuedToken> {
+        let copy = usize::try_from(thread)
+            .ok()
+            .and_then(|thread| self.copies.get(thread % THREADS));
+        match copy {
+            Some(copy) => Arc::clone(copy.get_or_init(|| Arc::new(token.copy()))),
+            None => Arc::clone(token),
+        }
+    }
+}
+
+impl Drop for ByThread {
+    fn drop(&mut self) {
+        self.tokens.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Returns the number of this thread, which starts at 0.
+#[inline]
+fn thread() -> u32 {
+    thread_local! {
+        static THREAD: Cell<u32> = const { Cell::new(u32::MAX) };
+    }
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    THREAD.with(|thread| match thread.get() {
+        u32::MAX => {
+            let number = NEXT.fetch_add(1, Ordering::Relaxed) % (u32::MAX >> TURN_BITS);
+            thread.set(number);
+            number
+        }
+        number => number,
+    })
+}
+
+/// The number of copies of a token. Threads beyond the number share.
+const THREADS: usize = 8;
+/// The number of tokens of the process that have copies.
+const MAX_TOKENS: usize = 64;
+static TOKENS: AtomicUsize = AtomicUsize::new(0);
+/// The turns of two threads with a token before the first copy, and their bits in
+/// [`Copies::turns`].
+const MAX_TURNS: u32 = (1 << TURN_BITS) - 1;
+const TURN_BITS: u32 = 6;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::TimeSource;
+
+    fn token() -> Arc<IssuedToken> {
+        let now = TimeSource::System.now();
+        Arc::new(IssuedToken::sample("t", "abc", 60, now))
+    }
+
+    /// Lets two threads take turns, and returns what each got last.
+    fn take_turns(token: &Arc<IssuedToken>, turns: usize) -> [Arc<IssuedToken>; 2] {
+        let mut latest = [(); 2].map(|()| Arc::clone(token));
+        let (to_other, other) = std::sync::mpsc::channel::<()>();
+        let (to_this, this) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                for () in other {
+                    to_this.send(token.own()).unwrap();
+                }
+            });
+            for _ in 0..turns {
+                to_other.send(()).unwrap();
+                latest = [token.own(), this.recv().unwrap()];
+            }
+            drop(to_other);
+        });
+        latest
+    }
+
+    #[test]
+    fn threads_that_take_turns_get_copies_of_their_own_with_the_same_text() {
+        let token = token();
+        let first = take_turns(&token, 1);
+        assert!(first.iter().all(|own| Arc::ptr_eq(own, &token)));
+        let [this, other] = take_turns(&token, 200);
+        assert!(!Arc::ptr_eq(&this, &other));
+        for copy in [&this, &other] {
+            assert!(!Arc::ptr_eq(copy, &token));
+            assert_eq!(copy.secret().as_ptr(), token.secret().as_ptr(), "one text");
+            assert!(copy.is_for(token.shared_key()) && copy.is_same_token(&token));
+            assert_eq!(copy.correlation_id(), token.correlation_id());
+            assert_eq!(copy.scopes(), token.scopes());
+            assert!(copy.authorization().is_sensitive());
+        }
+    }
+
+    #[test]
+    fn a_token_of_one_thread_has_no_copies() {
+        let token = token();
+        for _ in 0..1000 {
+            assert!(Arc::ptr_eq(&token.own(), &token));
+        }
+    }
+
+    /// A hundred thousand tokens must not have eight copies each.
+    #[test]
+    fn few_tokens_have_copies() {
+        static TOKENS: AtomicUsize = AtomicUsize::new(0);
+        let new = || ByThread::try_new(&TOKENS);
+        let made: Vec<_> = std::iter::from_fn(new).take(MAX_TOKENS + 1).collect();
+        assert_eq!(made.len(), MAX_TOKENS);
+        drop(made);
+        assert!(new().is_some(), "those that were dropped made room");
+    }
+}
