@@ -24,7 +24,7 @@ mod host_kind;
 mod host_state;
 mod key_folder;
 mod rejection;
-#[cfg(test)]
+#[cfg(all(test, feature = "reqwest"))]
 mod tests;
 mod token_query;
 

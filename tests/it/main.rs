@@ -39,6 +39,7 @@ mod local_authority_clock;
 mod local_authority_faults;
 mod local_authority_sign_in;
 mod local_authority_users;
+mod local_managed_identity;
 mod metrics;
 mod mix_up;
 mod network_environment;
