@@ -24,7 +24,8 @@ mod host_kind;
 mod host_state;
 mod key_folder;
 mod rejection;
-#[cfg(all(test, feature = "reqwest"))]
+#[cfg(test)]
+#[cfg(feature = "reqwest")]
 mod tests;
 mod token_query;
 
