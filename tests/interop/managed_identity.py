@@ -48,6 +48,10 @@ def check(name, credential, client_id):
 
 
 check("system-assigned", ManagedIdentityCredential(), printed("system-assigned"))
+if "MSI_ENDPOINT" in os.environ or "IDENTITY_SERVER_THUMBPRINT" in os.environ:
+    # Cloud Shell, Azure Machine Learning and Service Fabric do not select by every id.
+    print(f"{passed} check of azure-identity passed")
+    sys.exit()
 client_id = printed("user-assigned client_id")
 claims = check("client id", ManagedIdentityCredential(client_id=client_id), client_id)
 assert claims["sub"] == printed("user-assigned object_id"), claims

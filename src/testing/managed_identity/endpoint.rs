@@ -1,7 +1,6 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use axum::body::Body;
@@ -9,7 +8,6 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::map_response_with_state;
 use axum::routing::{get, post};
 use bytes::Bytes;
-use der::DateTime;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
@@ -196,15 +194,11 @@ fn success(kind: HostKind, query: &TokenQuery, token: &HostToken, now: u64) -> V
             "not_before": token.issued_at.to_string(),
             "refresh_token": "",
         }),
-        HostKind::AppService => json!({
+        HostKind::AppService | HostKind::AzureMl => json!({
             "client_id": token.identity.client_id(),
             "expires_on": expires_on,
         }),
         HostKind::ServiceFabric => json!({ "expires_on": token.expires_on }),
-        HostKind::AzureMl => json!({
-            "client_id": token.identity.client_id(),
-            "expires_on": date_in_words(token.expires_on),
-        }),
     };
     // The agent of Azure Arc names the identity by the id of the request.
     let named = query
@@ -218,23 +212,6 @@ fn success(kind: HostKind, query: &TokenQuery, token: &HostToken, now: u64) -> V
         }
     }
     body
-}
-
-/// Writes a time as .NET does: `12/20/2026 04:58:20 +00:00`.
-fn date_in_words(seconds: u64) -> String {
-    let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
-    match time.and_then(|time| DateTime::from_system_time(time).ok()) {
-        Some(date) => format!(
-            "{:02}/{:02}/{} {:02}:{:02}:{:02} +00:00",
-            date.month(),
-            date.day(),
-            date.year(),
-            date.hour(),
-            date.minutes(),
-            date.seconds()
-        ),
-        None => seconds.to_string(),
-    }
 }
 
 fn json_response(status: StatusCode, body: &Value) -> Response<Bytes> {
