@@ -35,9 +35,9 @@ pub(crate) use advice::has_no_identity;
 pub(crate) use date::time;
 pub use environment::HostEnvironment;
 pub(crate) use fetch::{FetcherSettings, IdentityTokenRequest, ManagedIdentityFetcher};
-#[allow(unused_imports, reason = "the chain of credentials will probe")]
 pub(crate) use probe::{Availability, ImdsProbe};
 pub(crate) use resource::Resource;
+pub(crate) use response::IdentityToken;
 
 /// An identity that Azure gives to the host of the program, so that the program needs no secret.
 ///

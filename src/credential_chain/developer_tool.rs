@@ -255,7 +255,7 @@ impl DeveloperToolLink {
             let reason = message::explain(tool, output.status.code(), &stderr, tenant);
             return Err(LinkFailure::Unavailable(reason));
         }
-        parse(tool, &output.stdout, requested_at, self.clock.now().wall)
+        parse(tool, &output.stdout, requested_at, self.clock.wall())
             .map_err(LinkFailure::Unavailable)
     }
 

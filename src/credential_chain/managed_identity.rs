@@ -30,6 +30,7 @@ impl ManagedIdentityLink {
             correlation_id: request.correlation_id,
             is_revoked: request.claims.is_some() || request.rejected_token.is_some(),
             rejected_token: request.rejected_token,
+            on_send: &|| (),
         };
         let result = self.fetcher.fetch(token_request, request.deadline).await;
         result.map_err(|error| match has_no_identity(&error) {

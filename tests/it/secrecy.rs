@@ -16,7 +16,7 @@ use confidential_client::delegated::{AdminConsent, AuthorizationRequest, Prompt,
 use confidential_client::metrics::Acquisition;
 use confidential_client::resource::{AccessDenied, Holder, Permission, TokenValidator};
 use confidential_client::testing::{
-    Application, Fault, LocalAuthority, ManualClock, User, self_signed_certificate,
+    Application, Fault, HostKind, LocalAuthority, ManualClock, User, self_signed_certificate,
 };
 use confidential_client::{
     Authority, CacheOptions, Certificate, Challenge, Cloud, ConfidentialClient, Error, RetryPolicy,
@@ -171,6 +171,30 @@ async fn no_public_type_shows_a_secret() {
     for request in local.token_requests() {
         hidden.check_debug("RecordedRequest", &request);
     }
+}
+
+#[tokio::test]
+async fn no_managed_identity_endpoint_shows_a_secret() {
+    let local = LocalAuthority::start().await.unwrap();
+    let host = local.managed_identity(TENANT).await.unwrap();
+    let variables = host.variables(HostKind::AppService);
+    let [(_, endpoint), (_, secret)] = &variables[..] else {
+        panic!("{variables:?}");
+    };
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let hash = "ab".repeat(32);
+    let query = "api-version=2019-08-01&resource=https://vault.azure.net";
+    let url = format!("{endpoint}?{query}&token_sha256_to_refresh={hash}&code={SECRET}");
+    let request = http.get(url).header("x-identity-header", secret);
+    assert_eq!(request.send().await.unwrap().status(), 400);
+
+    let hidden = Hidden(vec![secret.clone(), hash, SECRET.to_owned()]);
+    hidden.check_debug("LocalManagedIdentity", &host);
+    hidden.check_debug("AssignedIdentity", &host.system_assigned().unwrap());
+    hidden.check_debug("HostKind", &HostKind::AppService);
+    hidden.check_debug("RecordedRequest", &host.requests()[0]);
+    let environment = host.environment(HostKind::AppService);
+    hidden.check("HostEnvironment", &format!("{environment:?}"));
 }
 
 #[tokio::test]
