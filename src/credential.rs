@@ -69,11 +69,15 @@ mod token_file;
 
 pub use crate::certificate::{Signer, SignerFuture};
 pub use crate::client_auth::TokenEndpointAuthMethod;
+pub use crate::credential_chain::{
+    AzureCli, AzureDeveloperCli, ChainLink, CredentialChain, LinkUnavailable,
+};
 pub use crate::crypto::SigningAlgorithm;
 pub use crate::managed_identity::{HostEnvironment, ManagedIdentity};
 pub(crate) use assertion_provider::ProviderSettings;
 pub use assertion_provider::{AssertionContext, ClientAssertionFuture, ClientAssertionProvider};
 pub(crate) use authenticate::Credential;
+pub(crate) use callback::call as call_provider;
 pub(crate) use file::read as read_file;
 pub use file::{CertificateFile, SecretFile};
 pub(crate) use source::Rotating;

@@ -7,22 +7,30 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::{Error, Failure};
 use crate::managed_identity::{HostEnvironment, IdentityToken, ManagedIdentity};
+use crate::token::IssuedToken;
 
 mod command;
+mod custom;
 mod developer_tool;
 mod managed_identity;
 mod selection;
 mod variables;
 
+pub(crate) use custom::CustomLink;
+pub use custom::LinkUnavailable;
 pub use developer_tool::{AzureCli, AzureDeveloperCli};
 pub(crate) use managed_identity::ManagedIdentityLink;
-pub(crate) use variables::{missing_for_environment, missing_for_workload_identity};
+pub(crate) use variables::{
+    missing_for_environment, missing_for_workload_identity, variables_for_environment,
+    variables_for_workload_identity,
+};
 
 /// An ordered list of credentials, of which the first available one issues the tokens.
 ///
@@ -61,7 +69,7 @@ impl CredentialChain {
     }
 
     /// Adds a link at the end: a [`ManagedIdentity`], an [`AzureCli`], an [`AzureDeveloperCli`] or
-    /// another [`ChainLink`].
+    /// another [`ChainLink`], such as a function of the caller's.
     #[must_use]
     pub fn then(mut self, link: impl Into<ChainLink>) -> Self {
         self.links.push(link.into());
@@ -120,7 +128,7 @@ enum Kind {
     ManagedIdentity(ManagedIdentity),
     AzureCli(AzureCli),
     AzureDeveloperCli(AzureDeveloperCli),
-    Custom(Arc<dyn Link>),
+    Custom(CustomLink),
 }
 
 impl ChainLink {
@@ -136,11 +144,6 @@ impl ChainLink {
     #[doc(alias = "WorkloadIdentityCredential")]
     pub fn workload_identity() -> Self {
         Self(Kind::WorkloadIdentity)
-    }
-
-    /// Describes a provider of the caller's.
-    pub(crate) fn custom(link: Arc<dyn Link>) -> Self {
-        Self(Kind::Custom(link))
     }
 }
 
@@ -186,7 +189,7 @@ pub(crate) enum PlannedLink {
     },
     AzureCli(AzureCli),
     AzureDeveloperCli(AzureDeveloperCli),
-    Custom(Arc<dyn Link>),
+    Custom(CustomLink),
 }
 
 /// A source of tokens in a chain.
@@ -194,11 +197,47 @@ pub(crate) trait Link: Send + Sync {
     /// Returns the name for messages, such as `managed identity`.
     fn name(&self) -> &str;
 
+    /// Returns the longest time that a token request of the link needs.
+    fn time_limit(&self) -> Duration {
+        TIME_LIMIT
+    }
+
     fn fetch<'a>(&'a self, request: &'a LinkRequest<'a>) -> LinkFuture<'a>;
 }
 
 pub(crate) type LinkFuture<'a> =
-    Pin<Box<dyn Future<Output = Result<IdentityToken, LinkFailure>> + Send + 'a>>;
+    Pin<Box<dyn Future<Output = Result<LinkToken, LinkFailure>> + Send + 'a>>;
+
+/// The token of a link.
+pub(crate) enum LinkToken {
+    /// A token without the parts that the client knows.
+    Identity(IdentityToken),
+    /// A token of an application, with the cache key of the application's request.
+    Application(IssuedToken),
+}
+
+#[cfg(test)]
+impl LinkToken {
+    fn secret(&self) -> &str {
+        match self {
+            Self::Identity(token) => token.secret.expose(),
+            Self::Application(token) => token.secret(),
+        }
+    }
+}
+
+/// Shows no token.
+impl fmt::Debug for LinkToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LinkToken").finish_non_exhaustive()
+    }
+}
+
+impl From<IdentityToken> for LinkToken {
+    fn from(token: IdentityToken) -> Self {
+        Self::Identity(token)
+    }
+}
 
 /// One token request to a chain.
 #[derive(Clone, Copy)]
@@ -213,6 +252,8 @@ pub(crate) struct LinkRequest<'a> {
     pub(crate) rejected_token: Option<&'a str>,
     pub(crate) correlation_id: &'a str,
     pub(crate) deadline: Instant,
+    /// Called before each HTTP request, to count the requests.
+    pub(crate) on_send: &'a (dyn Fn() + Sync),
 }
 
 /// The reason why a link issued no token.
@@ -239,6 +280,10 @@ pub(crate) struct UnavailableLink {
 impl Link for UnavailableLink {
     fn name(&self) -> &str {
         self.name
+    }
+
+    fn time_limit(&self) -> Duration {
+        Duration::ZERO
     }
 
     fn fetch<'a>(&'a self, _: &'a LinkRequest<'a>) -> LinkFuture<'a> {
@@ -268,6 +313,17 @@ impl Chain {
         })
     }
 
+    /// Returns the names of the links, in their order.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.links.iter().map(|link| link.name())
+    }
+
+    /// Returns the time for a token request of every link, one after the other.
+    pub(crate) fn time_limit(&self) -> Duration {
+        let limits = self.links.iter().map(|link| link.time_limit());
+        limits.fold(Duration::ZERO, Duration::saturating_add)
+    }
+
     /// Returns the name of the link that issued the first token.
     pub(crate) fn winner(&self) -> Option<&str> {
         Some(self.kept()?.name())
@@ -280,7 +336,7 @@ impl Chain {
     /// - [`Error::Credential`]: no link is available.
     /// - [`Error::Transport`]: the deadline passed.
     /// - The error of the link that ended the chain.
-    pub(crate) async fn fetch(&self, request: &LinkRequest<'_>) -> Result<IdentityToken, Error> {
+    pub(crate) async fn fetch(&self, request: &LinkRequest<'_>) -> Result<LinkToken, Error> {
         match timeout_at(request.deadline, self.fetch_unlimited(request)).await {
             Ok(result) => result,
             Err(_) => {
@@ -292,7 +348,7 @@ impl Chain {
         }
     }
 
-    async fn fetch_unlimited(&self, request: &LinkRequest<'_>) -> Result<IdentityToken, Error> {
+    async fn fetch_unlimited(&self, request: &LinkRequest<'_>) -> Result<LinkToken, Error> {
         if let Some(link) = self.kept() {
             return fetch_from(link, request).await;
         }
@@ -336,7 +392,7 @@ impl Chain {
 }
 
 /// Fetches a token from the link that issued the first token.
-async fn fetch_from(link: &dyn Link, request: &LinkRequest<'_>) -> Result<IdentityToken, Error> {
+async fn fetch_from(link: &dyn Link, request: &LinkRequest<'_>) -> Result<LinkToken, Error> {
     link.fetch(request).await.map_err(|failure| match failure {
         LinkFailure::Failed(error) => error,
         LinkFailure::Unavailable(reason) => {
@@ -361,6 +417,9 @@ fn ended_at(name: &str, error: Error, passed_over: &[String]) -> Error {
     };
     error.in_chain(&place)
 }
+
+/// The time for a token request of most links.
+const TIME_LIMIT: Duration = Duration::from_secs(30);
 
 fn no_links() -> Error {
     Error::config(

@@ -155,12 +155,6 @@ mod certificate;
 mod challenge;
 mod client;
 mod client_auth;
-#[allow(
-    dead_code,
-    unreachable_pub,
-    unused_imports,
-    reason = "the client of a chain is not there yet"
-)]
 mod credential_chain;
 mod crypto;
 mod endpoint;
@@ -200,8 +194,9 @@ pub use cache::{CacheOptions, CacheStats};
 pub use certificate::Certificate;
 pub use challenge::Challenge;
 pub use client::{
-    ConfidentialClient, ConfidentialClientBuilder, ManagedIdentityClient,
-    ManagedIdentityClientBuilder, TokenCache, TokenProvider, WarmUp,
+    ConfidentialClient, ConfidentialClientBuilder, CredentialChainClient,
+    CredentialChainClientBuilder, ManagedIdentityClient, ManagedIdentityClientBuilder, TokenCache,
+    TokenProvider, WarmUp,
 };
 pub use error::{Error, ErrorDetails, ErrorKind, ServerError};
 pub use request::{IntoTokenRequest, TokenRequest};

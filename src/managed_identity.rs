@@ -21,7 +21,6 @@ mod fetch;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
 mod imds;
-#[allow(dead_code, reason = "the chain of credentials will probe")]
 mod probe;
 mod request;
 mod resource;

@@ -323,8 +323,12 @@ impl Link for DeveloperToolLink {
         self.tool.name()
     }
 
+    fn time_limit(&self) -> Duration {
+        self.settings.time_limit
+    }
+
     fn fetch<'a>(&'a self, request: &'a LinkRequest<'a>) -> LinkFuture<'a> {
-        Box::pin(self.token(request))
+        Box::pin(async { Ok(self.token(request).await?.into()) })
     }
 }
 

@@ -1,5 +1,9 @@
 //! The managed identity of the host as a link.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use super::{Link, LinkFailure, LinkFuture, LinkRequest};
 use crate::managed_identity::{
     Availability, IdentityToken, IdentityTokenRequest, ImdsProbe, ManagedIdentityFetcher, Resource,
@@ -30,9 +34,12 @@ impl ManagedIdentityLink {
             correlation_id: request.correlation_id,
             is_revoked: request.claims.is_some() || request.rejected_token.is_some(),
             rejected_token: request.rejected_token,
-            on_send: &|| (),
+            on_send: request.on_send,
         };
-        let result = self.fetcher.fetch(token_request, request.deadline).await;
+        // The links that follow need a part of the time.
+        let own_deadline = Instant::now() + self.fetcher.default_deadline();
+        let deadline = own_deadline.min(request.deadline);
+        let result = self.fetcher.fetch(token_request, deadline).await;
         result.map_err(|error| match has_no_identity(&error) {
             // A user-assigned identity is named by the configuration, so its absence is an error.
             true => LinkFailure::Unavailable(error.chain().to_string()),
@@ -46,8 +53,13 @@ impl Link for ManagedIdentityLink {
         "managed identity"
     }
 
+    fn time_limit(&self) -> Duration {
+        let probe = self.probe.as_ref().map(|_| ImdsProbe::TIME_LIMIT);
+        self.fetcher.default_deadline() + probe.unwrap_or_default()
+    }
+
     fn fetch<'a>(&'a self, request: &'a LinkRequest<'a>) -> LinkFuture<'a> {
-        Box::pin(self.token(request))
+        Box::pin(async { Ok(self.token(request).await?.into()) })
     }
 }
 
@@ -133,6 +145,7 @@ mod tests {
                 rejected_token: None,
                 correlation_id: "our-id",
                 deadline: Instant::now() + Duration::from_secs(75),
+                on_send: &|| (),
             };
             let result = match link.fetch(&request).await {
                 Ok(_) => "token".to_owned(),

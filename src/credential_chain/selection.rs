@@ -106,7 +106,7 @@ const OTHER_SDKS: [&str; 6] = [
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::credential_chain::{CredentialChain, PlannedLink};
+    use crate::credential_chain::{CredentialChain, Link, PlannedLink};
 
     /// Returns the names of the planned links.
     fn plan(chain: &CredentialChain, variables: &[(&str, &str)]) -> Result<Vec<String>, Error> {

@@ -35,7 +35,7 @@ impl Scripted {
         *self.requests.lock().unwrap()
     }
 
-    async fn play(&self) -> Result<IdentityToken, LinkFailure> {
+    async fn play(&self) -> Result<LinkToken, LinkFailure> {
         let number = {
             let mut requests = self.requests.lock().unwrap();
             *requests += 1;
@@ -49,7 +49,8 @@ impl Scripted {
                 expires_in: Duration::from_secs(3600),
                 refresh_in: None,
                 requested_at: TimeSource::default().now(),
-            }),
+            }
+            .into()),
             Play::Unavailable(reason) => Err(LinkFailure::Unavailable(reason.to_owned())),
             Play::Failed(error) => Err(error().into()),
             Play::Hang => std::future::pending().await,
@@ -80,6 +81,7 @@ fn request() -> LinkRequest<'static> {
         rejected_token: None,
         correlation_id: "our-id",
         deadline: Instant::now() + Duration::from_secs(30),
+        on_send: &|| (),
     }
 }
 
@@ -144,7 +146,7 @@ async fn the_first_available_link_wins_and_a_failure_ends_the_chain() {
         let result = chain.fetch(&request()).await;
         match (result, expected) {
             (Ok(token), Ok(winner)) => {
-                assert_eq!(token.secret.expose(), winner, "{name}");
+                assert_eq!(token.secret(), winner, "{name}");
                 assert_eq!(chain.winner(), Some(winner), "{name}");
             }
             (Err(error), Err(text)) => {
@@ -169,7 +171,7 @@ async fn a_chain_without_an_available_link_is_looked_through_again() {
     assert!(matches!(error, Error::Credential(_)), "{error:?}");
     assert_eq!(error.correlation_id(), Some("our-id"));
     let token = chain.fetch(&request()).await.unwrap();
-    assert_eq!(token.secret.expose(), "two");
+    assert_eq!(token.secret(), "two");
 }
 
 #[tokio::test]
@@ -208,8 +210,8 @@ async fn requests_at_the_same_time_select_one_link() {
     let chain = chain(&links);
     let (first, second) = (request(), request());
     let (first, second) = tokio::join!(chain.fetch(&first), chain.fetch(&second));
-    assert_eq!(first.unwrap().secret.expose(), "two");
-    assert_eq!(second.unwrap().secret.expose(), "two");
+    assert_eq!(first.unwrap().secret(), "two");
+    assert_eq!(second.unwrap().secret(), "two");
     assert_eq!(links.each_ref().map(|link| link.requests()), [1, 2]);
 }
 

@@ -17,6 +17,28 @@ pub(crate) fn missing_for_workload_identity(environment: &HostEnvironment) -> Op
     missing(environment, token_file)
 }
 
+/// Returns the environment without the variables of other credentials than a secret or certificate.
+pub(crate) fn variables_for_environment(environment: &HostEnvironment) -> HostEnvironment {
+    without(environment, &[TOKEN_FILE, IDENTITY])
+}
+
+/// Returns the environment without the variables of other credentials than the token file.
+pub(crate) fn variables_for_workload_identity(environment: &HostEnvironment) -> HostEnvironment {
+    let others = [SECRET, CERTIFICATE, PASSWORD, SEND_CHAIN, IDENTITY];
+    without(environment, &others)
+}
+
+fn without<const N: usize>(
+    environment: &HostEnvironment,
+    names: &[&'static str; N],
+) -> HostEnvironment {
+    let (environment, names) = (environment.clone(), *names);
+    HostEnvironment::from_fn(move |name| match names.contains(&name) {
+        true => None,
+        false => environment.value(name),
+    })
+}
+
 fn missing(environment: &HostEnvironment, credential: Option<String>) -> Option<String> {
     let ids = [TENANT, CLIENT_ID].into_iter();
     let ids = ids.filter(|name| !environment.is_set(name));
@@ -32,6 +54,9 @@ const TENANT: &str = "AZURE_TENANT_ID";
 pub(super) const CLIENT_ID: &str = "AZURE_CLIENT_ID";
 const SECRET: &str = "AZURE_CLIENT_SECRET";
 const CERTIFICATE: &str = "AZURE_CLIENT_CERTIFICATE_PATH";
+const PASSWORD: &str = "AZURE_CLIENT_CERTIFICATE_PASSWORD";
+const SEND_CHAIN: &str = "AZURE_CLIENT_SEND_CERTIFICATE_CHAIN";
+const IDENTITY: &str = "AZURE_MANAGED_IDENTITY_CLIENT_ID";
 const TOKEN_FILE: &str = "AZURE_FEDERATED_TOKEN_FILE";
 
 #[cfg(test)]

@@ -3,10 +3,8 @@ use super::*;
 #[test]
 fn the_output_of_each_tool_is_read_in_every_spelling() {
     const NOW: u64 = 1_797_742_700; // 2026-12-20T04:58:20Z
-    let clock = Now {
-        wall: SystemTime::UNIX_EPOCH + Duration::from_secs(NOW),
-        monotonic: std::time::Instant::now(),
-    };
+    let clock = TimeSource::default().now();
+    let received = SystemTime::UNIX_EPOCH + Duration::from_secs(NOW);
     use Tool::{AzureCli as Az, AzureDeveloperCli as Azd};
     for (tool, output, expected) in [
         (
@@ -68,7 +66,7 @@ fn the_output_of_each_tool_is_read_in_every_spelling() {
             Err("a token that expired at 2026-12-20T04:58:20Z; run 'az login'"),
         ),
     ] {
-        match (parse(tool, output.as_bytes(), clock, clock.wall), expected) {
+        match (parse(tool, output.as_bytes(), clock, received), expected) {
             (Ok(token), Ok(seconds)) => {
                 assert_eq!(token.expires_in, Duration::from_secs(seconds), "{output}");
                 assert_eq!(token.secret.expose(), "t");
@@ -197,6 +195,7 @@ mod scripts {
             rejected_token: None,
             correlation_id: "our-id",
             deadline: Instant::now() + Duration::from_secs(60),
+            on_send: &|| (),
         }
     }
 
@@ -218,7 +217,7 @@ mod scripts {
         folder.script("az", &format!("{RECORD}\n{print}"));
         let link = folder.az(AzureCli::new().tenant("contoso.com"));
         let token = link.fetch(&request(SCOPE)).await.unwrap();
-        assert_eq!(token.secret.expose(), "from-az");
+        assert_eq!(token.secret(), "from-az");
         assert_eq!(
             folder.read("arguments"),
             format!(
@@ -248,7 +247,7 @@ mod scripts {
         folder.script("azd", &format!("{RECORD}\n{print}"));
         let link = folder.azd(AzureDeveloperCli::new().tenant("t"));
         let token = link.fetch(&request("api://a/b api://a/c")).await.unwrap();
-        assert_eq!(token.secret.expose(), "from-azd");
+        assert_eq!(token.secret(), "from-azd");
         assert_eq!(
             folder.read("arguments"),
             "auth\ntoken\n--output\njson\n--scope\napi://a/b\n--scope\napi://a/c\n--no-prompt\n--tenant-id\nt\n"

@@ -44,6 +44,7 @@ async fn fetch(
         correlation_id: "our-id",
         is_revoked: rejected_token.is_some(),
         rejected_token,
+        on_send: &|| (),
     };
     let limit = Duration::from_secs(3);
     fetcher.fetch(request, Instant::now() + limit).await
