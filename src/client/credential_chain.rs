@@ -115,8 +115,8 @@ impl CredentialChainClient {
     ///
     /// Returns the cached token while the token is valid. Otherwise one token request runs through
     /// the chain, however many callers wait for the same token. Dropping the returned future does
-    /// not cancel the request for other callers. A token that is due for refresh is returned at once
-    /// and refreshed in the background. After a failure, further calls receive the same error
+    /// not cancel the request for other callers. A token that is due for refresh is returned at
+    /// once and refreshed in the background. After a failure, further calls receive the same error
     /// without another request for a while.
     ///
     /// # Errors
@@ -155,9 +155,9 @@ impl CredentialChainClient {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] for a request that [`acquire_token`](Self::acquire_token) rejects. Also for
-    /// one with a correlation ID, claims, a rejected token or a forced refresh, which belong to a
-    /// single call.
+    /// [`Error::Config`] for a request that [`acquire_token`](Self::acquire_token) rejects. Also
+    /// for one with a correlation ID, claims, a rejected token or a forced refresh, which belong to
+    /// a single call.
     #[doc(alias = "get_bearer_token_provider")]
     pub fn token_provider(&self, request: impl IntoTokenRequest) -> Result<TokenProvider, Error> {
         let request = ChainFetcher::resolve(request.into_token_request())?;
