@@ -6,6 +6,7 @@ use crate::cache::CacheOptions;
 mod acquire;
 mod application; // First, so that rustdoc shows its methods first.
 mod builder;
+mod credential_chain;
 mod delegated;
 mod environment;
 mod fetch;
@@ -21,6 +22,7 @@ mod warm_up;
 
 pub(crate) use acquire::TokenAcquirer;
 pub use builder::ConfidentialClientBuilder;
+pub use credential_chain::{CredentialChainClient, CredentialChainClientBuilder};
 use fetch::TokenFetcher;
 use issuer::Issuer;
 pub use managed_identity::{ManagedIdentityClient, ManagedIdentityClientBuilder};

@@ -19,6 +19,8 @@
 //!
 //! A program that needs no app registration uses a [`ManagedIdentityClient`] instead of a
 //! [`ConfidentialClient`](crate::ConfidentialClient).
+//! A [`CredentialChainClient`] uses the first available credential of a [`CredentialChain`], so that
+//! one program runs in Azure and on a developer's machine.
 //! [`ConfidentialClient::from_env`] selects the credential from environment variables.
 //!
 //! [`SigningAlgorithm`] and [`TokenEndpointAuthMethod`] override the choices that the client makes
@@ -34,6 +36,7 @@
 //! [`Certificate`]: crate::Certificate
 //! [`Certificate::from_signer`]: crate::Certificate::from_signer
 //! [`ConfidentialClient::from_env`]: crate::ConfidentialClient::from_env
+//! [`CredentialChainClient`]: crate::CredentialChainClient
 //! [`ManagedIdentityClient`]: crate::ManagedIdentityClient
 //! [`Secret`]: crate::Secret
 //! [`TokenProvider`]: crate::TokenProvider
@@ -69,11 +72,15 @@ mod token_file;
 
 pub use crate::certificate::{Signer, SignerFuture};
 pub use crate::client_auth::TokenEndpointAuthMethod;
+pub use crate::credential_chain::{
+    AzureCli, AzureDeveloperCli, ChainLink, CredentialChain, LinkUnavailable,
+};
 pub use crate::crypto::SigningAlgorithm;
 pub use crate::managed_identity::{HostEnvironment, ManagedIdentity};
 pub(crate) use assertion_provider::ProviderSettings;
 pub use assertion_provider::{AssertionContext, ClientAssertionFuture, ClientAssertionProvider};
 pub(crate) use authenticate::Credential;
+pub(crate) use callback::call as call_provider;
 pub(crate) use file::read as read_file;
 pub use file::{CertificateFile, SecretFile};
 pub(crate) use source::Rotating;

@@ -344,6 +344,18 @@ impl Error {
         }
     }
 
+    /// Adds the place in a chain of credentials to the message or to the advice.
+    pub(crate) fn in_chain(self, place: &str) -> Self {
+        if let Self::Server(server) = &self {
+            let help = match server.help() {
+                Some(help) => format!("{help}; {place}"),
+                None => place.to_owned(),
+            };
+            return Self::Server(server.with_help(help));
+        }
+        self.map_message(|message| format!("{message} ({place})"))
+    }
+
     /// Returns a copy of the error for a caller that arrives `remaining` before the wait ends.
     pub(crate) fn with_retry_after(&self, remaining: Duration) -> Self {
         if let Self::Server(server) = self {

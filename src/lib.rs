@@ -157,6 +157,7 @@ mod certificate;
 mod challenge;
 mod client;
 mod client_auth;
+mod credential_chain;
 mod crypto;
 mod endpoint;
 mod error;
@@ -195,8 +196,9 @@ pub use cache::{CacheOptions, CacheStats};
 pub use certificate::Certificate;
 pub use challenge::Challenge;
 pub use client::{
-    ConfidentialClient, ConfidentialClientBuilder, ManagedIdentityClient,
-    ManagedIdentityClientBuilder, TokenCache, TokenProvider, WarmUp,
+    ConfidentialClient, ConfidentialClientBuilder, CredentialChainClient,
+    CredentialChainClientBuilder, ManagedIdentityClient, ManagedIdentityClientBuilder, TokenCache,
+    TokenProvider, WarmUp,
 };
 pub use error::{Error, ErrorDetails, ErrorKind, ServerError};
 pub use request::{IntoTokenRequest, TokenRequest};

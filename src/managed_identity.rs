@@ -21,7 +21,6 @@ mod fetch;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
 mod imds;
-#[allow(dead_code, reason = "the chain of credentials will probe")]
 mod probe;
 mod request;
 mod resource;
@@ -31,11 +30,13 @@ mod service_fabric;
 mod source;
 mod transport;
 
+pub(crate) use advice::has_no_identity;
+pub(crate) use date::time;
 pub use environment::HostEnvironment;
 pub(crate) use fetch::{FetcherSettings, IdentityTokenRequest, ManagedIdentityFetcher};
-#[allow(unused_imports, reason = "the chain of credentials will probe")]
 pub(crate) use probe::{Availability, ImdsProbe};
 pub(crate) use resource::Resource;
+pub(crate) use response::IdentityToken;
 
 /// An identity that Azure gives to the host of the program, so that the program needs no secret.
 ///

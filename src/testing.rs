@@ -12,6 +12,8 @@
 //! - A test of a web API starts with a [user's token](LocalAuthority::user_token).
 //! - [`Fault`] [scripts](LocalAuthority::script) errors of Entra and of the network.
 //! - [`RecordedRequest`] is a [received](LocalAuthority::token_requests) token request.
+//! - [`LocalManagedIdentity`] plays the managed identity endpoints of Azure's hosts, of each
+//!   [`HostKind`], for each [`AssignedIdentity`].
 //! - [`ManualClock`] changes the time of a client, and of a `LocalAuthority` that was built with
 //!   the same [`clock`](LocalAuthorityBuilder::clock).
 //!
@@ -48,6 +50,7 @@ mod directory;
 mod fault;
 mod http;
 mod local_authority;
+mod managed_identity;
 mod protected_api;
 mod provider;
 mod recorded_request;
@@ -59,5 +62,6 @@ pub use directory::application::Application;
 pub use directory::user::User;
 pub use fault::Fault;
 pub use local_authority::{LocalAuthority, LocalAuthorityBuilder};
+pub use managed_identity::{AssignedIdentity, HostKind, LocalManagedIdentity};
 pub use protected_api::ProtectedApi;
 pub use recorded_request::RecordedRequest;

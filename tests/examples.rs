@@ -276,3 +276,32 @@ fn call_api_grpc() {
     printed.count(1, &["without a token", " Unauthenticated: "]);
     printed.value("token requests", "1");
 }
+
+#[test]
+fn managed_identity() {
+    let printed = run("managed_identity", &[]);
+    printed.count(6, &["the system-assigned identity", "a token for"]);
+    printed.count(5, &["the user-assigned identity", "a token for"]);
+    printed.count(1, &["CloudShell", "the user-assigned identity", "cannot"]);
+}
+
+#[test]
+fn credential_chain() {
+    let printed = run("credential_chain", &[]);
+    printed.value("App Service:", "managed identity");
+    printed.count(
+        1,
+        &["without the identity: managed identity, which the credential chain selected"],
+    );
+    printed.value("the machine:", "agent");
+    printed.count(
+        1,
+        &[
+            "no credential: no credential of the chain is available",
+            "environment: AZURE_TENANT_ID",
+            "Azure CLI: ",
+            "not installed",
+            "agent: no agent runs",
+        ],
+    );
+}

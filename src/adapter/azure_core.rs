@@ -4,7 +4,9 @@ use azure_core::credentials::{AccessToken, TokenCredential, TokenRequestOptions}
 use azure_core::error::ErrorKind;
 use azure_core::time::OffsetDateTime;
 
-use crate::client::{ConfidentialClient, ManagedIdentityClient, Subject, TokenAcquirer};
+use crate::client::{
+    ConfidentialClient, CredentialChainClient, ManagedIdentityClient, Subject, TokenAcquirer,
+};
 use crate::request::TokenRequest;
 
 /// A credential for the clients of the Azure SDK for Rust.
@@ -80,7 +82,8 @@ pub struct AzureCredential {
 impl AzureCredential {
     /// Creates a credential for the client's tenant. Does no I/O.
     ///
-    /// `client` is a [`ConfidentialClient`] or a [`ManagedIdentityClient`].
+    /// `client` is a [`ConfidentialClient`], a [`ManagedIdentityClient`] or a
+    /// [`CredentialChainClient`].
     pub fn new(client: impl Into<Self>) -> Self {
         client.into()
     }
@@ -95,7 +98,7 @@ impl AzureCredential {
     /// Sets the tenant that issues the tokens, for a daemon that serves many customers.
     ///
     /// [`TokenRequest::tenant`] has the rules. An invalid tenant is an error of the first call, and
-    /// so is a tenant for a [`ManagedIdentityClient`].
+    /// so is a tenant for a [`ManagedIdentityClient`] or a [`CredentialChainClient`].
     pub fn tenant(mut self, tenant: impl Into<String>) -> Self {
         self.tenant = Some(tenant.into());
         self
@@ -104,6 +107,12 @@ impl AzureCredential {
 
 impl From<ConfidentialClient> for AzureCredential {
     fn from(client: ConfidentialClient) -> Self {
+        Self::of(client.acquirer())
+    }
+}
+
+impl From<CredentialChainClient> for AzureCredential {
+    fn from(client: CredentialChainClient) -> Self {
         Self::of(client.acquirer())
     }
 }

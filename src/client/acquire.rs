@@ -105,7 +105,7 @@ impl TokenAcquirer {
         let requests = &self.0.requests;
         // Beyond the maximum, a cache hit does not pay for the search of a request to replace.
         if token.source() == TokenSource::IdentityProvider || !requests.is_full() {
-            let now = self.0.fetcher.clock.coarse_now();
+            let now = self.0.clock.coarse_now();
             let has_token = |slot: &CacheSlot| slot.has_token(&now).then_some(());
             let in_use =
                 |request: &TokenRequest| request.find_resolved(self.0.id, has_token).is_some();

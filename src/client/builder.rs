@@ -40,10 +40,10 @@ pub struct ConfidentialClientBuilder {
     attempt_timeout: Duration,
     assumed_lifetime: Duration,
     observer: Observer,
-    transport: TransportConfig,
+    pub(super) transport: TransportConfig,
     /// The proxy in the place of the default transport.
     pub(super) identity_binding: Option<IdentityBindingProxy>,
-    clock: TimeSource,
+    pub(super) clock: TimeSource,
 }
 
 impl ConfidentialClientBuilder {

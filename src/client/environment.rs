@@ -26,7 +26,8 @@ impl ConfidentialClientBuilder {
         Self::from_variables(|name| std::env::var_os(name))
     }
 
-    fn from_variables(read: impl Fn(&str) -> Option<OsString>) -> Result<Self, Error> {
+    /// Returns a builder with the settings of the variables that a function reads.
+    pub(super) fn from_variables(read: impl Fn(&str) -> Option<OsString>) -> Result<Self, Error> {
         let Variables {
             tenant,
             client_id,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::credential_chain::ChainFetcher;
 use super::fetch::{Fetch, TokenFetcher};
 use super::fetch_for_user::UserGrant;
 use super::managed_identity::IdentityFetcher;
@@ -22,6 +23,8 @@ pub(super) enum Issuer {
     Confidential(Arc<TokenFetcher>),
     /// The endpoint of the host, for a managed identity.
     ManagedIdentity(Arc<IdentityFetcher>),
+    /// The first available link of a credential chain.
+    CredentialChain(Arc<ChainFetcher>),
 }
 
 impl Issuer {
@@ -39,6 +42,7 @@ impl Issuer {
         match self {
             Self::Confidential(fetcher) => fetcher.resolve(request, subject),
             Self::ManagedIdentity(_) => IdentityFetcher::resolve(request),
+            Self::CredentialChain(_) => ChainFetcher::resolve(request),
         }
     }
 
@@ -48,7 +52,9 @@ impl Issuer {
             Self::Confidential(fetcher) => {
                 Arc::clone(request.scopes_to_send(fetcher.endpoints.rules()))
             }
-            Self::ManagedIdentity(_) => request.key.scopes.as_str().into(),
+            Self::ManagedIdentity(_) | Self::CredentialChain(_) => {
+                request.key.scopes.as_str().into()
+            }
         }
     }
 
@@ -63,6 +69,7 @@ impl Issuer {
             Self::Confidential(fetcher) => fetcher.fetch(fetch, user, deadline).await,
             // Boxed, to keep the flight of an application small.
             Self::ManagedIdentity(fetcher) => Box::pin(fetcher.fetch(fetch, deadline)).await,
+            Self::CredentialChain(fetcher) => Box::pin(fetcher.fetch(fetch, deadline)).await,
         }
     }
 
@@ -70,7 +77,7 @@ impl Issuer {
     pub(super) fn rotates_refresh_tokens(&self) -> bool {
         match self {
             Self::Confidential(fetcher) => fetcher.refresh_token_rotation,
-            Self::ManagedIdentity(_) => false,
+            Self::ManagedIdentity(_) | Self::CredentialChain(_) => false,
         }
     }
 
@@ -78,7 +85,7 @@ impl Issuer {
     pub(super) fn force_refresh(&self, clock: &TimeSource) {
         match self {
             Self::Confidential(fetcher) => fetcher.endpoints.force_refresh(clock),
-            Self::ManagedIdentity(_) => {}
+            Self::ManagedIdentity(_) | Self::CredentialChain(_) => {}
         }
     }
 }
@@ -88,6 +95,7 @@ impl fmt::Debug for Issuer {
         match self {
             Self::Confidential(fetcher) => fetcher.fmt(f),
             Self::ManagedIdentity(fetcher) => fetcher.fmt(f),
+            Self::CredentialChain(fetcher) => fetcher.fmt(f),
         }
     }
 }

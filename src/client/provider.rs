@@ -13,11 +13,12 @@ use crate::token::AccessToken;
 
 /// A source of tokens for one request, without a cache lookup.
 ///
-/// [`ConfidentialClient::token_provider`] and [`ManagedIdentityClient::token_provider`] return one.
-/// A provider is cheap to clone, keeps the client alive, and protects the cache entry from
-/// eviction.
+/// [`ConfidentialClient::token_provider`], [`ManagedIdentityClient::token_provider`] and
+/// [`CredentialChainClient::token_provider`] return one. A provider is cheap to clone, keeps the
+/// client alive, and protects the cache entry from eviction.
 ///
 /// [`ConfidentialClient::token_provider`]: crate::ConfidentialClient::token_provider
+/// [`CredentialChainClient::token_provider`]: crate::CredentialChainClient::token_provider
 /// [`ManagedIdentityClient::token_provider`]: crate::ManagedIdentityClient::token_provider
 #[doc(alias = "TokenCredential")]
 #[derive(Clone)]

@@ -3,14 +3,15 @@ use std::fmt;
 use super::TokenAcquirer;
 use crate::cache::CacheStats;
 
-/// The in-memory token cache of a client, from [`ConfidentialClient::cache`] or
-/// [`ManagedIdentityClient::cache`].
+/// The in-memory token cache of a client, from [`ConfidentialClient::cache`],
+/// [`ManagedIdentityClient::cache`] or [`CredentialChainClient::cache`].
 ///
 /// No method does I/O. The cache does not include users' refresh tokens.
 /// [`ConfidentialClient::remove_account`] removes the refresh token of a user.
 ///
 /// [`ConfidentialClient::cache`]: crate::ConfidentialClient::cache
 /// [`ConfidentialClient::remove_account`]: crate::ConfidentialClient::remove_account
+/// [`CredentialChainClient::cache`]: crate::CredentialChainClient::cache
 /// [`ManagedIdentityClient::cache`]: crate::ManagedIdentityClient::cache
 #[derive(Clone, Copy)]
 pub struct TokenCache<'a>(&'a TokenAcquirer);

@@ -11,7 +11,7 @@ use crate::time::format_limit;
 ///
 /// The code runs in a task and has a time limit. Dropping the returned future aborts the task.
 /// Every failure, also a panic, becomes an [`Error::Credential`] with `message`.
-pub(super) async fn call<T: Send + 'static>(
+pub(crate) async fn call<T: Send + 'static>(
     message: &str,
     limit: Duration,
     callback: impl Future<Output = Result<T, Box<dyn StdError + Send + Sync>>> + Send + 'static,

@@ -11,7 +11,7 @@ use crate::response::number;
 
 /// Reads a time: Unix seconds as a number or a string, ISO 8601, or the date of .NET such as
 /// `12/20/2026 4:58:20 AM +00:00`.
-pub(super) fn time(value: &Value) -> Option<SystemTime> {
+pub(crate) fn time(value: &Value) -> Option<SystemTime> {
     if let Some(seconds) = number(value) {
         return UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
     }

@@ -80,10 +80,15 @@ impl HostEnvironment {
         self
     }
 
+    /// Returns the value of a variable as the host has it, such as a path.
+    pub(crate) fn value(&self, name: &str) -> Option<OsString> {
+        (self.read)(name)
+    }
+
     /// Returns whether a variable is set and not empty.
     ///
     /// Kubernetes and shells cannot tell an empty variable from an unset one.
-    pub(super) fn is_set(&self, name: &str) -> bool {
+    pub(crate) fn is_set(&self, name: &str) -> bool {
         let is_filled = |value: OsString| value.to_str().is_none_or(|text| !bare(text).is_empty());
         (self.read)(name).is_some_and(is_filled)
     }

@@ -33,6 +33,9 @@ pub(crate) enum Availability {
 }
 
 impl ImdsProbe {
+    /// The longest time of a probe.
+    pub(crate) const TIME_LIMIT: Duration = ANSWER_LIMIT;
+
     pub(crate) fn new(
         environment: HostEnvironment,
         transport: Option<Arc<dyn Transport>>,

@@ -28,7 +28,7 @@ impl Resource {
             let other = other?;
             if other != first {
                 return Err(Error::config(format!(
-                    "the scopes belong to two resources, '{first}' and '{other}'; a managed identity's token is valid for one resource, so make one request per resource"
+                    "the scopes belong to two resources, '{first}' and '{other}'; a token is valid for one resource, so make one request per resource"
                 )));
             }
         }

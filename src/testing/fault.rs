@@ -7,8 +7,10 @@ use http::{HeaderName, HeaderValue, StatusCode};
 /// A response, or a missing response, in the place of the regular response to a token request.
 ///
 /// [`LocalAuthority::script`] applies faults to the next requests. [`LocalAuthority::begin_outage`]
-/// applies one fault to all requests.
+/// applies one fault to all requests. A [`LocalManagedIdentity`] has the same three methods, and
+/// words the errors as the source of the request does.
 ///
+/// [`LocalManagedIdentity`]: super::LocalManagedIdentity
 /// [`LocalAuthority::script`]: super::LocalAuthority::script
 /// [`LocalAuthority::begin_outage`]: super::LocalAuthority::begin_outage
 ///
@@ -42,6 +44,8 @@ pub(crate) enum FaultKind {
     Truncated,
     Dropped,
     DroppedInBody,
+    /// A token of another identity, at the endpoint of a host.
+    AnotherIdentity,
 }
 
 impl Fault {
@@ -105,6 +109,15 @@ impl Fault {
     /// Closes the connection in the middle of the regular response's body.
     pub fn dropped_in_body() -> Self {
         Self::new(FaultKind::DroppedInBody)
+    }
+
+    /// Responds with a token of another identity than the identity of the request.
+    ///
+    /// Old agents of Azure Arc respond so to a request for a user-assigned identity. Only
+    /// [`LocalManagedIdentity`](super::LocalManagedIdentity) has identities. A `LocalAuthority`
+    /// sends the regular response.
+    pub fn another_identity() -> Self {
+        Self::new(FaultKind::AnotherIdentity)
     }
 
     /// Sets the time to wait before the response.

@@ -5,7 +5,8 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
 
-/// A token request that a [`LocalAuthority`](super::LocalAuthority) received.
+/// A token request that a [`LocalAuthority`](super::LocalAuthority) or a
+/// [`LocalManagedIdentity`](super::LocalManagedIdentity) received.
 ///
 /// `Debug` hides every field that can be a credential. [`field`](Self::field) returns such fields
 /// too.
@@ -34,6 +35,7 @@ use http::{HeaderMap, HeaderValue};
 #[derive(Clone)]
 pub struct RecordedRequest {
     path: String,
+    query: Vec<(String, String)>,
     headers: HeaderMap,
     form: Vec<(String, String)>,
 }
@@ -52,14 +54,35 @@ impl RecordedRequest {
         };
         Self {
             path: path.to_owned(),
+            query: Vec::new(),
             headers,
             form,
         }
     }
 
+    /// Sets the query of the URL.
+    pub(crate) fn with_query(mut self, query: Option<&str>) -> Self {
+        let query = query.unwrap_or_default().as_bytes();
+        self.query = url::form_urlencoded::parse(query).into_owned().collect();
+        self
+    }
+
     /// Returns the path of the URL, such as `/contoso.onmicrosoft.com/oauth2/v2.0/token`.
     pub fn path(&self) -> &str {
         &self.path
+    }
+
+    /// Returns the decoded parameters of the URL's query, in the order of the request.
+    ///
+    /// The requests of a [`LocalManagedIdentity`](super::LocalManagedIdentity) have parameters. The
+    /// requests of a `LocalAuthority` have none.
+    pub fn query(&self) -> &[(String, String)] {
+        &self.query
+    }
+
+    /// Returns the first parameter of the query with this name.
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        first(&self.query, name)
     }
 
     /// Returns all headers.
@@ -98,9 +121,13 @@ impl RecordedRequest {
 
     /// Returns the first field of the form with this name.
     pub fn field(&self, name: &str) -> Option<&str> {
-        let field = self.form.iter().find(|(key, _)| key == name);
-        field.map(|(_, value)| value.as_str())
+        first(&self.form, name)
     }
+}
+
+fn first<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    let pair = pairs.iter().find(|(key, _)| key == name);
+    pair.map(|(_, value)| value.as_str())
 }
 
 impl fmt::Debug for RecordedRequest {
@@ -116,8 +143,16 @@ impl fmt::Debug for RecordedRequest {
             | "claims" => (name.as_str(), value.as_str()),
             _ => (name.as_str(), "[redacted]"),
         });
+        let query = self.query.iter().map(|(name, value)| match name.as_str() {
+            "api-version" | "resource" | "client_id" | "clientid" | "object_id"
+            | "principal_id" | "principalId" | "msi_res_id" | "mi_res_id" | "xms_cc" => {
+                (name.as_str(), value.as_str())
+            }
+            _ => (name.as_str(), "[redacted]"),
+        });
         f.debug_struct("RecordedRequest")
             .field("path", &self.path)
+            .field("query", &query.collect::<Vec<_>>())
             .field("form", &form.collect::<Vec<_>>())
             .finish_non_exhaustive()
     }

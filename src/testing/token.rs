@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 pub(crate) mod access;
+pub(crate) mod app_token;
 pub(crate) mod client;
 pub(crate) mod client_assertion;
 pub(crate) mod code;

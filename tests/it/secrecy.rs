@@ -3,6 +3,7 @@
 use std::any::type_name;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use bytes::Bytes;
@@ -10,18 +11,20 @@ use confidential_client::adapter::{
     AcceptedToken, AzureCredential, BearerAuth, BearerAuthError, BearerAuthLayer, PermittedToken,
 };
 use confidential_client::credential::{
-    AssertionContext, CertificateFile, FederatedTokenFile, HostEnvironment, ManagedIdentity,
-    SecretFile, SigningAlgorithm, TokenEndpointAuthMethod,
+    AssertionContext, AzureCli, AzureDeveloperCli, CertificateFile, ChainLink, CredentialChain,
+    FederatedTokenFile, HostEnvironment, LinkUnavailable, ManagedIdentity, SecretFile,
+    SigningAlgorithm, TokenEndpointAuthMethod,
 };
 use confidential_client::delegated::{AdminConsent, AuthorizationRequest, Prompt, UserAssertion};
 use confidential_client::metrics::Acquisition;
 use confidential_client::resource::{AccessDenied, Holder, Permission, TokenValidator};
 use confidential_client::testing::{
-    Application, Fault, LocalAuthority, ManualClock, User, self_signed_certificate,
+    Application, Fault, HostKind, LocalAuthority, ManualClock, User, self_signed_certificate,
 };
 use confidential_client::{
-    Authority, CacheOptions, Certificate, Challenge, Cloud, ConfidentialClient, Error,
-    ManagedIdentityClient, RetryPolicy, Secret, TokenRequest, TokenSource,
+    Authority, CacheOptions, Certificate, Challenge, Cloud, ConfidentialClient,
+    CredentialChainClient, Error, ManagedIdentityClient, RetryPolicy, Secret, TokenRequest,
+    TokenSource,
 };
 use http::Request;
 use tower::{Layer, Service};
@@ -173,6 +176,63 @@ async fn no_public_type_shows_a_secret() {
     for request in local.token_requests() {
         hidden.check_debug("RecordedRequest", &request);
     }
+}
+
+#[tokio::test]
+async fn no_managed_identity_endpoint_shows_a_secret() {
+    let local = LocalAuthority::start().await.unwrap();
+    let host = local.managed_identity(TENANT).await.unwrap();
+    let variables = host.variables(HostKind::AppService);
+    let [(_, endpoint), (_, secret)] = &variables[..] else {
+        panic!("{variables:?}");
+    };
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let hash = "ab".repeat(32);
+    let query = "api-version=2019-08-01&resource=https://vault.azure.net";
+    let url = format!("{endpoint}?{query}&token_sha256_to_refresh={hash}&code={SECRET}");
+    let request = http.get(url).header("x-identity-header", secret);
+    assert_eq!(request.send().await.unwrap().status(), 400);
+
+    let hidden = Hidden(vec![secret.clone(), hash, SECRET.to_owned()]);
+    hidden.check_debug("LocalManagedIdentity", &host);
+    hidden.check_debug("AssignedIdentity", &host.system_assigned().unwrap());
+    hidden.check_debug("HostKind", &HostKind::AppService);
+    hidden.check_debug("RecordedRequest", &host.requests()[0]);
+    let environment = host.environment(HostKind::AppService);
+    hidden.check("HostEnvironment", &format!("{environment:?}"));
+}
+
+#[tokio::test]
+async fn no_credential_chain_shows_a_secret() {
+    let environment = HostEnvironment::from_variables([
+        ("AZURE_TENANT_ID", TENANT),
+        ("AZURE_CLIENT_ID", "11111111-2222-3333-4444-555555555555"),
+        ("AZURE_CLIENT_SECRET", SECRET),
+    ]);
+    let token = "the token of a function";
+    let failed = ChainLink::from_fn("agent", |_| async {
+        Ok((
+            Secret::from("the token of a function\n"),
+            Duration::from_secs(60),
+        ))
+    });
+    let hidden = Hidden(vec![SECRET.to_owned(), token.to_owned()]);
+    hidden.check_debug("ChainLink", &failed);
+    let chain = CredentialChain::default()
+        .then(AzureCli::new())
+        .then(AzureDeveloperCli::new());
+    hidden.check_debug("CredentialChain", &chain);
+    hidden.check_debug("AzureCli", &AzureCli::new());
+    hidden.check_debug("AzureDeveloperCli", &AzureDeveloperCli::new());
+    hidden.check_debug("LinkUnavailable", &LinkUnavailable::new("no socket"));
+    let builder = CredentialChainClient::builder(chain).environment(environment);
+    hidden.check_debug("CredentialChainClientBuilder", &builder);
+    hidden.check_debug("CredentialChainClient", &builder.build().unwrap());
+
+    // The line break cannot be sent in a header.
+    let client = CredentialChainClient::new(CredentialChain::new().then(failed)).unwrap();
+    let error = client.acquire_token("api://a/.default").await.unwrap_err();
+    hidden.check("Error", &format!("{error:?} {}", error.chain()));
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ pub(in crate::client) struct Fetch {
 pub(in crate::client) struct Progress {
     phase: Phase,
     /// The number of HTTP requests sent.
-    sent: u32,
+    pub(in crate::client) sent: u32,
     /// The error of the last attempt, and the number of attempts.
     pub(in crate::client) failed: Option<(Error, u32)>,
 }
@@ -115,7 +115,7 @@ impl Fetch {
     }
 
     /// Returns the error of a token request that did not end within `limit`.
-    pub(super) fn timeout_error(&self, limit: Duration) -> Error {
+    pub(in crate::client) fn timeout_error(&self, limit: Duration) -> Error {
         let limit = time::format_limit(limit);
         let progress = self.progress();
         if let Some((error, attempts)) = &progress.failed {

@@ -13,6 +13,8 @@ use uuid::Uuid;
 
 use crate::testing::aadsts::body::ErrorBody;
 use crate::testing::aadsts::error::AadstsError;
+use crate::testing::fault::{Fault, FaultKind};
+use crate::testing::http::connection::ConnectionCut;
 use crate::testing::provider::IdentityProvider;
 
 pub(crate) fn success(body: &Value) -> Response<Bytes> {
@@ -27,6 +29,28 @@ pub(crate) fn failure(
 ) -> Response<Bytes> {
     let body = ErrorBody::new(error, correlation_id, with_line_breaks, now);
     json_response(error.status, &body.json, &body.trace_id)
+}
+
+/// Changes the regular response, or the response of a scripted error, as a fault demands.
+pub(crate) fn apply(fault: Fault, response: &mut Response<Bytes>, cut: &ConnectionCut) {
+    if let Some(body) = fault.body {
+        *response.body_mut() = body;
+        let html = HeaderValue::from_static("text/html; charset=utf-8");
+        response.headers_mut().insert(CONTENT_TYPE, html);
+    }
+    for (name, value) in fault.headers {
+        response.headers_mut().insert(name, value);
+    }
+    let half = response.body().len() / 2;
+    match fault.kind {
+        FaultKind::Truncated => response.body_mut().truncate(half),
+        FaultKind::Dropped => cut.before_next_byte(),
+        FaultKind::DroppedInBody => cut.in_body(half),
+        FaultKind::Status(_)
+        | FaultKind::Aadsts(_)
+        | FaultKind::Regular
+        | FaultKind::AnotherIdentity => {}
+    }
 }
 
 /// Adds the time by the clock of the authority, because a client measures its own clock by `Date`.

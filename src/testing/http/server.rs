@@ -150,26 +150,12 @@ fn faulty_response(
         _ => provider.token_response(request, tenant),
     };
     let mut response = respond(provider, result, correlation_id);
-    if let Some(body) = fault.body {
-        *response.body_mut() = body;
-        let html = HeaderValue::from_static("text/html; charset=utf-8");
-        response.headers_mut().insert(CONTENT_TYPE, html);
-    }
-    for (name, value) in fault.headers {
-        response.headers_mut().insert(name, value);
-    }
-    let half = response.body().len() / 2;
-    match fault.kind {
-        FaultKind::Truncated => response.body_mut().truncate(half),
-        FaultKind::Dropped => cut.before_next_byte(),
-        FaultKind::DroppedInBody => cut.in_body(half),
-        _ => {}
-    }
+    response::apply(fault, &mut response, cut);
     response
 }
 
 /// Returns the correlation id of the request, or a new one.
-fn correlation_id(headers: &HeaderMap) -> String {
+pub(crate) fn correlation_id(headers: &HeaderMap) -> String {
     let requested = headers.get("client-request-id");
     requested
         .and_then(|id| Uuid::try_parse_ascii(id.as_bytes()).ok())
@@ -177,4 +163,4 @@ fn correlation_id(headers: &HeaderMap) -> String {
         .to_string()
 }
 
-const LARGEST_FORM: usize = 1024 * 1024;
+pub(crate) const LARGEST_FORM: usize = 1024 * 1024;

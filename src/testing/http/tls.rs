@@ -8,7 +8,7 @@ use rcgen::{
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
-use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::error::Error;
 use crate::testing::certificate::{cannot_generate, with_name_and_validity};
@@ -43,19 +43,44 @@ impl LocalTls {
             .signed_by(&key, &ca)
             .map_err(cannot_generate)?;
 
-        // The process-wide default provider may be missing or a custom one.
-        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(cannot_generate)?
-            .with_no_client_auth()
-            .with_single_cert(
-                vec![certificate.der().clone()],
-                PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
-            )
-            .map_err(cannot_generate)?;
+        let acceptor = acceptor(certificate.der(), &key)?;
         Ok(Self {
             ca_pem: ca.as_ref().pem(),
-            acceptor: TlsAcceptor::from(Arc::new(config)),
+            acceptor,
         })
     }
+}
+
+/// A self-signed certificate for 127.0.0.1, such as the certificate of a Service Fabric cluster.
+pub(crate) struct SelfSignedTls {
+    pub(crate) certificate: CertificateDer<'static>,
+    pub(crate) acceptor: TlsAcceptor,
+}
+
+impl SelfSignedTls {
+    pub(crate) fn generate(common_name: &str, now: SystemTime) -> Result<Self, Error> {
+        let names = ["127.0.0.1", "localhost"].map(str::to_owned).to_vec();
+        let params = CertificateParams::new(names).map_err(cannot_generate)?;
+        let params = with_name_and_validity(params, common_name, now);
+        let key = KeyPair::generate().map_err(cannot_generate)?;
+        let certificate = params.self_signed(&key).map_err(cannot_generate)?;
+        Ok(Self {
+            acceptor: acceptor(certificate.der(), &key)?,
+            certificate: certificate.der().clone(),
+        })
+    }
+}
+
+fn acceptor(certificate: &CertificateDer<'static>, key: &KeyPair) -> Result<TlsAcceptor, Error> {
+    // The process-wide default provider may be missing or a custom one.
+    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(cannot_generate)?
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![certificate.clone()],
+            PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
+        )
+        .map_err(cannot_generate)?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
 }

@@ -2,11 +2,12 @@ use std::sync::Arc;
 
 use super::LocalAuthority;
 use crate::error::Error;
+use crate::testing::managed_identity::LocalManagedIdentity;
 use crate::testing::protected_api::ProtectedApi;
 use crate::testing::provider::lock;
 use crate::testing::token::signing_key::TokenSigningKey;
 
-/// Signing keys and revocation.
+/// Signing keys, servers of tokens and revocation.
 impl LocalAuthority {
     /// Returns the public keys as a JWK Set in JSON ([RFC 7517 section 5]).
     ///
@@ -97,6 +98,48 @@ impl LocalAuthority {
     /// [`Error::Config`] if the API cannot listen on a port.
     pub async fn protected_api(&self, audience: impl Into<String>) -> Result<ProtectedApi, Error> {
         ProtectedApi::start(Arc::clone(&self.provider), audience.into()).await
+    }
+
+    /// Starts the managed identity endpoints of a host, whose identities belong to a tenant.
+    ///
+    /// The tenant is created if it does not exist. This authority accepts the tokens of the
+    /// identities as [federated credentials](crate::testing::Application::federated_credential).
+    ///
+    /// ```
+    /// use confidential_client::testing::{
+    ///     Application, AssignedIdentity, HostKind, LocalAuthority,
+    /// };
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let local = LocalAuthority::start().await?;
+    /// let host = local.managed_identity("contoso.com").await?;
+    /// let identity = AssignedIdentity::new("99999999-8888-7777-6666-555555555555");
+    /// let subject = identity.object_id();
+    /// host.assign(identity);
+    /// let daemon = Application::new("11111111-2222-3333-4444-555555555555");
+    /// local.register(
+    ///     "contoso.com",
+    ///     daemon.federated_credential(host.issuer(), subject, "api://AzureADTokenExchange"),
+    /// );
+    ///
+    /// let environment = host.environment(HostKind::Imds); // for the client
+    /// # let _ = environment;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] if the server cannot listen on a port or cannot create the folder of key
+    /// files.
+    pub async fn managed_identity(
+        &self,
+        tenant: impl AsRef<str>,
+    ) -> Result<LocalManagedIdentity, Error> {
+        let tenant = tenant.as_ref();
+        self.with_directory(tenant, |_| {});
+        LocalManagedIdentity::start_in(Arc::clone(&self.provider), tenant).await
     }
 
     /// Revokes the tokens that an application has in a tenant.

@@ -1,10 +1,10 @@
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 
 use crate::testing::aadsts::error::AadstsError;
+use crate::testing::token::app_token::AppToken;
 use crate::testing::token::client::AuthenticatedClient;
-use crate::testing::token::format::{self, AccessTokenFormat};
+use crate::testing::token::format;
 use crate::testing::token::issuer::TokenIssuer;
-use crate::time::unix_seconds;
 
 /// Issues a token for the application itself ([RFC 6749 section 4.4]).
 ///
@@ -22,29 +22,18 @@ pub(crate) fn respond(
     if !directory.has_resource(resource) {
         return Err(AadstsError::resource_not_found(resource, &directory.name));
     }
-    let now = unix_seconds(issuer.now);
     let capabilities = client.capabilities();
-    let settings = &application.token_settings;
-    let lifetime = settings.lifetime(&capabilities).as_secs();
-    let object_id = application.subject();
-    let format = AccessTokenFormat::of(directory, resource, issuer.base);
-    let mut claims = format.claims(
+    let token = AppToken {
         directory,
-        application.client_id(),
-        client.auth_method,
-        (now, lifetime),
-        &capabilities,
-    );
-    for (name, value) in [
-        ("idtyp", json!("app")),
-        ("oid", json!(object_id)),
-        ("sub", json!(object_id)),
-        ("roles", json!(application.roles_of(resource))),
-        ("uti", json!(issuer.token_id())),
-    ] {
-        claims.insert(name.to_owned(), value);
-    }
-    let token = issuer.sign(&claims.into(), directory.web_api_id(resource))?;
+        application,
+        auth_method: client.auth_method,
+        resource,
+        capabilities: &capabilities,
+        claims: Map::new(),
+    };
+    let lifetime = token.lifetime();
+    let token = token.issue(issuer)?;
+    let settings = &application.token_settings;
     Ok(format::token_response(token, settings, lifetime).into())
 }
 

@@ -1,0 +1,60 @@
+//! An application of the environment's variables as a link.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use crate::client::fetch::{Fetch, TokenFetcher};
+use crate::client::resolve::Subject;
+use crate::credential_chain::{Link, LinkFailure, LinkFuture, LinkRequest, LinkToken};
+use crate::grant::Grant;
+use crate::request::TokenRequest;
+
+/// A link that requests tokens from the identity provider, for an application.
+pub(super) struct ApplicationLink {
+    pub(super) name: &'static str,
+    pub(super) fetcher: Arc<TokenFetcher>,
+}
+
+impl ApplicationLink {
+    async fn token(&self, request: &LinkRequest<'_>) -> Result<LinkToken, LinkFailure> {
+        let scopes = TokenRequest::new(request.scopes);
+        let resolved = self.fetcher.resolve(scopes, Subject::Application)?;
+        let fetch = Fetch {
+            tenant: resolved.key.tenant.clone(),
+            key: Arc::new(resolved.key),
+            scopes: request.scopes.into(),
+            claims: request.claims.map(Arc::from),
+            rejected: None,
+            correlation_id: request.correlation_id.to_owned(),
+            is_refresh: false,
+            progress: Default::default(),
+        };
+        let limit = self.time_limit();
+        let deadline = request.deadline.min(Instant::now() + limit);
+        let grant = Grant::ClientCredentials;
+        let fetching = self.fetcher.request_token(&fetch, grant, deadline);
+        let result = match timeout_at(deadline, fetching).await {
+            Ok(result) => result,
+            Err(_) => Err(fetch.timeout_error(limit)),
+        };
+        let sent = fetch.progress().sent;
+        (0..sent).for_each(|_| (request.on_send)());
+        Ok(LinkToken::Application(result?.issued))
+    }
+}
+
+impl Link for ApplicationLink {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn time_limit(&self) -> Duration {
+        self.fetcher.retry.total_timeout()
+    }
+
+    fn fetch<'a>(&'a self, request: &'a LinkRequest<'a>) -> LinkFuture<'a> {
+        Box::pin(self.token(request))
+    }
+}

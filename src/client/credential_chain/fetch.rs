@@ -1,0 +1,101 @@
+//! The token request of a chain: checks, fetch, report.
+
+use std::fmt;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::client::fetch::{Fetch, Phase};
+use crate::client::resolve::{ResolvedRequest, Subject};
+use crate::credential_chain::{Chain, LinkRequest, LinkToken};
+use crate::error::{Error, Failure};
+use crate::managed_identity::Resource;
+use crate::metrics::Observer;
+use crate::request::TokenRequest;
+use crate::time::{TimeSource, jitter};
+use crate::token::{CacheKey, IssuedToken};
+
+/// Fetches the tokens of a chain, and reports each fetch.
+pub(in crate::client) struct ChainFetcher {
+    pub(super) chain: Chain,
+    /// The time limit of a token request through all links.
+    pub(super) deadline: Duration,
+    pub(super) observer: Observer,
+    pub(super) clock: TimeSource,
+}
+
+impl ChainFetcher {
+    /// Checks everything that can be known before the network.
+    ///
+    /// The key has the resource's `/.default` scope, even if the request has the resource alone.
+    pub(in crate::client) fn resolve(request: TokenRequest) -> Result<ResolvedRequest, Error> {
+        if let Some(tenant) = request.requested_tenant()? {
+            return Err(Error::config(format!(
+                "the tenant '{}' cannot be used: each credential of a chain has tokens of its own tenant; leave tenant(..) out, and set the tenant in AZURE_TENANT_ID or AzureCli::tenant(..)",
+                tenant.as_str()
+            )));
+        }
+        let parameters = request.extra_parameters()?;
+        if !parameters.is_empty() {
+            return Err(Error::config(
+                "an extra parameter cannot be used: not every credential of a chain sends one; leave form_parameter(..) and query_parameter(..) out",
+            ));
+        }
+        let scopes = request.requested_scopes();
+        let resource = Resource::of_scopes(scopes.as_requested())?;
+        let key = CacheKey {
+            tenant: None,
+            scopes: scopes.of_resource(resource.as_str()),
+            user: None,
+            parameters: parameters.clone(),
+        };
+        ResolvedRequest::new(key, request, Subject::Application)
+    }
+
+    /// Fetches a token by the deadline, and reports the outcome to the span and the observer.
+    pub(in crate::client) async fn fetch(
+        &self,
+        fetch: &Fetch,
+        deadline: Instant,
+    ) -> Result<IssuedToken, Error> {
+        let began = self.clock.instant();
+        let result = self.request_token(fetch, deadline).await;
+        let duration = self.clock.instant().saturating_duration_since(began);
+        let acquisition = fetch.report(&result, duration, &self.observer);
+        self.observer.notify(acquisition);
+        result
+    }
+
+    async fn request_token(&self, fetch: &Fetch, deadline: Instant) -> Result<IssuedToken, Error> {
+        let correlation_id = fetch.correlation_id.as_str();
+        let request = LinkRequest {
+            scopes: &fetch.scopes,
+            tenant: None,
+            claims: fetch.claims.as_deref(),
+            rejected_token: fetch.rejected.as_ref().map(|rejected| rejected.secret()),
+            correlation_id,
+            deadline,
+            on_send: &|| fetch.enter(Phase::Response),
+        };
+        let key = fetch.key.clone();
+        let token = match self.chain.fetch(&request).await? {
+            LinkToken::Application(issued) => return Ok(issued.belonging_to(key)),
+            LinkToken::Identity(token) => token,
+        };
+        let issued = token.into_issued(key, fetch.scopes.clone(), correlation_id, jitter());
+        issued.ok_or_else(|| {
+            let message = "the token of the credential chain cannot be sent in a header";
+            Error::InvalidResponse(Failure::new(message).correlation_id(correlation_id).into())
+        })
+    }
+}
+
+/// Shows the client.
+impl fmt::Debug for ChainFetcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CredentialChainClient")
+            .field("links", &self.chain.names().collect::<Vec<_>>())
+            .field("selected_link", &self.chain.winner())
+            .finish_non_exhaustive()
+    }
+}

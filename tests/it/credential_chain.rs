@@ -1,0 +1,502 @@
+//! The client of a credential chain: the selection, the winner, the errors.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use azure_core::credentials::TokenCredential;
+use bytes::Bytes;
+use confidential_client::adapter::AzureCredential;
+use confidential_client::credential::{
+    AzureCli, AzureDeveloperCli, ChainLink, CredentialChain, HostEnvironment, LinkUnavailable,
+    ManagedIdentity,
+};
+use confidential_client::metrics::Acquisition;
+use confidential_client::testing::{Fault, HostKind, LocalManagedIdentity, ManualClock};
+use confidential_client::{
+    CredentialChainClient, CredentialChainClientBuilder, Error, Secret, TokenRequest, TokenSource,
+};
+use http::{Request, Response};
+
+use crate::support::unsigned_jwt;
+
+const VAULT: &str = "https://vault.azure.net/.default";
+const STORAGE: &str = "https://storage.azure.com/.default";
+const CLIENT_ID: &str = "11111111-2222-3333-4444-555555555555";
+const APPLICATION: [(&str, &str); 2] = [
+    ("AZURE_TENANT_ID", "contoso.com"),
+    ("AZURE_CLIENT_ID", CLIENT_ID),
+];
+const SECRET: (&str, &str) = ("AZURE_CLIENT_SECRET", "s3cret");
+
+/// A developer's machine: a folder of programs in `PATH`, which is removed when dropped.
+struct Machine(PathBuf);
+
+impl Machine {
+    fn new() -> Self {
+        let path = std::env::temp_dir().join(format!("chain-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    /// Installs a program that prints a token, and that counts its runs.
+    fn install(&self, name: &str) {
+        let token = match name {
+            "az" => format!(r#"{{"accessToken":"from-{name}","expires_on":32503680000}}"#),
+            _ => format!(r#"{{"token":"from-{name}","expiresOn":"2999-12-31T00:00:00Z"}}"#),
+        };
+        let runs = self.0.join(format!("{name}.runs"));
+        let script = format!(
+            "#!/bin/sh\necho \"$*\" >> '{}'\necho '{token}'\n",
+            runs.display()
+        );
+        let path = self.0.join(name);
+        std::fs::write(&path, script).unwrap();
+        make_executable(&path);
+    }
+
+    fn runs(&self, name: &str) -> usize {
+        let runs = std::fs::read_to_string(self.0.join(format!("{name}.runs")));
+        runs.unwrap_or_default().lines().count()
+    }
+}
+
+#[cfg(unix)]
+fn make_executable(path: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[cfg(not(unix))]
+fn make_executable(_: &Path) {}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// An environment with these variables, and with the machine's programs besides the shell's.
+fn environment(machine: &Machine, variables: &[(&'static str, &str)]) -> HostEnvironment {
+    let folders = [&*machine.0, Path::new("/usr/bin"), Path::new("/bin")];
+    let path = std::env::join_paths(folders).unwrap();
+    let variables = variables.iter().map(|(name, value)| (*name, value.into()));
+    let variables: Vec<(&str, OsString)> = variables.chain([("PATH", path)]).collect();
+    HostEnvironment::from_variables(variables)
+}
+
+/// The network in memory: the identity provider, and IMDS if `imds` is its status.
+#[derive(Clone, Default)]
+struct Network {
+    imds: Option<u16>,
+    /// The status of the identity provider's responses without a token.
+    rejection: Option<u16>,
+    requests: Arc<Mutex<Vec<Request<Bytes>>>>,
+}
+
+impl Network {
+    fn builder(
+        &self,
+        chain: CredentialChain,
+        host: HostEnvironment,
+    ) -> CredentialChainClientBuilder {
+        let network = self.clone();
+        let builder = CredentialChainClient::builder(chain).environment(host);
+        builder.transport(move |request: Request<Bytes>| {
+            let response = network.respond(request);
+            async { response }
+        })
+    }
+
+    fn respond(
+        &self,
+        request: Request<Bytes>,
+    ) -> Result<Response<Bytes>, Box<dyn std::error::Error + Send + Sync>> {
+        let is_imds = request.uri().host() == Some("169.254.169.254");
+        let is_probe = is_imds && !request.headers().contains_key("metadata");
+        self.requests.lock().unwrap().push(request);
+        let token = |text: &str| {
+            format!(r#"{{"token_type":"Bearer","expires_in":86400,"access_token":"{text}"}}"#)
+        };
+        let (status, body) = match (is_imds, self.imds, self.rejection) {
+            (true, None, _) => return Err("the network is unreachable".into()),
+            (true, Some(_), _) if is_probe => (400, String::new()),
+            (true, Some(200), _) => (200, token("from-imds")),
+            (true, Some(status), _) => (status, r#"{"error":"invalid_resource"}"#.to_owned()),
+            (false, _, None) => (200, token("from-entra")),
+            (false, _, Some(status)) => (status, r#"{"error":"invalid_client"}"#.to_owned()),
+        };
+        Ok(Response::builder().status(status).body(body.into())?)
+    }
+
+    fn forms(&self) -> Vec<String> {
+        let requests = self.requests.lock().unwrap();
+        let forms = requests.iter().map(|request| request.body().to_vec());
+        forms.map(|form| String::from_utf8(form).unwrap()).collect()
+    }
+}
+
+#[tokio::test]
+#[cfg_attr(not(unix), ignore = "the programs are shell scripts")]
+async fn each_link_of_the_default_chain_issues_the_token_when_it_is_the_first_available_one() {
+    let machine = Machine::new();
+    machine.install("az");
+    machine.install("azd");
+    let token_file = machine.0.join("token");
+    std::fs::write(&token_file, unsigned_jwt("kubernetes")).unwrap();
+    let token_file = ("AZURE_FEDERATED_TOKEN_FILE", token_file.to_str().unwrap());
+    let [tenant, client_id] = APPLICATION;
+    let identity = ("AZURE_MANAGED_IDENTITY_CLIENT_ID", CLIENT_ID);
+    let only = |name| ("AZURE_TOKEN_CREDENTIALS", name);
+    let with_imds = Some(200);
+    for (variables, imds, link, token) in [
+        (
+            // The variables of the other links are ignored.
+            vec![tenant, client_id, SECRET, token_file, identity],
+            with_imds,
+            "environment",
+            "from-entra",
+        ),
+        (
+            vec![tenant, client_id, token_file, identity],
+            with_imds,
+            "workload identity",
+            "from-entra",
+        ),
+        (
+            vec![
+                tenant,
+                client_id,
+                SECRET,
+                token_file,
+                ("AZURE_CLIENT_CERTIFICATE_PASSWORD", "s3cret"),
+                only("WorkloadIdentityCredential"),
+            ],
+            with_imds,
+            "workload identity",
+            "from-entra",
+        ),
+        (
+            vec![tenant, SECRET],
+            with_imds,
+            "managed identity",
+            "from-imds",
+        ),
+        (vec![client_id], with_imds, "managed identity", "from-imds"),
+        (vec![], None, "Azure CLI", "from-az"),
+        (
+            vec![only("dev"), tenant, client_id, SECRET],
+            with_imds,
+            "Azure CLI",
+            "from-az",
+        ),
+        (
+            vec![only("AzureDeveloperCliCredential")],
+            with_imds,
+            "Azure Developer CLI",
+            "from-azd",
+        ),
+    ] {
+        let network = Network {
+            imds,
+            ..Network::default()
+        };
+        let host = environment(&machine, &variables);
+        let client = network.builder(CredentialChain::default(), host);
+        let client = client.build().unwrap();
+        assert_eq!(client.selected_link(), None);
+        let acquired = client.acquire_token(VAULT).await;
+        let acquired = acquired.unwrap_or_else(|error| panic!("{variables:?}: {error}"));
+        assert_eq!(acquired.secret(), token, "{variables:?}");
+        assert_eq!(acquired.source(), TokenSource::IdentityProvider);
+        assert_eq!(client.selected_link(), Some(link), "{variables:?}");
+        let sent = network.forms();
+        let form = sent.last().map_or("", String::as_str);
+        assert_eq!(form.contains("client_secret=s3cret"), link == "environment");
+        assert_eq!(
+            form.contains("client_assertion=ey"),
+            link == "workload identity"
+        );
+        // The resource without `/.default` has the same cache entry.
+        let cached = client
+            .acquire_token("https://vault.azure.net")
+            .await
+            .unwrap();
+        assert_eq!(cached.source(), TokenSource::Cache);
+    }
+}
+
+#[tokio::test]
+async fn the_error_of_a_chain_without_an_available_link_has_the_reason_of_each_link() {
+    let machine = Machine::new();
+    let host = HostEnvironment::from_variables([
+        ("AZURE_TENANT_ID", "contoso.com"),
+        ("PATH", machine.0.to_str().unwrap()),
+    ]);
+    let own = ChainLink::from_fn("broker", |_| async {
+        Err(LinkUnavailable::new("no socket").into())
+    });
+    let chain = CredentialChain::default().then(own);
+    let client = Network::default().builder(chain, host).build().unwrap();
+    let error = client.acquire_token(VAULT).await.unwrap_err();
+    assert!(matches!(error, Error::Credential(_)), "{error:?}");
+    let text = error.to_string();
+    let mut rest = text.as_str();
+    for part in [
+        "no credential of the chain is available",
+        "; environment: AZURE_CLIENT_ID, AZURE_CLIENT_SECRET or AZURE_CLIENT_CERTIFICATE_PATH are not set",
+        "; workload identity: AZURE_CLIENT_ID, AZURE_FEDERATED_TOKEN_FILE are not set",
+        "; managed identity: ",
+        "the network is unreachable",
+        "; Azure CLI: ",
+        "not installed",
+        "; Azure Developer CLI: ",
+        "not installed",
+        "; broker: no socket",
+    ] {
+        let (_, after) = rest
+            .split_once(part)
+            .unwrap_or_else(|| panic!("{part} in {text}"));
+        rest = after;
+    }
+    assert!(rest.starts_with(" (next attempt in "), "{rest}");
+    assert_eq!(client.selected_link(), None);
+}
+
+#[tokio::test]
+#[cfg_attr(not(unix), ignore = "the programs are shell scripts")]
+async fn a_rejection_ends_the_chain_and_selects_no_other_identity() {
+    let machine = Machine::new();
+    machine.install("az");
+    let [tenant, client_id] = APPLICATION;
+    for (variables, network, expected) in [
+        (
+            vec![tenant, client_id, SECRET],
+            Network {
+                imds: Some(200),
+                rejection: Some(401),
+                ..Network::default()
+            },
+            "the credential chain ended at environment",
+        ),
+        (
+            vec![],
+            Network {
+                imds: Some(403),
+                ..Network::default()
+            },
+            "the credential chain ended at managed identity, after environment: AZURE_TENANT_ID",
+        ),
+    ] {
+        let host = environment(&machine, &variables);
+        let client = network.builder(CredentialChain::default(), host);
+        let client = client.build().unwrap();
+        let error = client.acquire_token(VAULT).await.unwrap_err();
+        assert!(matches!(error, Error::Server(_)), "{error:?}");
+        assert!(error.to_string().contains(expected), "{error}");
+        assert_eq!(client.selected_link(), None);
+    }
+    assert_eq!(machine.runs("az"), 0);
+}
+
+#[tokio::test]
+#[cfg_attr(not(unix), ignore = "the programs are shell scripts")]
+async fn the_host_that_issued_the_first_token_is_kept() {
+    let machine = Machine::new();
+    machine.install("az");
+    let host = LocalManagedIdentity::start().await.unwrap();
+    for kind in [HostKind::Imds, HostKind::AppService] {
+        let variables = host.variables(kind);
+        let variables = variables
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()));
+        let variables: Vec<_> = variables.collect();
+        let clock = ManualClock::new();
+        let client = CredentialChainClient::builder(CredentialChain::default())
+            .environment(environment(&machine, &variables))
+            .clock(clock.clone())
+            .build()
+            .unwrap();
+        client.acquire_token(VAULT).await.unwrap();
+        assert_eq!(client.selected_link(), Some("managed identity"), "{kind:?}");
+
+        host.begin_outage(Fault::status(400));
+        let error = client.acquire_token(STORAGE).await.unwrap_err();
+        assert!(
+            !error.to_string().contains("no credential of the chain"),
+            "{error}"
+        );
+        host.end_outage();
+        // The failure is remembered for a while.
+        clock.advance(Duration::from_secs(60));
+        client.acquire_token(STORAGE).await.unwrap();
+    }
+    assert_eq!(machine.runs("az"), 0);
+}
+
+#[tokio::test]
+#[cfg_attr(not(unix), ignore = "the programs are shell scripts")]
+async fn a_host_without_an_identity_is_passed_over() {
+    let machine = Machine::new();
+    machine.install("azd");
+    let host = LocalManagedIdentity::start().await.unwrap();
+    host.assign_system(None);
+    let variables = host.variables(HostKind::Imds);
+    let variables = variables
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()));
+    let variables: Vec<_> = variables.collect();
+    let chain = CredentialChain::new()
+        .then(ManagedIdentity::system_assigned())
+        .then(AzureCli::new())
+        .then(AzureDeveloperCli::new());
+    let client =
+        CredentialChainClient::builder(chain).environment(environment(&machine, &variables));
+    let client = client.build().unwrap();
+    let provider = client.token_provider(VAULT).unwrap();
+    assert_eq!(provider.token().await.unwrap().secret(), "from-azd");
+    assert_eq!(client.selected_link(), Some("Azure Developer CLI"));
+    assert_eq!(machine.runs("azd"), 1);
+}
+
+#[tokio::test]
+async fn callers_share_a_token_request_of_a_function_and_its_error_ends_the_chain() {
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let counted = Arc::clone(&calls);
+    let agent = ChainLink::from_fn("agent", move |scope: String| {
+        let is_known = scope == VAULT;
+        counted.lock().unwrap().push(scope);
+        async move {
+            tokio::task::yield_now().await;
+            match is_known {
+                true => Ok((Secret::from("from-agent"), Duration::from_secs(3600))),
+                false => Err("unknown scope".into()),
+            }
+        }
+    });
+    let clock = ManualClock::new();
+    let chain = CredentialChain::new().then(agent);
+    let client = CredentialChainClient::builder(chain).clock(clock.clone());
+    let client = client.build().unwrap();
+    let credential = AzureCredential::new(client.clone());
+    let (first, second) = tokio::join!(client.acquire_token(VAULT), client.acquire_token(VAULT));
+    assert_eq!(first.unwrap().secret(), "from-agent");
+    second.unwrap();
+    let token = credential.get_token(&[VAULT], None).await.unwrap();
+    assert_eq!(token.token.secret(), "from-agent");
+    assert_eq!(*calls.lock().unwrap(), [VAULT]);
+
+    let error = client.acquire_token(STORAGE).await.unwrap_err();
+    assert!(matches!(error, Error::Credential(_)), "{error:?}");
+    let chain = error.chain().to_string();
+    assert!(chain.contains("agent returned no token"), "{chain}");
+    assert!(chain.contains("unknown scope"), "{chain}");
+
+    clock.advance(Duration::from_secs(3600));
+    client.acquire_token(VAULT).await.unwrap();
+    assert_eq!(*calls.lock().unwrap(), [VAULT, STORAGE, VAULT]);
+}
+
+#[tokio::test]
+async fn the_observer_counts_the_requests_of_the_link() {
+    let machine = Machine::new();
+    let [tenant, client_id] = APPLICATION;
+    for (variables, attempts) in [(vec![tenant, client_id, SECRET], 1), (vec![], 1)] {
+        let network = Network {
+            imds: Some(200),
+            ..Network::default()
+        };
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let observed = Arc::clone(&seen);
+        let host = environment(&machine, &variables);
+        let client = network
+            .builder(CredentialChain::default(), host)
+            .observer(move |acquisition: Acquisition| observed.lock().unwrap().push(acquisition))
+            .build()
+            .unwrap();
+        client.acquire_token(VAULT).await.unwrap();
+        let seen = seen.lock().unwrap();
+        let counts: Vec<u32> = seen
+            .iter()
+            .map(|acquisition| acquisition.attempts)
+            .collect();
+        assert_eq!(counts, [attempts], "{variables:?}");
+    }
+}
+
+#[tokio::test]
+async fn wrong_values_are_errors_before_the_network() {
+    let machine = Machine::new();
+    let network = Network::default();
+    let [tenant, client_id] = APPLICATION;
+    let build = |chain, variables: &[(&'static str, &str)]| {
+        let client = network.builder(chain, environment(&machine, variables));
+        client.build().map(drop)
+    };
+    let no_file = ("AZURE_FEDERATED_TOKEN_FILE", "/no/such/file");
+    for (result, expected) in [
+        (build(CredentialChain::new(), &[]), "has no link"),
+        (
+            build(
+                CredentialChain::default(),
+                &[("AZURE_TOKEN_CREDENTIALS", "production")],
+            ),
+            "\"production\"",
+        ),
+        (
+            build(CredentialChain::default(), &[tenant, client_id, no_file]),
+            "AZURE_FEDERATED_TOKEN_FILE",
+        ),
+        (
+            build(CredentialChain::default(), &[("AZURE_CLIENT_ID", "my-app")]),
+            "\"my-app\"",
+        ),
+        (
+            build(
+                CredentialChain::new().then(AzureCli::new().tenant("a b")),
+                &[],
+            ),
+            "\"a b\"",
+        ),
+        // The environment's application is always selected before the managed identity.
+        (
+            build(
+                CredentialChain::default(),
+                &[tenant, ("AZURE_CLIENT_ID", "my-app"), SECRET],
+            ),
+            "",
+        ),
+    ] {
+        match result {
+            Ok(()) => assert_eq!(expected, ""),
+            Err(error) => assert!(
+                !expected.is_empty() && error.to_string().contains(expected),
+                "{expected}: {error}"
+            ),
+        }
+    }
+    let client = network.builder(CredentialChain::default(), environment(&machine, &[]));
+    let client = client.build().unwrap();
+    for (request, expected) in [
+        (
+            TokenRequest::new(VAULT).tenant("fabrikam.com"),
+            "'fabrikam.com'",
+        ),
+        (
+            TokenRequest::new(VAULT).form_parameter("a", "b"),
+            "extra parameter",
+        ),
+        (
+            TokenRequest::new("api://a/.default api://b/.default"),
+            "'api://b'",
+        ),
+    ] {
+        let error = client.acquire_token(request.clone()).await.unwrap_err();
+        assert!(matches!(error, Error::Config(_)), "{error:?}");
+        assert!(error.to_string().contains(expected), "{error}");
+        assert!(client.token_provider(request).is_err());
+    }
+    assert!(network.forms().is_empty());
+}
