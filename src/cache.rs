@@ -69,7 +69,7 @@ impl Cache {
         use_slot: impl FnOnce(&Arc<CacheSlot>) -> Option<R>,
     ) -> Option<R> {
         let slots = read(&self.slots);
-        slots.get(key).and_then(|slot| use_slot(slot))
+        slots.get(key).and_then(use_slot)
     }
 
     /// Returns the slot of a key, and creates a missing slot.

@@ -124,5 +124,12 @@ impl Transport for IdentityBindingProxy {
 }
 
 #[cfg(test)]
-#[cfg(all(feature = "testing", any(feature = "rustls", feature = "native-tls")))]
+#[cfg(all(
+    feature = "testing",
+    any(
+        feature = "rustls",
+        feature = "native-tls",
+        all(feature = "ring", feature = "reqwest")
+    )
+))]
 mod tests;

@@ -29,6 +29,8 @@
 //! - [`ConfidentialClient`] holds the cache and the connections. Create one per process and call
 //!   [`acquire_token_for_client`](ConfidentialClient::acquire_token_for_client) before every API
 //!   call.
+//! - [`ManagedIdentityClient`] has the tokens of the identity that Azure gives to the host of the
+//!   program. No secret and no app registration is needed.
 //! - [`TokenProvider`] is a request bound to a cache entry. A provider is the fastest path to a
 //!   token, and the adapters that attach tokens to API calls need one.
 //! - [`credential`] has certificate files, secret files, signers and workload identity.

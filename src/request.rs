@@ -152,6 +152,9 @@ impl TokenRequest {
     /// token and logs a warning. [`AccessToken::source`] is then [`TokenSource::Cache`]. The wait
     /// after a failure ([`Error::retry_after`](crate::Error::retry_after)) still applies.
     ///
+    /// For a managed identity, the host's endpoint has a cache of its own, and may return the same
+    /// token for up to 24 hours.
+    ///
     /// [`TokenSource::Cache`]: crate::TokenSource::Cache
     #[doc(alias = "WithForceRefresh")]
     pub fn force_refresh(self) -> Self {

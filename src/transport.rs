@@ -78,6 +78,8 @@ pub(crate) use connection_failure::causes;
 pub(crate) use connection_failure::no_response;
 #[cfg(all(feature = "reqwest", any(feature = "rustls", feature = "ring")))]
 pub(crate) use tls::provider;
+#[cfg(all(feature = "reqwest", feature = "ring", not(feature = "rustls")))]
+pub(crate) use tls::trusting;
 pub(crate) use unsent::{SendOnce, was_not_sent};
 
 /// The future of [`Transport::send`], with the response or the error that prevented a response.

@@ -2,7 +2,7 @@
 //!
 //! ```sh
 //! cargo bench --bench cache
-//! cargo bench --bench cache -- --instructions
+//! cargo bench --bench cache -- --instructions [--check]
 //! ```
 //!
 //! The rows are measured in turns. Each figure is the figure of the best round. See `README.md`.
@@ -32,7 +32,9 @@ fn main() -> Result<()> {
     };
     match arguments.as_slice() {
         ["--hits", method, calls] => return instructions::run(method, calls.parse()?),
-        _ if arguments.contains(&"--instructions") => return instructions::report(),
+        _ if arguments.contains(&"--instructions") => {
+            return instructions::report(arguments.contains(&"--check"));
+        }
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread()

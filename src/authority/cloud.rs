@@ -67,9 +67,9 @@ impl Cloud {
     }
 }
 
-/// Returns the scope of a federated credential's assertion, in the cloud of a token endpoint's host.
+/// Returns the scope of a federated credential's assertion, by the token endpoint's host.
 ///
-/// Each cloud accepts the assertions of its own managed identities alone.
+/// Each cloud accepts assertions of the managed identities in the same cloud alone.
 pub(crate) fn token_exchange_scope(host: &str) -> &'static str {
     match preferred_host(host) {
         Some("login.microsoftonline.us" | "login-us.microsoftonline.com") => {

@@ -53,7 +53,7 @@ impl ConfidentialClient {
     /// - [`Error::Credential`]: the certificate file or the token file cannot be used.
     /// - The errors of [`build`](ConfidentialClientBuilder::build).
     ///
-    /// A program whose host has a managed identity with roles of its own needs no application. See
+    /// A program whose host has a managed identity with its roles needs no application. See
     /// [`ManagedIdentityClient::from_env`](crate::ManagedIdentityClient::from_env).
     #[doc(alias = "EnvironmentCredential")]
     #[doc(alias = "DefaultAzureCredential")]

@@ -16,7 +16,8 @@ impl ConfidentialClientBuilder {
     /// [`ConfidentialClient::from_env`](crate::ConfidentialClient::from_env) lists.
     ///
     /// Reads the certificate file or the token file, if one is set. With an identity binding, also
-    /// reads the CA file. A call of `transport(..)` or `reqwest(..)` turns the identity binding off.
+    /// reads the CA file. A call of `transport(..)` or `reqwest(..)` turns the identity binding
+    /// off.
     ///
     /// # Errors
     ///

@@ -9,9 +9,8 @@ use super::credential_chain::ChainFetcher;
 use super::fetch::{Fetch, TokenFetcher};
 use super::fetch_for_user::UserGrant;
 use super::managed_identity::IdentityFetcher;
-use super::resolve::{ResolvedRequest, Subject};
+use super::resolve::ResolvedRequest;
 use crate::error::Error;
-use crate::request::TokenRequest;
 use crate::time::TimeSource;
 use crate::token::IssuedToken;
 
@@ -37,8 +36,8 @@ impl Issuer {
     ))]
     pub(super) fn resolve(
         &self,
-        request: TokenRequest,
-        subject: Subject,
+        request: crate::request::TokenRequest,
+        subject: super::resolve::Subject,
     ) -> Result<ResolvedRequest, Error> {
         match self {
             Self::Confidential(fetcher) => fetcher.resolve(request, subject),

@@ -168,9 +168,9 @@ impl ManagedIdentityClient {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] for a request that [`acquire_token`](Self::acquire_token) rejects. Also for
-    /// one with a correlation ID, claims, a rejected token or a forced refresh, which belong to a
-    /// single call.
+    /// [`Error::Config`] for a request that [`acquire_token`](Self::acquire_token) rejects. Also
+    /// for one with a correlation ID, claims, a rejected token or a forced refresh, which belong to
+    /// a single call.
     #[doc(alias = "get_bearer_token_provider")]
     pub fn token_provider(&self, request: impl IntoTokenRequest) -> Result<TokenProvider, Error> {
         let request = IdentityFetcher::resolve(request.into_token_request())?;

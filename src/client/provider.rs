@@ -11,7 +11,7 @@ use crate::credential::{AssertionContext, ClientAssertionFuture, ClientAssertion
 use crate::error::Error;
 use crate::token::AccessToken;
 
-/// A source of tokens for one request: the fastest path to a cached token.
+/// A source of tokens for one request, without a cache lookup.
 ///
 /// [`ConfidentialClient::token_provider`], [`ManagedIdentityClient::token_provider`] and
 /// [`CredentialChainClient::token_provider`] return one. A provider is cheap to clone, keeps the
@@ -55,7 +55,11 @@ impl TokenProvider {
     /// The errors of the client's method.
     #[doc(alias = "get_token")]
     pub async fn token(&self) -> Result<AccessToken, Error> {
-        self.client.acquire_from(&self.slot, &self.request).await
+        // The resolved request is elsewhere in memory, and a hit does not read it.
+        match self.client.fresh(&self.slot, &self.requirements) {
+            Some(token) => Ok(token),
+            None => self.client.acquire_from(&self.slot, &self.request).await,
+        }
     }
 
     /// Returns the cached token, unless it has expired.

@@ -10,7 +10,11 @@ use crate::error::Error;
 use crate::transport::Transport;
 
 /// Builds a client that connects to the proxy under the server's name, without a further proxy.
-#[cfg(any(feature = "rustls", feature = "native-tls"))]
+#[cfg(any(
+    feature = "rustls",
+    feature = "native-tls",
+    all(feature = "ring", feature = "reqwest")
+))]
 pub(super) fn proxy_client(
     settings: &BindingSettings,
     roots: &Roots,
@@ -19,14 +23,7 @@ pub(super) fn proxy_client(
     use crate::transport::TransportConfig;
 
     // The header `Host` of HTTP/2 is the name in the URL.
-    let mut builder = reqwest::Client::builder().no_proxy().http1_only();
-    #[cfg(feature = "rustls")]
-    {
-        builder = builder.tls_backend_rustls();
-    }
-    if let Some(pem) = &roots.0 {
-        builder = builder.tls_certs_only(certificates(pem)?);
-    }
+    let mut builder = trusting(roots)?.no_proxy().http1_only();
     if settings.server_name.is_some() {
         builder = builder.dns_resolver(Arc::new(resolver::ProxyResolver::of(&settings.proxy)));
     }
@@ -36,31 +33,66 @@ pub(super) fn proxy_client(
     config.transport(&settings.origin())
 }
 
-#[cfg(not(any(feature = "rustls", feature = "native-tls")))]
+/// Returns a builder that trusts the roots and no others.
+#[cfg(any(feature = "rustls", all(feature = "native-tls", not(feature = "ring"))))]
+fn trusting(roots: &Roots) -> Result<reqwest::ClientBuilder, Error> {
+    let mut builder = reqwest::Client::builder();
+    #[cfg(feature = "rustls")]
+    {
+        builder = builder.tls_backend_rustls();
+    }
+    if let Some(pem) = &roots.0 {
+        builder = builder.tls_certs_only(certificates(pem)?);
+    }
+    Ok(builder)
+}
+
+/// Returns a builder that trusts the roots and no others.
+#[cfg(all(feature = "ring", feature = "reqwest", not(feature = "rustls")))]
+fn trusting(roots: &Roots) -> Result<reqwest::ClientBuilder, Error> {
+    let config = crate::transport::trusting(roots.0.as_deref(), invalid_roots)?;
+    Ok(reqwest::Client::builder().tls_backend_preconfigured(config))
+}
+
+#[cfg(not(any(
+    feature = "rustls",
+    feature = "native-tls",
+    all(feature = "ring", feature = "reqwest")
+)))]
 pub(super) fn proxy_client(
     _: &BindingSettings,
     _: &Roots,
     _: Option<Duration>,
 ) -> Result<Arc<dyn Transport>, Error> {
     Err(Error::config(
-        "the identity binding of AZURE_KUBERNETES_TOKEN_PROXY needs TLS; enable the feature 'rustls' or 'native-tls' of confidential-client",
+        "the identity binding of AZURE_KUBERNETES_TOKEN_PROXY needs TLS; enable the feature 'rustls', 'ring' or 'native-tls' of confidential-client",
     ))
 }
 
 /// Parses the CA certificates. An empty list would trust no server, and is an error.
-#[cfg(any(feature = "rustls", feature = "native-tls"))]
+#[cfg(any(feature = "rustls", all(feature = "native-tls", not(feature = "ring"))))]
 fn certificates(pem: &[u8]) -> Result<Vec<reqwest::Certificate>, Error> {
-    use crate::error::Failure;
+    match reqwest::Certificate::from_pem_bundle(pem) {
+        Ok(certificates) if certificates.is_empty() => Err(invalid_roots(None)),
+        Ok(certificates) => Ok(certificates),
+        Err(error) => Err(invalid_roots(Some(Box::new(error)))),
+    }
+}
 
-    let invalid = |failure: Failure| Err(Error::Config(failure.into()));
-    let failure = Failure::new(
+#[cfg(any(
+    feature = "rustls",
+    feature = "native-tls",
+    all(feature = "ring", feature = "reqwest")
+))]
+fn invalid_roots(source: Option<Box<dyn StdError + Send + Sync>>) -> Error {
+    let failure = crate::error::Failure::new(
         "the CA certificates of the identity binding's proxy cannot be read; write them as PEM",
     );
-    match reqwest::Certificate::from_pem_bundle(pem) {
-        Ok(certificates) if certificates.is_empty() => invalid(failure),
-        Ok(certificates) => Ok(certificates),
-        Err(error) => invalid(failure.source(Box::new(error))),
-    }
+    let failure = match source {
+        Some(source) => failure.source(source),
+        None => failure,
+    };
+    Error::Config(failure.into())
 }
 
 /// Names the proxy in an error of the client, which knows the server's name alone.
@@ -73,7 +105,7 @@ pub(super) fn explained(
         Some(name) => format!(" (server name '{name}')"),
         None => String::new(),
     };
-    #[cfg(feature = "rustls")]
+    #[cfg(all(feature = "reqwest", any(feature = "rustls", feature = "ring")))]
     if let Some(problem) = certificate_error(&*error) {
         let message = format!(
             "the TLS certificate of the identity binding's proxy '{proxy}'{name} is not accepted; correct AZURE_KUBERNETES_CA_FILE or AZURE_KUBERNETES_CA_DATA, which has the only trusted CAs, and AZURE_KUBERNETES_SNI_NAME"
@@ -90,7 +122,7 @@ pub(super) fn explained(
 }
 
 /// Returns the error of TLS about a certificate.
-#[cfg(feature = "rustls")]
+#[cfg(all(feature = "reqwest", any(feature = "rustls", feature = "ring")))]
 fn certificate_error(error: &(dyn StdError + 'static)) -> Option<rustls::Error> {
     crate::transport::causes(error).find_map(|cause| {
         let error = cause.downcast_ref::<rustls::Error>()?;
@@ -106,7 +138,11 @@ struct ProxyFailure {
     source: Box<dyn StdError + Send + Sync>,
 }
 
-#[cfg(any(feature = "rustls", feature = "native-tls"))]
+#[cfg(any(
+    feature = "rustls",
+    feature = "native-tls",
+    all(feature = "ring", feature = "reqwest")
+))]
 mod resolver {
     use std::net::SocketAddr;
 

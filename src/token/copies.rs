@@ -4,63 +4,81 @@ use std::sync::{Arc, OnceLock};
 
 use super::IssuedToken;
 
+/// The turns that threads take with one token.
+///
+/// The thread that used the token last, and how often another thread did.
+#[derive(Default)]
+pub(super) struct Turns(AtomicU32);
+
 /// Copies of one token by thread, so that threads do not share the count of its references.
 ///
 /// A count that several threads write moves from processor to processor, and two threads would get
 /// no more tokens than one. A copy has counts of its own and the same bytes of the token's text.
 /// The first copies are made once two threads take turns with a token, and in few tokens of a
 /// process.
-#[derive(Default)]
 pub(super) struct Copies {
-    /// The thread that used the token last, and how often another thread did.
-    turns: AtomicU32,
-    by_thread: OnceLock<Box<ByThread>>,
-}
-
-struct ByThread {
-    copies: [OnceLock<Arc<IssuedToken>>; THREADS],
+    by_thread: [OnceLock<Arc<IssuedToken>>; THREADS],
     tokens: &'static AtomicUsize,
 }
 
-impl Copies {
-    /// Returns the token or its copy for this thread.
+impl IssuedToken {
+    /// Returns the token, or a copy for this thread if several threads use the token.
     #[inline]
-    pub(super) fn own(&self, token: &Arc<IssuedToken>) -> Arc<IssuedToken> {
+    pub(crate) fn own(self: &Arc<Self>) -> Arc<Self> {
         let thread = thread();
-        if self.turns.load(Ordering::Relaxed) >> TURN_BITS == thread {
-            return Arc::clone(token);
+        match self.turns.is_of(thread) {
+            true => Arc::clone(self),
+            false => self.for_another_thread(thread),
         }
-        self.of_another_thread(token, thread)
     }
 
-    fn of_another_thread(&self, token: &Arc<IssuedToken>, thread: u32) -> Arc<IssuedToken> {
-        if let Some(copies) = self.by_thread.get() {
-            return copies.of(thread, token);
+    fn for_another_thread(self: &Arc<Self>, thread: u32) -> Arc<Self> {
+        if let Some(copies) = self.copies() {
+            return copies.of(thread, self);
         }
-        let turns = (self.turns.load(Ordering::Relaxed) & MAX_TURNS) + 1;
-        if turns <= MAX_TURNS {
-            self.turns
-                .store(thread << TURN_BITS | turns, Ordering::Relaxed);
-        } else if let Some(copies) = ByThread::try_new(&TOKENS) {
-            // No thread is this one, so that every thread looks for its copy from now on.
-            self.turns.store(u32::MAX, Ordering::Relaxed);
-            let copies = self.by_thread.get_or_init(|| copies);
-            return copies.of(thread, token);
+        if self.turns.take(thread) == MAX_TURNS
+            && let Some(copies) = Copies::try_new(&TOKENS)
+        {
+            // From now on every thread looks for its copy.
+            self.turns.end();
+            return self.set_copies(copies).of(thread, self);
         }
-        Arc::clone(token)
+        Arc::clone(self)
     }
 }
 
-impl ByThread {
+impl Turns {
+    #[inline]
+    fn is_of(&self, thread: u32) -> bool {
+        self.0.load(Ordering::Relaxed) >> TURN_BITS == thread
+    }
+
+    /// Gives the turn to a thread, and returns the number of turns. The turns of a token that stays
+    /// without copies end at the maximum, so that threads no longer write here.
+    fn take(&self, thread: u32) -> u32 {
+        let turns = self.0.load(Ordering::Relaxed) & MAX_TURNS;
+        if turns < MAX_TURNS {
+            self.0
+                .store(thread << TURN_BITS | (turns + 1), Ordering::Relaxed);
+        }
+        turns
+    }
+
+    fn end(&self) {
+        self.0.store(u32::MAX, Ordering::Relaxed);
+    }
+}
+
+impl Copies {
     /// Returns `None` if enough tokens have copies. `tokens` counts those that do.
-    fn try_new(tokens: &'static AtomicUsize) -> Option<Box<Self>> {
+    fn try_new(tokens: &'static AtomicUsize) -> Option<Self> {
         let one_more = |tokens| (tokens < MAX_TOKENS).then_some(tokens + 1);
         let (set, get) = (Ordering::Relaxed, Ordering::Relaxed);
         tokens.fetch_update(set, get, one_more).ok()?;
-        Some(Box::new(Self {
-            copies: Default::default(),
+        Some(Self {
+            by_thread: Default::default(),
             tokens,
-        }))
+        })
     }
 
     /// Returns the thread's copy. A missing copy is made by its thread, so that the allocator
@@ -68,7 +86,7 @@ impl ByThread {
     fn of(&self, thread: u32, token: &Arc<IssuedToken>) -> Arc<IssuedToken> {
         let copy = usize::try_from(thread)
             .ok()
-            .and_then(|thread| self.copies.get(thread % THREADS));
+            .and_then(|thread| self.by_thread.get(thread % THREADS));
         match copy {
             Some(copy) => Arc::clone(copy.get_or_init(|| Arc::new(token.copy()))),
             None => Arc::clone(token),
@@ -76,7 +94,7 @@ impl ByThread {
     }
 }
 
-impl Drop for ByThread {
+impl Drop for Copies {
     fn drop(&mut self) {
         self.tokens.fetch_sub(1, Ordering::Relaxed);
     }
@@ -105,7 +123,7 @@ const THREADS: usize = 8;
 const MAX_TOKENS: usize = 64;
 static TOKENS: AtomicUsize = AtomicUsize::new(0);
 /// The turns of two threads with a token before the first copy, and their bits in
-/// [`Copies::turns`].
+/// [`Turns`].
 const MAX_TURNS: u32 = (1 << TURN_BITS) - 1;
 const TURN_BITS: u32 = 6;
 
@@ -168,7 +186,7 @@ mod tests {
     #[test]
     fn few_tokens_have_copies() {
         static TOKENS: AtomicUsize = AtomicUsize::new(0);
-        let new = || ByThread::try_new(&TOKENS);
+        let new = || Copies::try_new(&TOKENS);
         let made: Vec<_> = std::iter::from_fn(new).take(MAX_TOKENS + 1).collect();
         assert_eq!(made.len(), MAX_TOKENS);
         drop(made);

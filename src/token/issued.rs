@@ -1,11 +1,12 @@
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 #[cfg(test)]
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderValue;
+use uuid::Uuid;
 
-use super::copies::Copies;
+use super::copies::{Copies, Turns};
 use super::{CacheKey, Lifetime};
 use crate::authority::Tenant;
 #[cfg(test)]
@@ -18,29 +19,28 @@ pub(crate) struct IssuedToken {
     /// `Bearer ` and the token, as the only copy of the token's bytes.
     authorization: HeaderValue,
     pub(crate) lifetime: Lifetime,
-    copies: Copies,
-    /// Scopes and tenant, if their text differs from the key's.
-    as_requested: Option<Arc<AsRequested>>,
-    correlation_id: CorrelationId,
+    pub(super) turns: Turns,
+    correlation_id: Uuid,
+    /// What a cache hit does not read.
+    details: OnceLock<Box<Details>>,
 }
 
-/// A correlation id, without an allocation of its own. A shorter text than a GUID ends in zeros.
-#[derive(Clone, Copy)]
-struct CorrelationId([u8; 36]);
+#[derive(Default)]
+struct Details {
+    /// Scopes and tenant, if their text differs from the key's.
+    as_requested: Option<AsRequested>,
+    /// The text of the correlation id, made when it is first read.
+    correlation_id: OnceLock<Box<str>>,
+    copies: OnceLock<Box<Copies>>,
+}
 
-impl CorrelationId {
-    fn new(text: &str) -> Self {
-        let mut id = [0; 36];
-        id.iter_mut()
-            .zip(text.bytes())
-            .for_each(|(to, from)| *to = from);
-        Self(id)
-    }
-
-    fn as_str(&self) -> &str {
-        str::from_utf8(&self.0)
-            .unwrap_or_default()
-            .trim_end_matches('\0')
+impl Details {
+    fn copy(&self) -> Self {
+        Self {
+            as_requested: self.as_requested.clone(),
+            correlation_id: self.correlation_id.clone(),
+            copies: OnceLock::new(),
+        }
     }
 }
 
@@ -66,20 +66,27 @@ impl IssuedToken {
         authorization.set_sensitive(true);
         let as_in_key = *scopes == *key.scopes.as_str()
             && tenant.as_deref() == key.tenant.as_ref().map(Tenant::as_str);
+        let id = Uuid::try_parse(correlation_id);
+        let details = Details {
+            as_requested: (!as_in_key).then_some(AsRequested { scopes, tenant }),
+            correlation_id: match id {
+                Ok(_) => OnceLock::new(),
+                Err(_) => OnceLock::from(Box::<str>::from(correlation_id)),
+            },
+            copies: OnceLock::new(),
+        };
+        let has_details = details.as_requested.is_some() || id.is_err();
         Some(Self {
-            as_requested: (!as_in_key).then(|| Arc::new(AsRequested { scopes, tenant })),
             key,
             authorization,
             lifetime,
-            copies: Copies::default(),
-            correlation_id: CorrelationId::new(correlation_id),
+            turns: Turns::default(),
+            correlation_id: id.unwrap_or_default(),
+            details: match has_details {
+                true => Box::new(details).into(),
+                false => OnceLock::new(),
+            },
         })
-    }
-
-    /// Returns the token, or a copy for this thread if several threads use the token.
-    #[inline]
-    pub(crate) fn own(self: &Arc<Self>) -> Arc<Self> {
-        self.copies.own(self)
     }
 
     /// Returns a copy that shares the token's text, but no count of references.
@@ -93,19 +100,22 @@ impl IssuedToken {
             key: Arc::clone(&self.key),
             authorization,
             lifetime: self.lifetime,
-            copies: Copies::default(),
-            as_requested: self.as_requested.clone(),
+            turns: Turns::default(),
             correlation_id: self.correlation_id,
+            details: match self.details.get() {
+                Some(details) => Box::new(details.copy()).into(),
+                None => OnceLock::new(),
+            },
         }
     }
 
     /// Replaces the key, for a sign-in, whose response names the user.
     pub(crate) fn belonging_to(mut self, key: Arc<CacheKey>) -> Self {
-        if let Some(as_requested) = &mut self.as_requested
+        if let Some(details) = self.details.get_mut()
+            && let Some(as_requested) = &mut details.as_requested
             && key.tenant != self.key.tenant
         {
-            Arc::make_mut(as_requested).tenant =
-                key.tenant.as_ref().map(Tenant::as_requested).cloned();
+            as_requested.tenant = key.tenant.as_ref().map(Tenant::as_requested).cloned();
         }
         self.key = key;
         self
@@ -123,7 +133,9 @@ impl IssuedToken {
     }
 
     pub(crate) fn correlation_id(&self) -> &str {
-        self.correlation_id.as_str()
+        let details = self.details.get_or_init(Box::default);
+        let text = || self.correlation_id.hyphenated().to_string().into();
+        details.correlation_id.get_or_init(text)
     }
 
     /// Returns whether both hold the same token text, even from two responses.
@@ -143,15 +155,29 @@ impl IssuedToken {
         &self.authorization
     }
 
+    #[inline]
+    pub(super) fn copies(&self) -> Option<&Copies> {
+        self.details.get()?.copies.get().map(|copies| &**copies)
+    }
+
+    pub(super) fn set_copies(&self, copies: Copies) -> &Copies {
+        let details = self.details.get_or_init(Box::default);
+        details.copies.get_or_init(|| Box::new(copies))
+    }
+
+    fn as_requested(&self) -> Option<&AsRequested> {
+        self.details.get()?.as_requested.as_ref()
+    }
+
     pub(super) fn scopes(&self) -> &str {
-        match &self.as_requested {
+        match self.as_requested() {
             Some(as_requested) => &as_requested.scopes,
             None => self.key.scopes.as_str(),
         }
     }
 
     pub(super) fn tenant(&self) -> Option<&str> {
-        match &self.as_requested {
+        match self.as_requested() {
             Some(as_requested) => as_requested.tenant.as_deref(),
             None => self.key.tenant.as_ref().map(Tenant::as_str),
         }

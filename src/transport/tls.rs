@@ -19,9 +19,9 @@ use crate::transport::reqwest::ReqwestSettings;
 mod ring;
 
 #[cfg(all(feature = "ring", not(feature = "rustls")))]
-pub(crate) use self::ring::provider;
-#[cfg(all(feature = "ring", not(feature = "rustls")))]
 pub(super) use self::ring::{build, machine_lacks_ca_certificates};
+#[cfg(all(feature = "ring", not(feature = "rustls")))]
+pub(crate) use self::ring::{provider, trusting};
 
 /// Returns a builder with the TLS library that this crate's features select.
 ///

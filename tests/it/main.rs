@@ -56,6 +56,7 @@ mod proxies;
 mod refreshed_identity;
 mod rejection_responses;
 mod rejection_texts;
+mod remembered_requests;
 mod retries;
 mod secrecy;
 mod sign_in;

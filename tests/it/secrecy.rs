@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::extract::FromRequestParts;
+use bytes::Bytes;
 use confidential_client::adapter::{
     AcceptedToken, AzureCredential, BearerAuth, BearerAuthError, BearerAuthLayer, PermittedToken,
 };
 use confidential_client::credential::{
     AssertionContext, AzureCli, AzureDeveloperCli, CertificateFile, ChainLink, CredentialChain,
-    FederatedTokenFile, HostEnvironment, LinkUnavailable, SecretFile, SigningAlgorithm,
-    TokenEndpointAuthMethod,
+    FederatedTokenFile, HostEnvironment, LinkUnavailable, ManagedIdentity, SecretFile,
+    SigningAlgorithm, TokenEndpointAuthMethod,
 };
 use confidential_client::delegated::{AdminConsent, AuthorizationRequest, Prompt, UserAssertion};
 use confidential_client::metrics::Acquisition;
@@ -22,8 +23,10 @@ use confidential_client::testing::{
 };
 use confidential_client::{
     Authority, CacheOptions, Certificate, Challenge, Cloud, ConfidentialClient,
-    CredentialChainClient, Error, RetryPolicy, Secret, TokenRequest, TokenSource,
+    CredentialChainClient, Error, ManagedIdentityClient, RetryPolicy, Secret, TokenRequest,
+    TokenSource,
 };
+use http::Request;
 use tower::{Layer, Service};
 
 use crate::support::{
@@ -438,6 +441,21 @@ async fn no_adapter_or_callback_type_shows_a_secret() {
     hidden.check_debug("FederatedTokenFile", &FederatedTokenFile::new("/token"));
     let challenge = format!(r#"Bearer realm="", nonce="{nonce}", claims="{nonce}""#);
     hidden.check_debug("Challenge", &Challenge::parse(&challenge)[0]);
+
+    let host = HostEnvironment::from_variables([
+        ("IDENTITY_ENDPOINT", "http://127.0.0.1/token"),
+        ("IDENTITY_HEADER", SECRET),
+    ]);
+    hidden.check_debug("HostEnvironment", &host);
+    hidden.check_debug("ManagedIdentity", &ManagedIdentity::system_assigned());
+    let builder = ManagedIdentityClient::builder(ManagedIdentity::system_assigned())
+        .environment(host)
+        .transport(|_: Request<Bytes>| async { Ok(success("t0ken-of-an-identity", 3600)) });
+    hidden.check_debug("ManagedIdentityClientBuilder", &builder);
+    let identity = builder.build().unwrap();
+    identity.acquire_token(SCOPE).await.unwrap();
+    let hidden_token = Hidden(vec!["t0ken-of-an-identity".to_owned(), SECRET.to_owned()]);
+    hidden_token.check_debug("ManagedIdentityClient", &identity);
 
     hidden.check_debug("AzureCredential", &AzureCredential::new(client.clone()));
     let graph = client.token_provider(SCOPE).unwrap();

@@ -27,6 +27,7 @@ fn main() -> Result<()> {
         ["serve-tls", ca] => return authority::serve_with_tls(ca),
         ["first-token", programs @ ..] => return first_token::report(programs),
         ["tenants"] => return tenants::report(),
+        ["hits"] => return report_hits(&Authority::start(&["serve"])?),
         ["cold"] => return cold::report(&Authority::start(&["serve"])?.base_url),
         ["profile", kind, library, tokens] => {
             let authority = Authority::start(&["serve"])?;
@@ -37,6 +38,10 @@ fn main() -> Result<()> {
     let authority = Authority::start(&["serve"])?;
     cold::report(&authority.base_url)?;
     tenants::report()?;
+    report_hits(&authority)
+}
+
+fn report_hits(authority: &Authority) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

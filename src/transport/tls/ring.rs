@@ -3,10 +3,13 @@
 //! In such a tree reqwest knows no provider of its own, and panics where the process has none. A
 //! complete configuration needs no provider of the process, so nothing process-wide is set here.
 
+use std::error::Error as StdError;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, OnceLock};
 
 use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::Verifier;
 
@@ -43,6 +46,45 @@ pub(super) fn config(settings: &ReqwestSettings<'_>) -> Result<ClientConfig, Err
     let mut config = config.with_no_client_auth();
     // reqwest takes a configuration as it is, and sets no protocols.
     config.alpn_protocols = PROTOCOLS.iter().map(|name| name.to_vec()).collect();
+    Ok(config)
+}
+
+/// Returns a configuration for HTTP/1.1 that trusts the CA certificates in PEM and no others, or the
+/// operating system's.
+///
+/// # Errors
+///
+/// The error of `invalid` for PEM that has no certificate or a broken one.
+pub(crate) fn trusting(
+    pem: Option<&[u8]>,
+    invalid: impl Fn(Option<Box<dyn StdError + Send + Sync>>) -> Error,
+) -> Result<ClientConfig, Error> {
+    let unusable = |error: rustls::Error| {
+        let failure = Failure::new("TLS cannot be set up");
+        Error::Config(failure.source(Box::new(error)).into())
+    };
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(unusable)?;
+    let config = match pem {
+        None => config
+            .dangerous()
+            .with_custom_certificate_verifier(platform_verifier().map_err(unusable)?),
+        Some(pem) => {
+            let mut roots = RootCertStore::empty();
+            for certificate in CertificateDer::pem_slice_iter(pem) {
+                let certificate = certificate.map_err(|error| invalid(Some(Box::new(error))))?;
+                let added = roots.add(certificate);
+                added.map_err(|error| invalid(Some(Box::new(error))))?;
+            }
+            if roots.is_empty() {
+                return Err(invalid(None));
+            }
+            config.with_root_certificates(roots)
+        }
+    };
+    let mut config = config.with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
 

@@ -8,6 +8,7 @@ use super::bounded_map::BoundedMap;
 use super::circuit_breaker::CircuitBreaker;
 use super::requirements::{Requirements, SpecialRequirements};
 use super::slot::{Cached, Invalidated, JoinOutcome, Slot, Started};
+use super::slots::HeldSlot;
 use crate::authority::Tenant;
 use crate::error::{Error, Failure};
 use crate::request::parameters::Parameters;
@@ -31,7 +32,7 @@ use log::{Departed, Log};
 pub struct World(Arc<Shared>);
 
 struct Shared {
-    entries: RwLock<BoundedMap<CacheKey, Slot<Flight>>>,
+    entries: RwLock<BoundedMap<Slot<Flight>>>,
     breaker: CircuitBreaker,
     /// For the checks alone. Loom runs one thread at a time, so nobody waits for this lock.
     log: std::sync::Mutex<Log>,
@@ -41,7 +42,7 @@ struct Shared {
 #[derive(Clone)]
 pub struct Place {
     world: World,
-    slot: Arc<Slot<Flight>>,
+    slot: HeldSlot<Flight>,
     key: &'static str,
     fates: &'static [Fate],
 }
@@ -91,7 +92,7 @@ impl World {
     /// Like `Cache::slot`.
     pub fn place(&self, key: &'static str, fates: &'static [Fate]) -> Place {
         let typed = typed(key);
-        let existing = self.0.entries.read().unwrap().get(&typed);
+        let existing = self.0.entries.read().unwrap().hold(&typed);
         let slot = existing.unwrap_or_else(|| {
             let mut entries = self.0.entries.write().unwrap();
             entries.get_or_insert(&typed, 0, &now(0)).0
@@ -267,7 +268,7 @@ impl Place {
         at: u64,
     ) {
         let generation = started.generation;
-        let place = (self.key, &self.slot);
+        let place = (self.key, self.slot.shared());
         let replaced = started.replaced.map(|flight| flight.generation());
         flight.start(generation);
         // No loom thread runs between the slot's lock and this log.
@@ -325,7 +326,7 @@ impl Place {
     }
 
     fn log(&self, generation: u64, change: impl FnOnce(&mut Departed)) {
-        change(self.world.log().flight(&self.slot, generation));
+        change(self.world.log().flight(self.slot.shared(), generation));
     }
 
     fn requirements(&self, ask: Ask) -> Requirements {
