@@ -19,8 +19,8 @@
 //!
 //! A program that needs no app registration uses a [`ManagedIdentityClient`] instead of a
 //! [`ConfidentialClient`](crate::ConfidentialClient).
-//! A [`CredentialChainClient`] uses the first available credential of a [`CredentialChain`], so that
-//! one program runs in Azure and on a developer's machine.
+//! A [`CredentialChainClient`] uses the first available credential of a [`CredentialChain`], so
+//! that one program runs in Azure and on a developer's machine.
 //! [`ConfidentialClient::from_env`] selects the credential from environment variables.
 //!
 //! [`SigningAlgorithm`] and [`TokenEndpointAuthMethod`] override the choices that the client makes

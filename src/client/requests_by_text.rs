@@ -32,8 +32,10 @@ impl RequestsByText {
         self.requests.load().len() >= MAX_REQUESTS
     }
 
-    /// Keeps the request of a text. If the map is full, requests that are not `in_use` make room now
-    /// and then, since the search and the copy of the map take microseconds.
+    /// Keeps the request of a text.
+    ///
+    /// If the map is full, requests that are not `in_use` make room now and then, since the search
+    /// and the copy of the map take microseconds.
     pub(super) fn insert(
         &self,
         text: &str,

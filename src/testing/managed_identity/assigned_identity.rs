@@ -61,8 +61,9 @@ impl AssignedIdentity {
 
     /// Returns the object (principal) ID, which is the `sub` and the `oid` of the tokens.
     ///
-    /// A [federated credential](super::Application::federated_credential) names this id as the
-    /// subject.
+    /// The subject of a [federated credential] is this id.
+    ///
+    /// [federated credential]: crate::testing::Application::federated_credential
     pub fn object_id(&self) -> String {
         self.application.subject()
     }

@@ -49,8 +49,8 @@ pub(super) fn config(settings: &ReqwestSettings<'_>) -> Result<ClientConfig, Err
     Ok(config)
 }
 
-/// Returns a configuration for HTTP/1.1 that trusts the CA certificates in PEM and no others, or the
-/// operating system's.
+/// Returns a configuration for HTTP/1.1 that trusts the CA certificates in PEM and no others, or
+/// the operating system's.
 ///
 /// # Errors
 ///
