@@ -206,11 +206,6 @@ pub use retry::RetryPolicy;
 pub use secret::Secret;
 pub use token::{AccessToken, TokenSource};
 
-/// Reaches private parsers for the fuzz targets in `tests/fuzz`.
-#[cfg(fuzzing)]
-#[doc(hidden)]
-pub use managed_identity::fuzzing::fetch_managed_identity;
-
 /// Compiles the examples of the README.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -18,8 +18,6 @@ mod date;
 mod endpoint;
 mod environment;
 mod fetch;
-#[cfg(fuzzing)]
-pub(crate) mod fuzzing;
 mod imds;
 mod probe;
 mod request;

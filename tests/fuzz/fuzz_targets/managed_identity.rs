@@ -8,8 +8,9 @@
 use std::cell::RefCell;
 
 use bytes::Bytes;
-use confidential_client::{Error, fetch_managed_identity};
-use http::{HeaderValue, Response};
+use confidential_client::credential::{HostEnvironment, ManagedIdentity};
+use confidential_client::{AccessToken, Error, ManagedIdentityClient};
+use http::{HeaderValue, Request, Response};
 use libfuzzer_sys::fuzz_target;
 use tokio::runtime::{Builder, Runtime};
 
@@ -25,13 +26,19 @@ const HOSTS: [&[(&str, &str)]; 6] = [
     &[
         ("IDENTITY_ENDPOINT", "https://localhost/token"),
         ("IDENTITY_HEADER", SECRET),
-        ("IDENTITY_SERVER_THUMBPRINT", "00112233445566778899AABBCCDDEEFF00112233"),
+        (
+            "IDENTITY_SERVER_THUMBPRINT",
+            "00112233445566778899AABBCCDDEEFF00112233",
+        ),
     ],
     &[
         ("IDENTITY_ENDPOINT", "http://127.0.0.1/token"),
         ("IMDS_ENDPOINT", "http://127.0.0.1"),
     ],
-    &[("MSI_ENDPOINT", "http://127.0.0.1/token"), ("MSI_SECRET", SECRET)],
+    &[
+        ("MSI_ENDPOINT", "http://127.0.0.1/token"),
+        ("MSI_SECRET", SECRET),
+    ],
     &[("MSI_ENDPOINT", "http://127.0.0.1/token")],
 ];
 
@@ -56,29 +63,64 @@ fuzz_target!(|input: &[u8]| {
     let mut response = Response::new(Bytes::copy_from_slice(body));
     *response.status_mut() = status.try_into().unwrap();
     if let Ok(value) = HeaderValue::from_bytes(header) {
-        for name in ["retry-after", "date", "content-type", "location", "www-authenticate"] {
+        for name in [
+            "retry-after",
+            "date",
+            "content-type",
+            "location",
+            "www-authenticate",
+        ] {
             response.headers_mut().insert(name, value.clone());
         }
     }
-    let fetched = RUNTIME.with_borrow(|runtime| {
-        let client_id = has_id.then_some(CLIENT_ID);
-        runtime.block_on(fetch_managed_identity(variables, client_id, response))
-    });
+    let fetched =
+        RUNTIME.with_borrow(|runtime| runtime.block_on(acquire(variables, has_id, response)));
     match fetched {
-        Ok((token, lifetime)) => {
+        Ok(token) => {
             assert!((200..300).contains(&status));
-            assert!(!token.trim().is_empty() && HeaderValue::from_str(&token).is_ok());
-            assert!(!lifetime.is_zero());
+            assert!(!token.secret().trim().is_empty());
+            assert!(token.refresh_on() <= token.expires_on());
         }
         Err(error) => check(&error),
     }
 });
+
+/// Acquires a token from an endpoint that always returns `response`, without time for a retry.
+async fn acquire(
+    variables: Vec<(&'static str, &'static str)>,
+    has_id: bool,
+    response: Response<Bytes>,
+) -> Result<AccessToken, Error> {
+    let identity = match has_id {
+        true => ManagedIdentity::user_assigned_client_id(CLIENT_ID),
+        false => ManagedIdentity::system_assigned(),
+    };
+    let environment = HostEnvironment::from_variables(variables).arc_key_folder("/nowhere");
+    let client = ManagedIdentityClient::builder(identity)
+        .environment(environment)
+        .transport(move |_: Request<Bytes>| {
+            let response = response.clone();
+            async move { Ok(response) }
+        })
+        .deadline(std::time::Duration::from_secs(2))
+        .build()?;
+    client
+        .acquire_token("https://vault.azure.net/.default")
+        .await
+}
 
 fn check(error: &Error) {
     let text = format!("{error} {error:?}");
     assert!(!text.contains(SECRET), "{text}");
     assert!(error.to_string().chars().all(|c| !c.is_control()), "{text}");
     // The key file of Azure Arc's challenge is never in the folder.
-    assert!(error.status().is_some() || matches!(error, Error::Credential(_)), "{text}");
-    let _ = (error.is_transient(), error.retry_after(), error.claims_challenge());
+    assert!(
+        error.status().is_some() || matches!(error, Error::Credential(_)),
+        "{text}"
+    );
+    let _ = (
+        error.is_transient(),
+        error.retry_after(),
+        error.claims_challenge(),
+    );
 }
