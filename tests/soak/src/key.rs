@@ -96,9 +96,10 @@ impl Token {
         })
     }
 
-    /// Returns the time from which a client must not return the token.
+    /// Returns the time from which a client must not return the token. A cache hit reads the coarse
+    /// clocks.
     pub fn unusable(self) -> Duration {
-        self.end.saturating_sub(self.margin())
+        self.end.saturating_sub(self.margin()) + CLOCK_TICK
     }
 
     pub fn margin(self) -> Duration {
@@ -108,6 +109,8 @@ impl Token {
 
 /// Shortest lifetime of a token. The longest is four seconds longer.
 pub const SHORTEST: Duration = Duration::from_secs(4);
+/// The time by which the kernel's coarse clocks may be behind.
+const CLOCK_TICK: Duration = Duration::from_millis(10);
 const TENANTS: usize = 100;
 const RESOURCES: usize = 10;
 const LENGTH: usize = 1_492;
