@@ -71,12 +71,35 @@ impl TokenAcquirer {
         self.0.cache.invalidate(token.issued());
     }
 
+    /// Acquires a token for the application itself.
+    #[inline]
+    pub(super) async fn acquire_for_application(
+        &self,
+        request: impl IntoTokenRequest,
+    ) -> Result<AccessToken, Error> {
+        let (request, scope) = match self.look_up(&request) {
+            LookUp::Token(token) => return Ok(token),
+            LookUp::Request(request) => (request, None),
+            LookUp::NewScope(scope) => (TokenRequest::new(&scope), Some(scope)),
+            LookUp::Nothing => (request.into_token_request(), None),
+        };
+        let resolved = self
+            .0
+            .issuer
+            .resolve(request.clone(), Subject::Application)?;
+        let token = self.acquire(resolved).await?;
+        if let Some(scope) = scope {
+            self.keep(&scope, &request, &token);
+        }
+        Ok(token)
+    }
+
     /// Looks an application's request up: the fastest path to a cached token.
     ///
     /// A request that was resolved before is not resolved again, and a scope that was parsed before
     /// is not parsed again.
     #[inline]
-    pub(super) fn look_up(&self, request: &impl IntoTokenRequest) -> LookUp {
+    fn look_up(&self, request: &impl IntoTokenRequest) -> LookUp {
         let known = |request: &TokenRequest| match self.remembered(request) {
             Some(token) => LookUp::Token(token),
             None => LookUp::Request(request.clone()),
@@ -93,7 +116,7 @@ impl TokenAcquirer {
 
     /// Returns the fresh token of the slot that a request remembers.
     #[inline]
-    pub(super) fn remembered(&self, request: &TokenRequest) -> Option<AccessToken> {
+    fn remembered(&self, request: &TokenRequest) -> Option<AccessToken> {
         request.find_resolved(self.0.id, |slot: &CacheSlot| {
             slot.mark_used();
             self.fresh(slot, &Requirements::NONE)
@@ -101,7 +124,7 @@ impl TokenAcquirer {
     }
 
     /// Keeps the parsed request of a scope, now that there is a token for it.
-    pub(super) fn keep(&self, scope: &str, request: &TokenRequest, token: &AccessToken) {
+    fn keep(&self, scope: &str, request: &TokenRequest, token: &AccessToken) {
         let requests = &self.0.requests;
         // Beyond the maximum, a cache hit does not pay for the search of a request to replace.
         if token.source() == TokenSource::IdentityProvider || !requests.is_full() {
@@ -299,7 +322,7 @@ impl fmt::Debug for TokenAcquirer {
 }
 
 /// The result of [`TokenAcquirer::look_up`].
-pub(super) enum LookUp {
+enum LookUp {
     Token(AccessToken),
     /// The request is known, and there is no fresh token.
     Request(TokenRequest),

@@ -1,13 +1,12 @@
 //! The verbs of an application, which rustdoc shows first.
 
-use super::acquire::LookUp;
 use super::resolve::Subject;
 use super::{ConfidentialClient, ConfidentialClientBuilder, TokenCache, TokenProvider, WarmUp};
 use crate::authority::Tenant;
 use crate::certificate::Certificate;
 use crate::delegated::admin_consent;
 use crate::error::Error;
-use crate::request::{IntoTokenRequest, TokenRequest};
+use crate::request::IntoTokenRequest;
 use crate::token::AccessToken;
 
 impl ConfidentialClient {
@@ -116,20 +115,7 @@ impl ConfidentialClient {
         &self,
         request: impl IntoTokenRequest,
     ) -> Result<AccessToken, Error> {
-        let (request, scope) = match self.acquirer.look_up(&request) {
-            LookUp::Token(token) => return Ok(token),
-            LookUp::Request(request) => (request, None),
-            LookUp::NewScope(scope) => (TokenRequest::new(&scope), Some(scope)),
-            LookUp::Nothing => (request.into_token_request(), None),
-        };
-        let resolved = self
-            .fetcher
-            .resolve(request.clone(), Subject::Application)?;
-        let token = self.acquirer.acquire(resolved).await?;
-        if let Some(scope) = scope {
-            self.acquirer.keep(&scope, &request, &token);
-        }
-        Ok(token)
+        self.acquirer.acquire_for_application(request).await
     }
 
     /// Returns a [`TokenProvider`] for repeated calls with the same request: the fastest path.

@@ -1,13 +1,12 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::acquire::LookUp;
 use super::issuer::Issuer;
 use super::{TokenAcquirer, TokenCache, TokenProvider};
 use crate::cache::CacheOptions;
 use crate::credential::CredentialChain;
 use crate::error::Error;
-use crate::request::{IntoTokenRequest, TokenRequest};
+use crate::request::IntoTokenRequest;
 use crate::token::AccessToken;
 
 mod application_link;
@@ -135,18 +134,7 @@ impl CredentialChainClient {
         &self,
         request: impl IntoTokenRequest,
     ) -> Result<AccessToken, Error> {
-        let (request, scope) = match self.acquirer.look_up(&request) {
-            LookUp::Token(token) => return Ok(token),
-            LookUp::Request(request) => (request, None),
-            LookUp::NewScope(scope) => (TokenRequest::new(&scope), Some(scope)),
-            LookUp::Nothing => (request.into_token_request(), None),
-        };
-        let resolved = ChainFetcher::resolve(request.clone())?;
-        let token = self.acquirer.acquire(resolved).await?;
-        if let Some(scope) = scope {
-            self.acquirer.keep(&scope, &request, &token);
-        }
-        Ok(token)
+        self.acquirer.acquire_for_application(request).await
     }
 
     /// Returns a [`TokenProvider`] for repeated calls with the same request: the fastest path.

@@ -9,8 +9,9 @@ use super::credential_chain::ChainFetcher;
 use super::fetch::{Fetch, TokenFetcher};
 use super::fetch_for_user::UserGrant;
 use super::managed_identity::IdentityFetcher;
-use super::resolve::ResolvedRequest;
+use super::resolve::{ResolvedRequest, Subject};
 use crate::error::Error;
+use crate::request::TokenRequest;
 use crate::time::TimeSource;
 use crate::token::IssuedToken;
 
@@ -29,15 +30,10 @@ pub(super) enum Issuer {
 
 impl Issuer {
     /// Checks everything that can be known before the network.
-    #[cfg(any(
-        feature = "azure-core",
-        feature = "reqwest-middleware",
-        feature = "tower"
-    ))]
     pub(super) fn resolve(
         &self,
-        request: crate::request::TokenRequest,
-        subject: super::resolve::Subject,
+        request: TokenRequest,
+        subject: Subject,
     ) -> Result<ResolvedRequest, Error> {
         match self {
             Self::Confidential(fetcher) => fetcher.resolve(request, subject),

@@ -71,7 +71,7 @@ impl RequestsByText {
 const MAX_REQUESTS: usize = 256;
 /// The number of insertions into a full map after which unused requests make room.
 const CLEAN_UP_AFTER: usize = 256;
-/// In bytes. Longer texts are parsed at each call.
+/// The longest text that is kept, in bytes. Longer texts are parsed at each call.
 const MAX_LENGTH: usize = 1024;
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use crate::authority::{Rules, Tenant};
 use crate::cache::{Requirements, SpecialRequirements};
 use crate::delegated::{Account, UserAssertion};
 use crate::error::Error;
+use crate::managed_identity::Resource;
 use crate::request::TokenRequest;
 use crate::scope::Scopes;
 use crate::token::{AccessToken, CacheKey, UserKey};
@@ -89,6 +90,38 @@ pub(crate) struct ResolvedRequest {
 }
 
 impl ResolvedRequest {
+    /// Resolves a request of a client that has the tokens of one resource in one tenant.
+    ///
+    /// The key has the resource's `/.default` scope, even if the request has the resource alone.
+    /// `no_tenant` and `no_parameters` say why a request cannot have these.
+    pub(super) fn of_resource(
+        request: TokenRequest,
+        no_tenant: &str,
+        no_parameters: &str,
+    ) -> Result<Self, Error> {
+        if let Some(tenant) = request.requested_tenant()? {
+            return Err(Error::config(format!(
+                "the tenant '{}' cannot be used: {no_tenant}",
+                tenant.as_str()
+            )));
+        }
+        let parameters = request.extra_parameters()?;
+        if !parameters.is_empty() {
+            return Err(Error::config(format!(
+                "an extra parameter cannot be used: {no_parameters}"
+            )));
+        }
+        let scopes = request.requested_scopes();
+        let resource = Resource::of_scopes(scopes.as_requested())?;
+        let key = CacheKey {
+            tenant: None,
+            scopes: scopes.of_resource(resource.as_str()),
+            user: None,
+            parameters: parameters.clone(),
+        };
+        Self::new(key, request, Subject::Application)
+    }
+
     /// Checks the parts of a request that are the same for all kinds of clients.
     #[inline]
     pub(super) fn new(

@@ -3,7 +3,7 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
 
-/// What clients resolved a request to, so that the next call needs no lookup.
+/// The values that clients resolved a request to, so that the next call needs no lookup.
 ///
 /// Opaque here: only the client knows the type of the value. The first client's value is read
 /// without any synchronisation, and of the other clients the latest one's value is kept. A clone

@@ -6,14 +6,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::client::fetch::{Fetch, Phase};
-use crate::client::resolve::{ResolvedRequest, Subject};
+use crate::client::resolve::ResolvedRequest;
 use crate::credential_chain::{Chain, LinkRequest, LinkToken};
 use crate::error::{Error, Failure};
-use crate::managed_identity::Resource;
 use crate::metrics::Observer;
 use crate::request::TokenRequest;
 use crate::time::{TimeSource, jitter};
-use crate::token::{CacheKey, IssuedToken};
+use crate::token::IssuedToken;
 
 /// Fetches the tokens of a chain, and reports each fetch.
 pub(in crate::client) struct ChainFetcher {
@@ -29,27 +28,11 @@ impl ChainFetcher {
     ///
     /// The key has the resource's `/.default` scope, even if the request has the resource alone.
     pub(in crate::client) fn resolve(request: TokenRequest) -> Result<ResolvedRequest, Error> {
-        if let Some(tenant) = request.requested_tenant()? {
-            return Err(Error::config(format!(
-                "the tenant '{}' cannot be used: each credential of a chain has tokens of its own tenant; leave tenant(..) out, and set the tenant in AZURE_TENANT_ID or AzureCli::tenant(..)",
-                tenant.as_str()
-            )));
-        }
-        let parameters = request.extra_parameters()?;
-        if !parameters.is_empty() {
-            return Err(Error::config(
-                "an extra parameter cannot be used: not every credential of a chain sends one; leave form_parameter(..) and query_parameter(..) out",
-            ));
-        }
-        let scopes = request.requested_scopes();
-        let resource = Resource::of_scopes(scopes.as_requested())?;
-        let key = CacheKey {
-            tenant: None,
-            scopes: scopes.of_resource(resource.as_str()),
-            user: None,
-            parameters: parameters.clone(),
-        };
-        ResolvedRequest::new(key, request, Subject::Application)
+        ResolvedRequest::of_resource(
+            request,
+            "each credential of a chain has tokens of its own tenant; leave tenant(..) out, and set the tenant in AZURE_TENANT_ID or AzureCli::tenant(..)",
+            "not every credential of a chain sends one; leave form_parameter(..) and query_parameter(..) out",
+        )
     }
 
     /// Fetches a token by the deadline, and reports the outcome to the span and the observer.

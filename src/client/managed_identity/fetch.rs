@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::client::fetch::{Fetch, Phase};
-use crate::client::resolve::{ResolvedRequest, Subject};
+use crate::client::resolve::ResolvedRequest;
 use crate::error::{Error, Failure};
 use crate::managed_identity::{
     IdentityTokenRequest, ManagedIdentity, ManagedIdentityFetcher, Resource,
@@ -14,7 +14,7 @@ use crate::managed_identity::{
 use crate::metrics::Observer;
 use crate::request::TokenRequest;
 use crate::time::{TimeSource, jitter};
-use crate::token::{CacheKey, IssuedToken};
+use crate::token::IssuedToken;
 
 /// Fetches the tokens of one managed identity, and reports each fetch.
 pub(in crate::client) struct IdentityFetcher {
@@ -42,27 +42,11 @@ impl IdentityFetcher {
     ///
     /// The key has the resource's `/.default` scope, even if the request has the resource alone.
     pub(in crate::client) fn resolve(request: TokenRequest) -> Result<ResolvedRequest, Error> {
-        if let Some(tenant) = request.requested_tenant()? {
-            return Err(Error::config(format!(
-                "the tenant '{}' cannot be used: a managed identity has tokens of its own tenant alone; leave tenant(..) out",
-                tenant.as_str()
-            )));
-        }
-        let parameters = request.extra_parameters()?;
-        if !parameters.is_empty() {
-            return Err(Error::config(
-                "an extra parameter cannot be used: the endpoints of managed identities accept none; leave form_parameter(..) and query_parameter(..) out",
-            ));
-        }
-        let scopes = request.requested_scopes();
-        let resource = Resource::of_scopes(scopes.as_requested())?;
-        let key = CacheKey {
-            tenant: None,
-            scopes: scopes.of_resource(resource.as_str()),
-            user: None,
-            parameters: parameters.clone(),
-        };
-        ResolvedRequest::new(key, request, Subject::Application)
+        ResolvedRequest::of_resource(
+            request,
+            "a managed identity has tokens of its own tenant alone; leave tenant(..) out",
+            "the endpoints of managed identities accept none; leave form_parameter(..) and query_parameter(..) out",
+        )
     }
 
     /// Fetches a token by the deadline, and reports the outcome to the span and the observer.
