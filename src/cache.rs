@@ -1,3 +1,8 @@
+//! The settings of the token cache, and the cache that processes share.
+//!
+//! [`CacheOptions`] limits the cache in memory. [`SharedCache`] is a store for all processes of an
+//! application.
+
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
@@ -34,6 +39,11 @@ pub(crate) use session::{RefreshTokenLease, RefreshTokenStatus, UserSession};
 pub(crate) use slot::Cached;
 use slot::{Invalidated, JoinOutcome};
 pub use stats::CacheStats;
+
+pub use crate::shared_cache::{
+    BeginRedemption, EncryptionKey, LockOutcome, LockOwner, NewRecord, PutOutcome, Redemption,
+    SharedCache, SharedCacheFuture, SharedCacheOptions, SharedRecord,
+};
 
 pub(crate) type CacheSlot = slot::Slot<Flight>;
 pub(crate) type HeldSlot = slots::HeldSlot<Flight>;

@@ -152,7 +152,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod authority;
-mod cache;
+pub mod cache;
 mod certificate;
 mod challenge;
 mod client;
@@ -172,6 +172,7 @@ mod response;
 mod retry;
 mod scope;
 mod secret;
+mod shared_cache;
 mod token;
 
 // Without a `cfg`, so that docs.rs shows the feature of each item, and not four for each.
