@@ -2,6 +2,7 @@ use std::fmt;
 
 use crate::error::Error;
 
+pub(crate) mod aead;
 pub(crate) mod asn1;
 #[cfg(feature = "aws-lc-rs")]
 mod aws_lc;

@@ -113,16 +113,22 @@ pub struct SharedRecord {
     pub generation: u64,
     /// The encrypted value.
     pub value: Bytes,
+    /// The time until the store removes the record, by the clock of the store.
+    ///
+    /// The client computes the age of a token from this time, so that the clocks of two machines
+    /// may differ.
+    pub remaining: Duration,
     /// The redemption in progress of the refresh token in the record.
     pub redemption: Option<Redemption>,
 }
 
 impl SharedRecord {
     /// Creates a record without a redemption in progress.
-    pub fn new(generation: u64, value: Bytes) -> Self {
+    pub fn new(generation: u64, value: Bytes, remaining: Duration) -> Self {
         Self {
             generation,
             value,
+            remaining,
             redemption: None,
         }
     }
