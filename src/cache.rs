@@ -31,6 +31,8 @@ mod stats;
 mod sync;
 
 use bounded_map::BoundedMap;
+pub(crate) use cool_down::length as cool_down_length;
+pub(crate) use flight::FlightOutcome;
 use flight::{Flight, FlightContext, NewFlight, overdue_after};
 use limit::RequestLimit;
 pub use options::CacheOptions;
@@ -212,7 +214,7 @@ impl Cache {
         fetch: impl Fn(Instant) -> R,
     ) -> Result<(Arc<IssuedToken>, TokenSource), Error>
     where
-        R: Future<Output = Result<IssuedToken, Error>> + Send + 'static,
+        R: Future<Output = FlightOutcome> + Send + 'static,
     {
         self.context.counters.misses.add(1);
         let error = match self.join_flight(slot, requirements, fetch).await {
@@ -247,7 +249,7 @@ impl Cache {
         fetch: impl Fn(Instant) -> R,
     ) -> Result<(Arc<IssuedToken>, TokenSource), Error>
     where
-        R: Future<Output = Result<IssuedToken, Error>> + Send + 'static,
+        R: Future<Output = FlightOutcome> + Send + 'static,
     {
         let runtime = runtime_handle()?;
         let FlightContext {
@@ -295,8 +297,7 @@ impl Cache {
                 }
             };
             match flight.clone().outcome().await {
-                Some(Ok(issued)) => return Ok((issued, TokenSource::IdentityProvider)),
-                Some(Err(error)) => return Err(error),
+                Some(outcome) => return outcome,
                 None if has_lost_one => return Err(lost()),
                 None => {
                     // A lost flight is replaced, once.
@@ -315,7 +316,7 @@ impl Cache {
     /// Starts a flight that refreshes the slot's token, unless one is running. Does not wait.
     pub(crate) fn refresh<R>(&self, slot: &HeldSlot, fetch: impl FnOnce(Instant) -> R)
     where
-        R: Future<Output = Result<IssuedToken, Error>> + Send + 'static,
+        R: Future<Output = FlightOutcome> + Send + 'static,
     {
         let FlightContext {
             limit,

@@ -11,6 +11,7 @@ mod delegated;
 mod environment;
 mod fetch;
 mod fetch_for_user;
+mod fetch_shared;
 mod issuer;
 mod managed_identity;
 mod provider;

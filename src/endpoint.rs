@@ -145,6 +145,15 @@ impl Endpoints {
         }
     }
 
+    /// Returns the authority without its tenant, as a part of names in a shared cache.
+    pub(crate) fn identity(&self) -> String {
+        match &self.kind {
+            EndpointKind::Tenants { base, .. } => base.to_string(),
+            EndpointKind::Fixed { token, .. } => token.to_string(),
+            EndpointKind::Provider(provider) => provider.issuer().to_owned(),
+        }
+    }
+
     /// Expires all cached discovery results. The next use repeats discovery.
     pub(crate) fn force_refresh(&self, clock: &TimeSource) {
         self.keys.force_refresh(clock);

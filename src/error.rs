@@ -10,6 +10,7 @@ mod help;
 mod kind;
 mod origin;
 mod server;
+mod shared;
 
 pub use details::ErrorDetails;
 pub(crate) use details::Failure;
@@ -18,6 +19,7 @@ pub use kind::ErrorKind;
 pub(crate) use origin::{ClockCheck, CredentialKind, CredentialOrigin};
 pub(crate) use server::ErrorResponse;
 pub use server::ServerError;
+pub(crate) use shared::SharedFailure;
 
 /// The error of every operation of this crate. The variant names the party that must act.
 ///

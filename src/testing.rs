@@ -14,6 +14,7 @@
 //! - [`RecordedRequest`] is a [received](LocalAuthority::token_requests) token request.
 //! - [`LocalManagedIdentity`] plays the managed identity endpoints of Azure's hosts, of each
 //!   [`HostKind`], for each [`AssignedIdentity`].
+//! - [`LocalSharedCache`] stands in for Redis, with a [`StoreFault`] to order.
 //! - [`ManualClock`] changes the time of a client, and of a `LocalAuthority` that was built with
 //!   the same [`clock`](LocalAuthorityBuilder::clock).
 //!
@@ -54,6 +55,7 @@ mod managed_identity;
 mod protected_api;
 mod provider;
 mod recorded_request;
+mod shared_cache;
 mod token;
 
 pub use certificate::self_signed_certificate;
@@ -65,3 +67,4 @@ pub use local_authority::{LocalAuthority, LocalAuthorityBuilder};
 pub use managed_identity::{AssignedIdentity, HostKind, LocalManagedIdentity};
 pub use protected_api::ProtectedApi;
 pub use recorded_request::RecordedRequest;
+pub use shared_cache::{LocalSharedCache, StoreFault};

@@ -200,11 +200,25 @@ impl fmt::Debug for AccessToken {
 
 /// The source of a token, in MSAL's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TokenSource {
-    /// The client's cache.
+    /// The client's cache in memory.
     Cache,
+    /// The cache that processes share. Another process acquired the token.
+    SharedCache,
     /// A token request, sent for this call or shared with other callers.
     IdentityProvider,
+}
+
+impl TokenSource {
+    /// Returns the source as a label: `cache`, `shared_cache` or `identity_provider`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cache => "cache",
+            Self::SharedCache => "shared_cache",
+            Self::IdentityProvider => "identity_provider",
+        }
+    }
 }
 
 #[cfg(test)]

@@ -76,7 +76,7 @@ impl CoolDown {
 ///
 /// A `Retry-After` is obeyed to the letter. Without one the length doubles: from one second to 30
 /// for transient failures, from five to 60 for rejections.
-fn length(error: &Error, failures: u32, jitter: f64) -> Duration {
+pub(crate) fn length(error: &Error, failures: u32, jitter: f64) -> Duration {
     if let Some(retry_after) = error.retry_after() {
         return retry_after;
     }

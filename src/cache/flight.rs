@@ -21,10 +21,10 @@ use crate::error::{Error, Failure};
 use crate::heartbeat::Heartbeat;
 use crate::lease::LeaseId;
 use crate::time::{Now, TimeSource, jitter};
-use crate::token::IssuedToken;
+use crate::token::{IssuedToken, TokenSource};
 
-/// The outcome of a flight, shared by all waiting callers.
-type FlightOutcome = Result<Arc<IssuedToken>, Error>;
+/// The outcome of a flight with the source of the token, shared by all waiting callers.
+pub(crate) type FlightOutcome = Result<(Arc<IssuedToken>, TokenSource), Error>;
 
 /// A handle on a flight: a token request in its own task.
 ///
@@ -126,7 +126,7 @@ impl FlightContext {
         fetch: impl FnOnce(Instant) -> R,
     ) -> Flight
     where
-        R: Future<Output = Result<IssuedToken, Error>> + Send + 'static,
+        R: Future<Output = FlightOutcome> + Send + 'static,
     {
         if let Some(replaced) = started.replaced {
             replaced.abort();
@@ -143,7 +143,7 @@ impl FlightContext {
         let fetch = Box::pin(AssertUnwindSafe(fetch(flight.deadline)).catch_unwind());
         let task = runtime.spawn(async move {
             match fetch.await {
-                Ok(outcome) => guard.complete(outcome.map(Arc::new)),
+                Ok(outcome) => guard.complete(outcome),
                 // Remembered as any other failure: the next request would panic, too.
                 Err(_) => guard.complete(Err(panicked())),
             }
@@ -179,6 +179,10 @@ impl FlightGuard {
         let now = self.context.clock.now();
         let jitter = if outcome.is_err() { jitter() } else { 0.0 };
         let flight = self.slot.flight_id(self.generation);
+        let (outcome, source) = match outcome {
+            Ok((issued, source)) => (Ok(issued), source),
+            Err(error) => (Err(error), TokenSource::IdentityProvider),
+        };
         let opens_circuit = breaker.report(flight, &outcome, &now, jitter);
         let outcome = self.slot.complete(self.generation, outcome, &now, jitter);
         if let Err(error) = &outcome {
@@ -193,6 +197,7 @@ impl FlightGuard {
                 "the authority's host seems to be down: until it responds, one token request at a time is sent"
             );
         }
+        let outcome = outcome.map(|issued| (issued, source));
         self.sender.send_replace(Some(outcome));
     }
 

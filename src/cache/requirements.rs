@@ -43,6 +43,15 @@ impl Requirements {
         self.0.as_ref().and_then(|special| special.claims.as_ref())
     }
 
+    /// Returns `true` if an API rejected this token.
+    pub(crate) fn reject(&self, issued: &IssuedToken) -> bool {
+        let rejected = self
+            .0
+            .as_ref()
+            .and_then(|special| special.rejected.as_ref());
+        rejected.is_some_and(|rejected| rejected.is_same_token(issued))
+    }
+
     /// Returns `true` if an API has rejected the cached token.
     pub(super) fn follow_a_rejection(&self) -> bool {
         let special = self.0.as_ref();
@@ -53,7 +62,7 @@ impl Requirements {
     ///
     /// Claims are never met at first sight: see [`are_met_by_current`](Self::are_met_by_current).
     #[inline]
-    pub(super) fn are_met_by(&self, issued: &Arc<IssuedToken>, now: &Now) -> bool {
+    pub(crate) fn are_met_by(&self, issued: &Arc<IssuedToken>, now: &Now) -> bool {
         let Some(special) = &self.0 else { return true };
         special.claims.is_none() && special.accepts(issued, now)
     }

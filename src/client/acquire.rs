@@ -16,7 +16,8 @@ use super::issuer::Issuer;
 use super::requests_by_text::RequestsByText;
 use super::resolve::{ResolvedRequest, Subject};
 use crate::cache::{
-    Cache, CacheOptions, CacheSlot, Cached, HeldSlot, RefreshTokenStatus, Requirements,
+    Cache, CacheOptions, CacheSlot, Cached, FlightOutcome, HeldSlot, RefreshTokenStatus,
+    Requirements,
 };
 use crate::error::{Error, Failure};
 use crate::request::{IntoTokenRequest, Lent, TokenRequest};
@@ -127,7 +128,7 @@ impl TokenAcquirer {
     fn keep(&self, scope: &str, request: &TokenRequest, token: &AccessToken) {
         let requests = &self.0.requests;
         // Beyond the maximum, a cache hit does not pay for the search of a request to replace.
-        if token.source() == TokenSource::IdentityProvider || !requests.is_full() {
+        if token.source() != TokenSource::Cache || !requests.is_full() {
             let now = self.0.clock.coarse_now();
             let has_token = |slot: &CacheSlot| slot.has_token(&now).then_some(());
             let in_use =
@@ -240,8 +241,12 @@ impl TokenAcquirer {
         request: &ResolvedRequest,
         is_refresh: bool,
         deadline: Instant,
-    ) -> impl Future<Output = Result<IssuedToken, Error>> + use<> {
+    ) -> impl Future<Output = FlightOutcome> + use<> {
         let issuer = self.0.issuer.clone();
+        let requirements = match is_refresh {
+            true => Requirements::NONE,
+            false => request.requirements.clone(),
+        };
         let claims = request.requirements.claims().filter(|_| !is_refresh);
         let rejected = request.request.rejected().filter(|_| !is_refresh);
         let fetch = Fetch {
@@ -255,11 +260,12 @@ impl TokenAcquirer {
                 .unwrap_or_else(Uuid::new_v4)
                 .to_string(),
             is_refresh,
+            requirements,
             progress: Default::default(),
         };
         let user = self.user_grant(&request.subject);
         let span = fetch.span();
-        async move { issuer.fetch(&fetch, user, deadline).await }.instrument(span)
+        async move { issuer.fetch(fetch, user, deadline).await }.instrument(span)
     }
 
     fn user_grant(&self, subject: &Subject) -> Option<UserGrant> {

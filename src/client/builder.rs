@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{ConfidentialClient, TokenFetcher};
 use crate::authority::{Authority, Cloud};
-use crate::cache::CacheOptions;
+use crate::cache::{CacheOptions, SharedCache, SharedCacheOptions};
 use crate::certificate::Certificate;
 use crate::client_auth::TokenEndpointAuthMethod;
 use crate::credential::{
@@ -19,6 +19,7 @@ use crate::request::claims::Capabilities;
 use crate::response::ASSUMED_LIFETIME;
 use crate::retry::{RetryBudget, RetryPolicy};
 use crate::secret::Secret;
+use crate::shared_cache::SharedLevel;
 use crate::time::{Clock, TimeSource};
 use crate::transport::{Transport, TransportConfig, zero_timeout};
 
@@ -36,6 +37,7 @@ pub struct ConfidentialClientBuilder {
     refresh_token_rotation: Option<bool>,
     id_token_audiences: Vec<String>,
     cache: CacheOptions,
+    shared_cache: Option<(Arc<dyn SharedCache>, SharedCacheOptions)>,
     retry: RetryPolicy,
     attempt_timeout: Duration,
     assumed_lifetime: Duration,
@@ -58,6 +60,7 @@ impl ConfidentialClientBuilder {
             refresh_token_rotation: None,
             id_token_audiences: Vec::new(),
             cache: CacheOptions::default(),
+            shared_cache: None,
             retry: RetryPolicy::default(),
             attempt_timeout: ATTEMPT_TIMEOUT,
             assumed_lifetime: ASSUMED_LIFETIME,
@@ -225,6 +228,18 @@ impl ConfidentialClientBuilder {
     /// Sets the limits of the token cache and of concurrent token requests.
     pub fn cache(mut self, options: CacheOptions) -> Self {
         self.cache = options;
+        self
+    }
+
+    /// Shares tokens with other processes through a store, such as Redis.
+    ///
+    /// The store is read if the cache in memory has no token, or if a refresh is due. A cache hit
+    /// does not read the store. One process sends a token request, and the others wait for its
+    /// token or its error. While the store is down, the client works as without a shared cache.
+    ///
+    /// The module [`cache`](crate::cache) describes the guarantees.
+    pub fn shared_cache(mut self, store: impl SharedCache, options: SharedCacheOptions) -> Self {
+        self.shared_cache = Some((Arc::new(store), options));
         self
     }
 
@@ -412,6 +427,14 @@ impl ConfidentialClientBuilder {
             }
             _ => self.transport.transport(endpoints.origin())?,
         };
+        let shared = match self.shared_cache {
+            None => None,
+            Some((store, options)) => {
+                let (authority, clock) = (endpoints.identity(), self.clock.clone());
+                let level = SharedLevel::new(store, options, &authority, &self.client_id, clock)?;
+                Some(Arc::new(level))
+            }
+        };
         let rotates = endpoints.rules().may_rotate_refresh_tokens();
         let fetcher = TokenFetcher {
             client_id: self.client_id,
@@ -427,6 +450,7 @@ impl ConfidentialClientBuilder {
             assumed_lifetime: self.assumed_lifetime,
             observer: self.observer,
             transport,
+            shared,
             clock: self.clock,
             assumed_a_lifetime: Default::default(),
         };

@@ -22,6 +22,7 @@ use crate::request::parameters::ParameterLocation;
 use crate::response::{self, ResponseContext, TokenResponse};
 use crate::retry::{RetryBudget, RetryPolicy};
 use crate::secret::Secret;
+use crate::shared_cache::SharedLevel;
 use crate::time::{self, TimeSource, jitter};
 use crate::token::IssuedToken;
 use crate::transport::{SendOnce, Transport, no_response, was_not_sent};
@@ -52,6 +53,8 @@ pub(crate) struct TokenFetcher {
     pub(crate) assumed_lifetime: Duration,
     pub(crate) observer: Observer,
     pub(crate) transport: Arc<dyn Transport>,
+    /// The cache that this process shares with others.
+    pub(crate) shared: Option<Arc<SharedLevel>>,
     pub(crate) clock: TimeSource,
     /// True after the log warned about a token without a lifetime.
     pub(crate) assumed_a_lifetime: AtomicBool,

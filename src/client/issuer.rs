@@ -8,12 +8,15 @@ use tokio::time::Instant;
 use super::credential_chain::ChainFetcher;
 use super::fetch::{Fetch, TokenFetcher};
 use super::fetch_for_user::UserGrant;
+use super::fetch_shared::SharedFetch;
 use super::managed_identity::IdentityFetcher;
 use super::resolve::{ResolvedRequest, Subject};
+use crate::cache::FlightOutcome;
 use crate::error::Error;
 use crate::request::TokenRequest;
+use crate::shared_cache::SharedLevel;
 use crate::time::TimeSource;
-use crate::token::IssuedToken;
+use crate::token::TokenSource;
 
 /// The sender of a client's token requests.
 ///
@@ -57,15 +60,35 @@ impl Issuer {
     /// Fetches a token by the deadline.
     pub(super) async fn fetch(
         &self,
-        fetch: &Fetch,
+        fetch: Fetch,
         user: Option<UserGrant>,
         deadline: Instant,
-    ) -> Result<IssuedToken, Error> {
+    ) -> FlightOutcome {
+        let issued = match self {
+            Self::Confidential(fetcher) => match &fetcher.shared {
+                None => fetcher.fetch(&fetch, user, deadline).await,
+                // Boxed, to keep the flight of an application small.
+                Some(level) => {
+                    let shared = SharedFetch {
+                        level: Arc::clone(level),
+                        fetcher: Arc::clone(fetcher),
+                        fetch,
+                        deadline,
+                    };
+                    return Box::pin(shared.fetch(user)).await;
+                }
+            },
+            Self::ManagedIdentity(fetcher) => Box::pin(fetcher.fetch(&fetch, deadline)).await,
+            Self::CredentialChain(fetcher) => Box::pin(fetcher.fetch(&fetch, deadline)).await,
+        };
+        Ok((Arc::new(issued?), TokenSource::IdentityProvider))
+    }
+
+    /// Returns the cache that the client shares with other processes.
+    pub(super) fn shared(&self) -> Option<&Arc<SharedLevel>> {
         match self {
-            Self::Confidential(fetcher) => fetcher.fetch(fetch, user, deadline).await,
-            // Boxed, to keep the flight of an application small.
-            Self::ManagedIdentity(fetcher) => Box::pin(fetcher.fetch(fetch, deadline)).await,
-            Self::CredentialChain(fetcher) => Box::pin(fetcher.fetch(fetch, deadline)).await,
+            Self::Confidential(fetcher) => fetcher.shared.as_ref(),
+            Self::ManagedIdentity(_) | Self::CredentialChain(_) => None,
         }
     }
 

@@ -364,6 +364,7 @@ impl ConfidentialClient {
             rejected: None,
             correlation_id: correlation_id(&request)?,
             is_refresh: false,
+            requirements: Default::default(),
             progress: Default::default(),
         };
         let lookup = fetcher.lookup(&fetch.correlation_id);

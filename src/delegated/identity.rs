@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::account::{invalid_id_token, parse_home_account_id};
@@ -13,7 +14,7 @@ use crate::jwt::time_claim;
 /// ([OpenID Connect Core section 12.2]).
 ///
 /// [OpenID Connect Core section 12.2]: https://openid.net/specs/openid-connect-core-1_0.html#RefreshTokenResponse
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct UserIdentity {
     id_token: Option<IdTokenIdentity>,
     /// The user's ID across tenants, from Entra's `client_info`.
@@ -23,7 +24,7 @@ pub(crate) struct UserIdentity {
 }
 
 /// The claims of an ID token that a refresh must not change.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 struct IdTokenIdentity {
     issuer: Option<String>,
     subject: Option<String>,

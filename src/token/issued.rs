@@ -169,7 +169,7 @@ impl IssuedToken {
         self.details.get()?.as_requested.as_ref()
     }
 
-    pub(super) fn scopes(&self) -> &str {
+    pub(crate) fn scopes(&self) -> &str {
         match self.as_requested() {
             Some(as_requested) => &as_requested.scopes,
             None => self.key.scopes.as_str(),

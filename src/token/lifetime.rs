@@ -63,6 +63,26 @@ impl Lifetime {
         }
     }
 
+    /// Restores the lifetime of a token that another process acquired.
+    ///
+    /// `issued_for` is the lifetime at the issue. The other times count from now.
+    pub(crate) fn restored(
+        issued_for: Duration,
+        expires_in: Duration,
+        refresh_in: Duration,
+        now: Now,
+    ) -> Self {
+        let issued_for = issued_for.min(MAX_LIFETIME).max(expires_in);
+        let margin = MARGIN.min(issued_for / 10);
+        let refresh = duration(ticks(refresh_in.min(expires_in)));
+        let usable = expires_in.saturating_sub(margin);
+        Self {
+            refresh: now.plus(refresh),
+            unusable: ticks(usable.saturating_sub(refresh)),
+            usable: ticks(issued_for.saturating_sub(margin)),
+        }
+    }
+
     #[inline]
     pub(crate) fn stage(&self, now: &Now) -> Stage {
         if !self.refresh.reached(now) {
@@ -85,9 +105,28 @@ impl Lifetime {
     }
 
     pub(crate) fn expires_on(&self) -> SystemTime {
+        self.end().later(self.margin()).wall()
+    }
+
+    /// Returns the time until the expiry.
+    pub(crate) fn expires_in(&self, now: &Now) -> Duration {
+        self.end().later(self.margin()).remaining(now)
+    }
+
+    /// Returns the time until a refresh is due.
+    pub(crate) fn refresh_in(&self, now: &Now) -> Duration {
+        self.refresh.remaining(now)
+    }
+
+    /// Returns the lifetime at the issue.
+    pub(crate) fn issued_for(&self) -> Duration {
+        self.whole() + self.margin()
+    }
+
+    /// Returns the time before the expiry during which the token is no longer returned.
+    fn margin(&self) -> Duration {
         // A tenth of the lifetime is a ninth of the rest.
-        let margin = MARGIN.min(self.whole() / 9);
-        self.end().later(margin).wall()
+        MARGIN.min(self.whole() / 9)
     }
 
     pub(crate) fn refresh_on(&self) -> SystemTime {

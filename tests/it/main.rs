@@ -59,6 +59,7 @@ mod rejection_texts;
 mod remembered_requests;
 mod retries;
 mod secrecy;
+mod shared_cache;
 mod sign_in;
 mod signing_keys;
 mod simulated_week;

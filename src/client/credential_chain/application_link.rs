@@ -29,6 +29,7 @@ impl ApplicationLink {
             rejected: None,
             correlation_id: request.correlation_id.to_owned(),
             is_refresh: false,
+            requirements: Default::default(),
             progress: Default::default(),
         };
         let limit = self.time_limit();

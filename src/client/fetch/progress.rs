@@ -4,6 +4,7 @@ use std::time::Duration;
 use tracing::{Span, field};
 
 use crate::authority::Tenant;
+use crate::cache::Requirements;
 use crate::error::{Error, Failure};
 use crate::metrics::{Acquisition, Observer, Outcome};
 use crate::time;
@@ -19,6 +20,8 @@ pub(in crate::client) struct Fetch {
     pub(in crate::client) rejected: Option<Arc<IssuedToken>>,
     pub(in crate::client) correlation_id: String,
     pub(in crate::client) is_refresh: bool,
+    /// The requirements of the caller that started the flight. None for a background refresh.
+    pub(in crate::client) requirements: Requirements,
     pub(in crate::client) progress: Mutex<Progress>,
 }
 
@@ -41,6 +44,8 @@ pub(in crate::client) enum Phase {
     Response,
     /// Another request that redeems the user's refresh token.
     RefreshToken,
+    /// Another process that holds the lock in the shared cache.
+    OtherProcess,
 }
 
 impl Fetch {
@@ -134,6 +139,12 @@ impl Fetch {
             Phase::RefreshToken => {
                 let message = format!(
                     "another request for the same user did not end within {limit}; one request at a time uses a refresh token"
+                );
+                Error::Transport(failure(message).not_sent().into())
+            }
+            Phase::OtherProcess => {
+                let message = format!(
+                    "another process that shares the cache has the lock for this token, and stored no token within {limit}"
                 );
                 Error::Transport(failure(message).not_sent().into())
             }

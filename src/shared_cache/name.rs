@@ -1,0 +1,112 @@
+//! The names of records in the store.
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+
+use crate::crypto::aead;
+use crate::error::Error;
+use crate::request::parameters::ParameterLocation;
+use crate::secret::Secret;
+use crate::token::{CacheKey, UserKey};
+
+/// Builds the names of one client's records.
+///
+/// A name is the prefix and a keyed hash of the client and the cache key. The name key does not
+/// rotate, and the name has no format version: in the middle of a rotation or of an upgrade, all
+/// processes use the same record and the same lock.
+pub(super) struct RecordNames {
+    prefix: String,
+    name_key: Secret,
+    /// The authority and the client id, with their lengths.
+    client: Vec<u8>,
+}
+
+/// The kind of a record, as part of the hashed text.
+#[derive(Clone, Copy)]
+enum RecordKind {
+    Token = 1,
+    Session = 2,
+}
+
+impl RecordNames {
+    pub(super) fn new(prefix: String, name_key: Secret, authority: &str, client_id: &str) -> Self {
+        let mut client = Vec::new();
+        push(&mut client, authority.as_bytes());
+        push(&mut client, client_id.as_bytes());
+        Self {
+            prefix,
+            name_key,
+            client,
+        }
+    }
+
+    /// Returns the name of an access token's record.
+    pub(super) fn of_token(&self, key: &CacheKey) -> Result<String, Error> {
+        let mut text = Vec::new();
+        // Tenants are case-insensitive.
+        let tenant = key.tenant_name().map(str::to_ascii_lowercase);
+        push_optional(&mut text, tenant.as_deref().map(str::as_bytes));
+        push(&mut text, key.scopes.as_str().as_bytes());
+        match &key.user {
+            Some(user) => push_user(&mut text, user),
+            None => text.push(0),
+        }
+        for location in [ParameterLocation::Form, ParameterLocation::Query] {
+            let parameters: Vec<_> = key.parameters.of(location).collect();
+            push_length(&mut text, parameters.len());
+            for (name, value) in parameters {
+                push(&mut text, name.as_bytes());
+                push(&mut text, value.as_bytes());
+            }
+        }
+        self.hash(RecordKind::Token, &text)
+    }
+
+    /// Returns the name of a user's session.
+    pub(super) fn of_session(&self, user: &UserKey) -> Result<String, Error> {
+        let mut text = Vec::new();
+        push_user(&mut text, user);
+        self.hash(RecordKind::Session, &text)
+    }
+
+    fn hash(&self, kind: RecordKind, text: &[u8]) -> Result<String, Error> {
+        let parts = [&[kind as u8], &*self.client, text];
+        let hash = aead::hmac_sha256(self.name_key.expose().as_bytes(), &parts);
+        let hash = hash.ok_or_else(|| Error::config(crate::crypto::NoBackend.to_string()))?;
+        let encoded = BASE64_URL_SAFE_NO_PAD.encode(hash);
+        Ok(format!("{}:{encoded}", self.prefix))
+    }
+}
+
+fn push_user(text: &mut Vec<u8>, user: &UserKey) {
+    match user {
+        UserKey::Assertion(hash) => {
+            text.push(1);
+            push(text, hash);
+        }
+        UserKey::Account(id) => {
+            text.push(2);
+            push(text, id.as_bytes());
+        }
+    }
+}
+
+fn push_optional(text: &mut Vec<u8>, part: Option<&[u8]>) {
+    match part {
+        None => text.push(0),
+        Some(part) => {
+            text.push(1);
+            push(text, part);
+        }
+    }
+}
+
+/// Appends a part with its length, so that two lists of parts never give the same text.
+fn push(text: &mut Vec<u8>, part: &[u8]) {
+    push_length(text, part.len());
+    text.extend_from_slice(part);
+}
+
+fn push_length(text: &mut Vec<u8>, length: usize) {
+    text.extend_from_slice(&u64::try_from(length).unwrap_or(u64::MAX).to_be_bytes());
+}
