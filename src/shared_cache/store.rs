@@ -34,7 +34,7 @@ pub trait SharedCache: Send + Sync + 'static {
     /// The store did not respond, or its record cannot be read.
     fn get<'a>(&'a self, name: &'a str) -> SharedCacheFuture<'a, Option<SharedRecord>>;
 
-    /// Stores a record, if the name has no record or one of an earlier generation.
+    /// Stores a record, if the record of the name is the one that [`NewRecord`] replaces.
     ///
     /// The new record has no [`Redemption`]. The lock does not change.
     ///
@@ -73,6 +73,12 @@ pub trait SharedCache: Send + Sync + 'static {
     ///
     /// The store did not respond. The lock expires by itself.
     fn unlock<'a>(&'a self, name: &'a str, owner: &'a LockOwner) -> SharedCacheFuture<'a, ()>;
+
+    /// Returns `true` if replicas have the mark of [`begin_redemption`](Self::begin_redemption)
+    /// when the method returns, so that a fail-over loses no mark. The default is `false`.
+    fn replicates_redemptions(&self) -> bool {
+        false
+    }
 
     /// Marks the refresh token in a record as being redeemed.
     ///
@@ -163,6 +169,12 @@ impl Redemption {
 pub struct NewRecord {
     /// The generation of the record.
     pub generation: u64,
+    /// The generation of the record to replace.
+    ///
+    /// `Some(generation)` stores the record only if the name has a record of exactly this
+    /// generation. `None` stores the record if the name has no record, or one of an earlier
+    /// generation than the new record.
+    pub replaces: Option<u64>,
     /// The encrypted value.
     pub value: Bytes,
     /// The time after which the store removes the record, by the clock of the store.
@@ -170,13 +182,20 @@ pub struct NewRecord {
 }
 
 impl NewRecord {
-    /// Creates a record to store for `lifetime`.
+    /// Creates a record to store for `lifetime`, in place of any earlier generation.
     pub fn new(generation: u64, value: Bytes, lifetime: Duration) -> Self {
         Self {
             generation,
+            replaces: None,
             value,
             lifetime,
         }
+    }
+
+    /// Stores the record only in place of the record of this generation.
+    pub fn replaces(mut self, generation: u64) -> Self {
+        self.replaces = Some(generation);
+        self
     }
 }
 
@@ -185,7 +204,7 @@ impl NewRecord {
 pub enum PutOutcome {
     /// The record was stored.
     Stored,
-    /// The name has a record of the same or a later generation, which was kept.
+    /// The name has no record that the new record replaces, and keeps what it has.
     Superseded,
 }
 

@@ -221,8 +221,12 @@ impl SharedCache for LocalSharedCache {
 
     fn put<'a>(&'a self, name: &'a str, record: NewRecord) -> SharedCacheFuture<'a, PutOutcome> {
         self.call("put", move |state, now| {
-            let existing = state.records.get(name);
-            if existing.is_some_and(|existing| existing.generation >= record.generation) {
+            let existing = state.records.get(name).map(|existing| existing.generation);
+            let is_replaced = match record.replaces {
+                Some(generation) => existing == Some(generation),
+                None => existing.is_none_or(|existing| existing < record.generation),
+            };
+            if !is_replaced {
                 return PutOutcome::Superseded;
             }
             let entry = Entry {
