@@ -50,7 +50,7 @@ async fn call_api_twice(
         let elapsed = format!("{:.1?}", started.elapsed());
         let source = match token.source() {
             TokenSource::Cache => "cache",
-            TokenSource::IdentityProvider => "identity provider",
+            _ => "identity provider",
         };
 
         let request = http.get(users_url);

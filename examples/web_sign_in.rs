@@ -154,12 +154,12 @@ async fn file(State(app): State<App>, headers: HeaderMap) -> Result<Response, Pa
 
 /// Signs the user out of the app. The session with the identity provider continues in the browser.
 /// The provider's end-session page would end that session.
-async fn sign_out(State(app): State<App>, headers: HeaderMap) -> impl IntoResponse {
+async fn sign_out(State(app): State<App>, headers: HeaderMap) -> Result<Response, PageError> {
     if let Some(account) = app.sessions.take(&headers).account {
-        app.client.remove_account(&account);
+        app.client.remove_account(&account).await?;
     }
     let expired = format!("{COOKIE_NAME}=; Max-Age=0; {COOKIE_ATTRIBUTES}");
-    ([(SET_COOKIE, expired)], Redirect::to("/"))
+    Ok(([(SET_COOKIE, expired)], Redirect::to("/")).into_response())
 }
 
 impl App {

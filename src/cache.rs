@@ -37,7 +37,7 @@ use flight::{Flight, FlightContext, NewFlight, overdue_after};
 use limit::RequestLimit;
 pub use options::CacheOptions;
 pub(crate) use requirements::{Requirements, SpecialRequirements};
-pub(crate) use session::{RefreshTokenLease, RefreshTokenStatus, UserSession};
+pub(crate) use session::{RefreshTokenStatus, UserSession};
 pub(crate) use slot::Cached;
 use slot::{Invalidated, JoinOutcome};
 pub use stats::CacheStats;

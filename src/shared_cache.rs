@@ -6,6 +6,7 @@ mod name;
 mod options;
 mod record;
 mod seal;
+mod session;
 mod stats;
 mod store;
 
@@ -13,6 +14,7 @@ pub(crate) use level::{Locked, SharedLevel, StoreFailed, Versioned};
 
 pub use options::{EncryptionKey, SharedCacheOptions};
 pub(crate) use record::{SessionRecord, StoredFailure, StoredToken, TokenHash, TokenRecord};
+pub(crate) use session::{KnownSession, RETRY_WAITS, Unstored};
 pub use store::{
     BeginRedemption, LockOutcome, LockOwner, NewRecord, PutOutcome, Redemption, SharedCache,
     SharedCacheFuture, SharedRecord,

@@ -11,6 +11,7 @@ use crate::delegated::UserIdentity;
 use crate::grant::SingleUseGrant;
 use crate::lease::{Lease, LeaseId};
 use crate::secret::Secret;
+use crate::shared_cache::KnownSession;
 use crate::time::Now;
 use crate::token::UserKey;
 
@@ -24,6 +25,8 @@ pub(crate) struct UserSession {
     used: AtomicBool,
     state: Mutex<SessionState>,
     released: Notify,
+    /// The session in the shared cache. With a shared cache, `state` has no refresh token.
+    known: Mutex<Option<Box<KnownSession>>>,
 }
 
 #[derive(Default)]
@@ -67,7 +70,48 @@ impl UserSession {
                 lease: Lease::default(),
             }),
             released: Notify::new(),
+            known: Mutex::default(),
         }
+    }
+
+    /// Returns the record of the session that this process has seen last in the shared cache.
+    pub(crate) fn known(&self) -> Option<KnownSession> {
+        self.lock_known().as_deref().cloned()
+    }
+
+    /// Remembers the record of the session in the shared cache.
+    pub(crate) fn set_known(&self, known: Option<KnownSession>) {
+        *self.lock_known() = known.map(Box::new);
+    }
+
+    /// Records that the shared cache has the record that was known as `generation`.
+    pub(crate) fn mark_stored(&self, generation: u64, stored: u64) {
+        if let Some(known) = &mut *self.lock_known()
+            && known.generation == generation
+        {
+            known.generation = stored;
+            known.unstored = None;
+        }
+    }
+
+    /// Forgets the record that was known as `generation`.
+    pub(crate) fn forget_known(&self, generation: u64) {
+        let mut known = self.lock_known();
+        if known
+            .as_ref()
+            .is_some_and(|known| known.generation == generation)
+        {
+            *known = None;
+        }
+    }
+
+    fn lock_known(&self) -> MutexGuard<'_, Option<Box<KnownSession>>> {
+        // No code panics under the lock.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn user(&self) -> &UserKey {
+        &self.user
     }
 
     pub(crate) fn is_of(&self, user: &UserKey) -> bool {
@@ -233,7 +277,11 @@ impl Evictable for UserSession {
     }
 
     fn can_evict(&self, _: &Now) -> bool {
-        self.lock().refresh_token.is_none()
+        let is_stored = self
+            .lock_known()
+            .as_ref()
+            .is_none_or(|known| known.unstored.is_none());
+        is_stored && self.lock().refresh_token.is_none()
     }
 }
 

@@ -21,6 +21,7 @@ use crate::cache::{
 };
 use crate::error::{Error, Failure};
 use crate::request::{IntoTokenRequest, Lent, TokenRequest};
+use crate::shared_cache::SharedLevel;
 use crate::time::TimeSource;
 use crate::token::{AccessToken, IssuedToken, TokenSource};
 
@@ -59,6 +60,11 @@ impl TokenAcquirer {
 
     pub(super) fn tokens(&self) -> &Cache {
         &self.0.cache
+    }
+
+    /// Returns the cache that the client shares with other processes.
+    pub(super) fn shared(&self) -> Option<&Arc<SharedLevel>> {
+        self.0.issuer.shared()
     }
 
     /// Removes every token, every failure and the issuer's metadata.
@@ -219,6 +225,10 @@ impl TokenAcquirer {
         let Subject::Account(account) = &request.subject else {
             return Ok(());
         };
+        if self.shared().is_some() {
+            // Only the shared cache knows.
+            return Ok(());
+        }
         let session = self.0.cache.existing_session(account.user());
         let status = session.map(|session| session.refresh_token_status());
         let claims = || request.requirements.claims().cloned();
@@ -276,7 +286,10 @@ impl TokenAcquirer {
                 assertion: Some(assertion.clone()),
             }),
             Subject::Account(account) => Some(UserGrant {
-                session: self.0.cache.existing_session(account.user()),
+                session: match self.shared() {
+                    Some(_) => Some(self.0.cache.session(account.user())),
+                    None => self.0.cache.existing_session(account.user()),
+                },
                 assertion: None,
             }),
         }

@@ -95,7 +95,7 @@ impl TokenFetcher {
     }
 
     /// Ends a fetch at the deadline, and reports the outcome to the span and the observer.
-    async fn with_deadline_and_report<T>(
+    pub(super) async fn with_deadline_and_report<T>(
         &self,
         fetch: &Fetch,
         deadline: Instant,

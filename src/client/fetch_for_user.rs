@@ -3,10 +3,11 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::fetch::{Fetch, Phase, TokenFetcher};
-use crate::cache::{RefreshTokenLease, UserSession};
-use crate::delegated::UserAssertion;
+use crate::cache::UserSession;
+use crate::delegated::{UserAssertion, UserIdentity};
 use crate::error::{Error, Failure};
 use crate::grant::{Grant, SingleUseGrant};
+use crate::secret::Secret;
 use crate::token::IssuedToken;
 
 /// The grants of a user: a refresh token, and an assertion to fall back to.
@@ -37,9 +38,25 @@ impl TokenFetcher {
             if refresh_token.is_in_doubt() && self.refresh_token_rotation {
                 rejection = Some(in_doubt(fetch.claims.clone()));
             } else {
-                match self.refresh(fetch, lease, refresh_token, deadline).await {
-                    Err(error) if error.is_grant_used_up() => rejection = Some(error),
-                    outcome => return outcome,
+                let identity = lease.identity();
+                match self.refresh(fetch, identity, refresh_token, deadline).await {
+                    Ok(refreshed) => {
+                        lease.learn(refreshed.identity);
+                        match refreshed.refresh_token {
+                            Some(rotated) => lease.replace(Some(rotated)),
+                            // The refresh token stays valid (RFC 6749 section 6).
+                            None => refresh_token.mark_not_redeemed(),
+                        }
+                        return Ok(refreshed.issued);
+                    }
+                    Err(RefreshFailure::OtherUser(error)) => {
+                        lease.discard();
+                        return Err(error);
+                    }
+                    Err(RefreshFailure::Request(error)) if error.is_grant_used_up() => {
+                        rejection = Some(error);
+                    }
+                    Err(RefreshFailure::Request(error)) => return Err(error),
                 }
                 lease.replace(None);
             }
@@ -47,83 +64,118 @@ impl TokenFetcher {
         let Some(assertion) = user.assertion else {
             return Err(rejection.unwrap_or_else(|| interaction_required(fetch.claims.clone())));
         };
-        let grant = Grant::OnBehalfOf {
-            assertion: assertion.secret(),
-        };
         // Many requests may use an assertion at a time, unlike a refresh token.
         drop(lease);
-        let response = self.request_token(fetch, grant, deadline).await?;
+        let response = self.redeem_assertion(fetch, &assertion, deadline).await?;
         if let Some(session) = session {
-            // The assertion says whose tokens these are. An ID token is optional.
-            let identity = self.refreshed_identity(fetch, &response, false).await.ok();
             let before = session.identity();
-            if let (Some(before), Some(identity)) = (&before, &identity) {
+            if let (Some(before), Some(identity)) = (&before, &response.identity) {
                 before
                     .check_refreshed(identity)
                     .inspect_err(|_| session.forget())?;
             }
             if let Some(refresh_token) = response.refresh_token {
-                session.store(refresh_token, identity);
+                session.store(refresh_token, response.identity);
             }
         }
         Ok(response.issued)
     }
 
+    /// Acquires a token on behalf of the user of an assertion.
+    pub(super) async fn redeem_assertion(
+        &self,
+        fetch: &Fetch,
+        assertion: &UserAssertion,
+        deadline: Instant,
+    ) -> Result<Refreshed, Error> {
+        let grant = Grant::OnBehalfOf {
+            assertion: assertion.secret(),
+        };
+        let response = self.request_token(fetch, grant, deadline).await?;
+        // The assertion says whose tokens these are. An ID token is optional.
+        let identity = self.refreshed_identity(fetch, &response, false).await.ok();
+        Ok(Refreshed {
+            issued: response.issued,
+            refresh_token: response.refresh_token,
+            identity,
+        })
+    }
+
     /// Redeems a refresh token, and checks that the tokens belong to the same user as before
     /// ([OpenID Connect Core section 12.2]).
     ///
-    /// The tokens of another user are dropped with the refresh token: the user signs in again.
+    /// `identity` is the user that the earlier responses named.
     ///
     /// [OpenID Connect Core section 12.2]: https://openid.net/specs/openid-connect-core-1_0.html#RefreshTokenResponse
-    async fn refresh(
+    pub(super) async fn refresh(
         &self,
         fetch: &Fetch,
-        lease: &RefreshTokenLease<'_>,
+        identity: Option<&UserIdentity>,
         refresh_token: &SingleUseGrant,
         deadline: Instant,
-    ) -> Result<IssuedToken, Error> {
-        let identity = lease.identity();
+    ) -> Result<Refreshed, RefreshFailure> {
         let is_validated = identity.is_some_and(|identity| identity.is_validated());
         if is_validated {
             // The keys first: a refresh token may be valid for one request.
             fetch.enter(Phase::Discovery);
             let lookup = self.lookup(&fetch.correlation_id);
             let tenant = fetch.tenant.as_ref();
-            self.endpoints.issuer_keys(tenant, &lookup).await?;
+            let keys = self.endpoints.issuer_keys(tenant, &lookup).await;
+            keys.map_err(RefreshFailure::Request)?;
         }
         let grant = Grant::RefreshToken(refresh_token);
-        let response = self.request_token(fetch, grant, deadline).await?;
+        let response = self.request_token(fetch, grant, deadline).await;
+        let response = response.map_err(RefreshFailure::Request)?;
         let refreshed = self
             .refreshed_identity(fetch, &response, is_validated)
             .await;
-        let checked = match identity {
-            Some(identity) => refreshed.and_then(|refreshed| {
-                identity.check_refreshed(&refreshed)?;
-                Ok(Some(refreshed))
-            }),
-            // No earlier response named a user.
-            None => Ok(refreshed.ok()),
-        };
-        match checked {
-            Ok(named) => lease.learn(named),
-            Err(error) => {
-                lease.discard();
-                return Err(error);
+        let named = match identity {
+            Some(identity) => {
+                let checked = refreshed.and_then(|refreshed| {
+                    identity.check_refreshed(&refreshed)?;
+                    Ok(refreshed)
+                });
+                Some(checked.map_err(RefreshFailure::OtherUser)?)
             }
-        }
-        match response.refresh_token {
-            Some(rotated) => lease.replace(Some(rotated)),
-            // The refresh token stays valid (RFC 6749 section 6).
-            None => refresh_token.mark_not_redeemed(),
-        }
-        Ok(response.issued)
+            // No earlier response named a user.
+            None => refreshed.ok(),
+        };
+        Ok(Refreshed {
+            issued: response.issued,
+            refresh_token: response.refresh_token,
+            identity: named,
+        })
     }
+}
+
+/// The tokens of a user.
+pub(super) struct Refreshed {
+    pub(super) issued: IssuedToken,
+    /// The new refresh token. After a refresh, `None` means that the redeemed one stays valid.
+    pub(super) refresh_token: Option<Secret>,
+    /// The user that the response named.
+    pub(super) identity: Option<UserIdentity>,
+}
+
+/// The failure of a refresh.
+pub(super) enum RefreshFailure {
+    /// The token request failed.
+    Request(Error),
+    /// The response cannot be used, because it may be another user's. The refresh token of the
+    /// response must not be used either.
+    OtherUser(Error),
 }
 
 /// Returns the error of a user without a grant. The sign-in has to meet `claims`.
 pub(super) fn interaction_required(claims: Option<Arc<str>>) -> Error {
     let message = "the user has to sign in: there is no refresh token for them, because they did not sign in to this process, the sign-in returned none, or it was used up";
     Error::InteractionRequired(Failure::new(message).claims(claims).into())
+}
+
+/// Returns the error of a user whose refresh token must not be redeemed without the shared cache.
+pub(super) fn shared_cache_unavailable() -> Error {
+    let message = "the shared cache does not respond, and a user's refresh token is redeemed only while the shared cache keeps other processes from redeeming it too; a later call succeeds when the shared cache is back";
+    Error::Transport(Failure::new(message).not_sent().into())
 }
 
 /// Returns the error of a user whose refresh token may have been redeemed.

@@ -1,19 +1,28 @@
 //! The token request of a client with a shared cache: one request for all processes.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::Instant;
 
-use super::fetch::{Fetch, Phase, TokenFetcher};
-use super::fetch_for_user::UserGrant;
+use super::fetch::{Fetch, TokenFetcher};
+use super::fetch_for_user::{UserGrant, interaction_required};
 use crate::cache::{FlightOutcome, LockOwner, cool_down_length};
+use crate::delegated::UserAssertion;
 use crate::error::{Error, SharedFailure};
 use crate::shared_cache::{
-    Locked, SharedLevel, StoreFailed, StoredFailure, StoredToken, TokenHash, TokenRecord, Versioned,
+    Locked, SessionRecord, SharedLevel, StoreFailed, StoredFailure, StoredToken, TokenHash,
+    TokenRecord, Versioned,
 };
 use crate::time::{TimeSource, jitter};
 use crate::token::{IssuedToken, Stage, TokenSource};
+
+mod poll;
+mod session;
+mod sign_in;
+
+use poll::Poll;
+use session::Attempt;
+pub(super) use sign_in::store_sign_in;
 
 /// One token request and its way to the shared cache.
 pub(super) struct SharedFetch {
@@ -26,18 +35,27 @@ pub(super) struct SharedFetch {
 impl SharedFetch {
     /// Fetches a token from the shared cache, or else from the identity provider.
     pub(super) async fn fetch(&self, user: Option<UserGrant>) -> FlightOutcome {
-        match user {
-            None => self.fetch_for_application().await,
-            // Not shared yet.
-            Some(user) => self.request(Some(user)).await,
+        let Some(user) = user else {
+            return self.fetch_with_reusable_grant(None).await;
+        };
+        let rejection = match &user.session {
+            None => None,
+            Some(session) => match self.fetch_by_refresh_token(session).await {
+                Attempt::Ended(outcome) => return outcome,
+                Attempt::NoGrant(rejection) => rejection,
+            },
+        };
+        match &user.assertion {
+            Some(assertion) => self.fetch_with_reusable_grant(Some(assertion)).await,
+            None => Err(rejection.unwrap_or_else(|| interaction_required(self.claims()))),
         }
     }
 
-    /// Fetches an application's token.
+    /// Fetches a token of the application, or of the user of an assertion.
     ///
     /// The process that holds the lock sends the token request, and the others wait for its record.
     /// If the store does not respond, the token request is sent without a lock.
-    async fn fetch_for_application(&self) -> FlightOutcome {
+    async fn fetch_with_reusable_grant(&self, user: Option<&UserAssertion>) -> FlightOutcome {
         let name = self.level.token_name(&self.fetch.key)?;
         let owner = LockOwner::random();
         let mut poll = Poll::new(self);
@@ -45,17 +63,19 @@ impl SharedFetch {
             let (record, is_holder) = match self.level.lock_token(&name, &owner).await {
                 Ok(Locked::Acquired(record)) => (record, true),
                 Ok(Locked::Held(record)) => (record, false),
-                Err(StoreFailed) => return self.request(None).await,
+                Err(StoreFailed) => {
+                    return Ok(self.request(user).await?.into_outcome());
+                }
             };
             let first = poll.first_generation(record.generation);
-            if let Some(outcome) = self.outcome_of(&record, first) {
+            if let Some(outcome) = self.outcome_of(&record, first, None) {
                 if is_holder {
                     self.unlock_later(name, owner);
                 }
                 return self.report(outcome);
             }
             if is_holder {
-                return self.request_as_holder(name, owner, record).await;
+                return self.request_as_holder(name, owner, record, user).await;
             }
             poll.wait().await?;
         }
@@ -67,37 +87,49 @@ impl SharedFetch {
         name: String,
         owner: LockOwner,
         found: Versioned<TokenRecord>,
+        user: Option<&UserAssertion>,
     ) -> FlightOutcome {
-        let requesting = self.request(None);
-        let outcome = self.level.while_extending(&name, &owner, requesting).await;
-        let (outcome, record) = self.record_of(outcome, found.content);
-        // Behind the caller's back: the store may be slow.
+        let requesting = self.request(user);
+        let requested = self.level.while_extending(&name, &owner, requesting).await;
+        let (outcome, record) = self.record_of(requested, found.content);
+        let record = record.map(|record| (name.clone(), found.generation, record));
+        self.store_later(record, name, owner);
+        outcome
+    }
+
+    /// Stores a record in place of a generation, then releases a lock. The caller does not wait,
+    /// since the store may be slow.
+    fn store_later(
+        &self,
+        record: Option<(String, u64, TokenRecord)>,
+        locked: String,
+        owner: LockOwner,
+    ) {
         let level = Arc::clone(&self.level);
-        let generation = found.generation.saturating_add(1);
         tokio::spawn(async move {
-            if let Some(record) = record {
+            if let Some((name, replaced, record)) = record {
+                let generation = replaced.saturating_add(1);
                 let _ = level.put_newest_token(&name, generation, record).await;
             }
-            level.unlock(&name, &owner).await;
+            level.unlock(&locked, &owner).await;
         });
-        outcome
     }
 
     /// Returns the record of an outcome, and a failure with the wait that all processes obey.
     fn record_of(
         &self,
-        outcome: FlightOutcome,
+        requested: Result<Requested, Error>,
         found: Option<TokenRecord>,
     ) -> (FlightOutcome, Option<TokenRecord>) {
         let mut record = found.unwrap_or_default();
-        match outcome {
-            Ok((issued, source)) => {
+        match requested {
+            Ok(requested) => {
                 if let Some(rejected) = &self.fetch.rejected {
                     record.reject(TokenHash::of(rejected.secret()));
                 }
-                record.token = Some(self.stored(&issued));
+                record.token = Some(self.stored(&requested));
                 record.failure = None;
-                (Ok((issued, source)), Some(record))
+                (Ok(requested.into_outcome()), Some(record))
             }
             // The claims of one caller say nothing about other requests.
             Err(error) if self.fetch.claims.is_some() => (Err(error), None),
@@ -118,19 +150,25 @@ impl SharedFetch {
         }
     }
 
-    fn stored(&self, issued: &IssuedToken) -> StoredToken {
+    fn stored(&self, requested: &Requested) -> StoredToken {
         let now = self.clock().now();
         let claims = self.fetch.claims.as_deref().map(TokenHash::of);
-        StoredToken::new(issued, claims, &now)
+        StoredToken::new(&requested.issued, claims, requested.family.clone(), &now)
     }
 
     /// Returns the outcome that a record has for this token request, if it has one.
     ///
     /// `first` is the generation at the first look: a later generation is the outcome of a token
-    /// request that ran at the same time as this one.
-    fn outcome_of(&self, record: &Versioned<TokenRecord>, first: u64) -> Option<FlightOutcome> {
+    /// request that ran at the same time as this one. `family` is the session of the user.
+    fn outcome_of(
+        &self,
+        record: &Versioned<TokenRecord>,
+        first: u64,
+        family: Option<&str>,
+    ) -> Option<FlightOutcome> {
         let content = record.content.as_ref()?;
-        if let Some(issued) = self.acceptable_token(content, record.generation > first) {
+        let is_concurrent = record.generation > first;
+        if let Some(issued) = self.acceptable_token(content, is_concurrent, family) {
             return Some(Ok((issued, TokenSource::SharedCache)));
         }
         let failure = content.failure.as_ref()?;
@@ -142,12 +180,17 @@ impl SharedFetch {
     }
 
     /// Returns the token of a record if this token request may end with the token.
-    pub(super) fn acceptable_token(
+    fn acceptable_token(
         &self,
         content: &TokenRecord,
         is_concurrent: bool,
+        family: Option<&str>,
     ) -> Option<Arc<IssuedToken>> {
         let token = content.token.as_ref()?;
+        // A token of a session that was signed out, or replaced by another sign-in.
+        if token.family.as_deref() != family && !is_concurrent {
+            return None;
+        }
         let now = self.clock().now();
         let issued = Arc::new(self.restore(token)?);
         let stage = issued.lifetime.stage(&now);
@@ -180,10 +223,27 @@ impl SharedFetch {
         )
     }
 
-    /// Sends the token request.
-    async fn request(&self, user: Option<UserGrant>) -> FlightOutcome {
-        let issued = self.fetcher.fetch(&self.fetch, user, self.deadline).await?;
-        Ok((Arc::new(issued), TokenSource::IdentityProvider))
+    /// Sends the token request with the application's credential, or with a user's assertion.
+    async fn request(&self, user: Option<&UserAssertion>) -> Result<Requested, Error> {
+        let (fetcher, fetch) = (&self.fetcher, &self.fetch);
+        let Some(assertion) = user else {
+            let issued = fetcher.fetch(fetch, None, self.deadline).await?;
+            return Ok(Requested::new(issued, None));
+        };
+        let redeeming = fetcher.redeem_assertion(fetch, assertion, self.deadline);
+        let redeemed = fetcher.with_deadline_and_report(fetch, self.deadline, redeeming);
+        let redeemed = redeemed.await?;
+        let family = match redeemed.refresh_token {
+            None => None,
+            Some(refresh_token) => {
+                let record = SessionRecord::new(refresh_token, redeemed.identity);
+                let name = self.level.session_name(assertion.user())?;
+                // Without the refresh token, the next request uses the assertion again.
+                let created = self.level.create_session(&name, &record).await;
+                created.ok().map(|_| record.family)
+            }
+        };
+        Ok(Requested::new(redeemed.issued, family))
     }
 
     /// Reports an outcome that another process caused.
@@ -193,8 +253,11 @@ impl SharedFetch {
     }
 
     fn unlock_later(&self, name: String, owner: LockOwner) {
-        let level = Arc::clone(&self.level);
-        tokio::spawn(async move { level.unlock(&name, &owner).await });
+        self.store_later(None, name, owner);
+    }
+
+    fn claims(&self) -> Option<Arc<str>> {
+        self.fetch.claims.clone()
     }
 
     fn clock(&self) -> &TimeSource {
@@ -202,49 +265,20 @@ impl SharedFetch {
     }
 }
 
-/// The wait of one token request for another process.
-struct Poll<'a> {
-    shared: &'a SharedFetch,
-    first_generation: Option<u64>,
-    interval: Option<Duration>,
+/// A token that this process requested.
+struct Requested {
+    issued: Arc<IssuedToken>,
+    /// The session of the user that the token belongs to.
+    family: Option<String>,
 }
 
-impl<'a> Poll<'a> {
-    fn new(shared: &'a SharedFetch) -> Self {
-        Self {
-            shared,
-            first_generation: None,
-            interval: None,
-        }
+impl Requested {
+    fn new(issued: IssuedToken, family: Option<String>) -> Self {
+        let issued = Arc::new(issued);
+        Self { issued, family }
     }
 
-    /// Returns the generation of the record at the first look.
-    fn first_generation(&mut self, generation: u64) -> u64 {
-        *self.first_generation.get_or_insert(generation)
-    }
-
-    /// Waits until the next look: 50 milliseconds at first, then twice as long up to half a second,
-    /// each with a jitter.
-    async fn wait(&mut self) -> Result<(), Error> {
-        let interval = match self.interval {
-            None => {
-                self.shared.level.counters.waits.add(1);
-                self.shared.fetch.enter(Phase::OtherProcess);
-                FIRST_POLL
-            }
-            Some(interval) => (2 * interval).min(LONGEST_POLL),
-        };
-        self.interval = Some(interval);
-        let wait = interval.mul_f64(0.5 + jitter());
-        match timeout_at(self.shared.deadline, sleep(wait)).await {
-            Ok(()) => Ok(()),
-            Err(_) => {
-                let limit = self.shared.fetcher.retry.total_timeout();
-                Err(self.shared.fetch.timeout_error(limit))
-            }
-        }
+    fn into_outcome(self) -> (Arc<IssuedToken>, TokenSource) {
+        (self.issued, TokenSource::IdentityProvider)
     }
 }
-
-const FIRST_POLL: Duration = Duration::from_millis(50);
-const LONGEST_POLL: Duration = Duration::from_millis(500);

@@ -5,7 +5,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::future::{Either, select};
 use tokio::time::{sleep, timeout};
 
@@ -47,6 +46,16 @@ pub(crate) struct Versioned<T> {
     /// `None` if there is no record that this client can use.
     pub(crate) content: Option<T>,
     pub(crate) redemption: Option<super::store::Redemption>,
+}
+
+impl<T> Versioned<T> {
+    pub(crate) fn new(generation: u64, content: T) -> Self {
+        Self {
+            generation,
+            content: Some(content),
+            redemption: None,
+        }
+    }
 }
 
 /// The outcome of taking a lock.
@@ -101,6 +110,11 @@ impl SharedLevel {
         &self.clock
     }
 
+    /// Returns `true` if a fail-over of the store loses no mark of a redemption.
+    pub(crate) fn replicates_redemptions(&self) -> bool {
+        self.store.replicates_redemptions()
+    }
+
     pub(crate) fn redeems_without_lock(&self) -> bool {
         self.redeems_without_lock
     }
@@ -113,7 +127,7 @@ impl SharedLevel {
         Ok(self.token_record(name, record))
     }
 
-    pub(crate) async fn get_session(
+    pub(super) async fn get_session(
         &self,
         name: &str,
     ) -> Result<Versioned<SessionRecord>, StoreFailed> {
@@ -214,37 +228,27 @@ impl SharedLevel {
         let Ok(value) = self.sealer.seal(name, generation, content) else {
             return Err(StoreFailed);
         };
-        self.put(name, generation, value, lifetime).await
+        let record = NewRecord::new(generation, value, lifetime);
+        self.call("put", || self.store.put(name, record)).await
     }
 
-    pub(crate) async fn put_session(
+    /// Stores a session, in place of one generation or of any earlier one.
+    pub(super) async fn put_session(
         &self,
         name: &str,
         generation: u64,
+        replaces: Option<u64>,
         record: &SessionRecord,
     ) -> Result<PutOutcome, StoreFailed> {
         let Ok(value) = self.sealer.seal(name, generation, record.encode()) else {
             return Err(StoreFailed);
         };
-        let lifetime = match record.refresh_token {
-            Some(_) => self.session_lifetime,
-            None => REMEMBER_SIGN_OUT.min(self.session_lifetime),
-        };
-        self.put(name, generation, value, lifetime).await
+        let mut record = NewRecord::new(generation, value, self.session_lifetime);
+        record.replaces = replaces;
+        self.call("put", || self.store.put(name, record)).await
     }
 
-    async fn put(
-        &self,
-        name: &str,
-        generation: u64,
-        value: Bytes,
-        lifetime: Duration,
-    ) -> Result<PutOutcome, StoreFailed> {
-        let record = || NewRecord::new(generation, value.clone(), lifetime);
-        self.call("put", || self.store.put(name, record())).await
-    }
-
-    pub(crate) async fn remove(&self, name: &str, generation: u64) -> Result<bool, StoreFailed> {
+    pub(super) async fn remove(&self, name: &str, generation: u64) -> Result<bool, StoreFailed> {
         self.call("remove", || self.store.remove(name, generation))
             .await
     }
@@ -260,9 +264,14 @@ impl SharedLevel {
         self.call("begin_redemption", begin).await
     }
 
-    pub(crate) async fn cancel_redemption(&self, name: &str, owner: &LockOwner, generation: u64) {
+    pub(super) async fn cancel_redemption(
+        &self,
+        name: &str,
+        owner: &LockOwner,
+        generation: u64,
+    ) -> Result<(), StoreFailed> {
         let cancel = || self.store.cancel_redemption(name, owner, generation);
-        let _ = self.call("cancel_redemption", cancel).await;
+        self.call("cancel_redemption", cancel).await
     }
 
     async fn call<'a, T>(
@@ -376,6 +385,3 @@ fn chain(error: &(dyn StdError + Send + Sync)) -> String {
 const LOCK_LIFETIME: Duration = Duration::from_secs(5);
 /// The interval at which a holder extends its lock.
 const EXTEND_INTERVAL: Duration = Duration::from_millis(1500);
-/// The time for which the store remembers that a user signed out. A token request in flight must
-/// not sign the user in again.
-const REMEMBER_SIGN_OUT: Duration = Duration::from_secs(10 * 60);

@@ -9,6 +9,7 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::delegated::UserIdentity;
@@ -44,6 +45,9 @@ pub(crate) struct StoredToken {
     /// The hash of the claims that the token request had.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) claims: Option<TokenHash>,
+    /// The session that the token belongs to. After a sign-out the token counts as absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) family: Option<String>,
 }
 
 /// The failure of the last token request in a record.
@@ -94,8 +98,13 @@ impl TokenHash {
 }
 
 impl StoredToken {
-    /// Returns the record of a token that was requested with claims, or without.
-    pub(crate) fn new(issued: &IssuedToken, claims: Option<TokenHash>, now: &Now) -> Self {
+    /// Returns the record of a token that was requested with claims, or without, for a session.
+    pub(crate) fn new(
+        issued: &IssuedToken,
+        claims: Option<TokenHash>,
+        family: Option<String>,
+        now: &Now,
+    ) -> Self {
         Self {
             access_token: issued.secret().to_owned(),
             issued_for_ms: milliseconds(issued.lifetime.issued_for()),
@@ -104,6 +113,7 @@ impl StoredToken {
             scopes: issued.scopes().to_owned(),
             correlation_id: issued.correlation_id().to_owned(),
             claims,
+            family,
         }
     }
 
@@ -140,6 +150,13 @@ impl Drop for StoredToken {
 }
 
 impl TokenRecord {
+    pub(crate) fn new(token: StoredToken) -> Self {
+        Self {
+            token: Some(token),
+            ..Self::default()
+        }
+    }
+
     /// Returns the time since the record was stored, by the clock of the store.
     pub(super) fn age(&self, remaining: Duration) -> Duration {
         Duration::from_millis(self.lifetime_ms).saturating_sub(remaining)
@@ -212,20 +229,32 @@ impl TokenRecord {
 }
 
 /// The record of a user's session, with the refresh token.
-#[derive(Clone, Default, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct SessionRecord {
-    /// `None` after the user signed out.
-    #[serde(default, with = "secret", skip_serializing_if = "Option::is_none")]
-    pub(crate) refresh_token: Option<Secret>,
+    /// A random identifier of the sign-in, which all later refresh tokens have.
+    pub(crate) family: String,
+    #[serde(with = "secret")]
+    pub(crate) refresh_token: Secret,
     /// The user that the responses so far named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) identity: Option<UserIdentity>,
-    /// `true` if a token request with the refresh token ended without a clear response.
+    /// `true` if a token request with the refresh token may have reached the provider, and ended
+    /// without a clear response.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(crate) is_in_doubt: bool,
 }
 
 impl SessionRecord {
+    /// Returns the record of a new sign-in.
+    pub(crate) fn new(refresh_token: Secret, identity: Option<UserIdentity>) -> Self {
+        Self {
+            family: Uuid::new_v4().simple().to_string(),
+            refresh_token,
+            identity,
+            is_in_doubt: false,
+        }
+    }
+
     pub(super) fn encode(&self) -> Zeroizing<Vec<u8>> {
         encode(self)
     }
@@ -257,18 +286,16 @@ mod secret {
     use crate::secret::Secret;
 
     pub(super) fn serialize<S: Serializer>(
-        secret: &Option<Secret>,
+        secret: &Secret,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        let text = secret.as_ref().map(Secret::expose);
-        text.serialize(serializer)
+        secret.expose().serialize(serializer)
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
-    ) -> Result<Option<Secret>, D::Error> {
-        let text = Option::<String>::deserialize(deserializer)?;
-        Ok(text.map(Secret::from))
+    ) -> Result<Secret, D::Error> {
+        String::deserialize(deserializer).map(Secret::from)
     }
 }
 

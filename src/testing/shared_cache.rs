@@ -54,7 +54,7 @@ struct StoreState {
     records: HashMap<String, Entry>,
     locks: HashMap<String, (LockOwner, Deadline)>,
     script: VecDeque<StoreFault>,
-    outage: Option<StoreFault>,
+    outage: Option<(StoreFault, Option<&'static str>)>,
     calls: Vec<&'static str>,
 }
 
@@ -110,7 +110,13 @@ impl LocalSharedCache {
 
     /// Applies a fault to every call until [`end_outage`](Self::end_outage).
     pub fn begin_outage(&self, fault: StoreFault) {
-        self.lock_state().outage = Some(fault);
+        self.lock_state().outage = Some((fault, None));
+    }
+
+    /// Applies a fault to every call of one method of [`SharedCache`], such as `put`, until
+    /// [`end_outage`](Self::end_outage).
+    pub fn begin_outage_of(&self, method: &'static str, fault: StoreFault) {
+        self.lock_state().outage = Some((fault, Some(method)));
     }
 
     /// Ends an outage.
@@ -170,7 +176,10 @@ impl LocalSharedCache {
                 let mut state = self.lock_state();
                 state.calls.push(method);
                 let scripted = state.script.pop_front();
-                let fault = scripted.or(state.outage);
+                let outage = state
+                    .outage
+                    .filter(|(_, of)| of.is_none_or(|of| of == method));
+                let fault = scripted.or(outage.map(|(fault, _)| fault));
                 let takes_effect = matches!(fault, None | Some(StoreFault::LostResponse));
                 let outcome = takes_effect.then(|| {
                     let now = state.clock.now();

@@ -391,7 +391,7 @@ async fn no_type_of_delegated_access_shows_a_secret() {
         .acquire_token_by_authorization_code(flow, &redirected)
         .await;
     hidden.check_error(&again.unwrap_err());
-    client.remove_account(result.account());
+    client.remove_account(result.account()).await.unwrap();
     let gone = client.acquire_token_silent(result.account(), scope).await;
     hidden.check_error(&gone.unwrap_err());
 }

@@ -123,7 +123,7 @@ async fn a_user_signs_in_and_the_client_refreshes_silently() {
 
     let provider = client.token_provider_silent(&account, MAIL).unwrap();
     assert_eq!(provider.token().await.unwrap().secret(), mail.secret());
-    client.remove_account(&account);
+    client.remove_account(&account).await.unwrap();
     for error in [
         client
             .acquire_token_silent(&account, FILES)
@@ -499,7 +499,7 @@ async fn two_users_never_get_each_others_tokens() {
             assert_eq!(claims_of(token.secret())["preferred_username"], name);
         }
     }
-    client.remove_account(adele.account());
+    client.remove_account(adele.account()).await.unwrap();
     assert!(
         client
             .acquire_token_silent(adele.account(), FILES)
@@ -826,7 +826,7 @@ async fn removing_an_account_fails_waiting_calls() {
     while local.token_requests().len() < 2 {
         tokio::task::yield_now().await;
     }
-    client.remove_account(signed_in.account());
+    client.remove_account(signed_in.account()).await.unwrap();
     let error = waiting.await.unwrap().unwrap_err();
     assert!(matches!(error, Error::InteractionRequired(_)), "{error:?}");
     assert_eq!(local.token_requests().len(), 2);

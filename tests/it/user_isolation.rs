@@ -106,7 +106,7 @@ async fn run(steps: Vec<Step>, entries: usize) {
             Step::SignIn(user) => accounts[user] = Some(sign_in(&client, user).await),
             Step::SignOut(user) => {
                 if let Some(account) = &accounts[user] {
-                    client.remove_account(account);
+                    client.remove_account(account).await.unwrap();
                     let error = client.acquire_token_silent(account, SCOPES[0]).await;
                     assert!(matches!(error, Err(Error::InteractionRequired(_))));
                 }

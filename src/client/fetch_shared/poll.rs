@@ -1,0 +1,55 @@
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout_at};
+
+use super::SharedFetch;
+use crate::client::fetch::Phase;
+use crate::error::Error;
+use crate::time::jitter;
+
+/// The wait of one token request for another process.
+pub(super) struct Poll<'a> {
+    shared: &'a SharedFetch,
+    first_generation: Option<u64>,
+    interval: Option<Duration>,
+}
+
+impl<'a> Poll<'a> {
+    pub(super) fn new(shared: &'a SharedFetch) -> Self {
+        Self {
+            shared,
+            first_generation: None,
+            interval: None,
+        }
+    }
+
+    /// Returns the generation of the record at the first look.
+    pub(super) fn first_generation(&mut self, generation: u64) -> u64 {
+        *self.first_generation.get_or_insert(generation)
+    }
+
+    /// Waits until the next look: 50 milliseconds at first, then twice as long up to half a second,
+    /// each with a jitter.
+    pub(super) async fn wait(&mut self) -> Result<(), Error> {
+        let interval = match self.interval {
+            None => {
+                self.shared.level.counters.waits.add(1);
+                self.shared.fetch.enter(Phase::OtherProcess);
+                FIRST_POLL
+            }
+            Some(interval) => (2 * interval).min(LONGEST_POLL),
+        };
+        self.interval = Some(interval);
+        let wait = interval.mul_f64(0.5 + jitter());
+        match timeout_at(self.shared.deadline, sleep(wait)).await {
+            Ok(()) => Ok(()),
+            Err(_) => {
+                let limit = self.shared.fetcher.retry.total_timeout();
+                Err(self.shared.fetch.timeout_error(limit))
+            }
+        }
+    }
+}
+
+const FIRST_POLL: Duration = Duration::from_millis(50);
+const LONGEST_POLL: Duration = Duration::from_millis(500);

@@ -1,0 +1,486 @@
+//! The refresh of a user's tokens, with a refresh token that the shared cache keeps.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::{Poll, Requested, SharedFetch};
+use crate::cache::{BeginRedemption, FlightOutcome, LockOwner, UserSession};
+use crate::client::fetch::Phase;
+use crate::client::fetch_for_user::{
+    RefreshFailure, Refreshed, in_doubt, shared_cache_unavailable,
+};
+use crate::delegated::UserIdentity;
+use crate::error::Error;
+use crate::grant::SingleUseGrant;
+use crate::secret::Secret;
+use crate::shared_cache::{
+    KnownSession, Locked, RETRY_WAITS, SessionRecord, SharedLevel, StoreFailed, Unstored, Versioned,
+};
+
+/// The outcome of an attempt to use the refresh token of a session.
+pub(super) enum Attempt {
+    Ended(FlightOutcome),
+    /// There is no refresh token that may be redeemed. The error says why, if there was one.
+    NoGrant(Option<Error>),
+}
+
+/// The next step with a session whose lock this process holds.
+enum Step {
+    Redeem(KnownSession),
+    /// Another process redeems the refresh token, or the store has changed.
+    Wait,
+    NoGrant(Option<Error>),
+    StoreFailed,
+}
+
+/// The outcome of a redemption.
+enum Redeemed {
+    Outcome(Result<Requested, Error>),
+    /// A sign-in or a sign-out came in between.
+    Superseded,
+    /// The provider rejected the refresh token.
+    Rejected(Error),
+}
+
+/// The names of the two records of one token request.
+struct Names {
+    token: String,
+    session: String,
+}
+
+impl SharedFetch {
+    /// Fetches a user's token from the shared cache, or else redeems the session's refresh token.
+    pub(super) async fn fetch_by_refresh_token(&self, session: &Arc<UserSession>) -> Attempt {
+        match self.try_fetch_by_refresh_token(session).await {
+            Ok(attempt) => attempt,
+            Err(error) => Attempt::Ended(Err(error)),
+        }
+    }
+
+    async fn try_fetch_by_refresh_token(
+        &self,
+        session: &Arc<UserSession>,
+    ) -> Result<Attempt, Error> {
+        let names = Names {
+            token: self.level.token_name(&self.fetch.key)?,
+            session: self.level.session_name(session.user())?,
+        };
+        self.fetch.enter(Phase::RefreshToken);
+        // One request of this process at a time.
+        let _lease = session.lease_refresh_token(self.deadline).await;
+        let owner = LockOwner::random();
+        let mut poll = Poll::new(self);
+        loop {
+            let locked = self.level.lock_session(&names.session, &owner).await;
+            let (found, is_holder) = match locked {
+                Ok(Locked::Acquired(found)) => (found, true),
+                Ok(Locked::Held(found)) => (found, false),
+                Err(StoreFailed) => return self.fetch_without_store(session, &names).await,
+            };
+            let Ok(token) = self.level.get_token(&names.token).await else {
+                return self.fetch_without_store(session, &names).await;
+            };
+            let first = poll.first_generation(token.generation);
+            let family = found.content.as_ref().map(|content| &*content.family);
+            if let Some(outcome) = self.outcome_of(&token, first, family) {
+                if is_holder {
+                    self.unlock_later(names.session, owner);
+                }
+                return Ok(Attempt::Ended(self.report(outcome)));
+            }
+            let step = match is_holder {
+                true => self.next_step(session, &names, &owner, found).await,
+                false => Step::Wait,
+            };
+            match step {
+                Step::Redeem(known) => {
+                    let redeemed = self.redeem(session, &names, &owner, known).await;
+                    let outcome = match redeemed {
+                        Redeemed::Outcome(outcome) => outcome,
+                        Redeemed::Superseded => {
+                            self.level.unlock(&names.session, &owner).await;
+                            continue;
+                        }
+                        Redeemed::Rejected(error) => {
+                            self.level.unlock(&names.session, &owner).await;
+                            return Ok(Attempt::NoGrant(Some(error)));
+                        }
+                    };
+                    let (outcome, record) = self.record_of(outcome, token.content);
+                    let record = record.map(|record| (names.token, token.generation, record));
+                    self.store_later(record, names.session, owner);
+                    return Ok(Attempt::Ended(outcome));
+                }
+                Step::Wait => {
+                    if is_holder {
+                        self.level.unlock(&names.session, &owner).await;
+                    }
+                    poll.wait().await?;
+                }
+                Step::NoGrant(rejection) => {
+                    self.level.unlock(&names.session, &owner).await;
+                    return Ok(Attempt::NoGrant(rejection));
+                }
+                Step::StoreFailed => return self.fetch_without_store(session, &names).await,
+            }
+        }
+    }
+
+    /// Decides what to do with the record of a session, and marks the record for a redemption.
+    async fn next_step(
+        &self,
+        session: &UserSession,
+        names: &Names,
+        owner: &LockOwner,
+        found: Versioned<SessionRecord>,
+    ) -> Step {
+        let found = match self.repaired(session, names, found).await {
+            Ok(Some(found)) => found,
+            // Another process was faster.
+            Ok(None) => return Step::Wait,
+            Err(StoreFailed) => return Step::StoreFailed,
+        };
+        let Some(record) = found.content else {
+            // Only a sign-in creates a session. A copy in memory may be older than the record that
+            // the store has lost.
+            session.set_known(None);
+            return Step::NoGrant(None);
+        };
+        let rotates = self.fetcher.refresh_token_rotation;
+        let generation = found.generation;
+        session.set_known(Some(KnownSession {
+            generation,
+            record: record.clone(),
+            unstored: None,
+        }));
+        if let Some(redemption) = found.redemption {
+            return match redemption.age > self.in_doubt_after() {
+                false => Step::Wait,
+                true if rotates => Step::NoGrant(Some(in_doubt(self.claims()))),
+                true => {
+                    // The provider accepts the refresh token again. A new generation has no mark.
+                    let next = generation.saturating_add(1);
+                    let replaced =
+                        self.level
+                            .replace_session(&names.session, generation, next, &record);
+                    match replaced.await {
+                        Ok(_) => Step::Wait,
+                        Err(StoreFailed) => Step::StoreFailed,
+                    }
+                }
+            };
+        }
+        if record.is_in_doubt && rotates {
+            return Step::NoGrant(Some(in_doubt(self.claims())));
+        }
+        let begun = self
+            .level
+            .begin_redemption(&names.session, owner, generation)
+            .await;
+        match begun {
+            Ok(BeginRedemption::Begun) => Step::Redeem(KnownSession {
+                generation,
+                record,
+                unstored: None,
+            }),
+            Ok(_) => Step::Wait,
+            Err(StoreFailed) => {
+                // The record may have the mark.
+                let (name, owner) = (names.session.clone(), owner.clone());
+                self.level.cancel_redemption_later(name, owner, generation);
+                Step::StoreFailed
+            }
+        }
+    }
+
+    /// Returns the record of a session, after storing what only this process has.
+    ///
+    /// A store that lost writes has an older record than this process. The older refresh token was
+    /// redeemed, and must not be redeemed again. Returns `None` if the store has changed meanwhile.
+    async fn repaired(
+        &self,
+        session: &UserSession,
+        names: &Names,
+        found: Versioned<SessionRecord>,
+    ) -> Result<Option<Versioned<SessionRecord>>, StoreFailed> {
+        let Some(known) = session.known() else {
+            return Ok(Some(found));
+        };
+        let Some(record) = &found.content else {
+            if known.unstored != Some(Unstored::New) {
+                return Ok(Some(found));
+            }
+            let generation = self
+                .level
+                .create_session(&names.session, &known.record)
+                .await?;
+            return Ok(Some(Versioned::new(generation, known.record)));
+        };
+        if record.family != known.record.family || found.generation >= known.generation {
+            return Ok(Some(found));
+        }
+        let mut newer = known.record.clone();
+        // Unless the store loses no mark, another process may have redeemed this refresh token.
+        newer.is_in_doubt |= known.unstored.is_none() && !self.level.replicates_redemptions();
+        let name = &names.session;
+        let replaced = self
+            .level
+            .replace_session(name, found.generation, known.generation, &newer);
+        let is_replaced = replaced.await?;
+        Ok(is_replaced.then(|| Versioned::new(known.generation, newer)))
+    }
+
+    /// Redeems the refresh token of a marked record, once.
+    async fn redeem(
+        &self,
+        session: &Arc<UserSession>,
+        names: &Names,
+        owner: &LockOwner,
+        known: KnownSession,
+    ) -> Redeemed {
+        let KnownSession {
+            generation, record, ..
+        } = known;
+        let grant = SingleUseGrant::new(record.refresh_token.clone());
+        let error = match self.refresh(&record, &grant).await {
+            Ok(refreshed) => {
+                let family = record.family.clone();
+                let next = next_record(record, refreshed.refresh_token, refreshed.identity);
+                // Stored before the access token is used.
+                let put = Put::replacing(generation);
+                if !self.store_rotated(session, names, put, next).await {
+                    return Redeemed::Superseded;
+                }
+                let requested = Requested::new(refreshed.issued, Some(family));
+                return Redeemed::Outcome(Ok(requested));
+            }
+            Err(RefreshFailure::OtherUser(error)) => {
+                self.remove_session(session, names, generation).await;
+                return Redeemed::Outcome(Err(error));
+            }
+            Err(RefreshFailure::Request(error)) => error,
+        };
+        if error.is_grant_used_up() {
+            self.remove_session(session, names, generation).await;
+            return Redeemed::Rejected(error);
+        }
+        let is_in_doubt = grant.is_in_doubt() && self.fetcher.refresh_token_rotation;
+        match is_in_doubt {
+            true => {
+                let in_doubt = SessionRecord {
+                    is_in_doubt: true,
+                    ..record
+                };
+                let put = Put::replacing(generation);
+                self.store_rotated(session, names, put, in_doubt).await;
+            }
+            false => {
+                let (name, owner) = (names.session.clone(), owner.clone());
+                self.level.cancel_redemption_later(name, owner, generation);
+            }
+        }
+        Redeemed::Outcome(Err(error))
+    }
+
+    async fn refresh(
+        &self,
+        record: &SessionRecord,
+        grant: &SingleUseGrant,
+    ) -> Result<Refreshed, RefreshFailure> {
+        let (fetcher, fetch) = (&self.fetcher, &self.fetch);
+        let mut is_of_other_user = false;
+        let identity = record.identity.as_ref();
+        let refreshing = async {
+            match fetcher.refresh(fetch, identity, grant, self.deadline).await {
+                Ok(refreshed) => Ok(refreshed),
+                Err(RefreshFailure::Request(error)) => Err(error),
+                Err(RefreshFailure::OtherUser(error)) => {
+                    is_of_other_user = true;
+                    Err(error)
+                }
+            }
+        };
+        let refreshed = fetcher.with_deadline_and_report(fetch, self.deadline, refreshing);
+        let refreshed = refreshed.await;
+        refreshed.map_err(|error| match is_of_other_user {
+            true => RefreshFailure::OtherUser(error),
+            false => RefreshFailure::Request(error),
+        })
+    }
+
+    /// Stores the record after a redemption. Returns `false` if a sign-in or a sign-out came in
+    /// between, so that the new refresh token is dropped.
+    ///
+    /// If the store does not respond, this process keeps the record, and stores it later.
+    async fn store_rotated(
+        &self,
+        session: &Arc<UserSession>,
+        names: &Names,
+        put: Put,
+        record: SessionRecord,
+    ) -> bool {
+        let known = KnownSession {
+            generation: put.generation,
+            record,
+            unstored: Some(put.replaces),
+        };
+        session.set_known(Some(known.clone()));
+        match store_unstored(&self.level, session, &names.session, known).await {
+            Ok(is_stored) => is_stored,
+            Err(StoreFailed) => {
+                let level = Arc::clone(&self.level);
+                store_unstored_later(level, Arc::clone(session), names.session.clone());
+                true
+            }
+        }
+    }
+
+    async fn remove_session(&self, session: &UserSession, names: &Names, generation: u64) {
+        session.set_known(None);
+        self.level
+            .remove_rejected_session(&names.session, generation)
+            .await;
+    }
+
+    /// Continues while the store does not respond.
+    ///
+    /// Another process may redeem the same refresh token. Without the caller's permission, nothing
+    /// is redeemed, and a valid access token in memory is still served.
+    async fn fetch_without_store(
+        &self,
+        session: &Arc<UserSession>,
+        names: &Names,
+    ) -> Result<Attempt, Error> {
+        let known = session.known();
+        let Some(known) = known.filter(|_| self.level.redeems_without_lock()) else {
+            return Ok(Attempt::NoGrant(Some(shared_cache_unavailable())));
+        };
+        if known.record.is_in_doubt && self.fetcher.refresh_token_rotation {
+            return Ok(Attempt::NoGrant(Some(in_doubt(self.claims()))));
+        }
+        let KnownSession {
+            generation,
+            record,
+            unstored,
+        } = known;
+        let put = Put {
+            generation: generation.saturating_add(1),
+            // The store has not yet what this process has.
+            replaces: unstored.unwrap_or(Unstored::Replacing(generation)),
+        };
+        let grant = SingleUseGrant::new(record.refresh_token.clone());
+        match self.refresh(&record, &grant).await {
+            Ok(refreshed) => {
+                let next = next_record(record, refreshed.refresh_token, refreshed.identity);
+                self.store_rotated(session, names, put, next).await;
+                let requested = Requested::new(refreshed.issued, None);
+                Ok(Attempt::Ended(Ok(requested.into_outcome())))
+            }
+            Err(RefreshFailure::OtherUser(error)) => {
+                self.remove_session(session, names, generation).await;
+                Err(error)
+            }
+            Err(RefreshFailure::Request(error)) if error.is_grant_used_up() => {
+                self.remove_session(session, names, generation).await;
+                Ok(Attempt::NoGrant(Some(error)))
+            }
+            Err(RefreshFailure::Request(error)) => {
+                if grant.is_in_doubt() {
+                    let is_in_doubt = true;
+                    let record = SessionRecord {
+                        is_in_doubt,
+                        ..record
+                    };
+                    self.store_rotated(session, names, put, record).await;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Returns the age from which the holder of a mark counts as gone: the limit of its request,
+    /// and an allowance for a process that was stopped.
+    fn in_doubt_after(&self) -> Duration {
+        self.fetcher.retry.total_timeout() + PAUSE_ALLOWANCE
+    }
+}
+
+/// The generation of a record, and what the record replaces in the store.
+#[derive(Clone, Copy)]
+struct Put {
+    generation: u64,
+    replaces: Unstored,
+}
+
+impl Put {
+    fn replacing(generation: u64) -> Self {
+        Self {
+            generation: generation.saturating_add(1),
+            replaces: Unstored::Replacing(generation),
+        }
+    }
+}
+
+/// Stores the record of a session that the store may not have, as soon as the store responds.
+pub(super) fn store_unstored_later(
+    level: Arc<SharedLevel>,
+    session: Arc<UserSession>,
+    name: String,
+) {
+    tokio::spawn(async move {
+        for wait in RETRY_WAITS {
+            sleep(Duration::from_secs(wait)).await;
+            let Some(known) = session.known() else { return };
+            if store_unstored(&level, &session, &name, known).await.is_ok() {
+                return;
+            }
+        }
+    });
+}
+
+/// Stores the record of a session that the store may not have. Returns `false` if a sign-in or a
+/// sign-out came in between, so that the record is dropped.
+async fn store_unstored(
+    level: &SharedLevel,
+    session: &UserSession,
+    name: &str,
+    known: KnownSession,
+) -> Result<bool, StoreFailed> {
+    let (generation, record) = (known.generation, &known.record);
+    let stored = match known.unstored {
+        None => return Ok(true),
+        Some(Unstored::New) => Some(level.create_session(name, record).await?),
+        Some(Unstored::Replacing(replaced)) => {
+            let replaced = level.replace_session(name, replaced, generation, record);
+            replaced.await?.then_some(generation)
+        }
+    };
+    match stored {
+        Some(stored) => session.mark_stored(generation, stored),
+        None => session.forget_known(generation),
+    }
+    Ok(stored.is_some())
+}
+
+/// Returns the record of a session after a refresh.
+fn next_record(
+    record: SessionRecord,
+    refresh_token: Option<Secret>,
+    identity: Option<UserIdentity>,
+) -> SessionRecord {
+    let identity = match (record.identity, identity) {
+        (Some(before), Some(later)) => Some(before.completed_by(later)),
+        (before, later) => before.or(later),
+    };
+    SessionRecord {
+        family: record.family,
+        // Without a new one, the redeemed refresh token stays valid (RFC 6749 section 6).
+        refresh_token: refresh_token.unwrap_or(record.refresh_token),
+        identity,
+        is_in_doubt: false,
+    }
+}
+
+const PAUSE_ALLOWANCE: Duration = Duration::from_secs(2 * 60);

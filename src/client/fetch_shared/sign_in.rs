@@ -1,0 +1,57 @@
+use std::sync::Arc;
+
+use super::session::store_unstored_later;
+use crate::cache::UserSession;
+use crate::delegated::UserIdentity;
+use crate::error::Error;
+use crate::secret::Secret;
+use crate::shared_cache::{
+    KnownSession, SessionRecord, SharedLevel, StoreFailed, StoredToken, TokenRecord, Unstored,
+};
+use crate::token::IssuedToken;
+
+/// Stores the tokens of a user who signed in, in place of an earlier session.
+///
+/// If the store does not respond, this process keeps the refresh token and stores it later.
+pub(in crate::client) async fn store_sign_in(
+    level: &Arc<SharedLevel>,
+    session: Arc<UserSession>,
+    issued: &IssuedToken,
+    refresh_token: Option<Secret>,
+    identity: UserIdentity,
+) -> Result<(), Error> {
+    let name = level.session_name(session.user())?;
+    let Some(refresh_token) = refresh_token else {
+        // The earlier session must not go on under the new sign-in.
+        session.set_known(None);
+        let _ = level.remove_session(&name).await;
+        return Ok(());
+    };
+    let record = SessionRecord::new(refresh_token, Some(identity));
+    let family = record.family.clone();
+    let created = level.create_session(&name, &record).await;
+    let (generation, unstored) = match created {
+        Ok(generation) => (generation, None),
+        // The lowest generation: a record that another process has stored by then wins.
+        Err(StoreFailed) => (0, Some(Unstored::New)),
+    };
+    session.set_known(Some(KnownSession {
+        generation,
+        record,
+        unstored,
+    }));
+    if unstored.is_some() {
+        store_unstored_later(Arc::clone(level), session, name);
+        return Ok(());
+    }
+    let name = level.token_name(issued.key())?;
+    let now = level.clock().now();
+    let token = StoredToken::new(issued, None, Some(family), &now);
+    if let Ok(found) = level.get_token(&name).await {
+        let generation = found.generation.saturating_add(1);
+        let _ = level
+            .put_newest_token(&name, generation, TokenRecord::new(token))
+            .await;
+    }
+    Ok(())
+}

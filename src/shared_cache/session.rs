@@ -1,0 +1,127 @@
+//! The sessions of users in the store.
+//!
+//! A refresh token that a provider rotates is valid once. These rules keep two processes from
+//! sending the same refresh token:
+//!
+//! - A sign-in creates a session. A rotation replaces exactly the generation that it redeemed, and
+//!   never creates a session.
+//! - The generation of a sign-in is at least the time in milliseconds, so that generations do not
+//!   start again after a restart of an empty store.
+//! - A process redeems only a refresh token that the store has, after marking the record.
+//! - A mark that was not used is removed, as soon as the store responds.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::sleep;
+
+use super::level::{SharedLevel, StoreFailed};
+use super::record::{SessionRecord, milliseconds};
+use super::store::{LockOwner, PutOutcome};
+
+/// The latest record of a session that this process has stored or read.
+#[derive(Clone)]
+pub(crate) struct KnownSession {
+    pub(crate) generation: u64,
+    pub(crate) record: SessionRecord,
+    /// The store may not have the record.
+    pub(crate) unstored: Option<Unstored>,
+}
+
+/// A record that the store may not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unstored {
+    /// The record of a sign-in.
+    New,
+    /// The record after a redemption of this generation.
+    Replacing(u64),
+}
+
+impl SharedLevel {
+    /// Stores the session of a user who signed in, in place of any other.
+    pub(crate) async fn create_session(
+        &self,
+        name: &str,
+        record: &SessionRecord,
+    ) -> Result<u64, StoreFailed> {
+        let since = self.clock().wall().duration_since(SystemTime::UNIX_EPOCH);
+        let mut generation = milliseconds(since.unwrap_or_default());
+        loop {
+            match self.put_session(name, generation, None, record).await? {
+                PutOutcome::Stored => return Ok(generation),
+                PutOutcome::Superseded => {
+                    let found = self.get_session(name).await?;
+                    // A put that timed out may have taken effect.
+                    let is_stored = found.content.is_some_and(|it| it.family == record.family);
+                    if is_stored {
+                        return Ok(found.generation);
+                    }
+                    generation = generation.max(found.generation.saturating_add(1));
+                }
+            }
+        }
+    }
+
+    /// Stores a session in place of one generation. Returns `false` if the session was signed out,
+    /// or replaced by a sign-in.
+    pub(crate) async fn replace_session(
+        &self,
+        name: &str,
+        replaced: u64,
+        generation: u64,
+        record: &SessionRecord,
+    ) -> Result<bool, StoreFailed> {
+        let put = self.put_session(name, generation, Some(replaced), record);
+        match put.await? {
+            PutOutcome::Stored => Ok(true),
+            PutOutcome::Superseded => {
+                // A put that timed out may have taken effect.
+                let found = self.get_session(name).await?;
+                let is_same = |it: SessionRecord| it.family == record.family;
+                Ok(found.generation == generation && found.content.is_some_and(is_same))
+            }
+        }
+    }
+
+    /// Removes a session, whatever its generation.
+    pub(crate) async fn remove_session(&self, name: &str) -> Result<(), StoreFailed> {
+        loop {
+            let found = self.get_session(name).await?;
+            // A rotation in between has another generation.
+            if found.generation == 0 || self.remove(name, found.generation).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Removes the session of a refresh token that the provider rejected.
+    pub(crate) async fn remove_rejected_session(&self, name: &str, generation: u64) {
+        let _ = self.remove(name, generation).await;
+    }
+
+    /// Removes the mark of a redemption whose refresh token was not sent, in the background and
+    /// as soon as the store responds.
+    pub(crate) fn cancel_redemption_later(
+        self: &Arc<Self>,
+        name: String,
+        owner: LockOwner,
+        generation: u64,
+    ) {
+        let level = Arc::clone(self);
+        tokio::spawn(async move {
+            for wait in RETRY_WAITS {
+                let cancelled = level.cancel_redemption(&name, &owner, generation).await;
+                if cancelled.is_ok() {
+                    break;
+                }
+                sleep(Duration::from_secs(wait)).await;
+            }
+            level.unlock(&name, &owner).await;
+        });
+    }
+}
+
+/// The waits in seconds between attempts to store what only this process has: some ten minutes in
+/// all. The circuit of the store fails most attempts at once.
+pub(crate) const RETRY_WAITS: [u64; 16] =
+    [0, 1, 2, 4, 8, 15, 30, 60, 60, 60, 60, 60, 60, 60, 60, 60];
