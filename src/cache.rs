@@ -142,9 +142,9 @@ impl Cache {
         user: &Arc<UserKey>,
         issued: Arc<IssuedToken>,
         refresh_token: Option<Secret>,
-        identity: UserIdentity,
+        identity: Option<UserIdentity>,
     ) -> HeldSlot {
-        let session = UserSession::new(Arc::clone(user), refresh_token, Some(identity));
+        let session = UserSession::new(Arc::clone(user), refresh_token, identity);
         let now = self.context.clock.now();
         // A request in flight keeps the session before, and has no part in this one.
         write(&self.sessions).insert(Arc::new(session), 0, &now);

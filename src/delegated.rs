@@ -36,6 +36,8 @@
 //! | finish a sign-in without an ID token | [`acquire_access_token_by_authorization_code`][access-by-code] | [`AccessToken`](crate::AccessToken) |
 //! | get another token for a signed-in user | [`acquire_token_silent`] | [`Account`] |
 //! | sign a user out | [`remove_account`] | [`Account`] |
+//! | act for a user after the user's call | [`start_long_running_on_behalf_of`] | [`SessionKey`] |
+//! | move from another library | [`import_refresh_token`] | [`Account`] |
 //! | ask an administrator for consent | [`admin_consent_url`] | [`AdminConsent`] |
 //!
 //! [`acquire_token_on_behalf_of`]: crate::ConfidentialClient::acquire_token_on_behalf_of
@@ -43,6 +45,8 @@
 //! [by-code]: crate::ConfidentialClient::acquire_token_by_authorization_code
 //! [access-by-code]: crate::ConfidentialClient::acquire_access_token_by_authorization_code
 //! [`acquire_token_silent`]: crate::ConfidentialClient::acquire_token_silent
+//! [`start_long_running_on_behalf_of`]: crate::ConfidentialClient::start_long_running_on_behalf_of
+//! [`import_refresh_token`]: crate::ConfidentialClient::import_refresh_token
 //! [`remove_account`]: crate::ConfidentialClient::remove_account
 //! [`admin_consent_url`]: crate::ConfidentialClient::admin_consent_url
 
@@ -54,6 +58,7 @@ mod authorization_request;
 mod id_token;
 mod identity;
 pub(crate) mod redirect;
+mod session_key;
 mod user_assertion;
 
 pub use account::Account;
@@ -65,4 +70,6 @@ pub(crate) use authorization_code_flow::{SignInResponse, invalid_response};
 pub use authorization_request::{AuthorizationRequest, Prompt};
 pub(crate) use id_token::IdTokenRules;
 pub(crate) use identity::UserIdentity;
+pub(crate) use session_key::Fingerprint;
+pub use session_key::SessionKey;
 pub use user_assertion::UserAssertion;

@@ -158,6 +158,17 @@ impl UserSession {
         }
     }
 
+    /// Stores the refresh token of another library. Returns `false` if there is one already.
+    pub(crate) fn import(&self, refresh_token: Secret, identity: Option<UserIdentity>) -> bool {
+        let mut state = self.lock();
+        let is_new = state.refresh_token.is_none() && !state.lease.is_held();
+        if is_new {
+            state.refresh_token = Some(shared(refresh_token));
+            state.learn(identity);
+        }
+        is_new
+    }
+
     /// Returns the user that the responses so far named.
     pub(crate) fn identity(&self) -> Option<Arc<UserIdentity>> {
         self.lock().identity.clone()

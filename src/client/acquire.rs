@@ -23,7 +23,7 @@ use crate::error::{Error, Failure};
 use crate::request::{IntoTokenRequest, Lent, TokenRequest};
 use crate::shared_cache::SharedLevel;
 use crate::time::TimeSource;
-use crate::token::{AccessToken, IssuedToken, TokenSource};
+use crate::token::{AccessToken, IssuedToken, TokenSource, UserKey};
 
 /// The part of a client that all kinds of clients share: the token cache and the path to a token.
 ///
@@ -222,14 +222,16 @@ impl TokenAcquirer {
     /// Checks that a token request has a grant. A signed-in user may have no refresh token, or one
     /// that must not be sent again.
     fn check_grant(&self, request: &ResolvedRequest) -> Result<(), Error> {
-        let Subject::Account(account) = &request.subject else {
-            return Ok(());
+        let user = match &request.subject {
+            Subject::Application | Subject::OnBehalfOf(_) => return Ok(()),
+            Subject::Account(account) => account.user(),
+            Subject::LongRunning(key) => key.user(),
         };
         if self.shared().is_some() {
             // Only the shared cache knows.
             return Ok(());
         }
-        let session = self.0.cache.existing_session(account.user());
+        let session = self.0.cache.existing_session(user);
         let status = session.map(|session| session.refresh_token_status());
         let claims = || request.requirements.claims().cloned();
         match status.unwrap_or(RefreshTokenStatus::Missing) {
@@ -238,7 +240,7 @@ impl TokenAcquirer {
                 Err(in_doubt(claims()))
             }
             RefreshTokenStatus::InDoubt => Ok(()),
-            RefreshTokenStatus::Missing => Err(interaction_required(claims())),
+            RefreshTokenStatus::Missing => Err(interaction_required(Some(user), claims())),
         }
     }
 
@@ -285,13 +287,19 @@ impl TokenAcquirer {
                 session: Some(self.0.cache.session(assertion.user())),
                 assertion: Some(assertion.clone()),
             }),
-            Subject::Account(account) => Some(UserGrant {
-                session: match self.shared() {
-                    Some(_) => Some(self.0.cache.session(account.user())),
-                    None => self.0.cache.existing_session(account.user()),
-                },
-                assertion: None,
-            }),
+            Subject::Account(account) => Some(self.session_grant(account.user())),
+            Subject::LongRunning(key) => Some(self.session_grant(key.user())),
+        }
+    }
+
+    fn session_grant(&self, user: &Arc<UserKey>) -> UserGrant {
+        UserGrant {
+            session: match self.shared() {
+                // The user may have signed in to another process.
+                Some(_) => Some(self.0.cache.session(user)),
+                None => self.0.cache.existing_session(user),
+            },
+            assertion: None,
         }
     }
 

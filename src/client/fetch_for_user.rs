@@ -4,11 +4,11 @@ use tokio::time::Instant;
 
 use super::fetch::{Fetch, Phase, TokenFetcher};
 use crate::cache::UserSession;
-use crate::delegated::{UserAssertion, UserIdentity};
+use crate::delegated::{Fingerprint, UserAssertion, UserIdentity};
 use crate::error::{Error, Failure};
 use crate::grant::{Grant, SingleUseGrant};
 use crate::secret::Secret;
-use crate::token::IssuedToken;
+use crate::token::{IssuedToken, UserKey};
 
 /// The grants of a user: a refresh token, and an assertion to fall back to.
 pub(super) struct UserGrant {
@@ -62,7 +62,9 @@ impl TokenFetcher {
             }
         }
         let Some(assertion) = user.assertion else {
-            return Err(rejection.unwrap_or_else(|| interaction_required(fetch.claims.clone())));
+            return Err(rejection.unwrap_or_else(|| {
+                interaction_required(fetch.key.user.as_deref(), fetch.claims.clone())
+            }));
         };
         // Many requests may use an assertion at a time, unlike a refresh token.
         drop(lease);
@@ -167,8 +169,14 @@ pub(super) enum RefreshFailure {
 }
 
 /// Returns the error of a user without a grant. The sign-in has to meet `claims`.
-pub(super) fn interaction_required(claims: Option<Arc<str>>) -> Error {
-    let message = "the user has to sign in: there is no refresh token for them, because they did not sign in to this process, the sign-in returned none, or it was used up";
+pub(super) fn interaction_required(user: Option<&UserKey>, claims: Option<Arc<str>>) -> Error {
+    let message = match user {
+        Some(UserKey::LongRunning(hash)) => format!(
+            "the long-running process with the session key {} is not known: it was stopped, its refresh token was used up, or it was started by another process and there is no shared cache, or the shared cache has lost it; start it again with a new assertion of the user",
+            Fingerprint(hash)
+        ),
+        _ => "the user has to sign in: there is no refresh token for them, because they did not sign in to this process, the sign-in returned none, or it was used up".to_owned(),
+    };
     Error::InteractionRequired(Failure::new(message).claims(claims).into())
 }
 

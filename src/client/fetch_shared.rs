@@ -22,7 +22,7 @@ mod sign_in;
 
 use poll::Poll;
 use session::Attempt;
-pub(super) use sign_in::store_sign_in;
+pub(super) use sign_in::{import_session, store_sign_in};
 
 /// One token request and its way to the shared cache.
 pub(super) struct SharedFetch {
@@ -47,7 +47,9 @@ impl SharedFetch {
         };
         match &user.assertion {
             Some(assertion) => self.fetch_with_reusable_grant(Some(assertion)).await,
-            None => Err(rejection.unwrap_or_else(|| interaction_required(self.claims()))),
+            None => Err(rejection.unwrap_or_else(|| {
+                interaction_required(self.fetch.key.user.as_deref(), self.claims())
+            })),
         }
     }
 

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::fetch::TokenFetcher;
 use crate::authority::{Rules, Tenant};
 use crate::cache::{Requirements, SpecialRequirements};
-use crate::delegated::{Account, UserAssertion};
+use crate::delegated::{Account, SessionKey, UserAssertion};
 use crate::error::Error;
 use crate::managed_identity::Resource;
 use crate::request::TokenRequest;
@@ -25,7 +25,7 @@ impl TokenFetcher {
         let tenant = self.resolve_tenant(&request, &subject)?;
         let scopes = request.requested_scopes();
         let scopes = match &subject {
-            Subject::OnBehalfOf(_) | Subject::Account(_) => {
+            Subject::OnBehalfOf(_) | Subject::Account(_) | Subject::LongRunning(_) => {
                 self.check_user_scopes(scopes)?;
                 &scopes.for_user()?.set
             }
@@ -159,8 +159,10 @@ impl ResolvedRequest {
             // A refresh must not request scopes that were never granted (RFC 6749 section 6), and
             // not every provider names the granted scopes of OpenID Connect. A strict provider
             // rejects the scopes of OpenID Connect with an assertion.
-            Subject::OnBehalfOf(_) | Subject::Account(_) if rules == Rules::OpenId => None,
-            Subject::OnBehalfOf(_) | Subject::Account(_) => scopes.for_user().ok(),
+            _ if rules == Rules::OpenId => None,
+            Subject::OnBehalfOf(_) | Subject::Account(_) | Subject::LongRunning(_) => {
+                scopes.for_user().ok()
+            }
         };
         for_user.map_or(scopes.as_requested(), |scopes| &scopes.to_send)
     }
@@ -185,6 +187,7 @@ pub(crate) enum Subject {
     Application,
     OnBehalfOf(UserAssertion),
     Account(Account),
+    LongRunning(SessionKey),
 }
 
 impl Subject {
@@ -193,6 +196,7 @@ impl Subject {
             Self::Application => None,
             Self::OnBehalfOf(assertion) => Some(assertion.user()),
             Self::Account(account) => Some(account.user()),
+            Self::LongRunning(key) => Some(key.user()),
         }
     }
 
@@ -202,6 +206,7 @@ impl Subject {
             Self::Application => None,
             Self::OnBehalfOf(assertion) => assertion.tenant(),
             Self::Account(account) => account.tenant(),
+            Self::LongRunning(key) => key.tenant(),
         }
     }
 }

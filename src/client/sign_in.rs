@@ -8,7 +8,6 @@ use uuid::Uuid;
 use super::ConfidentialClient;
 use super::acquire::to_access_token;
 use super::fetch::Fetch;
-use super::fetch_shared::store_sign_in;
 use super::resolve::Subject;
 use crate::authority::Tenant;
 use crate::cache::runtime_handle;
@@ -17,11 +16,10 @@ use crate::delegated::{
     UserIdentity, invalid_id_token, invalid_response,
 };
 use crate::endpoint::{Lookup, ResponseIssuer};
-use crate::error::{Error, Failure};
+use crate::error::Error;
 use crate::request::TokenRequest;
 use crate::response::TokenResponse;
 use crate::secret::Secret;
-use crate::shared_cache::StoreFailed;
 use crate::token::{AccessToken, CacheKey, IssuedToken, TokenSource, UserKey};
 
 /// # Signing users in
@@ -166,20 +164,13 @@ impl ConfidentialClient {
         );
         let signed_in = signed_in.await?;
         let (issued, account) = (Arc::new(signed_in.issued), signed_in.account);
-        let tokens = self.acquirer.tokens();
-        let sign_in = |refresh_token, identity| {
-            tokens.sign_in(account.user(), Arc::clone(&issued), refresh_token, identity)
-        };
-        let slot = match self.acquirer.shared() {
-            None => sign_in(signed_in.refresh_token, signed_in.identity),
-            Some(level) => {
-                let slot = sign_in(None, signed_in.identity.clone());
-                let session = tokens.session(account.user());
-                let (refresh_token, identity) = (signed_in.refresh_token, signed_in.identity);
-                store_sign_in(level, session, &issued, refresh_token, identity).await?;
-                slot
-            }
-        };
+        let slot = self.store_user(
+            account.user(),
+            Arc::clone(&issued),
+            signed_in.refresh_token,
+            Some(signed_in.identity),
+        );
+        let slot = slot.await?;
         let token = to_access_token(issued, &slot, TokenSource::IdentityProvider)?;
         Ok(AuthenticationResult::new(token, account, signed_in.claims))
     }
@@ -409,33 +400,6 @@ impl ConfidentialClient {
             endpoints.issuer_keys(tenant, lookup).await?;
         }
         Ok(())
-    }
-
-    /// Removes a user's access tokens and refresh token, for a sign-out.
-    ///
-    /// Does I/O only with a [shared cache](crate::ConfidentialClientBuilder::shared_cache), from
-    /// which the refresh token is removed, too. Another process may then serve the user's access
-    /// token from its memory until the expiry, and cannot refresh the token.
-    ///
-    /// The provider's own session in the user's browser ends at its end-session page. Access tokens
-    /// already returned stay valid until expiry. A token request in flight is aborted, and
-    /// nothing of the response is cached. Waiting callers receive [`Error::InteractionRequired`].
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Transport`] if the shared cache does not respond. The tokens in memory are removed,
-    /// and the user stays signed in in other processes. Call the method again.
-    pub async fn remove_account(&self, account: &Account) -> Result<(), Error> {
-        self.acquirer.tokens().sign_out(account.user());
-        let Some(level) = self.acquirer.shared() else {
-            return Ok(());
-        };
-        let name = level.session_name(account.user())?;
-        let removed = level.remove_session(&name).await;
-        removed.map_err(|StoreFailed| {
-            let message = "the user's session was not removed from the shared cache, which does not respond; call remove_account(..) again";
-            Error::Transport(Failure::new(message).not_sent().into())
-        })
     }
 }
 

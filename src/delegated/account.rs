@@ -52,6 +52,30 @@ struct AccountProfile {
 }
 
 impl Account {
+    /// Creates the account of a user who signed in with another library, for
+    /// [`import_refresh_token`](crate::ConfidentialClient::import_refresh_token).
+    ///
+    /// MSAL's home account ID is `{object id}.{tenant id}` with the home tenant. For another
+    /// provider than Microsoft the ID is the subject (`sub`). The account has no name.
+    pub fn from_home_account_id(home_account_id: impl Into<String>) -> Self {
+        let home_account_id = home_account_id.into();
+        let parts = home_account_id.split_once('.');
+        let is_id = |text: &str| Uuid::try_parse(text).is_ok();
+        let (local_account_id, tenant_id) = match parts {
+            Some((object, tenant)) if is_id(object) && is_id(tenant) => {
+                (object.to_owned(), Some(tenant.to_owned()))
+            }
+            _ => (home_account_id.clone(), None),
+        };
+        Self::from(AccountProfile {
+            home_account_id,
+            local_account_id,
+            tenant_id,
+            username: None,
+            name: None,
+        })
+    }
+
     /// Returns the user's ID across all tenants.
     ///
     /// For Microsoft Entra ID the format is MSAL's `{object id}.{tenant id}` of the home tenant.

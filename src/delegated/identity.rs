@@ -54,6 +54,17 @@ impl UserIdentity {
         })
     }
 
+    /// Returns the identity of a user of another library, by the home account ID.
+    ///
+    /// `None` at a provider whose responses do not name the home account.
+    pub(crate) fn of_account(home_account_id: &str, rules: Rules) -> Option<Self> {
+        (rules == Rules::Entra).then(|| Self {
+            id_token: None,
+            home_account_id: Some(home_account_id.to_owned()),
+            is_validated: false,
+        })
+    }
+
     /// Returns the identity that a token response names, which may be none.
     ///
     /// # Errors

@@ -84,6 +84,10 @@ fn push_user(text: &mut Vec<u8>, user: &UserKey) {
             text.push(1);
             push(text, hash);
         }
+        UserKey::LongRunning(hash) => {
+            text.push(3);
+            push(text, hash);
+        }
         UserKey::Account(id) => {
             text.push(2);
             push(text, id.as_bytes());

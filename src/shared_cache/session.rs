@@ -62,6 +62,17 @@ impl SharedLevel {
         }
     }
 
+    /// Stores the session of another library. Returns `false` if there is a session.
+    pub(crate) async fn import_session(
+        &self,
+        name: &str,
+        record: &SessionRecord,
+    ) -> Result<bool, StoreFailed> {
+        // No session has an earlier generation.
+        let put = self.put_session(name, 1, None, record).await?;
+        Ok(put == PutOutcome::Stored)
+    }
+
     /// Stores a session in place of one generation. Returns `false` if the session was signed out,
     /// or replaced by a sign-in.
     pub(crate) async fn replace_session(

@@ -60,6 +60,8 @@ pub(crate) enum UserKey {
     Assertion([u8; 32]),
     /// A signed-in user, by the home account id.
     Account(Box<str>),
+    /// The user of a long-running process, by the SHA-256 of the process's key.
+    LongRunning([u8; 32]),
 }
 
 impl fmt::Debug for UserKey {
@@ -67,6 +69,7 @@ impl fmt::Debug for UserKey {
         f.write_str(match self {
             Self::Assertion(_) => "Assertion(..)",
             Self::Account(_) => "Account(..)",
+            Self::LongRunning(_) => "LongRunning(..)",
         })
     }
 }

@@ -42,6 +42,7 @@ mod local_authority_faults;
 mod local_authority_sign_in;
 mod local_authority_users;
 mod local_managed_identity;
+mod long_running;
 mod managed_identity;
 mod managed_identity_assertion;
 mod metrics;

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::session::store_unstored_later;
 use crate::cache::UserSession;
 use crate::delegated::UserIdentity;
-use crate::error::Error;
+use crate::error::{Error, Failure};
 use crate::secret::Secret;
 use crate::shared_cache::{
     KnownSession, SessionRecord, SharedLevel, StoreFailed, StoredToken, TokenRecord, Unstored,
@@ -18,7 +18,7 @@ pub(in crate::client) async fn store_sign_in(
     session: Arc<UserSession>,
     issued: &IssuedToken,
     refresh_token: Option<Secret>,
-    identity: UserIdentity,
+    identity: Option<UserIdentity>,
 ) -> Result<(), Error> {
     let name = level.session_name(session.user())?;
     let Some(refresh_token) = refresh_token else {
@@ -27,7 +27,7 @@ pub(in crate::client) async fn store_sign_in(
         let _ = level.remove_session(&name).await;
         return Ok(());
     };
-    let record = SessionRecord::new(refresh_token, Some(identity));
+    let record = SessionRecord::new(refresh_token, identity);
     let family = record.family.clone();
     let created = level.create_session(&name, &record).await;
     let (generation, unstored) = match created {
@@ -54,4 +54,20 @@ pub(in crate::client) async fn store_sign_in(
             .await;
     }
     Ok(())
+}
+
+/// Stores the refresh token of another library, unless the user has a session.
+pub(in crate::client) async fn import_session(
+    level: &SharedLevel,
+    session: &UserSession,
+    refresh_token: Secret,
+    identity: Option<UserIdentity>,
+) -> Result<bool, Error> {
+    let name = level.session_name(session.user())?;
+    let record = SessionRecord::new(refresh_token, identity);
+    let imported = level.import_session(&name, &record).await;
+    imported.map_err(|StoreFailed| {
+        let message = "the refresh token was not imported, because the shared cache does not respond; call import_refresh_token(..) again";
+        Error::Transport(Failure::new(message).not_sent().into())
+    })
 }
