@@ -84,24 +84,14 @@ impl UserSession {
         *self.lock_known() = known.map(Box::new);
     }
 
-    /// Records that the shared cache has the record that was known as `generation`.
-    pub(crate) fn mark_stored(&self, generation: u64, stored: u64) {
-        if let Some(known) = &mut *self.lock_known()
-            && known.generation == generation
-        {
-            known.generation = stored;
-            known.unstored = None;
-        }
-    }
-
-    /// Forgets the record that was known as `generation`.
-    pub(crate) fn forget_known(&self, generation: u64) {
+    /// Replaces what is known of the shared cache, if the known generation is still `generation`.
+    pub(crate) fn replace_known(&self, generation: u64, stored: Option<KnownSession>) {
         let mut known = self.lock_known();
         if known
             .as_ref()
             .is_some_and(|known| known.generation == generation)
         {
-            *known = None;
+            *known = stored.map(Box::new);
         }
     }
 

@@ -60,16 +60,21 @@ impl SharedFetch {
     async fn fetch_with_reusable_grant(&self, user: Option<&UserAssertion>) -> FlightOutcome {
         let name = self.level.token_name(&self.fetch.key)?;
         let owner = LockOwner::random();
+        // Most processes find a token, and need no lock.
+        let Ok(record) = self.level.get_token(&name).await else {
+            return self.request_alone(user).await;
+        };
+        let first = record.generation;
+        if let Some(outcome) = self.outcome_of(&record, first, None) {
+            return self.report(outcome);
+        }
         let mut poll = Poll::new(self);
         loop {
             let (record, is_holder) = match self.level.lock_token(&name, &owner).await {
                 Ok(Locked::Acquired(record)) => (record, true),
                 Ok(Locked::Held(record)) => (record, false),
-                Err(StoreFailed) => {
-                    return Ok(self.request(user).await?.into_outcome());
-                }
+                Err(StoreFailed) => return self.request_alone(user).await,
             };
-            let first = poll.first_generation(record.generation);
             if let Some(outcome) = self.outcome_of(&record, first, None) {
                 if is_holder {
                     self.unlock_later(name, owner);
@@ -81,6 +86,11 @@ impl SharedFetch {
             }
             poll.wait().await?;
         }
+    }
+
+    /// Sends the token request without the store.
+    async fn request_alone(&self, user: Option<&UserAssertion>) -> FlightOutcome {
+        Ok(self.request(user).await?.into_outcome())
     }
 
     /// Sends the token request, and stores its outcome for the other processes.
@@ -242,7 +252,7 @@ impl SharedFetch {
                 let name = self.level.session_name(assertion.user())?;
                 // Without the refresh token, the next request uses the assertion again.
                 let created = self.level.create_session(&name, &record).await;
-                created.ok().map(|_| record.family)
+                created.is_ok_and(|stored| stored).then_some(record.family)
             }
         };
         Ok(Requested::new(redeemed.issued, family))

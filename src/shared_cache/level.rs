@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 use super::circuit::StoreCircuit;
 use super::name::RecordNames;
 use super::options::SharedCacheOptions;
-use super::record::{SessionRecord, TokenRecord, decode};
+use super::record::{SessionRecord, StoredSession, TokenRecord, decode};
 use super::seal::Sealer;
 use super::stats::SharedCounters;
 use super::store::{
@@ -46,16 +46,6 @@ pub(crate) struct Versioned<T> {
     /// `None` if there is no record that this client can use.
     pub(crate) content: Option<T>,
     pub(crate) redemption: Option<super::store::Redemption>,
-}
-
-impl<T> Versioned<T> {
-    pub(crate) fn new(generation: u64, content: T) -> Self {
-        Self {
-            generation,
-            content: Some(content),
-            redemption: None,
-        }
-    }
 }
 
 /// The outcome of taking a lock.
@@ -127,7 +117,7 @@ impl SharedLevel {
         Ok(self.token_record(name, record))
     }
 
-    pub(super) async fn get_session(
+    pub(crate) async fn get_session(
         &self,
         name: &str,
     ) -> Result<Versioned<SessionRecord>, StoreFailed> {
@@ -240,7 +230,9 @@ impl SharedLevel {
         replaces: Option<u64>,
         record: &SessionRecord,
     ) -> Result<PutOutcome, StoreFailed> {
-        let Ok(value) = self.sealer.seal(name, generation, record.encode()) else {
+        let session = Some(record.clone());
+        let content = StoredSession { session }.encode();
+        let Ok(value) = self.sealer.seal(name, generation, content) else {
             return Err(StoreFailed);
         };
         let mut record = NewRecord::new(generation, value, self.session_lifetime);
@@ -248,9 +240,21 @@ impl SharedLevel {
         self.call("put", || self.store.put(name, record)).await
     }
 
-    pub(super) async fn remove(&self, name: &str, generation: u64) -> Result<bool, StoreFailed> {
-        self.call("remove", || self.store.remove(name, generation))
-            .await
+    /// Stores that a user signed out, in place of one generation or of any earlier one.
+    pub(super) async fn put_empty_session(
+        &self,
+        name: &str,
+        generation: u64,
+        replaces: Option<u64>,
+    ) -> Result<PutOutcome, StoreFailed> {
+        let content = StoredSession { session: None }.encode();
+        let Ok(value) = self.sealer.seal(name, generation, content) else {
+            return Err(StoreFailed);
+        };
+        let lifetime = REMEMBER_SIGN_OUT.min(self.session_lifetime);
+        let mut record = NewRecord::new(generation, value, lifetime);
+        record.replaces = replaces;
+        self.call("put", || self.store.put(name, record)).await
     }
 
     /// Marks the refresh token of a session as being redeemed.
@@ -331,7 +335,12 @@ impl SharedLevel {
     }
 
     fn session_record(&self, name: &str, record: Option<SharedRecord>) -> Versioned<SessionRecord> {
-        self.versioned(name, record)
+        let versioned: Versioned<StoredSession> = self.versioned(name, record);
+        Versioned {
+            generation: versioned.generation,
+            content: versioned.content.and_then(|content| content.session),
+            redemption: versioned.redemption,
+        }
     }
 
     fn versioned<T: for<'a> serde::Deserialize<'a>>(
@@ -385,3 +394,6 @@ fn chain(error: &(dyn StdError + Send + Sync)) -> String {
 const LOCK_LIFETIME: Duration = Duration::from_secs(5);
 /// The interval at which a holder extends its lock.
 const EXTEND_INTERVAL: Duration = Duration::from_millis(1500);
+/// The time for which the store remembers that a user signed out. No call of a process is delayed
+/// for so long that it could sign the user in again.
+const REMEMBER_SIGN_OUT: Duration = Duration::from_secs(10 * 60);

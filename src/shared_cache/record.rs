@@ -228,7 +228,14 @@ impl TokenRecord {
     }
 }
 
-/// The record of a user's session, with the refresh token.
+/// The content of a session's record. Empty after a sign-out.
+#[derive(Serialize, Deserialize)]
+pub(super) struct StoredSession {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) session: Option<SessionRecord>,
+}
+
+/// A user's session, with the refresh token.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct SessionRecord {
     /// A random identifier of the sign-in, which all later refresh tokens have.
@@ -254,7 +261,9 @@ impl SessionRecord {
             is_in_doubt: false,
         }
     }
+}
 
+impl StoredSession {
     pub(super) fn encode(&self) -> Zeroizing<Vec<u8>> {
         encode(self)
     }

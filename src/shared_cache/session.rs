@@ -3,8 +3,9 @@
 //! A refresh token that a provider rotates is valid once. These rules keep two processes from
 //! sending the same refresh token:
 //!
-//! - A sign-in creates a session. A rotation replaces exactly the generation that it redeemed, and
-//!   never creates a session.
+//! - A sign-in creates an empty record. A refresh token is put only in place of one generation: of
+//!   that empty record, or of the refresh token that was redeemed.
+//! - A sign-out leaves an empty record for some minutes.
 //! - The generation of a sign-in is at least the time in milliseconds, so that generations do not
 //!   start again after a restart of an empty store.
 //! - A process redeems only a refresh token that the store has, after marking the record.
@@ -33,33 +34,51 @@ pub(crate) struct KnownSession {
 pub(crate) enum Unstored {
     /// The record of a sign-in.
     New,
-    /// The record after a redemption of this generation.
+    /// A record in place of this generation.
     Replacing(u64),
 }
 
+impl KnownSession {
+    /// Returns a session that the store has.
+    pub(crate) fn new(generation: u64, record: SessionRecord) -> Self {
+        Self {
+            generation,
+            record,
+            unstored: None,
+        }
+    }
+}
+
 impl SharedLevel {
-    /// Stores the session of a user who signed in, in place of any other.
+    /// Stores an empty record for a user who signed in, in place of any session. Returns its
+    /// generation.
+    ///
+    /// The refresh token then replaces this generation. A put of the refresh token that is repeated
+    /// after a time-out takes effect at most once.
+    pub(crate) async fn open_session(&self, name: &str) -> Result<u64, StoreFailed> {
+        let since = self.clock().wall().duration_since(SystemTime::UNIX_EPOCH);
+        let now = milliseconds(since.unwrap_or_default());
+        loop {
+            let found = self.get_session(name).await?;
+            let generation = now.max(found.generation.saturating_add(1));
+            match self.put_empty_session(name, generation, None).await? {
+                PutOutcome::Stored => return Ok(generation),
+                // Another process signed the user in, or out.
+                PutOutcome::Superseded => {}
+            }
+        }
+    }
+
+    /// Stores a session in place of any other. Returns `false` if a sign-in or a sign-out came in
+    /// between.
     pub(crate) async fn create_session(
         &self,
         name: &str,
         record: &SessionRecord,
-    ) -> Result<u64, StoreFailed> {
-        let since = self.clock().wall().duration_since(SystemTime::UNIX_EPOCH);
-        let mut generation = milliseconds(since.unwrap_or_default());
-        loop {
-            match self.put_session(name, generation, None, record).await? {
-                PutOutcome::Stored => return Ok(generation),
-                PutOutcome::Superseded => {
-                    let found = self.get_session(name).await?;
-                    // A put that timed out may have taken effect.
-                    let is_stored = found.content.is_some_and(|it| it.family == record.family);
-                    if is_stored {
-                        return Ok(found.generation);
-                    }
-                    generation = generation.max(found.generation.saturating_add(1));
-                }
-            }
-        }
+    ) -> Result<bool, StoreFailed> {
+        let opened = self.open_session(name).await?;
+        let generation = opened.saturating_add(1);
+        self.replace_session(name, opened, generation, record).await
     }
 
     /// Stores the session of another library. Returns `false` if there is a session.
@@ -95,19 +114,25 @@ impl SharedLevel {
     }
 
     /// Removes a session, whatever its generation.
+    ///
+    /// An empty record stays for some minutes, so that a call that takes effect late does not sign
+    /// the user in again.
     pub(crate) async fn remove_session(&self, name: &str) -> Result<(), StoreFailed> {
         loop {
             let found = self.get_session(name).await?;
-            // A rotation in between has another generation.
-            if found.generation == 0 || self.remove(name, found.generation).await? {
-                return Ok(());
+            let generation = found.generation.saturating_add(1);
+            // A rotation in between has this generation.
+            match self.put_empty_session(name, generation, None).await? {
+                PutOutcome::Stored => return Ok(()),
+                PutOutcome::Superseded => {}
             }
         }
     }
 
     /// Removes the session of a refresh token that the provider rejected.
     pub(crate) async fn remove_rejected_session(&self, name: &str, generation: u64) {
-        let _ = self.remove(name, generation).await;
+        let next = generation.saturating_add(1);
+        let _ = self.put_empty_session(name, next, Some(generation)).await;
     }
 
     /// Removes the mark of a redemption whose refresh token was not sent, in the background and

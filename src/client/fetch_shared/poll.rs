@@ -10,7 +10,6 @@ use crate::time::jitter;
 /// The wait of one token request for another process.
 pub(super) struct Poll<'a> {
     shared: &'a SharedFetch,
-    first_generation: Option<u64>,
     interval: Option<Duration>,
 }
 
@@ -18,14 +17,8 @@ impl<'a> Poll<'a> {
     pub(super) fn new(shared: &'a SharedFetch) -> Self {
         Self {
             shared,
-            first_generation: None,
             interval: None,
         }
-    }
-
-    /// Returns the generation of the record at the first look.
-    pub(super) fn first_generation(&mut self, generation: u64) -> u64 {
-        *self.first_generation.get_or_insert(generation)
     }
 
     /// Waits until the next look: 50 milliseconds at first, then twice as long up to half a second,

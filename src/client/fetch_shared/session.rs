@@ -71,6 +71,17 @@ impl SharedFetch {
         // One request of this process at a time.
         let _lease = session.lease_refresh_token(self.deadline).await;
         let owner = LockOwner::random();
+        // Most processes find a token, and need no lock.
+        let (Ok(found), Ok(token)) = (
+            self.level.get_session(&names.session).await,
+            self.level.get_token(&names.token).await,
+        ) else {
+            return self.fetch_without_store(session, &names).await;
+        };
+        let first = token.generation;
+        if let Some(outcome) = self.outcome_of(&token, first, family_of(&found)) {
+            return Ok(Attempt::Ended(self.report(outcome)));
+        }
         let mut poll = Poll::new(self);
         loop {
             let locked = self.level.lock_session(&names.session, &owner).await;
@@ -79,12 +90,11 @@ impl SharedFetch {
                 Ok(Locked::Held(found)) => (found, false),
                 Err(StoreFailed) => return self.fetch_without_store(session, &names).await,
             };
+            // Read after the lock: the last holder may have stored a token.
             let Ok(token) = self.level.get_token(&names.token).await else {
                 return self.fetch_without_store(session, &names).await;
             };
-            let first = poll.first_generation(token.generation);
-            let family = found.content.as_ref().map(|content| &*content.family);
-            if let Some(outcome) = self.outcome_of(&token, first, family) {
+            if let Some(outcome) = self.outcome_of(&token, first, family_of(&found)) {
                 if is_holder {
                     self.unlock_later(names.session, owner);
                 }
@@ -138,7 +148,6 @@ impl SharedFetch {
     ) -> Step {
         let found = match self.repaired(session, names, found).await {
             Ok(Some(found)) => found,
-            // Another process was faster.
             Ok(None) => return Step::Wait,
             Err(StoreFailed) => return Step::StoreFailed,
         };
@@ -195,10 +204,10 @@ impl SharedFetch {
         }
     }
 
-    /// Returns the record of a session, after storing what only this process has.
+    /// Returns the record of a session, unless this process has a newer one, which is then stored.
     ///
     /// A store that lost writes has an older record than this process. The older refresh token was
-    /// redeemed, and must not be redeemed again. Returns `None` if the store has changed meanwhile.
+    /// redeemed, and must not be redeemed again.
     async fn repaired(
         &self,
         session: &UserSession,
@@ -208,28 +217,25 @@ impl SharedFetch {
         let Some(known) = session.known() else {
             return Ok(Some(found));
         };
-        let Some(record) = &found.content else {
-            if known.unstored != Some(Unstored::New) {
-                return Ok(Some(found));
-            }
-            let generation = self
-                .level
-                .create_session(&names.session, &known.record)
-                .await?;
-            return Ok(Some(Versioned::new(generation, known.record)));
-        };
-        if record.family != known.record.family || found.generation >= known.generation {
+        if known.unstored.is_some() {
+            store_unstored(&self.level, session, &names.session, known).await?;
+            return Ok(None);
+        }
+        let is_behind = found.content.as_ref().is_some_and(|record| {
+            record.family == known.record.family && found.generation < known.generation
+        });
+        if !is_behind {
             return Ok(Some(found));
         }
-        let mut newer = known.record.clone();
+        let mut newer = known.record;
         // Unless the store loses no mark, another process may have redeemed this refresh token.
-        newer.is_in_doubt |= known.unstored.is_none() && !self.level.replicates_redemptions();
-        let name = &names.session;
+        newer.is_in_doubt |= !self.level.replicates_redemptions();
+        let (name, generation) = (&names.session, known.generation);
         let replaced = self
             .level
-            .replace_session(name, found.generation, known.generation, &newer);
-        let is_replaced = replaced.await?;
-        Ok(is_replaced.then(|| Versioned::new(known.generation, newer)))
+            .replace_session(name, found.generation, generation, &newer);
+        replaced.await?;
+        Ok(None)
     }
 
     /// Redeems the refresh token of a marked record, once.
@@ -407,6 +413,10 @@ impl SharedFetch {
     }
 }
 
+fn family_of(found: &Versioned<SessionRecord>) -> Option<&str> {
+    found.content.as_ref().map(|content| &*content.family)
+}
+
 /// The generation of a record, and what the record replaces in the store.
 #[derive(Clone, Copy)]
 struct Put {
@@ -442,26 +452,35 @@ pub(super) fn store_unstored_later(
 
 /// Stores the record of a session that the store may not have. Returns `false` if a sign-in or a
 /// sign-out came in between, so that the record is dropped.
-async fn store_unstored(
+pub(super) async fn store_unstored(
     level: &SharedLevel,
     session: &UserSession,
     name: &str,
     known: KnownSession,
 ) -> Result<bool, StoreFailed> {
-    let (generation, record) = (known.generation, &known.record);
-    let stored = match known.unstored {
+    let known = match known.unstored {
         None => return Ok(true),
-        Some(Unstored::New) => Some(level.create_session(name, record).await?),
-        Some(Unstored::Replacing(replaced)) => {
-            let replaced = level.replace_session(name, replaced, generation, record);
-            replaced.await?.then_some(generation)
+        Some(Unstored::Replacing(_)) => known,
+        Some(Unstored::New) => {
+            let replaced = level.open_session(name).await?;
+            let opened = KnownSession {
+                generation: replaced.saturating_add(1),
+                record: known.record,
+                unstored: Some(Unstored::Replacing(replaced)),
+            };
+            session.replace_known(known.generation, Some(opened.clone()));
+            opened
         }
     };
-    match stored {
-        Some(stored) => session.mark_stored(generation, stored),
-        None => session.forget_known(generation),
-    }
-    Ok(stored.is_some())
+    let Some(Unstored::Replacing(replaced)) = known.unstored else {
+        return Ok(true);
+    };
+    let generation = known.generation;
+    let put = level.replace_session(name, replaced, generation, &known.record);
+    let is_stored = put.await?;
+    let stored = is_stored.then(|| KnownSession::new(generation, known.record));
+    session.replace_known(generation, stored);
+    Ok(is_stored)
 }
 
 /// Returns the record of a session after a refresh.

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::session::store_unstored_later;
+use super::session::{store_unstored, store_unstored_later};
 use crate::cache::UserSession;
 use crate::delegated::UserIdentity;
 use crate::error::{Error, Failure};
@@ -29,20 +29,21 @@ pub(in crate::client) async fn store_sign_in(
     };
     let record = SessionRecord::new(refresh_token, identity);
     let family = record.family.clone();
-    let created = level.create_session(&name, &record).await;
-    let (generation, unstored) = match created {
-        Ok(generation) => (generation, None),
-        // The lowest generation: a record that another process has stored by then wins.
-        Err(StoreFailed) => (0, Some(Unstored::New)),
-    };
-    session.set_known(Some(KnownSession {
-        generation,
+    let known = KnownSession {
+        // Lower than any generation in the store, until the store has an empty record.
+        generation: 0,
         record,
-        unstored,
-    }));
-    if unstored.is_some() {
-        store_unstored_later(Arc::clone(level), session, name);
-        return Ok(());
+        unstored: Some(Unstored::New),
+    };
+    session.set_known(Some(known.clone()));
+    match store_unstored(level, &session, &name, known).await {
+        Ok(true) => {}
+        // Another sign-in or a sign-out came in between.
+        Ok(false) => return Ok(()),
+        Err(StoreFailed) => {
+            store_unstored_later(Arc::clone(level), session, name);
+            return Ok(());
+        }
     }
     let name = level.token_name(issued.key())?;
     let now = level.clock().now();
