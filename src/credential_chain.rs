@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::error::{Error, Failure};
 use crate::managed_identity::{HostEnvironment, IdentityToken, ManagedIdentity};
-use crate::token::IssuedToken;
+use crate::token::{IssuedToken, TokenHash};
 
 mod command;
 mod custom;
@@ -249,7 +249,7 @@ pub(crate) struct LinkRequest<'a> {
     /// JSON claims that an API requires.
     pub(crate) claims: Option<&'a str>,
     /// The token that an API rejected.
-    pub(crate) rejected_token: Option<&'a str>,
+    pub(crate) rejected_token: Option<TokenHash>,
     pub(crate) correlation_id: &'a str,
     pub(crate) deadline: Instant,
     /// Called before each HTTP request, to count the requests.

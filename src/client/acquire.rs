@@ -249,7 +249,9 @@ impl TokenAcquirer {
             tenant: request.key.tenant.clone(),
             scopes: issuer.scopes_to_send(request),
             claims: claims.cloned(),
-            rejected: rejected.map(AccessToken::issued).cloned(),
+            rejected: rejected
+                .map(|rejected| rejected.issued().hash())
+                .or_else(|| slot.rejected_token()),
             correlation_id: request
                 .correlation_id
                 .unwrap_or_else(Uuid::new_v4)

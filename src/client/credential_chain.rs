@@ -166,6 +166,8 @@ impl CredentialChainClient {
     /// Does no I/O. A token that was refreshed since then stays cached. Within 30 seconds after a
     /// token was replaced for this reason the next one stays cached, too. The host of a managed
     /// identity and the developer's tools have caches of their own, and may return the same token.
+    /// Service Fabric issues another token, because the next token request has the SHA-256 of the
+    /// removed token.
     pub fn invalidate(&self, token: &AccessToken) {
         self.acquirer.invalidate(token);
     }

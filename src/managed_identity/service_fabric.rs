@@ -126,6 +126,7 @@ mod tests {
     use crate::managed_identity::request::tests::{
         RESOURCE, headers, identities, query, with_values,
     };
+    use crate::token::TokenHash;
 
     const PRINT: &str = "00112233445566778899AABBCCDDEEFF00112233";
 
@@ -177,7 +178,7 @@ mod tests {
             (&capabilities[..], None, vec![("xms_cc", "cp1,cp2")]),
             (
                 &capabilities[..1],
-                Some("abc"),
+                Some(TokenHash::of("abc")),
                 vec![
                     ("xms_cc", "cp1"),
                     // The vector of FIPS 180-4.

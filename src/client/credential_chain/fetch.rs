@@ -55,7 +55,7 @@ impl ChainFetcher {
             scopes: &fetch.scopes,
             tenant: None,
             claims: fetch.claims.as_deref(),
-            rejected_token: fetch.rejected.as_ref().map(|rejected| rejected.secret()),
+            rejected_token: fetch.rejected,
             correlation_id,
             deadline,
             on_send: &|| fetch.enter(Phase::Response),
