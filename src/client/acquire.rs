@@ -151,11 +151,6 @@ impl TokenAcquirer {
     }
 
     /// Acquires a token for a request that is not resolved yet, whatever the kind of the client.
-    #[cfg(any(
-        feature = "azure-core",
-        feature = "reqwest-middleware",
-        feature = "tower"
-    ))]
     pub(crate) async fn resolve_and_acquire(
         &self,
         request: TokenRequest,
