@@ -34,8 +34,9 @@ pub(crate) use variables::{
 
 /// An ordered list of credentials, of which the first available one issues the tokens.
 ///
-/// A link of the chain is *available* or passed over. Variables that are not set, a host without a
-/// managed identity and a program that is not installed pass a link over. A credential that is set
+/// A link of the chain is *available* or passed over. Variables that are not set, a token file that
+/// does not exist, a host without a managed identity, a host that does not accept the identity's
+/// kind of ID, and a program that is not installed pass a link over. A credential that is set
 /// and rejected, or that gets no response, ends the chain with an error, so that an outage never
 /// selects another identity.
 ///

@@ -19,8 +19,8 @@ use crate::request::TokenRequest;
 /// A client that receives the identity in
 /// [`client_assertion`](crate::ConfidentialClientBuilder::client_assertion) caches the assertion,
 /// and refreshes the assertion ahead of its expiry. An assertion that Microsoft Entra ID rejects as
-/// expired (AADSTS700024) is removed from the cache. A [`ManagedIdentityClient`] in the place of the
-/// identity has other settings and shares its cache.
+/// expired (AADSTS700024) is removed from the cache. A [`ManagedIdentityClient`] in the place of
+/// the identity has other settings and shares its cache.
 ///
 /// The scope follows the cloud of the token endpoint: `api://AzureADTokenExchange/.default`,
 /// `api://AzureADTokenExchangeUSGov/.default` or `api://AzureADTokenExchangeChina/.default`.
