@@ -253,6 +253,8 @@ pub(crate) struct LinkRequest<'a> {
     pub(crate) rejected_token: Option<TokenHash>,
     pub(crate) correlation_id: &'a str,
     pub(crate) deadline: Instant,
+    /// The time beyond the limits of all links, which a link may use in addition to its own limit.
+    pub(crate) spare: Duration,
     /// Called before each HTTP request, to count the requests.
     pub(crate) on_send: &'a (dyn Fn() + Sync),
 }

@@ -71,7 +71,7 @@ impl ApplicationLink {
             is_refresh: false,
             progress: Default::default(),
         };
-        let limit = self.time_limit();
+        let limit = self.time_limit() + request.spare;
         let deadline = request.deadline.min(Instant::now() + limit);
         let grant = Grant::ClientCredentials;
         let fetching = self.fetcher.request_token(&fetch, grant, deadline);

@@ -82,6 +82,9 @@ impl CredentialChainClientBuilder {
     ///
     /// The default is the sum of the limits of the links: 78 seconds for IMDS, 13 seconds for each
     /// developer's tool, and 30 seconds for each other link. The maximum is ten minutes.
+    ///
+    /// The time beyond the sum lengthens the limits of the managed identity and of the applications
+    /// of the environment. A developer's tool and a function keep their limits.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
         self

@@ -58,6 +58,7 @@ impl ChainFetcher {
             rejected_token: fetch.rejected,
             correlation_id,
             deadline,
+            spare: self.deadline.saturating_sub(self.chain.time_limit()),
             on_send: &|| fetch.enter(Phase::Response),
         };
         let key = fetch.key.clone();
