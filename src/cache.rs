@@ -184,8 +184,9 @@ impl Cache {
         self.context.breaker.reset();
     }
 
-    /// Removes a token that an API rejected, unless the cache holds another token by then.
-    pub(crate) fn invalidate(&self, rejected: &IssuedToken) {
+    /// Removes a token that an API rejected, unless the cache holds another token by then. Returns
+    /// `true` if the token was removed.
+    pub(crate) fn invalidate(&self, rejected: &IssuedToken) -> bool {
         let key = rejected.key();
         let now = self.context.clock.now();
         let invalidated = self.with_slot(key, |slot| Some(slot.invalidate(rejected, &now)));
@@ -197,6 +198,7 @@ impl Cache {
                 "a token that an API rejected stays cached: it replaced a rejected token less than 30 seconds ago"
             );
         }
+        invalidated == Some(Invalidated::Removed)
     }
 
     /// Returns a token for a caller that the slot's cached token does not serve.

@@ -85,6 +85,7 @@ pub(crate) use file::read as read_file;
 pub use file::{CertificateFile, SecretFile};
 pub(crate) use source::Rotating;
 pub use source::{CredentialFuture, CredentialSource};
+use supplied_assertion::AssertionSupplier;
 pub use token_file::FederatedTokenFile;
 
 /// The credential in the client's configuration.
@@ -158,7 +159,9 @@ impl CredentialStore {
                 certificate.check_validity(now)?;
                 Credential::Certificate(certificate.clone())
             }
-            CredentialConfig::Assertion(provider) => Credential::Assertion(Arc::clone(provider)),
+            CredentialConfig::Assertion(provider) => {
+                Credential::Assertion(AssertionSupplier::new(Arc::clone(provider)))
+            }
             CredentialConfig::SecretSource(source) => {
                 let on_new = |secret: &Secret| self.warn_about_secret(secret);
                 Credential::Secret(source.current(self.limit, check_secret, on_new).await?)
@@ -177,12 +180,16 @@ impl CredentialStore {
     /// Returns a different credential after a rejection.
     ///
     /// The result is the source's current credential, or else the credential that the identity
-    /// provider accepted before. A new credential may be deployed before its registration.
+    /// provider accepted before. A new credential may be deployed before its registration. The
+    /// provider of an expired assertion is called again.
     pub(crate) async fn other_than(
         &self,
         rejected: &Credential,
         now: SystemTime,
     ) -> Option<Credential> {
+        if let Credential::Assertion(supplier) = rejected {
+            return supplier.after_rejection().map(Credential::Assertion);
+        }
         let accepted = match &self.config {
             CredentialConfig::SecretSource(source) => source.accepted().map(Credential::Secret),
             CredentialConfig::CertificateSource(source) => source

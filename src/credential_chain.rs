@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::error::{Error, Failure};
 use crate::managed_identity::{HostEnvironment, IdentityToken, ManagedIdentity};
-use crate::token::IssuedToken;
+use crate::token::{IssuedToken, TokenHash};
 
 mod command;
 mod custom;
@@ -34,8 +34,9 @@ pub(crate) use variables::{
 
 /// An ordered list of credentials, of which the first available one issues the tokens.
 ///
-/// A link of the chain is *available* or passed over. Variables that are not set, a host without a
-/// managed identity and a program that is not installed pass a link over. A credential that is set
+/// A link of the chain is *available* or passed over. Variables that are not set, a token file that
+/// does not exist, a host without a managed identity, a host that does not accept the identity's
+/// kind of ID, and a program that is not installed pass a link over. A credential that is set
 /// and rejected, or that gets no response, ends the chain with an error, so that an outage never
 /// selects another identity.
 ///
@@ -249,9 +250,11 @@ pub(crate) struct LinkRequest<'a> {
     /// JSON claims that an API requires.
     pub(crate) claims: Option<&'a str>,
     /// The token that an API rejected.
-    pub(crate) rejected_token: Option<&'a str>,
+    pub(crate) rejected_token: Option<TokenHash>,
     pub(crate) correlation_id: &'a str,
     pub(crate) deadline: Instant,
+    /// The time beyond the limits of all links, which a link may use in addition to its own limit.
+    pub(crate) spare: Duration,
     /// Called before each HTTP request, to count the requests.
     pub(crate) on_send: &'a (dyn Fn() + Sync),
 }

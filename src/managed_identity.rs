@@ -35,6 +35,7 @@ pub(crate) use fetch::{FetcherSettings, IdentityTokenRequest, ManagedIdentityFet
 pub(crate) use probe::{Availability, ImdsProbe};
 pub(crate) use resource::Resource;
 pub(crate) use response::IdentityToken;
+pub(crate) use source::check_id_on_host;
 
 /// An identity that Azure gives to the host of the program, so that the program needs no secret.
 ///

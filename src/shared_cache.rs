@@ -13,7 +13,7 @@ mod store;
 pub(crate) use level::{Locked, SharedLevel, StoreFailed, Versioned};
 
 pub use options::{EncryptionKey, SharedCacheOptions};
-pub(crate) use record::{SessionRecord, StoredFailure, StoredToken, TokenHash, TokenRecord};
+pub(crate) use record::{SessionRecord, StoredFailure, StoredToken, TokenRecord};
 pub(crate) use session::{KnownSession, RETRY_WAITS, Unstored};
 pub use store::{
     BeginRedemption, LockOutcome, LockOwner, NewRecord, PutOutcome, Redemption, SharedCache,

@@ -8,10 +8,12 @@ use crate::scope::is_granted;
 use crate::time::TimeSource;
 
 mod copies;
+mod hash;
 mod issued;
 mod key;
 mod lifetime;
 
+pub(crate) use hash::TokenHash;
 pub(crate) use issued::IssuedToken;
 use issued::SCHEME;
 pub(crate) use key::{CacheKey, UserKey};

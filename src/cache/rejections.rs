@@ -2,8 +2,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::time::{Deadline, Now};
+use crate::token::{IssuedToken, TokenHash};
 
-/// A ration of tokens that replace rejected ones.
+/// A ration of tokens that replace rejected ones, and the rejected token that is not replaced yet.
 ///
 /// An API that rejects every token must not cause a storm of token requests.
 #[derive(Default)]
@@ -14,6 +15,8 @@ struct Ration {
     replacements: [Option<Replacement>; MAX_REPLACEMENTS],
     /// The claims with which the current token was requested.
     requested_claims: Option<Arc<str>>,
+    /// The rejected token that no other token replaced yet.
+    token: Option<TokenHash>,
 }
 
 struct Replacement {
@@ -62,6 +65,28 @@ impl Rejections {
     pub(super) fn set_requested_claims(&mut self, claims: Option<Arc<str>>) {
         if claims.is_some() || self.0.is_some() {
             self.0.get_or_insert_default().requested_claims = claims;
+        }
+    }
+
+    /// Remembers a rejected token until another token is stored.
+    pub(super) fn remember_token(&mut self, rejected: TokenHash) {
+        self.0.get_or_insert_default().token = Some(rejected);
+    }
+
+    /// Returns the rejected token that no other token replaced yet.
+    pub(super) fn token(&self) -> Option<TokenHash> {
+        self.0.as_ref().and_then(|ration| ration.token)
+    }
+
+    /// Forgets the rejected token, now that `issued` is stored. The cache of an issuer may return
+    /// the rejected token once more, which replaces nothing.
+    pub(super) fn forget_token_before(&mut self, issued: &IssuedToken) {
+        if let Some(ration) = &mut self.0
+            && ration
+                .token
+                .is_some_and(|rejected| rejected != issued.hash())
+        {
+            ration.token = None;
         }
     }
 }

@@ -43,15 +43,6 @@ impl Requirements {
         self.0.as_ref().and_then(|special| special.claims.as_ref())
     }
 
-    /// Returns `true` if an API rejected this token.
-    pub(crate) fn reject(&self, issued: &IssuedToken) -> bool {
-        let rejected = self
-            .0
-            .as_ref()
-            .and_then(|special| special.rejected.as_ref());
-        rejected.is_some_and(|rejected| rejected.is_same_token(issued))
-    }
-
     /// Returns `true` if an API has rejected the cached token.
     pub(super) fn follow_a_rejection(&self) -> bool {
         let special = self.0.as_ref();

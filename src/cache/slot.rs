@@ -10,7 +10,7 @@ use super::sync::{AtomicBool, AtomicU32, Current, Mutex, MutexGuard, Ordering, P
 use crate::error::Error;
 use crate::lease::{Lease, LeaseId};
 use crate::time::Now;
-use crate::token::{CacheKey, IssuedToken, Stage};
+use crate::token::{CacheKey, IssuedToken, Stage, TokenHash};
 
 /// The cache entry of one key: token, flight and last failure.
 ///
@@ -226,6 +226,7 @@ impl<F: Clone> Slot<F> {
                 if is_latest || self.expires_before(&issued) {
                     self.current.store(Some(Arc::clone(&issued)));
                     state.cool_down = CoolDown::default();
+                    state.rejections.forget_token_before(&issued);
                     if after_rejection {
                         state.rejections.count(claims.clone(), now);
                     }
@@ -245,6 +246,7 @@ impl<F: Clone> Slot<F> {
         let mut state = self.lock();
         state.ignored = state.flight.latest();
         state.cool_down = CoolDown::default();
+        state.rejections.forget_token_before(&issued);
         self.current.store(Some(issued));
     }
 
@@ -259,7 +261,7 @@ impl<F: Clone> Slot<F> {
     }
 
     /// Removes a rejected token, unless the cache holds another token or the ration of rejections
-    /// is used up.
+    /// is used up. Remembers the hash of the removed token.
     pub(crate) fn invalidate(&self, rejected: &IssuedToken, now: &Now) -> Invalidated {
         let mut state = self.lock();
         match &*self.current.load() {
@@ -270,8 +272,15 @@ impl<F: Clone> Slot<F> {
             return Invalidated::TooSoon;
         }
         state.rejections.count(None, now);
+        state.rejections.remember_token(rejected.hash());
         self.current.store(None);
         Invalidated::Removed
+    }
+
+    /// Returns the hash of the token that [`invalidate`](Self::invalidate) removed, until another
+    /// token is stored.
+    pub(crate) fn rejected_token(&self) -> Option<TokenHash> {
+        self.lock().rejections.token()
     }
 
     /// Removes the token and the last failure, and resets the ration of rejections. A running

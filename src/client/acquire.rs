@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tracing::Instrument;
 use uuid::Uuid;
@@ -75,7 +76,15 @@ impl TokenAcquirer {
 
     /// Removes a token that an API rejected.
     pub(super) fn invalidate(&self, token: &AccessToken) {
-        self.0.cache.invalidate(token.issued());
+        let rejected = token.issued();
+        let is_removed = self.0.cache.invalidate(rejected);
+        // Outside a runtime the next token request tells the other processes.
+        if let (true, Some(level), Ok(runtime)) = (is_removed, self.shared(), Handle::try_current())
+            && let Ok(name) = level.token_name(rejected.key())
+        {
+            let (level, hash) = (Arc::clone(level), rejected.hash());
+            runtime.spawn(async move { level.reject_token(&name, hash).await });
+        }
     }
 
     /// Acquires a token for the application itself.
@@ -158,11 +167,6 @@ impl TokenAcquirer {
     }
 
     /// Acquires a token for a request that is not resolved yet, whatever the kind of the client.
-    #[cfg(any(
-        feature = "azure-core",
-        feature = "reqwest-middleware",
-        feature = "tower"
-    ))]
     pub(crate) async fn resolve_and_acquire(
         &self,
         request: TokenRequest,
@@ -266,7 +270,9 @@ impl TokenAcquirer {
             tenant: request.key.tenant.clone(),
             scopes: issuer.scopes_to_send(request),
             claims: claims.cloned(),
-            rejected: rejected.map(AccessToken::issued).cloned(),
+            rejected: rejected
+                .map(|rejected| rejected.issued().hash())
+                .or_else(|| slot.rejected_token()),
             correlation_id: request
                 .correlation_id
                 .unwrap_or_else(Uuid::new_v4)

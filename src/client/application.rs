@@ -31,6 +31,9 @@ impl ConfidentialClient {
     /// | `AZURE_KUBERNETES_SNI_NAME`, `AZURE_KUBERNETES_CA_FILE`, `AZURE_KUBERNETES_CA_DATA` | server name and CA of that proxy |
     /// | `AZURE_AUTHORITY_HOST` | another cloud, such as `https://login.microsoftonline.us/`; always https |
     ///
+    /// `AZURE_MANAGED_IDENTITY_CLIENT_ID` is a name of this crate, because `AZURE_CLIENT_ID` names
+    /// the application. Azure's SDKs do not read the variable.
+    ///
     /// Exactly one of the four credentials is required: secret, certificate, token file and managed
     /// identity. An information event in the log names the variable of the credential, and says
     /// whether an identity binding is used. An empty variable counts as unset. The

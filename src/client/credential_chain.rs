@@ -12,6 +12,7 @@ use crate::token::AccessToken;
 mod application_link;
 mod builder;
 mod fetch;
+mod missing_file_link;
 
 pub use builder::CredentialChainClientBuilder;
 pub(super) use fetch::ChainFetcher;
@@ -58,13 +59,17 @@ pub(super) use fetch::ChainFetcher;
 ///
 /// | link | passed over if |
 /// |---|---|
-/// | environment, workload identity | a variable of the link is not set |
-/// | managed identity | the host has no endpoint, or no system-assigned identity |
+/// | environment | a variable of the link is not set |
+/// | workload identity | a variable of the link is not set, or the token file does not exist |
+/// | managed identity | the host has no endpoint or no system-assigned identity |
+/// | managed identity | the host does not accept the kind of ID, such as any ID in Cloud Shell |
 /// | Azure CLI, Azure Developer CLI | the program is not installed, fails, or needs a login |
 ///
 /// Every other failure ends the chain, so that an outage never selects another identity. IMDS is
 /// probed with one connection attempt, unless the managed identity is the only link. "No IMDS" is
-/// remembered for a minute.
+/// remembered for a minute. A chain with one link passes nothing over:
+/// [`build`](CredentialChainClientBuilder::build) rejects a missing token file and an ID that the
+/// host does not accept.
 ///
 /// The link that issued the first token issues all later tokens of the client and its clones. A
 /// deployed program that knows its credential needs no chain: a
@@ -166,6 +171,8 @@ impl CredentialChainClient {
     /// Does no I/O. A token that was refreshed since then stays cached. Within 30 seconds after a
     /// token was replaced for this reason the next one stays cached, too. The host of a managed
     /// identity and the developer's tools have caches of their own, and may return the same token.
+    /// Service Fabric issues another token, because the next token request has the SHA-256 of the
+    /// removed token.
     pub fn invalidate(&self, token: &AccessToken) {
         self.acquirer.invalidate(token);
     }

@@ -1,4 +1,5 @@
 use std::ffi::OsString;
+use std::io;
 use std::path::PathBuf;
 
 use super::{ConfidentialClientBuilder, ManagedIdentityClient, ManagedIdentityClientBuilder};
@@ -66,6 +67,16 @@ impl ConfidentialClientBuilder {
         );
         Ok(builder)
     }
+}
+
+/// Returns a message if the variables name a token file that does not exist.
+///
+/// Any other problem of the file is left to [`ConfidentialClientBuilder::from_variables`].
+pub(super) fn missing_token_file(read: impl Fn(&str) -> Option<OsString>) -> Option<String> {
+    let path = value::path(TOKEN_FILE, "the token", read(TOKEN_FILE)?).ok()?;
+    let error = std::fs::metadata(&path).err()?;
+    let is_missing = !path.as_os_str().is_empty() && error.kind() == io::ErrorKind::NotFound;
+    is_missing.then(|| format!("the file {} of {TOKEN_FILE} does not exist", path.display()))
 }
 
 impl ManagedIdentityClient {

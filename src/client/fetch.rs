@@ -155,8 +155,18 @@ impl TokenFetcher {
             "the identity provider rejected the credential; the request is retried with another"
         );
         let result = self.send_with_retries(fetch, &other, grant, deadline).await;
-        if result.is_ok() {
-            self.credential.mark_accepted(&other);
+        match &result {
+            Ok(_) => self.credential.mark_accepted(&other),
+            // The rejection says more than the failure of a search for another credential.
+            Err(error @ Error::Credential(_)) => {
+                tracing::warn!(
+                    error = %error.chain(),
+                    correlation_id = fetch.correlation_id,
+                    "after a rejection, there is no other credential to retry with"
+                );
+                return None;
+            }
+            Err(_) => {}
         }
         Some(result)
     }
@@ -326,6 +336,7 @@ impl TokenFetcher {
             capabilities: Arc::clone(self.capabilities.names()),
             attempt: attempt.number,
             fmi_path: form_parameter(fetch, "fmi_path"),
+            rejected_assertion: None,
         };
         let now = self.clock.wall();
         let algorithms = endpoint.methods.algorithms();

@@ -10,11 +10,11 @@ use crate::cache::{FlightOutcome, LockOwner, cool_down_length};
 use crate::delegated::UserAssertion;
 use crate::error::{Error, SharedFailure};
 use crate::shared_cache::{
-    Locked, SessionRecord, SharedLevel, StoreFailed, StoredFailure, StoredToken, TokenHash,
-    TokenRecord, Versioned,
+    Locked, SessionRecord, SharedLevel, StoreFailed, StoredFailure, StoredToken, TokenRecord,
+    Versioned,
 };
 use crate::time::{TimeSource, jitter};
-use crate::token::{IssuedToken, Stage, TokenSource};
+use crate::token::{IssuedToken, Stage, TokenHash, TokenSource};
 
 mod poll;
 mod session;
@@ -136,8 +136,8 @@ impl SharedFetch {
         let mut record = found.unwrap_or_default();
         match requested {
             Ok(requested) => {
-                if let Some(rejected) = &self.fetch.rejected {
-                    record.reject(TokenHash::of(rejected.secret()));
+                if let Some(rejected) = self.fetch.rejected {
+                    record.reject(rejected);
                 }
                 record.token = Some(self.stored(&requested));
                 record.failure = None;
@@ -209,7 +209,7 @@ impl SharedFetch {
         if stage == Stage::Expired || (self.fetch.is_refresh && stage == Stage::Due) {
             return None;
         }
-        if self.fetch.requirements.reject(&issued) {
+        if self.fetch.rejected == Some(issued.hash()) {
             // An API that rejects every token must not cause a storm of token requests.
             return content.has_recent_rejection().then_some(issued);
         }

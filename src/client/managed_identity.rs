@@ -70,9 +70,10 @@ pub(super) use fetch::IdentityFetcher;
 /// The endpoints of Azure's hosts cache tokens for up to 24 hours. A role that is assigned today
 /// may be missing in the tokens of the next 24 hours. Neither
 /// [`force_refresh`](crate::TokenRequest::force_refresh) nor [`invalidate`](Self::invalidate)
-/// changes that. Service Fabric alone issues another token, if the request has
-/// [`claims`](crate::TokenRequest::claims) or a
-/// [`rejected_token`](crate::TokenRequest::rejected_token).
+/// changes that. Service Fabric alone issues another token, after [`invalidate`](Self::invalidate)
+/// or if the request has [`claims`](crate::TokenRequest::claims) or a
+/// [`rejected_token`](crate::TokenRequest::rejected_token). Service Fabric receives the SHA-256 of
+/// the rejected token.
 #[doc(alias = "ManagedIdentityApplication")]
 #[doc(alias = "ManagedIdentityCredential")]
 #[doc(alias = "DefaultAzureCredential")]
@@ -169,7 +170,8 @@ impl ManagedIdentityClient {
     ///
     /// Does no I/O. A token that was refreshed since then stays cached. Within 30 seconds after a
     /// token was replaced for this reason the next one stays cached, too. The host's own cache may
-    /// return the same token for up to 24 hours.
+    /// return the same token for up to 24 hours. Service Fabric issues another token, because the
+    /// next token request has the SHA-256 of the removed token.
     pub fn invalidate(&self, token: &AccessToken) {
         self.acquirer.invalidate(token);
     }

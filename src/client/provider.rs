@@ -130,8 +130,16 @@ impl TokenProvider {
 /// The token of one application as the client assertion of another. The scope is
 /// `api://AzureADTokenExchange/.default`.
 impl ClientAssertionProvider for TokenProvider {
-    fn client_assertion(&self, _: AssertionContext) -> ClientAssertionFuture<'_> {
-        Box::pin(async { Ok(self.token().await?.secret().to_owned()) })
+    fn client_assertion(&self, context: AssertionContext) -> ClientAssertionFuture<'_> {
+        Box::pin(async move {
+            let mut token = self.token().await?;
+            if context.rejected_assertion() == Some(token.secret()) {
+                let request = self.request.request().clone().rejected_token(&token);
+                let subject = self.request.subject().clone();
+                token = self.client.resolve_and_acquire(request, subject).await?;
+            }
+            Ok(token.secret().to_owned())
+        })
     }
 
     fn describe(&self) -> String {

@@ -142,12 +142,10 @@ impl ResolvedRequest {
         &self.requirements
     }
 
-    #[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
     pub(super) fn request(&self) -> &TokenRequest {
         &self.request
     }
 
-    #[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
     pub(super) fn subject(&self) -> &Subject {
         &self.subject
     }

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::error::Error;
+use crate::secret::Secret;
 use crate::time::TimeSource;
 
 /// The future of a [`ClientAssertionProvider`], with the assertion or an error.
@@ -15,6 +16,8 @@ pub type ClientAssertionFuture<'a> =
 /// A workload's platform, a signing service or another application can sign an assertion for this
 /// application. The client calls the provider for every attempt of a token request and waits for at
 /// most ten seconds. The client never caches an assertion, so the returned assertion must be valid.
+/// If Microsoft Entra ID rejects an assertion as expired (AADSTS700024), the client calls the
+/// provider again, and retries the token request once with another assertion.
 ///
 /// These types are providers:
 ///
@@ -118,6 +121,7 @@ pub struct AssertionContext {
     pub(crate) capabilities: Arc<[String]>,
     pub(crate) attempt: u32,
     pub(crate) fmi_path: Option<String>,
+    pub(crate) rejected_assertion: Option<Secret>,
 }
 
 impl AssertionContext {
@@ -163,7 +167,18 @@ impl AssertionContext {
         &self.capabilities
     }
 
-    /// Returns the number of this attempt of the token request. The first attempt has number 1.
+    /// Returns the assertion that the identity provider rejected as expired (AADSTS700024), or
+    /// `None`.
+    ///
+    /// The client retries the token request once with another assertion. A provider with a cache of
+    /// its own removes the rejected assertion from the cache. If the provider returns the rejected
+    /// assertion again, the client sends no further request, and returns the rejection.
+    pub fn rejected_assertion(&self) -> Option<&str> {
+        self.rejected_assertion.as_ref().map(Secret::expose)
+    }
+
+    /// Returns the number of this attempt of the token request. The first attempt has number 1, and
+    /// so has the first attempt after a [rejected assertion](Self::rejected_assertion).
     pub fn attempt(&self) -> u32 {
         self.attempt
     }

@@ -1,13 +1,11 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use zeroize::Zeroizing;
-
-use super::assertion_provider::{AssertionContext, ClientAssertionProvider};
+use super::assertion_provider::AssertionContext;
 use super::callback;
 use super::client_assertion;
 use super::source::SameAs;
-use super::supplied_assertion::{explain, read_assertion};
+use super::supplied_assertion::{AssertionSupplier, explain};
 use crate::certificate::{Certificate, CertificateKey};
 use crate::client_auth::{AssertionValidity, ClientAuthentication, TokenEndpointAuthMethod};
 use crate::crypto::{self, NoBackend, SigningAlgorithm};
@@ -20,7 +18,7 @@ use crate::secret::Secret;
 pub(crate) enum Credential {
     Secret(Secret),
     Certificate(Certificate),
-    Assertion(Arc<dyn ClientAssertionProvider>),
+    Assertion(AssertionSupplier),
 }
 
 impl Credential {
@@ -44,7 +42,7 @@ impl Credential {
                 let certificate = certificate.clone().select_algorithm(algorithms)?;
                 sign(&certificate, &context(), validity, now, limit).await
             }
-            Self::Assertion(provider) => fetch_assertion(provider, context(), limit).await,
+            Self::Assertion(supplier) => supplier.fetch(context(), limit).await,
         }
     }
 
@@ -63,13 +61,14 @@ impl Credential {
         let rejecting = match self {
             Self::Secret(_) => REJECTED_SECRETS,
             Self::Certificate(_) => REJECTED_CERTIFICATES,
-            Self::Assertion(_) => return false,
+            Self::Assertion(supplier) => return supplier.is_rejected(),
         };
         let is_rejected = error.is_credential_rejected() && !has(UNKNOWN_APPLICATION);
         !error.is_transient() && (is_rejected || has(rejecting))
     }
 
-    /// Adds advice to the rejection of an assertion that a file or the caller's code supplied.
+    /// Adds advice to the rejection of an assertion that a file or the caller's code supplied, and
+    /// remembers an assertion that was rejected as expired.
     ///
     /// `date` is the time of the response by the provider's clock.
     pub(crate) fn explain(
@@ -79,14 +78,15 @@ impl Credential {
         date: Option<SystemTime>,
         now: SystemTime,
     ) -> Error {
-        let (Self::Assertion(provider), ClientAuthentication::Assertion(assertion)) =
+        let (Self::Assertion(supplier), ClientAuthentication::Assertion(assertion)) =
             (self, authentication)
         else {
             return error;
         };
+        supplier.note_rejection(&error, assertion);
         let explained = match &error {
             Error::Server(server) => {
-                let source = provider.describe();
+                let source = supplier.describe();
                 explain(server, assertion.expose(), &source, date, now)
             }
             _ => None,
@@ -160,25 +160,6 @@ fn check_signature(
         signature.len(),
         certificate.subject()
     )))
-}
-
-/// Fetches a client assertion from a provider.
-async fn fetch_assertion(
-    provider: &Arc<dyn ClientAssertionProvider>,
-    context: AssertionContext,
-    limit: Duration,
-) -> Result<ClientAuthentication, Error> {
-    let callee = Arc::clone(provider);
-    let assertion = async move { callee.client_assertion(context).await };
-    let assertion = callback::call(
-        "the assertion provider returned no client assertion",
-        limit,
-        assertion,
-    )
-    .await?;
-    let assertion = Zeroizing::new(assertion);
-    let assertion = read_assertion(&assertion, &provider.describe())?;
-    Ok(ClientAuthentication::Assertion(assertion))
 }
 
 /// Entra's codes for a rejected certificate.

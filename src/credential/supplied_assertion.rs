@@ -11,9 +11,11 @@ use crate::secret::Secret;
 
 mod looks;
 mod rejected;
+mod supplier;
 
 use looks::Looks;
 pub(super) use rejected::explain;
+pub(crate) use supplier::AssertionSupplier;
 
 /// Reads the assertion that a file or the caller's code supplied.
 ///

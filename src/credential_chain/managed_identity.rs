@@ -37,7 +37,7 @@ impl ManagedIdentityLink {
             on_send: request.on_send,
         };
         // The links that follow need a part of the time.
-        let own_deadline = Instant::now() + self.fetcher.default_deadline();
+        let own_deadline = Instant::now() + self.fetcher.default_deadline() + request.spare;
         let deadline = own_deadline.min(request.deadline);
         let result = self.fetcher.fetch(token_request, deadline).await;
         result.map_err(|error| match has_no_identity(&error) {
@@ -145,6 +145,7 @@ mod tests {
                 rejected_token: None,
                 correlation_id: "our-id",
                 deadline: Instant::now() + Duration::from_secs(75),
+                spare: Duration::ZERO,
                 on_send: &|| (),
             };
             let result = match link.fetch(&request).await {
@@ -157,5 +158,26 @@ mod tests {
                 "{identity} {probe:?} {status} {body}: {result}"
             );
         }
+    }
+
+    /// The default is 75 seconds.
+    #[tokio::test(start_paused = true)]
+    async fn the_spare_time_of_a_chain_gives_an_update_of_imds_more_time() {
+        let link = link(ManagedIdentity::system_assigned(), None, 410, "");
+        let began = Instant::now();
+        let request = LinkRequest {
+            scopes: "https://vault.azure.net/.default",
+            tenant: None,
+            claims: None,
+            rejected_token: None,
+            correlation_id: "our-id",
+            deadline: began + Duration::from_secs(300),
+            spare: Duration::from_secs(125),
+            on_send: &|| (),
+        };
+        assert!(link.fetch(&request).await.is_err());
+        // The last attempt of an update is three seconds before the limit.
+        let last = Duration::from_secs(196)..=Duration::from_secs(200);
+        assert!(last.contains(&began.elapsed()), "{:?}", began.elapsed());
     }
 }

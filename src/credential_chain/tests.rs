@@ -81,6 +81,7 @@ fn request() -> LinkRequest<'static> {
         rejected_token: None,
         correlation_id: "our-id",
         deadline: Instant::now() + Duration::from_secs(30),
+        spare: Duration::ZERO,
         on_send: &|| (),
     }
 }

@@ -25,17 +25,25 @@ impl AzureMl {
         environment: &HostEnvironment,
         identity: &ManagedIdentity,
     ) -> Result<Self, Error> {
-        if let Some(UserAssignedId::Object(_) | UserAssignedId::Resource(_)) = identity.id() {
-            return Err(Error::config(format!(
-                "{identity} cannot be used on Azure Machine Learning, whose endpoint selects by client id; use ManagedIdentity::user_assigned_client_id(..)"
-            )));
-        }
+        Self::check_id(identity)?;
         let name = SourceKind::AzureMl.name();
         Ok(Self {
             endpoint: endpoint(environment, MSI_ENDPOINT, name, Reach::Local)?,
             secret: Secret::from(environment.required(MSI_SECRET)?),
             default_client_id: environment.text(DEFAULT_IDENTITY_CLIENT_ID)?,
         })
+    }
+
+    /// Checks that the endpoint accepts the identity's kind of id.
+    pub(super) fn check_id(identity: &ManagedIdentity) -> Result<(), Error> {
+        match identity.id() {
+            None | Some(UserAssignedId::Client(_)) => Ok(()),
+            Some(UserAssignedId::Object(_) | UserAssignedId::Resource(_)) => {
+                Err(Error::config(format!(
+                    "{identity} cannot be used on Azure Machine Learning, whose endpoint selects by client id; use ManagedIdentity::user_assigned_client_id(..)"
+                )))
+            }
+        }
     }
 
     pub(super) fn request(&self, values: &RequestValues<'_>) -> Result<Request<Bytes>, Error> {

@@ -22,16 +22,22 @@ impl CloudShell {
         environment: &HostEnvironment,
         identity: &ManagedIdentity,
     ) -> Result<Self, Error> {
-        // The endpoint would ignore the id and return a token of the signed-in user.
-        if identity.id().is_some() {
-            return Err(Error::config(format!(
-                "{identity} cannot be used in Cloud Shell (the variable MSI_ENDPOINT is set and MSI_SECRET is not), whose tokens belong to the signed-in user; use ManagedIdentity::system_assigned()"
-            )));
-        }
+        Self::check_id(identity)?;
         let name = SourceKind::CloudShell.name();
         Ok(Self {
             endpoint: endpoint(environment, MSI_ENDPOINT, name, Reach::Local)?,
         })
+    }
+
+    /// Checks that the identity has no id.
+    pub(super) fn check_id(identity: &ManagedIdentity) -> Result<(), Error> {
+        match identity.id() {
+            None => Ok(()),
+            // The endpoint would ignore the id and return a token of the signed-in user.
+            Some(_) => Err(Error::config(format!(
+                "{identity} cannot be used in Cloud Shell (the variable MSI_ENDPOINT is set and MSI_SECRET is not), whose tokens belong to the signed-in user; use ManagedIdentity::system_assigned()"
+            ))),
+        }
     }
 
     pub(super) fn request(&self, values: &RequestValues<'_>) -> Result<Request<Bytes>, Error> {

@@ -18,6 +18,7 @@ use super::{ManagedIdentity, Resource};
 use crate::error::{Error, Failure};
 use crate::secret::Secret;
 use crate::time::{TimeSource, format_limit, jitter};
+use crate::token::TokenHash;
 use crate::transport::{Transport, no_response, zero_timeout};
 
 /// The settings of a [`ManagedIdentityFetcher`].
@@ -45,7 +46,7 @@ pub(crate) struct IdentityTokenRequest<'a> {
     /// may return the same token from its cache for up to 24 hours.
     pub(crate) is_revoked: bool,
     /// The token that an API rejected.
-    pub(crate) rejected_token: Option<&'a str>,
+    pub(crate) rejected_token: Option<TokenHash>,
     /// Called before each HTTP request, to count the requests.
     pub(crate) on_send: &'a (dyn Fn() + Sync),
 }

@@ -3,13 +3,13 @@
 use bytes::Bytes;
 use http::header::ACCEPT;
 use http::{HeaderValue, Method, Request};
-use sha2::{Digest, Sha256};
 use url::Url;
 
 use super::{ManagedIdentity, Resource, UserAssignedId};
 use crate::error::Error;
 use crate::request::SKU;
 use crate::secret::Secret;
+use crate::token::TokenHash;
 
 /// The values of a token request that do not depend on the host.
 #[derive(Clone, Copy)]
@@ -25,7 +25,7 @@ pub(super) struct RequestValues<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct Revocation<'a> {
     pub(super) capabilities: &'a [String],
-    pub(super) rejected_token: Option<&'a str>,
+    pub(super) rejected_token: Option<TokenHash>,
 }
 
 impl Revocation<'_> {
@@ -36,9 +36,7 @@ impl Revocation<'_> {
             parameters.push(("xms_cc", self.capabilities.join(",")));
         }
         if let Some(token) = self.rejected_token {
-            let digest = Sha256::digest(token);
-            let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-            parameters.push(("token_sha256_to_refresh", digest));
+            parameters.push(("token_sha256_to_refresh", token.to_hex()));
         }
         parameters
     }

@@ -28,14 +28,7 @@ impl ServiceFabric {
         environment: &HostEnvironment,
         identity: &ManagedIdentity,
     ) -> Result<Self, Error> {
-        match identity.id() {
-            None | Some(UserAssignedId::Object(_)) => {}
-            Some(UserAssignedId::Client(_) | UserAssignedId::Resource(_)) => {
-                return Err(Error::config(format!(
-                    "{identity} cannot be used on Service Fabric, whose endpoint selects by object (principal) id; use ManagedIdentity::user_assigned_object_id(..), or ManagedIdentity::system_assigned() for the identity of the application manifest"
-                )));
-            }
-        }
+        Self::check_id(identity)?;
         let name = SourceKind::ServiceFabric.name();
         let thumbprint = environment.required(IDENTITY_SERVER_THUMBPRINT)?;
         Ok(Self {
@@ -43,6 +36,18 @@ impl ServiceFabric {
             secret: Secret::from(environment.required(IDENTITY_HEADER)?),
             thumbprint: Thumbprint::parse(&thumbprint)?,
         })
+    }
+
+    /// Checks that the endpoint accepts the identity's kind of id.
+    pub(super) fn check_id(identity: &ManagedIdentity) -> Result<(), Error> {
+        match identity.id() {
+            None | Some(UserAssignedId::Object(_)) => Ok(()),
+            Some(UserAssignedId::Client(_) | UserAssignedId::Resource(_)) => {
+                Err(Error::config(format!(
+                    "{identity} cannot be used on Service Fabric, whose endpoint selects by object (principal) id; use ManagedIdentity::user_assigned_object_id(..), or ManagedIdentity::system_assigned() for the identity of the application manifest"
+                )))
+            }
+        }
     }
 
     pub(super) fn request(&self, values: &RequestValues<'_>) -> Result<Request<Bytes>, Error> {
@@ -126,6 +131,7 @@ mod tests {
     use crate::managed_identity::request::tests::{
         RESOURCE, headers, identities, query, with_values,
     };
+    use crate::token::TokenHash;
 
     const PRINT: &str = "00112233445566778899AABBCCDDEEFF00112233";
 
@@ -177,7 +183,7 @@ mod tests {
             (&capabilities[..], None, vec![("xms_cc", "cp1,cp2")]),
             (
                 &capabilities[..1],
-                Some("abc"),
+                Some(TokenHash::of("abc")),
                 vec![
                     ("xms_cc", "cp1"),
                     // The vector of FIPS 180-4.

@@ -64,6 +64,16 @@ impl SourceKind {
         })
     }
 
+    /// Checks that the source accepts the identity's kind of id.
+    fn check_id(self, identity: &ManagedIdentity) -> Result<(), Error> {
+        match self {
+            Self::ServiceFabric => ServiceFabric::check_id(identity),
+            Self::AzureMl => AzureMl::check_id(identity),
+            Self::CloudShell => CloudShell::check_id(identity),
+            Self::AppService | Self::AzureArc | Self::Imds => Ok(()),
+        }
+    }
+
     /// Returns the name of the source for messages.
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -93,6 +103,19 @@ impl SourceKind {
             ],
         }
     }
+}
+
+/// Checks that the host accepts the identity's kind of id, as far as the variables tell.
+///
+/// # Errors
+///
+/// [`Error::Config`] with the identity and the host.
+pub(crate) fn check_id_on_host(
+    identity: &ManagedIdentity,
+    environment: &HostEnvironment,
+) -> Result<(), Error> {
+    let kind = SourceKind::of_variables(environment);
+    kind.map_or(Ok(()), |kind| kind.check_id(identity))
 }
 
 /// The reason why a source was selected, in the names of variables and never in their values.

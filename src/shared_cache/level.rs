@@ -21,7 +21,7 @@ use super::store::{
 use crate::crypto::check_backend;
 use crate::error::Error;
 use crate::time::TimeSource;
-use crate::token::{CacheKey, UserKey};
+use crate::token::{CacheKey, TokenHash, UserKey};
 
 /// The second level of a client's cache.
 ///
@@ -199,13 +199,31 @@ impl SharedLevel {
             PutOutcome::Superseded => {}
         }
         let newer = self.get_token(name).await?;
-        let has_token =
-            |record: &TokenRecord| record.token.is_some() && !record.has_rejected_token();
-        if !newer.content.as_ref().is_some_and(has_token) {
+        let content = newer.content.as_ref();
+        if !content.is_some_and(TokenRecord::has_valid_token) {
             let generation = newer.generation.saturating_add(1);
             self.put_token(name, generation, record).await?;
         }
         Ok(())
+    }
+
+    /// Removes a token that an API rejected from its record, so that no process starts with it.
+    ///
+    /// No-op if a rejected token was replaced less than 30 seconds ago.
+    pub(crate) async fn reject_token(&self, name: &str, rejected: TokenHash) {
+        let Ok(found) = self.get_token(name).await else {
+            return;
+        };
+        if let Some(mut record) = found.content
+            && record.has_token(rejected)
+            && !record.has_recent_rejection()
+        {
+            record.token = None;
+            record.reject(rejected);
+            let generation = found.generation.saturating_add(1);
+            // On failure the next token request names the rejected token.
+            let _ = self.put_token(name, generation, record).await;
+        }
     }
 
     async fn put_token(

@@ -5,10 +5,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -16,7 +13,7 @@ use crate::delegated::UserIdentity;
 use crate::error::{Error, SharedFailure};
 use crate::secret::Secret;
 use crate::time::Now;
-use crate::token::{IssuedToken, Lifetime};
+use crate::token::{IssuedToken, Lifetime, TokenHash};
 
 /// The record of one access token: the token, the last failure, and rejected tokens.
 #[derive(Clone, Default, Serialize, Deserialize)]
@@ -85,16 +82,6 @@ struct RejectedToken {
     hash: TokenHash,
     /// The time since the rejection.
     age_ms: u64,
-}
-
-/// The SHA-256 of a token or of claims, in base64url.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct TokenHash(String);
-
-impl TokenHash {
-    pub(crate) fn of(text: &str) -> Self {
-        Self(BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(text)))
-    }
 }
 
 impl StoredToken {
@@ -196,13 +183,25 @@ impl TokenRecord {
         Duration::from_millis(longest.max(1))
     }
 
+    /// Returns `true` if the record has a token that no API rejected.
+    pub(super) fn has_valid_token(&self) -> bool {
+        self.token.is_some() && !self.has_rejected_token()
+    }
+
+    /// Returns `true` if the record has this token.
+    pub(super) fn has_token(&self, hash: TokenHash) -> bool {
+        self.token_hash() == Some(hash)
+    }
+
     /// Returns `true` if the record's token is one that an API rejected.
     pub(crate) fn has_rejected_token(&self) -> bool {
-        let hash = self
-            .token
-            .as_ref()
-            .map(|token| TokenHash::of(&token.access_token));
+        let hash = self.token_hash();
         hash.is_some_and(|hash| self.rejected.iter().any(|rejected| rejected.hash == hash))
+    }
+
+    fn token_hash(&self) -> Option<TokenHash> {
+        let token = self.token.as_ref()?;
+        Some(TokenHash::of(&token.access_token))
     }
 
     /// Returns `true` if a rejected token was replaced less than 30 seconds ago.

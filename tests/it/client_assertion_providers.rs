@@ -8,17 +8,24 @@ use confidential_client::credential::{
     AssertionContext, ClientAssertionProvider, FederatedTokenFile,
 };
 use confidential_client::testing::{Application, LocalAuthority, ManualClock};
-use confidential_client::{Certificate, ConfidentialClient, Error};
+use confidential_client::{
+    Certificate, ConfidentialClient, ConfidentialClientBuilder, Error, RetryPolicy,
+};
 
 use crate::support::{CLIENT_ID, PEM, Provider, SCOPE, SECRET, TENANT, client_of, unsigned_jwt};
 
-fn client(provider: &Provider, assertions: impl ClientAssertionProvider) -> ConfidentialClient {
+fn builder(
+    provider: &Provider,
+    assertions: impl ClientAssertionProvider,
+) -> ConfidentialClientBuilder {
     ConfidentialClient::builder(CLIENT_ID)
         .tenant(TENANT)
         .client_assertion(assertions)
         .transport(provider.transport())
-        .build()
-        .unwrap()
+}
+
+fn client(provider: &Provider, assertions: impl ClientAssertionProvider) -> ConfidentialClient {
+    builder(provider, assertions).build().unwrap()
 }
 
 #[tokio::test]
@@ -272,6 +279,90 @@ async fn an_expired_token_in_a_file_does_not_blame_the_clock() {
     assert!(!help.contains("check this machine's clock"), "{help}");
     assert!(error.to_string().contains(help), "{error}");
     std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// The provider's assertions are a JWT each, a failure for `!`.
+#[tokio::test]
+async fn an_expired_assertion_is_replaced_by_one_other_assertion() {
+    const EXPIRED: (u16, &str) = (401, r#"{"error":"invalid_client","error_codes":[700024]}"#);
+    const UNKNOWN: (u16, &str) = (401, r#"{"error":"invalid_client","error_codes":[700021]}"#);
+    const DOWN: (u16, &str) = (
+        503,
+        r#"{"error":"temporarily_unavailable","error_codes":[700024]}"#,
+    );
+    const SCOPE_ERROR: (u16, &str) = (400, r#"{"error":"invalid_scope"}"#);
+    for (responses, assertions, sent, error) in [
+        (&[EXPIRED][..], "ab", "ab", None),
+        (&[EXPIRED, EXPIRED], "abc", "ab", Some("invalid_client")),
+        (&[EXPIRED], "aa", "a", Some("invalid_client")),
+        (&[EXPIRED], "a!", "a", Some("invalid_client")),
+        (&[UNKNOWN], "ab", "a", Some("invalid_client")),
+        (&[DOWN, SCOPE_ERROR], "abc", "ab", Some("invalid_scope")),
+    ] {
+        let provider = Provider::open();
+        for (status, body) in responses {
+            provider.answer(*status, body);
+        }
+        let (assertions, rejected) = (assertions.to_owned(), Arc::<Mutex<Vec<_>>>::default());
+        let seen = Arc::clone(&rejected);
+        let client = builder(&provider, move |context: AssertionContext| {
+            let mut seen = seen.lock().unwrap();
+            let assertion = assertions.chars().nth(seen.len()).unwrap();
+            seen.push(context.rejected_assertion().map(str::to_owned));
+            async move {
+                match assertion {
+                    '!' => Err("the platform is down".into()),
+                    name => Ok(unsigned_jwt(&name.to_string())),
+                }
+            }
+        })
+        .retry(RetryPolicy::default().base_delay(Duration::ZERO))
+        .build()
+        .unwrap();
+        let outcome = client.acquire_token_for_client(SCOPE).await;
+        let outcome = outcome.map_err(|error| {
+            let server = error.server_error().expect("the rejection");
+            server.error().to_owned()
+        });
+        assert_eq!(outcome.err().as_deref(), error, "{responses:?}");
+        let expected: Vec<String> = sent.chars().map(|c| unsigned_jwt(&c.to_string())).collect();
+        let requests = 0..provider.requests();
+        let requests: Vec<String> = requests
+            .map(|number| provider.field(number, "client_assertion").unwrap())
+            .collect();
+        assert_eq!(requests, expected, "{responses:?}");
+        let rejected = rejected.lock().unwrap();
+        let named = rejected.get(1).is_some_and(Option::is_some);
+        assert_eq!(rejected.first(), Some(&None));
+        assert_eq!(named, responses[0] == EXPIRED, "{responses:?}");
+        if named {
+            assert_eq!(rejected[1].as_ref(), expected.first());
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_expired_token_of_another_application_is_replaced() {
+    let (vouching, provider) = (Provider::open(), Provider::open());
+    for name in ["a", "b"] {
+        let token = unsigned_jwt(name);
+        let body =
+            format!(r#"{{"token_type":"Bearer","expires_in":3599,"access_token":"{token}"}}"#);
+        vouching.answer(200, &body);
+    }
+    provider.answer(401, r#"{"error":"invalid_client","error_codes":[700024]}"#);
+    let exchange = "api://AzureADTokenExchange/.default";
+    let vouching_client = vouching.client();
+    let assertions = vouching_client.token_provider(exchange).unwrap();
+    let client = client(&provider, assertions);
+    client.acquire_token_for_client(SCOPE).await.unwrap();
+    client
+        .acquire_token_for_client("api://other/.default")
+        .await
+        .unwrap();
+    let sent = [0, 1, 2].map(|number| provider.field(number, "client_assertion").unwrap());
+    assert_eq!(sent, ["a", "b", "b"].map(unsigned_jwt));
+    assert_eq!(vouching.requests(), 2);
 }
 
 #[tokio::test]

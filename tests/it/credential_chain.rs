@@ -446,7 +446,15 @@ async fn wrong_values_are_errors_before_the_network() {
             "\"production\"",
         ),
         (
-            build(CredentialChain::default(), &[tenant, client_id, no_file]),
+            build(
+                CredentialChain::default(),
+                &[
+                    tenant,
+                    client_id,
+                    no_file,
+                    ("AZURE_TOKEN_CREDENTIALS", "WorkloadIdentityCredential"),
+                ],
+            ),
             "AZURE_FEDERATED_TOKEN_FILE",
         ),
         (

@@ -29,6 +29,7 @@ mod client_assertion_providers;
 mod concurrency_limits;
 mod configuration_errors;
 mod credential_chain;
+mod credential_chain_hosts;
 mod credential_rotation;
 mod discovery;
 mod discovery_failures;

@@ -1,5 +1,6 @@
 //! The client of a managed identity: one cache, one flight, the retries of the host.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,17 +11,20 @@ use axum::extract::{RawQuery, State};
 use axum::http::HeaderMap;
 use azure_core::credentials::TokenCredential;
 use bytes::Bytes;
-use confidential_client::adapter::AzureCredential;
-use confidential_client::credential::{HostEnvironment, ManagedIdentity};
+use confidential_client::adapter::{AzureCredential, BearerAuth, BearerAuthLayer};
+use confidential_client::credential::{CredentialChain, HostEnvironment, ManagedIdentity};
 use confidential_client::metrics::{Acquisition, Outcome};
 use confidential_client::testing::ManualClock;
+use confidential_client::transport::Transport;
 use confidential_client::{
-    Error, ManagedIdentityClient, ManagedIdentityClientBuilder, TokenRequest, TokenSource,
+    CredentialChainClient, Error, ManagedIdentityClient, ManagedIdentityClientBuilder,
+    TokenRequest, TokenSource,
 };
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 use tokio::task::{JoinSet, yield_now};
+use tower::{Layer, ServiceExt, service_fn};
 
 use crate::support::{log_capture, unsigned_jwt};
 
@@ -54,28 +58,32 @@ impl Host {
         environment: HostEnvironment,
     ) -> ManagedIdentityClientBuilder {
         log_capture::start();
-        let host = self.clone();
         ManagedIdentityClient::builder(identity)
             .environment(environment)
-            .transport(move |request: Request<Bytes>| {
-                let number = {
-                    let mut requests = host.requests.lock().unwrap();
-                    requests.push(request);
-                    requests.len()
+            .transport(self.transport())
+    }
+
+    pub fn transport(&self) -> impl Transport + use<> {
+        let host = self.clone();
+        move |request: Request<Bytes>| {
+            let number = {
+                let mut requests = host.requests.lock().unwrap();
+                requests.push(request);
+                requests.len()
+            };
+            let failure = host.failures.lock().unwrap().pop();
+            let text = match host.issues_jwts {
+                true => unsigned_jwt(&format!("assertion-{number}")),
+                false => format!("token-{number}"),
+            };
+            async move {
+                let (status, body) = match failure {
+                    Some(status) => (status, r#"{"error":"no"}"#.to_owned()),
+                    None => (200, token(&text)),
                 };
-                let failure = host.failures.lock().unwrap().pop();
-                let text = match host.issues_jwts {
-                    true => unsigned_jwt(&format!("assertion-{number}")),
-                    false => format!("token-{number}"),
-                };
-                async move {
-                    let (status, body) = match failure {
-                        Some(status) => (status, r#"{"error":"no"}"#.to_owned()),
-                        None => (200, token(&text)),
-                    };
-                    Ok(Response::builder().status(status).body(body.into())?)
-                }
-            })
+                Ok(Response::builder().status(status).body(body.into())?)
+            }
+        }
     }
 
     pub fn sent(&self) -> usize {
@@ -318,6 +326,62 @@ async fn claims_and_a_rejected_token_skip_the_cache_and_go_to_service_fabric_alo
         let parameter = format!("token_sha256_to_refresh={}", sha256("token-2"));
         assert_eq!(host.query(2).contains(&parameter), is_told);
     }
+}
+
+/// By `invalidate`, by the adapters and by the chain.
+#[tokio::test]
+async fn the_request_after_an_invalidation_has_the_hash_of_the_rejected_token_once() {
+    for (environment, is_told) in [(service_fabric(), true), (imds(), false)] {
+        let host = Host::default();
+        let client = host.builder(environment.clone()).build().unwrap();
+        let chain = CredentialChain::new().then(ManagedIdentity::system_assigned());
+        let chained = Host::default();
+        let chain = CredentialChainClient::builder(chain)
+            .environment(environment)
+            .transport(chained.transport())
+            .build()
+            .unwrap();
+        let first = client.acquire_token(VAULT).await.unwrap();
+        client.invalidate(&first);
+        client.acquire_token(VAULT).await.unwrap();
+        let again = TokenRequest::new(VAULT).force_refresh();
+        client.acquire_token(&again).await.unwrap();
+        let first = chain.acquire_token(VAULT).await.unwrap();
+        chain.invalidate(&first);
+        chain.acquire_token(VAULT).await.unwrap();
+        chain.acquire_token(&again).await.unwrap();
+        for host in [host, chained] {
+            let parameter = format!("token_sha256_to_refresh={}", sha256("token-1"));
+            let has_hash = [0, 1, 2].map(|number| host.query(number).contains(&parameter));
+            assert_eq!(has_hash, [false, is_told, false], "{}", host.query(1));
+        }
+    }
+}
+
+/// The API's 401 has no claims, so the adapter drops the token.
+#[tokio::test]
+async fn the_token_that_an_adapter_saw_rejected_is_named_to_service_fabric() {
+    let host = Host::default();
+    let client = host.builder(service_fabric()).build().unwrap();
+    let provider = client.token_provider(VAULT).unwrap();
+    let api = |request: Request<String>| async move {
+        let is_rejected = request.headers()["authorization"] == "Bearer token-1";
+        let mut response = Response::new(String::new());
+        if is_rejected {
+            *response.status_mut() = StatusCode::UNAUTHORIZED;
+            let challenge = HeaderValue::from_static(r#"Bearer error="invalid_token""#);
+            response.headers_mut().insert("www-authenticate", challenge);
+        }
+        Ok::<_, Infallible>(response)
+    };
+    let auth = BearerAuth::new(provider, ["https://vault.azure.net"]).unwrap();
+    let layer = BearerAuthLayer::new(auth).retry_with(|body: &String| Some(body.clone()));
+    let service = layer.layer(service_fn(api));
+    let request = Request::get("https://vault.azure.net/keys").body(String::new());
+    let response = service.oneshot(request.unwrap()).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let parameter = format!("token_sha256_to_refresh={}", sha256("token-1"));
+    assert!(host.query(1).contains(&parameter), "{}", host.query(1));
 }
 
 #[tokio::test]

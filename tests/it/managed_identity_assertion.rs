@@ -94,6 +94,28 @@ async fn the_assertion_is_cached_for_the_application_and_for_its_users() {
     assert_eq!(sent, unsigned_jwt("assertion-2"));
 }
 
+/// The host's cache may have kept the assertion too long, or the host's clock is behind.
+#[tokio::test]
+async fn an_expired_assertion_is_removed_from_the_cache_once() {
+    let (host, provider) = (issuing_jwts(), Provider::open());
+    let client = builder(&provider, identity_client(&host)).build().unwrap();
+    let expired = r#"{"error":"invalid_client","error_codes":[700024]}"#;
+    provider.answer(401, expired);
+    client.acquire_token_for_client(SCOPE).await.unwrap();
+    let other = "api://other/.default";
+    client.acquire_token_for_client(other).await.unwrap();
+    // Within 30 seconds no second token is replaced because of a rejection.
+    provider.answer(401, expired);
+    let error = client
+        .acquire_token_for_client("api://third/.default")
+        .await;
+    assert!(matches!(error, Err(Error::Server(_))), "{error:?}");
+    let sent = (0..provider.requests()).map(|number| provider.field(number, "client_assertion"));
+    let expected = [1, 2, 2, 2].map(|number| Some(unsigned_jwt(&format!("assertion-{number}"))));
+    assert_eq!(sent.collect::<Vec<_>>(), expected);
+    assert_eq!(host.sent(), 2);
+}
+
 #[test]
 fn the_system_assigned_identity_and_an_invalid_id_are_rejected_by_build() {
     let provider = Provider::open();

@@ -158,6 +158,38 @@ async fn one_revocation_is_one_request_for_the_fleet() {
     assert_eq!(fleet.provider.requests(), 2);
 }
 
+/// A process that starts after the rejection does not use the token.
+#[tokio::test]
+async fn an_invalidated_token_is_removed_for_the_fleet() {
+    let fleet = Fleet::new();
+    let (first, second) = (fleet.replica(), fleet.replica());
+    let rejected = first.acquire_token_for_client(SCOPE).await.unwrap();
+    let_others_run().await;
+    let same = second.acquire_token_for_client(SCOPE).await.unwrap();
+    first.invalidate(&rejected);
+    let_others_run().await;
+    assert_eq!(token(&fleet.replica()).await.0, "token-2");
+    let_others_run().await;
+    second.invalidate(&same);
+    for client in [&first, &second] {
+        assert_eq!(token(client).await.0, "token-2");
+    }
+    assert_eq!(fleet.provider.requests(), 2);
+}
+
+/// The process invalidates a token while the store still has it.
+#[tokio::test]
+async fn an_invalidated_token_does_not_come_back_from_the_store() {
+    let fleet = Fleet::new();
+    let client = fleet.replica();
+    let rejected = client.acquire_token_for_client(SCOPE).await.unwrap();
+    let_others_run().await;
+    client.invalidate(&rejected);
+    assert_eq!(token(&client).await.0, "token-2");
+    let_others_run().await;
+    assert_eq!(token(&fleet.replica()).await.0, "token-2");
+}
+
 #[tokio::test]
 async fn an_api_that_rejects_every_token_causes_one_request_in_thirty_seconds() {
     let fleet = Fleet::new();

@@ -432,6 +432,37 @@ fn a_token_refreshed_since_is_not_invalidated() {
 }
 
 #[test]
+fn the_removed_token_is_remembered_until_another_token_is_stored() {
+    let (mut bench, a) = with_a_token();
+    let a = a.unwrap();
+    assert_eq!(bench.slot.rejected_token(), None);
+    bench.sleep(3300);
+    assert!(bench.refreshes());
+    bench.slot.invalidate(&a, &bench.now);
+    assert_eq!(bench.slot.rejected_token(), Some(a.hash()));
+    bench.complete(2, no_answer());
+    assert_eq!(bench.slot.rejected_token(), Some(a.hash()), "no token came");
+    bench.sleep(1);
+    bench.join();
+    bench.complete(3, bench.token("a", 3600));
+    assert_eq!(bench.slot.rejected_token(), Some(a.hash()), "it came again");
+    bench.join_with(forced());
+    bench.complete(4, bench.token("b", 3600));
+    assert_eq!(bench.slot.rejected_token(), None);
+
+    let (bench, a) = with_a_token();
+    bench.slot.invalidate(&a.unwrap(), &bench.now);
+    bench.slot.store(bench.token("signed in", 60).unwrap());
+    assert_eq!(bench.slot.rejected_token(), None);
+    let signed_in = bench.token("signed in", 60).unwrap();
+    let later = bench.now.later(30);
+    bench.slot.invalidate(&signed_in, &later);
+    assert_eq!(bench.slot.rejected_token(), Some(signed_in.hash()));
+    bench.slot.clear();
+    assert_eq!(bench.slot.rejected_token(), None);
+}
+
+#[test]
 fn a_forced_refresh_joins_a_flight_and_heeds_a_failure() {
     let (mut bench, _) = with_a_token();
     assert_eq!(bench.join_with(forced()), "started 2");

@@ -5,16 +5,56 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
+use crate::client::builder::ConfidentialClientBuilder;
+use crate::client::environment::missing_token_file;
 use crate::client::fetch::{Fetch, TokenFetcher};
 use crate::client::resolve::Subject;
 use crate::credential_chain::{Link, LinkFailure, LinkFuture, LinkRequest, LinkToken};
+use crate::error::Error;
 use crate::grant::Grant;
+use crate::managed_identity::HostEnvironment;
 use crate::request::TokenRequest;
+use crate::time::TimeSource;
+use crate::transport::Transport;
+
+/// The settings of an [`ApplicationLink`].
+pub(super) struct ApplicationSettings {
+    pub(super) name: &'static str,
+    pub(super) variables: HostEnvironment,
+    pub(super) capabilities: Vec<String>,
+    pub(super) transport: Option<Arc<dyn Transport>>,
+    pub(super) clock: TimeSource,
+}
+
+impl ApplicationSettings {
+    /// Returns a message if the token file of the variables does not exist. Blocks the thread.
+    pub(super) fn missing_token_file(&self) -> Option<String> {
+        missing_token_file(|name| self.variables.value(name))
+    }
+
+    /// Reads the variables, and the certificate file or the token file. Blocks the thread.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Config`]: a variable cannot be used.
+    /// - [`Error::Credential`]: the file cannot be used.
+    pub(super) fn link(&self) -> Result<ApplicationLink, Error> {
+        let read = |name: &str| self.variables.value(name);
+        let builder = ConfidentialClientBuilder::from_variables(read)?;
+        let mut builder = builder.client_capabilities(self.capabilities.iter().cloned());
+        builder.clock = self.clock.clone();
+        builder.transport.transport = self.transport.clone();
+        Ok(ApplicationLink {
+            name: self.name,
+            fetcher: builder.build()?.fetcher,
+        })
+    }
+}
 
 /// A link that requests tokens from the identity provider, for an application.
 pub(super) struct ApplicationLink {
-    pub(super) name: &'static str,
-    pub(super) fetcher: Arc<TokenFetcher>,
+    name: &'static str,
+    fetcher: Arc<TokenFetcher>,
 }
 
 impl ApplicationLink {
@@ -32,7 +72,7 @@ impl ApplicationLink {
             requirements: Default::default(),
             progress: Default::default(),
         };
-        let limit = self.time_limit();
+        let limit = self.time_limit() + request.spare;
         let deadline = request.deadline.min(Instant::now() + limit);
         let grant = Grant::ClientCredentials;
         let fetching = self.fetcher.request_token(&fetch, grant, deadline);

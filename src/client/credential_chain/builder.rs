@@ -2,10 +2,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::application_link::ApplicationLink;
+use super::application_link::ApplicationSettings;
+use super::missing_file_link::MissingFileLink;
 use super::{ChainFetcher, CredentialChainClient};
 use crate::cache::CacheOptions;
-use crate::client::builder::{ATTEMPT_TIMEOUT, ConfidentialClientBuilder, check_capabilities};
+use crate::client::builder::{ATTEMPT_TIMEOUT, check_capabilities};
 use crate::credential::CredentialChain;
 use crate::credential_chain::{
     Chain, Link, ManagedIdentityLink, PlannedLink, UnavailableLink, missing_for_environment,
@@ -14,6 +15,7 @@ use crate::credential_chain::{
 use crate::error::Error;
 use crate::managed_identity::{
     FetcherSettings, HostEnvironment, ImdsProbe, ManagedIdentity, ManagedIdentityFetcher,
+    check_id_on_host,
 };
 use crate::metrics::{Acquisition, Observer};
 use crate::retry::RetryPolicy;
@@ -80,6 +82,9 @@ impl CredentialChainClientBuilder {
     ///
     /// The default is the sum of the limits of the links: 78 seconds for IMDS, 13 seconds for each
     /// developer's tool, and 30 seconds for each other link. The maximum is ten minutes.
+    ///
+    /// The time beyond the sum lengthens the limits of the managed identity and of the applications
+    /// of the environment. A developer's tool and a function keep their limits.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
         self
@@ -119,7 +124,9 @@ impl CredentialChainClientBuilder {
     ///
     /// Sends no request and starts no program. Reads the certificate file or the token file that
     /// the environment names. The links after an application of the environment whose variables are
-    /// set are never reached, and are not checked.
+    /// set are never reached, and are not checked. A token file that does not exist, and a kind of
+    /// ID that the host does not accept, are errors if the chain has no other link. Otherwise the
+    /// link is passed over, until the file exists.
     ///
     /// # Errors
     ///
@@ -156,23 +163,27 @@ impl CredentialChainClientBuilder {
     fn links(&self) -> Result<Vec<Arc<dyn Link>>, Error> {
         let mut links: Vec<Arc<dyn Link>> = Vec::new();
         let environment = &self.environment;
-        for planned in self.chain.plan(environment)? {
-            let application = match planned {
+        let plan = self.chain.plan(environment)?;
+        // A link alone was selected by name, so `build` says what the link lacks.
+        let is_alone = plan.len() == 1;
+        for planned in plan {
+            let (missing, settings) = match planned {
                 PlannedLink::Environment => (
-                    "environment",
                     missing_for_environment(environment),
-                    variables_for_environment(environment),
+                    self.application("environment", variables_for_environment(environment)),
                 ),
                 PlannedLink::WorkloadIdentity => (
-                    "workload identity",
                     missing_for_workload_identity(environment),
-                    variables_for_workload_identity(environment),
+                    self.application(
+                        "workload identity",
+                        variables_for_workload_identity(environment),
+                    ),
                 ),
                 PlannedLink::ManagedIdentity {
                     identity,
                     is_probed,
                 } => {
-                    links.push(Arc::new(self.managed_identity(identity, is_probed)?));
+                    links.push(self.managed_identity(identity, is_probed, is_alone)?);
                     continue;
                 }
                 PlannedLink::AzureCli(tool) => {
@@ -190,36 +201,45 @@ impl CredentialChainClientBuilder {
                     continue;
                 }
             };
-            match application {
-                (name, Some(reason), _) => links.push(Arc::new(UnavailableLink { name, reason })),
-                (name, None, variables) => {
-                    links.push(Arc::new(self.application(name, &variables)?));
-                    // The application issues the tokens or ends the chain.
-                    break;
-                }
+            if let Some(reason) = missing {
+                let name = settings.name;
+                links.push(Arc::new(UnavailableLink { name, reason }));
+            } else if !is_alone && settings.missing_token_file().is_some() {
+                links.push(Arc::new(MissingFileLink::new(settings)));
+            } else {
+                links.push(Arc::new(settings.link()?));
+                // The application issues the tokens or ends the chain.
+                break;
             }
         }
         Ok(links)
     }
 
-    fn application(
-        &self,
-        name: &'static str,
-        variables: &HostEnvironment,
-    ) -> Result<ApplicationLink, Error> {
-        let builder = ConfidentialClientBuilder::from_variables(|name| variables.value(name))?;
-        let mut builder = builder.client_capabilities(self.capabilities.iter().cloned());
-        builder.clock = self.clock.clone();
-        builder.transport.transport = self.transport.clone();
-        let fetcher = builder.build()?.fetcher;
-        Ok(ApplicationLink { name, fetcher })
+    fn application(&self, name: &'static str, variables: HostEnvironment) -> ApplicationSettings {
+        ApplicationSettings {
+            name,
+            variables,
+            capabilities: self.capabilities.clone(),
+            transport: self.transport.clone(),
+            clock: self.clock.clone(),
+        }
     }
 
+    /// Returns the link of an identity. The link is passed over if the host does not accept the
+    /// identity's kind of id.
     fn managed_identity(
         &self,
         identity: ManagedIdentity,
         is_probed: bool,
-    ) -> Result<ManagedIdentityLink, Error> {
+        is_alone: bool,
+    ) -> Result<Arc<dyn Link>, Error> {
+        identity.check()?;
+        if let (Err(error), false) = (check_id_on_host(&identity, &self.environment), is_alone) {
+            return Ok(Arc::new(UnavailableLink {
+                name: "managed identity",
+                reason: error.to_string(),
+            }));
+        }
         let (environment, transport) = (&self.environment, &self.transport);
         let fetcher = ManagedIdentityFetcher::new(FetcherSettings {
             identity,
@@ -232,7 +252,7 @@ impl CredentialChainClientBuilder {
         })?;
         let probe = is_probed
             .then(|| ImdsProbe::new(environment.clone(), transport.clone(), self.clock.clone()));
-        Ok(ManagedIdentityLink::new(fetcher, probe))
+        Ok(Arc::new(ManagedIdentityLink::new(fetcher, probe)))
     }
 }
 

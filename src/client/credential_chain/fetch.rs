@@ -55,9 +55,10 @@ impl ChainFetcher {
             scopes: &fetch.scopes,
             tenant: None,
             claims: fetch.claims.as_deref(),
-            rejected_token: fetch.rejected.as_ref().map(|rejected| rejected.secret()),
+            rejected_token: fetch.rejected,
             correlation_id,
             deadline,
+            spare: self.deadline.saturating_sub(self.chain.time_limit()),
             on_send: &|| fetch.enter(Phase::Response),
         };
         let key = fetch.key.clone();

@@ -8,7 +8,7 @@ use crate::cache::Requirements;
 use crate::error::{Error, Failure};
 use crate::metrics::{Acquisition, Observer, Outcome};
 use crate::time;
-use crate::token::{CacheKey, IssuedToken};
+use crate::token::{CacheKey, TokenHash};
 
 /// One token request and its progress.
 pub(in crate::client) struct Fetch {
@@ -17,7 +17,7 @@ pub(in crate::client) struct Fetch {
     pub(in crate::client) scopes: Arc<str>,
     pub(in crate::client) claims: Option<Arc<str>>,
     /// The token that an API rejected.
-    pub(in crate::client) rejected: Option<Arc<IssuedToken>>,
+    pub(in crate::client) rejected: Option<TokenHash>,
     pub(in crate::client) correlation_id: String,
     pub(in crate::client) is_refresh: bool,
     /// The requirements of the caller that started the flight. None for a background refresh.

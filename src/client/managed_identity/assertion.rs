@@ -18,8 +18,9 @@ use crate::request::TokenRequest;
 ///
 /// A client that receives the identity in
 /// [`client_assertion`](crate::ConfidentialClientBuilder::client_assertion) caches the assertion,
-/// and refreshes the assertion ahead of its expiry. A [`ManagedIdentityClient`] in the place of the
-/// identity has other settings and shares its cache.
+/// and refreshes the assertion ahead of its expiry. An assertion that Microsoft Entra ID rejects as
+/// expired (AADSTS700024) is removed from the cache. A [`ManagedIdentityClient`] in the place of
+/// the identity has other settings and shares its cache.
 ///
 /// The scope follows the cloud of the token endpoint: `api://AzureADTokenExchange/.default`,
 /// `api://AzureADTokenExchangeUSGov/.default` or `api://AzureADTokenExchangeChina/.default`.
@@ -74,13 +75,16 @@ async fn assertion(
     let endpoint = context.token_endpoint().parse::<Uri>();
     let host = endpoint.as_ref().ok().and_then(Uri::host);
     let scope = token_exchange_scope(host.unwrap_or_default());
-    let token = match context.claims() {
-        None => client.acquire_token(scope).await?,
+    let request = match context.claims() {
+        None => TokenRequest::new(scope),
         // The cached assertion may be the reason of the challenge.
-        Some(claims) => {
-            let request = TokenRequest::new(scope).claims(claims);
-            client.acquire_token(request).await?
-        }
+        Some(claims) => TokenRequest::new(scope).claims(claims),
+    };
+    let token = client.acquire_token(&request).await?;
+    // Another token request may have replaced the rejected assertion.
+    let token = match context.rejected_assertion() == Some(token.secret()) {
+        true => client.acquire_token(request.rejected_token(&token)).await?,
+        false => token,
     };
     Ok(token.secret().to_owned())
 }

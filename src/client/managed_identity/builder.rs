@@ -101,7 +101,13 @@ impl ManagedIdentityClientBuilder {
     /// Sets the time limit of a token request with all retries.
     ///
     /// The default is 75 seconds for IMDS, because an update of IMDS lasts up to 70 seconds, and 30
-    /// seconds for the other sources. The maximum is ten minutes.
+    /// seconds for the other sources. The maximum is ten minutes. A longer limit gives an update of
+    /// IMDS more time. After other failures the number of retries is fixed.
+    ///
+    /// An application that has the client as its
+    /// [`client_assertion`](crate::ConfidentialClientBuilder::client_assertion) waits for an
+    /// assertion for at most ten seconds. The token request of the identity continues, and the next
+    /// token request of the application joins it.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
         self

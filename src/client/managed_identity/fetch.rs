@@ -69,7 +69,7 @@ impl IdentityFetcher {
             resource: &Resource::of_key(&fetch.key.scopes),
             correlation_id,
             is_revoked: fetch.claims.is_some() || fetch.rejected.is_some(),
-            rejected_token: fetch.rejected.as_ref().map(|rejected| rejected.secret()),
+            rejected_token: fetch.rejected,
             on_send: &|| fetch.enter(Phase::Response),
         };
         let token = self.fetcher.fetch(request, deadline).await?;

@@ -97,7 +97,7 @@ fn rough(duration: Duration) -> String {
 }
 
 /// Entra's code for an assertion outside its time range.
-const OUTSIDE_ITS_TIME: u64 = 700024;
+pub(super) const OUTSIDE_ITS_TIME: u64 = 700024;
 /// The response may have taken a while.
 const SUSPICIOUS: Duration = Duration::from_secs(60);
 

@@ -195,6 +195,7 @@ mod scripts {
             rejected_token: None,
             correlation_id: "our-id",
             deadline: Instant::now() + Duration::from_secs(60),
+            spare: Duration::ZERO,
             on_send: &|| (),
         }
     }

@@ -273,7 +273,7 @@ async fn a_rejected_token_goes_to_service_fabric_alone() {
             resource: &Resource::of_scopes(RESOURCE).unwrap(),
             correlation_id: "our-id",
             is_revoked: true,
-            rejected_token: Some("abc"),
+            rejected_token: Some(TokenHash::of("abc")),
             on_send: &|| (),
         };
         let deadline = Instant::now() + Duration::from_secs(5);

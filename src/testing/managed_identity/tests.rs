@@ -13,6 +13,7 @@ use crate::managed_identity::{
 use crate::testing::ManualClock;
 use crate::testing::token::jwt::ReceivedJwt;
 use crate::time::TimeSource;
+use crate::token::TokenHash;
 
 const CLIENT_ID: &str = "11111111-2222-3333-4444-555555555555";
 const RESOURCE: &str = "https://vault.azure.net";
@@ -43,7 +44,7 @@ async fn fetch(
         resource: &Resource::of_scopes(RESOURCE).unwrap(),
         correlation_id: "our-id",
         is_revoked: rejected_token.is_some(),
-        rejected_token,
+        rejected_token: rejected_token.map(TokenHash::of),
         on_send: &|| (),
     };
     let limit = Duration::from_secs(3);
