@@ -55,6 +55,7 @@ mod protected_api;
 mod provider;
 mod recorded_request;
 mod token;
+mod traffic;
 
 pub use certificate::self_signed_certificate;
 pub use clock::ManualClock;
