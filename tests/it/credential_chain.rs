@@ -14,8 +14,10 @@ use confidential_client::credential::{
 };
 use confidential_client::metrics::Acquisition;
 use confidential_client::testing::{Fault, HostKind, LocalManagedIdentity, ManualClock};
+use confidential_client::time::Clock;
 use confidential_client::{
-    CredentialChainClient, CredentialChainClientBuilder, Error, Secret, TokenRequest, TokenSource,
+    CacheOptions, CredentialChainClient, CredentialChainClientBuilder, Error, Secret, TokenRequest,
+    TokenSource,
 };
 use http::{Request, Response};
 
@@ -225,6 +227,7 @@ async fn each_link_of_the_default_chain_issues_the_token_when_it_is_the_first_av
                 SECRET,
                 token_file,
                 ("AZURE_CLIENT_CERTIFICATE_PASSWORD", "s3cret"),
+                ("AZURE_CLIENT_SEND_CERTIFICATE_CHAIN", "true"),
                 only("WorkloadIdentityCredential"),
             ],
             with_imds,
@@ -646,6 +649,17 @@ async fn callers_share_a_token_request_of_a_function_and_its_error_ends_the_chai
 }
 
 #[tokio::test]
+async fn a_token_that_cannot_be_sent_in_a_header_is_rejected() {
+    let agent = ChainLink::from_fn("agent", |_| async {
+        Ok((Secret::from("from\nagent"), Duration::from_secs(3600)))
+    });
+    let client = CredentialChainClient::new(CredentialChain::new().then(agent)).unwrap();
+    let error = client.acquire_token(VAULT).await.unwrap_err();
+    assert!(matches!(error, Error::InvalidResponse(_)), "{error:?}");
+    assert!(!format!("{error:?}").contains("from"), "{error:?}");
+}
+
+#[tokio::test]
 async fn the_observer_counts_the_requests_of_the_link() {
     let machine = Machine::new();
     let [tenant, client_id] = APPLICATION;
@@ -670,6 +684,115 @@ async fn the_observer_counts_the_requests_of_the_link() {
             .collect();
         assert_eq!(counts, [attempts], "{variables:?}");
     }
+}
+
+#[tokio::test]
+#[cfg_attr(not(unix), ignore = "the programs are shell scripts")]
+async fn each_link_dates_its_tokens_by_the_clock_of_the_client() {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    let machine = Machine::new();
+    machine.install("az");
+    let own = ChainLink::from_fn("agent", |_| async { Ok((Secret::from("from-agent"), DAY)) });
+    let [tenant, client_id] = APPLICATION;
+    let chain = CredentialChain::new;
+    for (chain, variables, token) in [
+        (
+            chain().then(ChainLink::environment()),
+            vec![tenant, client_id, SECRET],
+            "from-entra",
+        ),
+        (
+            chain().then(ManagedIdentity::system_assigned()),
+            vec![],
+            "from-imds",
+        ),
+        (chain().then(AzureCli::new()), vec![], "from-az"),
+        (chain().then(own), vec![], "from-agent"),
+    ] {
+        let clock = ManualClock::new();
+        clock.advance(500 * DAY);
+        let network = Network {
+            imds: Some(200),
+            ..Network::default()
+        };
+        let client = network.builder(chain, environment(&machine, &variables));
+        let client = client.clock(clock.clone()).build().unwrap();
+        let acquired = client.acquire_token(VAULT).await.unwrap();
+        assert_eq!(acquired.secret(), token);
+        assert!(acquired.expires_on() >= clock.wall() + DAY, "{token}");
+        let cached = client.acquire_token(VAULT).await.unwrap();
+        assert_eq!(cached.source(), TokenSource::Cache, "{token}");
+    }
+}
+
+/// The time is tokio's paused clock, and the transport is in memory.
+#[tokio::test(start_paused = true)]
+async fn a_link_has_its_own_limit_within_the_time_of_the_chain() {
+    let machine = Machine::new();
+    let [tenant, client_id] = APPLICATION;
+    for (variables, outage, seconds) in [
+        (vec![], Outage::Status(410), 75),
+        (vec![], Outage::Hang, 75),
+        (vec![tenant, client_id, SECRET], Outage::Hang, 30),
+    ] {
+        let network = Network {
+            imds: Some(200),
+            outage: Arc::new(Mutex::new(Some(outage))),
+            ..Network::default()
+        };
+        let host = environment(&machine, &variables);
+        let client = network.builder(CredentialChain::default(), host);
+        let client = client.deadline(Duration::from_secs(300)).build().unwrap();
+        let began = tokio::time::Instant::now();
+        client.acquire_token(VAULT).await.unwrap_err();
+        let limit = Duration::from_secs(seconds + 3);
+        assert!(began.elapsed() <= limit, "{outage:?} {variables:?}");
+    }
+}
+
+#[tokio::test]
+async fn claims_and_capabilities_reach_the_application() {
+    let machine = Machine::new();
+    let network = Network::default();
+    let [tenant, client_id] = APPLICATION;
+    let host = environment(&machine, &[tenant, client_id, SECRET]);
+    let client = network.builder(CredentialChain::default(), host);
+    let client = client.client_capabilities(["cp1"]).build().unwrap();
+    client.acquire_token(VAULT).await.unwrap();
+    let claims = r#"{"access_token":{"nbf":{"essential":true}}}"#;
+    let request = TokenRequest::new(VAULT).claims(claims);
+    client.acquire_token(request).await.unwrap();
+    let forms = network.forms();
+    assert_eq!(forms.len(), 2);
+    assert!(forms[0].contains("xms_cc") && !forms[0].contains("nbf"));
+    assert!(forms[1].contains("xms_cc") && forms[1].contains("nbf"));
+}
+
+#[tokio::test]
+#[cfg(feature = "rustls")]
+async fn claims_capabilities_and_a_rejected_token_reach_service_fabric() {
+    let machine = Machine::new();
+    let host = LocalManagedIdentity::start().await.unwrap();
+    let client = CredentialChainClient::builder(CredentialChain::default())
+        .environment(environment_of(&host, HostKind::ServiceFabric, &machine))
+        .client_capabilities(["cp1"])
+        .build()
+        .unwrap();
+    let first = client.acquire_token(VAULT).await.unwrap();
+    let rejected = TokenRequest::new(VAULT).rejected_token(&first);
+    let second = client.acquire_token(rejected).await.unwrap();
+    assert_ne!(second.secret(), first.secret());
+    let claims = r#"{"access_token":{"nbf":{"essential":true}}}"#;
+    let request = TokenRequest::new(VAULT).claims(claims);
+    client.acquire_token(request).await.unwrap();
+    let requests = host.requests();
+    let sent = requests.iter().map(|request| {
+        let capabilities = request.parameter("xms_cc");
+        let hash = request.parameter("token_sha256_to_refresh");
+        (capabilities, hash.is_some())
+    });
+    let expected = [(None, false), (Some("cp1"), true), (Some("cp1"), false)];
+    assert!(sent.eq(expected), "{requests:?}");
 }
 
 #[tokio::test]
@@ -723,8 +846,21 @@ async fn wrong_values_are_errors_before_the_network() {
             ),
         }
     }
-    let client = network.builder(CredentialChain::default(), environment(&machine, &[]));
-    let client = client.build().unwrap();
+    let builder = || network.builder(CredentialChain::default(), environment(&machine, &[]));
+    for (builder, expected) in [
+        (
+            builder().cache(CacheOptions::default().max_entries(0)),
+            "max_entries",
+        ),
+        (builder().client_capabilities([" "]), "client capability"),
+        (builder().deadline(Duration::ZERO), "deadline"),
+        (builder().deadline(Duration::from_secs(601)), "deadline"),
+    ] {
+        let error = builder.build().unwrap_err();
+        assert!(matches!(error, Error::Config(_)), "{error:?}");
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+    let client = builder().build().unwrap();
     for (request, expected) in [
         (
             TokenRequest::new(VAULT).tenant("fabrikam.com"),
