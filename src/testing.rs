@@ -57,6 +57,7 @@ mod provider;
 mod recorded_request;
 mod shared_cache;
 mod token;
+mod traffic;
 
 pub use certificate::self_signed_certificate;
 pub use clock::ManualClock;

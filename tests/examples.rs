@@ -4,7 +4,11 @@
 //! as a test only, and an old program in `target` must not pass for the current one.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::process::{Command, Output};
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Output, Stdio};
+
+use confidential_client::ManagedIdentityClient;
+use confidential_client::credential::{HostEnvironment, ManagedIdentity};
 
 /// The output of an example, standard error included.
 struct Printed(String);
@@ -283,6 +287,64 @@ fn managed_identity() {
     printed.count(6, &["the system-assigned identity", "a token for"]);
     printed.count(5, &["the user-assigned identity", "a token for"]);
     printed.count(1, &["CloudShell", "the user-assigned identity", "cannot"]);
+}
+
+#[test]
+fn keyless_app() {
+    let printed = run("keyless_app", &[]);
+    printed.count(
+        1,
+        &["not assigned: the assertion provider", "is not assigned to"],
+    );
+    printed.count(4, &["a token of https://graph.microsoft.com/.default"]);
+    printed.count(4, &["a token of https://storage.azure.com/.default"]);
+    printed.value("Imds requests", "1");
+    printed.value("AppService requests", "1");
+    printed.count(1, &["not trusted: ", "AADSTS700213"]);
+    printed.value("token requests", "9");
+}
+
+/// A program that serves until the test ends.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn local_managed_identity() {
+    let mut command = command("local_managed_identity");
+    command.arg("app-service").stdout(Stdio::piped());
+    let mut server = Server(command.spawn().unwrap());
+    let output = BufReader::new(server.0.stdout.take().unwrap());
+    let lines = output.lines().map(Result::unwrap);
+    let lines: Vec<String> = lines
+        .take_while(|line| !line.starts_with("# serving"))
+        .collect();
+    let exported = lines.iter().filter_map(|line| {
+        let (name, value) = line.strip_prefix("export ")?.split_once('=')?;
+        Some((name, value))
+    });
+    let host = HostEnvironment::from_variables(exported);
+    let comment = |label| lines.iter().find_map(|line| line.strip_prefix(label));
+    let client_id = comment("# user-assigned client_id ").unwrap();
+    let identity = ManagedIdentity::user_assigned_client_id(client_id);
+    let client = ManagedIdentityClient::builder(identity).environment(host);
+    let client = client.build().unwrap();
+    let token = client.acquire_token("https://vault.azure.net/.default");
+    assert!(token.await.unwrap().secret().starts_with("eyJ"));
+    assert!(server.0.try_wait().unwrap().is_none());
+    #[cfg(unix)]
+    {
+        // The program removes its temporary folder after Ctrl-C.
+        let process = server.0.id().to_string();
+        let kill = Command::new("kill").args(["-INT", &process]).status();
+        assert!(kill.unwrap().success());
+        assert!(server.0.wait().unwrap().success());
+    }
 }
 
 #[test]

@@ -111,6 +111,15 @@ mod tests {
         ManagedIdentityLink::new(fetcher.unwrap(), imds)
     }
 
+    #[test]
+    fn the_time_limit_has_a_part_for_the_probe() {
+        let limit = |probe| {
+            let link = link(ManagedIdentity::system_assigned(), probe, 200, "");
+            link.time_limit().as_secs()
+        };
+        assert_eq!((limit(None), limit(Some(400))), (75, 78));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_host_without_an_identity_is_passed_over_and_a_rejection_is_a_failure() {
         const TOKEN: &str = r#"{"access_token":"t","expires_in":3600,"token_type":"Bearer"}"#;

@@ -220,11 +220,19 @@ async fn requests_at_the_same_time_select_one_link() {
 async fn a_link_that_hangs_ends_the_request_at_its_deadline() {
     let links = [Scripted::new("one", &[Play::Hang, Play::Token])];
     let chain = chain(&links);
+    let began = Instant::now();
     let error = chain.fetch(&request()).await.unwrap_err();
+    assert_eq!(began.elapsed().as_secs(), 30);
     assert!(matches!(error, Error::Transport(_)), "{error:?}");
     assert!(error.to_string().contains("credential chain"), "{error}");
     // The lock of the selection is free again.
     chain.fetch(&request()).await.unwrap();
+}
+
+#[test]
+fn the_time_of_a_chain_is_the_sum_of_its_links() {
+    let links = ["one", "two", "three"].map(|name| Scripted::new(name, &[Play::Token]));
+    assert_eq!(chain(&links).time_limit(), TIME_LIMIT * 3);
 }
 
 #[test]

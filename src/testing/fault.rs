@@ -7,8 +7,8 @@ use http::{HeaderName, HeaderValue, StatusCode};
 /// A response, or a missing response, in the place of the regular response to a token request.
 ///
 /// [`LocalAuthority::script`] applies faults to the next requests. [`LocalAuthority::begin_outage`]
-/// applies one fault to all requests. A [`LocalManagedIdentity`] has the same three methods, and
-/// words the errors as the source of the request does.
+/// applies one fault to all requests. A [`LocalManagedIdentity`] has the same methods, and words
+/// the errors as the source of the request does.
 ///
 /// [`LocalManagedIdentity`]: super::LocalManagedIdentity
 /// [`LocalAuthority::script`]: super::LocalAuthority::script

@@ -2,6 +2,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -63,19 +64,27 @@ use key_folder::KeyFolder;
 /// identity, and not to a user.
 ///
 /// ```
-/// use confidential_client::testing::{HostKind, LocalManagedIdentity};
+/// use confidential_client::ManagedIdentityClient;
+/// use confidential_client::credential::ManagedIdentity;
+/// use confidential_client::testing::{AssignedIdentity, HostKind, LocalManagedIdentity};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let host = LocalManagedIdentity::start().await?;
-/// let [(name, endpoint), (_, secret)] = host.variables(HostKind::AppService).try_into().unwrap();
-/// assert_eq!(name, "IDENTITY_ENDPOINT");
+/// let client_id = "99999999-8888-7777-6666-555555555555";
+/// host.assign(AssignedIdentity::new(client_id));
 ///
-/// let query = "api-version=2019-08-01&resource=https://vault.azure.net";
-/// let request = reqwest::Client::new().get(format!("{endpoint}?{query}"));
-/// let response = request.header("X-IDENTITY-HEADER", secret).send().await?;
-/// assert_eq!(response.status(), 200);
-/// assert_eq!(host.requests()[0].parameter("resource"), Some("https://vault.azure.net"));
+/// let identity = ManagedIdentity::user_assigned_client_id(client_id);
+/// let client = ManagedIdentityClient::builder(identity)
+///     .environment(host.environment(HostKind::AppService))
+///     .build()?;
+/// client.acquire_token("https://vault.azure.net/.default").await?;
+/// client.acquire_token("https://vault.azure.net/.default").await?; // from the client's cache
+///
+/// let requests = host.requests();
+/// assert_eq!(requests.len(), 1);
+/// assert_eq!(requests[0].parameter("resource"), Some("https://vault.azure.net"));
+/// assert_eq!(requests[0].parameter("client_id"), Some(client_id));
 /// # Ok(())
 /// # }
 /// ```
@@ -284,18 +293,27 @@ impl LocalManagedIdentity {
     /// ```
     /// use std::time::Duration;
     ///
-    /// use confidential_client::testing::{Fault, LocalManagedIdentity};
+    /// use confidential_client::ManagedIdentityClient;
+    /// use confidential_client::credential::ManagedIdentity;
+    /// use confidential_client::testing::{Fault, HostKind, LocalManagedIdentity};
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let host = LocalManagedIdentity::start().await?;
+    /// let client = ManagedIdentityClient::builder(ManagedIdentity::system_assigned())
+    ///     .environment(host.environment(HostKind::Imds))
+    ///     .build()?;
+    ///
+    /// host.script([Fault::status(400)]); // the identity is not assigned
+    /// let error = client.acquire_token("https://vault.azure.net").await.unwrap_err();
+    /// assert!(error.to_string().contains("no system-assigned identity is assigned"));
+    ///
     /// host.script([
-    ///     Fault::status(400),                           // the identity is not assigned
-    ///     Fault::status(410),                           // IMDS is being updated
-    ///     Fault::status(429).retry_after(2),            // too many requests
-    ///     Fault::delayed(Duration::from_secs(3600)),    // the endpoint hangs
+    ///     Fault::status(410),                             // IMDS is being updated
+    ///     Fault::status(429).retry_after(2),              // too many requests
+    ///     Fault::delayed(Duration::from_secs(3600)),      // the endpoint hangs
     ///     Fault::status(403).body("<html>Denied</html>"), // a proxy responds
-    ///     Fault::another_identity(),                    // the id of the request is ignored
+    ///     Fault::another_identity(),                      // the ID of the request is ignored
     /// ]);
     /// # Ok(())
     /// # }
@@ -308,12 +326,49 @@ impl LocalManagedIdentity {
     ///
     /// [Scripted](Self::script) faults come first.
     pub fn begin_outage(&self, fault: Fault) {
-        lock(&self.state.traffic).outage = Some(fault);
+        lock(&self.state.traffic).begin_outage(fault);
+    }
+
+    /// Applies a fault to every request until the clock of the authority is ahead by `duration`.
+    ///
+    /// [`end_outage`](Self::end_outage) ends the outage earlier. The clock is the
+    /// [`clock`](super::LocalAuthorityBuilder::clock) of the [`LocalAuthority`], and the operating
+    /// system's without one. The time limits and retries of a client follow tokio's timers.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use confidential_client::ManagedIdentityClient;
+    /// use confidential_client::credential::ManagedIdentity;
+    /// use confidential_client::testing::{Fault, HostKind, LocalAuthority, ManualClock};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let clock = ManualClock::new();
+    /// let local = LocalAuthority::builder().clock(clock.clone()).start().await?;
+    /// let host = local.managed_identity("contoso.com").await?;
+    /// let client = ManagedIdentityClient::builder(ManagedIdentity::system_assigned())
+    ///     .environment(host.environment(HostKind::Imds))
+    ///     .deadline(Duration::from_secs(2)) // no time for a retry after 10 s
+    ///     .clock(clock.clone())
+    ///     .build()?;
+    ///
+    /// // IMDS is being updated.
+    /// host.begin_outage_for(Fault::status(410), Duration::from_secs(70));
+    /// assert!(client.acquire_token("https://vault.azure.net").await.is_err());
+    /// clock.advance(Duration::from_secs(70));
+    /// client.acquire_token("https://vault.azure.net").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn begin_outage_for(&self, fault: Fault, duration: Duration) {
+        let now = self.state.provider.clocks();
+        lock(&self.state.traffic).begin_outage_for(fault, duration, now);
     }
 
     /// Ends the outage.
     pub fn end_outage(&self) {
-        lock(&self.state.traffic).outage = None;
+        lock(&self.state.traffic).end_outage();
     }
 }
 

@@ -1,4 +1,4 @@
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -10,13 +10,13 @@ use super::aadsts::error::AadstsError;
 use super::authorize::flow::SignInFlow;
 use super::authorize::pending::PendingSignIns;
 use super::directory::tenant::Directory;
-use super::fault::Fault;
 use super::recorded_request::RecordedRequest;
 use super::token::endpoint;
 use super::token::issuer::TokenIssuer;
 use super::token::sessions::Sessions;
 use super::token::signing_key::TokenSigningKey;
-use crate::time::{TimeSource, unix_seconds};
+use super::traffic::Traffic;
+use crate::time::{Now, TimeSource, unix_seconds};
 
 /// The state of a `LocalAuthority`, which its server and its methods share.
 ///
@@ -45,14 +45,6 @@ struct Revocation {
     not_before: u64,
 }
 
-/// Faults and recorded requests, under one lock so that both have the same order.
-#[derive(Default)]
-pub(crate) struct Traffic {
-    pub(crate) script: VecDeque<Fault>,
-    pub(crate) outage: Option<Fault>,
-    pub(crate) requests: Vec<RecordedRequest>,
-}
-
 impl IdentityProvider {
     pub(crate) fn new(
         base: String,
@@ -78,6 +70,11 @@ impl IdentityProvider {
     /// Returns the time of day by this authority's clock.
     pub(crate) fn now(&self) -> SystemTime {
         self.clock.wall()
+    }
+
+    /// Reads both of this authority's clocks.
+    pub(crate) fn clocks(&self) -> Now {
+        self.clock.now()
     }
 
     /// Returns the public keys of an application as a JWK Set, or the keys of the tenants for an

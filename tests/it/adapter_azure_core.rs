@@ -7,11 +7,15 @@ use std::time::{Duration, SystemTime};
 
 use azure_core::credentials::TokenCredential;
 use azure_core::error::ErrorKind;
-use azure_core::http::{ClientOptions, Transport};
+use azure_core::http::{ClientOptions, StatusCode, Transport};
 use azure_security_keyvault_secrets::{SecretClient, SecretClientOptions};
 use confidential_client::adapter::AzureCredential;
-use confidential_client::testing::ManualClock;
-use confidential_client::{ConfidentialClient, Error};
+use confidential_client::credential::ManagedIdentity;
+use confidential_client::resource::TokenValidator;
+use confidential_client::testing::{
+    AssignedIdentity, HostKind, LocalAuthority, LocalManagedIdentity, ManualClock,
+};
+use confidential_client::{Error, ManagedIdentityClient};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
@@ -21,10 +25,13 @@ use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::support::raw_server::answer;
-use crate::support::{Provider, SCOPE, SECRET, success};
+use crate::support::{CLIENT_ID, Provider, SCOPE, SECRET, TENANT, success};
 
+const RESOURCE: &str = "https://vault.azure.net";
 const VAULT: &str = "https://vault.azure.net/.default";
 const HOST: &str = "contoso.vault.azure.net";
+/// The application role that a vault with a validator requires.
+const ROLE: &str = "Secrets.Read";
 
 /// A Key Vault on loopback, with a vault's host name and TLS, which the SDK's client requires.
 struct Vault {
@@ -40,8 +47,40 @@ struct Seen {
     authorization: Option<String>,
 }
 
+/// The answer of a vault to a request.
+#[derive(Clone)]
+struct Access {
+    /// The resource that the challenge names.
+    resource: &'static str,
+    /// Checks the tokens. Otherwise the vault accepts the numbered tokens of a `Provider`.
+    validator: Option<TokenValidator>,
+}
+
+impl Access {
+    async fn is_granted(&self, authorization: &str) -> bool {
+        let Some(token) = authorization.strip_prefix("Bearer ") else {
+            return false;
+        };
+        match &self.validator {
+            Some(validator) => {
+                let claims = validator.validate(token).await;
+                claims.is_ok_and(|claims| claims.require_application_role(ROLE).is_ok())
+            }
+            None => token.starts_with("token-"),
+        }
+    }
+}
+
 impl Vault {
     async fn start() -> Self {
+        Self::with(Access {
+            resource: RESOURCE,
+            validator: None,
+        })
+        .await
+    }
+
+    async fn with(access: Access) -> Self {
         let made = rcgen::generate_simple_self_signed([HOST.to_owned()]).unwrap();
         let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
         let config = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
@@ -57,8 +96,9 @@ impl Vault {
         let task = tokio::spawn(async move {
             loop {
                 let (socket, _) = listener.accept().await.unwrap();
-                let (acceptor, seen) = (acceptor.clone(), Arc::clone(&serving));
-                tokio::spawn(async move { serve(socket, acceptor, &seen).await.unwrap() });
+                let (acceptor, access) = (acceptor.clone(), access.clone());
+                let seen = Arc::clone(&serving);
+                tokio::spawn(async move { serve(socket, acceptor, &access, &seen).await.unwrap() });
             }
         });
         Self {
@@ -70,7 +110,10 @@ impl Vault {
     }
 
     /// Builds the SDK's client for this vault.
-    fn secrets(&self, client: &ConfidentialClient) -> SecretClient {
+    ///
+    /// The SDK's client checks that the resource of a challenge fits the vault's host, as by
+    /// default.
+    fn secrets(&self, client: impl Into<AzureCredential>) -> SecretClient {
         let certificate = reqwest::Certificate::from_pem(self.certificate.as_bytes()).unwrap();
         let http = reqwest::Client::builder()
             .no_proxy()
@@ -86,7 +129,7 @@ impl Vault {
             ..SecretClientOptions::default()
         };
         let url = format!("https://{HOST}:{}", self.address.port());
-        let credential = Arc::new(AzureCredential::new(client.clone()));
+        let credential = Arc::new(AzureCredential::new(client));
         SecretClient::new(&url, credential, Some(options)).unwrap()
     }
 
@@ -106,6 +149,7 @@ impl Drop for Vault {
 async fn serve(
     socket: TcpStream,
     acceptor: TlsAcceptor,
+    access: &Access,
     seen: &Mutex<Vec<Seen>>,
 ) -> std::io::Result<()> {
     let mut socket = acceptor.accept(socket).await?;
@@ -119,9 +163,10 @@ async fn serve(
         name.eq_ignore_ascii_case("authorization")
             .then(|| value.to_owned())
     });
-    let is_authorized = authorization
-        .as_ref()
-        .is_some_and(|value| value.starts_with("Bearer token-"));
+    let is_authorized = match &authorization {
+        Some(value) => access.is_granted(value).await,
+        None => false,
+    };
     let line = head.lines().next().unwrap().to_owned();
     seen.lock().unwrap().push(Seen {
         line,
@@ -133,7 +178,10 @@ async fn serve(
         );
         answer("200 OK", "content-type: application/json\r\n", &body)
     } else {
-        let challenge = r#"Bearer authorization="https://login.windows.net/contoso.com", resource="https://vault.azure.net""#;
+        let resource = access.resource;
+        let challenge = format!(
+            r#"Bearer authorization="https://login.windows.net/contoso.com", resource="{resource}""#
+        );
         let headers = format!("www-authenticate: {challenge}\r\n");
         answer("401 Unauthorized", &headers, "")
     };
@@ -238,7 +286,7 @@ async fn debug_shows_no_token_and_no_secret() {
 #[tokio::test]
 async fn the_key_vault_client_sends_the_credentials_token_after_a_challenge() {
     let (provider, vault) = (Provider::open(), Vault::start().await);
-    let secrets = vault.secrets(&provider.client());
+    let secrets = vault.secrets(provider.client());
     for _ in 0..2 {
         assert_eq!(read(&secrets).await.unwrap().unwrap(), "open sesame");
     }
@@ -256,7 +304,7 @@ async fn the_cache_serves_every_call_of_the_sdk() {
     let (provider, vault) = (Provider::open(), Vault::start().await);
     provider.answer_with(success("token-1", 200));
     let client = provider.client();
-    for secrets in [vault.secrets(&client), vault.secrets(&client)] {
+    for secrets in [vault.secrets(client.clone()), vault.secrets(client)] {
         for _ in 0..3 {
             read(&secrets).await.unwrap();
         }
@@ -269,10 +317,75 @@ async fn a_rejection_reaches_the_sdks_caller_and_is_not_retried() {
     let (provider, vault) = (Provider::open(), Vault::start().await);
     let refusal = r#"{"error":"invalid_client","error_description":"AADSTS7000215: Invalid client secret provided.","error_codes":[7000215]}"#;
     provider.answer(401, refusal);
-    let secrets = vault.secrets(&provider.client());
+    let secrets = vault.secrets(provider.client());
     let error = read(&secrets).await.unwrap_err();
     assert_eq!(error.kind(), &ErrorKind::Credential);
     assert!(ours(&error).is_credential_rejected(), "{error:?}");
     assert!(!format!("{error:?}").contains(SECRET));
     assert_eq!((provider.requests(), vault.tokens()), (1, vec![None]));
+}
+
+/// Builds a client of an identity of a host.
+fn identity_client(
+    host: &LocalManagedIdentity,
+    kind: HostKind,
+    identity: ManagedIdentity,
+) -> ManagedIdentityClient {
+    let builder = ManagedIdentityClient::builder(identity);
+    builder.environment(host.environment(kind)).build().unwrap()
+}
+
+#[tokio::test]
+async fn the_key_vault_client_reads_a_secret_with_a_managed_identity() {
+    let local = LocalAuthority::start().await.unwrap();
+    let host = local.managed_identity(TENANT).await.unwrap();
+    host.assign(AssignedIdentity::new(CLIENT_ID).role(RESOURCE, ROLE));
+    let validator = TokenValidator::builder(local.authority(TENANT));
+    let validator = validator.audience(RESOURCE).single_tenant();
+    let access = Access {
+        resource: RESOURCE,
+        validator: Some(validator.build().unwrap()),
+    };
+    for kind in [HostKind::Imds, HostKind::AppService] {
+        let vault = Vault::with(access.clone()).await;
+        let identity = ManagedIdentity::user_assigned_client_id(CLIENT_ID);
+        let client = identity_client(&host, kind, identity);
+        let sent = host.requests().len();
+        for secrets in [vault.secrets(client.clone()), vault.secrets(client)] {
+            for _ in 0..2 {
+                assert_eq!(read(&secrets).await.unwrap().unwrap(), "open sesame");
+            }
+        }
+        // Each client of the SDK sends its first request without a token.
+        let tokens = vault.tokens();
+        let token = &tokens[1];
+        let expected = [&None, token, token, &None, token, token];
+        assert!(tokens.iter().eq(expected), "{kind:?}");
+        let requests = host.requests().split_off(sent);
+        assert_eq!(requests.len(), 1, "{kind:?}");
+        assert_eq!(requests[0].parameter("resource"), Some(RESOURCE));
+        assert_eq!(requests[0].parameter("client_id"), Some(CLIENT_ID));
+
+        // The system-assigned identity has no role of the vault.
+        let system = identity_client(&host, kind, ManagedIdentity::system_assigned());
+        let error = read(&vault.secrets(system)).await.unwrap_err();
+        assert_eq!(error.http_status(), Some(StatusCode::Unauthorized));
+        let tokens = vault.tokens();
+        assert!(tokens.last().unwrap().is_some() && tokens.last().unwrap() != &tokens[1]);
+    }
+}
+
+#[tokio::test]
+async fn a_challenge_for_another_resource_gets_no_token_of_a_managed_identity() {
+    let host = LocalManagedIdentity::start().await.unwrap();
+    let vault = Vault::with(Access {
+        resource: "https://storage.azure.com",
+        validator: None,
+    });
+    let vault = vault.await;
+    let client = identity_client(&host, HostKind::Imds, ManagedIdentity::system_assigned());
+    let error = read(&vault.secrets(client)).await.unwrap_err();
+    let text = format!("{error:?}");
+    assert!(text.contains("storage.azure.com"), "{text}");
+    assert_eq!((vault.tokens(), host.requests().len()), (vec![None], 0));
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use confidential_client::delegated::{AuthorizationRequest, UserAssertion};
 use confidential_client::resource::{RejectionReason, TokenValidator};
-use confidential_client::testing::{Application, LocalAuthority, ManualClock, User};
+use confidential_client::testing::{Application, Fault, LocalAuthority, ManualClock, User};
 use confidential_client::time::Clock;
 use confidential_client::{Certificate, Error, TokenSource};
 
@@ -269,4 +269,23 @@ async fn a_retired_key_is_not_trusted_after_a_day() {
         }
     };
     assert_eq!(rejection.reason(), RejectionReason::NoMatchingKey);
+}
+
+#[tokio::test]
+async fn an_outage_ends_by_the_authoritys_clock() {
+    let clock = ManualClock::new();
+    let local = local_at(&clock).await;
+    let client = client_of(&local).client_secret(SECRET).clock(clock.clone());
+    let client = client.build().unwrap();
+    local.begin_outage_for(Fault::aadsts(7000215), HOUR);
+    for advance in [Duration::ZERO, HOUR - Duration::from_secs(1)] {
+        clock.advance(advance);
+        let error = client.acquire_token_for_client(SCOPE).await.unwrap_err();
+        assert_eq!(codes(&error), [7000215]);
+    }
+    assert_eq!(local.token_requests().len(), 2);
+    clock.advance(Duration::from_secs(1));
+    // The failure of the first scope is remembered.
+    let other = "https://storage.azure.com/.default";
+    client.acquire_token_for_client(other).await.unwrap();
 }

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use confidential_client::credential::ManagedIdentity;
 use confidential_client::testing::{
     Application, AssignedIdentity, Fault, HostKind, LocalAuthority, LocalManagedIdentity,
+    ManualClock,
 };
-use confidential_client::{ConfidentialClient, Error};
+use confidential_client::{ConfidentialClient, Error, ManagedIdentityClient};
 use serde_json::{Value, json};
 
 use crate::support::{CLIENT_ID, SCOPE, TENANT, client_of};
@@ -535,6 +537,39 @@ async fn faults_replace_the_next_responses_in_the_form_of_the_host() {
     assert_eq!(request(HostKind::AzureMl).json().await.0, 500);
     host.end_outage();
     assert_eq!(request(HostKind::Imds).json().await.0, 200);
+}
+
+#[tokio::test]
+async fn an_update_of_imds_ends_by_the_clock_of_the_authority() {
+    const UPDATE: Duration = Duration::from_secs(70);
+    let clock = ManualClock::new();
+    let local = LocalAuthority::builder().clock(clock.clone());
+    let local = local.start().await.unwrap();
+    let host = local.managed_identity(TENANT).await.unwrap();
+    let status = async || RawRequest::new(&host, HostKind::Imds).json().await.0;
+    let identity = ManagedIdentity::system_assigned();
+    let client = ManagedIdentityClient::builder(identity)
+        .environment(host.environment(HostKind::Imds))
+        // No time for a retry after ten seconds, which tokio's timer would count.
+        .deadline(Duration::from_secs(3))
+        .clock(clock.clone())
+        .build()
+        .unwrap();
+    host.begin_outage_for(Fault::status(410), UPDATE);
+    let error = client.acquire_token(RESOURCE).await.unwrap_err();
+    assert_eq!(error.status().unwrap(), 410);
+    host.script([Fault::status(429)]);
+    assert_eq!((status().await, status().await), (429, 410));
+    clock.advance(Duration::from_secs(69));
+    assert_eq!(status().await, 410);
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(status().await, 200);
+    client.acquire_token(RESOURCE).await.unwrap();
+
+    host.begin_outage_for(Fault::status(410), Duration::MAX);
+    assert_eq!(status().await, 410);
+    host.end_outage();
+    assert_eq!(status().await, 200);
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use confidential_client::testing::{Application, LocalAuthority};
@@ -47,8 +48,8 @@ impl Drop for Authority {
     }
 }
 
-/// Responds to every request at once with a new token, as long as Entra's tokens. Connections stay
-/// open.
+/// Responds to every request at once with a new token, as long as Entra's tokens. A POST gets the
+/// response of Entra, and a GET the response of App Service. Connections stay open.
 pub fn serve_at_once() -> Result<()> {
     let listener = TcpListener::bind(("127.0.0.1", 0))?;
     println!("http://{}", listener.local_addr()?);
@@ -64,6 +65,7 @@ fn serve_connection(mut stream: TcpStream) -> Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     loop {
         let mut length = 0;
+        let mut is_get = false;
         loop {
             let mut line = String::new();
             if reader.read_line(&mut line)? == 0 {
@@ -73,13 +75,17 @@ fn serve_connection(mut stream: TcpStream) -> Result<()> {
             if let Some(value) = line.strip_prefix("content-length:") {
                 length = value.trim().parse()?;
             }
+            is_get |= line.starts_with("get ");
             if line.is_empty() {
                 break;
             }
         }
         let mut body = vec![0; length];
         reader.read_exact(&mut body)?;
-        let body = token_response();
+        let body = match is_get {
+            true => host_token_response()?,
+            false => token_response(),
+        };
         let head = format!(
             "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
             body.len()
@@ -109,8 +115,22 @@ pub fn serve_http2() -> Result<()> {
     })
 }
 
+/// Writes the response of App Service with a token of a managed identity.
+fn host_token_response() -> Result<String> {
+    let day = 24 * 60 * 60;
+    let expires_on = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs() + day;
+    let token = token();
+    Ok(format!(
+        r#"{{"token_type":"Bearer","expires_on":"{expires_on}","resource":"r","client_id":"c","access_token":"{token}"}}"#
+    ))
+}
+
+fn token() -> String {
+    format!("{:0>1492}", ISSUED.fetch_add(1, Ordering::Relaxed))
+}
+
 fn token_response() -> String {
-    let token = format!("{:0>1492}", ISSUED.fetch_add(1, Ordering::Relaxed));
+    let token = token();
     format!(
         r#"{{"token_type":"Bearer","expires_in":3599,"ext_expires_in":3599,"access_token":"{token}"}}"#
     )

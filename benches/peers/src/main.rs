@@ -12,9 +12,11 @@ mod cold;
 mod cpu;
 mod first_token;
 mod hits;
+mod managed_identity;
 mod tenants;
 
 use authority::Authority;
+use tokio::runtime::{Builder, Runtime};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -28,6 +30,12 @@ fn main() -> Result<()> {
         ["first-token", programs @ ..] => return first_token::report(programs),
         ["tenants"] => return tenants::report(),
         ["hits"] => return report_hits(&Authority::start(&["serve"])?),
+        ["managed-identity"] => {
+            return managed_identity::report_on_app_service(&Authority::start(&["serve"])?);
+        }
+        ["hits-of-this-host"] => {
+            return current_thread()?.block_on(managed_identity::report());
+        }
         ["cold"] => return cold::report(&Authority::start(&["serve"])?.base_url),
         ["profile", kind, library, tokens] => {
             let authority = Authority::start(&["serve"])?;
@@ -38,14 +46,16 @@ fn main() -> Result<()> {
     let authority = Authority::start(&["serve"])?;
     cold::report(&authority.base_url)?;
     tenants::report()?;
-    report_hits(&authority)
+    report_hits(&authority)?;
+    managed_identity::report_on_app_service(&authority)
 }
 
 fn report_hits(authority: &Authority) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(hits::report(&authority.base_url))
+    current_thread()?.block_on(hits::report(&authority.base_url))
+}
+
+fn current_thread() -> Result<Runtime> {
+    Ok(Builder::new_current_thread().enable_all().build()?)
 }
 
 /// Shuffles the items into the same order at each run.

@@ -60,8 +60,7 @@ async fn token(
     let fault = {
         let mut traffic = lock(&provider.traffic);
         traffic.requests.push(request.clone());
-        let scripted = traffic.script.pop_front();
-        scripted.or_else(|| traffic.outage.clone())
+        traffic.next_fault(&provider.clocks())
     };
     let response = match fault {
         None => {

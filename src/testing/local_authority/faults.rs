@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::LocalAuthority;
 use crate::testing::fault::Fault;
 use crate::testing::provider::lock;
@@ -21,11 +23,22 @@ impl LocalAuthority {
     ///
     /// [Scripted](Self::script) faults come first.
     pub fn begin_outage(&self, fault: Fault) {
-        lock(&self.provider.traffic).outage = Some(fault);
+        lock(&self.provider.traffic).begin_outage(fault);
+    }
+
+    /// Applies a fault to every token request until the clock of the authority is ahead by
+    /// `duration`.
+    ///
+    /// [`end_outage`](Self::end_outage) ends the outage earlier. The clock is the
+    /// [`clock`](super::LocalAuthorityBuilder::clock) of the builder, and the operating system's
+    /// without one. The time limits and retries of a client follow tokio's timers.
+    pub fn begin_outage_for(&self, fault: Fault, duration: Duration) {
+        let now = self.provider.clocks();
+        lock(&self.provider.traffic).begin_outage_for(fault, duration, now);
     }
 
     /// Ends the outage.
     pub fn end_outage(&self) {
-        lock(&self.provider.traffic).outage = None;
+        lock(&self.provider.traffic).end_outage();
     }
 }

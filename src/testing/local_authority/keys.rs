@@ -106,15 +106,18 @@ impl LocalAuthority {
     /// identities as [federated credentials](crate::testing::Application::federated_credential).
     ///
     /// ```
+    /// use confidential_client::credential::ManagedIdentity;
     /// use confidential_client::testing::{
     ///     Application, AssignedIdentity, HostKind, LocalAuthority,
     /// };
+    /// use confidential_client::{ConfidentialClient, ManagedIdentityClient};
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let local = LocalAuthority::start().await?;
     /// let host = local.managed_identity("contoso.com").await?;
-    /// let identity = AssignedIdentity::new("99999999-8888-7777-6666-555555555555");
+    /// let identity_id = "99999999-8888-7777-6666-555555555555";
+    /// let identity = AssignedIdentity::new(identity_id);
     /// let subject = identity.object_id();
     /// host.assign(identity);
     /// let daemon = Application::new("11111111-2222-3333-4444-555555555555");
@@ -123,8 +126,15 @@ impl LocalAuthority {
     ///     daemon.federated_credential(host.issuer(), subject, "api://AzureADTokenExchange"),
     /// );
     ///
-    /// let environment = host.environment(HostKind::Imds); // for the client
-    /// # let _ = environment;
+    /// let identity = ManagedIdentity::user_assigned_client_id(identity_id);
+    /// let identity = ManagedIdentityClient::builder(identity)
+    ///     .environment(host.environment(HostKind::Imds))
+    ///     .build()?;
+    /// let client = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
+    ///     .authority(local.authority("contoso.com"))
+    ///     .client_assertion(identity)
+    ///     .build()?;
+    /// client.acquire_token_for_client("https://graph.microsoft.com/.default").await?;
     /// # Ok(())
     /// # }
     /// ```

@@ -88,10 +88,7 @@ async fn respond(
         // The two requests to an Azure Arc agent count as one.
         match kind == HostKind::AzureArc && !request.headers().contains_key(AUTHORIZATION) {
             true => None,
-            false => {
-                let scripted = traffic.script.pop_front();
-                scripted.or_else(|| traffic.outage.clone())
-            }
+            false => traffic.next_fault(&host.provider.clocks()),
         }
     };
     let response = match fault {

@@ -10,10 +10,11 @@ use super::key_folder::KeyFolder;
 use super::rejection::HostRejection;
 use super::token_query::TokenQuery;
 use crate::testing::aadsts::error::AadstsError;
-use crate::testing::provider::{IdentityProvider, Traffic, lock};
+use crate::testing::provider::{IdentityProvider, lock};
 use crate::testing::recorded_request::RecordedRequest;
 use crate::testing::token::app_token::AppToken;
 use crate::testing::token::format::ClientAuthMethod;
+use crate::testing::traffic::Traffic;
 use crate::time::unix_seconds;
 
 /// The state of a `LocalManagedIdentity`, which its servers and its methods share.
