@@ -10,6 +10,7 @@ mod stats;
 mod store;
 
 pub(crate) use level::{Locked, SharedLevel, StoreFailed, Versioned};
+pub(crate) use stats::SharedCounters;
 
 pub use options::{EncryptionKey, SharedCacheOptions};
 pub(crate) use record::{SessionRecord, StoredFailure, StoredToken, TokenHash, TokenRecord};

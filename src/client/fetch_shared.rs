@@ -25,12 +25,17 @@ pub(super) struct SharedFetch {
 
 impl SharedFetch {
     /// Fetches a token from the shared cache, or else from the identity provider.
+    ///
+    /// Reports the acquisition once, whoever answered.
     pub(super) async fn fetch(&self, user: Option<UserGrant>) -> FlightOutcome {
-        match user {
-            None => self.fetch_for_application().await,
-            // Not shared yet.
-            Some(user) => self.request(Some(user)).await,
-        }
+        let fetching = async {
+            match user {
+                None => self.fetch_for_application().await,
+                // Not shared yet.
+                Some(user) => self.request(Some(user)).await,
+            }
+        };
+        self.fetcher.report(&self.fetch, fetching).await
     }
 
     /// Fetches an application's token.
@@ -45,19 +50,24 @@ impl SharedFetch {
             let (record, is_holder) = match self.level.lock_token(&name, &owner).await {
                 Ok(Locked::Acquired(record)) => (record, true),
                 Ok(Locked::Held(record)) => (record, false),
-                Err(StoreFailed) => return self.request(None).await,
+                Err(StoreFailed) => {
+                    self.fetch.progress().shared_cache_failed = true;
+                    return self.request(None).await;
+                }
             };
             let first = poll.first_generation(record.generation);
             if let Some(outcome) = self.outcome_of(&record, first) {
                 if is_holder {
                     self.unlock_later(name, owner);
                 }
-                return self.report(outcome);
+                return self.count(outcome);
             }
             if is_holder {
                 return self.request_as_holder(name, owner, record).await;
             }
-            poll.wait().await?;
+            if let Err(error) = poll.wait().await {
+                return self.count(Err(error));
+            }
         }
     }
 
@@ -186,9 +196,14 @@ impl SharedFetch {
         Ok((Arc::new(issued), TokenSource::IdentityProvider))
     }
 
-    /// Reports an outcome that another process caused.
-    fn report(&self, outcome: FlightOutcome) -> FlightOutcome {
-        self.level.counters.hits.add(1);
+    /// Counts an outcome that another process caused.
+    fn count(&self, outcome: FlightOutcome) -> FlightOutcome {
+        let counters = &self.level.counters;
+        match outcome {
+            Ok(_) => counters.tokens.add(1),
+            Err(_) => counters.errors.add(1),
+        }
+        self.fetch.progress().is_shared = true;
         outcome
     }
 
@@ -207,6 +222,7 @@ struct Poll<'a> {
     shared: &'a SharedFetch,
     first_generation: Option<u64>,
     interval: Option<Duration>,
+    began: Option<std::time::Instant>,
 }
 
 impl<'a> Poll<'a> {
@@ -215,6 +231,7 @@ impl<'a> Poll<'a> {
             shared,
             first_generation: None,
             interval: None,
+            began: None,
         }
     }
 
@@ -236,7 +253,12 @@ impl<'a> Poll<'a> {
         };
         self.interval = Some(interval);
         let wait = interval.mul_f64(0.5 + jitter());
-        match timeout_at(self.shared.deadline, sleep(wait)).await {
+        let clock = self.shared.clock();
+        let began = *self.began.get_or_insert_with(|| clock.instant());
+        let waited = timeout_at(self.shared.deadline, sleep(wait)).await;
+        let lock_wait = clock.instant().saturating_duration_since(began);
+        self.shared.fetch.progress().lock_wait = Some(lock_wait);
+        match waited {
             Ok(()) => Ok(()),
             Err(_) => {
                 let limit = self.shared.fetcher.retry.total_timeout();

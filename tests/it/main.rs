@@ -60,6 +60,7 @@ mod remembered_requests;
 mod retries;
 mod secrecy;
 mod shared_cache;
+mod shared_cache_metrics;
 mod sign_in;
 mod signing_keys;
 mod simulated_week;
