@@ -1,6 +1,11 @@
 //! The second level of the cache, which the processes of an application share.
 
 mod circuit;
+#[cfg(all(
+    test,
+    any(feature = "aws-lc-rs", feature = "ring", feature = "rust-crypto")
+))]
+mod format_version_1;
 mod level;
 mod name;
 mod options;

@@ -331,8 +331,8 @@ impl ConfidentialClientBuilder {
     /// Sets an observer of token requests, for metrics.
     ///
     /// The client calls the observer on the tokio runtime, once for each token request, and once
-    /// for each answer of a [shared cache](Self::shared_cache). The observer must not block. [`TokenCache::stats`](crate::TokenCache::stats) has counts without
-    /// an observer.
+    /// for each answer of a [shared cache](Self::shared_cache). The observer must not block.
+    /// [`TokenCache::stats`](crate::TokenCache::stats) has counts without an observer.
     ///
     /// With the `metrics` crate:
     ///
