@@ -16,7 +16,7 @@
 use std::time::Instant;
 
 use confidential_client::testing::{Application, LocalAuthority, self_signed_certificate};
-use confidential_client::{Certificate, ConfidentialClient, TokenSource};
+use confidential_client::{Certificate, ConfidentialClient};
 use reqwest::header::AUTHORIZATION;
 use serde_json::Value;
 
@@ -48,10 +48,7 @@ async fn call_api_twice(
         let started = Instant::now();
         let token = client.acquire_token_for_client(SCOPE).await?;
         let elapsed = format!("{:.1?}", started.elapsed());
-        let source = match token.source() {
-            TokenSource::Cache => "cache",
-            _ => "identity provider",
-        };
+        let source = token.source().as_str();
 
         let request = http.get(users_url);
         let request = request.header(AUTHORIZATION, token.authorization_header());

@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout};
 use crate::delegated::UserIdentity;
 use crate::error::{Error, Failure};
 use crate::secret::Secret;
+use crate::shared_cache::SharedCounters;
 use crate::time::TimeSource;
 use crate::token::{CacheKey, IssuedToken, TokenSource, UserKey};
 
@@ -63,13 +64,20 @@ pub(crate) struct Cache {
 
 impl Cache {
     /// Creates an empty cache with flights that end within `flight_limit`.
-    pub(crate) fn new(options: &CacheOptions, flight_limit: Duration, clock: TimeSource) -> Self {
+    ///
+    /// `counts_requests` says that each flight is a token request.
+    pub(crate) fn new(
+        options: &CacheOptions,
+        flight_limit: Duration,
+        clock: TimeSource,
+        counts_requests: bool,
+    ) -> Self {
         let overdue = overdue_after(flight_limit);
         Self {
             slots: RwLock::new(BoundedMap::new(options.max_entries)),
             sessions: RwLock::new(BoundedMap::new(options.max_entries)),
             limit: RequestLimit::new(options.max_concurrent_requests, overdue),
-            context: Arc::new(FlightContext::new(flight_limit, clock)),
+            context: Arc::new(FlightContext::new(flight_limit, clock, counts_requests)),
         }
     }
 
@@ -112,8 +120,9 @@ impl Cache {
         read(&self.slots).len()
     }
 
-    pub(crate) fn stats(&self) -> CacheStats {
-        self.context.counters.read()
+    /// Returns the counters, together with those of a shared cache.
+    pub(crate) fn stats(&self, shared: Option<&SharedCounters>) -> CacheStats {
+        self.context.counters.read(shared)
     }
 
     /// Returns a user's session, and creates an empty one for a new user.
@@ -352,10 +361,11 @@ impl Cache {
     ) -> Result<T, Error> {
         runtime_handle()?;
         let _permit = self.limit.acquire().await;
-        self.context.counters.requests.add(1);
+        let requests = &self.context.counters.requests;
+        requests.sent.add(1);
         let outcome = request.await;
         if let Err(error) = &outcome {
-            self.context.counters.failed(error);
+            requests.count_failed(error);
         }
         outcome
     }

@@ -32,6 +32,10 @@ pub mod kubernetes_and_github_actions {}
 #[doc = include_str!("../docs/operating.md")]
 pub mod operating {}
 
+/// Shares tokens between the processes of an application.
+#[doc = include_str!("../docs/shared-cache.md")]
+pub mod shared_cache {}
+
 /// Lists what works, what does not, and the examples.
 #[doc = include_str!("../docs/overview.md")]
 pub mod overview {}

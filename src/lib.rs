@@ -157,6 +157,7 @@ mod certificate;
 mod challenge;
 mod client;
 mod client_auth;
+mod counter;
 mod credential_chain;
 mod crypto;
 mod endpoint;

@@ -1,4 +1,4 @@
-//! Measurements of token requests, for an [observer](crate::ConfidentialClientBuilder::observer).
+//! Measurements of acquisitions, for an [observer](crate::ConfidentialClientBuilder::observer).
 //!
 //! ```
 //! # use bytes::Bytes;
@@ -38,7 +38,8 @@
 //!
 //! - [`ConfidentialClientBuilder::observer`](crate::ConfidentialClientBuilder::observer) sets the
 //!   observer.
-//! - [`TokenCache::stats`](crate::TokenCache::stats) counts cache hits and misses.
+//! - [`TokenCache::stats`](crate::TokenCache::stats) counts cache misses, and what a shared cache
+//!   answered.
 //! - [`guides::operating`](crate::guides::operating) lists the alarms to set.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -46,11 +47,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind};
+use crate::token::TokenSource;
 
 /// The measurements of one token request, including retries.
 ///
 /// An [observer](crate::ConfidentialClientBuilder::observer) receives one `Acquisition` per token
-/// request. A call that returns a cached token sends no token request.
+/// request. A call that returns a token of the cache in memory sends no token request. With a
+/// [shared cache](crate::cache::SharedCache), the observer receives one `Acquisition` also if the
+/// shared cache answered in place of a token request.
 ///
 /// The tenant and the resource are left out by default, because as metric labels each value would
 /// create a time series.
@@ -67,29 +71,45 @@ pub struct Acquisition {
     ///
     /// `None` without [`observe_tenants`](crate::ConfidentialClientBuilder::observe_tenants).
     pub resource: Option<Arc<str>>,
-    /// The result of the token request.
+    /// The result: a token or an error.
     pub outcome: Outcome,
+    /// The origin of the result.
+    ///
+    /// [`TokenSource::IdentityProvider`] if this process sent a token request, or could not send
+    /// one. [`TokenSource::SharedCache`] if another process sent the token request: its token, its
+    /// failure, or no outcome in time. Never [`TokenSource::Cache`].
+    pub source: TokenSource,
     /// `true` for a background refresh of a token that was still valid. No caller waited.
     pub is_refresh: bool,
-    /// Number of HTTP requests sent.
+    /// Number of HTTP requests sent. Zero if the shared cache answered.
     pub attempts: u32,
     /// Time from the start of the token request to the last byte of the last response.
     ///
-    /// The time includes discovery and the waits between attempts.
+    /// The time includes discovery, the calls of a shared cache before the token request, the wait
+    /// for other processes, and the waits between attempts.
     pub duration: Duration,
+    /// `true` if the shared cache failed, or is treated as down after a failure.
+    ///
+    /// An application's token is then requested by this process alone.
+    pub shared_cache_failed: bool,
+    /// Time for which the acquisition waited for the token request of another process.
+    ///
+    /// `None` if the acquisition did not wait.
+    pub lock_wait: Option<Duration>,
     /// HTTP status of a failed request, if a response arrived.
     pub status: Option<u16>,
     /// First AADSTS code of an error response, without the prefix `AADSTS`.
     pub aadsts: Option<u64>,
 }
 
-/// The result of a token request, without the token or the error.
+/// The result of an acquisition, without the token or the error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// The identity provider issued a token.
+    /// A token was acquired. [`Acquisition::source`] says whether the identity provider issued the
+    /// token for this process, or the shared cache had the token of another process.
     Issued,
-    /// The token request failed with an [`Error`] of this kind.
+    /// The acquisition failed with an [`Error`] of this kind.
     Failed(ErrorKind),
 }
 

@@ -1,6 +1,11 @@
 //! The second level of the cache, which the processes of an application share.
 
 mod circuit;
+#[cfg(all(
+    test,
+    any(feature = "aws-lc-rs", feature = "ring", feature = "rust-crypto")
+))]
+mod format_version_1;
 mod level;
 mod name;
 mod options;
@@ -11,6 +16,7 @@ mod stats;
 mod store;
 
 pub(crate) use level::{Locked, SharedLevel, StoreFailed, Versioned};
+pub(crate) use stats::SharedCounters;
 
 pub use options::{EncryptionKey, SharedCacheOptions};
 pub(crate) use record::{SessionRecord, StoredFailure, StoredToken, TokenRecord};

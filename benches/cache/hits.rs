@@ -250,9 +250,9 @@ pub(crate) fn report(rounds: &Rounds) -> Result<()> {
 }
 
 const CACHED: &str = "`provider.cached()`";
-const TOKEN: &str = "`provider.token().await`";
+pub(crate) const TOKEN: &str = "`provider.token().await`";
 const AUTHORIZE: &str = "`provider.authorize(&mut headers).await`";
-const REQUEST: &str = "`client.acquire_token_for_client(&request).await`";
+pub(crate) const REQUEST: &str = "`client.acquire_token_for_client(&request).await`";
 const TEXT: &str = "`client.acquire_token_for_client(\"https://..\").await`";
 const HASH: &str = "SHA-256 of the assertion";
 const ON_BEHALF_OF: &str = "`client.acquire_token_on_behalf_of(&assertion, &request).await`";

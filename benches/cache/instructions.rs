@@ -10,6 +10,7 @@ use http::HeaderMap;
 
 use crate::keyed::shuffle;
 use crate::setup::{self, Result, SCOPE};
+use crate::shared;
 use crate::table::{Table, verdict};
 
 /// Runs this program under callgrind for each row.
@@ -82,7 +83,11 @@ pub(crate) fn run(method: &str, calls: u32) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()?;
-    let client = setup::builder().build()?;
+    let (builder, method) = match method.strip_prefix("shared-") {
+        None => (setup::builder(), method),
+        Some(method) => (shared::builder(), method),
+    };
+    let client = builder.build()?;
     runtime.block_on(async {
         let entries = method.parse().unwrap_or(0);
         let mut requests: Vec<_> = (0..entries).map(setup::request).collect();
@@ -132,7 +137,7 @@ pub(crate) fn run(method: &str, calls: u32) -> Result<()> {
 
 /// Each hit with its instructions at the last change of this table. After a change that is meant,
 /// or with another compiler, write the new counts here.
-const ROWS: [(&str, &str, f64); 6] = [
+const ROWS: [(&str, &str, f64); 8] = [
     ("`provider.cached()`", "cached", 256.0),
     ("`provider.token().await`", "token", 338.0),
     (
@@ -143,6 +148,16 @@ const ROWS: [(&str, &str, f64); 6] = [
     ("by the scope's text", "scope", 778.0),
     ("by `&request`, the only one", "1", 403.0),
     ("by `&request`, among 100,000", "100000", 397.0),
+    (
+        "`provider.token().await` with a shared cache",
+        "shared-token",
+        338.0,
+    ),
+    (
+        "by `&request`, the only one, with a shared cache",
+        "shared-1",
+        403.0,
+    ),
 ];
 const FEW: u32 = 1_000;
 const MORE: u32 = 50_000;

@@ -15,6 +15,7 @@ mod instructions;
 mod keyed;
 mod rounds;
 mod setup;
+mod shared;
 mod table;
 mod threads;
 
@@ -42,6 +43,7 @@ fn main() -> Result<()> {
         .build()?;
     let keyed = keyed::Keyed::fill(size.entries, size.hot, &runtime)?;
     let hits = hits::Hits::new(&runtime)?;
+    let shared = shared::SharedHits::new(&runtime)?;
     let threads = threads::Threads::new(&runtime)?;
     let mut bare = bare::Bare::new()?;
     let mut rounds = Rounds::new(size.calls);
@@ -58,6 +60,7 @@ fn main() -> Result<()> {
             Ok(bare.header_clone_and_insert(calls))
         })?;
         hits.round(&mut rounds)?;
+        shared.round(&mut rounds)?;
         keyed.round(&mut rounds)?;
         threads.round(&mut rounds)?;
     }
@@ -80,6 +83,7 @@ fn main() -> Result<()> {
     }
     table.print();
     hits::report(&rounds)?;
+    shared::report(&rounds)?;
     keyed::report(&rounds, size.entries)?;
     threads::report(&rounds)?;
     callers::report(size.callers)

@@ -101,17 +101,21 @@ pub(super) struct FlightContext {
     pub(super) clock: TimeSource,
     pub(super) breaker: CircuitBreaker,
     pub(super) counters: Counters,
+    /// `false` if a flight may end without a token request. The shared cache then counts the token
+    /// requests.
+    counts_requests: bool,
     /// The number of providers, each of which keeps a slot.
     pub(super) providers: AtomicUsize,
 }
 
 impl FlightContext {
-    pub(super) fn new(limit: Duration, clock: TimeSource) -> Self {
+    pub(super) fn new(limit: Duration, clock: TimeSource, counts_requests: bool) -> Self {
         Self {
             limit,
             clock,
             breaker: CircuitBreaker::new(overdue_after(limit)),
             counters: Counters::default(),
+            counts_requests,
             providers: AtomicUsize::new(0),
         }
     }
@@ -131,7 +135,9 @@ impl FlightContext {
         if let Some(replaced) = started.replaced {
             replaced.abort();
         }
-        self.counters.requests.add(1);
+        if self.counts_requests {
+            self.counters.requests.sent.add(1);
+        }
         let guard = FlightGuard {
             context: Arc::clone(self),
             slot: slot.clone(),
@@ -145,7 +151,11 @@ impl FlightContext {
             match fetch.await {
                 Ok(outcome) => guard.complete(outcome),
                 // Remembered as any other failure: the next request would panic, too.
-                Err(_) => guard.complete(Err(panicked())),
+                Err(_) => {
+                    let error = panicked();
+                    guard.count_panic(&error);
+                    guard.complete(Err(error));
+                }
             }
         });
         // Empty until now: a flight is spawned once.
@@ -186,7 +196,9 @@ impl FlightGuard {
         let opens_circuit = breaker.report(flight, &outcome, &now, jitter);
         let outcome = self.slot.complete(self.generation, outcome, &now, jitter);
         if let Err(error) = &outcome {
-            counters.failed(error);
+            if self.context.counts_requests {
+                counters.requests.count_failed(error);
+            }
             self.warn(error, &now);
         }
         if opens_circuit {
@@ -199,6 +211,18 @@ impl FlightGuard {
         }
         let outcome = outcome.map(|issued| (issued, source));
         self.sender.send_replace(Some(outcome));
+    }
+
+    /// Counts a token request that cannot count its own failure any more.
+    fn count_panic(&self, error: &Error) {
+        let FlightContext {
+            counters,
+            counts_requests,
+            ..
+        } = &*self.context;
+        if !counts_requests {
+            counters.requests.count_failed(error);
+        }
     }
 
     fn warn(&self, error: &Error, now: &Now) {

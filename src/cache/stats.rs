@@ -1,24 +1,42 @@
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use crate::error::{Error, ErrorKind};
+use crate::counter::{Counter, RequestCounters};
+#[cfg(doc)]
+use crate::error::Error;
+use crate::error::ErrorKind;
+use crate::shared_cache::SharedCounters;
 
 /// Counters of a client's work since it was built, from
 /// [`TokenCache::stats`](crate::TokenCache::stats). The counters only grow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CacheStats {
-    /// Calls without a cached token. Each sent or joined a token request, or received the last
-    /// failure.
+    /// Calls without a cached token in memory. Each sent or joined a token request, found a token
+    /// in the shared cache, or received the last failure.
     ///
     /// Cache hits are not counted: counting would cost more than the hit.
     pub misses: u64,
-    /// Token requests, refreshes included. Retries of a request do not count, even with another
-    /// credential.
+    /// Token requests of this process, refreshes included. Retries of a request do not count, even
+    /// with another credential.
     pub requests: u64,
-    /// Token requests in the background, for a token that was still valid.
+    /// Refreshes in the background, of a token that was still valid.
+    ///
+    /// Each sends a token request, unless the shared cache has the next token.
     pub refreshes: u64,
     /// Entries evicted by the maximum in [`CacheOptions`](crate::CacheOptions).
     pub evictions: u64,
+    /// Tokens that the shared cache had, so that no token request was sent.
+    pub shared_tokens: u64,
+    /// Acquisitions that failed without a token request of this process. The shared cache had the
+    /// failure of another process, or another process held the lock for too long.
+    ///
+    /// These failures are not among the errors below, which count this process's token requests.
+    pub shared_errors: u64,
+    /// Failed calls of the shared cache.
+    ///
+    /// After a failed call the client works without the shared cache for some seconds. The calls
+    /// that the client leaves out in that time are not counted.
+    pub shared_cache_failures: u64,
+    /// Acquisitions that waited for the token request of another process.
+    pub lock_waits: u64,
     /// Token requests that failed with [`Error::Config`].
     pub config_errors: u64,
     /// Token requests that failed with [`Error::Credential`].
@@ -35,43 +53,35 @@ pub struct CacheStats {
     pub interaction_required_errors: u64,
 }
 
+/// Counters of the cache in memory.
 #[derive(Default)]
 pub(super) struct Counters {
     pub(super) misses: Counter,
-    pub(super) requests: Counter,
     pub(super) refreshes: Counter,
     pub(super) evictions: Counter,
-    /// Failed token requests, by the discriminant of the [`ErrorKind`].
-    failures: [Counter; ErrorKind::ALL.len()],
-}
-
-#[derive(Default)]
-pub(super) struct Counter(AtomicU64);
-
-impl Counter {
-    pub(super) fn add(&self, count: u64) {
-        self.0.fetch_add(count, Ordering::Relaxed);
-    }
-
-    fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
+    pub(super) requests: RequestCounters,
 }
 
 impl Counters {
-    pub(super) fn failed(&self, error: &Error) {
-        if let Some(counter) = self.failures.get(error.kind() as usize) {
-            counter.add(1);
-        }
-    }
-
-    pub(super) fn read(&self) -> CacheStats {
-        let failed = |kind: ErrorKind| self.failures.get(kind as usize).map_or(0, Counter::get);
+    /// Returns the counters, together with those of a shared cache.
+    pub(super) fn read(&self, shared: Option<&SharedCounters>) -> CacheStats {
+        let counted = |counter: fn(&SharedCounters) -> &Counter| {
+            shared.map_or(0, |shared| counter(shared).get())
+        };
+        let requests = [Some(&self.requests), shared.map(|shared| &shared.requests)];
+        let failed = |kind: ErrorKind| {
+            let requests = requests.iter().flatten();
+            requests.map(|requests| requests.failed(kind)).sum()
+        };
         CacheStats {
             misses: self.misses.get(),
-            requests: self.requests.get(),
+            requests: self.requests.sent.get() + counted(|shared| &shared.requests.sent),
             refreshes: self.refreshes.get(),
             evictions: self.evictions.get(),
+            shared_tokens: counted(|shared| &shared.tokens),
+            shared_errors: counted(|shared| &shared.errors),
+            shared_cache_failures: counted(|shared| &shared.failures),
+            lock_waits: counted(|shared| &shared.waits),
             config_errors: failed(ErrorKind::Config),
             credential_errors: failed(ErrorKind::Credential),
             transport_errors: failed(ErrorKind::Transport),

@@ -17,8 +17,8 @@ use super::issuer::Issuer;
 use super::requests_by_text::RequestsByText;
 use super::resolve::{ResolvedRequest, Subject};
 use crate::cache::{
-    Cache, CacheOptions, CacheSlot, Cached, FlightOutcome, HeldSlot, RefreshTokenStatus,
-    Requirements,
+    Cache, CacheOptions, CacheSlot, CacheStats, Cached, FlightOutcome, HeldSlot,
+    RefreshTokenStatus, Requirements,
 };
 use crate::error::{Error, Failure};
 use crate::request::{IntoTokenRequest, Lent, TokenRequest};
@@ -50,10 +50,11 @@ impl TokenAcquirer {
         issuer: Issuer,
     ) -> Self {
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+        let counts_requests = issuer.shared().is_none();
         Self(Arc::new(Shared {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             requests: RequestsByText::default(),
-            cache: Cache::new(options, limit, clock.clone()),
+            cache: Cache::new(options, limit, clock.clone(), counts_requests),
             clock,
             issuer,
         }))
@@ -66,6 +67,12 @@ impl TokenAcquirer {
     /// Returns the cache that the client shares with other processes.
     pub(super) fn shared(&self) -> Option<&Arc<SharedLevel>> {
         self.0.issuer.shared()
+    }
+
+    /// Returns the counters of the cache in memory and of the shared cache.
+    pub(super) fn stats(&self) -> CacheStats {
+        let shared = self.0.issuer.shared();
+        self.0.cache.stats(shared.map(|level| &level.counters))
     }
 
     /// Removes every token, every failure and the issuer's metadata.

@@ -330,9 +330,9 @@ impl ConfidentialClientBuilder {
 
     /// Sets an observer of token requests, for metrics.
     ///
-    /// The client calls the observer on the tokio runtime, once for each token request. The
-    /// observer must not block. [`TokenCache::stats`](crate::TokenCache::stats) has counts without
-    /// an observer.
+    /// The client calls the observer on the tokio runtime, once for each token request, and once
+    /// for each answer of a [shared cache](Self::shared_cache). The observer must not block.
+    /// [`TokenCache::stats`](crate::TokenCache::stats) has counts without an observer.
     ///
     /// With the `metrics` crate:
     ///
@@ -347,7 +347,8 @@ impl ConfidentialClientBuilder {
     /// let builder = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
     ///     .observer(|acquisition: Acquisition| {
     ///         let outcome = acquisition.outcome.as_str();
-    ///         counter!("token_requests_total", "outcome" => outcome).increment(1);
+    ///         let source = acquisition.source.as_str();
+    ///         counter!("acquisitions_total", "outcome" => outcome, "source" => source).increment(1);
     ///         histogram!("token_request_seconds").record(acquisition.duration);
     ///     });
     /// # let _ = builder;

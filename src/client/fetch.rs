@@ -78,8 +78,28 @@ impl TokenFetcher {
                 Some(user) => Box::pin(self.fetch_for_user(fetch, user, deadline)).await,
             }
         };
-        self.with_deadline_and_report(fetch, deadline, fetching)
+        let Some(level) = &self.shared else {
+            return self
+                .with_deadline_and_report(fetch, deadline, fetching)
+                .await;
+        };
+        self.with_deadline_and_count(level, fetch, deadline, fetching)
             .await
+    }
+
+    /// Ends a token request of a client with a shared cache at the deadline, and counts the
+    /// request. The whole acquisition is reported later, with the wait for other processes.
+    pub(super) async fn with_deadline_and_count<T>(
+        &self,
+        level: &SharedLevel,
+        fetch: &Fetch,
+        deadline: Instant,
+        fetching: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let requests = &level.counters.requests;
+        requests.sent.add(1);
+        let result = self.with_deadline(fetch, deadline, fetching).await;
+        result.inspect_err(|error| requests.count_failed(error))
     }
 
     /// Redeems a grant that is valid once, such as an authorization code, by the deadline.
@@ -101,11 +121,30 @@ impl TokenFetcher {
         deadline: Instant,
         fetching: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        let began = self.clock.instant();
-        let result = match timeout_at(deadline, fetching).await {
+        let fetching = self.with_deadline(fetch, deadline, fetching);
+        self.report(fetch, fetching).await
+    }
+
+    async fn with_deadline<T>(
+        &self,
+        fetch: &Fetch,
+        deadline: Instant,
+        fetching: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        match timeout_at(deadline, fetching).await {
             Ok(result) => result,
             Err(_) => Err(fetch.timeout_error(self.retry.total_timeout())),
-        };
+        }
+    }
+
+    /// Reports the outcome of a fetch to the span and the observer.
+    pub(super) async fn report<T>(
+        &self,
+        fetch: &Fetch,
+        fetching: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let began = self.clock.instant();
+        let result = fetching.await;
         let duration = self.clock.instant().saturating_duration_since(began);
         let acquisition = fetch.report(&result, duration, &self.observer);
         self.observer.notify(acquisition);

@@ -34,23 +34,28 @@ pub(super) struct SharedFetch {
 
 impl SharedFetch {
     /// Fetches a token from the shared cache, or else from the identity provider.
+    ///
+    /// Reports the acquisition once, whoever answered.
     pub(super) async fn fetch(&self, user: Option<UserGrant>) -> FlightOutcome {
-        let Some(user) = user else {
-            return self.fetch_with_reusable_grant(None).await;
+        let fetching = async {
+            let Some(user) = user else {
+                return self.fetch_with_reusable_grant(None).await;
+            };
+            let rejection = match &user.session {
+                None => None,
+                Some(session) => match self.fetch_by_refresh_token(session).await {
+                    Attempt::Ended(outcome) => return outcome,
+                    Attempt::NoGrant(rejection) => rejection,
+                },
+            };
+            match &user.assertion {
+                Some(assertion) => self.fetch_with_reusable_grant(Some(assertion)).await,
+                None => Err(rejection.unwrap_or_else(|| {
+                    interaction_required(self.fetch.key.user.as_deref(), self.claims())
+                })),
+            }
         };
-        let rejection = match &user.session {
-            None => None,
-            Some(session) => match self.fetch_by_refresh_token(session).await {
-                Attempt::Ended(outcome) => return outcome,
-                Attempt::NoGrant(rejection) => rejection,
-            },
-        };
-        match &user.assertion {
-            Some(assertion) => self.fetch_with_reusable_grant(Some(assertion)).await,
-            None => Err(rejection.unwrap_or_else(|| {
-                interaction_required(self.fetch.key.user.as_deref(), self.claims())
-            })),
-        }
+        self.fetcher.report(&self.fetch, fetching).await
     }
 
     /// Fetches a token of the application, or of the user of an assertion.
@@ -66,7 +71,7 @@ impl SharedFetch {
         };
         let first = record.generation;
         if let Some(outcome) = self.outcome_of(&record, first, None) {
-            return self.report(outcome);
+            return self.count(outcome);
         }
         let mut poll = Poll::new(self);
         loop {
@@ -79,17 +84,20 @@ impl SharedFetch {
                 if is_holder {
                     self.unlock_later(name, owner);
                 }
-                return self.report(outcome);
+                return self.count(outcome);
             }
             if is_holder {
                 return self.request_as_holder(name, owner, record, user).await;
             }
-            poll.wait().await?;
+            if let Err(error) = poll.wait().await {
+                return self.count(Err(error));
+            }
         }
     }
 
     /// Sends the token request without the store.
     async fn request_alone(&self, user: Option<&UserAssertion>) -> FlightOutcome {
+        self.fetch.progress().shared_cache_failed = true;
         Ok(self.request(user).await?.into_outcome())
     }
 
@@ -243,7 +251,8 @@ impl SharedFetch {
             return Ok(Requested::new(issued, None));
         };
         let redeeming = fetcher.redeem_assertion(fetch, assertion, self.deadline);
-        let redeemed = fetcher.with_deadline_and_report(fetch, self.deadline, redeeming);
+        let redeemed =
+            fetcher.with_deadline_and_count(&self.level, fetch, self.deadline, redeeming);
         let redeemed = redeemed.await?;
         let family = match redeemed.refresh_token {
             None => None,
@@ -258,9 +267,14 @@ impl SharedFetch {
         Ok(Requested::new(redeemed.issued, family))
     }
 
-    /// Reports an outcome that another process caused.
-    fn report(&self, outcome: FlightOutcome) -> FlightOutcome {
-        self.level.counters.hits.add(1);
+    /// Counts an outcome that another process caused.
+    fn count(&self, outcome: FlightOutcome) -> FlightOutcome {
+        let counters = &self.level.counters;
+        match outcome {
+            Ok(_) => counters.tokens.add(1),
+            Err(_) => counters.errors.add(1),
+        }
+        self.fetch.progress().is_shared = true;
         outcome
     }
 

@@ -46,7 +46,7 @@ impl<'a> TokenCache<'a> {
 
     /// Returns counters of the client's work since it was built.
     pub fn stats(&self) -> CacheStats {
-        self.0.tokens().stats()
+        self.0.stats()
     }
 }
 

@@ -272,7 +272,7 @@ pub(super) fn decode<T: for<'a> Deserialize<'a>>(content: &[u8]) -> Option<T> {
     serde_json::from_slice(content).ok()
 }
 
-fn encode(record: &impl Serialize) -> Zeroizing<Vec<u8>> {
+pub(super) fn encode(record: &impl Serialize) -> Zeroizing<Vec<u8>> {
     // Room for most records, so that growing leaves no copy of a token in freed memory.
     let mut json = Zeroizing::new(Vec::with_capacity(16 * 1024));
     // Strings and numbers always serialize.
@@ -313,3 +313,6 @@ const REMEMBER_REJECTED: Duration = Duration::from_secs(5 * 60);
 const REJECTION_PERIOD: Duration = Duration::from_secs(30);
 const MAX_REJECTED: usize = 4;
 const LONGEST_SPREAD: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests;

@@ -40,6 +40,10 @@ impl Sealer {
         generation: u64,
         mut content: Zeroizing<Vec<u8>>,
     ) -> Result<Bytes, Error> {
+        if content.len() > LARGEST_CONTENT {
+            self.warn("it is too large to be stored");
+            return Err(Error::config("a record is too large to be stored"));
+        }
         let Some(keys) = &self.keys else {
             return Ok([&[VERSION, PLAIN], &**content].concat().into());
         };
@@ -76,6 +80,10 @@ impl Sealer {
         name: &str,
         record: &SharedRecord,
     ) -> Result<Zeroizing<Vec<u8>>, &'static str> {
+        // Before a copy is made: whoever writes to the store chooses the length.
+        if record.value.len() > LARGEST_CONTENT + LONGEST_FRAME {
+            return Err("it is larger than a record can be");
+        }
         let (version, rest) = record.value.split_first().ok_or("it is empty")?;
         if *version != VERSION {
             return Err("it has another format version, of a newer or much older release");
@@ -147,6 +155,11 @@ const VERSION: u8 = 1;
 const PLAIN: u8 = 0;
 const A256GCM: u8 = 1;
 const SALT_LENGTH: usize = 24;
+/// The length of everything around the content: version, encryption, key ID, salt and tag.
+const LONGEST_FRAME: usize = 2 + 8 + SALT_LENGTH + 16;
+/// The longest content of a record, as long as the longest response of a token endpoint. A longer
+/// record is neither written nor read.
+const LARGEST_CONTENT: usize = 1024 * 1024;
 
 #[cfg(all(
     test,
@@ -222,6 +235,24 @@ mod tests {
             changed[at] ^= 1;
             assert!(!opens("name", 7, &changed), "octet {at}");
             assert!(!opens("name", 7, &value[..at]), "{at} octets");
+        }
+    }
+
+    #[test]
+    fn a_record_of_more_than_a_mebibyte_is_neither_written_nor_read() {
+        for sealer in [sealer(&[1]), Sealer::new(None)] {
+            let largest = vec![b'a'; LARGEST_CONTENT];
+            let value = sealer.seal("name", 1, largest.into()).unwrap();
+            let text = opened(&sealer, "name", &record(1, value.clone())).unwrap();
+            assert_eq!(text.len(), LARGEST_CONTENT);
+            let longer = vec![b'a'; LARGEST_CONTENT + 1];
+            assert!(sealer.seal("name", 1, longer.into()).is_err());
+            let mut longer = value.to_vec();
+            longer.resize(LARGEST_CONTENT + LONGEST_FRAME + 1, 0);
+            assert_eq!(
+                opened(&sealer, "name", &record(1, longer.into())),
+                Err("it is larger than a record can be")
+            );
         }
     }
 

@@ -62,6 +62,7 @@ mod remembered_requests;
 mod retries;
 mod secrecy;
 mod shared_cache;
+mod shared_cache_metrics;
 mod shared_sessions;
 mod sign_in;
 mod signing_keys;

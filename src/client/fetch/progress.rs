@@ -8,7 +8,7 @@ use crate::cache::Requirements;
 use crate::error::{Error, Failure};
 use crate::metrics::{Acquisition, Observer, Outcome};
 use crate::time;
-use crate::token::{CacheKey, TokenHash};
+use crate::token::{CacheKey, TokenHash, TokenSource};
 
 /// One token request and its progress.
 pub(in crate::client) struct Fetch {
@@ -33,6 +33,12 @@ pub(in crate::client) struct Progress {
     pub(in crate::client) sent: u32,
     /// The error of the last attempt, and the number of attempts.
     pub(in crate::client) failed: Option<(Error, u32)>,
+    /// `true` if the shared cache answered in place of the identity provider.
+    pub(in crate::client) is_shared: bool,
+    /// `true` if a call of the shared cache failed, or was left out after such a failure.
+    pub(in crate::client) shared_cache_failed: bool,
+    /// The wait for another process so far.
+    pub(in crate::client) lock_wait: Option<Duration>,
 }
 
 /// The step that a token request waits for.
@@ -70,11 +76,13 @@ impl Fetch {
             resource = self.key.resource(),
             correlation_id = self.correlation_id,
             refresh = self.is_refresh,
-            // A cache hit is no token request, and has no span.
-            source = "identity_provider",
+            // A hit of the cache in memory has no span.
+            source = field::Empty,
             outcome = field::Empty,
             duration_ms = field::Empty,
             attempts = field::Empty,
+            shared_cache_failed = field::Empty,
+            lock_wait_ms = field::Empty,
             aadsts = field::Empty,
             { "error.type" } = field::Empty,
             { "http.response.status_code" } = field::Empty,
@@ -91,22 +99,37 @@ impl Fetch {
     ) -> Acquisition {
         let error = result.as_ref().err();
         let named = observer.names_tenants().then_some(&self.key);
+        let progress = self.progress();
         let acquisition = Acquisition {
             tenant: named.and_then(|key| key.tenant_name()).map(Arc::from),
             resource: named.map(|key| Arc::from(key.resource())),
             outcome: Outcome::of(result),
+            source: match progress.is_shared {
+                true => TokenSource::SharedCache,
+                false => TokenSource::IdentityProvider,
+            },
             is_refresh: self.is_refresh,
-            attempts: self.progress().sent,
+            attempts: progress.sent,
             duration,
+            shared_cache_failed: progress.shared_cache_failed,
+            lock_wait: progress.lock_wait,
             status: error.and_then(Error::status).map(|status| status.as_u16()),
             aadsts: error.and_then(Error::aadsts),
         };
+        drop(progress);
         let span = Span::current();
         let outcome = acquisition.outcome.as_str();
+        let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        span.record("source", acquisition.source.as_str());
         span.record("outcome", outcome);
         span.record("attempts", acquisition.attempts);
-        let milliseconds = u64::try_from(duration.as_millis());
-        span.record("duration_ms", milliseconds.unwrap_or(u64::MAX));
+        span.record("duration_ms", milliseconds(duration));
+        if acquisition.shared_cache_failed {
+            span.record("shared_cache_failed", true);
+        }
+        if let Some(wait) = acquisition.lock_wait {
+            span.record("lock_wait_ms", milliseconds(wait));
+        }
         if error.is_some() {
             span.record("error.type", outcome);
         }

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, timeout_at};
 
@@ -11,6 +11,7 @@ use crate::time::jitter;
 pub(super) struct Poll<'a> {
     shared: &'a SharedFetch,
     interval: Option<Duration>,
+    began: Option<Instant>,
 }
 
 impl<'a> Poll<'a> {
@@ -18,6 +19,7 @@ impl<'a> Poll<'a> {
         Self {
             shared,
             interval: None,
+            began: None,
         }
     }
 
@@ -34,7 +36,12 @@ impl<'a> Poll<'a> {
         };
         self.interval = Some(interval);
         let wait = interval.mul_f64(0.5 + jitter());
-        match timeout_at(self.shared.deadline, sleep(wait)).await {
+        let clock = self.shared.clock();
+        let began = *self.began.get_or_insert_with(|| clock.instant());
+        let waited = timeout_at(self.shared.deadline, sleep(wait)).await;
+        let lock_wait = clock.instant().saturating_duration_since(began);
+        self.shared.fetch.progress().lock_wait = Some(lock_wait);
+        match waited {
             Ok(()) => Ok(()),
             Err(_) => {
                 let limit = self.shared.fetcher.retry.total_timeout();

@@ -80,7 +80,7 @@ impl SharedFetch {
         };
         let first = token.generation;
         if let Some(outcome) = self.outcome_of(&token, first, family_of(&found)) {
-            return Ok(Attempt::Ended(self.report(outcome)));
+            return Ok(Attempt::Ended(self.count(outcome)));
         }
         let mut poll = Poll::new(self);
         loop {
@@ -98,7 +98,7 @@ impl SharedFetch {
                 if is_holder {
                     self.unlock_later(names.session, owner);
                 }
-                return Ok(Attempt::Ended(self.report(outcome)));
+                return Ok(Attempt::Ended(self.count(outcome)));
             }
             let step = match is_holder {
                 true => self.next_step(session, &names, &owner, found).await,
@@ -127,7 +127,9 @@ impl SharedFetch {
                     if is_holder {
                         self.level.unlock(&names.session, &owner).await;
                     }
-                    poll.wait().await?;
+                    if let Err(error) = poll.wait().await {
+                        return Ok(Attempt::Ended(self.count(Err(error))));
+                    }
                 }
                 Step::NoGrant(rejection) => {
                     self.level.unlock(&names.session, &owner).await;
@@ -308,7 +310,8 @@ impl SharedFetch {
                 }
             }
         };
-        let refreshed = fetcher.with_deadline_and_report(fetch, self.deadline, refreshing);
+        let refreshed =
+            fetcher.with_deadline_and_count(&self.level, fetch, self.deadline, refreshing);
         let refreshed = refreshed.await;
         refreshed.map_err(|error| match is_of_other_user {
             true => RefreshFailure::OtherUser(error),
@@ -359,6 +362,7 @@ impl SharedFetch {
         session: &Arc<UserSession>,
         names: &Names,
     ) -> Result<Attempt, Error> {
+        self.fetch.progress().shared_cache_failed = true;
         let known = session.known();
         let Some(known) = known.filter(|_| self.level.redeems_without_lock()) else {
             return Ok(Attempt::NoGrant(Some(shared_cache_unavailable())));
