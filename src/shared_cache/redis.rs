@@ -15,7 +15,7 @@ mod failure;
 mod reply;
 mod scripts;
 
-use connection::{Connections, Lease};
+use connection::{RedisConnections, RedisLease};
 use failure::RedisFailure;
 use reply::Reply;
 
@@ -45,19 +45,23 @@ use reply::Reply;
 ///   resolved again each time.
 /// - The cache checks a connection that was silent for one second with `PING`, and replaces a
 ///   connection that does not respond within 200 milliseconds.
-/// - Opening a connection takes two seconds at most, and continues after the end of the call that
-///   began it. A command takes five seconds at most. The client of this crate ends each call after
-///   [`call_timeout`](super::SharedCacheOptions::call_timeout), 500 milliseconds by default, and the
-///   cache counts such a call as a time-out.
+/// - A command takes five seconds at most. The client of this crate ends each call earlier, after
+///   [`call_timeout`], and the cache counts such a call as a time-out.
+/// - Opening a connection takes two seconds at most. The cache continues to open the connection
+///   after the end of the call.
 /// - The cache never repeats a command whose outcome is unknown.
+///
+/// [`call_timeout`]: super::SharedCacheOptions::call_timeout
 ///
 /// # Settings of the server
 ///
-/// | setting | without it |
+/// | setting | without the setting |
 /// |---|---|
 /// | `appendonly yes` | a restart of Redis signs out all users |
-/// | `maxmemory-policy noeviction` | Redis evicts sessions, and their users sign in again |
-/// | a replica, `min-replicas-to-write 1`, and [`wait_for_replicas(1)`](Self::wait_for_replicas) | a fail-over may lose the latest refresh tokens |
+/// | `maxmemory-policy noeviction` | Redis evicts sessions, and the users sign in again |
+/// | a replica and `min-replicas-to-write 1` | a fail-over may lose the latest refresh tokens |
+///
+/// A cache with replicas needs [`wait_for_replicas(1)`](Self::wait_for_replicas), too.
 ///
 /// A record with an access token and a refresh token takes about 2.7 KiB. A name takes two keys,
 /// `{name}:r` and `{name}:l`, which a Redis Cluster stores on the same node. The prefix of the
@@ -66,7 +70,7 @@ use reply::Reply;
 ///
 /// ```text
 /// ACL SETUSER app on >password ~{confidential-client* +eval +evalsha +ping +wait
-///     +get +set +pttl +del +hget +hmget +hset +hdel +pexpire +time
+///     +get +set +pttl +del +hmget +hset +hdel +pexpire +time
 /// ```
 ///
 /// # TLS
@@ -79,9 +83,9 @@ use reply::Reply;
 /// # Versions of the crate `redis`
 ///
 /// The feature `redis` has the types of `redis` 1. A later major version of that crate gets a
-/// feature of its own.
+/// separate feature.
 pub struct RedisCache {
-    connections: Connections,
+    connections: RedisConnections,
     replicas: usize,
 }
 
@@ -90,7 +94,7 @@ impl RedisCache {
     ///
     /// Creating a cache does no I/O. A wrong address or password is an error of the first call.
     pub fn new(client: Client) -> Self {
-        Self::of(Connections::to_client(client))
+        Self::of(RedisConnections::to_client(client))
     }
 
     /// Creates a cache on the connections that a closure opens.
@@ -115,7 +119,7 @@ impl RedisCache {
         R: Future<Output = RedisResult<C>> + Send + 'static,
         C: ConnectionLike + Clone + Send + Sync + 'static,
     {
-        Self::of(Connections::from_connector(connect))
+        Self::of(RedisConnections::from_connector(connect))
     }
 
     /// Sets the number of replicas that must have the mark of a redemption before the client sends
@@ -123,8 +127,9 @@ impl RedisCache {
     ///
     /// A fail-over to a replica without the mark would let a second process redeem the same refresh
     /// token, and a provider that rotates refresh tokens then revokes the user's session. The cache
-    /// waits 250 milliseconds for the replicas ([`WAIT`]), on a connection that no other call uses.
-    /// The client does not redeem the refresh token if too few replicas respond.
+    /// waits 250 milliseconds at most for the replicas ([`WAIT`]), on a connection that no other
+    /// call uses. The client does not redeem the refresh token if too few replicas respond.
+    /// [`call_timeout`](super::SharedCacheOptions::call_timeout) must be longer than that time.
     ///
     /// [`WAIT`]: https://redis.io/docs/latest/commands/wait/
     pub fn wait_for_replicas(mut self, replicas: usize) -> Self {
@@ -132,7 +137,7 @@ impl RedisCache {
         self
     }
 
-    fn of(connections: Connections) -> Self {
+    fn of(connections: RedisConnections) -> Self {
         Self {
             connections,
             replicas: 0,
@@ -260,7 +265,7 @@ impl fmt::Debug for RedisCache {
 }
 
 async fn begin(
-    lease: &mut Lease,
+    lease: &mut RedisLease,
     name: &str,
     owner: &LockOwner,
     generation: u64,
@@ -278,7 +283,7 @@ async fn begin(
 }
 
 async fn cancel(
-    lease: &mut Lease,
+    lease: &mut RedisLease,
     name: &str,
     owner: &LockOwner,
     generation: u64,

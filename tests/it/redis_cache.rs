@@ -1,5 +1,6 @@
 //! What each method of `RedisCache` returns and leaves in a real Redis.
 
+use std::error::Error;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -348,6 +349,19 @@ async fn a_value_of_another_program_is_an_error_and_stays() {
     assert_eq!(server.text(&["GET", RECORD]).await, "of another program");
 }
 
+/// Calls every method.
+async fn call_all(cache: &RedisCache) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let owner = LockOwner::random();
+    cache.get(NAME).await?;
+    cache.put(NAME, new(1, b"one")).await?;
+    cache.lock(NAME, &owner, HOUR).await?;
+    cache.begin_redemption(NAME, &owner, 1).await?;
+    cache.cancel_redemption(NAME, &owner, 1).await?;
+    cache.unlock(NAME, &owner).await?;
+    cache.remove(NAME, 1).await?;
+    Ok(())
+}
+
 /// The rule in the docs of `RedisCache`, word by word.
 #[tokio::test]
 async fn a_user_with_the_documented_rights_can_call_every_method() {
@@ -363,20 +377,30 @@ async fn a_user_with_the_documented_rights_can_call_every_method() {
     let url = format!("redis://app:password@127.0.0.1:{}", server.port());
     let client = Client::open(url).unwrap();
     let cache = RedisCache::new(client.clone());
-    let owner = LockOwner::random();
-    assert_eq!(get(&cache).await, None);
-    assert_eq!(put(&cache, 1, b"one").await, PutOutcome::Stored);
-    assert!(is_locked(&cache, &owner).await);
-    assert_eq!(begin(&cache, &owner, 1).await, BeginRedemption::Begun);
-    cache.cancel_redemption(NAME, &owner, 1).await.unwrap();
-    cache.unlock(NAME, &owner).await.unwrap();
-    assert!(cache.remove(NAME, 1).await.unwrap());
+    call_all(&cache).await.unwrap();
+    // Every right is needed. PING is needed after a time of silence alone.
+    for right in words.iter().filter_map(|word| word.strip_prefix('+')) {
+        server.command(&["SCRIPT", "FLUSH"]).await;
+        let (without, with) = (format!("-{right}"), format!("+{right}"));
+        server.command(&["ACL", "SETUSER", "app", &without]).await;
+        server.command(&["DEL", RECORD, LOCK]).await;
+        let denied = call_all(&cache).await;
+        assert_eq!(
+            denied.is_err(),
+            right != "ping" && right != "wait",
+            "{right}"
+        );
+        server.command(&["ACL", "SETUSER", "app", &with]).await;
+    }
+    server.command(&["DEL", RECORD, LOCK]).await;
+    call_all(&cache).await.unwrap();
 
     let error = cache.get("another:abc").await.unwrap_err().to_string();
     assert!(error.contains("(NOPERM)"), "{error}");
     assert!(error.contains("+evalsha"), "{error}");
 
-    // The commands of a connection that was silent, and of `wait_for_replicas`.
+    // WAIT is allowed.
+    let owner = LockOwner::random();
     put(&cache, 1, b"one").await;
     assert!(is_locked(&cache, &owner).await);
     assert!(!cache.replicates_redemptions());

@@ -18,29 +18,29 @@ use super::reply::Reply;
 ///
 /// All connections have a number in common. A connection that is of no more use takes the others of
 /// its number with it, because a fail-over or a new password concerns all of them.
-pub(super) struct Connections(Arc<Inner>);
+pub(super) struct RedisConnections(Arc<Inner>);
 
 struct Inner {
     connect: Connector,
     /// The server in error messages, without a password.
     server: Arc<str>,
-    state: Mutex<State>,
+    state: Mutex<ConnectionState>,
 }
 
-type Connector = Box<dyn Fn() -> BoxFuture<'static, RedisResult<Connection>> + Send + Sync>;
+type Connector = Box<dyn Fn() -> BoxFuture<'static, RedisResult<RedisConnection>> + Send + Sync>;
 
 #[derive(Default)]
-struct State {
+struct ConnectionState {
     number: u64,
     /// The connection for all calls, which may still be opening.
     opening: Option<Opening>,
     /// Open connections that no call uses.
-    kept: VecDeque<Connection>,
+    kept: VecDeque<RedisConnection>,
     /// The time-outs since the last response.
     time_outs: u32,
 }
 
-impl State {
+impl ConnectionState {
     fn discard(&mut self) {
         *self = Self {
             number: self.number + 1,
@@ -49,9 +49,9 @@ impl State {
     }
 }
 
-type Opening = Shared<BoxFuture<'static, Result<Connection, RedisFailure>>>;
+type Opening = Shared<BoxFuture<'static, Result<RedisConnection, RedisFailure>>>;
 
-impl Connections {
+impl RedisConnections {
     pub(super) fn to_client(client: Client) -> Self {
         let server = format!("Redis at {}", client.get_connection_info().addr());
         // The limits of this module count, and the drop of a call.
@@ -85,7 +85,7 @@ impl Connections {
     {
         let connect = Box::new(move || {
             let connecting = connect();
-            async move { Ok(Connection::new(connecting.await?)) }.boxed()
+            async move { Ok(RedisConnection::new(connecting.await?)) }.boxed()
         });
         Self(Arc::new(Inner {
             connect,
@@ -99,7 +99,7 @@ impl Connections {
     }
 
     /// Returns the connection that all calls share.
-    pub(super) async fn shared(&self) -> Result<Lease, RedisFailure> {
+    pub(super) async fn shared(&self) -> Result<RedisLease, RedisFailure> {
         let mut lease = self.opened().await?;
         match lease.responds().await {
             true => Ok(lease),
@@ -108,7 +108,7 @@ impl Connections {
     }
 
     /// Returns a connection that no other call uses.
-    pub(super) async fn exclusive(&self) -> Result<Lease, RedisFailure> {
+    pub(super) async fn exclusive(&self) -> Result<RedisLease, RedisFailure> {
         while let Some(mut lease) = self.kept() {
             if lease.responds().await {
                 return Ok(lease);
@@ -118,16 +118,16 @@ impl Connections {
         self.wait(self.0.open(number), number).await
     }
 
-    async fn opened(&self) -> Result<Lease, RedisFailure> {
+    async fn opened(&self) -> Result<RedisLease, RedisFailure> {
         let (opening, number) = self.opening();
         self.wait(opening, number).await
     }
 
     async fn wait(
         &self,
-        opening: impl Future<Output = Result<Connection, RedisFailure>>,
+        opening: impl Future<Output = Result<RedisConnection, RedisFailure>>,
         number: u64,
-    ) -> Result<Lease, RedisFailure> {
+    ) -> Result<RedisLease, RedisFailure> {
         let pending = Pending::new(&self.0, number);
         let opened = opening.await;
         match &opened {
@@ -149,7 +149,7 @@ impl Connections {
         (opening, number)
     }
 
-    fn kept(&self) -> Option<Lease> {
+    fn kept(&self) -> Option<RedisLease> {
         let mut state = self.0.state();
         let connection = state.kept.pop_front()?;
         let number = state.number;
@@ -157,8 +157,8 @@ impl Connections {
         Some(self.lease(connection, number))
     }
 
-    fn lease(&self, connection: Connection, number: u64) -> Lease {
-        Lease {
+    fn lease(&self, connection: RedisConnection, number: u64) -> RedisLease {
+        RedisLease {
             connection,
             number,
             inner: Arc::clone(&self.0),
@@ -170,7 +170,10 @@ impl Inner {
     /// Opens a connection in a task, so that the end of the call that began it does not end it.
     ///
     /// A panic is an error: rustls panics in a program with two providers.
-    fn open(self: &Arc<Self>, number: u64) -> BoxFuture<'static, Result<Connection, RedisFailure>> {
+    fn open(
+        self: &Arc<Self>,
+        number: u64,
+    ) -> BoxFuture<'static, Result<RedisConnection, RedisFailure>> {
         let Ok(runtime) = Handle::try_current() else {
             return ready(Err(RedisFailure::no_runtime(&self.server))).boxed();
         };
@@ -222,19 +225,19 @@ impl Inner {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ConnectionState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A connection for one call.
-pub(super) struct Lease {
-    connection: Connection,
+pub(super) struct RedisLease {
+    connection: RedisConnection,
     number: u64,
     inner: Arc<Inner>,
 }
 
-impl Lease {
+impl RedisLease {
     pub(super) async fn send(&mut self, command: &Cmd) -> Result<Value, RedisFailure> {
         let pending = Pending::new(&self.inner, self.number);
         let server = &self.inner.server;
@@ -353,13 +356,13 @@ impl Drop for Pending<'_> {
 
 /// An open connection. Clones share it.
 #[derive(Clone)]
-struct Connection {
+struct RedisConnection {
     channel: Box<dyn Channel>,
     last_response: Arc<Mutex<Instant>>,
     is_without_flags: Arc<AtomicBool>,
 }
 
-impl Connection {
+impl RedisConnection {
     fn new(channel: impl Channel) -> Self {
         Self {
             channel: Box::new(channel),

@@ -203,7 +203,7 @@ const CODES: [(&str, &str); 16] = [
     ),
     (
         "NOPERM",
-        "denies the user a command or a name of the shared cache; allow +eval +evalsha +ping +wait +get +set +pttl +del +hget +hmget +hset +hdel +pexpire +time on ~{prefix*",
+        "denies the user a command or a name of the shared cache; allow +eval +evalsha +ping +wait +get +set +pttl +del +hmget +hset +hdel +pexpire +time on ~{prefix*",
     ),
     (
         "READONLY",
@@ -211,7 +211,7 @@ const CODES: [(&str, &str); 16] = [
     ),
     (
         "OOM",
-        "has no memory left; raise maxmemory, or give the shared cache a Redis of its own",
+        "has no memory left; raise maxmemory, or give the shared cache a separate Redis",
     ),
     (
         "NOREPLICAS",

@@ -37,7 +37,8 @@ impl Reply {
         Some(Some(record.redemption(Redemption::new(owner, age))))
     }
 
-    /// Reads the time that another owner's lock remains, or -1 for an acquired lock, and the record.
+    /// Reads the remaining time of another owner's lock and the record. The time -1 is an acquired
+    /// lock.
     pub(super) fn lock_outcome(self) -> Option<LockOutcome> {
         let [remaining, record]: [Value; 2] = self.list()?.try_into().ok()?;
         let record = Self(record).record()?;

@@ -3,7 +3,7 @@ use std::sync::LazyLock;
 use ::redis::{Cmd, cmd};
 use sha1::{Digest, Sha1};
 
-use super::connection::Lease;
+use super::connection::RedisLease;
 use super::failure::RedisFailure;
 use super::reply::Reply;
 
@@ -38,7 +38,7 @@ impl Script {
     /// does not know its flags.
     pub(super) async fn run(
         &self,
-        lease: &mut Lease,
+        lease: &mut RedisLease,
         name: &str,
         arguments: &[&[u8]],
     ) -> Result<Reply, RedisFailure> {
@@ -63,7 +63,7 @@ impl Program {
 
     async fn run(
         &self,
-        lease: &mut Lease,
+        lease: &mut RedisLease,
         name: &str,
         arguments: &[&[u8]],
     ) -> Result<Reply, RedisFailure> {
