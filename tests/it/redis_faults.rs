@@ -2,8 +2,8 @@
 //! that loses bytes. Each test ends with a call that succeeds on the same value.
 
 use std::error::Error as StdError;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +11,7 @@ use confidential_client::cache::{
     BeginRedemption, LockOutcome, LockOwner, NewRecord, PutOutcome, RedisCache, SharedCache,
     SharedCacheFuture,
 };
+use futures_util::FutureExt;
 use redis::{AsyncConnectionConfig, Client, Value};
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -241,24 +242,23 @@ async fn a_password_that_changes_and_changes_back_is_tried_each_time() {
 }
 
 #[tokio::test]
-async fn a_server_that_requires_a_password_says_so() {
-    let Some(server) = RedisServer::start().await else {
+async fn a_password_that_the_closure_learns_is_used() {
+    let Some(server) = RedisServer::start_with(&["--requirepass", "hunter2"]).await else {
         return;
     };
-    let cache = RedisCache::new(server.client());
-    let admin = server.client();
-    let mut admin = admin.get_multiplexed_async_connection().await.unwrap();
-    let mut require = async |password: &str| {
-        let mut command = redis::cmd("CONFIG");
-        command.arg(&["SET", "requirepass", password]);
-        let set = command.query_async::<()>(&mut admin).await;
-        set.unwrap();
-    };
-    require("hunter2").await;
-    let error = error(cache.get(NAME)).await;
-    assert!(error.contains("requires a password"), "{error}");
-    assert!(error.contains("(NOAUTH)"), "{error}");
-    require("").await;
+    let port = server.port();
+    let password = Arc::new(Mutex::new(String::new()));
+    let known = Arc::clone(&password);
+    let cache = RedisCache::from_connector(move || {
+        let url = format!("redis://{}127.0.0.1:{port}", known.lock().unwrap());
+        async move { Client::open(url)?.get_multiplexed_async_connection().await }
+    });
+    for _ in 0..2 {
+        let error = error(cache.get(NAME)).await;
+        assert!(error.contains("requires a password"), "{error}");
+        assert!(error.contains("(NOAUTH)"), "{error}");
+    }
+    ":hunter2@".clone_into(&mut password.lock().unwrap());
     stores(&cache, 1).await;
 }
 
@@ -372,29 +372,68 @@ async fn an_attempt_that_failed_while_nobody_waited_is_no_error_of_a_later_call(
     let Some(server) = RedisServer::start().await else {
         return;
     };
-    let (client, attempts) = (server.client(), Arc::new(AtomicUsize::new(0)));
-    let (fail, failed) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
-    let connector = (Arc::clone(&fail), Arc::clone(&failed));
+    for panics in [false, true] {
+        let (client, attempts) = (server.client(), AtomicUsize::new(0));
+        let (fail, failed) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
+        let connector = (Arc::clone(&fail), Arc::clone(&failed));
+        let cache = RedisCache::from_connector(move || {
+            let (client, attempt) = (client.clone(), attempts.fetch_add(1, Ordering::SeqCst));
+            let (fail, failed) = connector.clone();
+            async move {
+                if attempt == 0 {
+                    fail.notified().await;
+                    failed.fetch_add(1, Ordering::SeqCst);
+                    assert!(!panics, "two providers");
+                    return Err((redis::ErrorKind::Client, "not now").into());
+                }
+                client.get_multiplexed_async_connection().await
+            }
+        });
+        let short = Duration::from_millis(20);
+        timeout(short, cache.get(NAME)).await.unwrap_err();
+        fail.notify_one();
+        until("the attempt has failed", async || {
+            failed.load(Ordering::SeqCst) == 1
+        })
+        .await;
+        assert_eq!(found(&cache).await, None);
+    }
+}
+
+#[test]
+fn an_attempt_that_ended_with_its_runtime_is_no_error_of_a_later_call() {
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().unwrap()
+    };
+    let second = runtime();
+    let Some(server) = second.block_on(RedisServer::start()) else {
+        return;
+    };
+    let (client, attempts) = (server.client(), AtomicUsize::new(0));
     let cache = RedisCache::from_connector(move || {
-        let (client, attempts) = (client.clone(), Arc::clone(&attempts));
-        let (fail, failed) = connector.clone();
+        let (client, attempt) = (client.clone(), attempts.fetch_add(1, Ordering::SeqCst));
         async move {
-            if attempts.fetch_add(1, Ordering::SeqCst) == 0 {
-                fail.notified().await;
-                failed.fetch_add(1, Ordering::SeqCst);
-                return Err((redis::ErrorKind::Client, "not now").into());
+            if attempt == 0 {
+                std::future::pending::<()>().await;
             }
             client.get_multiplexed_async_connection().await
         }
     });
-    let short = Duration::from_millis(20);
-    timeout(short, cache.get(NAME)).await.unwrap_err();
-    fail.notify_one();
-    until("the attempt has failed", async || {
-        failed.load(Ordering::SeqCst) == 1
-    })
-    .await;
-    assert_eq!(found(&cache).await, None);
+    let first = runtime();
+    first.block_on(async {
+        let short = Duration::from_millis(20);
+        timeout(short, cache.get(NAME)).await.unwrap_err();
+    });
+    let handle = first.handle().clone();
+    drop(first);
+    // The runtime of this call has ended already.
+    let error = handle.block_on(cache.get(NAME)).unwrap_err().to_string();
+    assert!(error.contains("has shut down"), "{error}");
+    let without_runtime = cache.get(NAME).now_or_never().unwrap();
+    let error = without_runtime.unwrap_err().to_string();
+    assert!(error.contains("needs a Tokio runtime"), "{error}");
+    assert_eq!(second.block_on(found(&cache)), None);
 }
 
 #[tokio::test]
@@ -505,6 +544,11 @@ async fn a_redemption_waits_for_replicas_on_a_connection_of_its_own() {
         assert_eq!(primary.connections().await, 2);
     }
 
+    until("the replica has no mark", async || {
+        let key = "{confidential-client:abc}:r";
+        replica.command(&["HEXISTS", key, "i"]).await == Value::Int(0)
+    })
+    .await;
     link.swallow_open();
     let attempt = call(cache.begin_redemption(NAME, &owner, 1));
     let error = attempt.await.unwrap_err().to_string();

@@ -1,5 +1,4 @@
 use std::collections::VecDeque;
-use std::future::ready;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -115,7 +114,7 @@ impl RedisConnections {
             }
         }
         let number = self.0.state().number;
-        self.wait(self.0.open(number), number).await
+        self.wait(Arc::clone(&self.0).open(number), number).await
     }
 
     async fn opened(&self) -> Result<RedisLease, RedisFailure> {
@@ -144,7 +143,7 @@ impl RedisConnections {
             return (opening.clone(), state.number);
         }
         let number = state.number;
-        let opening = self.0.open(number).shared();
+        let opening = Arc::clone(&self.0).open(number).boxed().shared();
         state.opening = Some(opening.clone());
         (opening, number)
     }
@@ -170,33 +169,28 @@ impl Inner {
     /// Opens a connection in a task, so that the end of the call that began it does not end it.
     ///
     /// A panic is an error: rustls panics in a program with two providers.
-    fn open(
-        self: &Arc<Self>,
-        number: u64,
-    ) -> BoxFuture<'static, Result<RedisConnection, RedisFailure>> {
+    async fn open(self: Arc<Self>, number: u64) -> Result<RedisConnection, RedisFailure> {
         let Ok(runtime) = Handle::try_current() else {
-            return ready(Err(RedisFailure::no_runtime(&self.server))).boxed();
+            return Err(RedisFailure::no_runtime(&self.server));
         };
-        let inner = Arc::clone(self);
+        let mut attempt = Attempt {
+            inner: Arc::clone(&self),
+            number,
+            has_succeeded: false,
+        };
         let task = runtime.spawn(async move {
+            let inner = &attempt.inner;
             let result = match timeout(CONNECT_LIMIT, (inner.connect)()).await {
                 Ok(result) => result.map_err(|error| RedisFailure::new(&inner.server, &error)),
                 Err(_) => Err(RedisFailure::not_connected(&inner.server, CONNECT_LIMIT)),
             };
-            // The next call tries again, and does not get this error at a later time.
-            if result.is_err() {
-                inner.discard(number);
-            }
+            attempt.has_succeeded = result.is_ok();
             result
         });
-        let server = Arc::clone(&self.server);
-        async move {
-            match task.await {
-                Ok(result) => result,
-                Err(error) => Err(RedisFailure::ended(&server, error.is_panic())),
-            }
+        match task.await {
+            Ok(result) => result,
+            Err(error) => Err(RedisFailure::ended(&self.server, error.is_panic())),
         }
-        .boxed()
     }
 
     /// Closes the connections of a number after their calls in progress.
@@ -227,6 +221,22 @@ impl Inner {
 
     fn state(&self) -> MutexGuard<'_, ConnectionState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An attempt to open a connection. A call after a failed attempt begins another attempt, and does
+/// not get the error, the panic or the end of the runtime from a time when no call waited.
+struct Attempt {
+    inner: Arc<Inner>,
+    number: u64,
+    has_succeeded: bool,
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if !self.has_succeeded {
+            self.inner.discard(self.number);
+        }
     }
 }
 
