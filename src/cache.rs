@@ -43,6 +43,8 @@ pub(crate) use slot::Cached;
 use slot::{Invalidated, JoinOutcome};
 pub use stats::CacheStats;
 
+#[cfg(feature = "redis")]
+pub use crate::shared_cache::RedisCache;
 pub use crate::shared_cache::{
     BeginRedemption, EncryptionKey, LockOutcome, LockOwner, NewRecord, PutOutcome, Redemption,
     SharedCache, SharedCacheFuture, SharedCacheOptions, SharedRecord,

@@ -130,6 +130,7 @@
 //! | `ring` | TLS where `rustls` is off, and signatures where `aws-lc-rs` is off |
 //! | `rust-crypto` | signatures without C, where `aws-lc-rs` and `ring` are off; contains [RUSTSEC-2023-0071] |
 //! | `pkcs12` | PKCS#12 files and encrypted private keys |
+//! | `redis` | `cache::RedisCache`, a token cache that processes share |
 //! | `reqwest-middleware` | `adapter::BearerAuth`, a middleware |
 //! | `tower` | `adapter::BearerAuthLayer`, a tower layer |
 //! | `azure-core` | `adapter::AzureCredential`, a credential for the Azure SDK for Rust |

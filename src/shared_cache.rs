@@ -10,6 +10,8 @@ mod level;
 mod name;
 mod options;
 mod record;
+#[cfg(feature = "redis")]
+mod redis;
 mod seal;
 mod session;
 mod stats;
@@ -18,6 +20,8 @@ mod store;
 pub(crate) use level::{Locked, SharedLevel, StoreFailed, Versioned};
 pub(crate) use stats::SharedCounters;
 
+#[cfg(feature = "redis")]
+pub use self::redis::RedisCache;
 pub use options::{EncryptionKey, SharedCacheOptions};
 pub(crate) use record::{SessionRecord, StoredFailure, StoredToken, TokenRecord};
 pub(crate) use session::{KnownSession, RETRY_WAITS, Unstored};

@@ -43,15 +43,6 @@ pub trait SharedCache: Send + Sync + 'static {
     /// The store did not respond. The record may have been stored.
     fn put<'a>(&'a self, name: &'a str, record: NewRecord) -> SharedCacheFuture<'a, PutOutcome>;
 
-    /// Removes the record if its generation is `generation`. The lock does not change.
-    ///
-    /// Returns `true` if a record was removed.
-    ///
-    /// # Errors
-    ///
-    /// The store did not respond. The record may have been removed.
-    fn remove<'a>(&'a self, name: &'a str, generation: u64) -> SharedCacheFuture<'a, bool>;
-
     /// Takes the lock of a name, or extends the lock if `owner` holds it. Returns the record of
     /// the name, too.
     ///

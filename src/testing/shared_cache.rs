@@ -249,17 +249,6 @@ impl SharedCache for LocalSharedCache {
         })
     }
 
-    fn remove<'a>(&'a self, name: &'a str, generation: u64) -> SharedCacheFuture<'a, bool> {
-        self.call("remove", move |state, _| {
-            let existing = state.records.get(name);
-            let is_same = existing.is_some_and(|existing| existing.generation == generation);
-            if is_same {
-                state.records.remove(name);
-            }
-            is_same
-        })
-    }
-
     fn lock<'a>(
         &'a self,
         name: &'a str,

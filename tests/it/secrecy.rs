@@ -10,6 +10,7 @@ use bytes::Bytes;
 use confidential_client::adapter::{
     AcceptedToken, AzureCredential, BearerAuth, BearerAuthError, BearerAuthLayer, PermittedToken,
 };
+use confidential_client::cache::RedisCache;
 use confidential_client::credential::{
     AssertionContext, AzureCli, AzureDeveloperCli, CertificateFile, ChainLink, CredentialChain,
     FederatedTokenFile, HostEnvironment, LinkUnavailable, ManagedIdentity, SecretFile,
@@ -144,6 +145,8 @@ async fn no_public_type_shows_a_secret() {
     hidden.check_debug("CertificateFile", &file);
     hidden.check_debug("SecretFile", &SecretFile::new("/secret"));
     hidden.check_debug("CacheOptions", &CacheOptions::default());
+    let redis = redis::Client::open(format!("redis://app:{SECRET}@127.0.0.1")).unwrap();
+    hidden.check_debug("RedisCache", &RedisCache::new(redis));
     hidden.check_debug("SigningAlgorithm", &SigningAlgorithm::PS256);
     let method = TokenEndpointAuthMethod::ClientSecretBasic;
     hidden.check_debug("TokenEndpointAuthMethod", &method);

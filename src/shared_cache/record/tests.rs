@@ -16,6 +16,7 @@ fn token(expires_in_ms: u64, refresh_in_ms: u64) -> StoredToken {
         scopes: "s".to_owned(),
         correlation_id: "c".to_owned(),
         claims: None,
+        family: None,
     }
 }
 

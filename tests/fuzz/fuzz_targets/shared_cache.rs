@@ -145,10 +145,6 @@ impl SharedCache for Store {
         Box::pin(async { Ok(PutOutcome::Stored) })
     }
 
-    fn remove<'a>(&'a self, _: &'a str, _: u64) -> SharedCacheFuture<'a, bool> {
-        Box::pin(async { Ok(true) })
-    }
-
     fn lock<'a>(
         &'a self,
         _: &'a str,
