@@ -115,8 +115,6 @@ fn push_length(text: &mut Vec<u8>, length: usize) {
     text.extend_from_slice(&u64::try_from(length).unwrap_or(u64::MAX).to_be_bytes());
 }
 
-#[cfg(all(
-    test,
-    any(feature = "aws-lc-rs", feature = "ring", feature = "rust-crypto")
-))]
+#[cfg(test)]
+#[cfg(any(feature = "aws-lc-rs", feature = "ring", feature = "rust-crypto"))]
 mod tests;

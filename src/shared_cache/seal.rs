@@ -161,10 +161,8 @@ const LONGEST_FRAME: usize = 2 + 8 + SALT_LENGTH + 16;
 /// record is neither written nor read.
 const LARGEST_CONTENT: usize = 1024 * 1024;
 
-#[cfg(all(
-    test,
-    any(feature = "aws-lc-rs", feature = "ring", feature = "rust-crypto")
-))]
+#[cfg(test)]
+#[cfg(any(feature = "aws-lc-rs", feature = "ring", feature = "rust-crypto"))]
 mod tests {
     use std::time::Duration;
 

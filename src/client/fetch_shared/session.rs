@@ -28,7 +28,7 @@ pub(super) enum Attempt {
 
 /// The next step with a session whose lock this process holds.
 enum Step {
-    Redeem(KnownSession),
+    Redeem(Box<KnownSession>),
     /// Another process redeems the refresh token, or the store has changed.
     Wait,
     NoGrant(Option<Error>),
@@ -106,7 +106,7 @@ impl SharedFetch {
             };
             match step {
                 Step::Redeem(known) => {
-                    let redeemed = self.redeem(session, &names, &owner, known).await;
+                    let redeemed = self.redeem(session, &names, &owner, *known).await;
                     let outcome = match redeemed {
                         Redeemed::Outcome(outcome) => outcome,
                         Redeemed::Superseded => {
@@ -191,11 +191,11 @@ impl SharedFetch {
             .begin_redemption(&names.session, owner, generation)
             .await;
         match begun {
-            Ok(BeginRedemption::Begun) => Step::Redeem(KnownSession {
+            Ok(BeginRedemption::Begun) => Step::Redeem(Box::new(KnownSession {
                 generation,
                 record,
                 unstored: None,
-            }),
+            })),
             Ok(_) => Step::Wait,
             Err(StoreFailed) => {
                 // The record may have the mark.

@@ -113,7 +113,7 @@ fn a_record_names_the_last_rejected_tokens() {
         record.reject(TokenHash::of(&format!("token-{number}")));
     }
     record.reject(TokenHash::of("token-4"));
-    let hashes: Vec<_> = record.rejected.iter().map(|it| it.hash.clone()).collect();
+    let hashes: Vec<_> = record.rejected.iter().map(|it| it.hash).collect();
     let expected = ["token-4", "token-6", "token-5", "token-3"].map(TokenHash::of);
     assert_eq!(hashes, expected);
     assert!(!record.has_rejected_token());
