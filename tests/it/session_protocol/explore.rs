@@ -67,8 +67,13 @@ fn schedule(visited: &[(World, usize, Option<Step>)]) -> String {
         steps.push(step);
         at = before;
     }
+    steps.reverse();
+    text_of(&steps)
+}
+
+fn text_of(steps: &[Step]) -> String {
     let mut text = String::new();
-    for step in steps.iter().rev() {
+    for step in steps {
         match step.process {
             Some(process) => {
                 let name = char::from(b'A' + process as u8);
@@ -86,6 +91,8 @@ fn schedule(visited: &[(World, usize, Option<Step>)]) -> String {
 #[derive(Debug, Default)]
 pub struct Walks {
     pub violations: u32,
+    /// The shortest schedule with a violation.
+    pub shortest: Option<(Violation, String)>,
     pub sign_ins: u32,
     pub redemptions: u32,
 }
@@ -94,21 +101,36 @@ pub struct Walks {
 pub fn random_schedules(start: &World, rules: &Rules, count: u32, steps: u32) -> Walks {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let mut walks = Walks::default();
+    let mut shortest = usize::MAX;
     let mut successors = Vec::new();
     for _ in 0..count {
         let mut world = start.clone();
+        let mut taken = Vec::new();
         for _ in 0..steps {
             world.successors(rules, &mut successors);
             if successors.is_empty() {
                 break;
             }
+            // Mostly work, because a schedule of faults alone tests nothing.
+            let only_work = random.below(12) > 0;
+            if only_work && successors.iter().any(|(step, _)| step.is_work()) {
+                successors.retain(|(step, _)| step.is_work());
+            }
             let chosen = random.below(successors.len());
-            world = successors.swap_remove(chosen).1;
+            let (step, next) = successors.swap_remove(chosen);
+            world = next;
+            taken.push(step);
             if world.violation().is_some() {
                 break;
             }
         }
-        walks.violations += u32::from(world.violation().is_some());
+        if let Some(violation) = world.violation() {
+            walks.violations += 1;
+            if taken.len() < shortest {
+                shortest = taken.len();
+                walks.shortest = Some((violation, text_of(&taken)));
+            }
+        }
         walks.sign_ins += u32::from(world.asked_to_sign_in);
         walks.redemptions += world.provider.presented.count_ones();
     }

@@ -47,6 +47,10 @@ enum At {
     SignInRead {
         token: Token,
     },
+    /// Puts a record without a refresh token.
+    SignInCreate {
+        record: Record,
+    },
     SignInPut {
         record: Record,
     },
@@ -96,9 +100,16 @@ impl Process {
             At::Cancel { generation } => Call::Cancel(owner, generation),
             At::Unlock => Call::Unlock(owner),
             At::SignInRead { .. } | At::SignOutRead => Call::Get,
-            At::SignInPut { record } | At::SignOutPut { record } => Call::Put {
-                record,
+            At::SignInCreate { record } | At::SignOutPut { record } => Call::Put {
+                record: Record {
+                    state: State::Empty,
+                    ..record
+                },
                 replaces: None,
+            },
+            At::SignInPut { record } => Call::Put {
+                record,
+                replaces: rules.sign_in_creates_empty.then(|| record.generation - 1),
             },
             At::SignOutRemove { generation, .. } => Call::Remove(generation),
         })
@@ -266,18 +277,30 @@ impl World {
             (At::Cancel { .. }, Some(_)) => At::Unlock,
             (At::Store { .. } | At::Cancel { .. }, _) => at,
             (At::Unlock, _) => At::Idle,
-            (At::SignInRead { token }, Some(Reply::Record(read))) => At::SignInPut {
-                record: rules.first_record(token, read, &self.provider),
+            (At::SignInRead { token }, Some(Reply::Record(read))) => {
+                let record = rules.first_record(token, read, &self.provider);
+                match rules.sign_in_creates_empty {
+                    true => At::SignInCreate { record },
+                    false => At::SignInPut { record },
+                }
+            }
+            (At::SignInCreate { record }, Some(Reply::Put(PutOutcome::Stored))) => At::SignInPut {
+                record: Record {
+                    generation: record.generation + 1,
+                    ..record
+                },
             },
             (At::SignInPut { record }, Some(Reply::Put(PutOutcome::Stored))) => {
                 self.processes[index].remember(record.generation, record.token);
                 At::Idle
             }
-            (At::SignInPut { record }, Some(_)) => At::SignInRead {
+            // Stored by a call that timed out, or another sign-in or sign-out is newer.
+            (At::SignInPut { .. }, Some(_)) if rules.sign_in_creates_empty => At::Idle,
+            (At::SignInCreate { record } | At::SignInPut { record }, Some(_)) => At::SignInRead {
                 token: record.token,
             },
             (At::SignOutRead, Some(Reply::Record(Some(record))))
-                if record.state != State::Tombstone =>
+                if record.state != State::Empty =>
             {
                 match rules.sign_out {
                     SignOut::Removes => At::SignOutRemove {
@@ -285,7 +308,7 @@ impl World {
                         token: record.token,
                     },
                     SignOut::LeavesTombstone => At::SignOutPut {
-                        record: Record::new(record.generation + 1, record.token, State::Tombstone),
+                        record: Record::new(record.generation + 1, record.token, State::Empty),
                     },
                 }
             }
@@ -303,6 +326,7 @@ impl World {
             // Tried again.
             (
                 At::SignInRead { .. }
+                | At::SignInCreate { .. }
                 | At::SignInPut { .. }
                 | At::SignOutRead
                 | At::SignOutRemove { .. }
@@ -339,6 +363,8 @@ impl World {
         };
         if let Some((generation, token)) = process.memory
             && generation > record.generation
+            && (!rules.another_family_wins
+                || self.provider.family(token) == self.provider.family(record.token))
             && rules.record_behind_memory != RecordBehindMemory::Ignored
         {
             let is_own = |owner: Owner| owner / 16 == index as u8;
@@ -357,9 +383,12 @@ impl World {
                 older: record.generation,
             };
         }
-        process.remember(record.generation, record.token);
+        process.memory = match record.state {
+            State::Empty => None,
+            State::Usable | State::InDoubt => Some((record.generation, record.token)),
+        };
         match (record.state, record.mark) {
-            (State::Tombstone, _) => {
+            (State::Empty, _) => {
                 self.asked_to_sign_in = true;
                 At::Unlock
             }

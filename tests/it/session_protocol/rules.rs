@@ -15,6 +15,10 @@ pub struct Rules {
     pub has_new_owners: bool,
     /// A rotation replaces one generation, and creates no record.
     pub rotation_only_replaces: bool,
+    /// A sign-in creates a record without a refresh token, and then replaces that record.
+    pub sign_in_creates_empty: bool,
+    /// A process forgets its refresh token if the record is of another sign-in.
+    pub another_family_wins: bool,
     /// The generation of a sign-in is above every earlier one, also after an empty restart.
     pub generations_only_rise: bool,
     /// A process does not write the refresh token that it remembers to an empty store.
@@ -54,6 +58,8 @@ impl Rules {
         waits_for_replica: true,
         has_new_owners: true,
         rotation_only_replaces: true,
+        sign_in_creates_empty: true,
+        another_family_wins: true,
         generations_only_rise: true,
         leaves_absent_records_absent: true,
         sends_once: true,

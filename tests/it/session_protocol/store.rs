@@ -21,8 +21,8 @@ pub enum State {
     Usable,
     /// The refresh token may have been presented.
     InDoubt,
-    /// The user signed out.
-    Tombstone,
+    /// There is no refresh token: the user signed out, or a sign-in has not stored its token.
+    Empty,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

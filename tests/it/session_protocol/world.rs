@@ -12,6 +12,24 @@ pub struct Step {
     pub name: &'static str,
 }
 
+impl Step {
+    /// Returns `true` for a process's step without a fault.
+    pub fn is_work(&self) -> bool {
+        matches!(
+            self.name,
+            "begins"
+                | "locks"
+                | "marks"
+                | "redeems"
+                | "puts"
+                | "cancels"
+                | "unlocks"
+                | "reads"
+                | "removes"
+        )
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct World {
     pub store: Store,
@@ -170,7 +188,7 @@ impl World {
         let is_back = !self.lost_writes
             && self.store.record.is_some_and(|record| {
                 let family = self.provider.family(record.token);
-                record.state != State::Tombstone && self.signed_out & (1 << family) != 0
+                record.state != State::Empty && self.signed_out & (1 << family) != 0
             });
         is_back.then_some(Violation::SignedOutAndBack)
     }
