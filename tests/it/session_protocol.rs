@@ -16,6 +16,7 @@ mod world;
 const CALM: Faults = Faults {
     lock_expires: false,
     mark_ages: false,
+    empty_records_expire: false,
     timeouts: 0,
     crashes: 0,
     fail_overs: 0,
@@ -28,6 +29,7 @@ const CALM: Faults = Faults {
 const PAUSES: Faults = Faults {
     lock_expires: true,
     mark_ages: true,
+    empty_records_expire: true,
     ..CALM
 };
 
@@ -104,18 +106,6 @@ fn every_rule_of_the_session_protocol_prevents_a_violation() {
             twice,
         ),
         (
-            "a rotation creates a record: a put is late after a sign-out",
-            Rules {
-                rotation_only_replaces: false,
-                ..rules
-            },
-            Faults {
-                sign_outs: 1,
-                ..CALM
-            },
-            Violation::SignedOutAndBack,
-        ),
-        (
             "a sign-in creates its record, and retries after a time-out",
             Rules {
                 sign_in_creates_empty: false,
@@ -137,6 +127,7 @@ fn every_rule_of_the_session_protocol_prevents_a_violation() {
             Faults {
                 sign_ins: 1,
                 sign_outs: 1,
+                empty_records_expire: true,
                 ..CALM
             },
             Violation::SignedOutAndBack,
@@ -150,6 +141,19 @@ fn every_rule_of_the_session_protocol_prevents_a_violation() {
             Faults {
                 empty_restarts: 1,
                 ..CALM
+            },
+            twice,
+        ),
+        (
+            "a record that was read in doubt is put back without doubt",
+            Rules {
+                remembers_doubt: false,
+                ..rules
+            },
+            Faults {
+                lost_responses: 1,
+                fail_overs: 1,
+                ..SLOW
             },
             twice,
         ),
@@ -320,20 +324,23 @@ fn a_remembered_refresh_token_is_put_back_after_a_fail_over() {
     }
 }
 
-/// A record in place of the removed one prevents the same violation, until that record expires.
+/// A record that a sign-out removes can be created again by a late call of the sign-in.
 #[test]
-fn a_tombstone_prevents_a_late_put_after_a_sign_out() {
-    let rules = Rules {
-        rotation_only_replaces: false,
-        sign_out: SignOut::LeavesTombstone,
+fn a_sign_out_puts_an_empty_record() {
+    let without = Rules {
+        sign_out: SignOut::Removes,
         ..Rules::DOCUMENTED
     };
     let faults = Faults {
-        sign_outs: 1,
+        timeouts: 2,
         sign_ins: 1,
-        ..SLOW
+        sign_outs: 1,
+        ..PAUSES
     };
-    assert_eq!(search(faults, &rules).violation, None);
+    let search = |rules| every_schedule(World::new(2, 0, faults, &rules), &rules).violation;
+    let violation = search(without).map(|(violation, _)| violation);
+    assert_eq!(violation, Some(Violation::SignedOutAndBack));
+    assert_eq!(search(Rules::DOCUMENTED), None);
 }
 
 const WALKS: u32 = 2_000;

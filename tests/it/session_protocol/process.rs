@@ -8,8 +8,8 @@ use super::world::{Step, World};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Process {
-    /// The newest generation that the process has seen, with its refresh token.
-    memory: Option<(Generation, Token)>,
+    /// The newest record with a refresh token that the process has read or put.
+    memory: Option<Record>,
     /// The owner of the current attempt.
     owner: Owner,
     attempts: u8,
@@ -74,7 +74,7 @@ impl Process {
         }
     }
 
-    pub fn memory(&self) -> Option<(Generation, Token)> {
+    pub fn memory(&self) -> Option<Record> {
         self.memory
     }
 
@@ -115,8 +115,11 @@ impl Process {
         })
     }
 
-    fn remember(&mut self, generation: Generation, token: Token) {
-        self.memory = Some((generation, token));
+    fn remember(&mut self, record: Record) {
+        self.memory = Some(Record {
+            mark: None,
+            ..record
+        });
     }
 }
 
@@ -221,8 +224,8 @@ impl World {
         step("redeems", &|world| {
             let new = world.provider.redeem(token);
             let process = &mut world.processes[index];
-            process.remember(generation + 1, new);
             let record = Record::new(generation + 1, new, State::Usable);
+            process.remember(record);
             process.at = At::Store { record };
         });
         if self.faults.lost_responses == 0 {
@@ -266,8 +269,7 @@ impl World {
             (At::Begin { generation, .. }, None) => At::Cancel { generation },
             (At::Begin { .. }, _) => At::Unlock,
             (At::Store { record }, Some(Reply::Put(outcome))) => {
-                if outcome == PutOutcome::Superseded
-                    && self.processes[index].memory == Some((record.generation, record.token))
+                if outcome == PutOutcome::Superseded && self.processes[index].memory == Some(record)
                 {
                     // Another record is newer, and the next look finds it.
                     self.processes[index].memory = None;
@@ -291,7 +293,7 @@ impl World {
                 },
             },
             (At::SignInPut { record }, Some(Reply::Put(PutOutcome::Stored))) => {
-                self.processes[index].remember(record.generation, record.token);
+                self.processes[index].remember(record);
                 At::Idle
             }
             // Stored by a call that timed out, or another sign-in or sign-out is newer.
@@ -307,7 +309,7 @@ impl World {
                         generation: record.generation,
                         token: record.token,
                     },
-                    SignOut::LeavesTombstone => At::SignOutPut {
+                    SignOut::PutsEmpty => At::SignOutPut {
                         record: Record::new(record.generation + 1, record.token, State::Empty),
                     },
                 }
@@ -349,8 +351,7 @@ impl World {
         let process = &mut self.processes[index];
         let Some(record) = record else {
             return match process.memory {
-                Some((generation, token)) if !rules.leaves_absent_records_absent => {
-                    let record = Record::new(generation, token, State::Usable);
+                Some(record) if !rules.leaves_absent_records_absent => {
                     // Without a record there is nothing to replace.
                     self.store.record = Some(record);
                     begin(record, rules)
@@ -361,17 +362,18 @@ impl World {
                 }
             };
         };
-        if let Some((generation, token)) = process.memory
-            && generation > record.generation
+        if let Some(newer) = process.memory
+            && newer.generation > record.generation
             && (!rules.another_family_wins
-                || self.provider.family(token) == self.provider.family(record.token))
+                || self.provider.family(newer.token) == self.provider.family(record.token))
             && rules.record_behind_memory != RecordBehindMemory::Ignored
         {
             let is_own = |owner: Owner| owner / 16 == index as u8;
             let state = match rules.record_behind_memory {
+                _ if rules.remembers_doubt && newer.state == State::InDoubt => State::InDoubt,
                 RecordBehindMemory::PutBackUsable => State::Usable,
                 RecordBehindMemory::PutBackUsableWithOwnMark
-                    if record.generation + 1 == generation
+                    if record.generation + 1 == newer.generation
                         && record.mark.is_some_and(|mark| is_own(mark.owner)) =>
                 {
                     State::Usable
@@ -379,14 +381,14 @@ impl World {
                 _ => State::InDoubt,
             };
             return At::PutBack {
-                record: Record::new(generation, token, state),
+                record: Record { state, ..newer },
                 older: record.generation,
             };
         }
-        process.memory = match record.state {
-            State::Empty => None,
-            State::Usable | State::InDoubt => Some((record.generation, record.token)),
-        };
+        match record.state {
+            State::Empty => process.memory = None,
+            State::Usable | State::InDoubt => process.remember(record),
+        }
         match (record.state, record.mark) {
             (State::Empty, _) => {
                 self.asked_to_sign_in = true;

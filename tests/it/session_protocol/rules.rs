@@ -17,6 +17,8 @@ pub struct Rules {
     pub rotation_only_replaces: bool,
     /// A sign-in creates a record without a refresh token, and then replaces that record.
     pub sign_in_creates_empty: bool,
+    /// A process puts back in doubt what it read in doubt.
+    pub remembers_doubt: bool,
     /// A process forgets its refresh token if the record is of another sign-in.
     pub another_family_wins: bool,
     /// The generation of a sign-in is above every earlier one, also after an empty restart.
@@ -46,8 +48,8 @@ pub enum RecordBehindMemory {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignOut {
     Removes,
-    /// Puts a record without a token that is newer than the session's.
-    LeavesTombstone,
+    /// Puts a newer record without a refresh token.
+    PutsEmpty,
 }
 
 impl Rules {
@@ -59,13 +61,14 @@ impl Rules {
         has_new_owners: true,
         rotation_only_replaces: true,
         sign_in_creates_empty: true,
+        remembers_doubt: true,
         another_family_wins: true,
         generations_only_rise: true,
         leaves_absent_records_absent: true,
         sends_once: true,
         cancels_only_what_was_not_sent: true,
         record_behind_memory: RecordBehindMemory::PutBackUsable,
-        sign_out: SignOut::Removes,
+        sign_out: SignOut::PutsEmpty,
     };
 
     /// Returns the record of a sign-in.

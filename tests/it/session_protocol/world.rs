@@ -2,7 +2,7 @@
 
 use super::process::Process;
 use super::rules::Rules;
-use super::store::{Call, Generation, State, Store, Token};
+use super::store::{Call, Generation, Record, State, Store, Token};
 
 /// A step of a schedule: who takes the step, and which one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +54,8 @@ pub struct Faults {
     pub lock_expires: bool,
     /// A mark may become older than every limit at any time.
     pub mark_ages: bool,
+    /// A record without a refresh token may expire at any time at which no call is late.
+    pub empty_records_expire: bool,
     pub timeouts: u8,
     pub crashes: u8,
     pub fail_overs: u8,
@@ -149,6 +151,15 @@ impl World {
                 }
             });
         }
+        let is_empty = |record: Record| record.state == State::Empty;
+        if self.faults.empty_records_expire
+            && self.late.is_empty()
+            && self.store.record.is_some_and(is_empty)
+        {
+            step("the empty record expires", &|world| {
+                world.store.record = None
+            });
+        }
         for index in 0..self.late.len() {
             step("a late call takes effect", &|world| {
                 let call = world.late.remove(index);
@@ -201,9 +212,9 @@ impl World {
         };
         let is_unused = |token: Token| self.provider.presented & (1 << token) == 0;
         let is_remembered = self.processes.iter().any(|process| {
-            process.memory().is_some_and(|(generation, token)| {
-                generation > record.generation && is_unused(token)
-            })
+            process
+                .memory()
+                .is_some_and(|newer| newer.generation > record.generation && is_unused(newer.token))
         });
         let is_stored =
             record.state == State::Usable && record.mark.is_none() && is_unused(record.token);
