@@ -9,6 +9,7 @@ use world::{Faults, Violation, World};
 
 mod explore;
 mod process;
+mod real_store;
 mod rules;
 mod store;
 mod world;

@@ -99,7 +99,7 @@ pub struct Walks {
 
 /// Runs random schedules of at most `steps` steps. The same seed gives the same schedules.
 pub fn random_schedules(start: &World, rules: &Rules, count: u32, steps: u32) -> Walks {
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut random = Random::new(1);
     let mut walks = Walks::default();
     let mut shortest = usize::MAX;
     let mut successors = Vec::new();
@@ -138,10 +138,14 @@ pub fn random_schedules(start: &World, rules: &Rules, count: u32, steps: u32) ->
 }
 
 /// SplitMix64.
-struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    fn below(&mut self, bound: usize) -> usize {
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub fn below(&mut self, bound: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
