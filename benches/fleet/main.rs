@@ -36,6 +36,10 @@ fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let variants = [
         ("the record's time", Spread::None),
         ("later by up to a minute", Spread::Later),
+        (
+            "later, and postponed in an outage",
+            Spread::LaterAndPostponed,
+        ),
         ("a jitter of its own", Spread::OwnJitter),
         (
             "later, and a failure replaces the token",
@@ -49,15 +53,18 @@ fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     );
     let shared = &variants[1].1;
     let passed = requests(&fleet, [&at_expiry, &least, shared, &alone]);
-    redis(&fleet, &least, &variants);
-    errors(&alone, &variants);
-    if !passed || shared.withheld > 0 {
+    let without = ("without Redis", &alone);
+    let variants = variants.iter().map(|(name, counts)| (*name, counts));
+    let rows: Vec<_> = std::iter::once(without).chain(variants).collect();
+    redis(&fleet, &least, &rows);
+    errors(&rows);
+    if !passed || shared.withheld + shared.elsewhere > 0 {
         return Err("a goal of the fleet's simulation was missed".into());
     }
     Ok(())
 }
 
-/// Prints the requests to the identity provider. Returns `true` if the goals are met.
+/// Prints the requests to the identity provider. Returns `true` if the goal in calm is met.
 fn requests(fleet: &Fleet, [at_expiry, least, shared, alone]: [&Counts; 4]) -> bool {
     let mut passed = true;
     let mut table = Table::new([
@@ -100,7 +107,7 @@ fn requests(fleet: &Fleet, [at_expiry, least, shared, alone]: [&Counts; 4]) -> b
         });
         let [ratio, without] = [least, alone].map(|beside: u64| shared as f64 / beside as f64);
         let met = goal.is_none_or(|goal| ratio <= goal) && shared <= alone;
-        passed &= met;
+        passed &= met || goal.is_none();
         table.row([
             name.to_owned(),
             u64::to_string(&at_expiry),
@@ -117,7 +124,7 @@ fn requests(fleet: &Fleet, [at_expiry, least, shared, alone]: [&Counts; 4]) -> b
 }
 
 /// Prints the operations of Redis, for each time at which a reader looks again.
-fn redis(fleet: &Fleet, least: &Counts, variants: &[(&str, Counts)]) {
+fn redis(fleet: &Fleet, least: &Counts, variants: &[(&str, &Counts)]) {
     let mut table = Table::new([
         "a reader looks again at",
         "requests, beside the least",
@@ -127,6 +134,7 @@ fn redis(fleet: &Fleet, least: &Counts, variants: &[(&str, Counts)]) {
         "most for a tenant",
         "mean, lock first",
         "requests a second, most",
+        "requests while Redis is down",
     ]);
     let calm = 24.0 * HOUR..36.0 * HOUR;
     for (name, counts) in variants {
@@ -147,12 +155,13 @@ fn redis(fleet: &Fleet, least: &Counts, variants: &[(&str, Counts)]) {
                 .max()
                 .map_or(0, |most| *most)
                 .to_string(),
+            sum(&counts.requests, &(fleet.outage[0]..fleet.outage[1])).to_string(),
         ]);
     }
     table.print();
 }
 
-fn errors(alone: &Counts, variants: &[(&str, Counts)]) {
+fn errors(rows: &[(&str, &Counts)]) {
     let mut table = Table::new([
         "callers",
         "with an error",
@@ -160,11 +169,9 @@ fn errors(alone: &Counts, variants: &[(&str, Counts)]) {
         "while another node had one",
         "that waited for the provider",
     ]);
-    let alone = ("without Redis", alone);
-    let variants = variants.iter().map(|(name, counts)| (*name, counts));
-    for (name, counts) in std::iter::once(alone).chain(variants) {
+    for (name, counts) in rows {
         table.row([
-            name.to_owned(),
+            (*name).to_owned(),
             counts.errors.to_string(),
             counts.withheld.to_string(),
             counts.elsewhere.to_string(),

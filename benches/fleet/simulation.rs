@@ -43,6 +43,9 @@ pub(crate) enum Spread {
     Later,
     /// A jitter of its own, as if the node had fetched the token.
     OwnJitter,
+    /// As [`Spread::Later`]. While Redis is down, a valid token that is due is refreshed at a random
+    /// time until a minute before its end.
+    LaterAndPostponed,
     /// As [`Spread::Later`], but a published failure replaces the token in the record.
     LaterWithLostTokens,
 }
@@ -74,6 +77,8 @@ struct Node {
     token: Option<Token>,
     cool_down: f64,
     restart: f64,
+    /// The end of the token whose refresh was postponed.
+    postponed: f64,
 }
 
 /// The record of the tenant in Redis.
@@ -193,8 +198,19 @@ impl Tenant<'_> {
             Sharing::Redis(spread) if self.is_redis_up(index, now) => {
                 self.look_shared(index, now, valid, spread)
             }
+            Sharing::Redis(Spread::LaterAndPostponed) if valid => self.postpone(index, now),
             _ => self.look_alone(index, now, valid),
         }
+    }
+
+    fn postpone(&mut self, index: usize, now: f64) -> f64 {
+        let end = self.nodes[index].token.map_or(now, |token| token.end);
+        let rest = end - now - 60.0;
+        if self.nodes[index].postponed == end || rest <= 0.0 {
+            return self.look_alone(index, now, true);
+        }
+        self.nodes[index].postponed = end;
+        now + rest * self.random.unit()
     }
 
     fn look_alone(&mut self, index: usize, now: f64, valid: bool) -> f64 {
@@ -283,7 +299,7 @@ impl Tenant<'_> {
         };
         let due = match spread {
             Spread::None => token.refresh_on,
-            Spread::Later | Spread::LaterWithLostTokens => {
+            Spread::Later | Spread::LaterAndPostponed | Spread::LaterWithLostTokens => {
                 token.refresh_on + self.random.unit() * f64::min(60.0, token.lifetime / 20.0)
             }
             Spread::OwnJitter => token.issued() + refresh_after(token.lifetime, self.random.unit()),
@@ -325,6 +341,10 @@ impl Tenant<'_> {
             self.this_second = (second, 0);
         }
         self.this_second.1 += get_first;
+        // Not the start of the whole fleet.
+        if now < 2.0 * HOUR {
+            return;
+        }
         self.counts.tenant_peak = self.counts.tenant_peak.max(self.this_second.1);
     }
 
