@@ -78,7 +78,7 @@ pub(crate) fn check() -> Result<()> {
         for _ in 0..3 {
             let error = client.acquire_token_for_client(SCOPE).await.err();
             let wait = error.and_then(|error| error.retry_after());
-            if !wait.is_some_and(|wait| wait > Duration::from_secs(55)) {
+            if wait.is_none_or(|wait| wait < Duration::from_secs(55)) {
                 return Err(format!("Retry-After of 60 s became {wait:?}").into());
             }
         }
