@@ -64,6 +64,7 @@ mod rejection_texts;
 mod remembered_requests;
 mod retries;
 mod secrecy;
+mod session_protocol;
 mod shared_cache;
 mod shared_cache_metrics;
 mod shared_sessions;
