@@ -158,6 +158,7 @@ impl Cache {
         let session = UserSession::new(Arc::clone(user), refresh_token, identity);
         let now = self.context.clock.now();
         // A request in flight keeps the session before, and has no part in this one.
+        self.end_session(user);
         write(&self.sessions).insert(Arc::new(session), 0, &now);
         for slot in read(&self.slots).values() {
             if slot.key().is_for_user(user) {
@@ -173,8 +174,16 @@ impl Cache {
         slot
     }
 
+    /// Keeps a session that ends from being stored in the shared cache later.
+    fn end_session(&self, user: &UserKey) {
+        if let Some(session) = self.existing_session(user) {
+            session.set_known(None);
+        }
+    }
+
     /// Removes a user's tokens and session.
     pub(crate) fn sign_out(&self, user: &UserKey) {
+        self.end_session(user);
         write(&self.sessions).retain(|session| !session.is_of(user));
         write(&self.slots).retain(|slot| {
             if !slot.key().is_for_user(user) {

@@ -84,15 +84,17 @@ impl UserSession {
         *self.lock_known() = known.map(Box::new);
     }
 
-    /// Replaces what is known of the shared cache, if the known generation is still `generation`.
-    pub(crate) fn replace_known(&self, generation: u64, stored: Option<KnownSession>) {
+    /// Replaces what is known of the shared cache, if `before` is known still. Returns `false` if
+    /// a sign-in or a sign-out came in between.
+    pub(crate) fn replace_known(&self, before: &KnownSession, after: Option<KnownSession>) -> bool {
         let mut known = self.lock_known();
-        if known
-            .as_ref()
-            .is_some_and(|known| known.generation == generation)
-        {
-            *known = stored.map(Box::new);
+        let is_current = known.as_ref().is_some_and(|known| {
+            known.generation == before.generation && known.record.family == before.record.family
+        });
+        if is_current {
+            *known = after.map(Box::new);
         }
+        is_current
     }
 
     fn lock_known(&self) -> MutexGuard<'_, Option<Box<KnownSession>>> {

@@ -16,10 +16,11 @@ impl ConfidentialClient {
     /// [`acquire_token_silent`](Self::acquire_token_silent) then works for the account without a
     /// sign-in. Does I/O only with a
     /// [shared cache](crate::ConfidentialClientBuilder::shared_cache), and sends no token request.
-    /// The other library must not use the refresh token any more.
+    /// The other library must not use the refresh token any more. Import a refresh token once: if
+    /// the shared cache restarts empty, a second import brings the used refresh token back.
     ///
-    /// Returns `false` if the user has a session already, which is kept. The import may therefore
-    /// run at each start of each process.
+    /// Returns `false` if the user has a session already, which is kept. Several
+    /// processes may therefore import the same users.
     ///
     /// ```
     /// # use bytes::Bytes;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{Poll, Requested, SharedFetch};
 use crate::cache::{BeginRedemption, FlightOutcome, LockOwner, UserSession};
@@ -446,6 +446,10 @@ pub(super) fn store_unstored_later(
     tokio::spawn(async move {
         for wait in RETRY_WAITS {
             sleep(Duration::from_secs(wait)).await;
+            // Two tasks with one record would store its refresh token at two generations.
+            let _lease = session
+                .lease_refresh_token(Instant::now() + STORE_LIMIT)
+                .await;
             let Some(known) = session.known() else { return };
             if store_unstored(&level, &session, &name, known).await.is_ok() {
                 return;
@@ -456,34 +460,34 @@ pub(super) fn store_unstored_later(
 
 /// Stores the record of a session that the store may not have. Returns `false` if a sign-in or a
 /// sign-out came in between, so that the record is dropped.
+///
+/// The caller has the lease of the session.
 pub(super) async fn store_unstored(
     level: &SharedLevel,
     session: &UserSession,
     name: &str,
     known: KnownSession,
 ) -> Result<bool, StoreFailed> {
-    let known = match known.unstored {
+    let (known, replaced) = match known.unstored {
         None => return Ok(true),
-        Some(Unstored::Replacing(_)) => known,
+        Some(Unstored::Replacing(replaced)) => (known, replaced),
         Some(Unstored::New) => {
             let replaced = level.open_session(name).await?;
             let opened = KnownSession {
                 generation: replaced.saturating_add(1),
-                record: known.record,
+                record: known.record.clone(),
                 unstored: Some(Unstored::Replacing(replaced)),
             };
-            session.replace_known(known.generation, Some(opened.clone()));
-            opened
+            if !session.replace_known(&known, Some(opened.clone())) {
+                return Ok(false);
+            }
+            (opened, replaced)
         }
     };
-    let Some(Unstored::Replacing(replaced)) = known.unstored else {
-        return Ok(true);
-    };
-    let generation = known.generation;
-    let put = level.replace_session(name, replaced, generation, &known.record);
+    let put = level.replace_session(name, replaced, known.generation, &known.record);
     let is_stored = put.await?;
-    let stored = is_stored.then(|| KnownSession::new(generation, known.record));
-    session.replace_known(generation, stored);
+    let stored = is_stored.then(|| KnownSession::new(known.generation, known.record.clone()));
+    session.replace_known(&known, stored);
     Ok(is_stored)
 }
 
@@ -507,3 +511,5 @@ fn next_record(
 }
 
 const PAUSE_ALLOWANCE: Duration = Duration::from_secs(2 * 60);
+/// More than the calls of the store to store one session take.
+pub(super) const STORE_LIMIT: Duration = Duration::from_secs(10);

@@ -1,6 +1,8 @@
 use std::sync::Arc;
 
-use super::session::{store_unstored, store_unstored_later};
+use tokio::time::Instant;
+
+use super::session::{STORE_LIMIT, store_unstored, store_unstored_later};
 use crate::cache::UserSession;
 use crate::delegated::UserIdentity;
 use crate::error::{Error, Failure};
@@ -35,8 +37,13 @@ pub(in crate::client) async fn store_sign_in(
         record,
         unstored: Some(Unstored::New),
     };
+    let lease = session
+        .lease_refresh_token(Instant::now() + STORE_LIMIT)
+        .await;
     session.set_known(Some(known.clone()));
-    match store_unstored(level, &session, &name, known).await {
+    let stored = store_unstored(level, &session, &name, known).await;
+    drop(lease);
+    match stored {
         Ok(true) => {}
         // Another sign-in or a sign-out came in between.
         Ok(false) => return Ok(()),
