@@ -25,8 +25,6 @@ pub(crate) struct UserSession {
     used: AtomicBool,
     state: Mutex<SessionState>,
     released: Notify,
-    /// The session in the shared cache. With a shared cache, `state` has no refresh token.
-    known: Mutex<Option<Box<KnownSession>>>,
 }
 
 #[derive(Default)]
@@ -35,6 +33,8 @@ struct SessionState {
     /// The user that the responses so far named. The first response that names a user counts.
     identity: Option<Arc<UserIdentity>>,
     lease: Lease,
+    /// The session in the shared cache. With a shared cache there is no `refresh_token`.
+    known: Option<Box<KnownSession>>,
 }
 
 /// The state of the refresh token of a session.
@@ -68,26 +68,26 @@ impl UserSession {
                 refresh_token: refresh_token.map(shared),
                 identity: identity.map(Arc::new),
                 lease: Lease::default(),
+                known: None,
             }),
             released: Notify::new(),
-            known: Mutex::default(),
         }
     }
 
     /// Returns the record of the session that this process has seen last in the shared cache.
     pub(crate) fn known(&self) -> Option<KnownSession> {
-        self.lock_known().as_deref().cloned()
+        self.lock().known.as_deref().cloned()
     }
 
     /// Remembers the record of the session in the shared cache.
     pub(crate) fn set_known(&self, known: Option<KnownSession>) {
-        *self.lock_known() = known.map(Box::new);
+        self.lock().known = known.map(Box::new);
     }
 
     /// Replaces what is known of the shared cache, if `before` is known still. Returns `false` if
     /// a sign-in or a sign-out came in between.
     pub(crate) fn replace_known(&self, before: &KnownSession, after: Option<KnownSession>) -> bool {
-        let mut known = self.lock_known();
+        let known = &mut self.lock().known;
         let is_current = known.as_ref().is_some_and(|known| {
             known.generation == before.generation && known.record.family == before.record.family
         });
@@ -95,11 +95,6 @@ impl UserSession {
             *known = after.map(Box::new);
         }
         is_current
-    }
-
-    fn lock_known(&self) -> MutexGuard<'_, Option<Box<KnownSession>>> {
-        // No code panics under the lock.
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn user(&self) -> &UserKey {
@@ -280,11 +275,9 @@ impl Evictable for UserSession {
     }
 
     fn can_evict(&self, _: &Now) -> bool {
-        let is_stored = self
-            .lock_known()
-            .as_ref()
-            .is_none_or(|known| known.unstored.is_none());
-        is_stored && self.lock().refresh_token.is_none()
+        let state = self.lock();
+        let known = state.known.as_ref();
+        state.refresh_token.is_none() && known.is_none_or(|known| known.unstored.is_none())
     }
 }
 

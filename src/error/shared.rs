@@ -82,7 +82,8 @@ impl SharedFailure {
         })
     }
 
-    /// Returns `true` if the provider sent no response. The network of one process may be the cause.
+    /// Returns `true` if the provider sent no response. The network of one process may be the
+    /// cause.
     pub(crate) fn is_without_response(&self) -> bool {
         self.status.is_none()
     }
