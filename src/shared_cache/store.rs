@@ -102,8 +102,8 @@ pub trait SharedCache: Send + Sync + 'static {
     ) -> SharedCacheFuture<'a, ()>;
 }
 
-/// A record as a [`SharedCache`] returns it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A record as a [`SharedCache`] returns it. `Debug` hides the value.
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SharedRecord {
     /// The number of the record's version. The first record of a name has generation 1.
@@ -154,8 +154,8 @@ impl Redemption {
     }
 }
 
-/// A record to store.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A record to store. `Debug` hides the value.
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NewRecord {
     /// The generation of the record.
@@ -253,5 +253,26 @@ impl LockOwner {
 impl fmt::Debug for LockOwner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("LockOwner(..)")
+    }
+}
+
+// Without encryption the value has tokens.
+impl fmt::Debug for SharedRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedRecord")
+            .field("generation", &self.generation)
+            .field("remaining", &self.remaining)
+            .field("redemption", &self.redemption)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for NewRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NewRecord")
+            .field("generation", &self.generation)
+            .field("replaces", &self.replaces)
+            .field("lifetime", &self.lifetime)
+            .finish_non_exhaustive()
     }
 }

@@ -10,17 +10,23 @@ use bytes::Bytes;
 use confidential_client::adapter::{
     AcceptedToken, AzureCredential, BearerAuth, BearerAuthError, BearerAuthLayer, PermittedToken,
 };
-use confidential_client::cache::RedisCache;
+use confidential_client::cache::{
+    BeginRedemption, EncryptionKey, LockOwner, NewRecord, PutOutcome, Redemption, RedisCache,
+    SharedCache, SharedCacheOptions,
+};
 use confidential_client::credential::{
     AssertionContext, AzureCli, AzureDeveloperCli, CertificateFile, ChainLink, CredentialChain,
     FederatedTokenFile, HostEnvironment, LinkUnavailable, ManagedIdentity, SecretFile,
     SigningAlgorithm, TokenEndpointAuthMethod,
 };
-use confidential_client::delegated::{AdminConsent, AuthorizationRequest, Prompt, UserAssertion};
+use confidential_client::delegated::{
+    AdminConsent, AuthorizationRequest, Prompt, SessionKey, UserAssertion,
+};
 use confidential_client::metrics::Acquisition;
 use confidential_client::resource::{AccessDenied, Holder, Permission, TokenValidator};
 use confidential_client::testing::{
-    Application, Fault, HostKind, LocalAuthority, ManualClock, User, self_signed_certificate,
+    Application, Fault, HostKind, LocalAuthority, LocalSharedCache, ManualClock, StoreFault, User,
+    self_signed_certificate,
 };
 use confidential_client::{
     Authority, CacheOptions, Certificate, Challenge, Cloud, ConfidentialClient,
@@ -31,7 +37,7 @@ use http::Request;
 use tower::{Layer, Service};
 
 use crate::support::{
-    CLIENT_ID, PEM, Provider, SCOPE, SECRET, TENANT, client_of, in_memory, success,
+    CLIENT_ID, PEM, Provider, SCOPE, SECRET, TENANT, client_of, in_memory, let_others_run, success,
 };
 
 /// All that must not be seen.
@@ -507,6 +513,52 @@ async fn no_protected_route_shows_a_token() {
     hidden.check_debug("PermittedToken", &permitted);
     let api = local.protected_api("api://own").await.unwrap();
     hidden.check_debug("ProtectedApi", &api);
+}
+
+/// Without encryption the values are plain text.
+#[tokio::test]
+async fn no_shared_cache_type_shows_a_secret() {
+    let provider = Provider::open();
+    let store = LocalSharedCache::new();
+    let name_key = format!("{SECRET} and more");
+    let options = SharedCacheOptions::without_encryption(&*name_key);
+    let builder = provider
+        .builder()
+        .shared_cache(store.clone(), options.clone());
+    let client = builder.build().unwrap();
+    let token = client.acquire_token_for_client(SCOPE).await.unwrap();
+    let_others_run().await;
+    let name = store.names().remove(0);
+    let owner = LockOwner::random();
+    let locked = store.lock(&name, &owner, Duration::from_secs(5)).await;
+    let record = store.get(&name).await.unwrap().unwrap();
+    assert!(String::from_utf8_lossy(&record.value).contains(token.secret()));
+    let key = [7; 32];
+    let hidden = Hidden(vec![
+        SECRET.to_owned(),
+        token.secret().to_owned(),
+        owner.as_str().to_owned(),
+        "[7, 7".to_owned(),
+        "the key of a process".to_owned(),
+    ]);
+    hidden.check_debug("SharedCacheOptions", &options);
+    let encrypted = SharedCacheOptions::encrypted(&*name_key, [EncryptionKey::from_bytes(key)]);
+    hidden.check_debug("SharedCacheOptions", &encrypted);
+    hidden.check_debug("EncryptionKey", &EncryptionKey::from_bytes(key));
+    hidden.check_debug("SharedRecord", &record);
+    let new = NewRecord::new(2, record.value, Duration::from_secs(5));
+    hidden.check_debug("NewRecord", &new);
+    hidden.check_debug("LockOutcome", &locked.unwrap());
+    hidden.check_debug(
+        "Redemption",
+        &Redemption::new(owner.clone(), Duration::ZERO),
+    );
+    hidden.check_debug("LockOwner", &owner);
+    hidden.check_debug("PutOutcome", &PutOutcome::Stored);
+    hidden.check_debug("BeginRedemption", &BeginRedemption::Begun);
+    hidden.check_debug("LocalSharedCache", &store);
+    hidden.check_debug("StoreFault", &StoreFault::Hang);
+    hidden.check_debug("SessionKey", &SessionKey::from("the key of a process"));
 }
 
 /// Finds public types without a check in this file.
