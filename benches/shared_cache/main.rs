@@ -101,7 +101,7 @@ const ROWS: [Row; 12] = [
         run: |runtime, calls| miss(runtime, calls, Some(encrypted()), Answer::Store),
     },
     Row {
-        name: "the same with the lock released",
+        name: "the same until its tasks have ended",
         run: |runtime, calls| miss(runtime, calls, Some(encrypted()), Answer::StoreReleased),
     },
     Row {

@@ -217,7 +217,8 @@ impl SharedFetch {
         if stage == Stage::Expired || (self.fetch.is_refresh && stage == Stage::Due) {
             return None;
         }
-        if self.fetch.rejected == Some(issued.hash()) {
+        let is_rejected = |rejected| rejected == issued.hash();
+        if self.fetch.rejected.is_some_and(is_rejected) {
             // An API that rejects every token must not cause a storm of token requests.
             return content.has_recent_rejection().then_some(issued);
         }

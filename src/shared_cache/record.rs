@@ -195,6 +195,10 @@ impl TokenRecord {
 
     /// Returns `true` if the record's token is one that an API rejected.
     pub(crate) fn has_rejected_token(&self) -> bool {
+        // Nearly always, no token was rejected, and none is hashed.
+        if self.rejected.is_empty() {
+            return false;
+        }
         let hash = self.token_hash();
         hash.is_some_and(|hash| self.rejected.iter().any(|rejected| rejected.hash == hash))
     }

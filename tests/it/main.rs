@@ -66,6 +66,7 @@ mod retries;
 mod secrecy;
 mod session_protocol;
 mod shared_cache;
+mod shared_cache_decisions;
 mod shared_cache_metrics;
 mod shared_sessions;
 mod sign_in;

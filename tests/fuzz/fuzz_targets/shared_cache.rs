@@ -123,7 +123,6 @@ fn check(error: &Error) {
         error.is_transient(),
         error.retry_after(),
         error.claims_challenge(),
-        error.aadsts(),
     );
 }
 
