@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use confidential_client::ConfidentialClient;
 use confidential_client::testing::ManualClock;
+use confidential_client::{ConfidentialClient, RetryPolicy};
 use http::{Request, Response, StatusCode};
 use tokio::sync::Barrier;
 
@@ -79,6 +79,8 @@ fn client(
     let requests = Arc::clone(requests);
     let client = setup::bare_builder()
         .clock(clock.clone())
+        // A retry is another HTTP request for the same callers.
+        .retry(RetryPolicy::none())
         .transport(move |_: Request<bytes::Bytes>| {
             requests.fetch_add(1, Ordering::Relaxed);
             async move {

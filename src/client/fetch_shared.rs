@@ -111,8 +111,9 @@ impl SharedFetch {
     ) -> FlightOutcome {
         let requesting = self.request(user);
         let requested = self.level.while_extending(&name, &owner, requesting).await;
-        let (outcome, record) = self.record_of(requested, found.content);
-        let record = record.map(|record| (name.clone(), found.generation, record));
+        let generation = found.generation;
+        let (outcome, record) = self.record_of(requested, found);
+        let record = record.map(|record| (name.clone(), generation, record));
         self.store_later(record, name, owner);
         outcome
     }
@@ -139,9 +140,10 @@ impl SharedFetch {
     fn record_of(
         &self,
         requested: Result<Requested, Error>,
-        found: Option<TokenRecord>,
+        found: Versioned<TokenRecord>,
     ) -> (FlightOutcome, Option<TokenRecord>) {
-        let mut record = found.unwrap_or_default();
+        let now = self.clock().instant();
+        let mut record = found.aged_content(now).unwrap_or_default();
         match requested {
             Ok(requested) => {
                 if let Some(rejected) = self.fetch.rejected {
@@ -208,7 +210,10 @@ impl SharedFetch {
     ) -> Option<Arc<IssuedToken>> {
         let token = content.token.as_ref()?;
         // A token of a session that was signed out, or replaced by another sign-in.
-        if token.family.as_deref() != family && !is_concurrent {
+        let is_of_session = token.family.as_deref() == family;
+        // An assertion belongs to no session, and its token request may create one.
+        let is_new_session = is_concurrent && family.is_none();
+        if !is_of_session && !is_new_session {
             return None;
         }
         let now = self.clock().now();

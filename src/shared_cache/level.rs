@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::{Either, select};
 use tokio::time::{sleep, timeout};
@@ -46,6 +46,16 @@ pub(crate) struct Versioned<T> {
     /// `None` if there is no record that this client can use.
     pub(crate) content: Option<T>,
     pub(crate) redemption: Option<super::store::Redemption>,
+    /// The time at which the record was read.
+    read: Instant,
+}
+
+impl Versioned<TokenRecord> {
+    /// Returns the content as of now, to be stored again.
+    pub(crate) fn aged_content(self, now: Instant) -> Option<TokenRecord> {
+        let age = now.saturating_duration_since(self.read);
+        self.content.map(|content| content.aged(age))
+    }
 }
 
 /// The outcome of taking a lock.
@@ -214,13 +224,13 @@ impl SharedLevel {
         let Ok(found) = self.get_token(name).await else {
             return;
         };
+        let generation = found.generation.saturating_add(1);
         if let Some(mut record) = found.content
             && record.has_token(rejected)
             && !record.has_recent_rejection()
         {
             record.token = None;
             record.reject(rejected);
-            let generation = found.generation.saturating_add(1);
             // On failure the next token request names the rejected token.
             let _ = self.put_token(name, generation, record).await;
         }
@@ -358,6 +368,7 @@ impl SharedLevel {
             generation: versioned.generation,
             content: versioned.content.and_then(|content| content.session),
             redemption: versioned.redemption,
+            read: versioned.read,
         }
     }
 
@@ -382,6 +393,7 @@ impl SharedLevel {
             generation,
             content,
             redemption,
+            read: self.clock.instant(),
         }
     }
 }

@@ -158,6 +158,27 @@ async fn one_revocation_is_one_request_for_the_fleet() {
     assert_eq!(fleet.provider.requests(), 2);
 }
 
+/// The record with the failure keeps the token, which aged during the token request.
+#[tokio::test]
+async fn a_failed_refresh_does_not_lengthen_the_life_of_the_token() {
+    let fleet = Fleet::new();
+    let client = fleet.replica();
+    token(&client).await;
+    let_others_run().await;
+    fleet.clock.advance(Duration::from_secs(3400));
+    fleet.provider.hold();
+    token(&client).await;
+    let_others_run().await;
+    assert_eq!(fleet.provider.requests(), 2, "the refresh is in flight");
+    fleet.clock.advance(Duration::from_secs(150));
+    fleet.provider.answer(400, r#"{"error":"invalid_scope"}"#);
+    fleet.provider.release();
+    let_others_run().await;
+    assert_eq!(token(&fleet.replica()).await.1, TokenSource::SharedCache);
+    fleet.clock.advance(Duration::from_secs(45));
+    assert_eq!(token(&fleet.replica()).await.0, "token-3");
+}
+
 /// A process that starts after the rejection does not use the token.
 #[tokio::test]
 async fn an_invalidated_token_is_removed_for_the_fleet() {

@@ -118,8 +118,9 @@ impl SharedFetch {
                             return Ok(Attempt::NoGrant(Some(error)));
                         }
                     };
-                    let (outcome, record) = self.record_of(outcome, token.content);
-                    let record = record.map(|record| (names.token, token.generation, record));
+                    let generation = token.generation;
+                    let (outcome, record) = self.record_of(outcome, token);
+                    let record = record.map(|record| (names.token, generation, record));
                     self.store_later(record, names.session, owner);
                     return Ok(Attempt::Ended(outcome));
                 }
@@ -417,8 +418,10 @@ impl SharedFetch {
     }
 }
 
+/// Returns the session that a token must belong to. No token belongs to an absent session.
 fn family_of(found: &Versioned<SessionRecord>) -> Option<&str> {
-    found.content.as_ref().map(|content| &*content.family)
+    let content = found.content.as_ref();
+    Some(content.map_or("", |content| &content.family))
 }
 
 /// The generation of a record, and what the record replaces in the store.
