@@ -25,6 +25,7 @@ use crate::table::Table;
 
 mod bare;
 mod instructions;
+mod redis;
 #[allow(dead_code, reason = "the other benchmarks use the rest")]
 #[path = "../cache/rounds.rs"]
 mod rounds;
@@ -70,7 +71,7 @@ fn main() -> Result<()> {
         ]);
     }
     table.print();
-    Ok(())
+    redis::report(rounds as usize * 10)
 }
 
 /// One measured operation. `run` returns the time of a number of calls.

@@ -1,6 +1,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -100,6 +101,52 @@ pub trait SharedCache: Send + Sync + 'static {
         owner: &'a LockOwner,
         generation: u64,
     ) -> SharedCacheFuture<'a, ()>;
+}
+
+/// Clients of one process may share a store.
+impl<T: SharedCache + ?Sized> SharedCache for Arc<T> {
+    fn get<'a>(&'a self, name: &'a str) -> SharedCacheFuture<'a, Option<SharedRecord>> {
+        (**self).get(name)
+    }
+
+    fn put<'a>(&'a self, name: &'a str, record: NewRecord) -> SharedCacheFuture<'a, PutOutcome> {
+        (**self).put(name, record)
+    }
+
+    fn lock<'a>(
+        &'a self,
+        name: &'a str,
+        owner: &'a LockOwner,
+        lifetime: Duration,
+    ) -> SharedCacheFuture<'a, LockOutcome> {
+        (**self).lock(name, owner, lifetime)
+    }
+
+    fn unlock<'a>(&'a self, name: &'a str, owner: &'a LockOwner) -> SharedCacheFuture<'a, ()> {
+        (**self).unlock(name, owner)
+    }
+
+    fn replicates_redemptions(&self) -> bool {
+        (**self).replicates_redemptions()
+    }
+
+    fn begin_redemption<'a>(
+        &'a self,
+        name: &'a str,
+        owner: &'a LockOwner,
+        generation: u64,
+    ) -> SharedCacheFuture<'a, BeginRedemption> {
+        (**self).begin_redemption(name, owner, generation)
+    }
+
+    fn cancel_redemption<'a>(
+        &'a self,
+        name: &'a str,
+        owner: &'a LockOwner,
+        generation: u64,
+    ) -> SharedCacheFuture<'a, ()> {
+        (**self).cancel_redemption(name, owner, generation)
+    }
 }
 
 /// A record as a [`SharedCache`] returns it. `Debug` hides the value.
