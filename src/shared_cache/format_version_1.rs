@@ -10,7 +10,7 @@ use base64::prelude::BASE64_STANDARD;
 
 use super::name::RecordNames;
 use super::options::EncryptionKey;
-use super::record::{TokenRecord, decode, encode};
+use super::record::{StoredSession, TokenRecord, decode, encode};
 use super::seal::Sealer;
 use super::store::SharedRecord;
 use crate::authority::Tenant;
@@ -69,6 +69,19 @@ fn the_content_is_that_of_version_1() {
     assert_eq!(std::str::from_utf8(&written).unwrap(), CONTENT);
 }
 
+#[test]
+fn a_session_is_that_of_version_1() {
+    for content in [SESSION, SMALLEST_SESSION, "{}"] {
+        let record: StoredSession = decode(content.as_bytes()).unwrap();
+        let written = record.encode();
+        assert_eq!(std::str::from_utf8(&written).unwrap(), content);
+    }
+    let record: StoredSession = decode(SESSION.as_bytes()).unwrap();
+    let session = record.session.unwrap();
+    assert_eq!(session.refresh_token.expose(), "refresh-1");
+    assert!(session.is_in_doubt && session.identity.unwrap().is_validated());
+}
+
 /// The other direction: the layout of a value that is written.
 #[test]
 fn a_record_is_written_in_version_1() {
@@ -80,6 +93,14 @@ fn a_record_is_written_in_version_1() {
     assert_eq!(value[..10], expected[..10]);
 }
 
+const SESSION: &str = concat!(
+    r#"{"session":{"family":"00112233445566778899aabbccddeeff","refresh_token":"refresh-1","#,
+    r#""identity":{"id_token":{"issuer":"https://id.example","subject":"adele","audiences":["web"],"#,
+    r#""authorized_party":"web","authenticated":{"secs_since_epoch":1,"nanos_since_epoch":0},"#,
+    r#""nonce":"n","tenant":null},"home_account_id":"o.t","is_validated":true},"#,
+    r#""is_in_doubt":true}}"#
+);
+const SMALLEST_SESSION: &str = r#"{"session":{"family":"f","refresh_token":"refresh-1"}}"#;
 const NAME: &str = "confidential-client:RbdK3doJf5CPgcBM5XsAf0rSGqpyOxzzSBx0nJPV_JQ";
 const SESSION_NAME: &str = "confidential-client:rJ6JOwhGJ7CYBffG9nyF3diojFuFveqq7beTZMCKjbI";
 const CONTENT: &str = "{\"lifetime_ms\":3599000,\"token\":{\"access_token\":\"token-1\",\"issued_for_ms\":3\
