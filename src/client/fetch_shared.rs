@@ -1,8 +1,9 @@
 //! The token request of a client with a shared cache: one request for all processes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::fetch::{Fetch, TokenFetcher};
 use super::fetch_for_user::{UserGrant, interaction_required};
@@ -114,26 +115,29 @@ impl SharedFetch {
         let generation = found.generation;
         let (outcome, record) = self.record_of(requested, found);
         let record = record.map(|record| (name.clone(), generation, record));
-        self.store_later(record, name, owner);
+        self.store(record, name, owner).await;
         outcome
     }
 
-    /// Stores a record in place of a generation, then releases a lock. The caller does not wait,
-    /// since the store may be slow.
-    fn store_later(
+    /// Stores a record in place of a generation, then releases a lock.
+    ///
+    /// Waits a moment, because a program may end, or leave its runtime, as soon as it has the
+    /// token. A slow store goes on in the background.
+    async fn store(
         &self,
         record: Option<(String, u64, TokenRecord)>,
         locked: String,
         owner: LockOwner,
     ) {
         let level = Arc::clone(&self.level);
-        tokio::spawn(async move {
+        let storing = tokio::spawn(async move {
             if let Some((name, replaced, record)) = record {
                 let generation = replaced.saturating_add(1);
                 let _ = level.put_newest_token(&name, generation, record).await;
             }
             level.unlock(&locked, &owner).await;
         });
+        let _ = timeout(STORE_PATIENCE, storing).await;
     }
 
     /// Returns the record of an outcome, and a failure with the wait that all processes obey.
@@ -284,8 +288,10 @@ impl SharedFetch {
         outcome
     }
 
+    /// Releases a lock in the background.
     fn unlock_later(&self, name: String, owner: LockOwner) {
-        self.store_later(None, name, owner);
+        let level = Arc::clone(&self.level);
+        tokio::spawn(async move { level.unlock(&name, &owner).await });
     }
 
     fn claims(&self) -> Option<Arc<str>> {
@@ -314,3 +320,7 @@ impl Requested {
         (self.issued, TokenSource::IdentityProvider)
     }
 }
+
+/// The longest time for which a caller waits until its token is stored. Redis nearby takes a
+/// fraction of a millisecond.
+const STORE_PATIENCE: Duration = Duration::from_millis(100);

@@ -33,6 +33,7 @@ mod credential_chain_hosts;
 mod credential_rotation;
 mod discovery;
 mod discovery_failures;
+mod fleet_of_processes;
 mod forced_refresh;
 mod from_env;
 mod id_tokens;

@@ -121,7 +121,7 @@ impl SharedFetch {
                     let generation = token.generation;
                     let (outcome, record) = self.record_of(outcome, token);
                     let record = record.map(|record| (names.token, generation, record));
-                    self.store_later(record, names.session, owner);
+                    self.store(record, names.session, owner).await;
                     return Ok(Attempt::Ended(outcome));
                 }
                 Step::Wait => {
