@@ -34,6 +34,7 @@ mod credential_rotation;
 mod discovery;
 mod discovery_failures;
 mod fleet_of_processes;
+mod fleet_redis_faults;
 mod forced_refresh;
 mod from_env;
 mod id_tokens;

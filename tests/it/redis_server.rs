@@ -85,6 +85,16 @@ impl RedisServer {
         command.query_async(&mut connection).await
     }
 
+    /// Returns the response to a command of a server with a password.
+    pub async fn command_with_password(&self, password: &str, words: &[&str]) -> Value {
+        let url = format!("redis://:{password}@127.0.0.1:{}", self.port);
+        let client = Client::open(url).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        let mut command = cmd(words[0]);
+        command.arg(&words[1..]);
+        command.query_async(&mut connection).await.unwrap()
+    }
+
     /// Returns the text of a response, for example to `INFO`.
     pub async fn text(&self, words: &[&str]) -> String {
         match self.command(words).await {
