@@ -68,7 +68,8 @@ fn one_process_of_the_fleet() {
 
 /// Writes a line that the test harness does not capture.
 fn say(line: &str) {
-    writeln!(std::io::stdout(), "\nfleet: {line}").unwrap();
+    let mut stdout = std::io::stdout();
+    writeln!(stdout, "\nfleet: {line}").unwrap();
 }
 
 struct Process {
