@@ -97,7 +97,7 @@ impl Printed {
 fn daemon() {
     let printed = run("daemon", &[]);
     let answered = "answered 200: Adele Vance";
-    printed.count(2, &["token from identity provider", answered]);
+    printed.count(2, &["token from identity_provider", answered]);
     printed.count(2, &["token from cache", answered]);
     printed.value("invalid_client", "401 Unauthorized [7000215]");
     printed.has(&[

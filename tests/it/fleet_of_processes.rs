@@ -32,7 +32,9 @@ fn one_process_of_the_fleet() {
         .build()
         .unwrap();
     let key = EncryptionKey::from_bytes([1; 32]);
-    let options = SharedCacheOptions::encrypted("the name key of the fleet", [key]);
+    let options = SharedCacheOptions::encrypted("the name key of the fleet", [key])
+        // A process that waits for a processor must not count Redis as down.
+        .call_timeout(Duration::from_secs(10));
     let store = RedisCache::new(redis::Client::open(redis).unwrap());
     let client = ConfidentialClient::builder(CLIENT_ID)
         .authority(Authority::entra(Cloud::Custom(authority), TENANT))
