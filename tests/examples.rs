@@ -261,7 +261,8 @@ fn fleet() {
     let printed = run("fleet", &[]);
     if !printed.lines(&["there is no redis-server"]).is_empty() {
         // The test harness does not capture this.
-        let line = b"the example fleet ran in one process: install the Debian package redis-server\n";
+        let line =
+            b"the example fleet ran in one process: install the Debian package redis-server\n";
         stderr().write_all(line).unwrap();
         printed.value("IdentityProvider", "1");
         printed.value("SharedCache", "19");
