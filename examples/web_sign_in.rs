@@ -7,32 +7,41 @@
 //!
 //! The identity provider, the app and the drive run inside this program, on loopback. The two
 //! users, Adele and Megan, have no passwords.
+//!
+//! With Redis, the sessions and the users' tokens survive a restart of the program. The identity
+//! provider then is the example `local_authority`, which keeps running in another terminal.
+//!
+//! ```sh
+//! cargo run --example local_authority -- 8400
+//! cargo run --example web_sign_in -- --redis redis://127.0.0.1:6379
+//! ```
 #![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 #[path = "web_sign_in/browser.rs"]
 mod browser;
+#[cfg(test)]
+#[path = "fleet/redis_server.rs"]
+#[expect(dead_code, reason = "another example uses more of the server")]
+mod redis_server;
 #[path = "web_sign_in/services.rs"]
 mod services;
+#[path = "web_sign_in/sessions.rs"]
+mod sessions;
 #[cfg(test)]
 #[path = "web_sign_in/tests.rs"]
 mod tests;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
 use axum::Router;
 use axum::extract::{RawQuery, State};
-use axum::http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, COOKIE, SET_COOKIE,
-};
-use axum::http::{HeaderMap, HeaderName, StatusCode};
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, SET_COOKIE};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
-use confidential_client::delegated::{Account, AuthorizationCodeFlow, AuthorizationRequest};
+use confidential_client::delegated::{Account, AuthorizationRequest};
 use confidential_client::{ConfidentialClient, Error, ServerError, TokenRequest};
-use uuid::Uuid;
 
 use services::Services;
+use sessions::{COOKIE_ATTRIBUTES, COOKIE_NAME, Sessions};
 
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
@@ -40,11 +49,25 @@ const FILES: &str = "api://drive/Files.Read";
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let services = Services::start().await?;
-    if std::env::args().any(|argument| argument == "--walk") {
-        return browser::walk(&services.app.url).await;
-    }
-    println!("open {} in a browser, stop with Ctrl-C", services.app.url);
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let _services = match arguments.as_slice() {
+        ["--redis", redis_url] => {
+            let app = services::start_with_redis(redis_url).await?;
+            println!("open {} in a browser, stop with Ctrl-C", app.url);
+            None
+        }
+        ["--walk"] => {
+            let services = Services::start().await?;
+            return browser::walk(&services.app.url).await;
+        }
+        [] => {
+            let services = Services::start().await?;
+            println!("open {} in a browser, stop with Ctrl-C", services.app.url);
+            Some(services)
+        }
+        _ => return Err("the arguments are none, --walk, or --redis and a URL".into()),
+    };
     Ok(tokio::signal::ctrl_c().await?)
 }
 
@@ -69,13 +92,13 @@ fn router(app: App) -> Router {
         .with_state(app)
 }
 
-async fn home(State(app): State<App>, headers: HeaderMap) -> Response {
-    let Some(account) = app.sessions.account(&headers) else {
-        return page("Welcome", SIGN_IN);
+async fn home(State(app): State<App>, headers: HeaderMap) -> Result<Response, PageError> {
+    let Some(account) = app.sessions.account(&headers).await? else {
+        return Ok(page("Welcome", SIGN_IN));
     };
     let name = escape_html(account.name().unwrap_or_default());
     let body = format!(r#"<p>You are {name}.</p><p><a href="/file">Your file</a></p>{SIGN_OUT}"#);
-    page("Welcome", &body)
+    Ok(page("Welcome", &body))
 }
 
 async fn sign_in(State(app): State<App>, headers: HeaderMap) -> Result<Response, PageError> {
@@ -88,10 +111,10 @@ async fn signed_in(
     headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Result<Response, PageError> {
-    let mut session = app.sessions.take(&headers);
+    let mut session = app.sessions.take(&headers).await?;
     // Removes the flow from the session, because a flow is valid for one sign-in.
     let Some(flow) = session.flow.take() else {
-        let cookie = app.sessions.insert(session);
+        let cookie = app.sessions.insert(session).await?;
         let page = page("No sign-in was in progress", SIGN_IN);
         return Ok((StatusCode::BAD_REQUEST, cookie, page).into_response());
     };
@@ -104,7 +127,7 @@ async fn signed_in(
         session.account = Some(sign_in.account().clone());
     }
     // The session gets a new id after each sign-in.
-    let cookie = app.sessions.insert(session);
+    let cookie = app.sessions.insert(session).await?;
     let Err(error) = result else {
         return Ok((cookie, Redirect::to("/file")).into_response());
     };
@@ -124,13 +147,13 @@ async fn signed_in(
 }
 
 async fn file(State(app): State<App>, headers: HeaderMap) -> Result<Response, PageError> {
-    let Some(account) = app.sessions.account(&headers) else {
+    let Some(account) = app.sessions.account(&headers).await? else {
         return Ok(Redirect::to("/sign-in").into_response());
     };
     let token = match app.client.acquire_token_silent(&account, FILES).await {
         Ok(token) => token,
-        // The app was restarted, the user signed out elsewhere, the consent was revoked, or the
-        // user must pass another factor.
+        // The app was restarted without Redis, the user signed out elsewhere, the consent was
+        // revoked, or the user must pass another factor.
         Err(error) if error.needs_user_interaction() => {
             let claims = error.claims_challenge();
             return app.redirect_to_sign_in(&headers, claims).await;
@@ -155,7 +178,7 @@ async fn file(State(app): State<App>, headers: HeaderMap) -> Result<Response, Pa
 /// Signs the user out of the app. The session with the identity provider continues in the browser.
 /// The provider's end-session page would end that session.
 async fn sign_out(State(app): State<App>, headers: HeaderMap) -> Result<Response, PageError> {
-    if let Some(account) = app.sessions.take(&headers).account {
+    if let Some(account) = app.sessions.take(&headers).await?.account {
         app.client.remove_account(&account).await?;
     }
     let expired = format!("{COOKIE_NAME}=; Max-Age=0; {COOKIE_ATTRIBUTES}");
@@ -174,70 +197,17 @@ impl App {
             request = request.claims(claims);
         }
         let mut request = AuthorizationRequest::new(format!("{}/signed-in", self.url), request);
-        let account = self.sessions.account(headers);
+        let account = self.sessions.account(headers).await?;
         if let Some(username) = account.as_ref().and_then(Account::username) {
             request = request.login_hint(username);
         }
         let (url, flow) = self.client.authorization_request_url(&request).await?;
-        let mut session = self.sessions.take(headers);
+        let mut session = self.sessions.take(headers).await?;
         session.flow = Some(flow);
-        Ok((self.sessions.insert(session), Redirect::to(&url)).into_response())
+        let cookie = self.sessions.insert(session).await?;
+        Ok((cookie, Redirect::to(&url)).into_response())
     }
 }
-
-/// The sessions of all browsers, by session id.
-///
-/// Sessions stay on the server, because the flow holds a secret and the account gives access to the
-/// user's tokens. A real store limits the number of sessions, expires sessions and survives a
-/// restart.
-#[derive(Clone, Default)]
-struct Sessions(Arc<Mutex<HashMap<String, Session>>>);
-
-#[derive(Default)]
-struct Session {
-    flow: Option<AuthorizationCodeFlow>,
-    account: Option<Account>,
-}
-
-impl Sessions {
-    fn account(&self, headers: &HeaderMap) -> Option<Account> {
-        self.lock().get(&cookie(headers)?)?.account.clone()
-    }
-
-    /// Removes and returns the session of the browser that sent the headers.
-    fn take(&self, headers: &HeaderMap) -> Session {
-        let session = cookie(headers).and_then(|id| self.lock().remove(&id));
-        session.unwrap_or_default()
-    }
-
-    /// Stores the session under a new random id and returns the cookie.
-    ///
-    /// An attacker can neither guess the id nor plant a known id in the browser before the sign-in
-    /// (session fixation).
-    fn insert(&self, session: Session) -> [(HeaderName, String); 1] {
-        let id = Uuid::new_v4().to_string();
-        let cookie = format!("{COOKIE_NAME}={id}; {COOKIE_ATTRIBUTES}");
-        self.lock().insert(id, session);
-        [(SET_COOKIE, cookie)]
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Session>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn cookie(headers: &HeaderMap) -> Option<String> {
-    let cookies = headers.get_all(COOKIE).iter();
-    let mut cookies = cookies
-        .filter_map(|cookies| cookies.to_str().ok())
-        .flat_map(|cookies| cookies.split("; "));
-    let id = cookies.find_map(|cookie| cookie.strip_prefix(COOKIE_NAME)?.strip_prefix('='));
-    id.map(ToOwned::to_owned)
-}
-
-const COOKIE_NAME: &str = "session";
-/// `Lax`, because the redirect after a sign-in comes from another site. Over https, add `Secure`.
-const COOKIE_ATTRIBUTES: &str = "HttpOnly; SameSite=Lax; Path=/";
 
 /// Builds a page. `body` is HTML, so escape text from users and from other services with
 /// [`escape_html`].
@@ -263,9 +233,9 @@ fn escape_html(text: &str) -> String {
 }
 
 /// An error that the user cannot fix. The log gets the error and the user gets a general page.
-struct PageError(Box<dyn std::error::Error>);
+struct PageError(Box<dyn std::error::Error + Send + Sync>);
 
-impl<E: Into<Box<dyn std::error::Error>>> From<E> for PageError {
+impl<E: Into<Box<dyn std::error::Error + Send + Sync>>> From<E> for PageError {
     fn from(error: E) -> Self {
         Self(error.into())
     }

@@ -32,7 +32,11 @@ pub mod kubernetes_and_github_actions {}
 #[doc = include_str!("../docs/operating.md")]
 pub mod operating {}
 
-/// Shares tokens between the processes of an application.
+/// Shares tokens and users' sessions between the processes of an application.
+#[doc = include_str!("../docs/more-than-one-replica.md")]
+pub mod more_than_one_replica {}
+
+/// Describes the records of a shared cache.
 #[doc = include_str!("../docs/shared-cache.md")]
 pub mod shared_cache {}
 

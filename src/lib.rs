@@ -37,7 +37,8 @@
 //!   [`Certificate`] is the safer credential, because the private key is never sent.
 //! - [`testing`] is an identity provider for tests, in the process.
 //! - [`guides`] answer longer questions: which authority, why an API responds 401 or 403, how to
-//!   test, how to come from MSAL or azure_identity, how to operate a daemon.
+//!   test, how to come from MSAL or azure_identity, how to operate a daemon, how several processes share
+//!   tokens.
 //!
 //! # The result of a call
 //!
@@ -130,7 +131,7 @@
 //! | `ring` | TLS where `rustls` is off, and signatures where `aws-lc-rs` is off |
 //! | `rust-crypto` | signatures without C, where `aws-lc-rs` and `ring` are off; contains [RUSTSEC-2023-0071] |
 //! | `pkcs12` | PKCS#12 files and encrypted private keys |
-//! | `redis` | `cache::RedisCache`, a token cache that processes share |
+//! | `redis` | `cache::RedisCache`: processes share tokens and users' sessions |
 //! | `reqwest-middleware` | `adapter::BearerAuth`, a middleware |
 //! | `tower` | `adapter::BearerAuthLayer`, a tower layer |
 //! | `azure-core` | `adapter::AzureCredential`, a credential for the Azure SDK for Rust |
@@ -140,8 +141,8 @@
 //! # Limits
 //!
 //! The authors have never run this crate against the live Microsoft Entra ID. The crate does not
-//! write tokens to disk, does not share tokens between processes, and keeps no user signed in after
-//! the process ends. The client does not read access tokens. An API reads them, with [`resource`].
+//! write tokens to disk. Processes share tokens, and a user stays signed in after a restart, only with
+//! a [shared cache](guides::more_than_one_replica). The client does not read access tokens. An API reads them, with [`resource`].
 //! The [overview](guides::overview) has the complete list.
 //!
 //! [RUSTSEC-2023-0071]: https://rustsec.org/advisories/RUSTSEC-2023-0071

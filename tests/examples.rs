@@ -4,7 +4,7 @@
 //! as a test only, and an old program in `target` must not pass for the current one.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write, stderr};
 use std::process::{Child, Command, Output, Stdio};
 
 use confidential_client::ManagedIdentityClient;
@@ -254,6 +254,32 @@ fn long_running() {
     let printed = run("long_running", &[]);
     printed.count(7, &[" health token_good_for_s="]);
     printed.count(1, &[" ended rounds=7 "]);
+}
+
+#[test]
+fn fleet() {
+    let printed = run("fleet", &[]);
+    if !printed.lines(&["there is no redis-server"]).is_empty() {
+        // The test harness does not capture this.
+        let line =
+            b"the example fleet ran in one process: install the Debian package redis-server\n";
+        stderr().write_all(line).unwrap();
+        printed.value("IdentityProvider", "1");
+        printed.value("SharedCache", "19");
+        printed.value("token requests", "1");
+        return;
+    }
+    // 20 processes start, one is killed, Redis is killed, and starts again.
+    assert_eq!(
+        printed.values("token requests"),
+        ["1", "2", "0", "19", "1"],
+        "{}",
+        printed.0
+    );
+    assert_eq!(printed.values("IdentityProvider"), ["1", "1", "19", "1"]);
+    assert_eq!(printed.values("SharedCache"), ["19", "18", "18"]);
+    assert_eq!(printed.values("Cache"), ["19"]);
+    printed.count(0, &["error"]);
 }
 
 #[test]

@@ -1,11 +1,15 @@
 use std::collections::HashMap;
+use std::io::{Write, stderr};
 
 use confidential_client::delegated::AuthorizationRequest;
-use confidential_client::testing::Fault;
+use confidential_client::testing::{Application, Fault, LocalAuthority};
+use url::Url;
 
 use crate::browser::Browser;
-use crate::services::{ADELE, MEGAN, Services, TENANT};
-use crate::{App, FILES, Session};
+use crate::redis_server::RedisServer;
+use crate::services::{ADELE, CLIENT_ID, MEGAN, Services, TENANT, client, in_redis, listen};
+use crate::sessions::Session;
+use crate::{App, FILES};
 
 async fn sign_in(app: &App) -> Browser {
     let mut browser = Browser::new().unwrap();
@@ -73,7 +77,7 @@ async fn a_sign_in_changes_the_session_id() {
     browser.open(&app.url).await.unwrap();
     assert!(browser.html.contains("Sign in"), "{}", browser.html);
 
-    let [(_, cookie)] = app.sessions.insert(Session::default());
+    let [(_, cookie)] = app.sessions.insert(Session::default()).await.unwrap();
     assert!(cookie.ends_with("; HttpOnly; SameSite=Lax; Path=/"));
 }
 
@@ -170,6 +174,47 @@ async fn a_sign_out_in_another_browser_requires_a_new_sign_in() {
     assert!(here.url.as_str().starts_with(local.base_url()));
     here.press(ADELE).await.unwrap();
     assert_eq!(here.to_string(), "200  Your file                /file");
+}
+
+/// Starts the app again, as a new process with the same Redis and the same identity provider does.
+async fn restart(app: &App, local: &LocalAuthority, redis_url: &str) -> App {
+    let (listener, url) = listen().await.unwrap();
+    let (client, sessions) = in_redis(client(local.authority(TENANT)), redis_url).unwrap();
+    let drive_url = app.file_url.strip_suffix("/file").unwrap();
+    let app = App::new(client.build().unwrap(), sessions, url, drive_url).unwrap();
+    app.serve(listener);
+    app
+}
+
+#[tokio::test]
+async fn a_restart_with_redis_keeps_users_signed_in() {
+    let Some(server) = RedisServer::start().unwrap() else {
+        // The test harness does not capture this.
+        let line = b"a test of web_sign_in is skipped: install the Debian package redis-server\n";
+        stderr().write_all(line).unwrap();
+        return;
+    };
+    let Services { app, local } = Services::start().await.unwrap();
+    let before = restart(&app, &local, &server.url()).await;
+    let redirect_uri = format!("{}/signed-in", before.url);
+    let application = Application::new(CLIENT_ID).secret("s3cret");
+    local.register(TENANT, application.redirect_uri(redirect_uri));
+    let mut browser = sign_in(&before).await;
+    let requests = local.token_requests().len();
+
+    let after = restart(&app, &local, &server.url()).await;
+    // A real browser sends the cookie to each port.
+    let cookie = session_cookie(&browser);
+    let origin = Url::parse(&after.url).unwrap().origin();
+    browser.cookies.insert(origin, cookie);
+    browser.open(&format!("{}/file", after.url)).await.unwrap();
+    assert_eq!(browser.to_string(), "200  Your file                /file");
+    assert_eq!(local.token_requests().len(), requests);
+
+    // A sign-out reaches the app before, too.
+    browser.press("Sign out").await.unwrap();
+    browser.open(&format!("{}/file", before.url)).await.unwrap();
+    assert!(browser.url.as_str().starts_with(local.base_url()));
 }
 
 #[tokio::test]

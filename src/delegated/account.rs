@@ -18,10 +18,10 @@ use crate::token::UserKey;
 /// An `Account` is cheap to clone and contains no token. Serialize the account into the user's
 /// session.
 ///
-/// The client caches the user's tokens in memory under the home account ID. Store the account where
-/// the user cannot change the account, which is on the server or in a signed cookie. After a
-/// restart of the process the account is still valid, but the tokens are gone, and the user must
-/// sign in again.
+/// The client caches the user's tokens under the home account ID. Store the account where the user
+/// cannot change the account, which is on the server or in a signed cookie. After a restart of the
+/// process the account is still valid. The tokens are gone without a
+/// [shared cache](crate::ConfidentialClientBuilder::shared_cache), and the user must sign in again.
 ///
 /// [`acquire_token_silent`]: crate::ConfidentialClient::acquire_token_silent
 #[doc(alias = "IAccount")]
