@@ -62,6 +62,10 @@ impl ConfidentialClient {
     /// provider receives the scopes of the request alone. It rejects scopes that were never
     /// granted, and `profile` may be one.
     ///
+    /// With a [shared cache](crate::ConfidentialClientBuilder::shared_cache) the method works for
+    /// the account in every process and after a restart. While the shared cache does not respond,
+    /// the cached token is returned until expiry, then [`Error::Transport`].
+    ///
     /// An ID token in the response is validated as at the sign-in. `iss`, `sub`, `aud`, `azp`,
     /// `auth_time`, `nonce` and the home account of `client_info` are compared with those of the
     /// sign-in ([OpenID Connect Core section 12.2]). A response without an ID token is accepted.

@@ -162,6 +162,7 @@ impl Fleet {
     }
 }
 
+/// docs/failures.md S1.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_processes_with_twenty_callers_each_make_one_request() {
     let Some(mut fleet) = Fleet::start(PROCESSES).await else {
@@ -211,6 +212,8 @@ async fn a_killed_holder_of_the_lock_costs_one_request_more() {
 }
 
 /// The database is searched as an attacker would who copied it.
+///
+/// docs/failures.md S6.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dump_of_the_database_has_no_plain_text() {
     let Some(mut fleet) = Fleet::start(2).await else {

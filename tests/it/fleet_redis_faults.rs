@@ -134,6 +134,7 @@ impl Break {
     }
 }
 
+/// docs/failures.md S2.
 #[tokio::test]
 async fn a_daemon_gets_tokens_whatever_happens_to_redis() {
     for fault in Break::ALL {

@@ -101,6 +101,7 @@ async fn two_starts_with_one_assertion_are_two_processes() {
         .unwrap();
 }
 
+/// docs/failures.md S5.
 #[tokio::test]
 async fn a_key_continues_in_another_process() {
     let (provider, store) = (provider(), LocalSharedCache::new());

@@ -215,6 +215,7 @@ fn a_record_of_another_sign_in_wins_over_memory() {
     assert_eq!(walks.shortest, None);
 }
 
+/// docs/failures.md S4.
 #[test]
 fn no_schedule_of_two_processes_presents_a_refresh_token_twice() {
     for (name, faults) in [

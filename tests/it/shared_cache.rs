@@ -51,6 +51,7 @@ async fn token(client: &ConfidentialClient) -> (String, TokenSource) {
     (token.secret().to_owned(), token.source())
 }
 
+/// docs/failures.md S1.
 #[tokio::test]
 async fn fifty_replicas_with_twenty_callers_each_make_one_request() {
     let provider = Provider::gated();
@@ -138,7 +139,7 @@ async fn a_token_that_another_replica_refreshed_is_found_when_a_refresh_is_due()
     assert_eq!(fleet.provider.requests(), 2);
 }
 
-/// docs/failures.md: a token that an API rejected lives on in other processes.
+/// docs/failures.md S3: a token that an API rejected lives on in other processes.
 #[tokio::test]
 async fn one_revocation_is_one_request_for_the_fleet() {
     let fleet = Fleet::new();
@@ -253,6 +254,7 @@ async fn the_clocks_of_two_machines_may_differ() {
     }
 }
 
+/// docs/failures.md S2.
 #[tokio::test(start_paused = true)]
 async fn a_store_that_is_down_costs_one_timeout_in_some_seconds_and_no_caller_an_error() {
     for fault in [
@@ -323,6 +325,7 @@ async fn a_key_is_rotated_without_a_request() {
     assert_eq!(token(&replica(&[2])).await.1, TokenSource::IdentityProvider);
 }
 
+/// docs/failures.md S6.
 #[tokio::test]
 async fn the_store_sees_no_token_tenant_or_client() {
     let fleet = Fleet::new();

@@ -204,6 +204,7 @@ async fn a_lock_that_is_held_for_too_long_is_no_failed_request_of_this_process()
     assert_eq!(waiting.stats(), counted);
 }
 
+/// docs/failures.md S2.
 #[tokio::test]
 async fn an_acquisition_without_the_shared_cache_says_so() {
     let log = Log::start();

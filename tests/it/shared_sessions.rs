@@ -93,6 +93,7 @@ async fn a_user_is_signed_in_in_every_replica_and_after_a_restart() {
     assert_eq!(fleet.provider.forms().len(), 4);
 }
 
+/// docs/failures.md S4.
 #[tokio::test]
 async fn many_replicas_redeem_a_refresh_token_once() {
     let fleet = Fleet::new();
