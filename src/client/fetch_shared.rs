@@ -42,18 +42,19 @@ impl SharedFetch {
             let Some(user) = user else {
                 return self.fetch_with_reusable_grant(None).await;
             };
+            let has_assertion = user.assertion.is_some();
             let rejection = match &user.session {
                 None => None,
-                Some(session) => match self.fetch_by_refresh_token(session).await {
+                Some(session) => match self.fetch_by_refresh_token(session, has_assertion).await {
                     Attempt::Ended(outcome) => return outcome,
                     Attempt::NoGrant(rejection) => rejection,
                 },
             };
             match &user.assertion {
                 Some(assertion) => self.fetch_with_reusable_grant(Some(assertion)).await,
-                None => Err(rejection.unwrap_or_else(|| {
+                None => Err(until_sign_in(rejection.unwrap_or_else(|| {
                     interaction_required(self.fetch.key.user.as_deref(), self.claims())
-                })),
+                }))),
             }
         };
         self.fetcher.report(&self.fetch, fetching).await
@@ -113,7 +114,7 @@ impl SharedFetch {
         let requesting = self.request(user);
         let requested = self.level.while_extending(&name, &owner, requesting).await;
         let generation = found.generation;
-        let (outcome, record) = self.record_of(requested, found);
+        let (outcome, record) = self.record_of(requested, found, None);
         let record = record.map(|record| (name.clone(), generation, record));
         self.store(record, name, owner).await;
         outcome
@@ -141,10 +142,13 @@ impl SharedFetch {
     }
 
     /// Returns the record of an outcome, and a failure with the wait that all processes obey.
+    ///
+    /// `family` is the session whose refresh token the token request redeemed.
     fn record_of(
         &self,
         requested: Result<Requested, Error>,
         found: Versioned<TokenRecord>,
+        family: Option<String>,
     ) -> (FlightOutcome, Option<TokenRecord>) {
         let now = self.clock().instant();
         let mut record = found.aged_content(now).unwrap_or_default();
@@ -169,7 +173,8 @@ impl SharedFetch {
                         false => before.saturating_add(1),
                     };
                     let wait = cool_down_length(&error, failures, jitter());
-                    record.failure = Some(StoredFailure::new(failure, wait, failures));
+                    let failure = StoredFailure::new(failure, wait, failures);
+                    record.failure = Some(failure.of_session(family));
                     (Err(error.with_retry_after(wait)), Some(record))
                 }
             },
@@ -200,6 +205,10 @@ impl SharedFetch {
         let failure = content.failure.as_ref()?;
         // The claims of one caller say nothing about other requests.
         if failure.is_over() || self.fetch.claims.is_some() {
+            return None;
+        }
+        // The failure of an earlier session says nothing about the user's new sign-in.
+        if failure.family.as_deref() != family {
             return None;
         }
         Some(Err(failure.to_error()))
@@ -300,6 +309,17 @@ impl SharedFetch {
 
     fn clock(&self) -> &TimeSource {
         self.level.clock()
+    }
+}
+
+/// Returns an error that the cache in memory does not repeat.
+///
+/// The user may sign in to another process at any time. Until then, a request reads the store
+/// alone.
+fn until_sign_in(error: Error) -> Error {
+    match error.needs_user_interaction() {
+        true => error.with_retry_after(Duration::ZERO),
+        false => error,
     }
 }
 

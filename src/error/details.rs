@@ -28,12 +28,12 @@ impl fmt::Display for ErrorDetails {
         f.write_str(&self.0.message)?;
         match self.0.retry_after {
             // Rounded up, so that a wait of some milliseconds does not read as 0 s.
-            Some(wait) => write!(
+            Some(wait) if !wait.is_zero() => write!(
                 f,
                 " (next attempt in {} s)",
                 wait.as_millis().div_ceil(1000)
             ),
-            None => Ok(()),
+            _ => Ok(()),
         }
     }
 }

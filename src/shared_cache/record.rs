@@ -55,6 +55,9 @@ pub(crate) struct StoredFailure {
     wait_ms: u64,
     /// The number of failures in a row.
     pub(crate) failures: u32,
+    /// The session whose refresh token the token request redeemed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) family: Option<String>,
 }
 
 impl StoredFailure {
@@ -63,7 +66,14 @@ impl StoredFailure {
             failure,
             wait_ms: milliseconds(wait),
             failures,
+            family: None,
         }
+    }
+
+    /// Sets the session that the failure says something about.
+    pub(crate) fn of_session(mut self, family: Option<String>) -> Self {
+        self.family = family;
+        self
     }
 
     /// Returns `true` if the next token request may be sent.

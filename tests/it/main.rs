@@ -70,6 +70,7 @@ mod session_protocol;
 mod shared_cache;
 mod shared_cache_decisions;
 mod shared_cache_metrics;
+mod shared_cache_races;
 mod shared_sessions;
 mod sign_in;
 mod signing_keys;

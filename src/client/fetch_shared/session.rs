@@ -52,8 +52,15 @@ struct Names {
 
 impl SharedFetch {
     /// Fetches a user's token from the shared cache, or else redeems the session's refresh token.
-    pub(super) async fn fetch_by_refresh_token(&self, session: &Arc<UserSession>) -> Attempt {
-        match self.try_fetch_by_refresh_token(session).await {
+    ///
+    /// With an assertion, the fate of a refresh token is not waited for.
+    pub(super) async fn fetch_by_refresh_token(
+        &self,
+        session: &Arc<UserSession>,
+        has_assertion: bool,
+    ) -> Attempt {
+        let fetching = self.try_fetch_by_refresh_token(session, has_assertion);
+        match fetching.await {
             Ok(attempt) => attempt,
             Err(error) => Attempt::Ended(Err(error)),
         }
@@ -62,6 +69,7 @@ impl SharedFetch {
     async fn try_fetch_by_refresh_token(
         &self,
         session: &Arc<UserSession>,
+        has_assertion: bool,
     ) -> Result<Attempt, Error> {
         let names = Names {
             token: self.level.token_name(&self.fetch.key)?,
@@ -101,11 +109,14 @@ impl SharedFetch {
                 return Ok(Attempt::Ended(self.count(outcome)));
             }
             let step = match is_holder {
+                // The process that began the redemption lost its lock, and may be gone.
+                true if has_assertion && found.redemption.is_some() => Step::NoGrant(None),
                 true => self.next_step(session, &names, &owner, found).await,
                 false => Step::Wait,
             };
             match step {
                 Step::Redeem(known) => {
+                    let family = known.record.family.clone();
                     let redeemed = self.redeem(session, &names, &owner, *known).await;
                     let outcome = match redeemed {
                         Redeemed::Outcome(outcome) => outcome,
@@ -119,7 +130,7 @@ impl SharedFetch {
                         }
                     };
                     let generation = token.generation;
-                    let (outcome, record) = self.record_of(outcome, token);
+                    let (outcome, record) = self.record_of(outcome, token, Some(family));
                     let record = record.map(|record| (names.token, generation, record));
                     self.store(record, names.session, owner).await;
                     return Ok(Attempt::Ended(outcome));
