@@ -1,10 +1,12 @@
 //! The shared cache of one client: bounded calls, encryption, counters.
 
 use std::error::Error as StdError;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 use tokio::time::{sleep, timeout};
 
@@ -160,10 +162,10 @@ impl SharedLevel {
             return Err(StoreFailed);
         }
         let lock = || self.store.lock(name, owner, LOCK_LIFETIME);
-        let first = self.bounded(lock()).await;
+        let first = self.bounded(lock).await;
         match first {
             Ok(outcome) => Ok(self.succeeded(outcome)),
-            Err(_) => match self.bounded(lock()).await {
+            Err(_) => match self.bounded(lock).await {
                 Ok(outcome) => Ok(self.succeeded(outcome)),
                 Err(error) => Err(self.failed("lock", &*error)),
             },
@@ -314,18 +316,21 @@ impl SharedLevel {
         if !self.circuit.try_pass(&self.clock.now()) {
             return Err(StoreFailed);
         }
-        match self.bounded(start()).await {
+        match self.bounded(start).await {
             Ok(outcome) => Ok(self.succeeded(outcome)),
             Err(error) => Err(self.failed(operation, &*error)),
         }
     }
 
-    async fn bounded<T>(
+    async fn bounded<'a, T>(
         &self,
-        call: SharedCacheFuture<'_, T>,
+        start: impl FnOnce() -> SharedCacheFuture<'a, T>,
     ) -> Result<T, Box<dyn StdError + Send + Sync>> {
+        // A panic of the store is a failed call, and ends no token request.
+        let call = AssertUnwindSafe(async { start().await }).catch_unwind();
         match timeout(self.call_timeout, call).await {
-            Ok(outcome) => outcome,
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err("the shared cache panicked".into()),
             Err(_) => {
                 Err(format!("no response within {} ms", self.call_timeout.as_millis()).into())
             }

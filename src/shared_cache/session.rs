@@ -58,7 +58,7 @@ impl SharedLevel {
     pub(crate) async fn open_session(&self, name: &str) -> Result<u64, StoreFailed> {
         let since = self.clock().wall().duration_since(SystemTime::UNIX_EPOCH);
         let now = milliseconds(since.unwrap_or_default());
-        loop {
+        for _ in 0..MOST_PUTS {
             let found = self.get_session(name).await?;
             let generation = now.max(found.generation.saturating_add(1));
             match self.put_empty_session(name, generation, None).await? {
@@ -67,6 +67,7 @@ impl SharedLevel {
                 PutOutcome::Superseded => {}
             }
         }
+        Err(StoreFailed)
     }
 
     /// Stores a session in place of any other. Returns `false` if a sign-in or a sign-out came in
@@ -118,7 +119,7 @@ impl SharedLevel {
     /// An empty record stays for some minutes, so that a call that takes effect late does not sign
     /// the user in again.
     pub(crate) async fn remove_session(&self, name: &str) -> Result<(), StoreFailed> {
-        loop {
+        for _ in 0..MOST_PUTS {
             let found = self.get_session(name).await?;
             let generation = found.generation.saturating_add(1);
             // A rotation in between has this generation.
@@ -127,6 +128,7 @@ impl SharedLevel {
                 PutOutcome::Superseded => {}
             }
         }
+        Err(StoreFailed)
     }
 
     /// Removes the session of a refresh token that the provider rejected.
@@ -161,3 +163,6 @@ impl SharedLevel {
 /// all. The circuit of the store fails most attempts at once.
 pub(crate) const RETRY_WAITS: [u64; 16] =
     [0, 1, 2, 4, 8, 15, 30, 60, 60, 60, 60, 60, 60, 60, 60, 60];
+/// The number of attempts to put an empty record. No record replaces one that has the highest
+/// generation.
+const MOST_PUTS: u32 = 20;
