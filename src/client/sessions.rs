@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::ConfidentialClient;
 use super::fetch_shared::{import_session, store_sign_in};
-use crate::cache::HeldSlot;
+use crate::cache::{HeldSlot, runtime_handle};
 use crate::delegated::{Account, UserIdentity};
 use crate::error::{Error, Failure};
 use crate::secret::Secret;
@@ -69,7 +69,10 @@ impl ConfidentialClient {
         let session = self.acquirer.tokens().session(account.user());
         match self.acquirer.shared() {
             None => Ok(session.import(refresh_token, identity)),
-            Some(level) => import_session(level, &session, refresh_token, identity).await,
+            Some(level) => {
+                runtime_handle()?;
+                import_session(level, &session, refresh_token, identity).await
+            }
         }
     }
 
@@ -115,8 +118,12 @@ impl ConfidentialClient {
         let Some(level) = self.acquirer.shared() else {
             return Ok(());
         };
+        // Outside a runtime a timer panics.
+        runtime_handle()?;
         let name = level.session_name(user)?;
         let removed = level.remove_session(&name).await;
+        // Another caller may have read the session in the meantime.
+        self.acquirer.tokens().sign_out(user);
         removed.map_err(|StoreFailed| {
             let message = "the user's session was not removed from the shared cache, which does not respond; call the method again";
             Error::Transport(Failure::new(message).not_sent().into())
