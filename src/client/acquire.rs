@@ -286,6 +286,7 @@ impl TokenAcquirer {
                 .to_string(),
             is_refresh,
             requirements,
+            has_token: slot.has_token(&self.0.clock.now()),
             progress: Default::default(),
         };
         let user = self.user_grant(&request.subject);

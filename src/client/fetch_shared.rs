@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout};
 
 use super::fetch::{Fetch, TokenFetcher};
 use super::fetch_for_user::{UserGrant, interaction_required};
-use crate::cache::{FlightOutcome, LockOwner, cool_down_length};
+use crate::cache::{FlightOutcome, LockOwner, UserSession, cool_down_length};
 use crate::delegated::UserAssertion;
 use crate::error::{Error, SharedFailure};
 use crate::shared_cache::{
@@ -15,7 +15,7 @@ use crate::shared_cache::{
     Versioned,
 };
 use crate::time::{TimeSource, jitter};
-use crate::token::{IssuedToken, Stage, TokenHash, TokenSource};
+use crate::token::{IssuedToken, Stage, TokenHash, TokenSource, UserKey};
 
 mod poll;
 mod session;
@@ -38,26 +38,77 @@ impl SharedFetch {
     ///
     /// Reports the acquisition once, whoever answered.
     pub(super) async fn fetch(&self, user: Option<UserGrant>) -> FlightOutcome {
+        let session = user.as_ref().and_then(|user| user.session.clone());
         let fetching = async {
-            let Some(user) = user else {
-                return self.fetch_with_reusable_grant(None).await;
-            };
-            let has_assertion = user.assertion.is_some();
-            let rejection = match &user.session {
-                None => None,
-                Some(session) => match self.fetch_by_refresh_token(session, has_assertion).await {
-                    Attempt::Ended(outcome) => return outcome,
-                    Attempt::NoGrant(rejection) => rejection,
-                },
-            };
-            match &user.assertion {
-                Some(assertion) => self.fetch_with_reusable_grant(Some(assertion)).await,
-                None => Err(until_sign_in(rejection.unwrap_or_else(|| {
-                    interaction_required(self.fetch.key.user.as_deref(), self.claims())
-                }))),
+            match self.fetch_by_grant(user).await {
+                Ok(fetched) => Ok(fetched),
+                Err(error) => self.stored_despite(error, session.as_deref()).await,
             }
         };
         self.fetcher.report(&self.fetch, fetching).await
+    }
+
+    async fn fetch_by_grant(&self, user: Option<UserGrant>) -> FlightOutcome {
+        let Some(user) = user else {
+            return self.fetch_with_reusable_grant(None).await;
+        };
+        let has_assertion = user.assertion.is_some();
+        let rejection = match &user.session {
+            None => None,
+            Some(session) => match self.fetch_by_refresh_token(session, has_assertion).await {
+                Attempt::Ended(outcome) => return outcome,
+                Attempt::NoGrant(rejection) => rejection,
+            },
+        };
+        match &user.assertion {
+            Some(assertion) => self.fetch_with_reusable_grant(Some(assertion)).await,
+            None => Err(until_sign_in(rejection.unwrap_or_else(|| {
+                interaction_required(self.fetch.key.user.as_deref(), self.claims())
+            }))),
+        }
+    }
+
+    /// Returns the stored token in place of the error of a caller who required another token.
+    ///
+    /// A valid token is never withheld, except after a rejection. If the cache in memory has one,
+    /// the caller receives that token.
+    async fn stored_despite(&self, error: Error, session: Option<&UserSession>) -> FlightOutcome {
+        let Fetch {
+            requirements,
+            claims,
+            rejected,
+            has_token,
+            ..
+        } = &self.fetch;
+        if *has_token || requirements.is_none() || claims.is_some() || rejected.is_some() {
+            return Err(error);
+        }
+        match self.stored_token(session).await {
+            Some(issued) => self.count(Ok((issued, TokenSource::SharedCache))),
+            None => Err(error),
+        }
+    }
+
+    /// Returns the valid token of the record, whatever this token request requires.
+    async fn stored_token(&self, session: Option<&UserSession>) -> Option<Arc<IssuedToken>> {
+        let name = self.level.token_name(&self.fetch.key).ok()?;
+        let token = self.level.get_token(&name).await.ok()?;
+        let content = token.content.as_ref()?;
+        if let Some(session) = session {
+            let name = self.level.session_name(session.user()).ok()?;
+            let found = self.level.get_session(&name).await.ok()?;
+            let issued = self.acceptable_token(content, true, session::family_of(&found));
+            // The token of an assertion may have no session.
+            if issued.is_some()
+                || matches!(
+                    session.user(),
+                    UserKey::Account(_) | UserKey::LongRunning(_)
+                )
+            {
+                return issued;
+            }
+        }
+        self.acceptable_token(content, true, None)
     }
 
     /// Fetches a token of the application, or of the user of an assertion.

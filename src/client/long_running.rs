@@ -85,6 +85,7 @@ impl ConfidentialClient {
                 .to_string(),
             is_refresh: false,
             requirements: Default::default(),
+            has_token: false,
             progress: Default::default(),
         };
         let deadline = Instant::now() + fetcher.retry.total_timeout();

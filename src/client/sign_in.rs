@@ -366,6 +366,7 @@ impl ConfidentialClient {
             correlation_id: correlation_id(&request)?,
             is_refresh: false,
             requirements: Default::default(),
+            has_token: false,
             progress: Default::default(),
         };
         let lookup = fetcher.lookup(&fetch.correlation_id);

@@ -1,11 +1,17 @@
 //! What one process did must not keep another process, or a later session, from its tokens.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use confidential_client::cache::{EncryptionKey, SharedCacheOptions};
+use confidential_client::cache::{
+    BeginRedemption, EncryptionKey, LockOutcome, LockOwner, NewRecord, PutOutcome, SharedCache,
+    SharedCacheFuture, SharedCacheOptions, SharedRecord,
+};
 use confidential_client::delegated::{Account, UserAssertion};
 use confidential_client::testing::{LocalSharedCache, ManualClock};
-use confidential_client::{Authority, ConfidentialClient, Error, RetryPolicy};
+use confidential_client::{Authority, ConfidentialClient, Error, RetryPolicy, TokenRequest};
+use futures_util::FutureExt;
+use tokio::sync::Semaphore;
 
 use crate::support::let_others_run;
 use crate::support::openid::{Answer, FILES, ISSUER, OpenId};
@@ -29,10 +35,24 @@ impl Fleet {
     }
 
     fn replica(&self) -> ConfidentialClient {
+        self.replica_with(self.store.clone())
+    }
+
+    /// Creates a process whose store behaves in a special way.
+    fn odd_replica(&self, before: Before, supersedes: bool) -> ConfidentialClient {
+        let inner = self.store.clone();
+        self.replica_with(OddStore {
+            inner,
+            before,
+            supersedes,
+        })
+    }
+
+    fn replica_with(&self, store: impl SharedCache) -> ConfidentialClient {
         let key = EncryptionKey::from_bytes([1; 32]);
         let options = SharedCacheOptions::encrypted("the name key of the tests", [key]);
         let builder = self.provider.builder(Authority::oidc(ISSUER));
-        let builder = builder.shared_cache(self.store.clone(), options);
+        let builder = builder.shared_cache(store, options);
         let builder = builder.clock(self.clock.clone());
         builder.retry(RetryPolicy::none()).build().unwrap()
     }
@@ -40,6 +60,75 @@ impl Fleet {
     async fn sign_in(&self) -> Account {
         let signed_in = self.provider.sign_in(&self.replica()).await;
         signed_in.account().clone()
+    }
+}
+
+type Before = Box<dyn Fn(&'static str) -> SharedCacheFuture<'static, ()> + Send + Sync>;
+
+/// A store that does something before each call.
+struct OddStore {
+    inner: LocalSharedCache,
+    before: Before,
+    /// The store refuses every record.
+    supersedes: bool,
+}
+
+impl OddStore {
+    fn call<'a, T: 'a>(
+        &'a self,
+        method: &'static str,
+        call: SharedCacheFuture<'a, T>,
+    ) -> SharedCacheFuture<'a, T> {
+        Box::pin(async move {
+            (self.before)(method).await?;
+            call.await
+        })
+    }
+}
+
+impl SharedCache for OddStore {
+    fn get<'a>(&'a self, name: &'a str) -> SharedCacheFuture<'a, Option<SharedRecord>> {
+        self.call("get", self.inner.get(name))
+    }
+
+    fn put<'a>(&'a self, name: &'a str, record: NewRecord) -> SharedCacheFuture<'a, PutOutcome> {
+        match self.supersedes {
+            true => Box::pin(async { Ok(PutOutcome::Superseded) }),
+            false => self.call("put", self.inner.put(name, record)),
+        }
+    }
+
+    fn lock<'a>(
+        &'a self,
+        name: &'a str,
+        owner: &'a LockOwner,
+        lifetime: Duration,
+    ) -> SharedCacheFuture<'a, LockOutcome> {
+        self.call("lock", self.inner.lock(name, owner, lifetime))
+    }
+
+    fn unlock<'a>(&'a self, name: &'a str, owner: &'a LockOwner) -> SharedCacheFuture<'a, ()> {
+        self.call("unlock", self.inner.unlock(name, owner))
+    }
+
+    fn begin_redemption<'a>(
+        &'a self,
+        name: &'a str,
+        owner: &'a LockOwner,
+        generation: u64,
+    ) -> SharedCacheFuture<'a, BeginRedemption> {
+        let begin = self.inner.begin_redemption(name, owner, generation);
+        self.call("begin_redemption", begin)
+    }
+
+    fn cancel_redemption<'a>(
+        &'a self,
+        name: &'a str,
+        owner: &'a LockOwner,
+        generation: u64,
+    ) -> SharedCacheFuture<'a, ()> {
+        let cancel = self.inner.cancel_redemption(name, owner, generation);
+        self.call("cancel_redemption", cancel)
     }
 }
 
@@ -113,4 +202,102 @@ async fn an_assertion_is_redeemed_while_the_fate_of_its_refresh_token_is_unknown
     token.await.unwrap();
     assert_eq!(fleet.provider.presented("refresh_token", "refresh-1"), 1);
     assert_eq!(fleet.provider.presented("assertion", "opaque"), 2);
+}
+
+/// Another caller reads the session while the store is told of the sign-out.
+#[tokio::test(start_paused = true)]
+async fn a_process_keeps_no_token_of_a_user_who_signed_out() {
+    let fleet = Fleet::new();
+    let account = fleet.sign_in().await;
+    let gate = Arc::new(Semaphore::new(0));
+    let before: Before = Box::new({
+        let gate = Arc::clone(&gate);
+        move |method| {
+            let gate = Arc::clone(&gate);
+            Box::pin(async move {
+                if method == "put" {
+                    let _permit = gate.acquire().await?;
+                }
+                Ok(())
+            })
+        }
+    });
+    let client = Arc::new(fleet.odd_replica(before, false));
+    let removing = tokio::spawn({
+        let (client, account) = (Arc::clone(&client), account.clone());
+        async move { client.remove_account(&account).await }
+    });
+    let_others_run().await;
+    let token = client.acquire_token_silent(&account, FILES).await;
+    token.unwrap();
+    gate.add_permits(1);
+    removing.await.unwrap().unwrap();
+    let error = client.acquire_token_silent(&account, FILES).await;
+    let error = error.unwrap_err();
+    assert!(matches!(error, Error::InteractionRequired(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_store_that_panics_counts_as_down() {
+    let fleet = Fleet::new();
+    let in_future: Before = Box::new(|_| Box::pin(async { panic!("a bug of the store") }));
+    let at_once: Before = Box::new(|_| panic!("a bug of the store"));
+    for before in [in_future, at_once] {
+        let client = fleet.odd_replica(before, false);
+        client.acquire_token_for_client(OTHER).await.unwrap();
+        assert_eq!(client.cache().stats().shared_cache_failures, 1);
+    }
+}
+
+/// A record may have the highest generation, which no record replaces.
+#[tokio::test]
+async fn a_store_that_refuses_every_record_ends_no_sign_in() {
+    let fleet = Fleet::new();
+    let client = fleet.odd_replica(Box::new(|_| Box::pin(async { Ok(()) })), true);
+    let signed_in = fleet.provider.sign_in(&client).await;
+    let account = signed_in.account();
+    client.acquire_token_silent(account, FILES).await.unwrap();
+    let error = client.remove_account(account).await.unwrap_err();
+    assert!(matches!(error, Error::Transport(_)), "{error:?}");
+}
+
+#[test]
+fn the_sessions_of_a_shared_cache_need_a_runtime() {
+    let fleet = Fleet::new();
+    let client = fleet.replica();
+    let account = Account::from_home_account_id("a.b");
+    let removed = client.remove_account(&account).now_or_never().unwrap();
+    let imported = client.import_refresh_token(&account, "refresh-1");
+    let imported = imported.now_or_never().unwrap();
+    for error in [removed.unwrap_err(), imported.unwrap_err()] {
+        assert!(error.to_string().contains("no tokio runtime"), "{error}");
+    }
+}
+
+/// A new process has no token in memory.
+#[tokio::test]
+async fn a_stored_token_is_not_withheld_from_a_caller_who_required_another() {
+    let busy = || Answer::status(503, r#"{"error":"temporarily_unavailable"}"#);
+    let fleet = Fleet::new();
+    let account = fleet.sign_in().await;
+    let client = fleet.replica();
+    client.acquire_token_for_client(OTHER).await.unwrap();
+    let_others_run().await;
+    for request in [
+        TokenRequest::new(OTHER).force_refresh(),
+        TokenRequest::new(OTHER).min_remaining(Duration::from_secs(7200)),
+    ] {
+        fleet.clock.advance(Duration::from_secs(600));
+        fleet.provider.answer(busy());
+        let token = fleet.replica().acquire_token_for_client(request).await;
+        assert_eq!(token.unwrap().secret(), "token-2");
+        let_others_run().await;
+    }
+    fleet.provider.answer(busy());
+    let request = TokenRequest::new(FILES).force_refresh();
+    let token = fleet
+        .replica()
+        .acquire_token_silent(&account, request)
+        .await;
+    assert_eq!(token.unwrap().secret(), "token-1");
 }

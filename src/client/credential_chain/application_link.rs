@@ -70,6 +70,7 @@ impl ApplicationLink {
             correlation_id: request.correlation_id.to_owned(),
             is_refresh: false,
             requirements: Default::default(),
+            has_token: false,
             progress: Default::default(),
         };
         let limit = self.time_limit() + request.spare;

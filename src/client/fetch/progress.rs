@@ -22,6 +22,8 @@ pub(in crate::client) struct Fetch {
     pub(in crate::client) is_refresh: bool,
     /// The requirements of the caller that started the flight. None for a background refresh.
     pub(in crate::client) requirements: Requirements,
+    /// `true` if the cache in memory has a valid token for a caller whose request fails.
+    pub(in crate::client) has_token: bool,
     pub(in crate::client) progress: Mutex<Progress>,
 }
 

@@ -430,7 +430,7 @@ impl SharedFetch {
 }
 
 /// Returns the session that a token must belong to. No token belongs to an absent session.
-fn family_of(found: &Versioned<SessionRecord>) -> Option<&str> {
+pub(super) fn family_of(found: &Versioned<SessionRecord>) -> Option<&str> {
     let content = found.content.as_ref();
     Some(content.map_or("", |content| &content.family))
 }
