@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use confidential_client::cache::{EncryptionKey, SharedCacheOptions};
+use bytes::Bytes;
+use confidential_client::cache::{EncryptionKey, NewRecord, SharedCache, SharedCacheOptions};
 use confidential_client::delegated::Account;
 use confidential_client::testing::{LocalSharedCache, ManualClock, StoreFault};
 use confidential_client::{
@@ -327,4 +328,21 @@ async fn the_tokens_of_another_user_end_the_session_everywhere() {
         .unwrap_err();
     assert!(matches!(error, Error::InteractionRequired(_)), "{error:?}");
     assert_eq!(fleet.provider.forms().len(), 2);
+}
+
+/// A record whose generation was tampered with can be neither replaced nor waited for.
+#[tokio::test(start_paused = true)]
+async fn a_record_of_the_greatest_generation_ends_no_call_in_a_loop() {
+    let fleet = Fleet::new();
+    let account = fleet.account().await;
+    for name in fleet.store.names() {
+        let value = Bytes::from_static(b"of nobody");
+        let record = NewRecord::new(u64::MAX, value, Duration::from_secs(3600));
+        fleet.store.put(&name, record).await.unwrap();
+    }
+    let client = fleet.replica();
+    let error = client.remove_account(&account).await.unwrap_err();
+    assert!(matches!(error, Error::Transport(_)), "{error:?}");
+    fleet.provider.sign_in(&client).await;
+    silent(&client, &account, FILES).await.unwrap();
 }
