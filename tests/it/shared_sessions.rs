@@ -346,3 +346,43 @@ async fn a_record_of_the_greatest_generation_ends_no_call_in_a_loop() {
     fleet.provider.sign_in(&client).await;
     silent(&client, &account, FILES).await.unwrap();
 }
+
+/// A request that waits for another process keeps the user's other requests from nothing.
+#[tokio::test(start_paused = true)]
+async fn a_wait_for_another_process_does_not_hold_up_other_scopes() {
+    let fleet = Fleet::new();
+    let account = fleet.account().await;
+    silent(&fleet.replica(), &account, "third").await.unwrap();
+    fleet.provider.answer(Answer::Hang);
+    let killed = tokio::spawn({
+        let (client, account) = (fleet.replica(), account.clone());
+        async move { client.acquire_token_silent(&account, OTHER).await }
+    });
+    while fleet.presented("refresh-2") == 0 {
+        tokio::task::yield_now().await;
+    }
+    killed.abort();
+    let_others_run().await;
+    fleet.store.expire_locks();
+
+    let client = fleet.replica();
+    let waiting = ["fourth", "fifth"].map(|scope| {
+        let (client, account) = (client.clone(), account.clone());
+        tokio::spawn(async move { client.acquire_token_silent(&account, scope).await })
+    });
+    fleet.pass(2).await;
+    assert_eq!(
+        client.cache().stats().lock_waits,
+        2,
+        "each looks for its own token"
+    );
+    let token = client
+        .acquire_token_silent(&account, "third")
+        .await
+        .unwrap();
+    assert_eq!(token.source(), TokenSource::SharedCache);
+    for waiting in waiting {
+        assert!(!waiting.is_finished(), "the token was found after the wait");
+        waiting.abort();
+    }
+}
