@@ -37,8 +37,8 @@
 //!   [`Certificate`] is the safer credential, because the private key is never sent.
 //! - [`testing`] is an identity provider for tests, in the process.
 //! - [`guides`] answer longer questions: which authority, why an API responds 401 or 403, how to
-//!   test, how to come from MSAL or azure_identity, how to operate a daemon, how several processes share
-//!   tokens.
+//!   test, how to come from MSAL or azure_identity, how to operate a daemon, how several processes
+//!   share tokens.
 //!
 //! # The result of a call
 //!
@@ -141,8 +141,9 @@
 //! # Limits
 //!
 //! The authors have never run this crate against the live Microsoft Entra ID. The crate does not
-//! write tokens to disk. Processes share tokens, and a user stays signed in after a restart, only with
-//! a [shared cache](guides::more_than_one_replica). The client does not read access tokens. An API reads them, with [`resource`].
+//! write tokens to disk. Processes share tokens, and a user stays signed in after a restart, only
+//! with a [shared cache](guides::more_than_one_replica). The client does not read access tokens. An
+//! API reads them, with [`resource`].
 //! The [overview](guides::overview) has the complete list.
 //!
 //! [RUSTSEC-2023-0071]: https://rustsec.org/advisories/RUSTSEC-2023-0071

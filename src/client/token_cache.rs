@@ -39,8 +39,8 @@ impl<'a> TokenCache<'a> {
     ///
     /// The next call for each entry sends a token request, and the authority's metadata is
     /// discovered again. Tokens already returned stay valid. A token request in flight continues,
-    /// and its token is cached. Users stay signed in. A shared cache keeps its records, and the next
-    /// call for each entry reads the record before it sends a token request.
+    /// and its token is cached. Users stay signed in. A shared cache keeps its records, and the
+    /// next call for each entry reads the record before it sends a token request.
     pub fn clear(&self) {
         self.0.clear();
     }

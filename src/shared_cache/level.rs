@@ -356,6 +356,16 @@ impl SharedLevel {
         StoreFailed
     }
 
+    /// Counts and logs a record that could not be replaced. The store itself responds.
+    pub(super) fn gives_up(&self, attempts: u32) -> StoreFailed {
+        self.counters.failures.add(1);
+        tracing::warn!(
+            attempts,
+            "the record of a user's session in the shared cache could not be replaced"
+        );
+        StoreFailed
+    }
+
     fn token_record(&self, name: &str, record: Option<SharedRecord>) -> Versioned<TokenRecord> {
         let remaining = record.as_ref().map(|record| record.remaining);
         let mut versioned = self.versioned(name, record);

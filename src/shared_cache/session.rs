@@ -58,16 +58,21 @@ impl SharedLevel {
     pub(crate) async fn open_session(&self, name: &str) -> Result<u64, StoreFailed> {
         let since = self.clock().wall().duration_since(SystemTime::UNIX_EPOCH);
         let now = milliseconds(since.unwrap_or_default());
-        for _ in 0..MOST_PUTS {
+        self.put_empty_after_any(name, now).await
+    }
+
+    /// Stores an empty record in place of any other. Returns its generation, at least `least`.
+    async fn put_empty_after_any(&self, name: &str, least: u64) -> Result<u64, StoreFailed> {
+        for _ in 0..MAX_ATTEMPTS {
             let found = self.get_session(name).await?;
-            let generation = now.max(found.generation.saturating_add(1));
+            let generation = least.max(found.generation.saturating_add(1));
+            // Another process may sign the user in or out, or redeem the refresh token.
             match self.put_empty_session(name, generation, None).await? {
                 PutOutcome::Stored => return Ok(generation),
-                // Another process signed the user in, or out.
                 PutOutcome::Superseded => {}
             }
         }
-        Err(StoreFailed)
+        Err(self.gives_up(MAX_ATTEMPTS))
     }
 
     /// Stores a session in place of any other. Returns `false` if a sign-in or a sign-out came in
@@ -119,16 +124,8 @@ impl SharedLevel {
     /// An empty record stays for some minutes, so that a call that takes effect late does not sign
     /// the user in again.
     pub(crate) async fn remove_session(&self, name: &str) -> Result<(), StoreFailed> {
-        for _ in 0..MOST_PUTS {
-            let found = self.get_session(name).await?;
-            let generation = found.generation.saturating_add(1);
-            // A rotation in between has this generation.
-            match self.put_empty_session(name, generation, None).await? {
-                PutOutcome::Stored => return Ok(()),
-                PutOutcome::Superseded => {}
-            }
-        }
-        Err(StoreFailed)
+        self.put_empty_after_any(name, 0).await?;
+        Ok(())
     }
 
     /// Removes the session of a refresh token that the provider rejected.
@@ -159,10 +156,11 @@ impl SharedLevel {
     }
 }
 
+/// The number of attempts to replace a record that other processes change. A record of the greatest
+/// generation, which no process of this crate stores, cannot be replaced.
+const MAX_ATTEMPTS: u32 = 16;
+
 /// The waits in seconds between attempts to store what only this process has: some ten minutes in
 /// all. The circuit of the store fails most attempts at once.
 pub(crate) const RETRY_WAITS: [u64; 16] =
     [0, 1, 2, 4, 8, 15, 30, 60, 60, 60, 60, 60, 60, 60, 60, 60];
-/// The number of attempts to put an empty record. No record replaces one that has the highest
-/// generation.
-const MOST_PUTS: u32 = 20;

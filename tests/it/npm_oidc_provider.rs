@@ -1,6 +1,7 @@
 //! Tokens of npm's certified oidc-provider, over TLS with a private CA.
 
 mod browser;
+mod fleet;
 mod sign_in;
 mod validator;
 

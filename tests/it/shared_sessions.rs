@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use confidential_client::cache::{EncryptionKey, SharedCacheOptions};
+use bytes::Bytes;
+use confidential_client::cache::{EncryptionKey, NewRecord, SharedCache, SharedCacheOptions};
 use confidential_client::delegated::Account;
 use confidential_client::testing::{LocalSharedCache, ManualClock, StoreFault};
 use confidential_client::{
@@ -328,4 +329,61 @@ async fn the_tokens_of_another_user_end_the_session_everywhere() {
         .unwrap_err();
     assert!(matches!(error, Error::InteractionRequired(_)), "{error:?}");
     assert_eq!(fleet.provider.forms().len(), 2);
+}
+
+/// A record whose generation was tampered with can be neither replaced nor waited for.
+#[tokio::test(start_paused = true)]
+async fn a_record_of_the_greatest_generation_ends_no_call_in_a_loop() {
+    let fleet = Fleet::new();
+    let account = fleet.account().await;
+    for name in fleet.store.names() {
+        let value = Bytes::from_static(b"of nobody");
+        let record = NewRecord::new(u64::MAX, value, Duration::from_secs(3600));
+        fleet.store.put(&name, record).await.unwrap();
+    }
+    let client = fleet.replica();
+    let error = client.remove_account(&account).await.unwrap_err();
+    assert!(matches!(error, Error::Transport(_)), "{error:?}");
+    fleet.provider.sign_in(&client).await;
+    silent(&client, &account, FILES).await.unwrap();
+}
+
+/// A request that waits for another process keeps the user's other requests from nothing.
+#[tokio::test(start_paused = true)]
+async fn a_wait_for_another_process_does_not_hold_up_other_scopes() {
+    let fleet = Fleet::new();
+    let account = fleet.account().await;
+    silent(&fleet.replica(), &account, "third").await.unwrap();
+    fleet.provider.answer(Answer::Hang);
+    let killed = tokio::spawn({
+        let (client, account) = (fleet.replica(), account.clone());
+        async move { client.acquire_token_silent(&account, OTHER).await }
+    });
+    while fleet.presented("refresh-2") == 0 {
+        tokio::task::yield_now().await;
+    }
+    killed.abort();
+    let_others_run().await;
+    fleet.store.expire_locks();
+
+    let client = fleet.replica();
+    let waiting = ["fourth", "fifth"].map(|scope| {
+        let (client, account) = (client.clone(), account.clone());
+        tokio::spawn(async move { client.acquire_token_silent(&account, scope).await })
+    });
+    fleet.pass(2).await;
+    assert_eq!(
+        client.cache().stats().lock_waits,
+        2,
+        "each looks for its own token"
+    );
+    let token = client
+        .acquire_token_silent(&account, "third")
+        .await
+        .unwrap();
+    assert_eq!(token.source(), TokenSource::SharedCache);
+    for waiting in waiting {
+        assert!(!waiting.is_finished(), "the token was found after the wait");
+        waiting.abort();
+    }
 }

@@ -76,14 +76,13 @@ impl SharedFetch {
             session: self.level.session_name(session.user())?,
         };
         self.fetch.enter(Phase::RefreshToken);
-        // One request of this process at a time.
-        let _lease = session.lease_refresh_token(self.deadline).await;
         let owner = LockOwner::random();
-        // Most processes find a token, and need no lock.
+        // Most processes find a token, and wait for no other request of the user.
         let (Ok(found), Ok(token)) = (
             self.level.get_session(&names.session).await,
             self.level.get_token(&names.token).await,
         ) else {
+            let _lease = session.lease_refresh_token(self.deadline).await;
             return self.fetch_without_store(session, &names).await;
         };
         let first = token.generation;
@@ -92,6 +91,8 @@ impl SharedFetch {
         }
         let mut poll = Poll::new(self);
         loop {
+            // One request of this process at a time.
+            let lease = session.lease_refresh_token(self.deadline).await;
             let locked = self.level.lock_session(&names.session, &owner).await;
             let (found, is_holder) = match locked {
                 Ok(Locked::Acquired(found)) => (found, true),
@@ -139,6 +140,8 @@ impl SharedFetch {
                     if is_holder {
                         self.level.unlock(&names.session, &owner).await;
                     }
+                    // The other requests of the user look for their own tokens meanwhile.
+                    drop(lease);
                     if let Err(error) = poll.wait().await {
                         return Ok(Attempt::Ended(self.count(Err(error))));
                     }

@@ -17,7 +17,7 @@ use super::{ORDERS, Server, Tenant};
 use crate::support::claims_of;
 
 /// RFC 8707 wants the resource said to the page and to the token endpoint.
-fn orders() -> TokenRequest {
+pub fn orders() -> TokenRequest {
     TokenRequest::new("orders.read")
         .query_parameter("resource", ORDERS)
         .form_parameter("resource", ORDERS)
