@@ -14,7 +14,7 @@ use crate::shared_cache::{
     Locked, SessionRecord, SharedLevel, StoreFailed, StoredFailure, StoredToken, TokenRecord,
     Versioned,
 };
-use crate::time::{TimeSource, jitter};
+use crate::time::{Now, TimeSource, jitter};
 use crate::token::{IssuedToken, Stage, TokenHash, TokenSource, UserKey};
 
 mod poll;
@@ -281,7 +281,7 @@ impl SharedFetch {
             return None;
         }
         let now = self.clock().now();
-        let issued = Arc::new(self.restore(token)?);
+        let issued = Arc::new(self.restore(token, now)?);
         let stage = issued.lifetime.stage(&now);
         if stage == Stage::Expired || (self.fetch.is_refresh && stage == Stage::Due) {
             return None;
@@ -300,8 +300,9 @@ impl SharedFetch {
     }
 
     /// Restores a token of the record for this request's key.
-    fn restore(&self, token: &StoredToken) -> Option<IssuedToken> {
-        let now = self.clock().now();
+    ///
+    /// A token whose refresh is due at `now` is due for the caller, which compares with `now`.
+    fn restore(&self, token: &StoredToken, now: Now) -> Option<IssuedToken> {
         let tenant = self.fetch.tenant.as_ref();
         IssuedToken::new(
             Arc::clone(&self.fetch.key),

@@ -1,10 +1,11 @@
 //! Several clients with one shared cache, as several processes have.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use confidential_client::cache::{EncryptionKey, SharedCacheOptions};
 use confidential_client::testing::{LocalSharedCache, ManualClock, StoreFault};
+use confidential_client::time::Clock;
 use confidential_client::{
     ConfidentialClient, ConfidentialClientBuilder, Error, TokenRequest, TokenSource,
 };
@@ -137,6 +138,31 @@ async fn a_token_that_another_replica_refreshed_is_found_when_a_refresh_is_due()
     let_others_run().await;
     assert_eq!(token(&second).await.0, "token-2");
     assert_eq!(fleet.provider.requests(), 2);
+}
+
+/// A process finds its own token in the store, and the system clock moves during the look.
+#[tokio::test]
+async fn a_due_token_is_refreshed_while_the_clock_moves() {
+    struct TickingClock(ManualClock);
+    impl Clock for TickingClock {
+        fn wall(&self) -> SystemTime {
+            self.0.wall()
+        }
+        fn monotonic(&self) -> Instant {
+            self.0.advance(Duration::from_millis(1));
+            self.0.monotonic()
+        }
+    }
+    let fleet = Fleet::new();
+    let builder = replica(&fleet.provider, &fleet.store);
+    let clock = TickingClock(fleet.clock.clone());
+    let client = builder.clock(clock).build().unwrap();
+    token(&client).await;
+    let_others_run().await;
+    fleet.clock.advance(Duration::from_secs(3400));
+    assert_eq!(token(&client).await.0, "token-1");
+    let_others_run().await;
+    assert_eq!(token(&client).await.0, "token-2");
 }
 
 /// docs/failures.md S3: a token that an API rejected lives on in other processes.
