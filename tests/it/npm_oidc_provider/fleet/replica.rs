@@ -96,8 +96,19 @@ impl Replica {
         self.outcomes().await
     }
 
+    /// Stops the process, and returns when all of its threads have stopped.
     pub fn stop(&self) {
         self.signal("-STOP");
+        let threads = format!("/proc/{}/task", self.process.id());
+        let is_stopped = || {
+            std::fs::read_dir(&threads).unwrap().all(|thread| {
+                let stat = std::fs::read_to_string(thread.unwrap().path().join("stat"));
+                stat.is_ok_and(|stat| stat.contains(") T "))
+            })
+        };
+        while !is_stopped() {
+            std::thread::yield_now();
+        }
     }
 
     pub fn resume(&self) {
