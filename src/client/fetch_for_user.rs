@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -183,7 +184,9 @@ pub(super) fn interaction_required(user: Option<&UserKey>, claims: Option<Arc<st
 /// Returns the error of a user whose refresh token must not be redeemed without the shared cache.
 pub(super) fn shared_cache_unavailable() -> Error {
     let message = "the shared cache does not respond, and a user's refresh token is redeemed only while the shared cache keeps other processes from redeeming it too; a later call succeeds when the shared cache is back";
-    Error::Transport(Failure::new(message).not_sent().into())
+    // The circuit of the store spares the calls, and the wait of the token need not grow.
+    let failure = Failure::new(message).retry_after(Some(STORE_WAIT));
+    Error::Transport(failure.not_sent().into())
 }
 
 /// Returns the error of a user whose refresh token may have been redeemed.
@@ -191,3 +194,5 @@ pub(super) fn in_doubt(claims: Option<Arc<str>>) -> Error {
     let message = "the user has to sign in: a request with their refresh token ended without a clear response, and the identity provider may treat a second use of the refresh token as theft; for a provider that accepts a refresh token more than once, call refresh_token_rotation(false) on the client's builder";
     Error::InteractionRequired(Failure::new(message).claims(claims).into())
 }
+
+const STORE_WAIT: Duration = Duration::from_secs(1);

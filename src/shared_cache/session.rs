@@ -128,10 +128,12 @@ impl SharedLevel {
         Ok(())
     }
 
-    /// Removes the session of a refresh token that the provider rejected.
-    pub(crate) async fn remove_rejected_session(&self, name: &str, generation: u64) {
+    /// Removes the session of a refresh token that the provider rejected. Returns `false` if a
+    /// sign-in or a sign-out came in between.
+    pub(crate) async fn remove_rejected_session(&self, name: &str, generation: u64) -> bool {
         let next = generation.saturating_add(1);
-        let _ = self.put_empty_session(name, next, Some(generation)).await;
+        let put = self.put_empty_session(name, next, Some(generation)).await;
+        !matches!(put, Ok(PutOutcome::Superseded))
     }
 
     /// Removes the mark of a redemption whose refresh token was not sent, in the background and

@@ -8,7 +8,7 @@ use confidential_client::cache::{
     SharedCacheFuture, SharedCacheOptions, SharedRecord,
 };
 use confidential_client::delegated::{Account, UserAssertion};
-use confidential_client::testing::{LocalSharedCache, ManualClock};
+use confidential_client::testing::{LocalSharedCache, ManualClock, StoreFault};
 use confidential_client::{Authority, ConfidentialClient, Error, RetryPolicy, TokenRequest};
 use futures_util::FutureExt;
 use tokio::sync::Semaphore;
@@ -132,6 +132,24 @@ impl SharedCache for OddStore {
     }
 }
 
+/// Returns a gate, and what holds each put until the gate has a permit.
+fn gated_puts() -> (Arc<Semaphore>, Before) {
+    let gate = Arc::new(Semaphore::new(0));
+    let before: Before = Box::new({
+        let gate = Arc::clone(&gate);
+        move |method| {
+            let gate = Arc::clone(&gate);
+            Box::pin(async move {
+                if method == "put" {
+                    let _permit = gate.acquire().await?;
+                }
+                Ok(())
+            })
+        }
+    });
+    (gate, before)
+}
+
 /// Load balancers send a user to one process after the other.
 #[tokio::test]
 async fn a_process_that_missed_a_user_serves_the_user_after_a_sign_in_elsewhere() {
@@ -209,19 +227,7 @@ async fn an_assertion_is_redeemed_while_the_fate_of_its_refresh_token_is_unknown
 async fn a_process_keeps_no_token_of_a_user_who_signed_out() {
     let fleet = Fleet::new();
     let account = fleet.sign_in().await;
-    let gate = Arc::new(Semaphore::new(0));
-    let before: Before = Box::new({
-        let gate = Arc::clone(&gate);
-        move |method| {
-            let gate = Arc::clone(&gate);
-            Box::pin(async move {
-                if method == "put" {
-                    let _permit = gate.acquire().await?;
-                }
-                Ok(())
-            })
-        }
-    });
+    let (gate, before) = gated_puts();
     let client = Arc::new(fleet.odd_replica(before, false));
     let removing = tokio::spawn({
         let (client, account) = (Arc::clone(&client), account.clone());
@@ -300,4 +306,47 @@ async fn a_stored_token_is_not_withheld_from_a_caller_who_required_another() {
         .acquire_token_silent(&account, request)
         .await;
     assert_eq!(token.unwrap().secret(), "token-1");
+}
+
+/// A provider revokes the refresh token before when a user signs in again.
+#[tokio::test(start_paused = true)]
+async fn a_refresh_token_that_a_new_sign_in_replaced_ends_no_session() {
+    let fleet = Fleet::new();
+    let account = fleet.sign_in().await;
+    let (gate, before) = gated_puts();
+    let client = fleet.odd_replica(before, false);
+    let rejected = Answer::status(400, r#"{"error":"invalid_grant"}"#);
+    fleet.provider.answer(rejected);
+    let acquiring = tokio::spawn({
+        let account = account.clone();
+        async move { client.acquire_token_silent(&account, OTHER).await }
+    });
+    while fleet.provider.presented("refresh_token", "refresh-1") == 0 {
+        tokio::task::yield_now().await;
+    }
+    let_others_run().await;
+    fleet.sign_in().await;
+    gate.add_permits(1);
+    acquiring.await.unwrap().unwrap();
+}
+
+/// No request was sent, so that there is nothing to spare.
+#[tokio::test]
+async fn a_user_is_served_as_soon_as_the_store_is_called_again() {
+    let fleet = Fleet::new();
+    let account = fleet.sign_in().await;
+    let client = fleet.replica();
+    fleet.store.begin_outage(StoreFault::Error);
+    for _ in 0..8 {
+        let token = client.acquire_token_silent(&account, OTHER).await;
+        assert!(token.unwrap_err().is_transient());
+        fleet.clock.advance(Duration::from_secs(40));
+    }
+    let token = client.acquire_token_silent(&account, OTHER).await;
+    token.unwrap_err();
+    fleet.store.end_outage();
+    // The longest time between two probes of the store.
+    fleet.clock.advance(Duration::from_secs(15));
+    let token = client.acquire_token_silent(&account, OTHER).await;
+    token.unwrap();
 }

@@ -286,8 +286,11 @@ impl SharedFetch {
             Err(RefreshFailure::Request(error)) => error,
         };
         if error.is_grant_used_up() {
-            self.remove_session(session, names, generation).await;
-            return Redeemed::Rejected(error);
+            // A provider may revoke the refresh token because the user signed in again.
+            return match self.remove_session(session, names, generation).await {
+                true => Redeemed::Rejected(error),
+                false => Redeemed::Superseded,
+            };
         }
         let is_in_doubt = grant.is_in_doubt() && self.fetcher.refresh_token_rotation;
         match is_in_doubt {
@@ -361,11 +364,12 @@ impl SharedFetch {
         }
     }
 
-    async fn remove_session(&self, session: &UserSession, names: &Names, generation: u64) {
+    /// Removes a session. Returns `false` if a sign-in or a sign-out came in between.
+    async fn remove_session(&self, session: &UserSession, names: &Names, generation: u64) -> bool {
         session.set_known(None);
         self.level
             .remove_rejected_session(&names.session, generation)
-            .await;
+            .await
     }
 
     /// Continues while the store does not respond.
