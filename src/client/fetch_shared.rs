@@ -18,8 +18,10 @@ use crate::time::{Now, TimeSource, jitter};
 use crate::token::{IssuedToken, Stage, TokenHash, TokenSource, UserKey};
 
 mod poll;
+mod redemption;
 mod session;
 mod sign_in;
+mod unstored;
 
 use poll::Poll;
 use session::Attempt;

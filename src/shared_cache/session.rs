@@ -146,6 +146,8 @@ impl SharedLevel {
     ) {
         let level = Arc::clone(self);
         tokio::spawn(async move {
+            // First, so that a call that begins the redemption late finds no lock.
+            level.unlock(&name, &owner).await;
             for wait in RETRY_WAITS {
                 let cancelled = level.cancel_redemption(&name, &owner, generation).await;
                 if cancelled.is_ok() {
@@ -153,7 +155,6 @@ impl SharedLevel {
                 }
                 sleep(Duration::from_secs(wait)).await;
             }
-            level.unlock(&name, &owner).await;
         });
     }
 }

@@ -119,6 +119,7 @@ impl Process {
 
 struct Fleet {
     local: LocalAuthority,
+    #[expect(dead_code, reason = "held for its drop")]
     redis: RedisServer,
     processes: Vec<Process>,
 }
@@ -178,18 +179,6 @@ async fn fifty_processes_with_twenty_callers_each_make_one_request() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn fifty_processes_share_one_failure() {
-    let Some(mut fleet) = Fleet::start(PROCESSES).await else {
-        return;
-    };
-    let retry_after = Fault::status(503).retry_after(60);
-    fleet.local.script([retry_after]);
-    fleet.begin().await;
-    assert_eq!(fleet.outcomes().await, ["error 503"]);
-    assert_eq!(fleet.requests(), 1);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_holder_of_the_lock_costs_one_request_more() {
     let Some(mut fleet) = Fleet::start(10).await else {
         return;
@@ -209,26 +198,4 @@ async fn a_killed_holder_of_the_lock_costs_one_request_more() {
     assert_eq!(outcomes.len(), 1, "one token: {outcomes:?}");
     assert!(outcomes[0].starts_with("eyJ"), "{outcomes:?}");
     assert_eq!(fleet.requests(), 2);
-}
-
-/// The database is searched as an attacker would who copied it.
-///
-/// docs/failures.md S6.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dump_of_the_database_has_no_plain_text() {
-    let Some(mut fleet) = Fleet::start(2).await else {
-        return;
-    };
-    fleet.begin().await;
-    let outcomes = fleet.outcomes().await;
-    let dump = fleet.redis.dump().await;
-    assert!(dump.len() > 1_000, "{} octets", dump.len());
-    let token = outcomes[0].as_str();
-    let parts = [token, TENANT, CLIENT_ID, SECRET, SCOPE, "contoso"];
-    for text in token.split('.').chain(parts) {
-        let found = dump
-            .windows(text.len())
-            .any(|window| window == text.as_bytes());
-        assert!(!found, "{text}");
-    }
 }

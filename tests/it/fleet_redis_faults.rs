@@ -204,38 +204,3 @@ async fn a_user_stays_signed_in_whatever_happens_to_redis() {
         }
     }
 }
-
-/// The link to the replica stands still, so that a fail-over would lose the mark.
-#[tokio::test]
-async fn a_redemption_that_no_replica_has_is_not_made() {
-    let Some(server) = RedisServer::start().await else {
-        return;
-    };
-    let replica = RedisServer::start().await.unwrap();
-    replica.replica_of(server.port()).await;
-    until("the replica follows", async || {
-        let state = server.text(&["INFO", "replication"]).await;
-        state.contains("state=online")
-    })
-    .await;
-    let users = OpenId::new(ISSUER);
-    let web_app = || {
-        let store = RedisCache::new(server.client()).wait_for_replicas(1);
-        let builder = users.builder(Authority::oidc(ISSUER));
-        let builder = builder.retry(RetryPolicy::none());
-        builder.shared_cache(store, options()).build().unwrap()
-    };
-    let account = users.sign_in(&web_app()).await.account().clone();
-    silent(&web_app(), &account, OTHER).await.unwrap();
-    assert_eq!(users.presented("refresh_token", "refresh-1"), 1);
-    replica.stop();
-    let error = silent(&web_app(), &account, "third").await.unwrap_err();
-    assert!(error.is_transient(), "{error:?}");
-    assert_eq!(users.presented("refresh_token", "refresh-2"), 0);
-    replica.resume();
-    until("the redemption is made", async || {
-        silent(&web_app(), &account, "third").await.is_ok()
-    })
-    .await;
-    assert_eq!(users.presented("refresh_token", "refresh-2"), 1);
-}

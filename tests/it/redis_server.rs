@@ -126,13 +126,6 @@ impl RedisServer {
         list.lines().count() - 1
     }
 
-    /// Returns the octets of a dump of the whole database, without compression.
-    pub async fn dump(&self) -> Vec<u8> {
-        self.config("rdbcompression", "no").await;
-        self.command(&["SAVE"]).await;
-        fs::read(self.folder.join("dump.rdb")).unwrap()
-    }
-
     /// Kills the server with SIGKILL.
     pub fn kill(&mut self) {
         self.process.kill().unwrap();

@@ -3,21 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
-
+use super::redemption::{Redeemed, next_record};
+use super::unstored::{Put, store_unstored};
 use super::{Poll, Requested, SharedFetch};
 use crate::cache::{BeginRedemption, FlightOutcome, LockOwner, UserSession};
 use crate::client::fetch::Phase;
-use crate::client::fetch_for_user::{
-    RefreshFailure, Refreshed, in_doubt, shared_cache_unavailable,
-};
-use crate::delegated::UserIdentity;
+use crate::client::fetch_for_user::{RefreshFailure, in_doubt, shared_cache_unavailable};
 use crate::error::Error;
 use crate::grant::SingleUseGrant;
-use crate::secret::Secret;
-use crate::shared_cache::{
-    KnownSession, Locked, RETRY_WAITS, SessionRecord, SharedLevel, StoreFailed, Unstored, Versioned,
-};
+use crate::shared_cache::{KnownSession, Locked, SessionRecord, StoreFailed, Unstored, Versioned};
 
 /// The outcome of an attempt to use the refresh token of a session.
 pub(super) enum Attempt {
@@ -35,19 +29,10 @@ enum Step {
     StoreFailed,
 }
 
-/// The outcome of a redemption.
-enum Redeemed {
-    Outcome(Result<Requested, Error>),
-    /// A sign-in or a sign-out came in between.
-    Superseded,
-    /// The provider rejected the refresh token.
-    Rejected(Error),
-}
-
 /// The names of the two records of one token request.
-struct Names {
-    token: String,
-    session: String,
+pub(super) struct Names {
+    pub(super) token: String,
+    pub(super) session: String,
 }
 
 impl SharedFetch {
@@ -234,142 +219,27 @@ impl SharedFetch {
         let Some(known) = session.known() else {
             return Ok(Some(found));
         };
-        if known.unstored.is_some() {
-            store_unstored(&self.level, session, &names.session, known).await?;
-            return Ok(None);
-        }
         let is_behind = found.content.as_ref().is_some_and(|record| {
             record.family == known.record.family && found.generation < known.generation
         });
+        let name = &names.session;
         if !is_behind {
-            return Ok(Some(found));
+            if known.unstored.is_none() {
+                return Ok(Some(found));
+            }
+            store_unstored(&self.level, session, name, known).await?;
+            return Ok(None);
         }
-        let mut newer = known.record;
-        // Unless the store loses no mark, another process may have redeemed this refresh token.
-        newer.is_in_doubt |= !self.level.replicates_redemptions();
-        let (name, generation) = (&names.session, known.generation);
-        let replaced = self
-            .level
-            .replace_session(name, found.generation, generation, &newer);
-        replaced.await?;
+        let mut newer = known.clone();
+        // Another process may have redeemed a refresh token that the store had, unless the store
+        // loses no mark.
+        newer.record.is_in_doubt |=
+            known.unstored.is_none() && !self.level.replicates_redemptions();
+        newer.unstored = Some(Unstored::Replacing(found.generation));
+        if session.replace_known(&known, Some(newer.clone())) {
+            store_unstored(&self.level, session, name, newer).await?;
+        }
         Ok(None)
-    }
-
-    /// Redeems the refresh token of a marked record, once.
-    async fn redeem(
-        &self,
-        session: &Arc<UserSession>,
-        names: &Names,
-        owner: &LockOwner,
-        known: KnownSession,
-    ) -> Redeemed {
-        let KnownSession {
-            generation, record, ..
-        } = known;
-        let grant = SingleUseGrant::new(record.refresh_token.clone());
-        let error = match self.refresh(&record, &grant).await {
-            Ok(refreshed) => {
-                let family = record.family.clone();
-                let next = next_record(record, refreshed.refresh_token, refreshed.identity);
-                // Stored before the access token is used.
-                let put = Put::replacing(generation);
-                if !self.store_rotated(session, names, put, next).await {
-                    return Redeemed::Superseded;
-                }
-                let requested = Requested::new(refreshed.issued, Some(family));
-                return Redeemed::Outcome(Ok(requested));
-            }
-            Err(RefreshFailure::OtherUser(error)) => {
-                self.remove_session(session, names, generation).await;
-                return Redeemed::Outcome(Err(error));
-            }
-            Err(RefreshFailure::Request(error)) => error,
-        };
-        if error.is_grant_used_up() {
-            // A provider may revoke the refresh token because the user signed in again.
-            return match self.remove_session(session, names, generation).await {
-                true => Redeemed::Rejected(error),
-                false => Redeemed::Superseded,
-            };
-        }
-        let is_in_doubt = grant.is_in_doubt() && self.fetcher.refresh_token_rotation;
-        match is_in_doubt {
-            true => {
-                let in_doubt = SessionRecord {
-                    is_in_doubt: true,
-                    ..record
-                };
-                let put = Put::replacing(generation);
-                self.store_rotated(session, names, put, in_doubt).await;
-            }
-            false => {
-                let (name, owner) = (names.session.clone(), owner.clone());
-                self.level.cancel_redemption_later(name, owner, generation);
-            }
-        }
-        Redeemed::Outcome(Err(error))
-    }
-
-    async fn refresh(
-        &self,
-        record: &SessionRecord,
-        grant: &SingleUseGrant,
-    ) -> Result<Refreshed, RefreshFailure> {
-        let (fetcher, fetch) = (&self.fetcher, &self.fetch);
-        let mut is_of_other_user = false;
-        let identity = record.identity.as_ref();
-        let refreshing = async {
-            match fetcher.refresh(fetch, identity, grant, self.deadline).await {
-                Ok(refreshed) => Ok(refreshed),
-                Err(RefreshFailure::Request(error)) => Err(error),
-                Err(RefreshFailure::OtherUser(error)) => {
-                    is_of_other_user = true;
-                    Err(error)
-                }
-            }
-        };
-        let refreshed =
-            fetcher.with_deadline_and_count(&self.level, fetch, self.deadline, refreshing);
-        let refreshed = refreshed.await;
-        refreshed.map_err(|error| match is_of_other_user {
-            true => RefreshFailure::OtherUser(error),
-            false => RefreshFailure::Request(error),
-        })
-    }
-
-    /// Stores the record after a redemption. Returns `false` if a sign-in or a sign-out came in
-    /// between, so that the new refresh token is dropped.
-    ///
-    /// If the store does not respond, this process keeps the record, and stores it later.
-    async fn store_rotated(
-        &self,
-        session: &Arc<UserSession>,
-        names: &Names,
-        put: Put,
-        record: SessionRecord,
-    ) -> bool {
-        let known = KnownSession {
-            generation: put.generation,
-            record,
-            unstored: Some(put.replaces),
-        };
-        session.set_known(Some(known.clone()));
-        match store_unstored(&self.level, session, &names.session, known).await {
-            Ok(is_stored) => is_stored,
-            Err(StoreFailed) => {
-                let level = Arc::clone(&self.level);
-                store_unstored_later(level, Arc::clone(session), names.session.clone());
-                true
-            }
-        }
-    }
-
-    /// Removes a session. Returns `false` if a sign-in or a sign-out came in between.
-    async fn remove_session(&self, session: &UserSession, names: &Names, generation: u64) -> bool {
-        session.set_known(None);
-        self.level
-            .remove_rejected_session(&names.session, generation)
-            .await
     }
 
     /// Continues while the store does not respond.
@@ -442,95 +312,4 @@ pub(super) fn family_of(found: &Versioned<SessionRecord>) -> Option<&str> {
     Some(content.map_or("", |content| &content.family))
 }
 
-/// The generation of a record, and what the record replaces in the store.
-#[derive(Clone, Copy)]
-struct Put {
-    generation: u64,
-    replaces: Unstored,
-}
-
-impl Put {
-    fn replacing(generation: u64) -> Self {
-        Self {
-            generation: generation.saturating_add(1),
-            replaces: Unstored::Replacing(generation),
-        }
-    }
-}
-
-/// Stores the record of a session that the store may not have, as soon as the store responds.
-pub(super) fn store_unstored_later(
-    level: Arc<SharedLevel>,
-    session: Arc<UserSession>,
-    name: String,
-) {
-    tokio::spawn(async move {
-        for wait in RETRY_WAITS {
-            sleep(Duration::from_secs(wait)).await;
-            // Two tasks with one record would store its refresh token at two generations.
-            let _lease = session
-                .lease_refresh_token(Instant::now() + STORE_LIMIT)
-                .await;
-            let Some(known) = session.known() else { return };
-            if store_unstored(&level, &session, &name, known).await.is_ok() {
-                return;
-            }
-        }
-    });
-}
-
-/// Stores the record of a session that the store may not have. Returns `false` if a sign-in or a
-/// sign-out came in between, so that the record is dropped.
-///
-/// The caller has the lease of the session.
-pub(super) async fn store_unstored(
-    level: &SharedLevel,
-    session: &UserSession,
-    name: &str,
-    known: KnownSession,
-) -> Result<bool, StoreFailed> {
-    let (known, replaced) = match known.unstored {
-        None => return Ok(true),
-        Some(Unstored::Replacing(replaced)) => (known, replaced),
-        Some(Unstored::New) => {
-            let replaced = level.open_session(name).await?;
-            let opened = KnownSession {
-                generation: replaced.saturating_add(1),
-                record: known.record.clone(),
-                unstored: Some(Unstored::Replacing(replaced)),
-            };
-            if !session.replace_known(&known, Some(opened.clone())) {
-                return Ok(false);
-            }
-            (opened, replaced)
-        }
-    };
-    let put = level.replace_session(name, replaced, known.generation, &known.record);
-    let is_stored = put.await?;
-    let stored = is_stored.then(|| KnownSession::new(known.generation, known.record.clone()));
-    session.replace_known(&known, stored);
-    Ok(is_stored)
-}
-
-/// Returns the record of a session after a refresh.
-fn next_record(
-    record: SessionRecord,
-    refresh_token: Option<Secret>,
-    identity: Option<UserIdentity>,
-) -> SessionRecord {
-    let identity = match (record.identity, identity) {
-        (Some(before), Some(later)) => Some(before.completed_by(later)),
-        (before, later) => before.or(later),
-    };
-    SessionRecord {
-        family: record.family,
-        // Without a new one, the redeemed refresh token stays valid (RFC 6749 section 6).
-        refresh_token: refresh_token.unwrap_or(record.refresh_token),
-        identity,
-        is_in_doubt: false,
-    }
-}
-
 const PAUSE_ALLOWANCE: Duration = Duration::from_secs(2 * 60);
-/// More than the calls of the store to store one session take.
-pub(super) const STORE_LIMIT: Duration = Duration::from_secs(10);

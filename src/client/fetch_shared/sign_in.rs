@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::session::{STORE_LIMIT, store_unstored, store_unstored_later};
+use super::unstored::{STORE_LIMIT, store_unstored, store_unstored_later};
 use crate::cache::UserSession;
 use crate::delegated::UserIdentity;
 use crate::error::{Error, Failure};
