@@ -49,7 +49,7 @@ impl Fleet {
     async fn start(test: &str, arguments: &[&str]) -> Self {
         let server = Server::of(test);
         let redis = RedisServer::start_with(arguments).await;
-        let redis = redis.expect("install the Debian package redis-server");
+        let redis = redis.unwrap();
         let signed_in = client_of(&server, &redis);
         let user = sign_in(&server, &signed_in, &server.is.one, "adele").await;
         Self {
