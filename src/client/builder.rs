@@ -431,9 +431,15 @@ impl ConfidentialClientBuilder {
         let shared = match self.shared_cache {
             None => None,
             Some((store, options)) => {
-                let (authority, clock) = (endpoints.identity(), self.clock.clone());
-                let level = SharedLevel::new(store, options, &authority, &self.client_id, clock)?;
-                Some(Arc::new(level))
+                let level = SharedLevel::new(
+                    store,
+                    options,
+                    &endpoints.identity(),
+                    &self.client_id,
+                    &self.capabilities,
+                    self.clock.clone(),
+                );
+                Some(Arc::new(level?))
             }
         };
         let rotates = endpoints.rules().may_rotate_refresh_tokens();

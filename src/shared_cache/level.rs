@@ -82,11 +82,13 @@ impl SharedLevel {
         options: SharedCacheOptions,
         authority: &str,
         client_id: &str,
+        capabilities: &[String],
         clock: TimeSource,
     ) -> Result<Self, Error> {
         options.check()?;
         check_backend().map_err(|no_backend| Error::config(no_backend.to_string()))?;
         let names = RecordNames::new(options.prefix, options.name_key, authority, client_id);
+        let names = names.capabilities(capabilities);
         Ok(Self {
             store,
             names,

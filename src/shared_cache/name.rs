@@ -19,6 +19,8 @@ pub(super) struct RecordNames {
     name_key: Secret,
     /// The authority and the client id, with their lengths.
     client: Vec<u8>,
+    /// The client capabilities, as a part of the names of tokens.
+    capabilities: Vec<u8>,
 }
 
 /// The kind of a record, as part of the hashed text.
@@ -37,7 +39,23 @@ impl RecordNames {
             prefix,
             name_key,
             client,
+            capabilities: Vec::new(),
         }
+    }
+
+    /// Adds the client capabilities, which shape a token: a client with `cp1` receives tokens that
+    /// live longer, and that an API may reject with claims.
+    ///
+    /// A session has the same name whatever the capabilities, because its refresh token must not be
+    /// in two records.
+    pub(super) fn capabilities(mut self, names: &[String]) -> Self {
+        let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
+        names.sort_unstable();
+        names.dedup();
+        for name in names {
+            push(&mut self.capabilities, name.as_bytes());
+        }
+        self
     }
 
     /// Returns the name of an access token's record.
@@ -59,6 +77,7 @@ impl RecordNames {
                 push(&mut text, value.as_bytes());
             }
         }
+        text.extend_from_slice(&self.capabilities);
         self.hash(RecordKind::Token, &text)
     }
 

@@ -352,6 +352,28 @@ async fn a_key_is_rotated_without_a_request() {
 }
 
 /// docs/failures.md S6.
+/// In the middle of a deployment some replicas handle claims challenges, and others do not.
+#[tokio::test]
+async fn replicas_with_other_capabilities_share_no_token() {
+    let fleet = Fleet::new();
+    let replica = |capabilities: &[&str]| {
+        let builder = replica(&fleet.provider, &fleet.store).clock(fleet.clock.clone());
+        let builder = builder.client_capabilities(capabilities.iter().copied());
+        builder.build().unwrap()
+    };
+    for (capabilities, secret) in [
+        (&[][..], "token-1"),
+        (&["cp1"], "token-2"),
+        (&[], "token-1"),
+        (&["cp1"], "token-2"),
+        (&["cp1", "cp2"], "token-3"),
+        (&["cp2", "cp1", "cp1"], "token-3"),
+    ] {
+        assert_eq!(token(&replica(capabilities)).await.0, secret);
+        let_others_run().await;
+    }
+}
+
 #[tokio::test]
 async fn the_store_sees_no_token_tenant_or_client() {
     let fleet = Fleet::new();
