@@ -143,12 +143,7 @@ impl TokenFetcher {
         fetch: &Fetch,
         fetching: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        let began = self.clock.instant();
-        let result = fetching.await;
-        let duration = self.clock.instant().saturating_duration_since(began);
-        let acquisition = fetch.report(&result, duration, &self.observer);
-        self.observer.notify(acquisition);
-        result
+        fetch.measure(fetching, &self.clock, &self.observer).await
     }
 
     /// Sends a token request with the current credential, and once more with another credential

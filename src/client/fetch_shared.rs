@@ -38,7 +38,7 @@ pub(super) struct SharedFetch {
 impl SharedFetch {
     /// Fetches a token from the shared cache, or else from the identity provider.
     ///
-    /// Reports the acquisition once, whoever answered.
+    /// Reports the acquisition once, from whichever source.
     pub(super) async fn fetch(&self, user: Option<UserGrant>) -> FlightOutcome {
         let session = user.as_ref().and_then(|user| user.session.clone());
         let fetching = async {
@@ -175,7 +175,7 @@ impl SharedFetch {
 
     /// Stores a record in place of a generation, then releases a lock.
     ///
-    /// Waits a moment, because a program may end, or leave its runtime, as soon as it has the
+    /// Waits a short time, because a program may end, or leave its runtime, as soon as it has the
     /// token. A slow store goes on in the background.
     async fn store(
         &self,

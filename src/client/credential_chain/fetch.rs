@@ -41,12 +41,8 @@ impl ChainFetcher {
         fetch: &Fetch,
         deadline: Instant,
     ) -> Result<IssuedToken, Error> {
-        let began = self.clock.instant();
-        let result = self.request_token(fetch, deadline).await;
-        let duration = self.clock.instant().saturating_duration_since(began);
-        let acquisition = fetch.report(&result, duration, &self.observer);
-        self.observer.notify(acquisition);
-        result
+        let requesting = self.request_token(fetch, deadline);
+        fetch.measure(requesting, &self.clock, &self.observer).await
     }
 
     async fn request_token(&self, fetch: &Fetch, deadline: Instant) -> Result<IssuedToken, Error> {

@@ -7,7 +7,7 @@ use crate::authority::Tenant;
 use crate::cache::Requirements;
 use crate::error::{Error, Failure};
 use crate::metrics::{Acquisition, Observer, Outcome};
-use crate::time;
+use crate::time::{self, TimeSource};
 use crate::token::{CacheKey, TokenHash, TokenSource};
 
 /// One token request and its progress.
@@ -91,9 +91,23 @@ impl Fetch {
         )
     }
 
+    /// Runs a fetch, and reports the outcome to the span and the observer.
+    pub(in crate::client) async fn measure<T>(
+        &self,
+        fetching: impl Future<Output = Result<T, Error>>,
+        clock: &TimeSource,
+        observer: &Observer,
+    ) -> Result<T, Error> {
+        let began = clock.instant();
+        let result = fetching.await;
+        let duration = clock.instant().saturating_duration_since(began);
+        observer.notify(self.report(&result, duration, observer));
+        result
+    }
+
     /// Records the outcome in the current span, by OpenTelemetry's names where it has them.
     /// Returns the outcome for the observer.
-    pub(in crate::client) fn report<T>(
+    fn report<T>(
         &self,
         result: &Result<T, Error>,
         duration: Duration,
