@@ -232,13 +232,7 @@ impl Error {
     /// assert!(text.starts_with("the secret file /nowhere/secret cannot be read: No such file"));
     /// ```
     pub fn chain(&self) -> impl fmt::Display + use<> {
-        let mut text = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
+        let text = with_causes(self.to_string(), self.source());
         // A cause may come from a callback or another crate, with line breaks in its text.
         Escaped(&text).to_string()
     }
@@ -401,6 +395,19 @@ impl fmt::Debug for Error {
             _ => Ok(()),
         }
     }
+}
+
+/// Appends an error's cause, and the causes of the cause, to the error's text.
+pub(crate) fn with_causes(
+    mut text: String,
+    mut cause: Option<&(dyn StdError + 'static)>,
+) -> String {
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }
 
 /// Returns whether retrying may cure the status ([RFC 9110 section 15], RFC 6585 section 4).

@@ -4,7 +4,7 @@ use std::time::Duration;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use super::{Error, ErrorKind, ErrorResponse, Failure};
+use super::{Error, ErrorKind, ErrorResponse, Failure, with_causes};
 
 /// The failure of a token request, as processes share it through a shared cache.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,18 +130,11 @@ impl SharedFailure {
 
 /// Returns the message with all causes, without the wait.
 fn message(error: &Error) -> String {
-    let mut text = match error.failure() {
-        Some(failure) => failure.message.clone(),
-        None => return error.to_string(),
+    let Some(failure) = error.failure() else {
+        return error.to_string();
     };
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text.push_str(" (in another process)");
-    text
+    let text = with_causes(failure.message.clone(), error.source());
+    format!("{text} (in another process)")
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use super::store::{
     SharedRecord,
 };
 use crate::crypto::check_backend;
-use crate::error::Error;
+use crate::error::{Error, with_causes};
 use crate::time::TimeSource;
 use crate::token::{CacheKey, TokenHash, UserKey};
 
@@ -351,7 +351,7 @@ impl SharedLevel {
         if self.circuit.open(&self.clock.now()) {
             tracing::warn!(
                 operation,
-                error = %chain(error),
+                error = %with_causes(error.to_string(), error.source()),
                 "the shared cache failed; for some seconds tokens are acquired without it"
             );
         }
@@ -423,17 +423,6 @@ fn locked<T>(
         LockOutcome::Acquired { record } => Locked::Acquired(read(record)),
         LockOutcome::Held { record, .. } => Locked::Held(read(record)),
     }
-}
-
-fn chain(error: &(dyn StdError + Send + Sync)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 /// The lifetime of a lock. The holder extends the lock while it works, so a holder that was killed
