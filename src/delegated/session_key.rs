@@ -11,8 +11,8 @@ use crate::token::UserKey;
 /// The key of a long-running process that acts for a user, from
 /// [`start_long_running_on_behalf_of`].
 ///
-/// Whoever has the key and the client can act for the user. Store the key as a secret, for example
-/// with the job that needs the tokens. `Debug` shows a fingerprint alone.
+/// A program with the key and the client can act for the user. Store the key as a secret, for
+/// example with the job that needs the tokens. `Debug` shows a fingerprint alone.
 ///
 /// [`start_long_running_on_behalf_of`]: crate::ConfidentialClient::start_long_running_on_behalf_of
 #[derive(Clone, Serialize, Deserialize)]

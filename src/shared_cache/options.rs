@@ -63,7 +63,7 @@ impl SharedCacheOptions {
 
     /// Creates settings without encryption.
     ///
-    /// Whoever reads the store then has every access token and refresh token. A client without
+    /// A reader of the store then has every access token and refresh token. A client without
     /// encryption does not read encrypted records, and a client with encryption does not read
     /// records without encryption.
     pub fn without_encryption(name_key: impl Into<Secret>) -> Self {

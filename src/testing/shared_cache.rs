@@ -131,7 +131,7 @@ impl LocalSharedCache {
         state.locks.clear();
     }
 
-    /// Releases all locks, as if their lifetimes had ended.
+    /// Releases all locks, as if their lifetimes were over.
     pub fn expire_locks(&self) {
         self.lock_state().locks.clear();
     }
