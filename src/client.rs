@@ -5,6 +5,7 @@ use crate::cache::CacheOptions;
 
 mod acquire;
 mod application; // First, so that rustdoc shows its methods first.
+mod authorize;
 mod builder;
 mod credential_chain;
 mod delegated;
@@ -24,6 +25,7 @@ mod token_cache;
 mod warm_up;
 
 pub(crate) use acquire::TokenAcquirer;
+pub use authorize::AuthorizeRequest;
 pub use builder::ConfidentialClientBuilder;
 pub use credential_chain::{CredentialChainClient, CredentialChainClientBuilder};
 use fetch::TokenFetcher;

@@ -201,7 +201,7 @@ pub use cache::{CacheOptions, CacheStats};
 pub use certificate::Certificate;
 pub use challenge::Challenge;
 pub use client::{
-    ConfidentialClient, ConfidentialClientBuilder, CredentialChainClient,
+    AuthorizeRequest, ConfidentialClient, ConfidentialClientBuilder, CredentialChainClient,
     CredentialChainClientBuilder, ManagedIdentityClient, ManagedIdentityClientBuilder, TokenCache,
     TokenProvider, WarmUp,
 };
@@ -209,7 +209,7 @@ pub use error::{Error, ErrorDetails, ErrorKind, ServerError};
 pub use request::{IntoTokenRequest, TokenRequest};
 pub use retry::RetryPolicy;
 pub use secret::Secret;
-pub use token::{AccessToken, TokenSource};
+pub use token::{AccessToken, TokenScheme, TokenSource};
 
 /// Compiles the examples of the README.
 #[cfg(doctest)]

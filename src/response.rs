@@ -13,7 +13,7 @@ use crate::authority::Rules;
 use crate::error::{CredentialOrigin, Error, Failure};
 use crate::secret::Secret;
 use crate::time::Now;
-use crate::token::{CacheKey, IssuedToken, Lifetime};
+use crate::token::{CacheKey, IssuedToken, Lifetime, TokenBinding, TokenScheme};
 
 mod clock;
 mod compression;
@@ -53,6 +53,8 @@ pub(crate) struct ResponseContext<'a> {
     pub(crate) secrets: &'a [&'a Secret],
     /// True if a new sign-in can replace the grant.
     pub(crate) is_interactive: bool,
+    /// The key that the issued token must be bound to.
+    pub(crate) binding: TokenBinding,
 }
 
 /// A successful token response. The refresh token, the ID token and the client info belong to a
@@ -118,9 +120,10 @@ fn parse_success(
         Some(_) => None,
     };
     let invalid = |why: &str| Err(invalid_success(response, &context, why, reason.as_deref()));
+    let scheme = context.binding.scheme();
     match members.token_type.as_deref() {
-        Some(token_type) if token_type.trim().eq_ignore_ascii_case("Bearer") => {}
-        Some(token_type) => return invalid(&not_bearer(token_type, &context)),
+        Some(token_type) if token_type.trim().eq_ignore_ascii_case(scheme.as_str()) => {}
+        Some(token_type) => return invalid(&unexpected_type(token_type, scheme, &context)),
         None => return invalid("the body has no 'token_type'"),
     }
     let Some(token) = token else {
@@ -154,6 +157,7 @@ fn parse_success(
         scopes,
         context.tenant.cloned(),
         context.correlation_id,
+        context.binding,
     ) {
         Some(issued) => Ok(TokenResponse {
             issued,
@@ -203,16 +207,27 @@ pub(crate) fn title_of_page(body: &[u8]) -> Option<String> {
     is_page("", &body).then(|| summary(&body))?
 }
 
-/// Explains a `token_type` other than Bearer. A text that is too long for a type is not shown,
-/// because the text may be a token.
-fn not_bearer(token_type: &str, context: &ResponseContext<'_>) -> String {
+/// Explains a `token_type` other than the expected one. A text that is too long for a type is not
+/// shown, because the text may be a token.
+fn unexpected_type(token_type: &str, scheme: TokenScheme, context: &ResponseContext<'_>) -> String {
+    let expected = scheme.as_str();
     let is_short = token_type.chars().count() <= MAX_TOKEN_TYPE;
+    let advice = match scheme {
+        TokenScheme::Bearer => "configure the provider to issue tokens of the type Bearer",
+        // RFC 9449 section 5: a client that requires a bound token discards another token.
+        TokenScheme::Dpop => {
+            "the token is not bound to the client's key and is discarded; enable DPoP for the client at the provider"
+        }
+        TokenScheme::MtlsPop => {
+            "the token is not bound to the client's certificate and is discarded; the application is not enabled for the preview"
+        }
+    };
     match is_short && !token_type.trim().is_empty() {
         true => format!(
-            "'token_type' is not Bearer but '{}'; configure the provider to issue tokens of the type Bearer",
+            "'token_type' is not {expected} but '{}'; {advice}",
             Mask::new(context).excerpt(token_type)
         ),
-        false => "'token_type' is not Bearer".to_owned(),
+        false => format!("'token_type' is not {expected}"),
     }
 }
 
@@ -272,7 +287,7 @@ mod tests {
     use crate::error::CredentialKind;
     use crate::secret::Secret;
     use crate::time::TimeSource;
-    use crate::token::{AccessToken, TokenSource};
+    use crate::token::{AccessToken, Thumbprint, TokenSource};
 
     /// Time of every response in these tests.
     pub(super) static NOW: LazyLock<Now> = LazyLock::new(|| TimeSource::System.now());
@@ -306,6 +321,7 @@ mod tests {
         pub(super) rules: Rules,
         pub(super) client_id: &'static str,
         pub(super) jitter: f64,
+        pub(super) binding: TokenBinding,
     }
 
     impl Default for Sent {
@@ -317,6 +333,7 @@ mod tests {
                 rules: Rules::Entra,
                 client_id: "client",
                 jitter: 0.0,
+                binding: TokenBinding::Unbound,
             }
         }
     }
@@ -351,6 +368,7 @@ mod tests {
                 received: now.wall(),
                 secrets: &[&Secret::from(self.secret)],
                 is_interactive: false,
+                binding: self.binding,
             };
             let issued = Arc::new(parse(&response, context, now, self.jitter)?.issued);
             Ok(AccessToken::from_cache(issued, &key, TokenSource::IdentityProvider).unwrap())
@@ -652,6 +670,52 @@ mod tests {
             let error = parsed(200, &[], body.as_bytes()).unwrap_err().to_string();
             assert!(error.contains(shown), "{error}");
             assert!(!error.contains("tokentok"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_token_has_the_scheme_that_was_requested() {
+        use TokenBinding::{Certificate, EntraCertificate, ProofKey, Unbound};
+
+        let key = Thumbprint([7; 32]);
+        for (binding, token_type, expected) in [
+            (Unbound, "bearer", Ok("Bearer t")),
+            (
+                Unbound,
+                "DPoP",
+                Err("'token_type' is not Bearer but 'DPoP'"),
+            ),
+            (ProofKey(key), "dpop", Ok("DPoP t")),
+            (
+                ProofKey(key),
+                "Bearer",
+                Err("is not bound to the client's key"),
+            ),
+            (Certificate(key), "Bearer", Ok("Bearer t")),
+            (EntraCertificate(key), "mtls_pop", Ok("mtls_pop t")),
+            (
+                EntraCertificate(key),
+                "Bearer",
+                Err("is not bound to the client's certificate"),
+            ),
+        ] {
+            let sent = Sent {
+                binding,
+                ..Sent::default()
+            };
+            let body =
+                format!(r#"{{"token_type":"{token_type}","access_token":"t","expires_in":60}}"#);
+            let parsed = sent.parsed(200, &[], body.as_bytes());
+            match (parsed, expected) {
+                (Ok(token), Ok(header)) => {
+                    assert_eq!(token.authorization_header(), header);
+                    assert_eq!(token.secret(), "t");
+                    assert_eq!(token.token_type(), token.scheme().as_str());
+                    assert_eq!(token.issued().binding(), binding);
+                }
+                (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
+                (parsed, expected) => panic!("{binding:?}: {parsed:?} and not {expected:?}"),
+            }
         }
     }
 }

@@ -7,15 +7,19 @@ use http::HeaderValue;
 use crate::scope::is_granted;
 use crate::time::TimeSource;
 
+mod binding;
 mod copies;
 mod hash;
 mod issued;
 mod key;
 mod lifetime;
 
+#[cfg_attr(not(test), expect(unused_imports, reason = "no key is there yet"))]
+pub(crate) use binding::Thumbprint;
+pub(crate) use binding::TokenBinding;
+pub use binding::TokenScheme;
 pub(crate) use hash::TokenHash;
 pub(crate) use issued::IssuedToken;
-use issued::SCHEME;
 pub(crate) use key::{CacheKey, UserKey};
 pub(crate) use lifetime::{Lifetime, Stage};
 
@@ -167,9 +171,18 @@ impl AccessToken {
         self.issued.tenant()
     }
 
-    /// Returns the scheme of the `Authorization` header: `Bearer`.
+    /// Returns the scheme of the `Authorization` header.
+    ///
+    /// The API accepts the token with this scheme alone. A token of the scheme
+    /// [`Dpop`](TokenScheme::Dpop) also needs a proof for each request, which
+    /// [`TokenProvider::authorize`](crate::TokenProvider::authorize) makes.
+    pub fn scheme(&self) -> TokenScheme {
+        self.issued.scheme()
+    }
+
+    /// Returns the scheme of the `Authorization` header as text: `Bearer`, `DPoP` or `mtls_pop`.
     pub fn token_type(&self) -> &str {
-        SCHEME.trim_end()
+        self.scheme().as_str()
     }
 
     /// Returns the source of the token for this call: the cache or the identity provider.
@@ -190,6 +203,7 @@ impl fmt::Debug for AccessToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AccessToken")
             .field("secret", &"[redacted]")
+            .field("scheme", &self.scheme())
             .field("source", &self.source)
             .field("expires_on", &self.expires_on())
             .field("refresh_on", &self.refresh_on())
@@ -243,7 +257,7 @@ mod tests {
         assert!(token.authorization_header().is_sensitive());
         assert_eq!(token.token_type(), "Bearer");
         assert_eq!(
-            token.authorization_header().as_bytes()[SCHEME.len()..].as_ptr(),
+            token.authorization_header().as_bytes()["Bearer ".len()..].as_ptr(),
             token.secret().as_ptr(),
             "the header shares the token's bytes"
         );

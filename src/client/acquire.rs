@@ -87,7 +87,7 @@ impl TokenAcquirer {
         let is_removed = self.0.cache.invalidate(rejected);
         // Outside a runtime the next token request tells the other processes.
         if let (true, Some(level), Ok(runtime)) = (is_removed, self.shared(), Handle::try_current())
-            && let Ok(name) = level.token_name(rejected.key())
+            && let Ok(name) = level.token_name(rejected.key(), rejected.binding())
         {
             let (level, hash) = (Arc::clone(level), rejected.hash());
             runtime.spawn(async move { level.reject_token(&name, hash).await });
@@ -287,6 +287,7 @@ impl TokenAcquirer {
             is_refresh,
             requirements,
             has_token: slot.has_token(&self.0.clock.now()),
+            binding: issuer.token_binding(),
             progress: Default::default(),
         };
         let user = self.user_grant(&request.subject);

@@ -24,7 +24,7 @@ use crate::retry::{RetryBudget, RetryPolicy};
 use crate::secret::Secret;
 use crate::shared_cache::SharedLevel;
 use crate::time::{self, TimeSource, jitter};
-use crate::token::IssuedToken;
+use crate::token::{IssuedToken, TokenBinding};
 use crate::transport::{SendOnce, Transport, no_response, was_not_sent};
 
 mod id_token;
@@ -61,6 +61,11 @@ pub(crate) struct TokenFetcher {
 }
 
 impl TokenFetcher {
+    /// Returns the key that the next token must be bound to.
+    pub(super) fn token_binding(&self) -> TokenBinding {
+        TokenBinding::Unbound
+    }
+
     /// Fetches a token by the deadline: the application's own, or a user's.
     pub(super) async fn fetch(
         &self,
@@ -312,6 +317,7 @@ impl TokenFetcher {
             received: self.clock.wall(),
             secrets: &secrets,
             is_interactive: grant.is_interactive(),
+            binding: fetch.binding,
         };
         let parsed = response::parse(&response, context, now, jitter()).map_err(|error| {
             let date = response::date(response.headers());

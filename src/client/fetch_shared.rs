@@ -93,7 +93,10 @@ impl SharedFetch {
 
     /// Returns the valid token of the record, whatever this token request requires.
     async fn stored_token(&self, session: Option<&UserSession>) -> Option<Arc<IssuedToken>> {
-        let name = self.level.token_name(&self.fetch.key).ok()?;
+        let name = self
+            .level
+            .token_name(&self.fetch.key, self.fetch.binding)
+            .ok()?;
         let token = self.level.get_token(&name).await.ok()?;
         let content = token.content.as_ref()?;
         if let Some(session) = session {
@@ -118,7 +121,7 @@ impl SharedFetch {
     /// The process that holds the lock sends the token request, and the others wait for its record.
     /// If the store does not respond, the token request is sent without a lock.
     async fn fetch_with_reusable_grant(&self, user: Option<&UserAssertion>) -> FlightOutcome {
-        let name = self.level.token_name(&self.fetch.key)?;
+        let name = self.level.token_name(&self.fetch.key, self.fetch.binding)?;
         let owner = LockOwner::random();
         // Most processes find a token, and need no lock.
         let Ok(record) = self.level.get_token(&name).await else {

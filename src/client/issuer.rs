@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::request::TokenRequest;
 use crate::shared_cache::SharedLevel;
 use crate::time::TimeSource;
-use crate::token::TokenSource;
+use crate::token::{TokenBinding, TokenSource};
 
 /// The sender of a client's token requests.
 ///
@@ -82,6 +82,14 @@ impl Issuer {
             Self::CredentialChain(fetcher) => Box::pin(fetcher.fetch(&fetch, deadline)).await,
         };
         Ok((Arc::new(issued?), TokenSource::IdentityProvider))
+    }
+
+    /// Returns the key that the next token must be bound to.
+    pub(super) fn token_binding(&self) -> TokenBinding {
+        match self {
+            Self::Confidential(fetcher) => fetcher.token_binding(),
+            Self::ManagedIdentity(_) | Self::CredentialChain(_) => TokenBinding::Unbound,
+        }
     }
 
     /// Returns the cache that the client shares with other processes.

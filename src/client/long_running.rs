@@ -86,6 +86,7 @@ impl ConfidentialClient {
             is_refresh: false,
             requirements: Default::default(),
             has_token: false,
+            binding: fetcher.token_binding(),
             progress: Default::default(),
         };
         let deadline = Instant::now() + fetcher.retry.total_timeout();

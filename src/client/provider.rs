@@ -1,10 +1,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use http::HeaderMap;
-use http::header::AUTHORIZATION;
-
 use super::TokenAcquirer;
+use super::authorize::{AuthorizeRequest, attach};
 use super::resolve::ResolvedRequest;
 use crate::cache::{HeldSlot, Requirements, SlotBinding};
 use crate::credential::{AssertionContext, ClientAssertionFuture, ClientAssertionProvider};
@@ -95,6 +93,10 @@ impl TokenProvider {
 
     /// Acquires the token, and sets the `Authorization` header of an outgoing request.
     ///
+    /// Accepts an `http::Request`, the `http::request::Parts` of one, or the headers alone. The
+    /// headers alone are enough for a token of the scheme `Bearer`. A token that is bound to a proof
+    /// key needs the method and the URI, which the proof names.
+    ///
     /// ```
     /// # use bytes::Bytes;
     /// # use confidential_client::ConfidentialClient;
@@ -119,11 +121,11 @@ impl TokenProvider {
     ///
     /// # Errors
     ///
-    /// The errors of [`token`](Self::token). The headers are then unchanged.
-    pub async fn authorize(&self, headers: &mut HeaderMap) -> Result<(), Error> {
+    /// The errors of [`token`](Self::token), and [`Error::Config`] for headers alone where the token
+    /// needs a proof. The request is then unchanged.
+    pub async fn authorize<R: AuthorizeRequest>(&self, request: &mut R) -> Result<(), Error> {
         let token = self.token().await?;
-        headers.insert(AUTHORIZATION, token.authorization_header());
-        Ok(())
+        attach(&token, request)
     }
 }
 

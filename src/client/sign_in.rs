@@ -367,6 +367,7 @@ impl ConfidentialClient {
             is_refresh: false,
             requirements: Default::default(),
             has_token: false,
+            binding: fetcher.token_binding(),
             progress: Default::default(),
         };
         let lookup = fetcher.lookup(&fetch.correlation_id);

@@ -20,7 +20,7 @@ use crate::response::{
 };
 use crate::secret::Secret;
 use crate::time::{Now, format_time};
-use crate::token::{CacheKey, IssuedToken, Lifetime};
+use crate::token::{CacheKey, IssuedToken, Lifetime, TokenBinding};
 
 /// A token as a host's endpoint issued it.
 #[derive(Debug)]
@@ -44,7 +44,15 @@ impl IdentityToken {
     ) -> Option<IssuedToken> {
         let lifetime = Lifetime::new(self.expires_in, self.refresh_in, self.requested_at, jitter);
         let token = self.secret.expose();
-        IssuedToken::new(key, token, lifetime, scopes, None, correlation_id)
+        IssuedToken::new(
+            key,
+            token,
+            lifetime,
+            scopes,
+            None,
+            correlation_id,
+            TokenBinding::Unbound,
+        )
     }
 }
 

@@ -16,7 +16,7 @@ use super::store::SharedRecord;
 use crate::authority::Tenant;
 use crate::request::parameters::{ParameterLocation, Parameters};
 use crate::scope::Scopes;
-use crate::token::{CacheKey, UserKey};
+use crate::token::{CacheKey, TokenBinding, UserKey};
 
 fn names() -> RecordNames {
     RecordNames::new(
@@ -44,7 +44,7 @@ fn the_names_are_those_of_version_1() {
         user: None,
         parameters,
     };
-    assert_eq!(names().of_token(&key).unwrap(), NAME);
+    assert_eq!(names().of_token(&key, TokenBinding::Unbound).unwrap(), NAME);
     let user = UserKey::Account("oid.tid".into());
     assert_eq!(names().of_session(&user).unwrap(), SESSION_NAME);
 }

@@ -23,7 +23,7 @@ use super::store::{
 use crate::crypto::check_backend;
 use crate::error::{Error, with_causes};
 use crate::time::TimeSource;
-use crate::token::{CacheKey, TokenHash, UserKey};
+use crate::token::{CacheKey, TokenBinding, TokenHash, UserKey};
 
 /// The second level of a client's cache.
 ///
@@ -102,8 +102,12 @@ impl SharedLevel {
         })
     }
 
-    pub(crate) fn token_name(&self, key: &CacheKey) -> Result<String, Error> {
-        self.names.of_token(key)
+    pub(crate) fn token_name(
+        &self,
+        key: &CacheKey,
+        binding: TokenBinding,
+    ) -> Result<String, Error> {
+        self.names.of_token(key, binding)
     }
 
     pub(crate) fn session_name(&self, user: &UserKey) -> Result<String, Error> {

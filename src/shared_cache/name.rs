@@ -7,7 +7,7 @@ use crate::crypto::aead;
 use crate::error::Error;
 use crate::request::parameters::ParameterLocation;
 use crate::secret::Secret;
-use crate::token::{CacheKey, UserKey};
+use crate::token::{CacheKey, TokenBinding, UserKey};
 
 /// Builds the names of one client's records.
 ///
@@ -59,7 +59,10 @@ impl RecordNames {
     }
 
     /// Returns the name of an access token's record.
-    pub(super) fn of_token(&self, key: &CacheKey) -> Result<String, Error> {
+    ///
+    /// A token that is bound to a key is worthless to a process that has another key, so the name
+    /// contains the key's thumbprint.
+    pub(super) fn of_token(&self, key: &CacheKey, binding: TokenBinding) -> Result<String, Error> {
         let mut text = Vec::new();
         // Tenants are case-insensitive.
         let tenant = key.tenant_name().map(str::to_ascii_lowercase);
@@ -78,6 +81,12 @@ impl RecordNames {
             }
         }
         text.extend_from_slice(&self.capabilities);
+        if let Some((kind, thumbprint)) = binding.to_name_part() {
+            // No capability has this length.
+            text.extend_from_slice(&u64::MAX.to_be_bytes());
+            text.push(kind);
+            text.extend_from_slice(&thumbprint);
+        }
         self.hash(RecordKind::Token, &text)
     }
 

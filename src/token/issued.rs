@@ -7,7 +7,7 @@ use http::HeaderValue;
 use uuid::Uuid;
 
 use super::copies::{Copies, Turns};
-use super::{CacheKey, Lifetime};
+use super::{CacheKey, Lifetime, TokenBinding, TokenScheme};
 use crate::authority::Tenant;
 #[cfg(test)]
 use crate::time::Now;
@@ -31,6 +31,8 @@ struct Details {
     as_requested: Option<AsRequested>,
     /// The text of the correlation id, made when it is first read.
     correlation_id: OnceLock<Box<str>>,
+    /// The key that the token is bound to.
+    binding: TokenBinding,
     copies: OnceLock<Box<Copies>>,
 }
 
@@ -39,6 +41,7 @@ impl Details {
         Self {
             as_requested: self.as_requested.clone(),
             correlation_id: self.correlation_id.clone(),
+            binding: self.binding,
             copies: OnceLock::new(),
         }
     }
@@ -60,8 +63,9 @@ impl IssuedToken {
         scopes: Arc<str>,
         tenant: Option<Arc<str>>,
         correlation_id: &str,
+        binding: TokenBinding,
     ) -> Option<Self> {
-        let credentials = Bytes::from([SCHEME, token].concat());
+        let credentials = Bytes::from([binding.scheme().as_str(), " ", token].concat());
         let mut authorization = HeaderValue::from_maybe_shared(credentials).ok()?;
         authorization.set_sensitive(true);
         let as_in_key = *scopes == *key.scopes.as_str()
@@ -73,9 +77,12 @@ impl IssuedToken {
                 Ok(_) => OnceLock::new(),
                 Err(_) => OnceLock::from(Box::<str>::from(correlation_id)),
             },
+            binding,
             copies: OnceLock::new(),
         };
-        let has_details = details.as_requested.is_some() || id.is_err();
+        let has_details = details.as_requested.is_some()
+            || id.is_err()
+            || details.binding != TokenBinding::Unbound;
         Some(Self {
             key,
             authorization,
@@ -144,11 +151,24 @@ impl IssuedToken {
     }
 
     pub(crate) fn secret(&self) -> &str {
-        // The header is SCHEME and a `&str`, so neither default is ever used.
+        let scheme = self.scheme().as_str();
+        // The header is the scheme, a space and a `&str`, so neither default is ever used.
         std::str::from_utf8(self.authorization.as_bytes())
             .ok()
-            .and_then(|credentials| credentials.get(SCHEME.len()..))
+            .and_then(|credentials| credentials.get(scheme.len() + 1..))
             .unwrap_or_default()
+    }
+
+    #[inline]
+    pub(super) fn scheme(&self) -> TokenScheme {
+        TokenScheme::of_header(&self.authorization)
+    }
+
+    /// Returns the key that the token is bound to.
+    pub(crate) fn binding(&self) -> TokenBinding {
+        self.details
+            .get()
+            .map_or(TokenBinding::Unbound, |details| details.binding)
     }
 
     pub(super) fn authorization(&self) -> &HeaderValue {
@@ -191,15 +211,22 @@ impl IssuedToken {
         let key = CacheKey::sample(tenant);
         let tenant = key.tenant.as_ref().map(Tenant::as_requested).cloned();
         let lifetime = Lifetime::new(Duration::from_secs(seconds), None, now, 0.0);
-        Self::new(key, token, lifetime, "s".into(), tenant, "c").expect("a plain token")
+        Self::new(
+            key,
+            token,
+            lifetime,
+            "s".into(),
+            tenant,
+            "c",
+            TokenBinding::Unbound,
+        )
+        .expect("a plain token")
     }
 
     pub(super) fn shared_key(&self) -> &Arc<CacheKey> {
         &self.key
     }
 }
-
-pub(super) const SCHEME: &str = "Bearer ";
 
 #[cfg(test)]
 mod tests {
@@ -211,7 +238,16 @@ mod tests {
         let now = TimeSource::System.now();
         let sample = IssuedToken::sample("t", "a", 60, now);
         assert!(
-            IssuedToken::new(sample.key, "a\nb", sample.lifetime, "s".into(), None, "c").is_none()
+            IssuedToken::new(
+                sample.key,
+                "a\nb",
+                sample.lifetime,
+                "s".into(),
+                None,
+                "c",
+                TokenBinding::Unbound
+            )
+            .is_none()
         );
     }
 }

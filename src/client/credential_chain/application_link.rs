@@ -71,6 +71,7 @@ impl ApplicationLink {
             is_refresh: false,
             requirements: Default::default(),
             has_token: false,
+            binding: self.fetcher.token_binding(),
             progress: Default::default(),
         };
         let limit = self.time_limit() + request.spare;

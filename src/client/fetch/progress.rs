@@ -8,7 +8,7 @@ use crate::cache::Requirements;
 use crate::error::{Error, Failure};
 use crate::metrics::{Acquisition, Observer, Outcome};
 use crate::time::{self, TimeSource};
-use crate::token::{CacheKey, TokenHash, TokenSource};
+use crate::token::{CacheKey, TokenBinding, TokenHash, TokenSource};
 
 /// One token request and its progress.
 pub(in crate::client) struct Fetch {
@@ -24,6 +24,8 @@ pub(in crate::client) struct Fetch {
     pub(in crate::client) requirements: Requirements,
     /// `true` if the cache in memory has a valid token for a caller whose request fails.
     pub(in crate::client) has_token: bool,
+    /// The key that the issued token must be bound to.
+    pub(in crate::client) binding: TokenBinding,
     pub(in crate::client) progress: Mutex<Progress>,
 }
 

@@ -52,7 +52,7 @@ pub(in crate::client) async fn store_sign_in(
             return Ok(());
         }
     }
-    let name = level.token_name(issued.key())?;
+    let name = level.token_name(issued.key(), issued.binding())?;
     let now = level.clock().now();
     let token = StoredToken::new(issued, None, Some(family), &now);
     if let Ok(found) = level.get_token(&name).await {

@@ -6,6 +6,7 @@ use super::*;
 use crate::authority::Tenant;
 use crate::request::parameters::Parameters;
 use crate::scope::Scopes;
+use crate::token::Thumbprint;
 
 const NAME_KEY: &str = "a name key of 16 octets";
 
@@ -26,7 +27,11 @@ fn key(tenant: Option<&str>, scopes: &str, user: Option<UserKey>) -> CacheKey {
 
 #[test]
 fn the_spelling_of_a_tenant_does_not_matter() {
-    let name = |tenant| names().of_token(&key(Some(tenant), "s", None)).unwrap();
+    let name = |tenant| {
+        names()
+            .of_token(&key(Some(tenant), "s", None), TokenBinding::Unbound)
+            .unwrap()
+    };
     assert_eq!(name("contoso.com"), name("CONTOSO.com"));
     assert_ne!(name("contoso.com"), name("contoso.org"));
 }
@@ -62,12 +67,30 @@ fn each_client_each_name_key_and_each_kind_has_names_of_its_own() {
 #[test]
 fn a_name_is_the_prefix_and_a_hash() {
     let name = names()
-        .of_token(&key(Some("contoso.com"), "s", None))
+        .of_token(&key(Some("contoso.com"), "s", None), TokenBinding::Unbound)
         .unwrap();
     let (prefix, hash) = name.split_once(':').unwrap();
     assert_eq!((prefix, hash.len()), ("prefix", 43));
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
     assert!(hash.chars().all(is_plain), "{hash}");
+}
+
+#[test]
+fn tokens_bound_to_other_keys_have_other_names() {
+    use TokenBinding::{Certificate, EntraCertificate, ProofKey, Unbound};
+
+    let (one, other) = (Thumbprint([1; 32]), Thumbprint([2; 32]));
+    let key = key(Some("contoso.com"), "s", None);
+    let bindings = [
+        Unbound,
+        ProofKey(one),
+        ProofKey(other),
+        Certificate(one),
+        EntraCertificate(one),
+    ];
+    let name = |binding| names().of_token(&key, binding).unwrap();
+    let distinct: std::collections::HashSet<_> = bindings.map(name).into_iter().collect();
+    assert_eq!(distinct.len(), bindings.len());
 }
 
 proptest! {
@@ -76,7 +99,7 @@ proptest! {
     /// Few letters, so that keys are often equal, or differ in one place alone.
     #[test]
     fn two_keys_have_one_name_exactly_if_they_are_equal(first in keys(), second in keys()) {
-        let name = |key| names().of_token(key).unwrap();
+        let name = |key| names().of_token(key, TokenBinding::Unbound).unwrap();
         prop_assert_eq!(first == second, name(&first) == name(&second));
     }
 }
