@@ -94,8 +94,8 @@ impl TokenProvider {
     /// Acquires the token, and sets the `Authorization` header of an outgoing request.
     ///
     /// Accepts an `http::Request`, the `http::request::Parts` of one, or the headers alone. The
-    /// headers alone are enough for a token of the scheme `Bearer`. A token that is bound to a proof
-    /// key needs the method and the URI, which the proof names.
+    /// headers alone are enough for a token of the scheme `Bearer`. A token that is bound to a
+    /// proof key needs the method and the URI, which the proof names.
     ///
     /// ```
     /// # use bytes::Bytes;
@@ -121,8 +121,8 @@ impl TokenProvider {
     ///
     /// # Errors
     ///
-    /// The errors of [`token`](Self::token), and [`Error::Config`] for headers alone where the token
-    /// needs a proof. The request is then unchanged.
+    /// The errors of [`token`](Self::token), and [`Error::Config`] for headers alone where the
+    /// token needs a proof. The request is then unchanged.
     pub async fn authorize<R: AuthorizeRequest>(&self, request: &mut R) -> Result<(), Error> {
         let token = self.token().await?;
         attach(&token, request)
