@@ -48,6 +48,15 @@ pub(crate) struct TokenEndpoint {
     pub(crate) methods: SupportedAuthMethods,
 }
 
+/// The endpoint for pushed authorization requests ([RFC 9126 section 2]).
+///
+/// [RFC 9126 section 2]: https://www.rfc-editor.org/rfc/rfc9126#section-2
+pub(crate) struct PushedEndpoint {
+    pub(crate) uri: Uri,
+    /// The token endpoint, whose client authentication applies here, too.
+    pub(crate) token: TokenEndpoint,
+}
+
 impl Endpoints {
     /// Checks an authority, and logs a warning if a test allowed http. Does no I/O.
     pub(crate) fn of(authority: &Authority) -> Result<Self, Error> {
@@ -134,6 +143,28 @@ impl Endpoints {
                 Ok(url)
             }
             EndpointKind::Provider(provider) => provider.authorization_endpoint(lookup).await,
+        }
+    }
+
+    /// Returns the endpoint for pushed authorization requests, if the request must be pushed.
+    ///
+    /// `is_requested` is the caller's choice. Provider metadata may demand pushed requests, too.
+    /// Sends a request for provider metadata that is not cached.
+    pub(crate) async fn pushed_endpoint(
+        &self,
+        is_requested: bool,
+        lookup: &Lookup<'_>,
+    ) -> Result<Option<PushedEndpoint>, Error> {
+        match &self.kind {
+            EndpointKind::Provider(provider) => {
+                provider.pushed_endpoint(is_requested, lookup).await
+            }
+            EndpointKind::Tenants { .. } | EndpointKind::Fixed { .. } if is_requested => {
+                Err(Error::config(format!(
+                    "the authority '{self}' accepts no pushed authorization requests; remove pushed(), or use Authority::oidc(..) for an OpenID provider"
+                )))
+            }
+            EndpointKind::Tenants { .. } | EndpointKind::Fixed { .. } => Ok(None),
         }
     }
 

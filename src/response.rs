@@ -22,6 +22,7 @@ mod error_response;
 mod mask;
 mod members;
 mod page;
+mod pushed;
 mod reason;
 mod wait;
 
@@ -32,6 +33,7 @@ use error_response::{parse_error, parse_oauth_error};
 pub(crate) use mask::{MIN_SECRET, Mask};
 use members::Members;
 pub(crate) use page::{is_page, summary};
+pub(crate) use pushed::PushedResponse;
 pub(crate) use reason::Reason;
 pub(crate) use wait::{is_throttled, retry_after};
 
@@ -55,6 +57,8 @@ pub(crate) struct ResponseContext<'a> {
     pub(crate) is_interactive: bool,
     /// The key that the issued token must be bound to.
     pub(crate) binding: TokenBinding,
+    /// The name of the endpoint with its article, for errors.
+    pub(crate) endpoint: &'static str,
 }
 
 /// A successful token response. The refresh token, the ID token and the client info belong to a
@@ -183,7 +187,8 @@ fn invalid_success(
     let status = response.status();
     let mask = Mask::new(context);
     let mut message = format!(
-        "the token endpoint's response cannot be read: {why} (status {}, {} bytes, {})",
+        "{}'s response cannot be read: {why} (status {}, {} bytes, {})",
+        context.endpoint,
         status.as_u16(),
         response.body().len(),
         content_type(response, &mask),
@@ -369,6 +374,7 @@ mod tests {
                 secrets: &[&Secret::from(self.secret)],
                 is_interactive: false,
                 binding: self.binding,
+                endpoint: "the token endpoint",
             };
             let issued = Arc::new(parse(&response, context, now, self.jitter)?.issued);
             Ok(AccessToken::from_cache(issued, &key, TokenSource::IdentityProvider).unwrap())

@@ -11,6 +11,8 @@
 //!   [beforehand](LocalAuthority::consent).
 //! - A test of a web API starts with a [user's token](LocalAuthority::user_token).
 //! - [`Fault`] [scripts](LocalAuthority::script) errors of Entra and of the network.
+//! - [`ProviderRules`] let the `LocalAuthority` behave as another OpenID provider, or as FAPI 2.0
+//!   demands.
 //! - [`RecordedRequest`] is a [received](LocalAuthority::token_requests) token request.
 //! - [`LocalManagedIdentity`] plays the managed identity endpoints of Azure's hosts, of each
 //!   [`HostKind`], for each [`AssignedIdentity`].
@@ -54,6 +56,7 @@ mod local_authority;
 mod managed_identity;
 mod protected_api;
 mod provider;
+mod provider_rules;
 mod recorded_request;
 mod shared_cache;
 mod token;
@@ -67,5 +70,6 @@ pub use fault::Fault;
 pub use local_authority::{LocalAuthority, LocalAuthorityBuilder};
 pub use managed_identity::{AssignedIdentity, HostKind, LocalManagedIdentity};
 pub use protected_api::ProtectedApi;
+pub use provider_rules::ProviderRules;
 pub use recorded_request::RecordedRequest;
 pub use shared_cache::{LocalSharedCache, StoreFault};

@@ -14,7 +14,6 @@ mod issued;
 mod key;
 mod lifetime;
 
-#[cfg_attr(not(test), expect(unused_imports, reason = "no key is there yet"))]
 pub(crate) use binding::Thumbprint;
 pub(crate) use binding::TokenBinding;
 pub use binding::TokenScheme;

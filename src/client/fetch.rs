@@ -14,7 +14,7 @@ use crate::client_auth::{ClientAuthentication, TokenEndpointAuthMethod};
 use crate::credential::{AssertionContext, Credential, CredentialStore};
 use crate::endpoint::{Endpoints, Lookup, TokenEndpoint};
 use crate::error::{Error, Failure};
-use crate::grant::Grant;
+use crate::grant::{Grant, SingleUseGrant};
 use crate::metrics::Observer;
 use crate::request::TokenHttpRequest;
 use crate::request::claims::Capabilities;
@@ -29,6 +29,7 @@ use crate::transport::{SendOnce, Transport, no_response, was_not_sent};
 
 mod id_token;
 mod progress;
+mod pushed;
 
 pub(super) use progress::{Fetch, Phase};
 
@@ -159,8 +160,19 @@ impl TokenFetcher {
         grant: Grant<'_>,
         deadline: Instant,
     ) -> Result<TokenResponse, Error> {
+        self.request(fetch, grant, deadline).await
+    }
+
+    /// Sends a request with the current credential, and once more with another credential if the
+    /// first is rejected and another is available.
+    async fn request<R: AuthenticatedRequest>(
+        &self,
+        fetch: &Fetch,
+        request: R,
+        deadline: Instant,
+    ) -> Result<R::Response, Error> {
         let credential = self.credential.current(self.clock.wall()).await?;
-        let result = self.send_with_retries(fetch, &credential, grant, deadline);
+        let result = self.send_with_retries(fetch, &credential, request, deadline);
         let rejection = match result.await {
             Ok(response) => {
                 self.credential.mark_accepted(&credential);
@@ -168,10 +180,10 @@ impl TokenFetcher {
             }
             // A provider authenticates the client before it looks at the grant (RFC 6749 section
             // 4.1.3), so a grant that is valid once was not redeemed.
-            Err(error) if credential.is_rejected_by(&error) && grant.can_be_presented() => error,
+            Err(error) if credential.is_rejected_by(&error) && request.can_be_sent() => error,
             Err(error) => return Err(error),
         };
-        let retried = self.retry_with_other_credential(fetch, &credential, grant, deadline);
+        let retried = self.retry_with_other_credential(fetch, &credential, request, deadline);
         let retried = Box::pin(retried);
         match timeout_at(deadline, retried).await {
             Ok(Some(result)) => result,
@@ -180,20 +192,21 @@ impl TokenFetcher {
         }
     }
 
-    async fn retry_with_other_credential(
+    async fn retry_with_other_credential<R: AuthenticatedRequest>(
         &self,
         fetch: &Fetch,
         rejected: &Credential,
-        grant: Grant<'_>,
+        request: R,
         deadline: Instant,
-    ) -> Option<Result<TokenResponse, Error>> {
+    ) -> Option<Result<R::Response, Error>> {
         let now = self.clock.now();
         let other = self.credential.other_than(rejected, now.wall()).await?;
         tracing::warn!(
             correlation_id = fetch.correlation_id,
             "the identity provider rejected the credential; the request is retried with another"
         );
-        let result = self.send_with_retries(fetch, &other, grant, deadline).await;
+        let result = self.send_with_retries(fetch, &other, request, deadline);
+        let result = result.await;
         match &result {
             Ok(_) => self.credential.mark_accepted(&other),
             // The rejection says more than the failure of a search for another credential.
@@ -210,23 +223,24 @@ impl TokenFetcher {
         Some(result)
     }
 
-    /// Attempts a token request as often as the retry policy allows.
+    /// Attempts a request as often as the retry policy allows.
     ///
     /// An attempt that may have presented a code or a refresh token is the last one.
-    async fn send_with_retries(
+    async fn send_with_retries<R: AuthenticatedRequest>(
         &self,
         fetch: &Fetch,
         credential: &Credential,
-        grant: Grant<'_>,
+        request: R,
         deadline: Instant,
-    ) -> Result<TokenResponse, Error> {
+    ) -> Result<R::Response, Error> {
         let mut attempt = 1_u32;
         loop {
             let authenticating = Attempt {
                 credential,
                 number: attempt,
             };
-            let error = match self.attempt(fetch, authenticating, grant, deadline).await {
+            let sent = request.attempt(self, fetch, authenticating, deadline);
+            let error = match sent.await {
                 Ok(response) => {
                     self.budget.deposit();
                     return Ok(response);
@@ -236,7 +250,7 @@ impl TokenFetcher {
             self.endpoints.mark_suspect(&error, &self.clock);
             let delay = self.retry.delay(attempt, &error, jitter());
             let left = deadline.saturating_duration_since(Instant::now());
-            let delay = delay.filter(|delay| *delay < left && grant.can_be_presented());
+            let delay = delay.filter(|delay| *delay < left && request.can_be_sent());
             match delay {
                 Some(delay) if self.budget.withdraw(self.clock.instant()) => {
                     tracing::info!(
@@ -244,7 +258,7 @@ impl TokenFetcher {
                         correlation_id = fetch.correlation_id,
                         attempt,
                         delay_ms = delay.as_millis(),
-                        "a token request is retried"
+                        "{} is retried", R::NAME
                     );
                     fetch.progress().failed = Some((error, attempt));
                     sleep(delay).await;
@@ -300,7 +314,9 @@ impl TokenFetcher {
             // Before the request: a dropped task says nothing about a request that has left.
             grant.mark_sent();
         }
-        let response = self.send(request, grant, id, deadline).await?;
+        let response = self
+            .send(request, grant.single_use(), TOKEN_ENDPOINT, id, deadline)
+            .await?;
         let status = response.status().as_u16();
         tracing::debug!(correlation_id = id, status, "token response");
         let origin = self.credential.origin();
@@ -318,6 +334,7 @@ impl TokenFetcher {
             secrets: &secrets,
             is_interactive: grant.is_interactive(),
             binding: fetch.binding,
+            endpoint: TOKEN_ENDPOINT,
         };
         let parsed = response::parse(&response, context, now, jitter()).map_err(|error| {
             let date = response::date(response.headers());
@@ -391,7 +408,8 @@ impl TokenFetcher {
     async fn send(
         &self,
         request: Request<Bytes>,
-        grant: Grant<'_>,
+        grant: Option<&SingleUseGrant>,
+        endpoint_name: &str,
         correlation_id: &str,
         deadline: Instant,
     ) -> Result<Response<Bytes>, Error> {
@@ -402,24 +420,63 @@ impl TokenFetcher {
         match timeout(limit, self.transport.send(request)).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(source)) => {
-                if let Some(grant) = grant.single_use()
+                if let Some(grant) = grant
                     && was_not_sent(&*source)
                 {
                     grant.mark_not_redeemed();
                 }
                 let endpoint = without_query(&uri);
-                let message = format!("no response from the token endpoint {endpoint}");
+                let message = format!("no response from {endpoint_name} {endpoint}");
                 let failure = no_response(message, source).correlation_id(correlation_id);
                 Err(Error::Transport(failure.into()))
             }
             Err(_) => {
                 let endpoint = without_query(&uri);
                 let limit = time::format_limit(limit);
-                let message =
-                    format!("no response from the token endpoint {endpoint} within {limit}");
+                let message = format!("no response from {endpoint_name} {endpoint} within {limit}");
                 Err(Error::Transport(failure(message).into()))
             }
         }
+    }
+}
+
+/// A request that authenticates the client, to the token endpoint or another endpoint.
+trait AuthenticatedRequest: Copy + Send + Sync {
+    type Response: Send;
+
+    /// The name of the request with its article, for the log.
+    const NAME: &'static str;
+
+    /// Returns whether the request may be sent, for the first time or again.
+    fn can_be_sent(self) -> bool;
+
+    /// Sends the request once, and parses the response.
+    fn attempt(
+        self,
+        fetcher: &TokenFetcher,
+        fetch: &Fetch,
+        attempt: Attempt<'_>,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Self::Response, Error>> + Send;
+}
+
+impl AuthenticatedRequest for Grant<'_> {
+    type Response = TokenResponse;
+
+    const NAME: &'static str = "a token request";
+
+    fn can_be_sent(self) -> bool {
+        self.can_be_presented()
+    }
+
+    async fn attempt(
+        self,
+        fetcher: &TokenFetcher,
+        fetch: &Fetch,
+        attempt: Attempt<'_>,
+        deadline: Instant,
+    ) -> Result<TokenResponse, Error> {
+        fetcher.attempt(fetch, attempt, self, deadline).await
     }
 }
 
@@ -436,6 +493,8 @@ fn form_parameter(fetch: &Fetch, name: &str) -> Option<String> {
     let (_, value) = parameters.find(|(known, _)| *known == name)?;
     Some(value.to_owned())
 }
+
+const TOKEN_ENDPOINT: &str = "the token endpoint";
 
 /// A query may hold a key, and is not shown.
 fn without_query(endpoint: &Uri) -> String {

@@ -35,6 +35,11 @@ impl ConfidentialClient {
     /// no I/O for Microsoft's authorities. An OpenID provider's metadata is discovered, and cached
     /// for at most a day.
     ///
+    /// The parameters of a request that is [`pushed`] go to the OpenID provider itself, with client
+    /// authentication, and are sent again as a token request is ([`RetryPolicy`]). The URL then has
+    /// `client_id` and `request_uri` alone. The same happens if the provider's metadata have
+    /// `require_pushed_authorization_requests` ([RFC 9126]).
+    ///
     /// ```
     /// # use bytes::Bytes;
     /// use confidential_client::ConfidentialClient;
@@ -67,14 +72,19 @@ impl ConfidentialClient {
     ///
     /// [`Error::Config`]: a redirect URI that is neither https nor http to this machine, or has a
     /// fragment; no scope; claims that are no JSON object; an OpenID provider whose metadata rule
-    /// out ID tokens, unless the request is [`without_id_token`]. For an OpenID provider also the
-    /// errors of its discovery.
+    /// out ID tokens, unless the request is [`without_id_token`]; a pushed request, and an authority
+    /// without an endpoint for pushed requests. For an OpenID provider also the errors of its
+    /// discovery. For a pushed request also the errors of
+    /// [`acquire_token_for_client`](Self::acquire_token_for_client) after the network.
     ///
     /// The metadata rule out ID tokens if they have no `jwks_uri`, a `scopes_supported` without
     /// `openid`, or an `id_token_signing_alg_values_supported` without RS256, PS256 and ES256.
     ///
     /// [RFC 6749 section 4.1]: https://www.rfc-editor.org/rfc/rfc6749#section-4.1
     /// [RFC 7636]: https://www.rfc-editor.org/rfc/rfc7636
+    /// [RFC 9126]: https://www.rfc-editor.org/rfc/rfc9126
+    /// [`RetryPolicy`]: crate::RetryPolicy
+    /// [`pushed`]: AuthorizationRequest::pushed
     /// [`without_id_token`]: AuthorizationRequest::without_id_token
     #[doc(alias = "initiate_auth_code_flow")]
     #[doc(alias = "get_authorization_request_url")]
@@ -98,12 +108,31 @@ impl ConfidentialClient {
         let page = fetcher.endpoints.authorization_endpoint(tenant, &lookup);
         let claims = token_request.requested_claims()?;
         let claims = fetcher.capabilities.with(claims.as_deref());
-        let page = page.await?;
+        let mut page = page.await?;
         if !request.is_without_id_token() {
             fetcher.endpoints.check_id_tokens(&lookup).await?;
         }
-        let page = request.url(page, &fetcher.client_id, &flow, claims.as_deref())?;
-        Ok((page, flow))
+        let (client_id, claims) = (&*fetcher.client_id, claims.as_deref());
+        let proof_key = fetcher.proof_key_of_codes();
+        let parameters = request.parameters(client_id, &flow, claims, proof_key)?;
+        let pushed = fetcher
+            .endpoints
+            .pushed_endpoint(request.is_pushed(), &lookup);
+        let parameters = match pushed.await? {
+            None => parameters,
+            Some(endpoint) => {
+                let fetch = self.fetch_of(&flow, tenant, correlation_id.clone())?;
+                // Boxed, since the future is large and a sign-in is rare.
+                let pushing = Box::pin(fetcher.push(&fetch, &endpoint, &parameters));
+                let request_uri = pushing.await?.request_uri;
+                vec![
+                    ("client_id", client_id.into()),
+                    ("request_uri", request_uri.into()),
+                ]
+            }
+        };
+        page.query_pairs_mut().extend_pairs(parameters);
+        Ok((page.into(), flow))
     }
 
     /// Redeems the authorization code that a user's browser returned with, and caches the user's
@@ -343,33 +372,7 @@ impl ConfidentialClient {
         let requested = self
             .fetcher
             .resolve_tenant(&request, &Subject::Application)?;
-        let scopes = request.requested_scopes();
-        let (scopes, scopes_to_send) = match flow.is_without_id_token() {
-            true => (scopes.set(), scopes.without_openid()?),
-            false => {
-                let scopes = scopes.for_user()?;
-                (&scopes.set, &scopes.to_send)
-            }
-        };
-        let fetch = Fetch {
-            // The user is not known before the response.
-            key: Arc::new(CacheKey {
-                tenant: requested.cloned(),
-                scopes: scopes.clone(),
-                user: Some(Arc::new(UserKey::Account("".into()))),
-                parameters: request.extra_parameters()?.clone(),
-            }),
-            tenant: requested.cloned(),
-            scopes: Arc::clone(scopes_to_send),
-            claims: request.requested_claims()?,
-            rejected: None,
-            correlation_id: correlation_id(&request)?,
-            is_refresh: false,
-            requirements: Default::default(),
-            has_token: false,
-            binding: fetcher.token_binding(),
-            progress: Default::default(),
-        };
+        let fetch = self.fetch_of(flow, requested, correlation_id(&request)?)?;
         let lookup = fetcher.lookup(&fetch.correlation_id);
         self.check_before_redemption(flow, authorization, requested, &lookup)
             .await?;
@@ -384,6 +387,44 @@ impl ConfidentialClient {
             false => error,
         })?;
         Ok((Arc::clone(&fetch.key), response))
+    }
+
+    /// Returns the progress of the requests of a sign-in. The key of the token has no user.
+    fn fetch_of(
+        &self,
+        flow: &AuthorizationCodeFlow,
+        requested: Option<&Tenant>,
+        correlation_id: String,
+    ) -> Result<Fetch, Error> {
+        let fetcher = &self.fetcher;
+        let request = flow.request();
+        let scopes = request.requested_scopes();
+        let (scopes, scopes_to_send) = match flow.is_without_id_token() {
+            true => (scopes.set(), scopes.without_openid()?),
+            false => {
+                let scopes = scopes.for_user()?;
+                (&scopes.set, &scopes.to_send)
+            }
+        };
+        Ok(Fetch {
+            // The user is not known before the response.
+            key: Arc::new(CacheKey {
+                tenant: requested.cloned(),
+                scopes: scopes.clone(),
+                user: Some(Arc::new(UserKey::Account("".into()))),
+                parameters: request.extra_parameters()?.clone(),
+            }),
+            tenant: requested.cloned(),
+            scopes: Arc::clone(scopes_to_send),
+            claims: request.requested_claims()?,
+            rejected: None,
+            correlation_id,
+            is_refresh: false,
+            requirements: Default::default(),
+            has_token: false,
+            binding: fetcher.token_binding(),
+            progress: Default::default(),
+        })
     }
 
     /// Checks everything that needs the authority's metadata: the code is valid for one request.

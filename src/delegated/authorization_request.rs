@@ -1,10 +1,10 @@
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
-use url::Url;
 use uuid::Uuid;
 
 use super::authorization_code_flow::AuthorizationCodeFlow;
@@ -12,6 +12,7 @@ use crate::delegated::redirect::check_redirect_uri;
 use crate::error::Error;
 use crate::request::parameters::ParameterLocation;
 use crate::request::{IntoTokenRequest, TokenRequest};
+use crate::token::Thumbprint;
 
 /// A sign-in request, which [`authorization_request_url`] turns into the URL of the sign-in page.
 ///
@@ -38,6 +39,7 @@ pub struct AuthorizationRequest {
     form_post: bool,
     max_age: Option<Duration>,
     without_id_token: bool,
+    pushed: bool,
 }
 
 /// The page that the provider must show, even to a user with a session
@@ -85,6 +87,7 @@ impl AuthorizationRequest {
             form_post: false,
             max_age: None,
             without_id_token: false,
+            pushed: false,
         }
     }
 
@@ -162,8 +165,65 @@ impl AuthorizationRequest {
         self
     }
 
+    /// Pushes the parameters of the request to the OpenID provider ([RFC 9126]).
+    ///
+    /// The client sends the parameters to the provider with client authentication, and the URL of
+    /// the sign-in page has a reference in their place. The browser then neither sees nor changes
+    /// the parameters, and their length is not limited by the URL. Providers accept the reference
+    /// once and for a short time, often one minute, so redirect the browser at once.
+    ///
+    /// By default the client pushes the parameters only if the provider's metadata have
+    /// `require_pushed_authorization_requests`. Microsoft's authorities accept no pushed requests.
+    ///
+    /// ```
+    /// # use bytes::Bytes;
+    /// # use http::{Request, Response};
+    /// use confidential_client::delegated::AuthorizationRequest;
+    /// use confidential_client::{Authority, ConfidentialClient};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = ConfidentialClient::builder("web")
+    ///     .authority(Authority::oidc("https://id.example.org"))
+    ///     .client_secret("the secret's value")
+    /// #   .transport(|request: Request<Bytes>| async move {
+    /// #       let (status, body) = match request.uri().path() {
+    /// #           "/par" => (201, r#"{"request_uri":"urn:example:1","expires_in":60}"#),
+    /// #           _ => (200, r#"{"issuer":"https://id.example.org",
+    /// #               "token_endpoint":"https://id.example.org/token",
+    /// #               "pushed_authorization_request_endpoint":"https://id.example.org/par",
+    /// #               "jwks_uri":"https://id.example.org/keys",
+    /// #               "authorization_endpoint":"https://id.example.org/authorize"}"#),
+    /// #       };
+    /// #       Ok(Response::builder().status(status).body(Bytes::from(body))?)
+    /// #   })
+    ///     .build()?;
+    /// let sign_in = AuthorizationRequest::new("https://app.example.org/back", "orders.read").pushed();
+    /// let (page, flow) = client.authorization_request_url(&sign_in).await?;
+    /// assert_eq!(
+    ///     page,
+    ///     "https://id.example.org/authorize?client_id=web&request_uri=urn%3Aexample%3A1"
+    /// );
+    /// # let _ = flow;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// [RFC 9126]: https://www.rfc-editor.org/rfc/rfc9126
+    #[doc(alias = "PAR")]
+    #[doc(alias = "pushed_authorization_request")]
+    #[must_use]
+    pub fn pushed(mut self) -> Self {
+        self.pushed = true;
+        self
+    }
+
     pub(crate) fn is_without_id_token(&self) -> bool {
         self.without_id_token
+    }
+
+    pub(crate) fn is_pushed(&self) -> bool {
+        self.pushed
     }
 
     pub(crate) fn request(&self) -> &TokenRequest {
@@ -218,50 +278,59 @@ impl AuthorizationRequest {
         }
     }
 
-    /// Returns the URL of the sign-in page ([RFC 6749 section 4.1.1], [RFC 7636 section 4.3]).
+    /// Returns the parameters of the request ([RFC 6749 section 4.1.1], [RFC 7636 section 4.3]).
+    ///
+    /// `proof_key` is the thumbprint of the key that the code is bound to ([RFC 9449 section 10]).
     ///
     /// [RFC 6749 section 4.1.1]: https://www.rfc-editor.org/rfc/rfc6749#section-4.1.1
     /// [RFC 7636 section 4.3]: https://www.rfc-editor.org/rfc/rfc7636#section-4.3
-    pub(crate) fn url(
-        &self,
-        mut page: Url,
-        client_id: &str,
-        flow: &AuthorizationCodeFlow,
-        claims: Option<&str>,
-    ) -> Result<String, Error> {
+    /// [RFC 9449 section 10]: https://www.rfc-editor.org/rfc/rfc9449#section-10
+    pub(crate) fn parameters<'a>(
+        &'a self,
+        client_id: &'a str,
+        flow: &'a AuthorizationCodeFlow,
+        claims: Option<&'a str>,
+        proof_key: Option<Thumbprint>,
+    ) -> Result<Vec<(&'a str, Cow<'a, str>)>, Error> {
         let scopes = self.scopes_to_send()?;
         let max_age = self.max_age.map(|max_age| max_age.as_secs().to_string());
         let challenge = Sha256::digest(flow.code_verifier.as_bytes());
         let challenge = BASE64_URL_SAFE_NO_PAD.encode(challenge);
-        let mut query = page.query_pairs_mut();
+        let text = |text: &'a str| Some(Cow::Borrowed(text));
         let parameters = [
-            ("client_id", Some(client_id)),
-            ("response_type", Some("code")),
-            ("redirect_uri", Some(&*self.redirect_uri)),
-            ("scope", Some(&**scopes).filter(|scopes| !scopes.is_empty())),
-            ("state", Some(&*flow.state)),
-            ("nonce", (!self.without_id_token).then_some(&*flow.nonce)),
-            ("code_challenge", Some(&*challenge)),
-            ("code_challenge_method", Some("S256")),
-            ("max_age", max_age.as_deref()),
-            ("prompt", self.prompt.map(Prompt::as_str)),
-            ("login_hint", self.login_hint.as_deref()),
-            ("domain_hint", self.domain_hint.as_deref()),
-            ("response_mode", self.form_post.then_some("form_post")),
-            ("claims", claims),
+            ("client_id", text(client_id)),
+            ("response_type", text("code")),
+            ("redirect_uri", text(&self.redirect_uri)),
+            ("scope", text(scopes).filter(|scopes| !scopes.is_empty())),
+            ("state", text(&flow.state)),
+            (
+                "nonce",
+                text(&flow.nonce).filter(|_| !self.without_id_token),
+            ),
+            ("code_challenge", Some(challenge.into())),
+            ("code_challenge_method", text("S256")),
+            (
+                "dpop_jkt",
+                proof_key.map(|thumbprint| thumbprint.to_string().into()),
+            ),
+            ("max_age", max_age.map(Cow::Owned)),
+            ("prompt", self.prompt.map(Prompt::as_str).and_then(text)),
+            ("login_hint", self.login_hint.as_deref().and_then(text)),
+            ("domain_hint", self.domain_hint.as_deref().and_then(text)),
+            (
+                "response_mode",
+                text("form_post").filter(|_| self.form_post),
+            ),
+            ("claims", claims.and_then(text)),
         ];
-        for (name, value) in parameters {
-            if let Some(value) = value {
-                query.append_pair(name, value);
-            }
-        }
-        query.extend_pairs(
-            self.request
-                .extra_parameters()?
-                .of(ParameterLocation::Query),
-        );
-        drop(query);
-        Ok(page.into())
+        let own = parameters
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)));
+        let extra = self.request.extra_parameters()?;
+        let extra = extra.of(ParameterLocation::Query);
+        Ok(own
+            .chain(extra.map(|(name, value)| (name, Cow::Borrowed(value))))
+            .collect())
     }
 }
 

@@ -8,7 +8,7 @@ use url::Url;
 use super::cached_lookup::CachedLookup;
 use super::document::{Document, truncated};
 use super::lookup::Lookup;
-use super::{TokenEndpoint, request_uri};
+use super::{PushedEndpoint, TokenEndpoint, request_uri};
 use crate::authority::address::invalid_url;
 use crate::authority::{HttpHosts, Rules, preferred_host};
 use crate::client_auth::{AssertionValidity, SupportedAuthMethods};
@@ -36,6 +36,11 @@ pub(super) struct OpenIdProvider {
 struct ProviderMetadata {
     token_endpoint: Uri,
     authorization_endpoint: Option<Url>,
+    /// Where parameters of an authorization request are pushed ([RFC 9126 section 5]).
+    ///
+    /// [RFC 9126 section 5]: https://www.rfc-editor.org/rfc/rfc9126#section-5
+    pushed_endpoint: Option<Uri>,
+    requires_pushed_requests: bool,
     methods: SupportedAuthMethods,
     responses_name_issuer: bool,
     /// The reason why the provider issues no ID token that this crate can validate.
@@ -137,6 +142,31 @@ impl OpenIdProvider {
         })
     }
 
+    /// Returns the endpoint for pushed authorization requests. Returns `None` if the parameters may
+    /// be in the URL of the sign-in page.
+    ///
+    /// `is_requested` is true for a request that must be pushed.
+    pub(super) async fn pushed_endpoint(
+        &self,
+        is_requested: bool,
+        lookup: &Lookup<'_>,
+    ) -> Result<Option<PushedEndpoint>, Error> {
+        let metadata = self.metadata(lookup).await?;
+        let reason = match (is_requested, metadata.requires_pushed_requests) {
+            (_, true) => "its metadata have 'require_pushed_authorization_requests'",
+            (true, false) => "the request is pushed()",
+            (false, false) => return Ok(None),
+        };
+        let Some(uri) = metadata.pushed_endpoint.clone() else {
+            return Err(Error::config(format!(
+                "the authorization request cannot be pushed: {reason}, and the OpenID provider '{}' publishes no valid 'pushed_authorization_request_endpoint'",
+                self.issuer
+            )));
+        };
+        let token = self.token_endpoint(lookup).await?;
+        Ok(Some(PushedEndpoint { uri, token }))
+    }
+
     /// Returns whether every authorization response names the issuer ([RFC 9207 section 3]).
     ///
     /// [RFC 9207 section 3]: https://www.rfc-editor.org/rfc/rfc9207#section-3
@@ -201,12 +231,18 @@ impl OpenIdProvider {
         if token_endpoint.scheme() != "https" && self.url.scheme() == "https" {
             return Err(invalid("its 'token_endpoint' is not https"));
         }
-        // A daemon needs no authorization endpoint, so an invalid one is ignored.
-        let authorization_endpoint = document.text("authorization_endpoint");
-        let authorization_endpoint = authorization_endpoint
-            .and_then(|url| self.http_hosts.parse_url(AUTHORIZATION_ENDPOINT, url).ok())
-            .filter(|url| url.scheme() == "https" || self.url.scheme() != "https");
+        // A daemon needs no endpoint for sign-ins, so an invalid one is ignored.
+        let endpoint = |member: &str, name: &str| {
+            let url = self.http_hosts.parse_url(name, document.text(member)?).ok();
+            url.filter(|url| url.scheme() == "https" || self.url.scheme() != "https")
+        };
+        let authorization_endpoint = endpoint("authorization_endpoint", AUTHORIZATION_ENDPOINT);
+        let pushed_endpoint = endpoint("pushed_authorization_request_endpoint", PUSHED_ENDPOINT);
+        let flag = |member: &str| document.members().get(member).and_then(Value::as_bool);
         let metadata = ProviderMetadata {
+            pushed_endpoint: pushed_endpoint.and_then(|url| request_uri(url.to_string()).ok()),
+            requires_pushed_requests: flag("require_pushed_authorization_requests")
+                .unwrap_or_default(),
             token_endpoint: request_uri(token_endpoint.to_string())?,
             authorization_endpoint,
             methods: SupportedAuthMethods::from_metadata(document.members()),
@@ -266,6 +302,7 @@ const HINT: &str = "is the issuer right? For a provider without metadata, set to
 const ISSUER: &str = "the issuer";
 const TOKEN_ENDPOINT: &str = "the token endpoint";
 const AUTHORIZATION_ENDPOINT: &str = "the authorization endpoint";
+const PUSHED_ENDPOINT: &str = "the pushed authorization request endpoint";
 
 pub(super) const METADATA_PATH: &str = "/.well-known/openid-configuration";
 /// A segment of every metadata URL ([RFC 8615 section 3]).

@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
@@ -35,20 +36,12 @@ impl TokenHttpRequest<'_> {
     ///
     /// [`Error::Config`] if the URL or a header value is invalid.
     pub(crate) fn to_http(&self) -> Result<http::Request<Bytes>, Error> {
-        let mut request = http::Request::new(Bytes::from(self.form()));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.uri()?;
-        let id = HeaderValue::from_str(self.correlation_id).map_err(build_error)?;
-        let headers = request.headers_mut();
-        *headers = HEADERS.clone();
-        headers.insert(CLIENT_REQUEST_ID, id);
-        if let ClientAuthentication::Basic { credentials, .. } = self.client_auth {
-            let value = Zeroizing::new(format!("Basic {}", credentials.expose()));
-            let mut value = HeaderValue::from_str(&value).map_err(build_error)?;
-            value.set_sensitive(true);
-            headers.insert(AUTHORIZATION, value);
-        }
-        Ok(request)
+        post(
+            self.uri()?,
+            self.form(),
+            self.client_auth,
+            self.correlation_id,
+        )
     }
 
     /// Returns the token endpoint with the extra parameters of the query, which are rare.
@@ -67,19 +60,11 @@ impl TokenHttpRequest<'_> {
     /// Builds the body, with the parameters in MSAL's order.
     fn form(&self) -> String {
         let mut form = Serializer::new(String::with_capacity(FORM_CAPACITY));
-        match self.client_auth {
-            // RFC 6749 section 2.3.1: the header carries the client id and the secret.
-            ClientAuthentication::Basic { .. } => {}
-            ClientAuthentication::Secret(secret) => {
-                form.append_pair("client_id", self.client_id);
-                form.append_pair("client_secret", secret.expose());
-            }
-            ClientAuthentication::Assertion(assertion) => {
-                form.append_pair("client_id", self.client_id);
-                form.append_pair("client_assertion_type", JWT_BEARER);
-                form.append_pair("client_assertion", assertion.expose());
-            }
+        // RFC 6749 section 2.3.1: the header carries the client id and the secret.
+        if !matches!(self.client_auth, ClientAuthentication::Basic { .. }) {
+            form.append_pair("client_id", self.client_id);
         }
+        append_credential(self.client_auth, &mut form);
         if !self.scopes.is_empty() {
             form.append_pair("scope", self.scopes);
         }
@@ -94,6 +79,74 @@ impl TokenHttpRequest<'_> {
         }
         form.extend_pairs(self.parameters.of(ParameterLocation::Form));
         form.finish()
+    }
+}
+
+/// A pushed authorization request in wire form ([RFC 9126 section 2.1]).
+///
+/// [RFC 9126 section 2.1]: https://www.rfc-editor.org/rfc/rfc9126#section-2.1
+pub(crate) struct PushedHttpRequest<'a> {
+    pub(crate) endpoint: &'a Uri,
+    pub(crate) client_auth: &'a ClientAuthentication,
+    /// The parameters of the authorization request, with `client_id`.
+    pub(crate) parameters: &'a [(&'a str, Cow<'a, str>)],
+    pub(crate) correlation_id: &'a str,
+}
+
+impl PushedHttpRequest<'_> {
+    /// Builds the HTTP request.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] if a header value is invalid.
+    pub(crate) fn to_http(&self) -> Result<http::Request<Bytes>, Error> {
+        let mut form = Serializer::new(String::with_capacity(FORM_CAPACITY));
+        form.extend_pairs(self.parameters);
+        append_credential(self.client_auth, &mut form);
+        post(
+            self.endpoint.clone(),
+            form.finish(),
+            self.client_auth,
+            self.correlation_id,
+        )
+    }
+}
+
+/// Builds a request with the form as the body, and with client authentication in the header if the
+/// method wants it there.
+fn post(
+    uri: Uri,
+    form: String,
+    client_auth: &ClientAuthentication,
+    correlation_id: &str,
+) -> Result<http::Request<Bytes>, Error> {
+    let mut request = http::Request::new(Bytes::from(form));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = uri;
+    let id = HeaderValue::from_str(correlation_id).map_err(build_error)?;
+    let headers = request.headers_mut();
+    *headers = HEADERS.clone();
+    headers.insert(CLIENT_REQUEST_ID, id);
+    if let ClientAuthentication::Basic { credentials, .. } = client_auth {
+        let value = Zeroizing::new(format!("Basic {}", credentials.expose()));
+        let mut value = HeaderValue::from_str(&value).map_err(build_error)?;
+        value.set_sensitive(true);
+        headers.insert(AUTHORIZATION, value);
+    }
+    Ok(request)
+}
+
+/// Appends the credential of a client that authenticates in the form.
+fn append_credential(client_auth: &ClientAuthentication, form: &mut Serializer<'_, String>) {
+    match client_auth {
+        ClientAuthentication::Basic { .. } => {}
+        ClientAuthentication::Secret(secret) => {
+            form.append_pair("client_secret", secret.expose());
+        }
+        ClientAuthentication::Assertion(assertion) => {
+            form.append_pair("client_assertion_type", JWT_BEARER);
+            form.append_pair("client_assertion", assertion.expose());
+        }
     }
 }
 

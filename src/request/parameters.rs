@@ -83,7 +83,7 @@ impl fmt::Debug for Parameters {
 }
 
 /// The parameters that the client sends itself, in any grant.
-const RESERVED: [&str; 23] = [
+const RESERVED: [&str; 25] = [
     "assertion",
     "claims",
     "client_assertion",
@@ -95,12 +95,14 @@ const RESERVED: [&str; 23] = [
     "code_challenge",
     "code_challenge_method",
     "code_verifier",
+    "dpop_jkt",
     "grant_type",
     "max_age",
     "nonce",
     "password",
     "redirect_uri",
     "refresh_token",
+    "request_uri",
     "requested_token_use",
     "response_mode",
     "response_type",

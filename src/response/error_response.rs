@@ -39,7 +39,8 @@ pub(super) fn parse_error(
         Some(server) => Error::Server(server),
         None if throttled => {
             let mut message = format!(
-                "{ASKED_TO_WAIT}: the token endpoint returned {}",
+                "{ASKED_TO_WAIT}: {} returned {}",
+                context.endpoint,
                 status.as_u16()
             );
             append_reason(&mut message, response, &Mask::new(context));
@@ -183,13 +184,15 @@ fn without_oauth_error(response: &Response<Bytes>, context: &ResponseContext<'_>
     let mask = Mask::new(context);
     if let Some(host) = redirected_to(response) {
         return format!(
-            "the token endpoint returned {} with a redirect to '{}', which is not followed, because following would send the credential there; check the authority, and look for a proxy or a captive portal in between",
+            "{} returned {} with a redirect to '{}', which is not followed, because following would send the credential there; check the authority, and look for a proxy or a captive portal in between",
+            context.endpoint,
             response.status().as_u16(),
             mask.excerpt(&host),
         );
     }
     let mut message = format!(
-        "the token endpoint returned {} without an OAuth error ({} bytes, {})",
+        "{} returned {} without an OAuth error ({} bytes, {})",
+        context.endpoint,
         response.status().as_u16(),
         response.body().len(),
         content_type(response, &mask),

@@ -5,5 +5,6 @@
 pub(crate) mod flow;
 pub(crate) mod pages;
 pub(crate) mod pending;
+pub(crate) mod pushed;
 pub(crate) mod request;
 pub(crate) mod response;

@@ -3,13 +3,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use http::StatusCode;
 use jsonwebtoken::jwk::JwkSet;
 use serde_json::{Value, json};
 
 use super::aadsts::error::AadstsError;
 use super::authorize::flow::SignInFlow;
 use super::authorize::pending::PendingSignIns;
+use super::authorize::request::SignInSettings;
 use super::directory::tenant::Directory;
+use super::provider_rules::ProviderRules;
 use super::recorded_request::RecordedRequest;
 use super::token::endpoint;
 use super::token::issuer::TokenIssuer;
@@ -23,6 +26,7 @@ use crate::time::{Now, TimeSource, unix_seconds};
 /// Methods that need several locks acquire them in the order of the fields.
 pub(crate) struct IdentityProvider {
     pub(crate) base: String,
+    pub(crate) rules: ProviderRules,
     clock: TimeSource,
     /// The last key of the tenants or of an application signs. The older keys only verify.
     pub(crate) keys: Mutex<Vec<TokenSigningKey>>,
@@ -48,12 +52,14 @@ struct Revocation {
 impl IdentityProvider {
     pub(crate) fn new(
         base: String,
+        rules: ProviderRules,
         clock: TimeSource,
         key: TokenSigningKey,
         sessions: Sessions,
     ) -> Self {
         Self {
             base,
+            rules,
             clock,
             keys: Mutex::new(vec![key]),
             directories: Mutex::default(),
@@ -83,7 +89,8 @@ impl IdentityProvider {
         let keys = lock(&self.keys);
         let application = application.filter(|id| keys.iter().any(|key| key.is_of(Some(id))));
         let keys = keys.iter().filter(|key| key.is_of(application));
-        let keys = keys.filter_map(TokenSigningKey::to_jwk).collect();
+        let algorithm = self.rules.token_algorithm();
+        let keys = keys.filter_map(|key| key.to_jwk(algorithm)).collect();
         json!(JwkSet { keys }).to_string()
     }
 
@@ -95,6 +102,21 @@ impl IdentityProvider {
     ) -> Result<Value, AadstsError> {
         self.with_issuer(|directories, issuer, sessions| {
             endpoint::respond(request, tenant, directories, issuer, sessions)
+        })
+    }
+
+    /// Processes a pushed authorization request.
+    pub(crate) fn pushed_response(
+        &self,
+        request: &RecordedRequest,
+        tenant: &str,
+    ) -> Result<Value, AadstsError> {
+        if !self.rules.is_openid() {
+            return Err(AadstsError::of_status(StatusCode::NOT_FOUND));
+        }
+        self.with_issuer(|directories, issuer, _| {
+            let pushed = &mut lock(&self.pending).pushed;
+            pushed.push(request, tenant, directories, issuer)
         })
     }
 
@@ -110,6 +132,7 @@ impl IdentityProvider {
             base: &self.base,
             now: self.now(),
             keys: &keys,
+            rules: &self.rules,
             number: self.issued.fetch_add(1, Ordering::SeqCst),
         };
         issue(&directories, &issuer, &mut sessions)
@@ -124,7 +147,11 @@ impl IdentityProvider {
             directories: &mut directories,
             sessions: &mut sessions,
             pending: &mut pending,
-            now: self.now(),
+            settings: SignInSettings {
+                base: &self.base,
+                rules: &self.rules,
+                now: self.now(),
+            },
         })
     }
 

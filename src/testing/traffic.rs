@@ -10,6 +10,7 @@ use crate::time::{Deadline, Now};
 pub(crate) struct Traffic {
     pub(crate) script: VecDeque<Fault>,
     pub(crate) requests: Vec<RecordedRequest>,
+    pub(crate) pushed: Vec<RecordedRequest>,
     outage: Option<Outage>,
 }
 

@@ -59,6 +59,7 @@ mod openid_provider;
 mod outages;
 mod presented_once;
 mod proxies;
+mod pushed_requests;
 mod redis_cache;
 mod redis_dump;
 mod redis_faults;

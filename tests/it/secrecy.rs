@@ -25,8 +25,8 @@ use confidential_client::delegated::{
 use confidential_client::metrics::Acquisition;
 use confidential_client::resource::{AccessDenied, Holder, Permission, TokenValidator};
 use confidential_client::testing::{
-    Application, Fault, HostKind, LocalAuthority, LocalSharedCache, ManualClock, StoreFault, User,
-    self_signed_certificate,
+    Application, Fault, HostKind, LocalAuthority, LocalSharedCache, ManualClock, ProviderRules,
+    StoreFault, User, self_signed_certificate,
 };
 use confidential_client::{
     Authority, CacheOptions, Certificate, Challenge, Cloud, ConfidentialClient,
@@ -170,6 +170,7 @@ async fn no_public_type_shows_a_secret() {
     hidden.check_debug("TokenSource", &TokenSource::Cache);
     hidden.check_debug("LocalAuthority", &local);
     hidden.check_debug("LocalAuthorityBuilder", &LocalAuthority::builder().tls());
+    hidden.check_debug("ProviderRules", &ProviderRules::fapi2());
     hidden.check_debug("Application", &application);
     hidden.check_debug("Fault", &Fault::status(500));
     hidden.check_debug("ManualClock", &ManualClock::new());

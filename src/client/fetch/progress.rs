@@ -52,6 +52,8 @@ pub(in crate::client) enum Phase {
     Credential,
     Discovery,
     Response,
+    /// The response to a pushed authorization request.
+    PushedResponse,
     /// Another request that redeems the user's refresh token.
     RefreshToken,
     /// Another process that holds the lock in the shared cache.
@@ -171,6 +173,12 @@ impl Fetch {
         match progress.phase {
             Phase::Response => {
                 let message = format!("no response from the token endpoint within {limit}");
+                Error::Transport(failure(message).into())
+            }
+            Phase::PushedResponse => {
+                let message = format!(
+                    "no response from the pushed authorization request endpoint within {limit}"
+                );
                 Error::Transport(failure(message).into())
             }
             Phase::Discovery => {

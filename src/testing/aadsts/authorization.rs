@@ -32,6 +32,43 @@ impl AadstsError {
         )
     }
 
+    /// Builds the response to a redirect URI without TLS, in words of this server.
+    pub(crate) fn insecure_redirect_uri(uri: &str) -> Self {
+        Self::bad_request(
+            "invalid_request",
+            50011,
+            format!("The redirect URI '{uri}' is not https (FAPI 2.0)."),
+        )
+    }
+
+    /// Builds the response to an unknown, used or expired reference, in words of this server.
+    pub(crate) fn unknown_request_uri() -> Self {
+        Self::bad_request(
+            "invalid_request_uri",
+            9002313,
+            "The request_uri is not known to this client's authority, was used before, or has expired.",
+        )
+    }
+
+    /// Builds the response to a pushed request for another client, in words of this server.
+    pub(crate) fn other_client_pushed() -> Self {
+        Self::bad_request(
+            "invalid_request",
+            9002313,
+            "The client_id of the pushed request is not the client of the credential.",
+        )
+    }
+
+    /// Builds the response to an authorization request with its parameters in the URL, in words of
+    /// this server.
+    pub(crate) fn request_not_pushed() -> Self {
+        Self::bad_request(
+            "invalid_request",
+            9002313,
+            "This authority requires pushed authorization requests (RFC 9126).",
+        )
+    }
+
     pub(crate) fn unsupported_response_type(requested: &str) -> Self {
         Self::bad_request(
             "unsupported_response_type",

@@ -55,6 +55,14 @@ impl AadstsError {
         )
     }
 
+    /// Builds the response to a secret under FAPI 2.0, in words of this server.
+    pub(crate) fn assertion_required() -> Self {
+        Self::invalid_client(
+            7000218,
+            "The client must authenticate with a 'client_assertion' (FAPI 2.0).",
+        )
+    }
+
     pub(crate) fn unregistered_certificate(reason: &str, thumbprint: &str) -> Self {
         Self::invalid_client(
             700027,

@@ -1,9 +1,9 @@
-use std::time::SystemTime;
+use std::borrow::Cow;
 
 use uuid::Uuid;
 
 use super::pending::{PendingSignIn, PendingSignIns};
-use super::request::{RequestedPrompt, SignInError, SignInRequest};
+use super::request::{RequestedPrompt, SignInError, SignInRequest, SignInSettings};
 use super::response::AuthorizationResponse;
 use crate::testing::aadsts::error::AadstsError;
 use crate::testing::directory::application::Application;
@@ -12,7 +12,7 @@ use crate::testing::directory::permissions;
 use crate::testing::directory::scopes::{RequestedScopes, ScopeParameter};
 use crate::testing::directory::tenant::{Directory, accepts_sign_in, sign_in_tenants};
 use crate::testing::directory::user::User;
-use crate::testing::token::code::AuthorizationCode;
+use crate::testing::token::code::{AuthorizationCode, CODE_LIFETIME, FAPI2_CODE_LIFETIME};
 use crate::testing::token::sessions::Sessions;
 
 /// The sign-in of a user: the choice of the user, the consent, the code.
@@ -22,8 +22,7 @@ pub(crate) struct SignInFlow<'a> {
     pub(crate) directories: &'a mut [Directory],
     pub(crate) sessions: &'a mut Sessions,
     pub(crate) pending: &'a mut PendingSignIns,
-    /// The time of the request.
-    pub(crate) now: SystemTime,
+    pub(crate) settings: SignInSettings<'a>,
 }
 
 /// The next page or redirect of a sign-in.
@@ -70,10 +69,16 @@ impl SignInFlow<'_> {
         query: &[(String, String)],
         tenant: &str,
     ) -> Result<SignInStep, AadstsError> {
-        let request = match SignInRequest::check(query, tenant, self.directories, self.now) {
+        let query = self.parameters(query, tenant)?;
+        let request = match SignInRequest::check(&query, tenant, self.directories, self.settings) {
             Ok(request) => request,
             Err(SignInError::Page(error)) => return Err(error),
-            Err(SignInError::Redirect(response)) => return Ok(SignInStep::Done(response)),
+            Err(SignInError::Redirect(rejected)) => {
+                let (target, error) = *rejected;
+                let now = self.settings.now;
+                let response = AuthorizationResponse::error(&target, &error, now);
+                return Ok(SignInStep::Done(response));
+            }
         };
         let hint = request.login_hint.as_deref().unwrap_or_default();
         if request.prompt == RequestedPrompt::None {
@@ -93,6 +98,31 @@ impl SignInFlow<'_> {
                 user: None,
             }),
         })
+    }
+
+    /// Returns the parameters of an authorization request. Those of a pushed request replace the
+    /// query ([RFC 9126 section 4]).
+    ///
+    /// [RFC 9126 section 4]: https://www.rfc-editor.org/rfc/rfc9126#section-4
+    fn parameters<'q>(
+        &mut self,
+        query: &'q [(String, String)],
+        tenant: &str,
+    ) -> Result<Cow<'q, [(String, String)]>, AadstsError> {
+        let SignInSettings { rules, now, .. } = self.settings;
+        let request_uri = query.iter().find(|(name, _)| name == "request_uri");
+        match request_uri.filter(|_| rules.is_openid()) {
+            Some((_, request_uri)) => {
+                let mut directories = self.directories.iter();
+                let directory = directories.find(|directory| directory.is(tenant));
+                let pushed = &mut self.pending.pushed;
+                pushed
+                    .take(request_uri, query, directory, now)
+                    .map(Cow::Owned)
+            }
+            None if rules.requires_pushed() => Err(AadstsError::request_not_pushed()),
+            None => Ok(Cow::Borrowed(query)),
+        }
     }
 
     /// Processes the choice of the user.
@@ -201,7 +231,7 @@ impl SignInFlow<'_> {
         SignInStep::Done(AuthorizationResponse::error(
             &request.target,
             error,
-            self.now,
+            self.settings.now,
         ))
     }
 
@@ -215,7 +245,11 @@ impl SignInFlow<'_> {
             nonce: request.nonce.clone(),
             challenge: request.challenge.clone(),
             family: Uuid::new_v4(),
-            issued: self.now,
+            issued: self.settings.now,
+            lifetime: match self.settings.rules.is_fapi2() {
+                true => FAPI2_CODE_LIFETIME,
+                false => CODE_LIFETIME,
+            },
             is_redeemed: false,
         });
         SignInStep::Done(AuthorizationResponse::code(&request.target, code))

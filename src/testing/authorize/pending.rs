@@ -2,12 +2,17 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
+use super::pushed::PushedRequests;
 use super::request::SignInRequest;
 use crate::testing::token::random_secret;
 
-/// Sign-ins that wait for a form of the user, by the id in the form.
+/// Sign-ins that wait for a form of the user, by the id in the form, and pushed requests, which wait
+/// for the user.
 #[derive(Default)]
-pub(crate) struct PendingSignIns(HashMap<String, PendingSignIn>);
+pub(crate) struct PendingSignIns {
+    forms: HashMap<String, PendingSignIn>,
+    pub(crate) pushed: PushedRequests,
+}
 
 /// An authorization request that waits for the user.
 pub(crate) struct PendingSignIn {
@@ -20,12 +25,12 @@ impl PendingSignIns {
     /// Stores a sign-in and returns the id for the next form.
     pub(crate) fn add(&mut self, pending: PendingSignIn) -> String {
         let id = random_secret();
-        self.0.insert(id.clone(), pending);
+        self.forms.insert(id.clone(), pending);
         id
     }
 
     /// Removes a sign-in. Each form can be sent once.
     pub(crate) fn take(&mut self, id: &str) -> Option<PendingSignIn> {
-        self.0.remove(id)
+        self.forms.remove(id)
     }
 }

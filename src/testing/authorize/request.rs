@@ -3,10 +3,11 @@ use std::time::SystemTime;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
-use super::response::{AuthorizationResponse, RedirectTarget};
+use super::response::RedirectTarget;
 use crate::testing::aadsts::error::AadstsError;
 use crate::testing::directory::scopes::ScopeParameter;
 use crate::testing::directory::tenant::{Directory, is_multi_tenant, sign_in_tenants};
+use crate::testing::provider_rules::ProviderRules;
 
 /// A checked authorization request ([RFC 6749 section 4.1.1]).
 ///
@@ -41,8 +42,16 @@ pub(crate) enum SignInError {
     ///
     /// [RFC 6749 section 4.1.2.1]: https://www.rfc-editor.org/rfc/rfc6749#section-4.1.2.1
     Page(AadstsError),
-    /// A redirect to the client.
-    Redirect(AuthorizationResponse),
+    /// A redirect to the client with an error.
+    Redirect(Box<(RedirectTarget, AadstsError)>),
+}
+
+/// The authority of a sign-in, its rules, and the time of the request.
+#[derive(Clone, Copy)]
+pub(crate) struct SignInSettings<'a> {
+    pub(crate) base: &'a str,
+    pub(crate) rules: &'a ProviderRules,
+    pub(crate) now: SystemTime,
 }
 
 impl SignInRequest {
@@ -50,17 +59,16 @@ impl SignInRequest {
         query: &[(String, String)],
         tenant: &str,
         directories: &[Directory],
-        now: SystemTime,
+        settings: SignInSettings<'_>,
     ) -> Result<Self, SignInError> {
         let field = |name: &str| {
             let field = query.iter().find(|(known, _)| known == name);
             field.map(|(_, value)| value.as_str())
         };
         let (client_id, target) =
-            check_client(query, tenant, directories, field).map_err(SignInError::Page)?;
-        let rejected = |error: AadstsError| {
-            SignInError::Redirect(AuthorizationResponse::error(&target, &error, now))
-        };
+            check_client(query, tenant, directories, settings, field).map_err(SignInError::Page)?;
+        let rejected =
+            |error: AadstsError| SignInError::Redirect(Box::new((target.clone(), error)));
         match field("response_type") {
             Some("code") => {}
             Some(other) => return Err(rejected(AadstsError::unsupported_response_type(other))),
@@ -71,6 +79,9 @@ impl SignInRequest {
         }
         let challenge = check_challenge(field("code_challenge"), field("code_challenge_method"))
             .map_err(rejected)?;
+        if challenge.is_none() && settings.rules.is_fapi2() {
+            return Err(rejected(AadstsError::missing_parameter("code_challenge")));
+        }
         let prompt = match field("prompt") {
             None | Some("" | "login" | "select_account") => RequestedPrompt::AsNeeded,
             Some("none") => RequestedPrompt::None,
@@ -103,6 +114,7 @@ fn check_client<'a>(
     query: &[(String, String)],
     tenant: &str,
     directories: &[Directory],
+    settings: SignInSettings<'_>,
     field: impl Fn(&str) -> Option<&'a str>,
 ) -> Result<(String, RedirectTarget), AadstsError> {
     for (index, (name, _)) in query.iter().enumerate() {
@@ -127,7 +139,13 @@ fn check_client<'a>(
     if !applications.any(|application| application.has_redirect_uri(redirect_uri)) {
         return Err(AadstsError::unknown_redirect_uri(redirect_uri, client_id));
     }
+    if settings.rules.is_fapi2() && !redirect_uri.starts_with("https:") {
+        return Err(AadstsError::insecure_redirect_uri(redirect_uri));
+    }
+    let directory = directories.iter().find(|directory| directory.is(tenant));
+    let issuer = directory.map(|directory| directory.issuer(settings.base));
     let target = RedirectTarget {
+        issuer: issuer.filter(|_| settings.rules.is_openid()),
         redirect_uri: redirect_uri.to_owned(),
         state: field("state").map(ToOwned::to_owned),
         is_form_post: field("response_mode") == Some("form_post"),

@@ -19,6 +19,10 @@ pub(crate) struct AuthorizationResponse {
 /// The destination of an authorization response.
 #[derive(Clone)]
 pub(crate) struct RedirectTarget {
+    /// The issuer that the response names ([RFC 9207]).
+    ///
+    /// [RFC 9207]: https://www.rfc-editor.org/rfc/rfc9207
+    pub(crate) issuer: Option<String>,
     pub(crate) redirect_uri: String,
     pub(crate) state: Option<String>,
     pub(crate) is_form_post: bool,
@@ -45,6 +49,7 @@ impl AuthorizationResponse {
 
     fn new(target: &RedirectTarget, mut fields: Vec<(&'static str, String)>) -> Self {
         fields.extend(target.state.clone().map(|state| ("state", state)));
+        fields.extend(target.issuer.clone().map(|issuer| ("iss", issuer)));
         Self {
             redirect_uri: target.redirect_uri.clone(),
             fields,

@@ -4,6 +4,7 @@ use url::form_urlencoded::byte_serialize;
 
 use crate::testing::aadsts::error::AadstsError;
 use crate::testing::directory::tenant::{Directory, is_multi_tenant};
+use crate::testing::provider_rules::ProviderRules;
 
 /// Builds the metadata of a tenant, or of one application in the tenant ([OpenID Connect Discovery
 /// 1.0 section 3]).
@@ -14,6 +15,7 @@ pub(crate) fn openid_configuration(
     application: Option<&str>,
     directories: &[Directory],
     base: &str,
+    rules: &ProviderRules,
 ) -> Result<Value, AadstsError> {
     let keys = match application {
         Some(application) => {
@@ -30,7 +32,7 @@ pub(crate) fn openid_configuration(
         // The token endpoint responds with `invalid_request` instead.
         None => return Err(AadstsError::tenant_not_found("invalid_tenant", tenant)),
     };
-    Ok(json!({
+    let mut metadata = json!({
         "issuer": issuer,
         "token_endpoint": format!("{base}/{tenant}/oauth2/v2.0/token"),
         "token_endpoint_auth_methods_supported": [
@@ -41,14 +43,49 @@ pub(crate) fn openid_configuration(
         "response_types_supported": ["code"],
         "response_modes_supported": ["query", "form_post"],
         "subject_types_supported": ["pairwise"],
-        "id_token_signing_alg_values_supported": ["RS256"],
+        "id_token_signing_alg_values_supported": [rules.token_algorithm().name()],
         "scopes_supported": ["openid", "profile", "email", "offline_access"],
         "claims_supported": [
             "aud", "iss", "iat", "nbf", "exp", "sub", "tid", "oid", "name", "nonce",
             "preferred_username", "ver"
         ],
         "tenant_region_scope": "EU",
-    }))
+    });
+    if let (true, Some(members)) = (rules.is_openid(), metadata.as_object_mut()) {
+        let algorithms = rules.assertion_algorithms().iter();
+        let algorithms: Vec<_> = algorithms.map(|(_, algorithm)| algorithm.name()).collect();
+        let methods: &[&str] = match rules.is_fapi2() {
+            true => &["private_key_jwt"],
+            false => &[
+                "client_secret_post",
+                "private_key_jwt",
+                "client_secret_basic",
+            ],
+        };
+        for (name, value) in [
+            ("token_endpoint_auth_methods_supported", json!(methods)),
+            (
+                "token_endpoint_auth_signing_alg_values_supported",
+                json!(algorithms),
+            ),
+            (
+                "pushed_authorization_request_endpoint",
+                json!(format!("{base}/{tenant}/oauth2/v2.0/par")),
+            ),
+            (
+                "require_pushed_authorization_requests",
+                json!(rules.requires_pushed()),
+            ),
+            (
+                "authorization_response_iss_parameter_supported",
+                json!(true),
+            ),
+            ("code_challenge_methods_supported", json!(["S256"])),
+        ] {
+            members.insert(name.to_owned(), value);
+        }
+    }
+    Ok(metadata)
 }
 
 /// Builds the response of instance discovery, which lists the host names of each cloud.

@@ -27,6 +27,7 @@ type Provider = State<Arc<IdentityProvider>>;
 pub(crate) fn router(provider: Arc<IdentityProvider>) -> Router {
     Router::new()
         .route("/{tenant}/oauth2/v2.0/token", post(token))
+        .route("/{tenant}/oauth2/v2.0/par", post(push))
         .route("/{tenant}/oauth2/v2.0/authorize", get(sign_in::authorize))
         .route("/sign-in/user", post(sign_in::choose_user))
         .route("/sign-in/consent", post(sign_in::consent))
@@ -78,6 +79,29 @@ async fn token(
     response.map(Body::from)
 }
 
+async fn push(
+    State(provider): Provider,
+    Path(tenant): Path<String>,
+    request: Request,
+) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let Ok(body) = axum::body::to_bytes(body, LARGEST_FORM).await else {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
+        return response;
+    };
+    let request = RecordedRequest::new(parts.uri.path(), parts.headers, &body);
+    let correlation_id = correlation_id(request.headers());
+    lock(&provider.traffic).pushed.push(request.clone());
+    let result = provider.pushed_response(&request, &tenant);
+    let is_pushed = result.is_ok();
+    let mut response = respond(&provider, result, &correlation_id);
+    if is_pushed {
+        *response.status_mut() = StatusCode::CREATED;
+    }
+    response.map(Body::from)
+}
+
 async fn keys(
     State(provider): Provider,
     Query(query): Query<HashMap<String, String>>,
@@ -98,7 +122,8 @@ async fn openid_configuration(
     let result = {
         let directories = lock(&provider.directories);
         let application = query.get("appid").map(String::as_str);
-        discovery::openid_configuration(&tenant, application, &directories, &provider.base)
+        let (base, rules) = (&provider.base, &provider.rules);
+        discovery::openid_configuration(&tenant, application, &directories, base, rules)
     };
     respond(&provider, result, &correlation_id(&headers)).map(Body::from)
 }

@@ -12,6 +12,7 @@ use crate::testing::http::connection::{ConnectionCut, Connections};
 use crate::testing::http::server;
 use crate::testing::http::tls::LocalTls;
 use crate::testing::provider::IdentityProvider;
+use crate::testing::provider_rules::ProviderRules;
 use crate::testing::token::sessions::Sessions;
 use crate::testing::token::signing_key::TokenSigningKey;
 use crate::time::{Clock, TimeSource};
@@ -26,6 +27,7 @@ pub struct LocalAuthorityBuilder {
     host: Option<String>,
     tls: bool,
     strict_rotation: bool,
+    rules: ProviderRules,
     clock: TimeSource,
 }
 
@@ -146,6 +148,12 @@ impl LocalAuthorityBuilder {
         self
     }
 
+    /// Sets the rules of the authority. The default is those of Microsoft Entra ID.
+    pub fn rules(mut self, rules: ProviderRules) -> Self {
+        self.rules = rules;
+        self
+    }
+
     /// Generates the signing key and starts the server.
     ///
     /// # Errors
@@ -166,6 +174,7 @@ impl LocalAuthorityBuilder {
         let scheme = if self.tls { "https" } else { "http" };
         let provider = Arc::new(IdentityProvider::new(
             format!("{scheme}://{host}:{port}"),
+            self.rules,
             self.clock,
             TokenSigningKey::generate()?,
             Sessions::new(self.strict_rotation),

@@ -12,6 +12,15 @@ impl LocalAuthority {
         lock(&self.provider.traffic).requests.clone()
     }
 
+    /// Returns all received pushed authorization requests in order ([RFC 9126]).
+    ///
+    /// Faults apply to token requests alone.
+    ///
+    /// [RFC 9126]: https://www.rfc-editor.org/rfc/rfc9126
+    pub fn pushed_requests(&self) -> Vec<RecordedRequest> {
+        lock(&self.provider.traffic).pushed.clone()
+    }
+
     /// Adds faults for the next token requests, one fault for each request.
     ///
     /// The faults follow earlier scripted faults.

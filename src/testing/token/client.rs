@@ -50,6 +50,9 @@ impl<'a> AuthenticatedClient<'a> {
             None => request.field("client_secret"),
         };
         let auth_method = match secret {
+            Some(_) if issuer.rules.is_fapi2() => {
+                return Err(AadstsError::assertion_required());
+            }
             Some(secret) => {
                 check_secret(secret, application)?;
                 ClientAuthMethod::Secret
@@ -57,7 +60,17 @@ impl<'a> AuthenticatedClient<'a> {
             None => {
                 let base = issuer.base;
                 let names = [tenant, &directory.name, &directory.id.to_string()];
-                let audiences = names.map(|name| format!("{base}/{name}/oauth2/v2.0/token"));
+                let mut audiences = Vec::new();
+                if issuer.rules.is_openid() {
+                    audiences.push(directory.issuer(base));
+                }
+                if !issuer.rules.requires_issuer() {
+                    let endpoint = |name| format!("{base}/{name}/oauth2/v2.0/token");
+                    audiences.extend(names.map(endpoint));
+                }
+                if issuer.rules.is_openid() && !issuer.rules.requires_issuer() {
+                    audiences.push(format!("{base}/{tenant}/oauth2/v2.0/par"));
+                }
                 check_assertion(request, application, &audiences, issuer)?;
                 ClientAuthMethod::Assertion
             }
@@ -162,7 +175,7 @@ fn check_assertion(
     let is_self_issued = assertion.claims().iss == application.client_id();
     let now = issuer.now;
     match is_self_issued || assertion.thumbprint().is_some() {
-        true => assertion.check(application, audiences, now),
+        true => assertion.check(application, audiences, issuer.rules, now),
         false => federated_assertion::check(&assertion, application, issuer.keys, now),
     }
 }

@@ -1,13 +1,14 @@
 use std::time::{Duration, SystemTime};
 
-use jsonwebtoken::{Algorithm, Header};
+use jsonwebtoken::Header;
 use serde::Deserialize;
 
 use super::jwt::ReceivedJwt;
-use crate::crypto::{self, SigningAlgorithm};
+use crate::crypto;
 use crate::testing::aadsts::body::timestamp;
 use crate::testing::aadsts::error::AadstsError;
 use crate::testing::directory::application::Application;
+use crate::testing::provider_rules::ProviderRules;
 
 /// A parsed client assertion.
 pub(crate) struct ReceivedAssertion<'a>(pub(crate) ReceivedJwt<'a, SignerClaims>);
@@ -68,6 +69,7 @@ impl<'a> ReceivedAssertion<'a> {
         &self,
         application: &Application,
         audiences: &[String],
+        rules: &ProviderRules,
         now: SystemTime,
     ) -> Result<(), AadstsError> {
         let ReceivedJwt { header, claims, .. } = &self.0;
@@ -78,14 +80,23 @@ impl<'a> ReceivedAssertion<'a> {
                 thumbprint,
             ));
         };
-        let algorithm = match header.alg {
-            Algorithm::PS256 => SigningAlgorithm::PS256,
-            Algorithm::RS256 => SigningAlgorithm::RS256,
-            _ => return Err(AadstsError::malformed_assertion("")),
+        let mut algorithms = rules.assertion_algorithms().iter();
+        let algorithm = algorithms.find(|(name, _)| *name == header.alg);
+        let Some((_, algorithm)) = algorithm else {
+            let reason = match rules.is_openid() {
+                true => ": its algorithm is not accepted",
+                false => "",
+            };
+            return Err(AadstsError::malformed_assertion(reason));
         };
+        if !rules.accepts_type(header.typ.as_deref()) {
+            return Err(AadstsError::malformed_assertion(
+                ": its type is not 'client-authentication+jwt'",
+            ));
+        }
         let is_valid = crypto::verify(
             certificate.public_key(),
-            algorithm,
+            *algorithm,
             self.0.message.as_bytes(),
             &self.0.signature,
         );
@@ -107,7 +118,10 @@ impl<'a> ReceivedAssertion<'a> {
         }
         if !audiences.contains(&claims.aud) {
             return Err(AadstsError::malformed_assertion(
-                ": its audience is not this token endpoint",
+                match rules.requires_issuer() {
+                    true => ": its audience is not the issuer",
+                    false => ": its audience is not this token endpoint",
+                },
             ));
         }
         self.check_time(now)

@@ -27,6 +27,8 @@ pub(crate) struct AuthorizationCode {
     /// Id of the sign-in, shared with the refresh tokens of the sign-in.
     pub(crate) family: Uuid,
     pub(crate) issued: SystemTime,
+    /// Longest time between the sign-in and the token request.
+    pub(crate) lifetime: Duration,
     pub(crate) is_redeemed: bool,
 }
 
@@ -68,7 +70,7 @@ impl AuthorizationCodes {
         if code.is_redeemed {
             return Err(AadstsError::code_redeemed());
         }
-        if now.duration_since(code.issued).unwrap_or_default() > LIFETIME {
+        if now.duration_since(code.issued).unwrap_or_default() > code.lifetime {
             return Err(AadstsError::expired_grant());
         }
         if code.redirect_uri != redemption.redirect_uri {
@@ -94,8 +96,9 @@ fn challenge_of(verifier: &str) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(verifier))
 }
 
-/// Longest time between the sign-in and the token request.
-const LIFETIME: Duration = Duration::from_secs(600);
+pub(crate) const CODE_LIFETIME: Duration = Duration::from_secs(600);
+/// FAPI 2.0 Security Profile, section 5.3.2.1.
+pub(crate) const FAPI2_CODE_LIFETIME: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
@@ -113,6 +116,7 @@ mod tests {
             challenge: Some("E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM".to_owned()),
             family: Uuid::nil(),
             issued,
+            lifetime: CODE_LIFETIME,
             is_redeemed: false,
         }
     }

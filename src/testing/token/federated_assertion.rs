@@ -53,6 +53,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::crypto::SigningAlgorithm;
 
     /// A `LocalAuthority` issues no expired tokens, so this test signs its own.
     #[test]
@@ -60,7 +61,7 @@ mod tests {
         let key = TokenSigningKey::generate().unwrap();
         let application = Application::new("daemon").federated_credential("iss", "sub", "aud");
         let claims = json!({ "iss": "iss", "sub": "sub", "aud": "aud", "nbf": 5000, "exp": 8600 });
-        let token = key.sign(&claims).unwrap();
+        let token = key.sign(&claims, SigningAlgorithm::RS256).unwrap();
         let assertion = ReceivedAssertion::parse(&token).ok().unwrap();
         for (seconds, code) in [
             (4699, Some(700024)),

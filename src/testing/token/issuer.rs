@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::jwt::ReceivedJwt;
 use super::signing_key::TokenSigningKey;
 use crate::testing::aadsts::error::AadstsError;
+use crate::testing::provider_rules::ProviderRules;
 
 /// Signs and verifies the tokens of this authority.
 pub(crate) struct TokenIssuer<'a> {
@@ -15,6 +16,7 @@ pub(crate) struct TokenIssuer<'a> {
     pub(crate) now: SystemTime,
     /// The last key of the tenants or of an application signs. The older keys only verify.
     pub(crate) keys: &'a [TokenSigningKey],
+    pub(crate) rules: &'a ProviderRules,
     /// The number of the next token.
     pub(crate) number: u64,
 }
@@ -30,7 +32,8 @@ impl TokenIssuer<'_> {
         let Some(key) = newest(application).or_else(|| newest(None)) else {
             return Err(AadstsError::of_status(StatusCode::INTERNAL_SERVER_ERROR));
         };
-        key.sign(claims).map_err(|error| AadstsError {
+        let algorithm = self.rules.token_algorithm();
+        key.sign(claims, algorithm).map_err(|error| AadstsError {
             status: StatusCode::INTERNAL_SERVER_ERROR,
             ..AadstsError::bad_request("server_error", 90014, error.to_string())
         })

@@ -47,29 +47,42 @@ impl TokenSigningKey {
         self.application.as_deref()
     }
 
-    pub(crate) fn sign(&self, claims: &Value) -> Result<String, Error> {
-        let mut header = Header::new(Algorithm::RS256);
+    pub(crate) fn sign(
+        &self,
+        claims: &Value,
+        algorithm: SigningAlgorithm,
+    ) -> Result<String, Error> {
+        let mut header = Header::new(match algorithm {
+            SigningAlgorithm::PS256 => Algorithm::PS256,
+            _ => Algorithm::RS256,
+        });
         header.kid = Some(self.id.clone());
         let unsigned = UnsignedJwt::new(&header, claims).map_err(cannot_sign)?;
-        let signature = self.key.sign(SigningAlgorithm::RS256, unsigned.message());
+        let signature = self.key.sign(algorithm, unsigned.message());
         Ok(unsigned.signed(&signature.map_err(cannot_sign)?))
     }
 
     /// Returns whether a JWT names this key (`kid`) and has a valid signature.
     pub(crate) fn verifies<C>(&self, jwt: &ReceivedJwt<'_, C>) -> bool {
         let (public_key, message) = (self.key.public_key(), jwt.message.as_bytes());
-        let is_valid =
-            || crypto::verify(public_key, SigningAlgorithm::RS256, message, &jwt.signature);
+        let algorithm = match jwt.header.alg {
+            Algorithm::PS256 => SigningAlgorithm::PS256,
+            _ => SigningAlgorithm::RS256,
+        };
+        let is_valid = || crypto::verify(public_key, algorithm, message, &jwt.signature);
         jwt.header.kid.as_ref() == Some(&self.id) && is_valid() == Ok(true)
     }
 
-    /// Returns the public key as a JWK.
-    pub(crate) fn to_jwk(&self) -> Option<jwk::Jwk> {
+    /// Returns the public key as a JWK for one algorithm.
+    pub(crate) fn to_jwk(&self, algorithm: SigningAlgorithm) -> Option<jwk::Jwk> {
         let (modulus, exponent) = self.key.rsa_components()?;
         Some(jwk::Jwk {
             common: jwk::CommonParameters {
                 public_key_use: Some(jwk::PublicKeyUse::Signature),
-                key_algorithm: Some(jwk::KeyAlgorithm::RS256),
+                key_algorithm: Some(match algorithm {
+                    SigningAlgorithm::PS256 => jwk::KeyAlgorithm::PS256,
+                    _ => jwk::KeyAlgorithm::RS256,
+                }),
                 key_id: Some(self.id.clone()),
                 ..Default::default()
             },

@@ -1,0 +1,128 @@
+//! The pushed authorization request, which authenticates the client as a token request does.
+
+use std::borrow::Cow;
+
+use tokio::time::Instant;
+
+use super::{Attempt, AuthenticatedRequest, Fetch, Phase, TokenFetcher};
+use crate::authority::Tenant;
+use crate::endpoint::PushedEndpoint;
+use crate::error::Error;
+use crate::request::PushedHttpRequest;
+use crate::response::{self, PushedResponse, ResponseContext};
+use crate::secret::Secret;
+use crate::token::{Thumbprint, TokenBinding};
+
+/// The parameters of an authorization request, and the endpoint that they are pushed to.
+#[derive(Clone, Copy)]
+struct PushedRequest<'a> {
+    endpoint: &'a PushedEndpoint,
+    parameters: &'a [(&'a str, Cow<'a, str>)],
+}
+
+impl TokenFetcher {
+    /// Pushes the parameters of an authorization request ([RFC 9126 section 2.1]).
+    ///
+    /// Retries as a token request does: the provider keeps each push apart.
+    ///
+    /// [RFC 9126 section 2.1]: https://www.rfc-editor.org/rfc/rfc9126#section-2.1
+    pub(in crate::client) async fn push(
+        &self,
+        fetch: &Fetch,
+        endpoint: &PushedEndpoint,
+        parameters: &[(&str, Cow<'_, str>)],
+    ) -> Result<PushedResponse, Error> {
+        let request = PushedRequest {
+            endpoint,
+            parameters,
+        };
+        let deadline = Instant::now() + self.retry.total_timeout();
+        let pushing = self.request(fetch, request, deadline);
+        self.with_deadline(fetch, deadline, pushing).await
+    }
+
+    /// Returns the thumbprint of the key that authorization codes are bound to.
+    pub(in crate::client) fn proof_key_of_codes(&self) -> Option<Thumbprint> {
+        match self.token_binding() {
+            TokenBinding::ProofKey(thumbprint) => Some(thumbprint),
+            _ => None,
+        }
+    }
+
+    async fn push_once(
+        &self,
+        fetch: &Fetch,
+        attempt: Attempt<'_>,
+        request: PushedRequest<'_>,
+        deadline: Instant,
+    ) -> Result<PushedResponse, Error> {
+        let id = fetch.correlation_id.as_str();
+        fetch.enter(Phase::Credential);
+        let endpoint = &request.endpoint.token;
+        let authentication = self.authenticate(fetch, attempt, endpoint).await?;
+        let http = PushedHttpRequest {
+            endpoint: &request.endpoint.uri,
+            client_auth: &authentication,
+            parameters: request.parameters,
+            correlation_id: id,
+        };
+        let http = http.to_http()?;
+        tracing::debug!(correlation_id = id, "pushed authorization request");
+        fetch.enter(Phase::PushedResponse);
+        let response = self.send(http, None, PUSHED_ENDPOINT, id, deadline).await?;
+        let now = self.clock.now();
+        let origin = self.credential.origin();
+        let secrets: Vec<&Secret> = authentication.secrets().collect();
+        let context = ResponseContext {
+            key: &fetch.key,
+            tenant: fetch.tenant.as_ref().map(Tenant::as_requested),
+            scopes: &fetch.scopes,
+            correlation_id: id,
+            client_id: &self.client_id,
+            rules: self.endpoints.rules(),
+            assumed_lifetime: self.assumed_lifetime,
+            origin: &origin,
+            received: self.clock.wall(),
+            secrets: &secrets,
+            is_interactive: false,
+            binding: fetch.binding,
+            endpoint: PUSHED_ENDPOINT,
+        };
+        let parsed = PushedResponse::parse(&response, &context, now);
+        let pushed = parsed.map_err(|error| {
+            let date = response::date(response.headers());
+            attempt
+                .credential
+                .explain(error, &authentication, date, now.wall())
+        })?;
+        let expires_in_s = pushed.expires_in.as_secs();
+        tracing::debug!(
+            correlation_id = id,
+            expires_in_s,
+            "the authorization request is pushed"
+        );
+        Ok(pushed)
+    }
+}
+
+impl AuthenticatedRequest for PushedRequest<'_> {
+    type Response = PushedResponse;
+
+    const NAME: &'static str = "a pushed authorization request";
+
+    fn can_be_sent(self) -> bool {
+        true
+    }
+
+    async fn attempt(
+        self,
+        fetcher: &TokenFetcher,
+        fetch: &Fetch,
+        attempt: Attempt<'_>,
+        deadline: Instant,
+    ) -> Result<PushedResponse, Error> {
+        fetcher.push_once(fetch, attempt, self, deadline).await
+    }
+}
+
+const PUSHED_ENDPOINT: &str = "the pushed authorization request endpoint";
