@@ -2,12 +2,14 @@ use std::fmt;
 use std::time::Duration;
 
 pub(crate) mod address;
+mod assertion_audience;
 mod cloud;
 mod parse;
 mod rules;
 mod tenant;
 
 pub(crate) use address::HttpHosts;
+pub use assertion_audience::AssertionAudience;
 pub use cloud::Cloud;
 pub(crate) use cloud::{preferred_host, token_exchange_scope};
 pub(crate) use rules::Rules;
@@ -44,7 +46,8 @@ pub(crate) use tenant::{PERSONAL_ACCOUNTS, Tenant};
 pub struct Authority {
     pub(crate) kind: AuthorityKind,
     pub(crate) token_endpoint: Option<String>,
-    pub(crate) client_assertion_audience: Option<String>,
+    pub(crate) client_assertion_audience: Option<AssertionAudience>,
+    pub(crate) typed_client_assertions: bool,
     pub(crate) client_assertion_lifetime: Option<Duration>,
     pub(crate) without_instance_discovery: bool,
     pub(crate) http_hosts: HttpHosts,
@@ -235,6 +238,7 @@ impl Authority {
             kind,
             token_endpoint: None,
             client_assertion_audience: None,
+            typed_client_assertions: false,
             client_assertion_lifetime: None,
             without_instance_discovery: false,
             http_hosts: HttpHosts::default(),
@@ -253,12 +257,50 @@ impl Authority {
 
     /// Sets the `aud` claim of client assertions for an OpenID provider. The default is the issuer.
     ///
-    /// Some providers accept only the token endpoint's URL. The default is the issuer because a
-    /// malicious provider could publish another provider's token endpoint as the token endpoint in
-    /// the metadata. The client would then sign an assertion that is valid at the other provider.
+    /// Some providers accept only the token endpoint's URL, which is
+    /// [`AssertionAudience::TokenEndpoint`]. A text is an audience of its own. The default is the
+    /// issuer because a malicious provider could publish another provider's token endpoint as the
+    /// token endpoint in the metadata. The client would then sign an assertion that is valid at the
+    /// other provider.
+    ///
+    /// [`build()`](crate::ConfidentialClientBuilder::build) rejects a text that is empty or has
+    /// white space, and an audience for an authority that is not an OpenID provider.
     #[must_use]
-    pub fn client_assertion_audience(mut self, audience: impl Into<String>) -> Self {
+    pub fn client_assertion_audience(mut self, audience: impl Into<AssertionAudience>) -> Self {
         self.client_assertion_audience = Some(audience.into());
+        self
+    }
+
+    /// Sets the type (`typ`) of the client assertions that the client signs for an OpenID provider
+    /// to `client-authentication+jwt` ([RFC 7523bis section 4]).
+    ///
+    /// The default type is `JWT`, which every provider accepts. The explicit type protects against
+    /// a provider that takes another JWT of the client for an assertion. Few providers check the
+    /// type.
+    ///
+    /// [`build()`](crate::ConfidentialClientBuilder::build) rejects the setting for an authority
+    /// that is not an OpenID provider. The type of assertions for Microsoft Entra ID, Azure AD B2C
+    /// and AD FS does not change.
+    ///
+    /// ```
+    /// use confidential_client::{Authority, Certificate, ConfidentialClient};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pem = confidential_client::testing::self_signed_certificate("daemon")?;
+    /// let client = ConfidentialClient::builder("daemon")
+    ///     .authority(Authority::oidc("https://id.example.org").typed_client_assertions())
+    ///     .certificate(Certificate::from_pem(pem)?)
+    ///     .build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// [RFC 7523bis section 4]: https://datatracker.ietf.org/doc/html/draft-ietf-oauth-rfc7523bis#section-4
+    #[doc(alias = "typ")]
+    #[doc(alias = "client-authentication+jwt")]
+    #[must_use]
+    pub fn typed_client_assertions(mut self) -> Self {
+        self.typed_client_assertions = true;
         self
     }
 

@@ -244,11 +244,11 @@ impl Certificate {
     }
 
     /// Returns the header of a client assertion.
-    pub(crate) fn header(&self) -> AssertionHeader<'_> {
+    pub(crate) fn header(&self, typ: &'static str) -> AssertionHeader<'_> {
         let encode = |digest: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(digest);
         let algorithm = self.algorithm();
         AssertionHeader {
-            typ: "JWT",
+            typ,
             alg: algorithm.name(),
             kid: self.key_id.as_deref(),
             x5c: self.x5c.then_some(self.parts.chain.as_slice()),

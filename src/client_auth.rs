@@ -84,29 +84,42 @@ impl ClientAuthentication {
     }
 }
 
-/// The time claims of the client assertions that the client signs.
+/// The time claims and the type of the client assertions that the client signs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum AssertionValidity {
+pub(crate) enum AssertionForm {
     /// `nbf` one minute before now and `exp` ten minutes after `nbf`, as Microsoft Entra ID
     /// recommends. No `iat`.
     Microsoft,
     /// `iat` of now, `nbf` one minute before now, and `exp` this long after `iat`.
-    OpenId(Duration),
+    OpenId {
+        lifetime: Duration,
+        /// True for the explicit type.
+        is_typed: bool,
+    },
 }
 
-impl AssertionValidity {
-    /// Returns the validity for an OpenID provider, with the caller's lifetime or the default.
+impl AssertionForm {
+    /// Returns the form for an OpenID provider, with the caller's lifetime or the default.
     ///
     /// # Errors
     ///
     /// [`Error::Config`] if the lifetime is out of bounds.
-    pub(crate) fn for_openid(lifetime: Option<Duration>) -> Result<Self, Error> {
+    pub(crate) fn for_openid(lifetime: Option<Duration>, is_typed: bool) -> Result<Self, Error> {
         let lifetime = lifetime.unwrap_or(OPENID_LIFETIME);
         match (SHORTEST_LIFETIME..=LONGEST_LIFETIME).contains(&lifetime) {
-            true => Ok(Self::OpenId(lifetime)),
+            true => Ok(Self::OpenId { lifetime, is_typed }),
             false => Err(Error::config(format!(
                 "client_assertion_lifetime(..) of {lifetime:?} is not from 10 seconds to 1 hour; most providers accept at most five minutes"
             ))),
+        }
+    }
+
+    /// Returns the `typ` of the assertion's header.
+    pub(crate) fn header_type(self) -> &'static str {
+        match self {
+            // RFC 7523bis section 4.
+            Self::OpenId { is_typed: true, .. } => "client-authentication+jwt",
+            Self::Microsoft | Self::OpenId { .. } => "JWT",
         }
     }
 }

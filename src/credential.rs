@@ -23,8 +23,8 @@
 //! that one program runs in Azure and on a developer's machine.
 //! [`ConfidentialClient::from_env`] selects the credential from environment variables.
 //!
-//! [`SigningAlgorithm`] and [`TokenEndpointAuthMethod`] override the choices that the client makes
-//! for the identity provider.
+//! [`SigningAlgorithm`], [`TokenEndpointAuthMethod`] and [`AssertionAudience`] override the choices
+//! that the client makes for the identity provider.
 //!
 //! # Rotation
 //!
@@ -70,6 +70,7 @@ mod source;
 mod supplied_assertion;
 mod token_file;
 
+pub use crate::authority::AssertionAudience;
 pub use crate::certificate::{Signer, SignerFuture};
 pub use crate::client_auth::TokenEndpointAuthMethod;
 pub use crate::credential_chain::{

@@ -8,7 +8,7 @@ use http::Uri;
 use url::Url;
 
 use crate::authority::{Authority, HttpHosts, Rules, Tenant};
-use crate::client_auth::{AssertionValidity, SupportedAuthMethods};
+use crate::client_auth::{AssertionForm, SupportedAuthMethods};
 use crate::error::Error;
 use crate::time::TimeSource;
 
@@ -43,8 +43,8 @@ pub(crate) struct TokenEndpoint {
     pub(crate) uri: Uri,
     /// The `aud` of a client assertion, if that is not the endpoint.
     audience: Option<Arc<str>>,
-    /// The time claims of a client assertion.
-    pub(crate) validity: AssertionValidity,
+    /// The time claims and the type of a client assertion.
+    pub(crate) assertion_form: AssertionForm,
     pub(crate) methods: SupportedAuthMethods,
 }
 
@@ -236,7 +236,7 @@ impl TokenEndpoint {
         Self {
             uri,
             audience: None,
-            validity: AssertionValidity::Microsoft,
+            assertion_form: AssertionForm::Microsoft,
             methods: SupportedAuthMethods::for_rules(rules),
         }
     }

@@ -398,9 +398,10 @@ impl TokenFetcher {
         let now = self.clock.wall();
         let algorithms = endpoint.methods.algorithms();
         let limit = self.retry.step_limit();
+        let form = endpoint.assertion_form;
         attempt
             .credential
-            .authenticate(context, now, method, algorithms, endpoint.validity, limit)
+            .authenticate(context, now, method, algorithms, form, limit)
             .await
     }
 

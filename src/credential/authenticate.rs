@@ -7,7 +7,7 @@ use super::client_assertion;
 use super::source::SameAs;
 use super::supplied_assertion::{AssertionSupplier, explain};
 use crate::certificate::{Certificate, CertificateKey};
-use crate::client_auth::{AssertionValidity, ClientAuthentication, TokenEndpointAuthMethod};
+use crate::client_auth::{AssertionForm, ClientAuthentication, TokenEndpointAuthMethod};
 use crate::crypto::{self, NoBackend, SigningAlgorithm};
 use crate::error::{Error, ServerError};
 use crate::jwt::UnsignedJwt;
@@ -30,7 +30,7 @@ impl Credential {
         now: SystemTime,
         method: TokenEndpointAuthMethod,
         algorithms: &[SigningAlgorithm],
-        validity: AssertionValidity,
+        form: AssertionForm,
         limit: Duration,
     ) -> Result<ClientAuthentication, Error> {
         match self {
@@ -40,7 +40,7 @@ impl Credential {
             Self::Secret(secret) => Ok(ClientAuthentication::Secret(secret.clone())),
             Self::Certificate(certificate) => {
                 let certificate = certificate.clone().select_algorithm(algorithms)?;
-                sign(&certificate, &context(), validity, now, limit).await
+                sign(&certificate, &context(), form, now, limit).await
             }
             Self::Assertion(supplier) => supplier.fetch(context(), limit).await,
         }
@@ -110,13 +110,12 @@ impl Credential {
 async fn sign(
     certificate: &Certificate,
     context: &AssertionContext,
-    validity: AssertionValidity,
+    form: AssertionForm,
     now: SystemTime,
     limit: Duration,
 ) -> Result<ClientAuthentication, Error> {
     let (client_id, audience) = (context.client_id(), context.audience());
-    let unsigned =
-        client_assertion::client_assertion(certificate, client_id, audience, validity, now)?;
+    let unsigned = client_assertion::client_assertion(certificate, client_id, audience, form, now)?;
     let assertion = match certificate.key() {
         CertificateKey::Local(key) => {
             let (key, algorithm) = (Arc::clone(key), certificate.algorithm());

@@ -4,7 +4,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::certificate::Certificate;
-use crate::client_auth::AssertionValidity;
+use crate::client_auth::AssertionForm;
 use crate::error::{Error, Failure};
 use crate::jwt::UnsignedJwt;
 use crate::time::unix_seconds;
@@ -31,16 +31,18 @@ pub(crate) fn client_assertion(
     certificate: &Certificate,
     client_id: &str,
     audience: &str,
-    validity: AssertionValidity,
+    form: AssertionForm,
     now: SystemTime,
 ) -> Result<UnsignedJwt, Error> {
     let now = unix_seconds(now);
     let nbf = now.saturating_sub(SKEW.as_secs());
-    let (iat, exp) = match validity {
-        AssertionValidity::Microsoft => (None, nbf.saturating_add(VALID_FOR.as_secs())),
+    let (iat, exp) = match form {
+        AssertionForm::Microsoft => (None, nbf.saturating_add(VALID_FOR.as_secs())),
         // Keycloak accepts an `iat` of the last minute only, and without `iat` an `exp` within one
         // minute only. So `iat` is not set back as `nbf` is.
-        AssertionValidity::OpenId(lifetime) => (Some(now), now.saturating_add(lifetime.as_secs())),
+        AssertionForm::OpenId { lifetime, .. } => {
+            (Some(now), now.saturating_add(lifetime.as_secs()))
+        }
     };
     let claims = AssertionClaims {
         aud: audience,
@@ -51,7 +53,7 @@ pub(crate) fn client_assertion(
         exp,
         jti: Uuid::new_v4().to_string(),
     };
-    UnsignedJwt::new(&certificate.header(), &claims).map_err(failed)
+    UnsignedJwt::new(&certificate.header(form.header_type()), &claims).map_err(failed)
 }
 
 /// Returns the error for a failed signature.

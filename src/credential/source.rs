@@ -85,7 +85,7 @@ impl SameAs for Secret {
 /// Compares the certificate and the header of assertions.
 impl SameAs for Certificate {
     fn same_as(&self, other: &Self) -> bool {
-        self.sha256() == other.sha256() && self.header() == other.header()
+        self.sha256() == other.sha256() && self.header("JWT") == other.header("JWT")
     }
 }
 

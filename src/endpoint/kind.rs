@@ -8,7 +8,7 @@ use super::metadata::{METADATA_PATH, OpenIdProvider};
 use super::request_uri;
 use crate::authority::address::is_loopback;
 use crate::authority::{Authority, AuthorityKind, Rules, Tenant, preferred_host};
-use crate::client_auth::AssertionValidity;
+use crate::client_auth::AssertionForm;
 use crate::error::Error;
 
 /// The source of an authority's endpoints.
@@ -44,10 +44,11 @@ impl EndpointKind {
         let is_oidc = matches!(authority.kind, AuthorityKind::Oidc { .. });
         let is_custom = authority.token_endpoint.is_some()
             || authority.client_assertion_audience.is_some()
-            || authority.client_assertion_lifetime.is_some();
+            || authority.client_assertion_lifetime.is_some()
+            || authority.typed_client_assertions;
         if !is_oidc && is_custom {
             return Err(Error::config(format!(
-                "the token endpoint and the assertion's audience and lifetime of '{authority}' follow from the authority; remove token_endpoint(..), client_assertion_audience(..) and client_assertion_lifetime(..), or use Authority::oidc(..) for an OpenID provider"
+                "the token endpoint and the assertion's audience, lifetime and type of '{authority}' follow from the authority; remove token_endpoint(..), client_assertion_audience(..), client_assertion_lifetime(..) and typed_client_assertions(), or use Authority::oidc(..) for an OpenID provider"
             )));
         }
         let hosts = &authority.http_hosts;
@@ -108,8 +109,14 @@ impl EndpointKind {
             AuthorityKind::Oidc { issuer } => Self::Provider(OpenIdProvider::new(
                 issuer,
                 authority.token_endpoint.as_deref(),
-                authority.client_assertion_audience.as_deref(),
-                AssertionValidity::for_openid(authority.client_assertion_lifetime)?,
+                authority
+                    .client_assertion_audience
+                    .clone()
+                    .unwrap_or_default(),
+                AssertionForm::for_openid(
+                    authority.client_assertion_lifetime,
+                    authority.typed_client_assertions,
+                )?,
                 hosts.clone(),
             )?),
             AuthorityKind::Invalid { reason } => return Err(Error::config(reason)),

@@ -10,8 +10,8 @@ use super::document::{Document, truncated};
 use super::lookup::Lookup;
 use super::{PushedEndpoint, TokenEndpoint, request_uri};
 use crate::authority::address::invalid_url;
-use crate::authority::{HttpHosts, Rules, preferred_host};
-use crate::client_auth::{AssertionValidity, SupportedAuthMethods};
+use crate::authority::{AssertionAudience, HttpHosts, Rules, preferred_host};
+use crate::client_auth::{AssertionForm, SupportedAuthMethods};
 use crate::error::Error;
 use crate::time::TimeSource;
 
@@ -23,9 +23,9 @@ pub(super) struct OpenIdProvider {
     /// The issuer as the caller wrote it. Issuers are compared letter by letter.
     issuer: String,
     url: Url,
-    /// The audience of an assertion.
-    audience: Arc<str>,
-    validity: AssertionValidity,
+    /// The audience of an assertion. `None` for the token endpoint.
+    audience: Option<Arc<str>>,
+    assertion_form: AssertionForm,
     http_hosts: HttpHosts,
     /// A token endpoint from the caller, which replaces the published one.
     custom_token_endpoint: Option<(Url, Uri)>,
@@ -51,10 +51,11 @@ impl OpenIdProvider {
     pub(super) fn new(
         issuer: &str,
         token_endpoint: Option<&str>,
-        audience: Option<&str>,
-        validity: AssertionValidity,
+        audience: AssertionAudience,
+        assertion_form: AssertionForm,
         http_hosts: HttpHosts,
     ) -> Result<Self, Error> {
+        audience.check()?;
         let url = http_hosts.parse_url(ISSUER, issuer)?;
         if url.query().is_some() {
             return Err(invalid_url(ISSUER, issuer, "an issuer has no query"));
@@ -83,8 +84,12 @@ impl OpenIdProvider {
         Ok(Self {
             issuer: issuer.to_owned(),
             url,
-            audience: audience.unwrap_or(issuer).into(),
-            validity,
+            audience: match &audience {
+                AssertionAudience::Issuer => Some(issuer.into()),
+                AssertionAudience::TokenEndpoint => None,
+                AssertionAudience::Custom(audience) => Some(audience.as_str().into()),
+            },
+            assertion_form,
             http_hosts,
             custom_token_endpoint: custom_token_endpoint.transpose()?,
             metadata: CachedLookup::new(),
@@ -109,15 +114,15 @@ impl OpenIdProvider {
         }
     }
 
-    /// Returns the token endpoint. The audience of an assertion is the issuer, because a published
-    /// endpoint may be an attacker's choice.
+    /// Returns the token endpoint. The audience of an assertion is the issuer unless the caller chose
+    /// another, because a published endpoint may be an attacker's choice.
     pub(super) async fn token_endpoint(&self, lookup: &Lookup<'_>) -> Result<TokenEndpoint, Error> {
-        let audience = Some(Arc::clone(&self.audience));
+        let audience = self.audience.clone();
         if let Some((_, uri)) = &self.custom_token_endpoint {
             return Ok(TokenEndpoint {
                 uri: uri.clone(),
                 audience,
-                validity: self.validity,
+                assertion_form: self.assertion_form,
                 methods: SupportedAuthMethods::for_rules(Rules::OpenId),
             });
         }
@@ -125,7 +130,7 @@ impl OpenIdProvider {
         Ok(TokenEndpoint {
             uri: metadata.token_endpoint.clone(),
             audience,
-            validity: self.validity,
+            assertion_form: self.assertion_form,
             methods: metadata.methods.clone(),
         })
     }

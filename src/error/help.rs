@@ -17,6 +17,7 @@ pub(super) fn advice(response: &ErrorResponse) -> Option<String> {
         .or_else(|| known().next());
     let origin = response.origin.as_ref();
     let text = help.map(|help| sentence(help, origin, response.clock));
+    let text = text.or_else(|| advice_for_assertion(response).map(ToOwned::to_owned));
     let difference = response.clock.to_string();
     if difference.is_empty() || !refuses_assertion(response) {
         return text;
@@ -28,6 +29,20 @@ pub(super) fn advice(response: &ErrorResponse) -> Option<String> {
         ),
         Some(text) => format!("{text}; {difference}, so correct the clock (NTP)"),
         None => format!("{difference}; correct the clock (NTP)"),
+    })
+}
+
+/// Returns the advice for an OpenID provider that rejects an assertion and names the claim.
+fn advice_for_assertion(response: &ErrorResponse) -> Option<&'static str> {
+    if !response.error_codes.is_empty() || !refuses_assertion(response) {
+        return None;
+    }
+    let description = response.error_description.as_deref()?.to_ascii_lowercase();
+    let mut words = description.split(|c: char| !c.is_ascii_alphanumeric());
+    words.find_map(|word| match word {
+        "aud" | "audience" | "audiences" => Some(AUDIENCE),
+        "typ" => Some(TYPE),
+        _ => None,
     })
 }
 
@@ -75,6 +90,8 @@ fn refuses_assertion(response: &ErrorResponse) -> bool {
         || codes(USER_ASSERTIONS)
 }
 
+const AUDIENCE: &str = "the audience of a client assertion is the issuer of the provider; if the provider accepts only the URL of its token endpoint, set client_assertion_audience(AssertionAudience::TokenEndpoint) of the Authority";
+const TYPE: &str = "the type of a client assertion is 'JWT', and 'client-authentication+jwt' with typed_client_assertions() of the Authority; choose the type that the provider accepts";
 /// The assertion is outside its time range.
 const OUTSIDE_TIME_RANGE: u64 = 700024;
 /// The user assertion of an on-behalf-of request is invalid or has expired.
@@ -112,6 +129,68 @@ mod tests {
             .help()
             .unwrap_or_default()
             .to_owned()
+    }
+
+    #[test]
+    fn an_openid_provider_that_names_the_audience_or_the_type_has_help() {
+        use CredentialKind::{Certificate, Secret};
+
+        for (error, kind, codes, description, expected) in [
+            (
+                "invalid_client",
+                Certificate,
+                &[][..],
+                "invalid aud value",
+                Some("TokenEndpoint"),
+            ),
+            (
+                "invalid_client",
+                Certificate,
+                &[],
+                "wrong Audience.",
+                Some("TokenEndpoint"),
+            ),
+            (
+                "invalid_client",
+                Certificate,
+                &[],
+                "unexpected \"typ\" header",
+                Some("typed_client"),
+            ),
+            (
+                "invalid_client",
+                Certificate,
+                &[],
+                "audit log full; bad type",
+                None,
+            ),
+            ("invalid_client", Secret, &[], "invalid aud value", None),
+            (
+                "invalid_request",
+                Certificate,
+                &[],
+                "invalid aud value",
+                None,
+            ),
+            (
+                "invalid_client",
+                Certificate,
+                &[1],
+                "invalid aud value",
+                None,
+            ),
+        ] {
+            let mut response = ErrorResponse::new(StatusCode::BAD_REQUEST, error.to_owned());
+            response.error_description = Some(description.to_owned());
+            response.error_codes = codes.to_vec();
+            response.origin = origin(kind, None);
+            let help = ServerError::from(response).help().map(str::to_owned);
+            match (&help, expected) {
+                (None, None) => {}
+                (Some(help), Some(part)) => assert!(help.contains(part), "{description}: {help}"),
+                _ => panic!("{error}: {description}: {help:?}"),
+            }
+        }
     }
 
     #[test]

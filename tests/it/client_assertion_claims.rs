@@ -2,8 +2,11 @@
 
 use std::time::{Duration, SystemTime};
 
-use confidential_client::credential::{CertificateFile, TokenEndpointAuthMethod};
-use confidential_client::testing::ManualClock;
+use confidential_client::credential::{
+    AssertionAudience, CertificateFile, TokenEndpointAuthMethod,
+};
+use confidential_client::delegated::AuthorizationRequest;
+use confidential_client::testing::{Application, LocalAuthority, ManualClock, ProviderRules};
 use confidential_client::time::Clock;
 use confidential_client::{
     Authority, Certificate, Cloud, ConfidentialClient, ConfidentialClientBuilder, Error,
@@ -213,4 +216,139 @@ fn percent_decoded(text: &str) -> String {
         }
     }
     String::from_utf8(bytes).unwrap()
+}
+
+/// RFC 7523bis: `client-authentication+jwt` is registered, and the audience is one text.
+#[tokio::test]
+async fn the_type_and_the_audience_of_an_assertion_are_the_callers_choice() {
+    let endpoint = "https://id.example.org/token";
+    for (authority, typ, audience) in [
+        (openid(), "JWT", ISSUER),
+        (
+            openid().typed_client_assertions(),
+            "client-authentication+jwt",
+            ISSUER,
+        ),
+        (
+            openid().client_assertion_audience(AssertionAudience::Issuer),
+            "JWT",
+            ISSUER,
+        ),
+        (
+            openid().client_assertion_audience(AssertionAudience::TokenEndpoint),
+            "JWT",
+            endpoint,
+        ),
+        (
+            openid()
+                .client_assertion_audience("https://legacy.example")
+                .typed_client_assertions(),
+            "client-authentication+jwt",
+            "https://legacy.example",
+        ),
+    ] {
+        let (assertion, _) = sent(authority, certificate()).await;
+        assert_eq!(header_of(&assertion)["typ"], typ);
+        assert_eq!(claims_of(&assertion)["aud"], audience);
+    }
+    // Microsoft's providers never get the type.
+    let (assertion, _) = sent(Authority::entra(Cloud::Public, TENANT), certificate()).await;
+    assert_eq!(header_of(&assertion)["typ"], "JWT");
+    for (authority, part) in [
+        (
+            Authority::entra(Cloud::Public, TENANT).typed_client_assertions(),
+            "remove token_endpoint(..), client_assertion_audience(..), client_assertion_lifetime(..) and typed_client_assertions()",
+        ),
+        (
+            Authority::adfs("fs.contoso.com").typed_client_assertions(),
+            "typed_client_assertions()",
+        ),
+        (openid().client_assertion_audience(""), "is empty"),
+        (openid().client_assertion_audience("a b"), "\"a b\""),
+    ] {
+        let client = builder(&Provider::open(), authority).certificate(certificate());
+        let error = client.build().unwrap_err();
+        assert!(matches!(error, Error::Config(_)), "{error:?}");
+        assert!(error.to_string().contains(part), "{error}");
+    }
+}
+
+/// The published token endpoint, also for a pushed request.
+#[tokio::test]
+async fn a_strict_provider_accepts_only_its_audience_and_type() {
+    let openid = ProviderRules::openid;
+    let issuer_alone = || openid().require_issuer_audience();
+    let for_endpoint = AssertionAudience::TokenEndpoint;
+    for (name, rules, audience, is_typed, accepted) in [
+        ("issuer", openid(), AssertionAudience::Issuer, false, true),
+        ("endpoint", openid(), for_endpoint.clone(), true, true),
+        ("custom", openid(), "https://x.example".into(), false, false),
+        (
+            "issuer",
+            issuer_alone(),
+            AssertionAudience::Issuer,
+            false,
+            true,
+        ),
+        (
+            "endpoint",
+            issuer_alone(),
+            for_endpoint.clone(),
+            false,
+            false,
+        ),
+        (
+            "typed",
+            openid().require_typed_assertions(),
+            AssertionAudience::Issuer,
+            true,
+            true,
+        ),
+        (
+            "untyped",
+            openid().require_typed_assertions(),
+            AssertionAudience::Issuer,
+            false,
+            false,
+        ),
+        (
+            "Entra",
+            ProviderRules::entra(),
+            AssertionAudience::Issuer,
+            false,
+            false,
+        ),
+        ("Entra", ProviderRules::entra(), for_endpoint, false, true),
+    ] {
+        let is_openid = name != "Entra";
+        let local = LocalAuthority::builder()
+            .rules(rules)
+            .start()
+            .await
+            .unwrap();
+        let back = "https://app.example.org/back";
+        let app = Application::new(CLIENT_ID).redirect_uri(back);
+        local.register(TENANT, app.certificate(certificate()));
+        let mut authority = Authority::oidc(local.issuer(TENANT).unwrap());
+        authority = authority.client_assertion_audience(audience);
+        if is_typed {
+            authority = authority.typed_client_assertions();
+        }
+        let client = ConfidentialClient::builder(CLIENT_ID)
+            .authority(authority)
+            .certificate(certificate())
+            .build()
+            .unwrap();
+        let scope = "api://orders/.default";
+        let token = client.acquire_token_for_client(scope).await;
+        assert_eq!(token.is_ok(), accepted, "{name}: {token:?}");
+        if let Err(error) = token {
+            assert!(error.is_credential_rejected(), "{name}: {error:?}");
+        }
+        if is_openid {
+            let request = AuthorizationRequest::new(back, scope).pushed();
+            let page = client.authorization_request_url(&request).await;
+            assert_eq!(page.is_ok(), accepted, "{name}: {page:?}");
+        }
+    }
 }
