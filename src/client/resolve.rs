@@ -40,6 +40,7 @@ impl TokenFetcher {
                 scopes.set()
             }
         };
+        self.check_resource_indicators(&request)?;
         let key = CacheKey {
             tenant: tenant.cloned(),
             scopes: scopes.clone(),
@@ -55,6 +56,28 @@ impl TokenFetcher {
         match self.endpoints.rules() {
             Rules::OpenId | Rules::Adfs => Ok(()),
             Rules::Entra | Rules::B2c => scopes.check_form(),
+        }
+    }
+
+    /// Checks that the provider has the parameters that name an API. Microsoft's providers name the
+    /// API in the scope.
+    #[inline]
+    pub(super) fn check_resource_indicators(&self, request: &TokenRequest) -> Result<(), Error> {
+        let parameters = request.extra_parameters()?;
+        let rules = self.endpoints.rules();
+        if parameters.is_empty() || rules == Rules::OpenId {
+            return Ok(());
+        }
+        let accepts = |name: &str| rules == Rules::Adfs && name == "resource";
+        match parameters
+            .resource_indicators()
+            .find(|(name, _)| !accepts(name))
+        {
+            None => Ok(()),
+            Some((name, value)) => Err(Error::config(format!(
+                "the parameter '{name}' cannot be used: {} has no such parameter, because the scope names the API; remove {name}({value:?}), and request a scope such as '{value}/.default'",
+                rules.name()
+            ))),
         }
     }
 

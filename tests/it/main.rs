@@ -68,6 +68,7 @@ mod refreshed_identity;
 mod rejection_responses;
 mod rejection_texts;
 mod remembered_requests;
+mod resource_indicators;
 mod retries;
 mod secrecy;
 mod session_protocol;
