@@ -85,6 +85,7 @@ mod socket_faults;
 mod support;
 mod testing_protected_api;
 mod tls_certificates;
+mod token_exchange;
 mod token_holder;
 mod token_request_wire;
 mod token_validator;
