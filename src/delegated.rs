@@ -36,6 +36,7 @@
 //! | finish a sign-in without an ID token | [`acquire_access_token_by_authorization_code`][access-by-code] | [`AccessToken`](crate::AccessToken) |
 //! | get another token for a signed-in user | [`acquire_token_silent`] | [`Account`] |
 //! | sign a user out | [`remove_account`] | [`Account`] |
+//! | exchange a token at an OpenID provider | [`exchange_token`] | [`TokenExchange`], [`TokenTypeIdentifier`] |
 //! | act for a user after the user's call | [`start_long_running_on_behalf_of`] | [`SessionKey`] |
 //! | move from another library | [`import_refresh_token`] | [`Account`] |
 //! | ask an administrator for consent | [`admin_consent_url`] | [`AdminConsent`] |
@@ -46,6 +47,7 @@
 //! [access-by-code]: crate::ConfidentialClient::acquire_access_token_by_authorization_code
 //! [`acquire_token_silent`]: crate::ConfidentialClient::acquire_token_silent
 //! [`start_long_running_on_behalf_of`]: crate::ConfidentialClient::start_long_running_on_behalf_of
+//! [`exchange_token`]: crate::ConfidentialClient::exchange_token
 //! [`import_refresh_token`]: crate::ConfidentialClient::import_refresh_token
 //! [`remove_account`]: crate::ConfidentialClient::remove_account
 //! [`admin_consent_url`]: crate::ConfidentialClient::admin_consent_url
@@ -59,6 +61,8 @@ mod id_token;
 mod identity;
 pub(crate) mod redirect;
 mod session_key;
+mod token_exchange;
+mod token_type_identifier;
 mod user_assertion;
 
 pub use account::Account;
@@ -72,4 +76,6 @@ pub(crate) use id_token::IdTokenRules;
 pub(crate) use identity::UserIdentity;
 pub(crate) use session_key::Fingerprint;
 pub use session_key::SessionKey;
+pub use token_exchange::TokenExchange;
+pub use token_type_identifier::TokenTypeIdentifier;
 pub use user_assertion::UserAssertion;

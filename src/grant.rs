@@ -19,6 +19,14 @@ pub(crate) enum Grant<'a> {
     ///
     /// [RFC 7523 section 2.1]: https://www.rfc-editor.org/rfc/rfc7523#section-2.1
     OnBehalfOf { assertion: &'a Secret },
+    /// A token that is exchanged for another ([RFC 8693 section 2.1]).
+    ///
+    /// [RFC 8693 section 2.1]: https://www.rfc-editor.org/rfc/rfc8693#section-2.1
+    TokenExchange {
+        subject: TypedToken<'a>,
+        actor: Option<TypedToken<'a>>,
+        requested_token_type: Option<&'a str>,
+    },
     /// The code of a user's sign-in ([RFC 6749 section 4.1.3]), with the PKCE verifier
     /// ([RFC 7636 section 4.5]).
     ///
@@ -35,10 +43,22 @@ pub(crate) enum Grant<'a> {
     RefreshToken(&'a SingleUseGrant),
 }
 
+/// A token of a token exchange, and the URI of the token's type.
+#[derive(Clone, Copy)]
+pub(crate) struct TypedToken<'a> {
+    pub(crate) token: &'a Secret,
+    pub(crate) token_type: &'a str,
+}
+
 impl<'a> Grant<'a> {
     /// Returns whether the grant yields a user's token.
     pub(crate) fn is_of_a_user(self) -> bool {
         !matches!(self, Self::ClientCredentials)
+    }
+
+    /// Returns whether the token may be another than an access token.
+    pub(crate) fn is_token_exchange(self) -> bool {
+        matches!(self, Self::TokenExchange { .. })
     }
 
     /// Returns whether a new sign-in can replace the grant.
@@ -49,7 +69,7 @@ impl<'a> Grant<'a> {
     /// Returns the grant that a strict provider accepts once.
     pub(crate) fn single_use(self) -> Option<&'a SingleUseGrant> {
         match self {
-            Self::ClientCredentials | Self::OnBehalfOf { .. } => None,
+            Self::ClientCredentials | Self::OnBehalfOf { .. } | Self::TokenExchange { .. } => None,
             Self::AuthorizationCode { code, .. } => Some(code),
             Self::RefreshToken(refresh_token) => Some(refresh_token),
         }
@@ -71,6 +91,22 @@ impl<'a> Grant<'a> {
                 form.append_pair("grant_type", JWT_BEARER);
                 form.append_pair("assertion", assertion.expose());
                 form.append_pair("requested_token_use", "on_behalf_of");
+            }
+            Self::TokenExchange {
+                subject,
+                actor,
+                requested_token_type,
+            } => {
+                form.append_pair("grant_type", TOKEN_EXCHANGE);
+                form.append_pair("subject_token", subject.token.expose());
+                form.append_pair("subject_token_type", subject.token_type);
+                if let Some(actor) = actor {
+                    form.append_pair("actor_token", actor.token.expose());
+                    form.append_pair("actor_token_type", actor.token_type);
+                }
+                if let Some(requested) = requested_token_type {
+                    form.append_pair("requested_token_type", requested);
+                }
             }
             Self::AuthorizationCode {
                 code,
@@ -94,6 +130,9 @@ impl<'a> Grant<'a> {
         let (first, second) = match self {
             Self::ClientCredentials => (None, None),
             Self::OnBehalfOf { assertion } => (Some(assertion), None),
+            Self::TokenExchange { subject, actor, .. } => {
+                (Some(subject.token), actor.map(|actor| actor.token))
+            }
             Self::AuthorizationCode { code, verifier, .. } => (Some(code.secret()), Some(verifier)),
             Self::RefreshToken(refresh_token) => (Some(refresh_token.secret()), None),
         };
@@ -101,4 +140,5 @@ impl<'a> Grant<'a> {
     }
 }
 
+const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";

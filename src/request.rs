@@ -20,7 +20,7 @@ mod resolution;
 pub(crate) use http::{PushedHttpRequest, SKU, TokenHttpRequest};
 pub use into_token_request::IntoTokenRequest;
 pub(crate) use into_token_request::Lent;
-use parameters::{ParameterLocation, Parameters};
+use parameters::{AUDIENCE, ParameterLocation, Parameters, RESOURCE};
 use resolution::Resolution;
 
 /// The scopes to request a token for, with an optional tenant and other options.
@@ -54,6 +54,8 @@ struct RequestFields {
     force_refresh: bool,
     min_remaining: Duration,
     parameters: Parameters,
+    /// The first audience or resource that is not valid.
+    invalid_parameter: Option<Error>,
 }
 
 /// A tenant that failed validation, as the caller wrote the name.
@@ -175,9 +177,58 @@ impl TokenRequest {
         self.update(|fields| fields.min_remaining = min_remaining)
     }
 
+    /// Adds the name of an API that the token is for, as Auth0 requires for client credentials.
+    ///
+    /// The request carries the form parameter `audience`, and the URL of the sign-in page carries
+    /// it where a user signs in. Call the method several times for several audiences. Each has to be
+    /// the API's identifier at the provider, to the letter.
+    ///
+    /// The audiences are part of the cache key. On use, the client rejects the request for
+    /// Microsoft Entra ID, Azure AD B2C and AD FS, whose scopes name the API.
+    ///
+    /// ```
+    /// use confidential_client::TokenRequest;
+    ///
+    /// let orders = TokenRequest::new("read:orders").audience("https://orders.example.com");
+    /// # let _ = orders;
+    /// ```
+    pub fn audience(self, audience: impl Into<String>) -> Self {
+        let audience = audience.into();
+        match parameters::check_audience(&audience) {
+            Ok(()) => self.form_parameter(AUDIENCE, audience),
+            Err(error) => self.invalid(error),
+        }
+    }
+
+    /// Adds the URI of an API that the token is for, a resource indicator ([RFC 8707 section 2]).
+    ///
+    /// The request carries the form parameter `resource`, and the URL of the sign-in page carries
+    /// it where a user signs in. Call the method several times for several APIs. On use, the client
+    /// rejects a text that is not an absolute URI, and a URI with a fragment.
+    ///
+    /// The resources are part of the cache key. On use, the client rejects the request for
+    /// Microsoft Entra ID and Azure AD B2C, whose scopes name the API. AD FS accepts one resource.
+    ///
+    /// ```
+    /// use confidential_client::TokenRequest;
+    ///
+    /// let orders = TokenRequest::new("read").resource("https://orders.example.org");
+    /// # let _ = orders;
+    /// ```
+    ///
+    /// [RFC 8707 section 2]: https://www.rfc-editor.org/rfc/rfc8707#section-2
+    pub fn resource(self, uri: impl Into<String>) -> Self {
+        let uri = uri.into();
+        match parameters::check_resource(&uri) {
+            Ok(()) => self.form_parameter(RESOURCE, uri),
+            Err(error) => self.invalid(error),
+        }
+    }
+
     /// Adds a form parameter, for providers that need more than the standard parameters.
     ///
-    /// Examples are `audience`, and `resource` ([RFC 8707 section 2]). A name may repeat.
+    /// A name may repeat. [`audience`](Self::audience) and [`resource`](Self::resource) have methods
+    /// of their own.
     ///
     /// Parameters are part of the cache key, so another value gets another token. Do not put a
     /// secret into a parameter. On use, the client rejects parameters that the client sends itself,
@@ -186,11 +237,9 @@ impl TokenRequest {
     /// ```
     /// use confidential_client::TokenRequest;
     ///
-    /// let orders = TokenRequest::new("read").form_parameter("resource", "https://orders.example.org");
+    /// let orders = TokenRequest::new("read").form_parameter("tenant_domain", "example.org");
     /// # let _ = orders;
     /// ```
-    ///
-    /// [RFC 8707 section 2]: https://www.rfc-editor.org/rfc/rfc8707#section-2
     pub fn form_parameter(self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.parameter(ParameterLocation::Form, name.into(), value.into())
     }
@@ -215,6 +264,12 @@ impl TokenRequest {
 
     fn from_scopes(scopes: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
         Self(Arc::new(RequestFields::default())).scopes(scopes)
+    }
+
+    fn invalid(self, error: Error) -> Self {
+        self.update(|fields| {
+            fields.invalid_parameter.get_or_insert(error);
+        })
     }
 
     fn parameter(self, location: ParameterLocation, name: String, value: String) -> Self {
@@ -269,6 +324,9 @@ impl TokenRequest {
     }
 
     pub(crate) fn extra_parameters(&self) -> Result<&Parameters, Error> {
+        if let Some(error) = &self.0.invalid_parameter {
+            return Err(error.clone());
+        }
         let parameters = &self.0.parameters;
         parameters.check().map(|()| parameters)
     }
@@ -290,6 +348,7 @@ impl fmt::Debug for TokenRequest {
             force_refresh,
             min_remaining,
             parameters,
+            invalid_parameter: _,
         } = &*self.0;
         f.debug_struct("TokenRequest")
             .field("scopes", scopes.as_requested())

@@ -55,6 +55,9 @@ pub(crate) struct ResponseContext<'a> {
     pub(crate) secrets: &'a [&'a Secret],
     /// True if a new sign-in can replace the grant.
     pub(crate) is_interactive: bool,
+    /// True if the grant is a token exchange, whose response may have another token than an access
+    /// token.
+    pub(crate) is_token_exchange: bool,
     /// The key that the issued token must be bound to.
     pub(crate) binding: TokenBinding,
     /// The name of the endpoint with its article, for errors.
@@ -125,11 +128,17 @@ fn parse_success(
     };
     let invalid = |why: &str| Err(invalid_success(response, &context, why, reason.as_deref()));
     let scheme = context.binding.scheme();
-    match members.token_type.as_deref() {
-        Some(token_type) if token_type.trim().eq_ignore_ascii_case(scheme.as_str()) => {}
+    let is_attachable = match members.token_type.as_deref() {
+        Some(token_type) if token_type.trim().eq_ignore_ascii_case(scheme.as_str()) => true,
+        Some(token_type) if context.is_token_exchange && is_not_applicable(token_type) => false,
         Some(token_type) => return invalid(&unexpected_type(token_type, scheme, &context)),
         None => return invalid("the body has no 'token_type'"),
-    }
+    };
+    let issued_token_type = match issued_token_type(&members.issued_token_type, is_attachable) {
+        Ok(issued_token_type) => issued_token_type,
+        Err(why) if context.is_token_exchange => return invalid(why),
+        Err(_) => None,
+    };
     let Some(token) = token else {
         return invalid("the body has no 'access_token'");
     };
@@ -164,13 +173,37 @@ fn parse_success(
         context.binding,
     ) {
         Some(issued) => Ok(TokenResponse {
-            issued,
+            issued: match context.is_token_exchange {
+                true => issued.exchanged(issued_token_type, is_attachable),
+                false => issued,
+            },
             refresh_token: secret(members.refresh_token),
             id_token: secret(members.id_token),
             client_info: client_info.map(Cow::into_owned),
             is_lifetime_assumed,
         }),
         None => invalid("'access_token' cannot be sent in a header"),
+    }
+}
+
+/// Returns whether a token exchange issued another token than an access token
+/// ([RFC 8693 section 2.2.1]).
+///
+/// [RFC 8693 section 2.2.1]: https://www.rfc-editor.org/rfc/rfc8693#section-2.2.1
+fn is_not_applicable(token_type: &str) -> bool {
+    let not_applicable = TokenScheme::NotApplicable.as_str();
+    token_type.trim().eq_ignore_ascii_case(not_applicable)
+}
+
+/// Reads the type of an exchanged token, which the standard requires.
+///
+/// Some providers name the type only if it is another type than that of an access token.
+fn issued_token_type(member: &Value, is_attachable: bool) -> Result<Option<&str>, &'static str> {
+    match member {
+        Value::String(issued) if !issued.trim().is_empty() => Ok(Some(issued)),
+        Value::Null if is_attachable => Ok(None),
+        Value::Null => Err("'token_type' is N_A, and the body has no 'issued_token_type'"),
+        _ => Err("'issued_token_type' is not a text"),
     }
 }
 
@@ -218,7 +251,9 @@ fn unexpected_type(token_type: &str, scheme: TokenScheme, context: &ResponseCont
     let expected = scheme.as_str();
     let is_short = token_type.chars().count() <= MAX_TOKEN_TYPE;
     let advice = match scheme {
-        TokenScheme::Bearer => "configure the provider to issue tokens of the type Bearer",
+        TokenScheme::Bearer | TokenScheme::NotApplicable => {
+            "configure the provider to issue tokens of the type Bearer"
+        }
         // RFC 9449 section 5: a client that requires a bound token discards another token.
         TokenScheme::Dpop => {
             "the token is not bound to the client's key and is discarded; enable DPoP for the client at the provider"
@@ -327,6 +362,7 @@ mod tests {
         pub(super) client_id: &'static str,
         pub(super) jitter: f64,
         pub(super) binding: TokenBinding,
+        pub(super) is_token_exchange: bool,
     }
 
     impl Default for Sent {
@@ -339,6 +375,7 @@ mod tests {
                 client_id: "client",
                 jitter: 0.0,
                 binding: TokenBinding::Unbound,
+                is_token_exchange: false,
             }
         }
     }
@@ -373,6 +410,7 @@ mod tests {
                 received: now.wall(),
                 secrets: &[&Secret::from(self.secret)],
                 is_interactive: false,
+                is_token_exchange: self.is_token_exchange,
                 binding: self.binding,
                 endpoint: "the token endpoint",
             };
@@ -723,5 +761,76 @@ mod tests {
                 (parsed, expected) => panic!("{binding:?}: {parsed:?} and not {expected:?}"),
             }
         }
+    }
+
+    #[test]
+    fn a_token_exchange_says_what_it_issued() {
+        let exchange = Sent {
+            rules: Rules::OpenId,
+            is_token_exchange: true,
+            ..Sent::default()
+        };
+        let jwt = "urn:ietf:params:oauth:token-type:jwt";
+        for (members, expected) in [
+            (
+                r#""token_type":"Bearer","issued_token_type":"urn:ietf:params:oauth:token-type:jwt""#,
+                Ok((TokenScheme::Bearer, Some(jwt))),
+            ),
+            (r#""token_type":"Bearer""#, Ok((TokenScheme::Bearer, None))),
+            (
+                r#""token_type":"n_a","issued_token_type":"urn:ietf:params:oauth:token-type:jwt""#,
+                Ok((TokenScheme::NotApplicable, Some(jwt))),
+            ),
+            (r#""token_type":"N_A""#, Err("has no 'issued_token_type'")),
+            (
+                r#""token_type":"N_A","issued_token_type":null"#,
+                Err("has no 'issued_token_type'"),
+            ),
+            (
+                r#""token_type":"Bearer","issued_token_type":7"#,
+                Err("'issued_token_type' is not a text"),
+            ),
+            (
+                r#""token_type":"Bearer","issued_token_type":" ""#,
+                Err("'issued_token_type' is not a text"),
+            ),
+            (
+                r#""issued_token_type":"urn:ietf:params:oauth:token-type:jwt""#,
+                Err("has no 'token_type'"),
+            ),
+            (
+                r#""token_type":"mac","issued_token_type":"urn:ietf:params:oauth:token-type:jwt""#,
+                Err("'token_type' is not Bearer but 'mac'"),
+            ),
+        ] {
+            let body = format!(r#"{{"access_token":"tok.en","expires_in":60,{members}}}"#);
+            match (exchange.parsed(200, &[], body.as_bytes()), expected) {
+                (Ok(token), Ok((scheme, issued_token_type))) => {
+                    assert_eq!(token.scheme(), scheme, "{members}");
+                    assert_eq!(token.issued_token_type(), issued_token_type, "{members}");
+                    assert_eq!(token.secret(), "tok.en", "{members}");
+                    let header = match scheme {
+                        TokenScheme::NotApplicable => "N_A",
+                        _ => "Bearer tok.en",
+                    };
+                    assert_eq!(token.authorization_header(), header, "{members}");
+                    assert!(!format!("{token:?}").contains("tok.en"));
+                }
+                (Err(error), Err(part)) => {
+                    assert!(matches!(error, Error::InvalidResponse(_)), "{error:?}");
+                    assert!(error.to_string().contains(part), "{error}");
+                }
+                (parsed, _) => panic!("{members}: {parsed:?}"),
+            }
+        }
+        // The type has no meaning in the response to another grant.
+        let other =
+            r#"{"access_token":"a","expires_in":60,"token_type":"Bearer","issued_token_type":7}"#;
+        let token = Sent::default().parsed(200, &[], other.as_bytes()).unwrap();
+        assert_eq!(token.issued_token_type(), None);
+        let other = r#"{"access_token":"a","expires_in":60,"token_type":"N_A","issued_token_type":"urn:x:y"}"#;
+        Sent::default()
+            .parsed(200, &[], other.as_bytes())
+            .unwrap_err();
     }
 }

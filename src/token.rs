@@ -86,6 +86,9 @@ impl AccessToken {
     /// The value is built once per issued token and marked sensitive. A call clones the value
     /// without copying the token.
     ///
+    /// A token of the scheme [`NotApplicable`](TokenScheme::NotApplicable) is not for an API call.
+    /// The value is then `N_A` without the token, which every API rejects.
+    ///
     /// [RFC 6750 section 2.1]: https://www.rfc-editor.org/rfc/rfc6750#section-2.1
     #[doc(alias = "create_authorization_header")]
     pub fn authorization_header(&self) -> HeaderValue {
@@ -180,8 +183,22 @@ impl AccessToken {
     }
 
     /// Returns the scheme of the `Authorization` header as text: `Bearer`, `DPoP` or `mtls_pop`.
+    /// Returns `N_A` for a token that is not for an API call.
     pub fn token_type(&self) -> &str {
         self.scheme().as_str()
+    }
+
+    /// Returns the type of the token that a [token exchange][exchange] issued, a URI
+    /// ([RFC 8693 section 3]).
+    ///
+    /// Returns `None` for every other token, and if the provider named no type. Then the token is
+    /// an access token. [`TokenTypeIdentifier`](crate::delegated::TokenTypeIdentifier) has the
+    /// standard types.
+    ///
+    /// [exchange]: crate::ConfidentialClient::exchange_token
+    /// [RFC 8693 section 3]: https://www.rfc-editor.org/rfc/rfc8693#section-3
+    pub fn issued_token_type(&self) -> Option<&str> {
+        self.issued.issued_token_type()
     }
 
     /// Returns the source of the token for this call: the cache or the identity provider.

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::TokenProvider;
 use super::fetch::Fetch;
-use super::fetch_for_user::{UserGrant, in_doubt, interaction_required};
+use super::fetch_for_user::{FlightGrant, UserGrant, in_doubt, interaction_required};
 use super::issuer::Issuer;
 use super::requests_by_text::RequestsByText;
 use super::resolve::{ResolvedRequest, Subject};
@@ -221,9 +221,7 @@ impl TokenAcquirer {
         request: &ResolvedRequest,
     ) -> Result<AccessToken, Error> {
         let requirements = &request.requirements;
-        if let Subject::OnBehalfOf(assertion) = &request.subject {
-            assertion.check()?;
-        }
+        request.subject.check()?;
         self.check_grant(request)?;
         let fetch = |deadline| self.fetch(slot, request, false, deadline);
         let (issued, source) = self.0.cache.fetch(slot, requirements, fetch).await?;
@@ -234,7 +232,7 @@ impl TokenAcquirer {
     /// that must not be sent again.
     fn check_grant(&self, request: &ResolvedRequest) -> Result<(), Error> {
         let user = match &request.subject {
-            Subject::Application | Subject::OnBehalfOf(_) => return Ok(()),
+            Subject::Application | Subject::OnBehalfOf(_) | Subject::Exchange(_) => return Ok(()),
             Subject::Account(account) => account.user(),
             Subject::LongRunning(key) => key.user(),
         };
@@ -290,20 +288,21 @@ impl TokenAcquirer {
             binding: issuer.token_binding(),
             progress: Default::default(),
         };
-        let user = self.user_grant(&request.subject);
+        let grant = self.grant(&request.subject);
         let span = fetch.span();
-        async move { issuer.fetch(fetch, user, deadline).await }.instrument(span)
+        async move { issuer.fetch(fetch, grant, deadline).await }.instrument(span)
     }
 
-    fn user_grant(&self, subject: &Subject) -> Option<UserGrant> {
+    fn grant(&self, subject: &Subject) -> FlightGrant {
         match subject {
-            Subject::Application => None,
-            Subject::OnBehalfOf(assertion) => Some(UserGrant {
+            Subject::Application => FlightGrant::Application,
+            Subject::Exchange(exchange) => FlightGrant::Exchange(exchange.clone()),
+            Subject::OnBehalfOf(assertion) => FlightGrant::User(UserGrant {
                 session: Some(self.0.cache.session(assertion.user())),
                 assertion: Some(assertion.clone()),
             }),
-            Subject::Account(account) => Some(self.session_grant(account.user())),
-            Subject::LongRunning(key) => Some(self.session_grant(key.user())),
+            Subject::Account(account) => FlightGrant::User(self.session_grant(account.user())),
+            Subject::LongRunning(key) => FlightGrant::User(self.session_grant(key.user())),
         }
     }
 

@@ -1,7 +1,7 @@
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Method, Request, request};
 
-use crate::error::Error;
+use crate::error::{Error, Escaped};
 use crate::token::{AccessToken, TokenScheme};
 
 /// An outgoing request that [`TokenProvider::authorize`] attaches a token to.
@@ -97,6 +97,7 @@ pub(super) fn attach(token: &AccessToken, request: &mut impl OutgoingRequest) ->
             headers.insert(AUTHORIZATION, token.authorization_header());
             Ok(())
         }
+        TokenScheme::NotApplicable => Err(not_attachable(token)),
         TokenScheme::Dpop => {
             let target = request.target();
             let _target = target.ok_or_else(|| {
@@ -107,4 +108,18 @@ pub(super) fn attach(token: &AccessToken, request: &mut impl OutgoingRequest) ->
             Err(Error::config("proofs are not made yet"))
         }
     }
+}
+
+/// Returns the error for a token that is not for an `Authorization` header.
+fn not_attachable(token: &AccessToken) -> Error {
+    let issued = match token.issued_token_type() {
+        Some(issued) => format!(
+            " and issued_token_type is {:?}",
+            Escaped(issued).to_string()
+        ),
+        None => String::new(),
+    };
+    Error::config(format!(
+        "the token of the token exchange is not for an API call: its token_type is N_A{issued}; use token.secret() for the purpose of that token, or exchange for TokenTypeIdentifier::ACCESS_TOKEN"
+    ))
 }

@@ -1,6 +1,6 @@
 use super::resolve::Subject;
 use super::{ConfidentialClient, TokenProvider};
-use crate::delegated::{Account, UserAssertion};
+use crate::delegated::{Account, TokenExchange, UserAssertion};
 use crate::error::Error;
 use crate::request::IntoTokenRequest;
 use crate::token::AccessToken;
@@ -117,6 +117,100 @@ impl ConfidentialClient {
         let request = self
             .fetcher
             .resolve(request.into_token_request(), subject)?;
+        self.acquirer.bind(request)
+    }
+
+    /// Exchanges a token for another at an OpenID provider ([RFC 8693]).
+    ///
+    /// Returns the cached token while the token is valid, else sends the exchange. The cache key is
+    /// the SHA-256 of the tokens and their types, with the scopes, audiences, resources and further
+    /// parameters. The cache does not store the exchanged tokens. Results are shared, refreshed and
+    /// bounded like the tokens of [`acquire_token_for_client`](Self::acquire_token_for_client).
+    ///
+    /// A refresh repeats the exchange. After the expiry of the subject token the provider rejects
+    /// the exchange, and the cached token is returned until its own expiry. A refresh token in the
+    /// response is not kept, because the exchange can be repeated.
+    ///
+    /// **Validate the subject token first.** A cached token is returned without the identity
+    /// provider checking the subject token again.
+    ///
+    /// The response tells with `token_type` whether the token is one for API calls. The type `N_A`
+    /// means that it is not ([RFC 8693 section 2.2.1]). [`AccessToken::scheme`] is then
+    /// [`NotApplicable`](crate::TokenScheme::NotApplicable), no method attaches the token to a
+    /// request, and [`AccessToken::secret`] has the text. [`AccessToken::issued_token_type`] names
+    /// the type of the token.
+    ///
+    /// Microsoft Entra ID has no token exchange. Call
+    /// [`acquire_token_on_behalf_of`](Self::acquire_token_on_behalf_of) there.
+    ///
+    /// ```
+    /// # use bytes::Bytes;
+    /// use confidential_client::delegated::{TokenExchange, TokenTypeIdentifier};
+    /// use confidential_client::{Authority, ConfidentialClient};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let received_token = "eyJ";
+    /// let client = ConfidentialClient::builder("gateway")
+    ///     .authority(Authority::oidc("https://id.example/realms/shop"))
+    ///     .client_secret("s3cret")
+    /// #   .transport(|request: http::Request<Bytes>| async move {
+    /// #       let body = match request.uri().path().ends_with("openid-configuration") {
+    /// #           true => r#"{"issuer":"https://id.example/realms/shop","token_endpoint":"https://id.example/t"}"#,
+    /// #           false => r#"{"token_type":"Bearer","expires_in":300,"access_token":"abc","issued_token_type":"urn:ietf:params:oauth:token-type:access_token"}"#,
+    /// #       };
+    /// #       Ok(http::Response::new(Bytes::from(body)))
+    /// #   })
+    ///     .build()?;
+    ///
+    /// // An API received this token, and calls another API for the same user.
+    /// let exchange = TokenExchange::new(received_token, TokenTypeIdentifier::ACCESS_TOKEN)
+    ///     .audience("orders");
+    /// let token = client.exchange_token(&exchange).await?;
+    /// assert_eq!(
+    ///     token.issued_token_type(),
+    ///     Some(TokenTypeIdentifier::ACCESS_TOKEN.as_str())
+    /// );
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] before the network: the authority is one of Microsoft's; an exchanged
+    /// token is empty or contains white space; a token type is not a URI; a resource is not an
+    /// absolute URI. [`Error::InvalidResponse`]: the response does not say what the issued token
+    /// is. [`Error::Server`] with `invalid_request` if the provider rejects the subject token or
+    /// the actor token, and with `invalid_target` for an audience or a resource that the client
+    /// must not use ([RFC 8693 section 2.2.2]). The errors of
+    /// [`acquire_token_for_client`](Self::acquire_token_for_client).
+    ///
+    /// [RFC 8693]: https://www.rfc-editor.org/rfc/rfc8693
+    /// [RFC 8693 section 2.2.1]: https://www.rfc-editor.org/rfc/rfc8693#section-2.2.1
+    /// [RFC 8693 section 2.2.2]: https://www.rfc-editor.org/rfc/rfc8693#section-2.2.2
+    #[doc(alias("impersonate", "subject_token", "token-exchange"))]
+    pub async fn exchange_token(&self, exchange: &TokenExchange) -> Result<AccessToken, Error> {
+        let subject = Subject::Exchange(exchange.clone());
+        let request = self.fetcher.resolve(exchange.request().clone(), subject)?;
+        self.acquirer.acquire(request).await
+    }
+
+    /// Returns a [`TokenProvider`] for the tokens of [`exchange_token`](Self::exchange_token).
+    ///
+    /// For the adapters, during one call of the user's. The provider keeps the exchanged tokens.
+    /// Does no I/O.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] for an exchange that [`exchange_token`](Self::exchange_token) or
+    /// [`token_provider`](Self::token_provider) rejects.
+    pub fn token_provider_for_exchange(
+        &self,
+        exchange: &TokenExchange,
+    ) -> Result<TokenProvider, Error> {
+        exchange.check()?;
+        let subject = Subject::Exchange(exchange.clone());
+        let request = self.fetcher.resolve(exchange.request().clone(), subject)?;
         self.acquirer.bind(request)
     }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{Request, Response, Uri};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::fetch_for_user::UserGrant;
+use super::fetch_for_user::FlightGrant;
 use crate::authority::Tenant;
 use crate::client_auth::{ClientAuthentication, TokenEndpointAuthMethod};
 use crate::credential::{AssertionContext, Credential, CredentialStore};
@@ -67,21 +67,27 @@ impl TokenFetcher {
         TokenBinding::Unbound
     }
 
-    /// Fetches a token by the deadline: the application's own, or a user's.
+    /// Fetches a token by the deadline: the application's own, a user's, or an exchanged one.
     pub(super) async fn fetch(
         &self,
         fetch: &Fetch,
-        user: Option<UserGrant>,
+        grant: FlightGrant,
         deadline: Instant,
     ) -> Result<IssuedToken, Error> {
         let fetching = async {
-            match user {
-                None => {
+            match grant {
+                FlightGrant::Application => {
                     let grant = Grant::ClientCredentials;
                     Ok(self.request_token(fetch, grant, deadline).await?.issued)
                 }
                 // Boxed, to keep the flight of an application small.
-                Some(user) => Box::pin(self.fetch_for_user(fetch, user, deadline)).await,
+                FlightGrant::Exchange(exchange) => {
+                    let exchanging = self.request_token(fetch, exchange.grant(), deadline);
+                    Ok(Box::pin(exchanging).await?.issued)
+                }
+                FlightGrant::User(user) => {
+                    Box::pin(self.fetch_for_user(fetch, user, deadline)).await
+                }
             }
         };
         let Some(level) = &self.shared else {
@@ -333,6 +339,7 @@ impl TokenFetcher {
             received: self.clock.wall(),
             secrets: &secrets,
             is_interactive: grant.is_interactive(),
+            is_token_exchange: grant.is_token_exchange(),
             binding: fetch.binding,
             endpoint: TOKEN_ENDPOINT,
         };

@@ -5,11 +5,21 @@ use tokio::time::Instant;
 
 use super::fetch::{Fetch, Phase, TokenFetcher};
 use crate::cache::UserSession;
-use crate::delegated::{Fingerprint, UserAssertion, UserIdentity};
+use crate::delegated::{Fingerprint, TokenExchange, UserAssertion, UserIdentity};
 use crate::error::{Error, Failure};
 use crate::grant::{Grant, SingleUseGrant};
 use crate::secret::Secret;
 use crate::token::{IssuedToken, UserKey};
+
+/// The grant of a flight.
+pub(super) enum FlightGrant {
+    /// The application's own credential.
+    Application,
+    /// A token that is exchanged. The token can be exchanged again, so a refresh token in the
+    /// response is not kept.
+    Exchange(TokenExchange),
+    User(UserGrant),
+}
 
 /// The grants of a user: a refresh token, and an assertion to fall back to.
 pub(super) struct UserGrant {

@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::fetch::{Fetch, TokenFetcher};
-use super::fetch_for_user::{UserGrant, interaction_required};
+use super::fetch_for_user::{FlightGrant, interaction_required};
 use crate::cache::{FlightOutcome, LockOwner, UserSession};
-use crate::delegated::UserAssertion;
+use crate::delegated::{TokenExchange, UserAssertion};
 use crate::error::Error;
 use crate::shared_cache::{
     Locked, SessionRecord, SharedLevel, StoreFailed, TokenRecord, Versioned,
@@ -39,10 +39,13 @@ impl SharedFetch {
     /// Fetches a token from the shared cache, or else from the identity provider.
     ///
     /// Reports the acquisition once, from whichever source.
-    pub(super) async fn fetch(&self, user: Option<UserGrant>) -> FlightOutcome {
-        let session = user.as_ref().and_then(|user| user.session.clone());
+    pub(super) async fn fetch(&self, grant: FlightGrant) -> FlightOutcome {
+        let session = match &grant {
+            FlightGrant::User(user) => user.session.clone(),
+            FlightGrant::Application | FlightGrant::Exchange(_) => None,
+        };
         let fetching = async {
-            match self.fetch_by_grant(user).await {
+            match self.fetch_by_grant(grant).await {
                 Ok(fetched) => Ok(fetched),
                 Err(error) => self.stored_despite(error, session.as_deref()).await,
             }
@@ -50,9 +53,17 @@ impl SharedFetch {
         self.fetcher.report(&self.fetch, fetching).await
     }
 
-    async fn fetch_by_grant(&self, user: Option<UserGrant>) -> FlightOutcome {
-        let Some(user) = user else {
-            return self.fetch_with_reusable_grant(None).await;
+    async fn fetch_by_grant(&self, grant: FlightGrant) -> FlightOutcome {
+        let user = match grant {
+            FlightGrant::User(user) => user,
+            FlightGrant::Application => {
+                let grant = ReusableGrant::Application;
+                return self.fetch_with_reusable_grant(grant).await;
+            }
+            FlightGrant::Exchange(exchange) => {
+                let grant = ReusableGrant::Exchange(&exchange);
+                return self.fetch_with_reusable_grant(grant).await;
+            }
         };
         let has_assertion = user.assertion.is_some();
         let rejection = match &user.session {
@@ -63,7 +74,10 @@ impl SharedFetch {
             },
         };
         match &user.assertion {
-            Some(assertion) => self.fetch_with_reusable_grant(Some(assertion)).await,
+            Some(assertion) => {
+                let grant = ReusableGrant::Assertion(assertion);
+                self.fetch_with_reusable_grant(grant).await
+            }
             None => Err(until_sign_in(rejection.unwrap_or_else(|| {
                 interaction_required(self.fetch.key.user.as_deref(), self.claims())
             }))),
@@ -116,16 +130,16 @@ impl SharedFetch {
         self.acceptable_token(content, true, None)
     }
 
-    /// Fetches a token of the application, or of the user of an assertion.
+    /// Fetches a token of the application, of the user of an assertion, or of a token exchange.
     ///
     /// The process that holds the lock sends the token request, and the others wait for its record.
     /// If the store does not respond, the token request is sent without a lock.
-    async fn fetch_with_reusable_grant(&self, user: Option<&UserAssertion>) -> FlightOutcome {
+    async fn fetch_with_reusable_grant(&self, grant: ReusableGrant<'_>) -> FlightOutcome {
         let name = self.level.token_name(&self.fetch.key, self.fetch.binding)?;
         let owner = LockOwner::random();
         // Most processes find a token, and need no lock.
         let Ok(record) = self.level.get_token(&name).await else {
-            return self.request_alone(user).await;
+            return self.request_alone(grant).await;
         };
         let first = record.generation;
         if let Some(outcome) = self.outcome_of(&record, first, None) {
@@ -136,7 +150,7 @@ impl SharedFetch {
             let (record, is_holder) = match self.level.lock_token(&name, &owner).await {
                 Ok(Locked::Acquired(record)) => (record, true),
                 Ok(Locked::Held(record)) => (record, false),
-                Err(StoreFailed) => return self.request_alone(user).await,
+                Err(StoreFailed) => return self.request_alone(grant).await,
             };
             if let Some(outcome) = self.outcome_of(&record, first, None) {
                 if is_holder {
@@ -145,7 +159,7 @@ impl SharedFetch {
                 return self.count(outcome);
             }
             if is_holder {
-                return self.request_as_holder(name, owner, record, user).await;
+                return self.request_as_holder(name, owner, record, grant).await;
             }
             if let Err(error) = poll.wait().await {
                 return self.count(Err(error));
@@ -154,9 +168,9 @@ impl SharedFetch {
     }
 
     /// Sends the token request without the store.
-    async fn request_alone(&self, user: Option<&UserAssertion>) -> FlightOutcome {
+    async fn request_alone(&self, grant: ReusableGrant<'_>) -> FlightOutcome {
         self.fetch.progress().shared_cache_failed = true;
-        Ok(self.request(user).await?.into_outcome())
+        Ok(self.request(grant).await?.into_outcome())
     }
 
     /// Sends the token request, and stores its outcome for the other processes.
@@ -165,9 +179,9 @@ impl SharedFetch {
         name: String,
         owner: LockOwner,
         found: Versioned<TokenRecord>,
-        user: Option<&UserAssertion>,
+        grant: ReusableGrant<'_>,
     ) -> FlightOutcome {
-        let requesting = self.request(user);
+        let requesting = self.request(grant);
         let requested = self.level.while_extending(&name, &owner, requesting).await;
         let generation = found.generation;
         let (outcome, record) = self.record_of(requested, found, None);
@@ -197,13 +211,21 @@ impl SharedFetch {
         let _ = timeout(STORE_PATIENCE, storing).await;
     }
 
-    /// Sends the token request with the application's credential, or with a user's assertion.
-    async fn request(&self, user: Option<&UserAssertion>) -> Result<Requested, Error> {
+    /// Sends the token request with the grant.
+    async fn request(&self, grant: ReusableGrant<'_>) -> Result<Requested, Error> {
         let (fetcher, fetch) = (&self.fetcher, &self.fetch);
-        let Some(assertion) = user else {
-            let issued = fetcher.fetch(fetch, None, self.deadline).await?;
-            return Ok(Requested::new(issued, None));
+        let alone = match grant {
+            ReusableGrant::Assertion(assertion) => return self.redeem_assertion(assertion).await,
+            ReusableGrant::Application => FlightGrant::Application,
+            ReusableGrant::Exchange(exchange) => FlightGrant::Exchange(exchange.clone()),
         };
+        let issued = fetcher.fetch(fetch, alone, self.deadline).await?;
+        Ok(Requested::new(issued, None))
+    }
+
+    /// Sends the token request with a user's assertion.
+    async fn redeem_assertion(&self, assertion: &UserAssertion) -> Result<Requested, Error> {
+        let (fetcher, fetch) = (&self.fetcher, &self.fetch);
         let redeeming = fetcher.redeem_assertion(fetch, assertion, self.deadline);
         let redeemed =
             fetcher.with_deadline_and_count(&self.level, fetch, self.deadline, redeeming);
@@ -256,6 +278,14 @@ fn until_sign_in(error: Error) -> Error {
         true => error.with_retry_after(Duration::ZERO),
         false => error,
     }
+}
+
+/// A grant that any process may use at any time, and more than once.
+#[derive(Clone, Copy)]
+enum ReusableGrant<'a> {
+    Application,
+    Assertion(&'a UserAssertion),
+    Exchange(&'a TokenExchange),
 }
 
 /// A token that this process requested.

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::credential_chain::ChainFetcher;
 use super::fetch::{Fetch, TokenFetcher};
-use super::fetch_for_user::UserGrant;
+use super::fetch_for_user::FlightGrant;
 use super::fetch_shared::SharedFetch;
 use super::managed_identity::IdentityFetcher;
 use super::resolve::{ResolvedRequest, Subject};
@@ -61,12 +61,12 @@ impl Issuer {
     pub(super) async fn fetch(
         &self,
         fetch: Fetch,
-        user: Option<UserGrant>,
+        grant: FlightGrant,
         deadline: Instant,
     ) -> FlightOutcome {
         let issued = match self {
             Self::Confidential(fetcher) => match &fetcher.shared {
-                None => fetcher.fetch(&fetch, user, deadline).await,
+                None => fetcher.fetch(&fetch, grant, deadline).await,
                 // Boxed, to keep the flight of an application small.
                 Some(level) => {
                     let shared = SharedFetch {
@@ -75,7 +75,7 @@ impl Issuer {
                         fetch,
                         deadline,
                     };
-                    return Box::pin(shared.fetch(user)).await;
+                    return Box::pin(shared.fetch(grant)).await;
                 }
             },
             Self::ManagedIdentity(fetcher) => Box::pin(fetcher.fetch(&fetch, deadline)).await,

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::fetch::TokenFetcher;
 use crate::authority::{Rules, Tenant};
 use crate::cache::{Requirements, SpecialRequirements};
-use crate::delegated::{Account, SessionKey, UserAssertion};
+use crate::delegated::{Account, SessionKey, TokenExchange, UserAssertion};
 use crate::error::Error;
 use crate::managed_identity::Resource;
 use crate::request::TokenRequest;
@@ -39,7 +39,13 @@ impl TokenFetcher {
                 }
                 scopes.set()
             }
+            Subject::Exchange(_) => {
+                self.check_token_exchange()?;
+                scopes.check_characters()?;
+                scopes.set()
+            }
         };
+        self.check_resource_indicators(&request)?;
         let key = CacheKey {
             tenant: tenant.cloned(),
             scopes: scopes.clone(),
@@ -55,6 +61,48 @@ impl TokenFetcher {
         match self.endpoints.rules() {
             Rules::OpenId | Rules::Adfs => Ok(()),
             Rules::Entra | Rules::B2c => scopes.check_form(),
+        }
+    }
+
+    /// Checks that the provider may have token exchange ([RFC 8693]).
+    ///
+    /// [RFC 8693]: https://www.rfc-editor.org/rfc/rfc8693
+    fn check_token_exchange(&self) -> Result<(), Error> {
+        let rules = self.endpoints.rules();
+        let instead = match rules {
+            Rules::OpenId => return Ok(()),
+            Rules::Entra | Rules::Adfs => {
+                "to act for the user of a token at another API, call acquire_token_on_behalf_of(..) with a UserAssertion"
+            }
+            Rules::B2c => {
+                "nor does it have an on-behalf-of flow: to act for a signed-in user, call acquire_token_silent(..)"
+            }
+        };
+        Err(Error::config(format!(
+            "exchange_token(..) cannot be used: {} has no token exchange (RFC 8693); {instead}",
+            rules.name()
+        )))
+    }
+
+    /// Checks that the provider has the parameters that name an API. Microsoft's providers name the
+    /// API in the scope.
+    #[inline]
+    pub(super) fn check_resource_indicators(&self, request: &TokenRequest) -> Result<(), Error> {
+        let parameters = request.extra_parameters()?;
+        let rules = self.endpoints.rules();
+        if parameters.is_empty() || rules == Rules::OpenId {
+            return Ok(());
+        }
+        let accepts = |name: &str| rules == Rules::Adfs && name == "resource";
+        match parameters
+            .resource_indicators()
+            .find(|(name, _)| !accepts(name))
+        {
+            None => Ok(()),
+            Some((name, value)) => Err(Error::config(format!(
+                "the parameter '{name}' cannot be used: {} has no such parameter, because the scope names the API; remove {name}({value:?}), and request a scope such as '{value}/.default'",
+                rules.name()
+            ))),
         }
     }
 
@@ -158,6 +206,7 @@ impl ResolvedRequest {
             // not every provider names the granted scopes of OpenID Connect. A strict provider
             // rejects the scopes of OpenID Connect with an assertion.
             _ if rules == Rules::OpenId => None,
+            Subject::Exchange(_) => None,
             Subject::OnBehalfOf(_) | Subject::Account(_) | Subject::LongRunning(_) => {
                 scopes.for_user().ok()
             }
@@ -179,13 +228,14 @@ impl ResolvedRequest {
     }
 }
 
-/// The owner of a token: the application itself, or a user.
+/// The owner of a token: the application itself, a user, or the subject of a token exchange.
 #[derive(Clone)]
 pub(crate) enum Subject {
     Application,
     OnBehalfOf(UserAssertion),
     Account(Account),
     LongRunning(SessionKey),
+    Exchange(TokenExchange),
 }
 
 impl Subject {
@@ -195,13 +245,23 @@ impl Subject {
             Self::OnBehalfOf(assertion) => Some(assertion.user()),
             Self::Account(account) => Some(account.user()),
             Self::LongRunning(key) => Some(key.user()),
+            Self::Exchange(exchange) => Some(exchange.user()),
+        }
+    }
+
+    /// Checks the tokens of the subject before a token request.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        match self {
+            Self::OnBehalfOf(assertion) => assertion.check(),
+            Self::Exchange(exchange) => exchange.check(),
+            Self::Application | Self::Account(_) | Self::LongRunning(_) => Ok(()),
         }
     }
 
     /// Returns the tenant that a user is from.
     fn tenant(&self) -> Option<&Tenant> {
         match self {
-            Self::Application => None,
+            Self::Application | Self::Exchange(_) => None,
             Self::OnBehalfOf(assertion) => assertion.tenant(),
             Self::Account(account) => account.tenant(),
             Self::LongRunning(key) => key.tenant(),

@@ -100,6 +100,7 @@ impl ConfidentialClient {
         let token_request = request.request();
         self.fetcher
             .check_user_scopes(token_request.requested_scopes())?;
+        fetcher.check_resource_indicators(token_request)?;
         let tenant = self
             .fetcher
             .resolve_tenant(token_request, &Subject::Application)?;

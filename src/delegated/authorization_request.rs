@@ -75,8 +75,8 @@ impl AuthorizationRequest {
     /// Creates a sign-in request with a token request.
     ///
     /// The provider redirects the user to `redirect_uri`, which must be a redirect URI of the
-    /// application's registration. The sign-in request includes the scopes, tenant, claims and
-    /// query parameters of `request`.
+    /// application's registration. The sign-in request includes the scopes, tenant, claims,
+    /// audiences, resources and query parameters of `request`.
     pub fn new(redirect_uri: impl Into<String>, request: impl IntoTokenRequest) -> Self {
         Self {
             redirect_uri: redirect_uri.into(),
@@ -327,7 +327,11 @@ impl AuthorizationRequest {
             .into_iter()
             .filter_map(|(name, value)| Some((name, value?)));
         let extra = self.request.extra_parameters()?;
-        let extra = extra.of(ParameterLocation::Query);
+        let in_query = || extra.of(ParameterLocation::Query);
+        // The code is for the APIs that the user consented to (RFC 8707 section 2.1).
+        let indicators = extra.resource_indicators();
+        let indicators = indicators.filter(|pair| !in_query().any(|known| known == *pair));
+        let extra = indicators.chain(in_query());
         Ok(own
             .chain(extra.map(|(name, value)| (name, Cow::Borrowed(value))))
             .collect())

@@ -1,6 +1,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use url::Url;
+
 use crate::error::Error;
 
 /// Extra parameters of a token request, as part of the cache key. Empty for nearly all requests.
@@ -48,6 +50,15 @@ impl Parameters {
             .map(|parameter| (&*parameter.name, &*parameter.value))
     }
 
+    /// Returns the names and values of the parameters that name an API: `audience`, and `resource`
+    /// ([RFC 8707 section 2]).
+    ///
+    /// [RFC 8707 section 2]: https://www.rfc-editor.org/rfc/rfc8707#section-2
+    pub(crate) fn resource_indicators(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.of(ParameterLocation::Form)
+            .filter(|(name, _)| [AUDIENCE, RESOURCE].contains(name))
+    }
+
     /// Validates that every parameter has a name, and not a name that the client sends itself.
     pub(crate) fn check(&self) -> Result<(), Error> {
         for Parameter { name, .. } in self.iter() {
@@ -82,8 +93,52 @@ impl fmt::Debug for Parameters {
     }
 }
 
+/// Checks the name of an API.
+pub(super) fn check_audience(audience: &str) -> Result<(), Error> {
+    match audience.is_empty() || audience.trim() != audience {
+        true => Err(Error::config(format!(
+            "the audience {audience:?} is empty or surrounded by white space; pass the API's identifier at the identity provider"
+        ))),
+        false => Ok(()),
+    }
+}
+
+/// Checks that a resource indicator is an absolute URI without a fragment ([RFC 8707 section 2]).
+///
+/// [RFC 8707 section 2]: https://www.rfc-editor.org/rfc/rfc8707#section-2
+pub(super) fn check_resource(uri: &str) -> Result<(), Error> {
+    let invalid = |why: &str| {
+        Err(Error::config(format!(
+            "the resource {uri:?} cannot be used: {why} (RFC 8707 section 2)"
+        )))
+    };
+    match Url::parse(uri) {
+        Err(_) => invalid(
+            "a resource is an absolute URI, such as 'https://orders.example.org'; pass the API's URI, or its name to audience(..)",
+        ),
+        Ok(_) if uri.contains(|c: char| c.is_whitespace() || c.is_control()) => {
+            invalid("a URI contains no white space; trim the value")
+        }
+        Ok(url) if url.fragment().is_some() => {
+            invalid("a resource has no fragment; remove '#' and the text after it")
+        }
+        Ok(_) => Ok(()),
+    }
+}
+
+/// The parameter with the name of an API, as of Auth0 and of [RFC 8693 section 2.1].
+///
+/// [RFC 8693 section 2.1]: https://www.rfc-editor.org/rfc/rfc8693#section-2.1
+pub(super) const AUDIENCE: &str = "audience";
+/// The parameter with the URI of an API ([RFC 8707 section 2]).
+///
+/// [RFC 8707 section 2]: https://www.rfc-editor.org/rfc/rfc8707#section-2
+pub(super) const RESOURCE: &str = "resource";
+
 /// The parameters that the client sends itself, in any grant.
-const RESERVED: [&str; 25] = [
+const RESERVED: [&str; 29] = [
+    "actor_token",
+    "actor_token_type",
     "assertion",
     "claims",
     "client_assertion",
@@ -108,6 +163,8 @@ const RESERVED: [&str; 25] = [
     "response_type",
     "scope",
     "state",
+    "subject_token",
+    "subject_token_type",
     "username",
 ];
 
@@ -140,6 +197,36 @@ mod tests {
             assert!(one != other, "{other:?}");
         }
         assert_eq!(format!("{one:?}"), r#"["a", "a", "b"]"#);
+    }
+
+    #[test]
+    fn a_resource_is_an_absolute_uri_without_a_fragment() {
+        for (uri, expected) in [
+            ("https://orders.example.org", Ok(())),
+            ("https://orders.example.org/v1?tenant=a", Ok(())),
+            ("api://orders", Ok(())),
+            ("urn:example:orders", Ok(())),
+            ("orders", Err("absolute URI")),
+            ("/orders", Err("absolute URI")),
+            ("//orders.example.org", Err("absolute URI")),
+            ("", Err("absolute URI")),
+            ("https://orders.example.org#v1", Err("no fragment")),
+            ("https://orders.example.org#", Err("no fragment")),
+            (" https://orders.example.org", Err("no white space")),
+            ("https://orders.example.org/a\nb", Err("no white space")),
+        ] {
+            match (check_resource(uri), expected) {
+                (Ok(()), Ok(())) => {}
+                (Err(error), Err(text)) => {
+                    let error = error.to_string();
+                    assert!(
+                        error.contains(text) && error.contains(&format!("{uri:?}")),
+                        "{error}"
+                    );
+                }
+                (result, _) => panic!("{uri}: {result:?}"),
+            }
+        }
     }
 
     #[test]

@@ -16,6 +16,10 @@ pub(super) struct Members<'a> {
     pub(super) token_type: Option<Cow<'a, str>>,
     pub(super) expires_in: Value,
     pub(super) refresh_in: Value,
+    /// The type of an exchanged token ([RFC 8693 section 2.2.1]).
+    ///
+    /// [RFC 8693 section 2.2.1]: https://www.rfc-editor.org/rfc/rfc8693#section-2.2.1
+    pub(super) issued_token_type: Value,
     pub(super) scope: Option<Cow<'a, str>>,
     pub(super) refresh_token: Option<Cow<'a, str>>,
     pub(super) id_token: Option<Cow<'a, str>>,
@@ -64,6 +68,10 @@ impl<'de> Visitor<'de> for MembersVisitor {
                 }
                 "refresh_in" => {
                     members.refresh_in = map.next_value()?;
+                    continue;
+                }
+                "issued_token_type" => {
+                    members.issued_token_type = map.next_value()?;
                     continue;
                 }
                 _ => {

@@ -116,6 +116,10 @@ fn push_user(text: &mut Vec<u8>, user: &UserKey) {
             text.push(3);
             push(text, hash);
         }
+        UserKey::Exchange(hash) => {
+            text.push(4);
+            push(text, hash);
+        }
         UserKey::Account(id) => {
             text.push(2);
             push(text, id.as_bytes());

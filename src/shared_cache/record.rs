@@ -45,6 +45,12 @@ pub(crate) struct StoredToken {
     /// The session that the token belongs to. After a sign-out the token counts as absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) family: Option<String>,
+    /// The type that a token exchange named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) issued_token_type: Option<String>,
+    /// `true` if the token is not for an `Authorization` header.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) is_not_applicable: bool,
 }
 
 /// The failure of the last token request in a record.
@@ -111,6 +117,8 @@ impl StoredToken {
             correlation_id: issued.correlation_id().to_owned(),
             claims,
             family,
+            issued_token_type: issued.issued_token_type().map(str::to_owned),
+            is_not_applicable: !issued.is_attachable(),
         }
     }
 

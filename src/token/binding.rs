@@ -19,15 +19,24 @@ pub enum TokenScheme {
     Dpop,
     /// A certificate-bound token of Entra's preview.
     MtlsPop,
+    /// No scheme: a token exchange issued another token than an access token
+    /// ([RFC 8693 section 2.2.1]).
+    ///
+    /// The token must not be sent in an `Authorization` header.
+    ///
+    /// [RFC 8693 section 2.2.1]: https://www.rfc-editor.org/rfc/rfc8693#section-2.2.1
+    NotApplicable,
 }
 
 impl TokenScheme {
-    /// Returns the scheme as in the header: `Bearer`, `DPoP` or `mtls_pop`.
+    /// Returns the scheme as in the header: `Bearer`, `DPoP` or `mtls_pop`. Returns `N_A` without a
+    /// scheme.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Bearer => "Bearer",
             Self::Dpop => "DPoP",
             Self::MtlsPop => "mtls_pop",
+            Self::NotApplicable => "N_A",
         }
     }
 
@@ -39,6 +48,7 @@ impl TokenScheme {
         match authorization.as_bytes().first() {
             Some(b'D') => Self::Dpop,
             Some(b'm') => Self::MtlsPop,
+            Some(b'N') => Self::NotApplicable,
             _ => Self::Bearer,
         }
     }
@@ -113,7 +123,12 @@ mod tests {
 
     #[test]
     fn every_scheme_is_told_by_the_header() {
-        for scheme in [TokenScheme::Bearer, TokenScheme::Dpop, TokenScheme::MtlsPop] {
+        for scheme in [
+            TokenScheme::Bearer,
+            TokenScheme::Dpop,
+            TokenScheme::MtlsPop,
+            TokenScheme::NotApplicable,
+        ] {
             let header = format!("{} token", scheme.as_str()).parse().unwrap();
             assert_eq!(TokenScheme::of_header(&header), scheme);
         }

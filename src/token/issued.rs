@@ -33,6 +33,7 @@ struct Details {
     correlation_id: OnceLock<Box<str>>,
     /// The key that the token is bound to.
     binding: TokenBinding,
+    exchange: Option<ExchangeDetails>,
     copies: OnceLock<Box<Copies>>,
 }
 
@@ -42,9 +43,19 @@ impl Details {
             as_requested: self.as_requested.clone(),
             correlation_id: self.correlation_id.clone(),
             binding: self.binding,
+            exchange: self.exchange.clone(),
             copies: OnceLock::new(),
         }
     }
+}
+
+/// The facts that a token exchange adds to a token.
+#[derive(Clone)]
+struct ExchangeDetails {
+    issued_token_type: Option<Arc<str>>,
+    /// The text of a token that is not for the `Authorization` header. The header's value does not
+    /// have the text.
+    text: Option<HeaderValue>,
 }
 
 /// The scopes that the response granted, and the tenant as the caller spelled the name.
@@ -78,6 +89,7 @@ impl IssuedToken {
                 Err(_) => OnceLock::from(Box::<str>::from(correlation_id)),
             },
             binding,
+            exchange: None,
             copies: OnceLock::new(),
         };
         let has_details = details.as_requested.is_some()
@@ -94,6 +106,39 @@ impl IssuedToken {
                 false => OnceLock::new(),
             },
         })
+    }
+
+    /// Adds the type of the token, from the response to a token exchange ([RFC 8693 section 2.2.1]).
+    ///
+    /// Without `is_attachable` the token has the type `N_A`, and the value of the `Authorization`
+    /// header has no token.
+    ///
+    /// [RFC 8693 section 2.2.1]: https://www.rfc-editor.org/rfc/rfc8693#section-2.2.1
+    pub(crate) fn exchanged(
+        mut self,
+        issued_token_type: Option<&str>,
+        is_attachable: bool,
+    ) -> Self {
+        let mut text = None;
+        if !is_attachable {
+            let token = Bytes::copy_from_slice(self.secret().as_bytes());
+            // A part of a header value is one, too.
+            if let Ok(mut token) = HeaderValue::from_maybe_shared(token) {
+                token.set_sensitive(true);
+                text = Some(token);
+            }
+            let scheme = TokenScheme::NotApplicable.as_str();
+            self.authorization = HeaderValue::from_static(scheme);
+        }
+        let mut details = self.details.take().unwrap_or_default();
+        details.exchange = Some(ExchangeDetails {
+            issued_token_type: issued_token_type.map(Arc::from),
+            text,
+        });
+        Self {
+            details: details.into(),
+            ..self
+        }
     }
 
     /// Returns a copy that shares the token's text, but no count of references.
@@ -147,11 +192,34 @@ impl IssuedToken {
 
     /// Returns whether both hold the same token text, even from two responses.
     pub(crate) fn is_same_token(&self, other: &Self) -> bool {
-        self.authorization == other.authorization
+        self.authorization == other.authorization && self.text() == other.text()
+    }
+
+    /// Returns the text of a token that is not for the `Authorization` header.
+    fn text(&self) -> Option<&HeaderValue> {
+        self.exchange()?.text.as_ref()
+    }
+
+    fn exchange(&self) -> Option<&ExchangeDetails> {
+        self.details.get()?.exchange.as_ref()
+    }
+
+    pub(crate) fn issued_token_type(&self) -> Option<&str> {
+        self.exchange()?.issued_token_type.as_deref()
+    }
+
+    /// Returns whether the token may be sent in an `Authorization` header.
+    pub(crate) fn is_attachable(&self) -> bool {
+        self.scheme() != TokenScheme::NotApplicable
     }
 
     pub(crate) fn secret(&self) -> &str {
-        let scheme = self.scheme().as_str();
+        let scheme = self.scheme();
+        if scheme == TokenScheme::NotApplicable {
+            let text = self.text().and_then(|text| text.to_str().ok());
+            return text.unwrap_or_default();
+        }
+        let scheme = scheme.as_str();
         // The header is the scheme, a space and a `&str`, so neither default is ever used.
         std::str::from_utf8(self.authorization.as_bytes())
             .ok()

@@ -62,6 +62,9 @@ pub(crate) enum UserKey {
     Account(Box<str>),
     /// The user of a long-running process, by the SHA-256 of the process's key.
     LongRunning([u8; 32]),
+    /// The subject and the actor of a token exchange, by the SHA-256 of the exchanged tokens and of
+    /// the types.
+    Exchange([u8; 32]),
 }
 
 impl fmt::Debug for UserKey {
@@ -70,6 +73,7 @@ impl fmt::Debug for UserKey {
             Self::Assertion(_) => "Assertion(..)",
             Self::Account(_) => "Account(..)",
             Self::LongRunning(_) => "LongRunning(..)",
+            Self::Exchange(_) => "Exchange(..)",
         })
     }
 }

@@ -85,6 +85,7 @@ impl TokenFetcher {
             received: self.clock.wall(),
             secrets: &secrets,
             is_interactive: false,
+            is_token_exchange: false,
             binding: fetch.binding,
             endpoint: PUSHED_ENDPOINT,
         };

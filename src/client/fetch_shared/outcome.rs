@@ -122,7 +122,7 @@ impl SharedFetch {
     /// A token whose refresh is due at `now` is due for the caller, which compares with `now`.
     fn restore(&self, token: &StoredToken, now: Now) -> Option<IssuedToken> {
         let tenant = self.fetch.tenant.as_ref();
-        IssuedToken::new(
+        let issued = IssuedToken::new(
             Arc::clone(&self.fetch.key),
             token.access_token(),
             token.lifetime(jitter(), now),
@@ -130,6 +130,12 @@ impl SharedFetch {
             tenant.map(|tenant| Arc::clone(tenant.as_requested())),
             &token.correlation_id,
             self.fetch.binding,
-        )
+        )?;
+        let (issued_token_type, is_attachable) =
+            (token.issued_token_type.as_deref(), !token.is_not_applicable);
+        Some(match issued_token_type.is_none() && is_attachable {
+            true => issued,
+            false => issued.exchanged(issued_token_type, is_attachable),
+        })
     }
 }

@@ -109,6 +109,7 @@ fn keys() -> impl Strategy<Value = CacheKey> {
         Just(None),
         "[ab]{0,2}".prop_map(|id| Some(UserKey::Account(id.into()))),
         (0_u8..2).prop_map(|octet| Some(UserKey::Assertion([octet; 32]))),
+        (0_u8..2).prop_map(|octet| Some(UserKey::Exchange([octet; 32]))),
     ];
     let tenant = prop::option::of("[aA]\\.b");
     let parameter = (any::<bool>(), "[ab]{1,2}", "[ab]{0,2}");

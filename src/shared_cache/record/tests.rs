@@ -17,6 +17,8 @@ fn token(expires_in_ms: u64, refresh_in_ms: u64) -> StoredToken {
         correlation_id: "c".to_owned(),
         claims: None,
         family: None,
+        issued_token_type: None,
+        is_not_applicable: false,
     }
 }
 
