@@ -55,6 +55,8 @@ pub(crate) struct ResponseContext<'a> {
     pub(crate) is_interactive: bool,
     /// The key that the issued token must be bound to.
     pub(crate) binding: TokenBinding,
+    /// The time until the key of the binding expires.
+    pub(crate) longest_lifetime: Option<Duration>,
 }
 
 /// A successful token response. The refresh token, the ID token and the client info belong to a
@@ -149,6 +151,7 @@ fn parse_success(
         Some(Secret::from(text.into_owned()))
     };
     let client_info = members.client_info.filter(|text| !text.is_empty());
+    let expires_in = expires_in.min(context.longest_lifetime.unwrap_or(Duration::MAX));
     let lifetime = Lifetime::new(expires_in, refresh_in.map(Duration::from_secs), now, jitter);
     match IssuedToken::new(
         Arc::clone(context.key),
@@ -322,6 +325,7 @@ mod tests {
         pub(super) client_id: &'static str,
         pub(super) jitter: f64,
         pub(super) binding: TokenBinding,
+        pub(super) longest_lifetime: Option<Duration>,
     }
 
     impl Default for Sent {
@@ -334,6 +338,7 @@ mod tests {
                 client_id: "client",
                 jitter: 0.0,
                 binding: TokenBinding::Unbound,
+                longest_lifetime: None,
             }
         }
     }
@@ -369,6 +374,7 @@ mod tests {
                 secrets: &[&Secret::from(self.secret)],
                 is_interactive: false,
                 binding: self.binding,
+                longest_lifetime: self.longest_lifetime,
             };
             let issued = Arc::new(parse(&response, context, now, self.jitter)?.issued);
             Ok(AccessToken::from_cache(issued, &key, TokenSource::IdentityProvider).unwrap())

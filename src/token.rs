@@ -14,10 +14,8 @@ mod issued;
 mod key;
 mod lifetime;
 
-#[cfg_attr(not(test), expect(unused_imports, reason = "no key is there yet"))]
-pub(crate) use binding::Thumbprint;
-pub(crate) use binding::TokenBinding;
 pub use binding::TokenScheme;
+pub(crate) use binding::{Thumbprint, TokenBinding};
 pub(crate) use hash::TokenHash;
 pub(crate) use issued::IssuedToken;
 pub(crate) use key::{CacheKey, UserKey};

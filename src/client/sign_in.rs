@@ -368,6 +368,7 @@ impl ConfidentialClient {
             requirements: Default::default(),
             has_token: false,
             binding: fetcher.token_binding(),
+            identity: Default::default(),
             progress: Default::default(),
         };
         let lookup = fetcher.lookup(&fetch.correlation_id);

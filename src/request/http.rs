@@ -70,6 +70,9 @@ impl TokenHttpRequest<'_> {
         match self.client_auth {
             // RFC 6749 section 2.3.1: the header carries the client id and the secret.
             ClientAuthentication::Basic { .. } => {}
+            ClientAuthentication::Connection => {
+                form.append_pair("client_id", self.client_id);
+            }
             ClientAuthentication::Secret(secret) => {
                 form.append_pair("client_id", self.client_id);
                 form.append_pair("client_secret", secret.expose());
@@ -171,6 +174,11 @@ mod tests {
             "client_id=client\
              &client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer\
              &client_assertion=e.y.J&scope=api%3A%2F%2Fa%2F.default\
+             &grant_type=client_credentials&client_info=2"
+        );
+        assert_eq!(
+            body(ClientAuthentication::Connection),
+            "client_id=client&scope=api%3A%2F%2Fa%2F.default\
              &grant_type=client_credentials&client_info=2"
         );
     }

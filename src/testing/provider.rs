@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use jsonwebtoken::jwk::JwkSet;
 use serde_json::{Value, json};
+use tokio_rustls::TlsAcceptor;
 
 use super::aadsts::error::AadstsError;
 use super::authorize::flow::SignInFlow;
@@ -23,6 +24,8 @@ use crate::time::{Now, TimeSource, unix_seconds};
 /// Methods that need several locks acquire them in the order of the fields.
 pub(crate) struct IdentityProvider {
     pub(crate) base: String,
+    /// The server of TLS connections with client certificates.
+    pub(crate) mutual_tls: Option<MutualTlsListener>,
     clock: TimeSource,
     /// The last key of the tenants or of an application signs. The older keys only verify.
     pub(crate) keys: Mutex<Vec<TokenSigningKey>>,
@@ -36,6 +39,12 @@ pub(crate) struct IdentityProvider {
     /// By tenant id and client id.
     revocations: Mutex<HashMap<(String, String), Revocation>>,
     pub(crate) is_dropped: AtomicBool,
+}
+
+/// A server of TLS connections with client certificates.
+pub(crate) struct MutualTlsListener {
+    pub(crate) base: String,
+    pub(crate) acceptor: TlsAcceptor,
 }
 
 /// A revocation of all tokens of a client up to a number.
@@ -54,6 +63,7 @@ impl IdentityProvider {
     ) -> Self {
         Self {
             base,
+            mutual_tls: None,
             clock,
             keys: Mutex::new(vec![key]),
             directories: Mutex::default(),
@@ -65,6 +75,12 @@ impl IdentityProvider {
             revocations: Mutex::default(),
             is_dropped: AtomicBool::new(false),
         }
+    }
+
+    /// Sets the server of TLS connections with client certificates.
+    pub(crate) fn with_mutual_tls(mut self, listener: Option<MutualTlsListener>) -> Self {
+        self.mutual_tls = listener;
+        self
     }
 
     /// Returns the time of day by this authority's clock.

@@ -129,7 +129,7 @@ impl SharedFetch {
             token.scopes.as_str().into(),
             tenant.map(|tenant| Arc::clone(tenant.as_requested())),
             &token.correlation_id,
-            self.fetch.binding,
+            self.fetch.binding(),
         )
     }
 }

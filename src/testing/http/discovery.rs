@@ -1,4 +1,4 @@
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use url::Url;
 use url::form_urlencoded::byte_serialize;
 
@@ -14,6 +14,7 @@ pub(crate) fn openid_configuration(
     application: Option<&str>,
     directories: &[Directory],
     base: &str,
+    mutual_tls_base: Option<&str>,
 ) -> Result<Value, AadstsError> {
     let keys = match application {
         Some(application) => {
@@ -30,7 +31,7 @@ pub(crate) fn openid_configuration(
         // The token endpoint responds with `invalid_request` instead.
         None => return Err(AadstsError::tenant_not_found("invalid_tenant", tenant)),
     };
-    Ok(json!({
+    let mut configuration = json!({
         "issuer": issuer,
         "token_endpoint": format!("{base}/{tenant}/oauth2/v2.0/token"),
         "token_endpoint_auth_methods_supported": [
@@ -48,7 +49,30 @@ pub(crate) fn openid_configuration(
             "preferred_username", "ver"
         ],
         "tenant_region_scope": "EU",
-    }))
+    });
+    if let (Some(base), Some(members)) = (mutual_tls_base, configuration.as_object_mut()) {
+        add_mutual_tls(members, tenant, base);
+    }
+    Ok(configuration)
+}
+
+/// Adds the members about client certificates ([RFC 8705 section 5]).
+///
+/// [RFC 8705 section 5]: https://www.rfc-editor.org/rfc/rfc8705#section-5
+fn add_mutual_tls(members: &mut Map<String, Value>, tenant: &str, base: &str) {
+    if let Some(Value::Array(methods)) = members.get_mut("token_endpoint_auth_methods_supported") {
+        methods.extend([
+            json!("tls_client_auth"),
+            json!("self_signed_tls_client_auth"),
+        ]);
+    }
+    let alias = format!("{base}/{tenant}/oauth2/v2.0/token");
+    for (name, value) in [
+        ("tls_client_certificate_bound_access_tokens", json!(true)),
+        ("mtls_endpoint_aliases", json!({ "token_endpoint": alias })),
+    ] {
+        members.insert(name.to_owned(), value);
+    }
 }
 
 /// Builds the response of instance discovery, which lists the host names of each cloud.
