@@ -15,7 +15,7 @@ use crate::error::{Error, Failure};
 use crate::secret::Secret;
 use crate::shared_cache::SharedCounters;
 use crate::time::TimeSource;
-use crate::token::{CacheKey, IssuedToken, TokenSource, UserKey};
+use crate::token::{CacheKey, IssuedToken, Thumbprint, TokenSource, UserKey};
 
 mod bounded_map;
 mod circuit_breaker;
@@ -40,7 +40,7 @@ pub use options::CacheOptions;
 pub(crate) use requirements::{Requirements, SpecialRequirements};
 pub(crate) use session::{RefreshTokenStatus, UserSession};
 pub(crate) use slot::Cached;
-use slot::{Invalidated, JoinOutcome};
+use slot::{Invalidated, JoinOutcome, TokenUpdate};
 pub use stats::CacheStats;
 
 #[cfg(feature = "redis")]
@@ -202,6 +202,25 @@ impl Cache {
     pub(crate) fn clear(&self) {
         write(&self.slots).clear();
         self.context.breaker.reset();
+    }
+
+    /// Follows a rotation of the client certificate.
+    ///
+    /// A token of the previous certificate stays valid, and is due for a refresh. A token of an older
+    /// certificate is removed, because no connection carries that certificate any more.
+    pub(crate) fn follow_rotation(&self, current: Thumbprint, previous: Option<Thumbprint>) {
+        let now = self.context.clock.now();
+        let slots: Vec<_> = read(&self.slots).values().map(Arc::clone).collect();
+        for slot in slots {
+            slot.update_token(|issued| match issued.binding().certificate() {
+                None => TokenUpdate::Keep,
+                Some(certificate) if certificate == current => TokenUpdate::Keep,
+                certificate if certificate == previous => {
+                    TokenUpdate::Replace(Arc::new(issued.due(now)))
+                }
+                Some(_) => TokenUpdate::Remove,
+            });
+        }
     }
 
     /// Removes a token that an API rejected, unless the cache holds another token by then. Returns

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 
 use crate::crypto::{PrivateKey, SigningAlgorithm};
 use crate::error::Error;
@@ -261,6 +261,38 @@ impl Certificate {
         &self.parts.key
     }
 
+    /// Returns the certificate and its chain in DER, starting with the leaf.
+    #[cfg_attr(
+        not(all(feature = "reqwest", any(feature = "rustls", feature = "ring"))),
+        expect(dead_code, reason = "only TLS by rustls sends the certificate")
+    )]
+    pub(crate) fn chain_der(&self) -> Vec<Vec<u8>> {
+        let decode = |text: &String| BASE64_STANDARD.decode(text).ok();
+        // Encoded by this file, so each text decodes.
+        self.parts.chain.iter().filter_map(decode).collect()
+    }
+
+    /// Returns the algorithms that can sign a TLS handshake, in order of preference.
+    ///
+    /// A key in memory signs with each algorithm that fits. A [`Signer`] may support only the chosen
+    /// algorithm.
+    #[cfg_attr(
+        not(all(feature = "reqwest", any(feature = "rustls", feature = "ring"))),
+        expect(dead_code, reason = "only TLS by rustls signs a handshake")
+    )]
+    pub(crate) fn handshake_algorithms(&self) -> Vec<SigningAlgorithm> {
+        let all = [
+            SigningAlgorithm::PS256,
+            SigningAlgorithm::RS256,
+            SigningAlgorithm::ES256,
+        ];
+        let fits = |algorithm: &SigningAlgorithm| self.parts.key_kind.fits(*algorithm);
+        match self.parts.key {
+            CertificateKey::Local(_) => all.into_iter().filter(fits).collect(),
+            CertificateKey::Remote(_) => vec![self.algorithm()],
+        }
+    }
+
     /// Returns whether the private key is in memory, and not behind a [`Signer`].
     #[cfg(feature = "aws-lc-rs")]
     pub(crate) fn has_private_key(&self) -> bool {
@@ -277,7 +309,7 @@ impl Certificate {
         &self.parts.sha1
     }
 
-    pub(crate) fn sha256(&self) -> &[u8] {
+    pub(crate) fn sha256(&self) -> &[u8; 32] {
         &self.parts.sha256
     }
 
@@ -358,7 +390,7 @@ impl fmt::Debug for Certificate {
     }
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02X}");
         text

@@ -65,10 +65,11 @@ impl ConfidentialClient {
         let clock = fetcher.clock.clone();
         let fetcher = Arc::new(fetcher);
         let issuer = Issuer::Confidential(Arc::clone(&fetcher));
-        Self {
-            acquirer: TokenAcquirer::new(options, limit, clock, issuer),
-            fetcher,
+        let acquirer = TokenAcquirer::new(options, limit, clock, issuer);
+        if let Some(transport) = &fetcher.mutual_tls {
+            acquirer.follow_rotations(transport.mutual_tls());
         }
+        Self { acquirer, fetcher }
     }
 
     /// Returns the part of the client that does not depend on the kind of the client.

@@ -27,10 +27,21 @@ pub enum TokenEndpointAuthMethod {
     /// A client assertion, signed with the certificate's key or supplied by a provider
     /// ([OpenID Connect Core section 9]).
     ///
-    /// Every credential other than a secret uses this method.
+    /// Every credential other than a secret uses this method, unless the certificate authenticates
+    /// the connection.
     ///
     /// [OpenID Connect Core section 9]: https://openid.net/specs/openid-connect-core-1_0.html#ClientAuthentication
     PrivateKeyJwt,
+    /// The client certificate of the connection, issued by a CA, with a registered subject
+    /// ([RFC 8705 section 2.1]).
+    ///
+    /// [RFC 8705 section 2.1]: https://www.rfc-editor.org/rfc/rfc8705#section-2.1
+    TlsClientAuth,
+    /// The client certificate of the connection, which is registered itself ([RFC 8705 section
+    /// 2.2]).
+    ///
+    /// [RFC 8705 section 2.2]: https://www.rfc-editor.org/rfc/rfc8705#section-2.2
+    SelfSignedTlsClientAuth,
 }
 
 impl TokenEndpointAuthMethod {
@@ -40,7 +51,14 @@ impl TokenEndpointAuthMethod {
             Self::ClientSecretPost => "client_secret_post",
             Self::ClientSecretBasic => "client_secret_basic",
             Self::PrivateKeyJwt => "private_key_jwt",
+            Self::TlsClientAuth => "tls_client_auth",
+            Self::SelfSignedTlsClientAuth => "self_signed_tls_client_auth",
         }
+    }
+
+    /// Returns whether the certificate of the connection authenticates the client.
+    pub(crate) fn is_mutual_tls(self) -> bool {
+        matches!(self, Self::TlsClientAuth | Self::SelfSignedTlsClientAuth)
     }
 }
 
@@ -52,6 +70,10 @@ pub(crate) enum ClientAuthentication {
     Basic { secret: Secret, credentials: Secret },
     /// A signed JWT ([RFC 7523 section 2.2](https://www.rfc-editor.org/rfc/rfc7523#section-2.2)).
     Assertion(Secret),
+    /// The certificate of the connection. The request names the client alone ([RFC 8705 section 2]).
+    ///
+    /// [RFC 8705 section 2]: https://www.rfc-editor.org/rfc/rfc8705#section-2
+    Connection,
 }
 
 impl ClientAuthentication {
@@ -74,13 +96,14 @@ impl ClientAuthentication {
     /// Returns every form of the secret, for masking in errors.
     pub(crate) fn secrets(&self) -> impl Iterator<Item = &Secret> {
         let (first, second) = match self {
-            Self::Secret(secret) | Self::Assertion(secret) => (secret, None),
+            Self::Secret(secret) | Self::Assertion(secret) => (Some(secret), None),
             Self::Basic {
                 secret,
                 credentials,
-            } => (credentials, Some(secret)),
+            } => (Some(credentials), Some(secret)),
+            Self::Connection => (None, None),
         };
-        [first].into_iter().chain(second)
+        first.into_iter().chain(second)
     }
 }
 
@@ -129,6 +152,8 @@ impl AssertionForm {
 pub(crate) struct SupportedAuthMethods {
     secret: Option<TokenEndpointAuthMethod>,
     assertion: bool,
+    /// The methods by the certificate of the connection. `None` if nothing is known.
+    mutual_tls: Option<Vec<TokenEndpointAuthMethod>>,
     /// Signing algorithms, in order of preference.
     algorithms: Cow<'static, [SigningAlgorithm]>,
 }
@@ -139,6 +164,7 @@ impl SupportedAuthMethods {
         Self {
             secret: Some(TokenEndpointAuthMethod::default()),
             assertion: true,
+            mutual_tls: None,
             algorithms: Cow::Borrowed(match rules.signs_with_pss() {
                 true => &[SigningAlgorithm::PS256],
                 false => &[SigningAlgorithm::RS256, SigningAlgorithm::ES256],
@@ -168,6 +194,7 @@ impl SupportedAuthMethods {
             return Self {
                 secret: Some(TokenEndpointAuthMethod::ClientSecretBasic),
                 assertion: true,
+                mutual_tls: None,
                 algorithms,
             };
         };
@@ -177,7 +204,12 @@ impl SupportedAuthMethods {
                 .any(|name| name == method.name())
                 .then_some(method)
         };
+        let mutual_tls = [
+            TokenEndpointAuthMethod::TlsClientAuth,
+            TokenEndpointAuthMethod::SelfSignedTlsClientAuth,
+        ];
         Self {
+            mutual_tls: Some(mutual_tls.into_iter().filter_map(supported).collect()),
             secret: supported(TokenEndpointAuthMethod::ClientSecretPost)
                 .or_else(|| supported(TokenEndpointAuthMethod::ClientSecretBasic)),
             assertion: supported(TokenEndpointAuthMethod::PrivateKeyJwt).is_some(),
@@ -201,6 +233,24 @@ impl SupportedAuthMethods {
             true => Ok(TokenEndpointAuthMethod::PrivateKeyJwt),
             false => Err(unsupported("assertion", "no private_key_jwt")),
         }
+    }
+
+    /// Checks a method by the certificate of the connection.
+    pub(crate) fn check_mutual_tls(&self, method: TokenEndpointAuthMethod) -> Result<(), Error> {
+        let Some(supported) = &self.mutual_tls else {
+            return Ok(());
+        };
+        if supported.contains(&method) {
+            return Ok(());
+        }
+        let advice = match supported.first() {
+            Some(other) => format!("lists {}; use that method", other.name()),
+            None => "lists neither tls_client_auth nor self_signed_tls_client_auth; use another credential".to_owned(),
+        };
+        Err(Error::config(format!(
+            "the OpenID provider does not accept {}: its token_endpoint_auth_methods_supported {advice}",
+            method.name()
+        )))
     }
 
     /// Returns the algorithms that may sign a client assertion, in order of preference.

@@ -49,7 +49,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use uuid::Uuid;
@@ -68,6 +67,7 @@ mod file;
 pub(crate) mod pasted;
 mod source;
 mod supplied_assertion;
+mod tls_certificate;
 mod token_file;
 
 pub use crate::authority::AssertionAudience;
@@ -80,13 +80,15 @@ pub use crate::crypto::SigningAlgorithm;
 pub use crate::managed_identity::{HostEnvironment, ManagedIdentity};
 pub(crate) use assertion_provider::ProviderSettings;
 pub use assertion_provider::{AssertionContext, ClientAssertionFuture, ClientAssertionProvider};
-pub(crate) use authenticate::Credential;
+pub(crate) use authenticate::{Credential, check_signature};
 pub(crate) use callback::call as call_provider;
 pub(crate) use file::read as read_file;
 pub use file::{CertificateFile, SecretFile};
 pub(crate) use source::Rotating;
 pub use source::{CredentialFuture, CredentialSource};
 use supplied_assertion::AssertionSupplier;
+use tls_certificate::ExpiryWarnings;
+pub(crate) use tls_certificate::TlsCertificate;
 pub use token_file::FederatedTokenFile;
 
 /// The credential in the client's configuration.
@@ -96,6 +98,8 @@ pub(crate) enum CredentialConfig {
     Assertion(Arc<dyn ClientAssertionProvider>),
     SecretSource(Rotating<Secret>),
     CertificateSource(Rotating<Certificate>),
+    /// The certificate of the connections, and the method of client authentication.
+    Tls(TlsCertificate, TokenEndpointAuthMethod),
 }
 
 impl CredentialConfig {
@@ -117,8 +121,7 @@ pub(crate) struct CredentialStore {
     rules: Rules,
     /// Longest time for one call to a source.
     limit: Duration,
-    /// Days left at the last log warning about the certificate.
-    last_warning_days: AtomicI64,
+    warnings: ExpiryWarnings,
 }
 
 impl CredentialStore {
@@ -133,7 +136,7 @@ impl CredentialStore {
             config,
             rules,
             limit,
-            last_warning_days: AtomicI64::new(NO_WARNING),
+            warnings: ExpiryWarnings::default(),
         };
         match &store.config {
             CredentialConfig::Secret(secret) => {
@@ -142,7 +145,17 @@ impl CredentialStore {
             }
             CredentialConfig::Certificate(certificate) => {
                 store.check_certificate(certificate, now)?;
-                store.warn_if_expiring(certificate, now);
+                store.warnings.warn_if_expiring(certificate, now);
+            }
+            CredentialConfig::Tls(certificate, method) => {
+                if rules != Rules::OpenId {
+                    return Err(Error::config(format!(
+                        "{} does not accept {}; use certificate(..), or Authority::oidc(..) for another provider",
+                        rules.name(),
+                        method.name()
+                    )));
+                }
+                certificate.check(now)?;
             }
             CredentialConfig::Assertion(_)
             | CredentialConfig::SecretSource(_)
@@ -171,9 +184,12 @@ impl CredentialStore {
                 let check = |certificate: &Certificate| self.check_certificate(certificate, now);
                 Credential::Certificate(source.current(self.limit, check, |_| {}).await?)
             }
+            CredentialConfig::Tls(certificate, _) => {
+                Credential::Tls(certificate.current(self.limit, now).await?)
+            }
         };
         if let Credential::Certificate(certificate) = &credential {
-            self.warn_if_expiring(certificate, now);
+            self.warnings.warn_if_expiring(certificate, now);
         }
         Ok(credential)
     }
@@ -197,7 +213,12 @@ impl CredentialStore {
                 .accepted()
                 .filter(|accepted| self.check_certificate(accepted, now).is_ok())
                 .map(Credential::Certificate),
-            CredentialConfig::Secret(_)
+            CredentialConfig::Tls(certificate, _) if !certificate.is_fixed() => certificate
+                .accepted()
+                .filter(|accepted| accepted.check_validity(now).is_ok())
+                .map(Credential::Tls),
+            CredentialConfig::Tls(..)
+            | CredentialConfig::Secret(_)
             | CredentialConfig::Certificate(_)
             | CredentialConfig::Assertion(_) => return None,
         };
@@ -218,11 +239,22 @@ impl CredentialStore {
             (CredentialConfig::CertificateSource(source), Credential::Certificate(certificate)) => {
                 source.mark_accepted(certificate);
             }
+            (CredentialConfig::Tls(certificate, _), Credential::Tls(accepted)) => {
+                certificate.mark_accepted(accepted);
+            }
             _ => {}
         }
     }
 
-    /// Returns whether the credential is a secret. All other credentials send an assertion.
+    /// Returns the method by which the certificate of the connection authenticates the client.
+    pub(crate) fn tls_method(&self) -> Option<TokenEndpointAuthMethod> {
+        match &self.config {
+            CredentialConfig::Tls(_, method) => Some(*method),
+            _ => None,
+        }
+    }
+
+    /// Returns whether the credential is a secret.
     pub(crate) fn is_secret(&self) -> bool {
         matches!(
             self.config,
@@ -236,7 +268,9 @@ impl CredentialStore {
         match &self.config {
             CredentialConfig::Certificate(certificate) => certificate.has_private_key(),
             CredentialConfig::CertificateSource(_) => true,
-            CredentialConfig::Secret(_)
+            // TLS draws ahead by itself.
+            CredentialConfig::Tls(..)
+            | CredentialConfig::Secret(_)
             | CredentialConfig::SecretSource(_)
             | CredentialConfig::Assertion(_) => false,
         }
@@ -252,6 +286,9 @@ impl CredentialStore {
             CredentialConfig::Certificate(_) => (CredentialKind::Certificate, None),
             CredentialConfig::CertificateSource(source) => {
                 (CredentialKind::Certificate, Some(source.describe()))
+            }
+            CredentialConfig::Tls(certificate, _) => {
+                (CredentialKind::TlsCertificate, certificate.source())
             }
             CredentialConfig::Assertion(provider) => {
                 // A closure describes itself as a client assertion, and not as its source.
@@ -270,6 +307,7 @@ impl CredentialStore {
         match &self.config {
             CredentialConfig::Certificate(certificate) => Some(certificate.clone()),
             CredentialConfig::CertificateSource(source) => source.last(),
+            CredentialConfig::Tls(certificate, _) => certificate.last(),
             CredentialConfig::Secret(_)
             | CredentialConfig::Assertion(_)
             | CredentialConfig::SecretSource(_) => None,
@@ -302,19 +340,6 @@ impl CredentialStore {
         if is_of_entra && Uuid::try_parse(pasted::bare(secret.expose())).is_ok() {
             tracing::warn!(
                 "the client secret looks like a GUID: it is probably the secret's id; use its value, shown once when it is created"
-            );
-        }
-    }
-
-    /// Logs a warning once a day while fewer than 30 days are left.
-    fn warn_if_expiring(&self, certificate: &Certificate, now: SystemTime) {
-        let days = certificate.days_left_at(now);
-        if days < WARNING_DAYS && self.last_warning_days.swap(days, Ordering::Relaxed) != days {
-            tracing::warn!(
-                days_left = days,
-                subject = certificate.subject(),
-                thumbprint = certificate.thumbprint_sha1(),
-                "the client certificate expires soon; register a new certificate with the application and deploy it"
             );
         }
     }
@@ -357,6 +382,7 @@ impl fmt::Debug for CredentialConfig {
             Self::Assertion(provider) => f.write_str(&provider.describe()),
             Self::SecretSource(source) => f.write_str(&source.describe()),
             Self::CertificateSource(source) => f.write_str(&source.describe()),
+            Self::Tls(certificate, _) => certificate.fmt(f),
         }
     }
 }
@@ -366,7 +392,3 @@ impl fmt::Debug for CredentialStore {
         self.config.fmt(f)
     }
 }
-
-/// Days before the end of a certificate when the log warnings start.
-const WARNING_DAYS: i64 = 30;
-const NO_WARNING: i64 = i64::MAX;

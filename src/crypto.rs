@@ -6,6 +6,8 @@ pub(crate) mod aead;
 pub(crate) mod asn1;
 #[cfg(feature = "aws-lc-rs")]
 mod aws_lc;
+#[cfg(all(feature = "reqwest", any(feature = "ring", feature = "rustls")))]
+mod ecdsa;
 #[cfg(any(
     test,
     not(any(feature = "aws-lc-rs", feature = "ring", feature = "rust-crypto"))
@@ -30,6 +32,8 @@ mod rust_crypto;
 use self::ring::{self as backend, RingKeyPair as BackendKeyPair};
 #[cfg(feature = "aws-lc-rs")]
 use aws_lc::{self as backend, AwsLcKeyPair as BackendKeyPair};
+#[cfg(all(feature = "reqwest", any(feature = "ring", feature = "rustls")))]
+pub(crate) use ecdsa::to_der as ecdsa_to_der;
 #[cfg(not(any(feature = "aws-lc-rs", feature = "ring", feature = "rust-crypto")))]
 use none::{self as backend, NoKeyPair as BackendKeyPair};
 #[cfg(any(feature = "aws-lc-rs", feature = "ring", feature = "rust-crypto"))]

@@ -46,6 +46,9 @@ pub(crate) struct TokenEndpoint {
     /// The time claims and the type of a client assertion.
     pub(crate) assertion_form: AssertionForm,
     pub(crate) methods: SupportedAuthMethods,
+    /// Whether the endpoint binds tokens to the certificate of the connection. `None` if nothing is
+    /// known.
+    pub(crate) binds_to_certificates: Option<bool>,
 }
 
 /// The endpoint for pushed authorization requests ([RFC 9126 section 2]).
@@ -75,6 +78,13 @@ impl Endpoints {
             kind,
             keys: PublishedKeys::default(),
         })
+    }
+
+    /// Selects the endpoints for connections with a client certificate ([RFC 8705 section 5]).
+    ///
+    /// [RFC 8705 section 5]: https://www.rfc-editor.org/rfc/rfc8705#section-5
+    pub(crate) fn use_mutual_tls(&mut self) {
+        self.kind.use_mutual_tls();
     }
 
     pub(crate) fn rules(&self) -> Rules {
@@ -238,6 +248,7 @@ impl TokenEndpoint {
             audience: None,
             assertion_form: AssertionForm::Microsoft,
             methods: SupportedAuthMethods::for_rules(rules),
+            binds_to_certificates: None,
         }
     }
 

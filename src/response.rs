@@ -62,6 +62,8 @@ pub(crate) struct ResponseContext<'a> {
     pub(crate) binding: TokenBinding,
     /// The name of the endpoint with its article, for errors.
     pub(crate) endpoint: &'static str,
+    /// The time until the key of the binding expires.
+    pub(crate) longest_lifetime: Option<Duration>,
 }
 
 /// A successful token response. The refresh token, the ID token and the client info belong to a
@@ -162,6 +164,7 @@ fn parse_success(
         Some(Secret::from(text.into_owned()))
     };
     let client_info = members.client_info.filter(|text| !text.is_empty());
+    let expires_in = expires_in.min(context.longest_lifetime.unwrap_or(Duration::MAX));
     let lifetime = Lifetime::new(expires_in, refresh_in.map(Duration::from_secs), now, jitter);
     match IssuedToken::new(
         Arc::clone(context.key),
@@ -363,6 +366,7 @@ mod tests {
         pub(super) jitter: f64,
         pub(super) binding: TokenBinding,
         pub(super) is_token_exchange: bool,
+        pub(super) longest_lifetime: Option<Duration>,
     }
 
     impl Default for Sent {
@@ -376,6 +380,7 @@ mod tests {
                 jitter: 0.0,
                 binding: TokenBinding::Unbound,
                 is_token_exchange: false,
+                longest_lifetime: None,
             }
         }
     }
@@ -413,6 +418,7 @@ mod tests {
                 is_token_exchange: self.is_token_exchange,
                 binding: self.binding,
                 endpoint: "the token endpoint",
+                longest_lifetime: self.longest_lifetime,
             };
             let issued = Arc::new(parse(&response, context, now, self.jitter)?.issued);
             Ok(AccessToken::from_cache(issued, &key, TokenSource::IdentityProvider).unwrap())

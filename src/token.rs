@@ -14,9 +14,8 @@ mod issued;
 mod key;
 mod lifetime;
 
-pub(crate) use binding::Thumbprint;
-pub(crate) use binding::TokenBinding;
 pub use binding::TokenScheme;
+pub(crate) use binding::{Thumbprint, TokenBinding};
 pub(crate) use hash::TokenHash;
 pub(crate) use issued::IssuedToken;
 pub(crate) use key::{CacheKey, UserKey};

@@ -37,6 +37,8 @@
 //! # }
 //! ```
 //!
+//! [`MutualTls`] is the client certificate of connections.
+//!
 //! - [`ConfidentialClientBuilder::transport`](crate::ConfidentialClientBuilder::transport) replaces
 //!   the default transport, which is reqwest.
 //! - [`attempt_timeout`] limits each attempt with any transport.
@@ -60,6 +62,7 @@ mod driver;
 mod environment_proxy;
 #[cfg(feature = "reqwest")]
 mod explanation;
+mod mutual_tls;
 #[cfg(feature = "reqwest")]
 mod no_proxy;
 #[cfg(feature = "reqwest")]
@@ -76,6 +79,10 @@ pub(crate) use config::{TransportConfig, zero_timeout};
 #[cfg(all(feature = "reqwest", any(feature = "rustls", feature = "ring")))]
 pub(crate) use connection_failure::causes;
 pub(crate) use connection_failure::no_response;
+pub use mutual_tls::MutualTls;
+#[cfg(all(feature = "reqwest", any(feature = "rustls", feature = "ring")))]
+pub(crate) use mutual_tls::signing_error;
+pub(crate) use mutual_tls::{RotationListener, TlsIdentity, TokenTransport};
 #[cfg(all(feature = "reqwest", any(feature = "rustls", feature = "ring")))]
 pub(crate) use tls::provider;
 #[cfg(all(feature = "reqwest", feature = "ring", not(feature = "rustls")))]

@@ -27,6 +27,7 @@ use crate::token::{CacheKey, IssuedToken, Stage, TokenHash};
 /// | [`drop_flight`](Self::drop_flight) | a flight ended without an outcome |
 /// | [`store`](Self::store) | a token arrived without a flight |
 /// | [`invalidate`](Self::invalidate) | an API rejected the token |
+/// | [`update_token`](Self::update_token) | the client certificate was rotated |
 /// | [`clear_failure`](Self::clear_failure) | the cause of the last failure is mended |
 /// | [`clear`](Self::clear) | the cache is cleared; a flight continues |
 /// | [`clear_and_ignore_flight`](Self::clear_and_ignore_flight) | a user signed out |
@@ -65,6 +66,13 @@ pub(crate) enum Cached {
     Stale(Arc<IssuedToken>),
     /// There is no token that this caller can use.
     Miss,
+}
+
+/// The decision about a cached token, for [`Slot::update_token`].
+pub(crate) enum TokenUpdate {
+    Keep,
+    Replace(Arc<IssuedToken>),
+    Remove,
 }
 
 /// The result of [`Slot::join`].
@@ -248,6 +256,21 @@ impl<F: Clone> Slot<F> {
         state.cool_down = CoolDown::default();
         state.rejections.forget_token_before(&issued);
         self.current.store(Some(issued));
+    }
+
+    /// Replaces or removes the token as `update` decides. A running flight continues.
+    pub(crate) fn update_token(&self, update: impl FnOnce(&IssuedToken) -> TokenUpdate) {
+        let state = self.lock();
+        let update = match &*self.current.load() {
+            Some(issued) => update(issued),
+            None => TokenUpdate::Keep,
+        };
+        match update {
+            TokenUpdate::Keep => {}
+            TokenUpdate::Replace(issued) => self.current.store(Some(issued)),
+            TokenUpdate::Remove => self.current.store(None),
+        }
+        drop(state);
     }
 
     /// Forgets the last failure alone.

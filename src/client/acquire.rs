@@ -1,8 +1,8 @@
 //! The path of one call, from the request to the access token.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -24,7 +24,8 @@ use crate::error::{Error, Failure};
 use crate::request::{IntoTokenRequest, Lent, TokenRequest};
 use crate::shared_cache::SharedLevel;
 use crate::time::TimeSource;
-use crate::token::{AccessToken, IssuedToken, TokenSource, UserKey};
+use crate::token::{AccessToken, IssuedToken, Thumbprint, TokenSource, UserKey};
+use crate::transport::{MutualTls, RotationListener};
 
 /// The part of a client that all kinds of clients share: the token cache and the path to a token.
 ///
@@ -58,6 +59,12 @@ impl TokenAcquirer {
             clock,
             issuer,
         }))
+    }
+
+    /// Listens to rotations of the client certificate, as long as the client lives.
+    pub(super) fn follow_rotations(&self, mutual_tls: &MutualTls) {
+        let shared: Weak<Shared> = Arc::downgrade(&self.0);
+        mutual_tls.listen(shared);
     }
 
     pub(super) fn tokens(&self) -> &Cache {
@@ -286,6 +293,7 @@ impl TokenAcquirer {
             requirements,
             has_token: slot.has_token(&self.0.clock.now()),
             binding: issuer.token_binding(),
+            identity: Default::default(),
             progress: Default::default(),
         };
         let grant = self.grant(&request.subject);
@@ -352,6 +360,13 @@ impl TokenAcquirer {
             Cached::Fresh(issued) => to_access_token(issued, slot, TokenSource::Cache).ok(),
             Cached::Stale(_) | Cached::Miss => None,
         }
+    }
+}
+
+/// Lets the cached tokens follow a rotation of the client certificate.
+impl RotationListener for Shared {
+    fn rotated(&self, current: Thumbprint, previous: Option<Thumbprint>) {
+        self.cache.follow_rotation(current, previous);
     }
 }
 

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{ConfidentialClient, TokenFetcher};
-use crate::authority::{Authority, Cloud};
+use crate::authority::{Authority, Cloud, Rules};
 use crate::cache::{CacheOptions, SharedCache, SharedCacheOptions};
 use crate::certificate::Certificate;
 use crate::client_auth::TokenEndpointAuthMethod;
@@ -21,7 +21,7 @@ use crate::retry::{RetryBudget, RetryPolicy};
 use crate::secret::Secret;
 use crate::shared_cache::SharedLevel;
 use crate::time::{Clock, TimeSource};
-use crate::transport::{Transport, TransportConfig, zero_timeout};
+use crate::transport::{MutualTls, TokenTransport, Transport, TransportConfig, zero_timeout};
 
 /// A builder of a [`ConfidentialClient`]: a tenant or an authority, one credential, and settings.
 ///
@@ -43,6 +43,8 @@ pub struct ConfidentialClientBuilder {
     assumed_lifetime: Duration,
     observer: Observer,
     pub(super) transport: TransportConfig,
+    /// The client certificates of the connections, of which one is allowed.
+    mutual_tls: Vec<MutualTls>,
     /// The proxy in the place of the default transport.
     pub(super) identity_binding: Option<IdentityBindingProxy>,
     pub(super) clock: TimeSource,
@@ -66,6 +68,7 @@ impl ConfidentialClientBuilder {
             assumed_lifetime: ASSUMED_LIFETIME,
             observer: Observer::default(),
             transport: TransportConfig::of("ConfidentialClientBuilder"),
+            mutual_tls: Vec::new(),
             identity_binding: None,
             clock: TimeSource::default(),
         }
@@ -222,6 +225,84 @@ impl ConfidentialClientBuilder {
     pub fn client_assertion(mut self, provider: impl ClientAssertionProvider) -> Self {
         self.credentials
             .push(CredentialConfig::Assertion(Arc::new(provider)));
+        self
+    }
+
+    /// Authenticates with the client certificate of the connection, issued by a CA, whose subject
+    /// is registered with the OpenID provider ([RFC 8705 section 2.1]).
+    ///
+    /// The argument is a [`Certificate`](crate::Certificate), a
+    /// [`CertificateFile`](crate::credential::CertificateFile) or a [`MutualTls`]. Set private CAs
+    /// and a proxy on the `MutualTls`. The token request contains the client ID, and neither a
+    /// secret nor an assertion. The request goes to the provider's alias for mutual TLS if the
+    /// metadata has one ([RFC 8705 section 5]). Requests for metadata and keys carry no certificate.
+    ///
+    /// The client's tokens count as bound to the certificate ([RFC 8705 section 3]). Call the API
+    /// with the HTTP client of [`MutualTls::client_for`].
+    ///
+    /// Needs the feature `rustls` or `ring`, and an authority of [`Authority::oidc`]. A custom
+    /// transport is an error of [`build`](Self::build), because the client cannot know which
+    /// certificate its connections carry.
+    ///
+    /// ```
+    /// use confidential_client::{Authority, Certificate, ConfidentialClient};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pem = confidential_client::testing::self_signed_certificate("daemon")?;
+    /// let client = ConfidentialClient::builder("daemon")
+    ///     .authority(Authority::oidc("https://id.example.org"))
+    ///     .tls_client_auth(Certificate::from_pem(pem)?)
+    ///     .build()?;
+    /// # let _ = client;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// [RFC 8705 section 2.1]: https://www.rfc-editor.org/rfc/rfc8705#section-2.1
+    /// [RFC 8705 section 3]: https://www.rfc-editor.org/rfc/rfc8705#section-3
+    /// [RFC 8705 section 5]: https://www.rfc-editor.org/rfc/rfc8705#section-5
+    #[doc(alias = "mTLS")]
+    pub fn tls_client_auth(self, certificate: impl Into<MutualTls>) -> Self {
+        self.authenticate_by_tls(certificate.into(), TokenEndpointAuthMethod::TlsClientAuth)
+    }
+
+    /// Authenticates with the client certificate of the connection, which is registered with the
+    /// OpenID provider itself, such as by a JWK Set ([RFC 8705 section 2.2]).
+    ///
+    /// No CA is needed. Everything else is as for [`tls_client_auth`](Self::tls_client_auth).
+    ///
+    /// [RFC 8705 section 2.2]: https://www.rfc-editor.org/rfc/rfc8705#section-2.2
+    #[doc(alias = "mTLS")]
+    pub fn self_signed_tls_client_auth(self, certificate: impl Into<MutualTls>) -> Self {
+        let method = TokenEndpointAuthMethod::SelfSignedTlsClientAuth;
+        self.authenticate_by_tls(certificate.into(), method)
+    }
+
+    /// Binds the client's tokens to the client certificate of the connection, whatever the client
+    /// authenticates with ([RFC 8705 section 3]).
+    ///
+    /// For a client with a secret or an assertion. Token requests go over connections with the
+    /// certificate, and to the provider's alias for mutual TLS. A provider whose metadata does not
+    /// announce certificate-bound tokens is an error of the token request. Everything else is as for
+    /// [`tls_client_auth`](Self::tls_client_auth), which binds tokens itself.
+    ///
+    /// [RFC 8705 section 3]: https://www.rfc-editor.org/rfc/rfc8705#section-3
+    #[doc(alias = "mTLS")]
+    #[doc(alias = "sender-constrained")]
+    pub fn certificate_bound_tokens(mut self, certificate: impl Into<MutualTls>) -> Self {
+        self.mutual_tls.push(certificate.into());
+        self
+    }
+
+    fn authenticate_by_tls(
+        mut self,
+        mutual_tls: MutualTls,
+        method: TokenEndpointAuthMethod,
+    ) -> Self {
+        let certificate = mutual_tls.tls_certificate().clone();
+        self.credentials
+            .push(CredentialConfig::Tls(certificate, method));
+        self.mutual_tls.push(mutual_tls);
         self
     }
 
@@ -397,7 +478,7 @@ impl ConfidentialClientBuilder {
     pub fn build(self) -> Result<ConfidentialClient, Error> {
         check_client_id(&self.client_id)?;
         let authority = authority(self.tenant, self.authority)?;
-        let endpoints = Endpoints::of(&authority)?;
+        let mut endpoints = Endpoints::of(&authority)?;
         self.cache.check()?;
         let settings = ProviderSettings {
             clock: self.clock.clone(),
@@ -407,7 +488,13 @@ impl ConfidentialClientBuilder {
         let now = self.clock.wall();
         let credential =
             CredentialStore::new(config, endpoints.rules(), self.retry.step_limit(), now)?;
-        check_auth_method(self.auth_method, credential.is_secret())?;
+        check_auth_method(self.auth_method, &credential)?;
+        let mutual_tls = one_certificate(self.mutual_tls)?;
+        if let Some(mutual_tls) = &mutual_tls {
+            check_rules(endpoints.rules())?;
+            mutual_tls.tls_certificate().check(now)?;
+            endpoints.use_mutual_tls();
+        }
         check_capabilities(&self.capabilities)?;
         if self.attempt_timeout.is_zero() {
             return Err(zero_timeout("attempt_timeout"));
@@ -422,11 +509,19 @@ impl ConfidentialClientBuilder {
         if credential.signs() {
             crate::crypto::random::draw_ahead();
         }
-        let transport = match self.identity_binding {
-            Some(proxy) if self.transport.is_default() => {
-                Arc::new(proxy.connect_timeout(self.transport.connect_timeout)?)
+        let (mutual_tls, config) = match mutual_tls {
+            Some(mutual_tls) => {
+                let origin = endpoints.origin();
+                let (transport, config) = TokenTransport::new(mutual_tls, self.transport, origin)?;
+                (Some(transport), config)
             }
-            _ => self.transport.transport(endpoints.origin())?,
+            None => (None, self.transport),
+        };
+        let transport = match self.identity_binding {
+            Some(proxy) if config.is_default() => {
+                Arc::new(proxy.connect_timeout(config.connect_timeout)?)
+            }
+            _ => config.transport(endpoints.origin())?,
         };
         let shared = match self.shared_cache {
             None => None,
@@ -457,6 +552,7 @@ impl ConfidentialClientBuilder {
             assumed_lifetime: self.assumed_lifetime,
             observer: self.observer,
             transport,
+            mutual_tls,
             shared,
             clock: self.clock,
             assumed_a_lifetime: Default::default(),
@@ -517,9 +613,21 @@ fn authority(tenant: Option<String>, authority: Option<Authority>) -> Result<Aut
 
 fn check_auth_method(
     method: Option<TokenEndpointAuthMethod>,
-    is_secret: bool,
+    credential: &CredentialStore,
 ) -> Result<(), Error> {
+    let is_secret = credential.is_secret();
     match method {
+        Some(method) if method.is_mutual_tls() && credential.tls_method() != Some(method) => {
+            let name = method.name();
+            Err(Error::config(format!(
+                "{name} authenticates by the client certificate of the connection; call {name}(..) of the builder with the certificate, and leave token_endpoint_auth_method(..) out"
+            )))
+        }
+        Some(TokenEndpointAuthMethod::PrivateKeyJwt) if credential.tls_method().is_some() => {
+            Err(Error::config(
+                "private_key_jwt sends an assertion and the credential is a certificate of the connection; use certificate(..) and certificate_bound_tokens(..), or leave token_endpoint_auth_method(..) out",
+            ))
+        }
         Some(TokenEndpointAuthMethod::PrivateKeyJwt) if is_secret => Err(Error::config(
             "private_key_jwt sends an assertion and the credential is a secret; use certificate(..) or client_assertion(..), or leave token_endpoint_auth_method(..) out",
         )),
@@ -529,6 +637,29 @@ fn check_auth_method(
             "token_endpoint_auth_method(..) applies to a secret and the credential is not a secret; leave token_endpoint_auth_method(..) out",
         )),
         _ => Ok(()),
+    }
+}
+
+/// Returns the client certificate of the connections.
+fn one_certificate(certificates: Vec<MutualTls>) -> Result<Option<MutualTls>, Error> {
+    let count = certificates.len();
+    let mut certificates = certificates.into_iter();
+    match certificates.next() {
+        Some(_) if count > 1 => Err(Error::config(format!(
+            "{count} client certificates for connections were given; tls_client_auth(..) and self_signed_tls_client_auth(..) bind tokens already, so leave certificate_bound_tokens(..) out, or give one certificate"
+        ))),
+        certificate => Ok(certificate),
+    }
+}
+
+/// Checks that an authority may bind tokens to the certificate of the connection.
+fn check_rules(rules: Rules) -> Result<(), Error> {
+    match rules {
+        Rules::OpenId => Ok(()),
+        other => Err(Error::config(format!(
+            "{} does not bind tokens to client certificates as RFC 8705 says; leave certificate_bound_tokens(..) out, or use Authority::oidc(..) for another provider",
+            other.name()
+        ))),
     }
 }
 

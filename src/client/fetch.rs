@@ -25,7 +25,11 @@ use crate::secret::Secret;
 use crate::shared_cache::SharedLevel;
 use crate::time::{self, TimeSource, jitter};
 use crate::token::{IssuedToken, TokenBinding};
-use crate::transport::{SendOnce, Transport, no_response, was_not_sent};
+#[cfg(all(feature = "reqwest", any(feature = "ring", feature = "rustls")))]
+use crate::transport::signing_error;
+use crate::transport::{
+    SendOnce, TlsIdentity, TokenTransport, Transport, no_response, was_not_sent,
+};
 
 mod id_token;
 mod progress;
@@ -53,7 +57,10 @@ pub(crate) struct TokenFetcher {
     /// The lifetime of a token whose response has none.
     pub(crate) assumed_lifetime: Duration,
     pub(crate) observer: Observer,
+    /// Sends requests without a client certificate: all requests, or those for metadata and keys.
     pub(crate) transport: Arc<dyn Transport>,
+    /// Sends token requests with a client certificate.
+    pub(crate) mutual_tls: Option<TokenTransport>,
     /// The cache that this process shares with others.
     pub(crate) shared: Option<Arc<SharedLevel>>,
     pub(crate) clock: TimeSource,
@@ -65,6 +72,32 @@ impl TokenFetcher {
     /// Returns the key that the next token must be bound to.
     pub(super) fn token_binding(&self) -> TokenBinding {
         TokenBinding::Unbound
+    }
+
+    /// Returns the client certificate of a request's connections, and notes the certificate in the
+    /// request. Calls the source of the certificate.
+    pub(super) async fn identity(&self, fetch: &Fetch) -> Result<Option<Arc<TlsIdentity>>, Error> {
+        let Some(transport) = &self.mutual_tls else {
+            return Ok(None);
+        };
+        if let Some((identity, _)) = fetch.identity.get() {
+            return Ok(Some(Arc::clone(identity)));
+        }
+        let limit = self.retry.step_limit();
+        let identity = transport.identity(self.clock.wall(), limit).await?;
+        let binding = self.binding_to(fetch, &identity);
+        let (identity, _) = fetch.identity.get_or_init(|| (identity, binding));
+        Ok(Some(Arc::clone(identity)))
+    }
+
+    /// Returns the binding of a token that arrives over the identity's connections.
+    ///
+    /// A token that is bound to a proof key is not bound to the certificate, too.
+    fn binding_to(&self, fetch: &Fetch, identity: &TlsIdentity) -> TokenBinding {
+        match fetch.binding {
+            TokenBinding::Unbound => TokenBinding::Certificate(identity.thumbprint()),
+            bound => bound,
+        }
     }
 
     /// Fetches a token by the deadline: the application's own, a user's, or an exchanged one.
@@ -177,7 +210,12 @@ impl TokenFetcher {
         request: R,
         deadline: Instant,
     ) -> Result<R::Response, Error> {
-        let credential = self.credential.current(self.clock.wall()).await?;
+        let credential = match self.identity(fetch).await? {
+            Some(identity) if self.credential.tls_method().is_some() => {
+                Credential::Tls(identity.certificate().clone())
+            }
+            _ => self.credential.current(self.clock.wall()).await?,
+        };
         let result = self.send_with_retries(fetch, &credential, request, deadline);
         let rejection = match result.await {
             Ok(response) => {
@@ -205,6 +243,10 @@ impl TokenFetcher {
         request: R,
         deadline: Instant,
     ) -> Option<Result<R::Response, Error>> {
+        // The names of the records in a shared cache contain the thumbprint of the first certificate.
+        if matches!(rejected, Credential::Tls(_)) && self.shared.is_some() {
+            return None;
+        }
         let now = self.clock.now();
         let other = self.credential.other_than(rejected, now.wall()).await?;
         tracing::warn!(
@@ -239,10 +281,17 @@ impl TokenFetcher {
         request: R,
         deadline: Instant,
     ) -> Result<R::Response, Error> {
+        let identity = match (credential, &self.mutual_tls) {
+            (Credential::Tls(certificate), Some(transport)) => {
+                Some(transport.identity_of(certificate)?)
+            }
+            _ => self.identity(fetch).await?,
+        };
         let mut attempt = 1_u32;
         loop {
             let authenticating = Attempt {
                 credential,
+                identity: identity.as_ref(),
                 number: attempt,
             };
             let sent = request.attempt(self, fetch, authenticating, deadline);
@@ -291,6 +340,9 @@ impl TokenFetcher {
             .endpoints
             .token_endpoint(fetch.tenant.as_ref(), &discovery)
             .await?;
+        if attempt.identity.is_some() {
+            self.check_mutual_tls(&endpoint)?;
+        }
         fetch.enter(Phase::Credential);
         let authentication = self.authenticate(fetch, attempt, &endpoint).await?;
         // A token lives from when it was issued. The clock is read before the request is sent.
@@ -321,7 +373,14 @@ impl TokenFetcher {
             grant.mark_sent();
         }
         let response = self
-            .send(request, grant.single_use(), TOKEN_ENDPOINT, id, deadline)
+            .send(
+                request,
+                attempt.identity,
+                grant.single_use(),
+                TOKEN_ENDPOINT,
+                id,
+                deadline,
+            )
             .await?;
         let status = response.status().as_u16();
         tracing::debug!(correlation_id = id, status, "token response");
@@ -340,8 +399,17 @@ impl TokenFetcher {
             secrets: &secrets,
             is_interactive: grant.is_interactive(),
             is_token_exchange: grant.is_token_exchange(),
-            binding: fetch.binding,
             endpoint: TOKEN_ENDPOINT,
+            binding: match attempt.identity {
+                Some(identity) => self.binding_to(fetch, identity),
+                None => fetch.binding,
+            },
+            longest_lifetime: attempt.identity.map(|identity| {
+                // Without a valid certificate, no API accepts the token.
+                let certificate = identity.certificate();
+                let left = certificate.not_after().duration_since(now.wall());
+                left.unwrap_or_default()
+            }),
         };
         let parsed = response::parse(&response, context, now, jitter()).map_err(|error| {
             let date = response::date(response.headers());
@@ -382,7 +450,11 @@ impl TokenFetcher {
         attempt: Attempt<'_>,
         endpoint: &TokenEndpoint,
     ) -> Result<ClientAuthentication, Error> {
-        let method = match self.auth_method {
+        let method = match self.auth_method.or(self.credential.tls_method()) {
+            Some(method) if method.is_mutual_tls() => {
+                endpoint.methods.check_mutual_tls(method)?;
+                method
+            }
             Some(method) => method,
             None if self.credential.is_secret() => endpoint.methods.for_secret()?,
             None => endpoint.methods.for_assertion()?,
@@ -412,10 +484,31 @@ impl TokenFetcher {
             .await
     }
 
+    /// Checks that a token endpoint can see the client certificate, and binds tokens to it if the
+    /// caller demands that.
+    fn check_mutual_tls(&self, endpoint: &TokenEndpoint) -> Result<(), Error> {
+        if endpoint.uri.scheme_str() != Some("https") {
+            return Err(Error::config(format!(
+                "the token endpoint {} is not https, so no client certificate can be presented; use the https URL of the provider",
+                without_query(&endpoint.uri)
+            )));
+        }
+        let demands_binding = self.credential.tls_method().is_none();
+        if demands_binding && endpoint.binds_to_certificates == Some(false) {
+            return Err(Error::config(
+                "the OpenID provider does not bind tokens to client certificates (its metadata have no tls_client_certificate_bound_access_tokens of true); enable them at the provider, or leave certificate_bound_tokens(..) out",
+            ));
+        }
+        Ok(())
+    }
+
     /// Sends an HTTP request within the limits of one attempt and of the whole fetch.
+    ///
+    /// With an identity, the connection carries its certificate.
     async fn send(
         &self,
         request: Request<Bytes>,
+        identity: Option<&Arc<TlsIdentity>>,
         grant: Option<&SingleUseGrant>,
         endpoint_name: &str,
         correlation_id: &str,
@@ -425,13 +518,21 @@ impl TokenFetcher {
         let failure = |message: String| Failure::new(message).correlation_id(correlation_id);
         let left = deadline.saturating_duration_since(Instant::now());
         let limit = self.attempt_timeout.min(left);
-        match timeout(limit, self.transport.send(request)).await {
+        let transport = match (identity, &self.mutual_tls) {
+            (Some(identity), Some(transport)) => &transport.of(identity)?,
+            _ => &self.transport,
+        };
+        match timeout(limit, transport.send(request)).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(source)) => {
                 if let Some(grant) = grant
                     && was_not_sent(&*source)
                 {
                     grant.mark_not_redeemed();
+                }
+                #[cfg(all(feature = "reqwest", any(feature = "ring", feature = "rustls")))]
+                if let Some(error) = signing_error(&*source) {
+                    return Err(error);
                 }
                 let endpoint = without_query(&uri);
                 let message = format!("no response from {endpoint_name} {endpoint}");
@@ -492,6 +593,8 @@ impl AuthenticatedRequest for Grant<'_> {
 #[derive(Clone, Copy)]
 struct Attempt<'a> {
     credential: &'a Credential,
+    /// The client certificate of the connection.
+    identity: Option<&'a Arc<TlsIdentity>>,
     number: u32,
 }
 

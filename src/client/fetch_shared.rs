@@ -45,6 +45,8 @@ impl SharedFetch {
             FlightGrant::Application | FlightGrant::Exchange(_) => None,
         };
         let fetching = async {
+            // The names of the records contain the certificate's thumbprint.
+            self.fetcher.identity(&self.fetch).await?;
             match self.fetch_by_grant(grant).await {
                 Ok(fetched) => Ok(fetched),
                 Err(error) => self.stored_despite(error, session.as_deref()).await,
@@ -109,7 +111,7 @@ impl SharedFetch {
     async fn stored_token(&self, session: Option<&UserSession>) -> Option<Arc<IssuedToken>> {
         let name = self
             .level
-            .token_name(&self.fetch.key, self.fetch.binding)
+            .token_name(&self.fetch.key, self.fetch.binding())
             .ok()?;
         let token = self.level.get_token(&name).await.ok()?;
         let content = token.content.as_ref()?;
@@ -135,7 +137,9 @@ impl SharedFetch {
     /// The process that holds the lock sends the token request, and the others wait for its record.
     /// If the store does not respond, the token request is sent without a lock.
     async fn fetch_with_reusable_grant(&self, grant: ReusableGrant<'_>) -> FlightOutcome {
-        let name = self.level.token_name(&self.fetch.key, self.fetch.binding)?;
+        let name = self
+            .level
+            .token_name(&self.fetch.key, self.fetch.binding())?;
         let owner = LockOwner::random();
         // Most processes find a token, and need no lock.
         let Ok(record) = self.level.get_token(&name).await else {

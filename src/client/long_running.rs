@@ -87,6 +87,7 @@ impl ConfidentialClient {
             requirements: Default::default(),
             has_token: false,
             binding: fetcher.token_binding(),
+            identity: Default::default(),
             progress: Default::default(),
         };
         let deadline = Instant::now() + fetcher.retry.total_timeout();

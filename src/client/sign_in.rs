@@ -424,6 +424,7 @@ impl ConfidentialClient {
             requirements: Default::default(),
             has_token: false,
             binding: fetcher.token_binding(),
+            identity: Default::default(),
             progress: Default::default(),
         })
     }

@@ -10,7 +10,6 @@ use crate::certificate::{Certificate, CertificateKey};
 use crate::client_auth::{AssertionForm, ClientAuthentication, TokenEndpointAuthMethod};
 use crate::crypto::{self, NoBackend, SigningAlgorithm};
 use crate::error::{Error, ServerError};
-use crate::jwt::UnsignedJwt;
 use crate::secret::Secret;
 
 /// The credential of one token request.
@@ -19,6 +18,8 @@ pub(crate) enum Credential {
     Secret(Secret),
     Certificate(Certificate),
     Assertion(AssertionSupplier),
+    /// The certificate of the connection.
+    Tls(Certificate),
 }
 
 impl Credential {
@@ -43,6 +44,7 @@ impl Credential {
                 sign(&certificate, &context(), form, now, limit).await
             }
             Self::Assertion(supplier) => supplier.fetch(context(), limit).await,
+            Self::Tls(_) => Ok(ClientAuthentication::Connection),
         }
     }
 
@@ -60,7 +62,7 @@ impl Credential {
         };
         let rejecting = match self {
             Self::Secret(_) => REJECTED_SECRETS,
-            Self::Certificate(_) => REJECTED_CERTIFICATES,
+            Self::Certificate(_) | Self::Tls(_) => REJECTED_CERTIFICATES,
             Self::Assertion(supplier) => return supplier.is_rejected(),
         };
         let is_rejected = error.is_credential_rejected() && !has(UNKNOWN_APPLICATION);
@@ -97,7 +99,8 @@ impl Credential {
     pub(super) fn same_as(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Secret(one), Self::Secret(other)) => one.same_as(other),
-            (Self::Certificate(one), Self::Certificate(other)) => one.same_as(other),
+            (Self::Certificate(one), Self::Certificate(other))
+            | (Self::Tls(one), Self::Tls(other)) => one.same_as(other),
             _ => false,
         }
     }
@@ -134,7 +137,7 @@ async fn sign(
             let signing = async move { signer.sign(algorithm, message).await };
             let signature =
                 callback::call("the assertion could not be signed", limit, signing).await?;
-            check_signature(certificate, &unsigned, &signature)?;
+            check_signature(certificate, unsigned.message(), &signature)?;
             unsigned.signed(&signature)
         }
     };
@@ -143,13 +146,13 @@ async fn sign(
 
 /// Checks a signature from a [`Signer`](crate::credential::Signer), which may use the wrong key or
 /// the wrong form.
-fn check_signature(
+pub(crate) fn check_signature(
     certificate: &Certificate,
-    unsigned: &UnsignedJwt,
+    message: &[u8],
     signature: &[u8],
 ) -> Result<(), Error> {
     let (public_key, algorithm) = (certificate.public_key(), certificate.algorithm());
-    match crypto::verify(public_key, algorithm, unsigned.message(), signature) {
+    match crypto::verify(public_key, algorithm, message, signature) {
         // Without a backend the identity provider is the first to verify the signature.
         Ok(true) | Err(NoBackend) => return Ok(()),
         Ok(false) => {}

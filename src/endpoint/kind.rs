@@ -169,6 +169,13 @@ impl EndpointKind {
         }
     }
 
+    /// Selects the endpoints for connections with a client certificate.
+    pub(super) fn use_mutual_tls(&mut self) {
+        if let Self::Provider(provider) = self {
+            provider.use_mutual_tls();
+        }
+    }
+
     /// Returns the host that gets the credential, or that names the host in its metadata.
     pub(super) fn origin(&self) -> &Url {
         match self {

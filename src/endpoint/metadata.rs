@@ -29,6 +29,8 @@ pub(super) struct OpenIdProvider {
     http_hosts: HttpHosts,
     /// A token endpoint from the caller, which replaces the published one.
     custom_token_endpoint: Option<(Url, Uri)>,
+    /// True if requests to the endpoints go over mutual TLS.
+    uses_mutual_tls: bool,
     metadata: CachedLookup<ProviderMetadata>,
 }
 
@@ -42,6 +44,10 @@ struct ProviderMetadata {
     pushed_endpoint: Option<Uri>,
     requires_pushed_requests: bool,
     methods: SupportedAuthMethods,
+    /// True if tokens can be bound to the certificate of the connection ([RFC 8705 section 3.3]).
+    ///
+    /// [RFC 8705 section 3.3]: https://www.rfc-editor.org/rfc/rfc8705#section-3.3
+    binds_to_certificates: bool,
     responses_name_issuer: bool,
     /// The reason why the provider issues no ID token that this crate can validate.
     without_id_tokens: Option<String>,
@@ -92,8 +98,14 @@ impl OpenIdProvider {
             assertion_form,
             http_hosts,
             custom_token_endpoint: custom_token_endpoint.transpose()?,
+            uses_mutual_tls: false,
             metadata: CachedLookup::new(),
         })
+    }
+
+    /// Selects the endpoints for connections with a client certificate.
+    pub(super) fn use_mutual_tls(&mut self) {
+        self.uses_mutual_tls = true;
     }
 
     pub(super) fn issuer(&self) -> &str {
@@ -124,6 +136,7 @@ impl OpenIdProvider {
                 audience,
                 assertion_form: self.assertion_form,
                 methods: SupportedAuthMethods::for_rules(Rules::OpenId),
+                binds_to_certificates: None,
             });
         }
         let metadata = self.metadata(lookup).await?;
@@ -132,6 +145,7 @@ impl OpenIdProvider {
             audience,
             assertion_form: self.assertion_form,
             methods: metadata.methods.clone(),
+            binds_to_certificates: Some(metadata.binds_to_certificates),
         })
     }
 
@@ -205,6 +219,21 @@ impl OpenIdProvider {
         self.metadata.mark_suspect(clock);
     }
 
+    /// Returns the published URL of an endpoint that authenticates the client.
+    ///
+    /// With mutual TLS, the alias of the endpoint wins if the provider publishes one ([RFC 8705
+    /// section 5]). The keys and the page where users sign in have no alias.
+    ///
+    /// [RFC 8705 section 5]: https://www.rfc-editor.org/rfc/rfc8705#section-5
+    fn endpoint<'a>(&self, document: &'a Document, name: &str) -> Option<&'a str> {
+        let alias = || {
+            let aliases = document.members().get("mtls_endpoint_aliases")?;
+            aliases.get(name)?.as_str()
+        };
+        let alias = self.uses_mutual_tls.then(alias).flatten();
+        alias.or_else(|| document.text(name))
+    }
+
     /// Fetches and checks the metadata. Returns the metadata and their time to live.
     async fn fetch(&self, lookup: &Lookup<'_>) -> Result<(ProviderMetadata, Duration), Error> {
         let url = self.metadata_url();
@@ -226,7 +255,7 @@ impl OpenIdProvider {
             }
             None => return Err(invalid("it has no 'issuer'")),
         }
-        let Some(endpoint) = document.text("token_endpoint") else {
+        let Some(endpoint) = self.endpoint(&document, "token_endpoint") else {
             return Err(invalid("it has no 'token_endpoint'"));
         };
         let token_endpoint = self
@@ -237,12 +266,14 @@ impl OpenIdProvider {
             return Err(invalid("its 'token_endpoint' is not https"));
         }
         // A daemon needs no endpoint for sign-ins, so an invalid one is ignored.
-        let endpoint = |member: &str, name: &str| {
-            let url = self.http_hosts.parse_url(name, document.text(member)?).ok();
+        let valid = |published: Option<&str>, name: &str| {
+            let url = self.http_hosts.parse_url(name, published?).ok();
             url.filter(|url| url.scheme() == "https" || self.url.scheme() != "https")
         };
-        let authorization_endpoint = endpoint("authorization_endpoint", AUTHORIZATION_ENDPOINT);
-        let pushed_endpoint = endpoint("pushed_authorization_request_endpoint", PUSHED_ENDPOINT);
+        let authorization_endpoint = document.text("authorization_endpoint");
+        let authorization_endpoint = valid(authorization_endpoint, AUTHORIZATION_ENDPOINT);
+        let pushed_endpoint = self.endpoint(&document, "pushed_authorization_request_endpoint");
+        let pushed_endpoint = valid(pushed_endpoint, PUSHED_ENDPOINT);
         let flag = |member: &str| document.members().get(member).and_then(Value::as_bool);
         let metadata = ProviderMetadata {
             pushed_endpoint: pushed_endpoint.and_then(|url| request_uri(url.to_string()).ok()),
@@ -251,6 +282,7 @@ impl OpenIdProvider {
             token_endpoint: request_uri(token_endpoint.to_string())?,
             authorization_endpoint,
             methods: SupportedAuthMethods::from_metadata(document.members()),
+            binds_to_certificates: is_true(&document, BINDS_TO_CERTIFICATES),
             responses_name_issuer: responses_name_issuer(&document),
             without_id_tokens: without_id_tokens(document.members()),
         };
@@ -273,8 +305,13 @@ fn microsoft_constructor(host: &str) -> Option<&'static str> {
 ///
 /// [RFC 9207 section 3]: https://www.rfc-editor.org/rfc/rfc9207#section-3
 pub(super) fn responses_name_issuer(document: &Document) -> bool {
-    let announced = document.members().get(RESPONSES_NAME_ISSUER);
-    announced.and_then(Value::as_bool).unwrap_or_default()
+    is_true(document, RESPONSES_NAME_ISSUER)
+}
+
+/// Returns whether a member is `true`. An absent member is `false`.
+fn is_true(document: &Document, name: &str) -> bool {
+    let member = document.members().get(name);
+    member.and_then(Value::as_bool).unwrap_or_default()
 }
 
 /// Returns the reason why metadata rule out ID tokens ([OpenID Connect Discovery section 3]).
@@ -300,6 +337,7 @@ fn without_id_tokens(metadata: &Map<String, Value>) -> Option<String> {
 }
 
 const METADATA_NAME: &str = "the OpenID configuration";
+const BINDS_TO_CERTIFICATES: &str = "tls_client_certificate_bound_access_tokens";
 const RESPONSES_NAME_ISSUER: &str = "authorization_response_iss_parameter_supported";
 /// The algorithms of ID tokens that this crate verifies.
 const ALGORITHMS: [&str; 3] = ["RS256", "PS256", "ES256"];

@@ -61,12 +61,8 @@ fn sentence(help: &Help, origin: Option<&CredentialOrigin>, clock: ClockCheck) -
         None => help.text,
     };
     let mut sentence = text.to_owned();
-    for (kind, name) in [
-        (CredentialKind::Secret, "secret"),
-        (CredentialKind::Certificate, "certificate"),
-        (CredentialKind::Assertion, "assertion"),
-    ] {
-        let origin = origin.filter(|origin| origin.kind == kind);
+    for name in ["secret", "certificate", "assertion"] {
+        let origin = origin.filter(|origin| origin.kind.noun() == name);
         let noun = match origin.and_then(|origin| origin.source.as_deref()) {
             Some(source) => format!("{name} of the {source}"),
             None => name.to_owned(),

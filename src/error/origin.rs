@@ -17,12 +17,28 @@ pub(crate) enum CredentialKind {
     Certificate,
     /// An assertion that somebody else signed.
     Assertion,
+    /// A certificate, with which this client authenticates its connections.
+    TlsCertificate,
+}
+
+impl CredentialKind {
+    /// Returns the noun of the credential in messages.
+    pub(crate) fn noun(self) -> &'static str {
+        match self {
+            Self::Secret => "secret",
+            Self::Certificate | Self::TlsCertificate => "certificate",
+            Self::Assertion => "assertion",
+        }
+    }
 }
 
 impl CredentialOrigin {
     /// Returns whether the client authenticates by a signed assertion.
     pub(crate) fn sends_assertion(&self) -> bool {
-        self.kind != CredentialKind::Secret
+        matches!(
+            self.kind,
+            CredentialKind::Certificate | CredentialKind::Assertion
+        )
     }
 }
 

@@ -139,7 +139,8 @@ fn post(
 /// Appends the credential of a client that authenticates in the form.
 fn append_credential(client_auth: &ClientAuthentication, form: &mut Serializer<'_, String>) {
     match client_auth {
-        ClientAuthentication::Basic { .. } => {}
+        // The header or the connection authenticates the client.
+        ClientAuthentication::Basic { .. } | ClientAuthentication::Connection => {}
         ClientAuthentication::Secret(secret) => {
             form.append_pair("client_secret", secret.expose());
         }
@@ -224,6 +225,11 @@ mod tests {
             "client_id=client\
              &client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer\
              &client_assertion=e.y.J&scope=api%3A%2F%2Fa%2F.default\
+             &grant_type=client_credentials&client_info=2"
+        );
+        assert_eq!(
+            body(ClientAuthentication::Connection),
+            "client_id=client&scope=api%3A%2F%2Fa%2F.default\
              &grant_type=client_credentials&client_info=2"
         );
     }

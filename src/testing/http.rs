@@ -1,5 +1,6 @@
 //! The HTTP server: connections, TLS, endpoints and raw responses.
 
+pub(crate) mod client_certificate;
 pub(crate) mod connection;
 pub(crate) mod discovery;
 pub(crate) mod response;

@@ -2,7 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 
 use super::directory::tenant::Directory;
 use super::provider::{IdentityProvider, lock};
@@ -37,6 +37,9 @@ pub use builder::LocalAuthorityBuilder;
 /// - Secrets are compared in constant time.
 /// - Assertions need a valid signature of the registered certificate's key, and a valid `aud`,
 ///   `iss`, `sub`, `nbf` and `exp`.
+/// - Client certificates need the private key, and must be registered as
+///   [`tls_client_auth`](super::Application::tls_client_auth) or
+///   [`self_signed_tls_client_auth`](super::Application::self_signed_tls_client_auth).
 /// - Tokens of another tenant need the same, and must match a
 ///   [federated credential](super::Application::federated_credential).
 ///
@@ -73,7 +76,7 @@ pub struct LocalAuthority {
     provider: Arc<IdentityProvider>,
     ca_pem: Option<String>,
     /// Stops the server when dropped.
-    _stop: oneshot::Sender<()>,
+    _stop: watch::Sender<()>,
 }
 
 impl LocalAuthority {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::map_response_with_state;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -15,6 +15,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
+use super::http::client_certificate::ClientCertificate;
+use super::http::connection::{ClientConnection, Connections};
 use super::http::response::add_date;
 use super::provider::{IdentityProvider, lock};
 use super::token::jwt::ReceivedJwt;
@@ -31,6 +33,11 @@ use crate::time::unix_seconds;
 /// | valid | 200, with a JSON object of the token's `oid`, `azp` and `roles` |
 /// | [revoked](super::LocalAuthority::revoke_tokens), of a client that declared `cp1` | 401 with a claims challenge |
 /// | missing, expired or invalid | 401 with `InvalidAuthenticationToken` |
+/// | bound to another client certificate than the connection's | 401 with `InvalidAuthenticationToken` |
+///
+/// If the authority was started with [`mutual_tls`](super::LocalAuthorityBuilder::mutual_tls), the API
+/// uses https with a certificate of the same CA, and requests client certificates. The JSON object
+/// then has the thumbprint of the connection's certificate as `x5t#S256`.
 ///
 /// A token of a client without `cp1` cannot be revoked. The API accepts the token until it expires.
 ///
@@ -60,6 +67,18 @@ struct AccessTokenClaims {
     roles: Vec<String>,
     #[serde(default)]
     xms_cc: Vec<String>,
+    cnf: Option<Value>,
+}
+
+impl AccessTokenClaims {
+    fn is_bound(&self) -> bool {
+        self.cnf.is_some()
+    }
+
+    /// Returns the thumbprint of the client certificate that the token is bound to.
+    fn certificate(&self) -> Option<&str> {
+        self.cnf.as_ref()?.get("x5t#S256")?.as_str()
+    }
 }
 
 impl ProtectedApi {
@@ -74,7 +93,12 @@ impl ProtectedApi {
         let listener = TcpListener::bind("127.0.0.1:0")
             .await
             .map_err(cannot_listen)?;
-        let base = format!("http://{}", listener.local_addr().map_err(cannot_listen)?);
+        let address = listener.local_addr().map_err(cannot_listen)?;
+        let acceptor = authority.mutual_tls.as_ref();
+        let acceptor = acceptor.map(|listener| listener.acceptor.clone());
+        let scheme = if acceptor.is_some() { "https" } else { "http" };
+        let base = format!("{scheme}://{address}");
+        let connections = Connections::start(listener, acceptor).map_err(cannot_listen)?;
         let requests = Arc::new(AtomicUsize::new(0));
         let api = Arc::new(ApiState {
             authority,
@@ -85,7 +109,11 @@ impl ProtectedApi {
         let router = Router::new().fallback(respond);
         let router = router.layer(add_date).with_state(api);
         let (stop, stopped) = oneshot::channel::<()>();
-        let serve = axum::serve(listener, router).with_graceful_shutdown(async {
+        let serve = axum::serve(
+            connections,
+            router.into_make_service_with_connect_info::<ClientConnection>(),
+        )
+        .with_graceful_shutdown(async {
             // The sender is never used. Dropping it ends the wait with an error.
             let _ = stopped.await;
         });
@@ -108,7 +136,13 @@ impl ProtectedApi {
     }
 }
 
-async fn respond(State(api): State<Arc<ApiState>>, request: Request) -> Response<Body> {
+async fn respond(
+    State(api): State<Arc<ApiState>>,
+    ConnectInfo(connection): ConnectInfo<ClientConnection>,
+    request: Request,
+) -> Response<Body> {
+    let certificate = connection.client_certificate.as_ref();
+    let thumbprint = certificate.map(ClientCertificate::x5t_s256);
     api.requests.fetch_add(1, Ordering::SeqCst);
     let value = request.headers().get(AUTHORIZATION);
     let token = value.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
@@ -123,10 +157,18 @@ async fn respond(State(api): State<Arc<ApiState>>, request: Request) -> Response
         Some(claims) if claims.aud != api.audience => {
             api.invalid_token("Access token validation failure. Invalid audience.")
         }
+        // RFC 8705 section 3: the certificate of the connection is the certificate of the token.
+        Some(claims) if claims.is_bound() && claims.certificate() != thumbprint.as_deref() => {
+            api.invalid_token("The token is bound to another client certificate.")
+        }
         Some(claims) => match api.revoked(&claims) {
             Some(not_before) => api.claims_challenge(not_before),
             None => {
-                let body = json!({ "oid": claims.oid, "azp": claims.azp, "roles": claims.roles });
+                let mut body =
+                    json!({ "oid": claims.oid, "azp": claims.azp, "roles": claims.roles });
+                if let (Some(thumbprint), Some(members)) = (thumbprint, body.as_object_mut()) {
+                    members.insert("x5t#S256".to_owned(), thumbprint.into());
+                }
                 json_response(StatusCode::OK, &body, None)
             }
         },

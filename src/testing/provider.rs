@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use http::StatusCode;
 use jsonwebtoken::jwk::JwkSet;
 use serde_json::{Value, json};
+use tokio_rustls::TlsAcceptor;
 
 use super::aadsts::error::AadstsError;
 use super::authorize::flow::SignInFlow;
@@ -27,6 +28,8 @@ use crate::time::{Now, TimeSource, unix_seconds};
 pub(crate) struct IdentityProvider {
     pub(crate) base: String,
     pub(crate) rules: ProviderRules,
+    /// The server of TLS connections with client certificates.
+    pub(crate) mutual_tls: Option<MutualTlsListener>,
     clock: TimeSource,
     /// The last key of the tenants or of an application signs. The older keys only verify.
     pub(crate) keys: Mutex<Vec<TokenSigningKey>>,
@@ -40,6 +43,12 @@ pub(crate) struct IdentityProvider {
     /// By tenant id and client id.
     revocations: Mutex<HashMap<(String, String), Revocation>>,
     pub(crate) is_dropped: AtomicBool,
+}
+
+/// A server of TLS connections with client certificates.
+pub(crate) struct MutualTlsListener {
+    pub(crate) base: String,
+    pub(crate) acceptor: TlsAcceptor,
 }
 
 /// A revocation of all tokens of a client up to a number.
@@ -60,6 +69,7 @@ impl IdentityProvider {
         Self {
             base,
             rules,
+            mutual_tls: None,
             clock,
             keys: Mutex::new(vec![key]),
             directories: Mutex::default(),
@@ -71,6 +81,12 @@ impl IdentityProvider {
             revocations: Mutex::default(),
             is_dropped: AtomicBool::new(false),
         }
+    }
+
+    /// Sets the server of TLS connections with client certificates.
+    pub(crate) fn with_mutual_tls(mut self, listener: Option<MutualTlsListener>) -> Self {
+        self.mutual_tls = listener;
+        self
     }
 
     /// Returns the time of day by this authority's clock.

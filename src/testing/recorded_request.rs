@@ -4,6 +4,10 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
+use serde_json::{Value, json};
+
+use super::http::client_certificate::ClientCertificate;
+use crate::certificate::hexadecimal;
 
 /// A token request that a [`LocalAuthority`](super::LocalAuthority) or a
 /// [`LocalManagedIdentity`](super::LocalManagedIdentity) received.
@@ -38,6 +42,7 @@ pub struct RecordedRequest {
     query: Vec<(String, String)>,
     headers: HeaderMap,
     form: Vec<(String, String)>,
+    client_certificate: Option<ClientCertificate>,
 }
 
 impl RecordedRequest {
@@ -57,7 +62,17 @@ impl RecordedRequest {
             query: Vec::new(),
             headers,
             form,
+            client_certificate: None,
         }
+    }
+
+    /// Sets the certificate that the client presented on the connection.
+    pub(crate) fn with_client_certificate(
+        mut self,
+        certificate: Option<ClientCertificate>,
+    ) -> Self {
+        self.client_certificate = certificate;
+        self
     }
 
     /// Sets the query of the URL.
@@ -100,6 +115,28 @@ impl RecordedRequest {
     /// Returns the decoded fields of the form, in the order of the request.
     pub fn form(&self) -> &[(String, String)] {
         &self.form
+    }
+
+    /// Returns the SHA-256 thumbprint of the certificate that the client presented on the
+    /// connection, in upper-case hexadecimal.
+    ///
+    /// Only a `LocalAuthority` with [`mutual_tls`](super::LocalAuthorityBuilder::mutual_tls) requests
+    /// certificates.
+    pub fn client_certificate_sha256(&self) -> Option<String> {
+        let certificate = self.client_certificate.as_ref()?;
+        Some(hexadecimal(&certificate.sha256()))
+    }
+
+    pub(crate) fn client_certificate(&self) -> Option<&ClientCertificate> {
+        self.client_certificate.as_ref()
+    }
+
+    /// Returns the claim `cnf` of a token that is bound to the certificate ([RFC 8705 section 3.1]).
+    ///
+    /// [RFC 8705 section 3.1]: https://www.rfc-editor.org/rfc/rfc8705#section-3.1
+    pub(crate) fn confirmation(&self) -> Option<Value> {
+        let certificate = self.client_certificate.as_ref()?;
+        Some(json!({ "x5t#S256": certificate.x5t_s256() }))
     }
 
     /// Returns the decoded header of the client assertion, a JSON object.

@@ -2,6 +2,8 @@ use std::fmt;
 
 use http::HeaderValue;
 
+use crate::certificate::Certificate;
+
 /// The scheme of the `Authorization` header that carries an access token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -83,6 +85,14 @@ impl TokenBinding {
         }
     }
 
+    /// Returns the thumbprint of the client certificate.
+    pub(crate) const fn certificate(self) -> Option<Thumbprint> {
+        match self {
+            Self::Unbound | Self::ProofKey(_) => None,
+            Self::Certificate(thumbprint) | Self::EntraCertificate(thumbprint) => Some(thumbprint),
+        }
+    }
+
     /// Returns the kind as a number, and the thumbprint of the key. `None` for a bearer token.
     ///
     /// Both are a part of the names of records in a shared cache, so a number never changes.
@@ -101,6 +111,13 @@ impl TokenBinding {
 /// [RFC 7638]: https://www.rfc-editor.org/rfc/rfc7638
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Thumbprint(pub(crate) [u8; 32]);
+
+impl Thumbprint {
+    /// Returns the thumbprint of a certificate.
+    pub(crate) fn of_certificate(certificate: &Certificate) -> Self {
+        Self(*certificate.sha256())
+    }
+}
 
 /// The thumbprint in base64url without padding, as in tokens. Not a secret.
 impl fmt::Display for Thumbprint {

@@ -9,7 +9,6 @@ use uuid::Uuid;
 use super::copies::{Copies, Turns};
 use super::{CacheKey, Lifetime, TokenBinding, TokenScheme};
 use crate::authority::Tenant;
-#[cfg(test)]
 use crate::time::Now;
 
 /// A token as the identity provider issued it. The cache keeps one copy for all callers.
@@ -158,6 +157,14 @@ impl IssuedToken {
                 Some(details) => Box::new(details.copy()).into(),
                 None => OnceLock::new(),
             },
+        }
+    }
+
+    /// Returns a copy that is due for a refresh.
+    pub(crate) fn due(&self, now: Now) -> Self {
+        Self {
+            lifetime: self.lifetime.due(now),
+            ..self.copy()
         }
     }
 

@@ -83,6 +83,16 @@ impl Lifetime {
         }
     }
 
+    /// Returns the same lifetime with a refresh due now.
+    pub(crate) fn due(&self, now: Now) -> Self {
+        let refresh = now.plus(Duration::ZERO);
+        Self {
+            refresh,
+            unusable: ticks(self.remaining(&now)),
+            usable: self.usable,
+        }
+    }
+
     #[inline]
     pub(crate) fn stage(&self, now: &Now) -> Stage {
         if !self.refresh.reached(now) {

@@ -5,6 +5,8 @@ use url::Url;
 
 use crate::error::Error;
 use crate::transport::Transport;
+#[cfg(all(feature = "reqwest", any(feature = "ring", feature = "rustls")))]
+use crate::transport::mutual_tls::ConnectionTls;
 
 /// The transport settings of a builder.
 pub(crate) struct TransportConfig {
@@ -18,6 +20,9 @@ pub(crate) struct TransportConfig {
     pub(crate) connect_timeout: Option<Duration>,
     #[cfg(feature = "reqwest")]
     pub(crate) reqwest: Option<reqwest::ClientBuilder>,
+    /// The TLS of [`MutualTls`](crate::transport::MutualTls).
+    #[cfg(all(feature = "reqwest", any(feature = "ring", feature = "rustls")))]
+    tls: Option<Arc<ConnectionTls>>,
 }
 
 impl TransportConfig {
@@ -29,7 +34,16 @@ impl TransportConfig {
             connect_timeout: None,
             #[cfg(feature = "reqwest")]
             reqwest: None,
+            #[cfg(all(feature = "reqwest", any(feature = "ring", feature = "rustls")))]
+            tls: None,
         }
+    }
+
+    /// Sets the TLS of the connections.
+    #[cfg(all(feature = "reqwest", any(feature = "ring", feature = "rustls")))]
+    pub(super) fn with_tls(mut self, tls: Arc<ConnectionTls>) -> Self {
+        self.tls = Some(tls);
+        self
     }
 
     /// Returns `true` if the caller has set neither a transport nor a reqwest builder.
@@ -68,7 +82,7 @@ impl TransportConfig {
     }
 
     #[cfg(feature = "reqwest")]
-    fn default_transport(self, origin: &Url) -> Result<Arc<dyn Transport>, Error> {
+    fn default_transport(mut self, origin: &Url) -> Result<Arc<dyn Transport>, Error> {
         use crate::transport::reqwest::ReqwestTransport;
 
         if origin.scheme() == "https"
@@ -86,24 +100,28 @@ impl TransportConfig {
         if origin.scheme() == "https" {
             crate::transport::tls::draw_ahead();
         }
+        let reqwest = self.reqwest.take();
         let settings = self.settings(origin);
-        Ok(Arc::new(ReqwestTransport::new(self.reqwest, &settings)?))
+        Ok(Arc::new(ReqwestTransport::new(reqwest, &settings)?))
     }
 
     /// Sets a reqwest builder with the default TLS library and without a proxy.
     #[cfg(feature = "reqwest")]
     pub(crate) fn without_proxy(mut self, origin: &Url) -> Result<Self, Error> {
         let builder = crate::transport::tls::default_builder(&self.settings(origin))?;
-        self.reqwest = Some(builder.no_proxy());
+        let builder = Some(builder.no_proxy());
+        self.reqwest = builder;
         Ok(self)
     }
 
     #[cfg(feature = "reqwest")]
-    fn settings<'a>(&self, origin: &'a Url) -> crate::transport::reqwest::ReqwestSettings<'a> {
+    fn settings<'a>(&'a self, origin: &'a Url) -> crate::transport::reqwest::ReqwestSettings<'a> {
         crate::transport::reqwest::ReqwestSettings {
             connect_timeout: self.connect_timeout.unwrap_or(CONNECT_TIMEOUT),
             origin,
             builder: self.builder,
+            #[cfg(any(feature = "ring", feature = "rustls"))]
+            tls: self.tls.as_deref(),
         }
     }
 }
@@ -114,4 +132,4 @@ pub(crate) fn zero_timeout(setter: &str) -> Error {
 }
 
 #[cfg(feature = "reqwest")]
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -14,10 +14,45 @@ pub(super) struct Explanation<'a> {
     pub(super) error: reqwest::Error,
     pub(super) url: &'a Url,
     pub(super) proxies: &'a Proxies,
-    /// The name of the builder that takes a reqwest builder.
-    pub(super) builder: &'static str,
+    pub(super) names: &'a SettingNames,
     /// The longest time of a request to a proxy.
     pub(super) limit: Duration,
+}
+
+/// The names of the settings that a message suggests.
+pub(super) struct SettingNames {
+    /// The method that takes a reqwest builder.
+    reqwest: String,
+    /// The setting that adds a trusted CA.
+    trusted_ca: String,
+    /// The subject of the certificate that the connections carry.
+    #[cfg_attr(
+        not(any(feature = "ring", feature = "rustls")),
+        expect(dead_code, reason = "only TLS by rustls sends a certificate")
+    )]
+    certificate: Option<String>,
+}
+
+impl SettingNames {
+    /// Names the settings of a builder with the method `reqwest`.
+    pub(super) fn of_builder(builder: &str) -> Self {
+        let reqwest = format!("{builder}::reqwest(..)");
+        Self {
+            trusted_ca: format!("reqwest::ClientBuilder::tls_certs_merge(..) in {reqwest}"),
+            reqwest,
+            certificate: None,
+        }
+    }
+
+    /// Names the settings of [`MutualTls`](super::MutualTls).
+    #[cfg(any(feature = "ring", feature = "rustls"))]
+    pub(super) fn of_mutual_tls(certificate: Option<&str>) -> Self {
+        Self {
+            reqwest: "MutualTls::reqwest(..)".to_owned(),
+            trusted_ca: "MutualTls::trusted_roots_pem(..)".to_owned(),
+            certificate: certificate.map(ToOwned::to_owned),
+        }
+    }
 }
 
 impl Explanation<'_> {
@@ -58,7 +93,7 @@ impl Explanation<'_> {
         let error = self.error;
         match problem {
             TunnelProblem::NoConnection => {
-                if let Some(problem) = proxy_tls_problem(&error, self.builder) {
+                if let Some(problem) = proxy_tls_problem(&error, self.names) {
                     return ConnectionFailure::permanent(format!("{shown} {problem}"), error);
                 }
                 if proxy.as_ref().is_some_and(ProxyInUse::is_socks) {
@@ -126,14 +161,14 @@ impl Explanation<'_> {
             ),
             None => String::new(),
         };
-        let builder = self.builder;
-        let problem = tls_problem(&self.error, builder)?;
+        let problem = tls_problem(&self.error, self.names)?;
         Some(match problem {
             TlsProblem::Certificate(problem) => (
                 format!("the TLS certificate of '{host}' is not accepted: {problem}{by_way}"),
                 true,
             ),
             TlsProblem::Handshake(problem) => (format!("'{host}' {problem}{by_way}"), false),
+            TlsProblem::ClientCertificate(problem) => (format!("'{host}' {problem}{by_way}"), true),
         })
     }
 
@@ -143,16 +178,16 @@ impl Explanation<'_> {
         if !error.is_parse() {
             return None;
         }
-        let builder = self.builder;
+        let reqwest = &self.names.reqwest;
         let problem = match error.to_string().as_str() {
             text if text.starts_with("message head is too large") => format!(
-                "it has more than 100 headers, or more than some hundred kilobytes; remove headers on the server, or set http1_max_headers(..) in {builder}::reqwest(..)"
+                "it has more than 100 headers, or more than some hundred kilobytes; remove headers on the server, or set http1_max_headers(..) in {reqwest}"
             ),
             _ if error.is_parse_status() => {
                 "its status code is not a number of three digits".to_owned()
             }
             text if text.starts_with("invalid HTTP header") => format!(
-                "the name or the value of a header has a character that HTTP does not allow, or a header has no colon; correct the header on the server, or set http1_ignore_invalid_headers_in_responses(true) in {builder}::reqwest(..)"
+                "the name or the value of a header has a character that HTTP does not allow, or a header has no colon; correct the header on the server, or set http1_ignore_invalid_headers_in_responses(true) in {reqwest}"
             ),
             text if text.starts_with("invalid content-length") => {
                 "its headers Content-Length contradict each other, or are no number".to_owned()
@@ -209,10 +244,16 @@ enum TlsProblem {
         )
     )]
     Handshake(String),
+    /// The server rejects the certificate of the client. The text follows the name of the host.
+    #[cfg_attr(
+        not(any(feature = "ring", feature = "rustls")),
+        expect(dead_code, reason = "only TLS by rustls sends a certificate")
+    )]
+    ClientCertificate(String),
 }
 
 #[cfg(any(feature = "ring", feature = "rustls"))]
-fn tls_problem(error: &reqwest::Error, builder: &str) -> Option<TlsProblem> {
+fn tls_problem(error: &reqwest::Error, names: &SettingNames) -> Option<TlsProblem> {
     use rustls::{AlertDescription, Error};
 
     use crate::transport::certificate_problem::certificate_problem;
@@ -220,7 +261,7 @@ fn tls_problem(error: &reqwest::Error, builder: &str) -> Option<TlsProblem> {
     let found = causes(error).find_map(|cause| cause.downcast_ref::<Error>());
     Some(match found {
         Some(Error::InvalidCertificate(error)) => {
-            TlsProblem::Certificate(certificate_problem(error, &how_to_trust(builder)))
+            TlsProblem::Certificate(certificate_problem(error, &how_to_trust(names)))
         }
         Some(Error::InvalidMessage(_)) => TlsProblem::Handshake(
             "does not speak TLS on this port; check the port, and whether the URL is https"
@@ -241,43 +282,50 @@ fn tls_problem(error: &reqwest::Error, builder: &str) -> Option<TlsProblem> {
             | AlertDescription::CertificateUnknown
             | AlertDescription::UnknownCA
             | AlertDescription::AccessDenied),
-        )) => TlsProblem::Handshake(format!(
-            "requires another TLS client certificate ({alert:?}); set identity(..) in {builder}::reqwest(..)"
-        )),
+        )) => match &names.certificate {
+            Some(subject) => TlsProblem::ClientCertificate(format!(
+                "rejected the client certificate of '{subject}' ({alert:?}); use a certificate that the server accepts, with its chain, or register this one"
+            )),
+            None => TlsProblem::Handshake(format!(
+                "requires another TLS client certificate ({alert:?}); set identity(..) in {}",
+                names.reqwest
+            )),
+        },
         Some(_) => return None,
-        None => return certificate_by_text(error, builder),
+        None => return certificate_by_text(error, names),
     })
 }
 
 #[cfg(not(any(feature = "ring", feature = "rustls")))]
-fn tls_problem(error: &reqwest::Error, builder: &str) -> Option<TlsProblem> {
-    certificate_by_text(error, builder)
+fn tls_problem(error: &reqwest::Error, names: &SettingNames) -> Option<TlsProblem> {
+    certificate_by_text(error, names)
 }
 
 /// Finds an error of another TLS library, such as OpenSSL, by its text.
-fn certificate_by_text(error: &reqwest::Error, builder: &str) -> Option<TlsProblem> {
+fn certificate_by_text(error: &reqwest::Error, names: &SettingNames) -> Option<TlsProblem> {
     let last = causes(error).last()?.to_string();
     last.contains("certificate").then(|| {
         TlsProblem::Certificate(format!(
             "{last}; if a private CA issued it, {}",
-            how_to_trust(builder)
+            how_to_trust(names)
         ))
     })
 }
 
-fn how_to_trust(builder: &str) -> String {
+fn how_to_trust(names: &SettingNames) -> String {
     format!(
-        "add that CA to the machine's trusted CAs, or to reqwest::ClientBuilder::tls_certs_merge(..) in {builder}::reqwest(..)"
+        "add that CA to the machine's trusted CAs, or to {}",
+        names.trusted_ca
     )
 }
 
 /// Returns the reason why no TLS connection to a proxy was possible.
-fn proxy_tls_problem(error: &reqwest::Error, builder: &str) -> Option<String> {
-    Some(match tls_problem(error, builder)? {
+fn proxy_tls_problem(error: &reqwest::Error, names: &SettingNames) -> Option<String> {
+    Some(match tls_problem(error, names)? {
         TlsProblem::Certificate(problem) => {
             format!("has a TLS certificate that is not accepted: {problem}")
         }
-        TlsProblem::Handshake(_) => {
+        TlsProblem::Handshake(_) | TlsProblem::ClientCertificate(_) => {
             "does not speak TLS; write http:// in place of https://".to_owned()
         }
     })

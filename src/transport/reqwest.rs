@@ -15,7 +15,9 @@ use crate::error::Error;
 use crate::response::LARGEST_BODY;
 use crate::transport::driver::{Driver, DriverTask, SendOn};
 use crate::transport::environment_proxy::ProxyEnvironment;
-use crate::transport::explanation::Explanation;
+use crate::transport::explanation::{Explanation, SettingNames};
+#[cfg(any(feature = "ring", feature = "rustls"))]
+use crate::transport::mutual_tls::{ConnectionTls, from_caller};
 use crate::transport::proxies::{Proxies, shown_proxies};
 use crate::transport::tls::{self, built, lacks_ca_certificates, without_ca_certificates};
 use crate::transport::{SendOnce, Transport, TransportFuture};
@@ -35,6 +37,9 @@ pub(crate) struct ReqwestSettings<'a> {
     pub(crate) origin: &'a Url,
     /// The name of the builder that takes a reqwest builder, for messages.
     pub(crate) builder: &'static str,
+    /// The TLS of a client with a certificate, or with CA certificates of its own.
+    #[cfg(any(feature = "ring", feature = "rustls"))]
+    pub(crate) tls: Option<&'a ConnectionTls>,
 }
 
 /// The parts of the transport that one request needs.
@@ -42,7 +47,7 @@ struct Exchange {
     client: reqwest::Client,
     origin: Origin,
     proxies: Proxies,
-    builder: &'static str,
+    names: SettingNames,
     connect_timeout: Duration,
 }
 
@@ -66,6 +71,11 @@ impl ReqwestTransport {
             Some(builder) => {
                 // The caller's retries would send a code or a refresh token a second time.
                 let builder = limited(builder).retry(reqwest::retry::never());
+                #[cfg(any(feature = "ring", feature = "rustls"))]
+                let builder = match settings.tls {
+                    Some(tls) => tls.configure(builder),
+                    None => builder,
+                };
                 with_callers_builder(builder, settings)?
             }
         };
@@ -73,7 +83,7 @@ impl ReqwestTransport {
             client,
             origin: Origin::of(settings.origin),
             proxies,
-            builder: settings.builder,
+            names: settings.names(),
             connect_timeout: settings.connect_timeout,
         };
         Ok(Self {
@@ -81,6 +91,23 @@ impl ReqwestTransport {
             driver: Driver::default(),
         })
     }
+}
+
+impl ReqwestSettings<'_> {
+    /// Returns the names of the settings that a message suggests.
+    fn names(&self) -> SettingNames {
+        #[cfg(any(feature = "ring", feature = "rustls"))]
+        if let Some(tls) = self.tls {
+            return SettingNames::of_mutual_tls(tls.subject());
+        }
+        SettingNames::of_builder(self.builder)
+    }
+}
+
+/// Without TLS by rustls, no handshake needs the caller's runtime.
+#[cfg(not(any(feature = "ring", feature = "rustls")))]
+fn from_caller<F: Future>(request: F) -> F {
+    request
 }
 
 /// Returns whether the authority is reached without a proxy.
@@ -171,12 +198,12 @@ impl Transport for ReqwestTransport {
                 SendOn::CallersRuntime => self.exchange.run(request, retries).await,
                 SendOn::Driver(driver) => {
                     let exchange = Arc::clone(&self.exchange);
-                    let task = async move {
+                    let task = from_caller(async move {
                         let response = exchange.run(request, retries).await;
                         // The connection returns to the pool before the next request comes.
                         yield_now().await;
                         response
-                    };
+                    });
                     DriverTask::spawn(&driver, task).await?
                 }
                 SendOn::CallersRuntimeOnce => {
@@ -250,7 +277,7 @@ impl Exchange {
             error: error.without_url(),
             url,
             proxies: &self.proxies,
-            builder: self.builder,
+            names: &self.names,
             limit: self.connect_timeout,
         }
     }

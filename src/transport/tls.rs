@@ -15,6 +15,8 @@ use crate::error::{Error, Failure};
 use crate::transport::connection_failure::causes;
 use crate::transport::reqwest::ReqwestSettings;
 
+#[cfg(any(feature = "ring", feature = "rustls"))]
+pub(super) mod client_config;
 #[cfg(all(feature = "ring", not(feature = "rustls")))]
 mod ring;
 
@@ -35,6 +37,10 @@ pub(super) fn default_builder(
     settings: &ReqwestSettings<'_>,
 ) -> Result<reqwest::ClientBuilder, Error> {
     let builder = reqwest::Client::builder();
+    #[cfg(any(feature = "ring", feature = "rustls"))]
+    if let Some(tls) = settings.tls {
+        return Ok(tls.configure(builder));
+    }
     #[cfg(feature = "rustls")]
     let builder = builder.tls_backend_rustls();
     #[cfg(all(feature = "ring", not(feature = "rustls")))]
@@ -149,6 +155,7 @@ mod tests {
             connect_timeout: Duration::from_secs(1),
             origin: &origin,
             builder: "ConfidentialClientBuilder",
+            tls: None,
         };
         let builder = reqwest::Client::builder().tls_backend_preconfigured(OtherClientConfig);
         let error = build(builder, &settings).unwrap_err();

@@ -303,7 +303,7 @@ async fn extra_parameters_and_claims_are_pushed() {
     let client = client.client_capabilities(["cp1"]).build().unwrap();
     let request = TokenRequest::new(FILES)
         .query_parameter("acr_values", "gold silver")
-        .form_parameter("audience", "orders")
+        .form_parameter("token_format", "jwt")
         .claims(r#"{"id_token":{"acr":null}}"#);
     let request = AuthorizationRequest::new(BACK, request)
         .form_post()
@@ -314,7 +314,7 @@ async fn extra_parameters_and_claims_are_pushed() {
     assert_eq!(form["response_mode"], "form_post");
     assert_eq!(form["client_secret"], "s3cret");
     assert!(form["claims"].contains("acr") && form["claims"].contains("xms_cc"));
-    assert!(!form.contains_key("audience"), "{form:?}");
+    assert!(!form.contains_key("token_format"), "{form:?}");
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ use http::{Request, Response};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
+pub mod client_ca;
 pub mod issuer;
 pub mod log_capture;
 pub mod openid;

@@ -72,6 +72,7 @@ impl ApplicationLink {
             requirements: Default::default(),
             has_token: false,
             binding: self.fetcher.token_binding(),
+            identity: Default::default(),
             progress: Default::default(),
         };
         let limit = self.time_limit() + request.spare;

@@ -1,4 +1,4 @@
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tracing::{Span, field};
@@ -9,6 +9,7 @@ use crate::error::{Error, Failure};
 use crate::metrics::{Acquisition, Observer, Outcome};
 use crate::time::{self, TimeSource};
 use crate::token::{CacheKey, TokenBinding, TokenHash, TokenSource};
+use crate::transport::TlsIdentity;
 
 /// One token request and its progress.
 pub(in crate::client) struct Fetch {
@@ -24,8 +25,10 @@ pub(in crate::client) struct Fetch {
     pub(in crate::client) requirements: Requirements,
     /// `true` if the cache in memory has a valid token for a caller whose request fails.
     pub(in crate::client) has_token: bool,
-    /// The key that the issued token must be bound to.
+    /// The key that the issued token must be bound to, if that is known before the request.
     pub(in crate::client) binding: TokenBinding,
+    /// The client certificate of the request's connections, and the binding to it.
+    pub(in crate::client) identity: OnceLock<(Arc<TlsIdentity>, TokenBinding)>,
     pub(in crate::client) progress: Mutex<Progress>,
 }
 
@@ -61,6 +64,13 @@ pub(in crate::client) enum Phase {
 }
 
 impl Fetch {
+    /// Returns the key that the issued token must be bound to.
+    pub(in crate::client) fn binding(&self) -> TokenBinding {
+        self.identity
+            .get()
+            .map_or(self.binding, |(_, binding)| *binding)
+    }
+
     pub(in crate::client) fn progress(&self) -> MutexGuard<'_, Progress> {
         // No code panics under the lock, and every field would still be whole.
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)

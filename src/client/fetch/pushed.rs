@@ -69,7 +69,8 @@ impl TokenFetcher {
         let http = http.to_http()?;
         tracing::debug!(correlation_id = id, "pushed authorization request");
         fetch.enter(Phase::PushedResponse);
-        let response = self.send(http, None, PUSHED_ENDPOINT, id, deadline).await?;
+        let sending = self.send(http, attempt.identity, None, PUSHED_ENDPOINT, id, deadline);
+        let response = sending.await?;
         let now = self.clock.now();
         let origin = self.credential.origin();
         let secrets: Vec<&Secret> = authentication.secrets().collect();
@@ -88,6 +89,7 @@ impl TokenFetcher {
             is_token_exchange: false,
             binding: fetch.binding,
             endpoint: PUSHED_ENDPOINT,
+            longest_lifetime: None,
         };
         let parsed = PushedResponse::parse(&response, &context, now);
         let pushed = parsed.map_err(|error| {

@@ -129,7 +129,7 @@ impl SharedFetch {
             token.scopes.as_str().into(),
             tenant.map(|tenant| Arc::clone(tenant.as_requested())),
             &token.correlation_id,
-            self.fetch.binding,
+            self.fetch.binding(),
         )?;
         let (issued_token_type, is_attachable) =
             (token.issued_token_type.as_deref(), !token.is_not_applicable);

@@ -57,7 +57,9 @@ impl SharedFetch {
         has_assertion: bool,
     ) -> Result<Attempt, Error> {
         let names = Names {
-            token: self.level.token_name(&self.fetch.key, self.fetch.binding)?,
+            token: self
+                .level
+                .token_name(&self.fetch.key, self.fetch.binding())?,
             session: self.level.session_name(session.user())?,
         };
         self.fetch.enter(Phase::RefreshToken);

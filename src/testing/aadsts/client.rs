@@ -72,6 +72,24 @@ impl AadstsError {
         )
     }
 
+    /// Builds the response to a connection without a client certificate, in words of this server.
+    pub(crate) fn no_client_certificate() -> Self {
+        Self::invalid_client(
+            7000216,
+            "The TLS connection has no client certificate, which is required for this application.",
+        )
+    }
+
+    /// Builds the response to a client certificate of TLS, in words of this server.
+    pub(crate) fn unregistered_client_certificate(thumbprint: &str) -> Self {
+        Self::invalid_client(
+            700027,
+            format!(
+                "The client certificate of the TLS connection is not registered on application. [x5t#S256: '{thumbprint}']."
+            ),
+        )
+    }
+
     pub(crate) fn malformed_assertion(reason: &str) -> Self {
         Self::invalid_client(50027, format!("JWT token is invalid or malformed{reason}."))
     }

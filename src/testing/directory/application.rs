@@ -22,6 +22,7 @@ pub struct Application {
     secrets: Vec<Secret>,
     expired_secrets: Vec<Secret>,
     certificates: Vec<Certificate>,
+    tls_certificates: Vec<TlsRegistration>,
     federated_credentials: Vec<FederatedCredential>,
     roles: Vec<(String, String)>,
     redirect_uris: Vec<String>,
@@ -31,6 +32,22 @@ pub struct Application {
     published: Vec<(String, Vec<String>)>,
     access_token_version: Option<u8>,
     pub(crate) token_settings: TokenSettings,
+}
+
+/// A client certificate of TLS connections that authenticates an application.
+#[derive(Clone, Debug)]
+pub(crate) enum TlsRegistration {
+    /// A subject of certificates that a CA issues.
+    Subject { ca_pem: String, subject: TlsSubject },
+    /// The SHA-256 thumbprint of one certificate.
+    Certificate([u8; 32]),
+}
+
+/// A subject of certificates.
+#[derive(Clone, Debug)]
+pub(crate) enum TlsSubject {
+    DistinguishedName(String),
+    DnsName(String),
 }
 
 /// A trusted issuer, subject and audience of tokens that replace an application's assertions.

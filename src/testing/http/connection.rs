@@ -13,6 +13,8 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
+use super::client_certificate::ClientCertificate;
+
 /// Accepts connections that the server can cut, with or without TLS.
 pub(crate) struct Connections {
     ready: mpsc::Receiver<(Connection, SocketAddr)>,
@@ -42,10 +44,13 @@ impl Connections {
                         opened = open(stream, tls) => opened,
                         () = accepted.closed() => return,
                     };
-                    if let Some(stream) = opened {
-                        let cut = ConnectionCut::default();
+                    if let Some((stream, client_certificate)) = opened {
+                        let client = ClientConnection {
+                            cut: ConnectionCut::default(),
+                            client_certificate,
+                        };
                         // Sending fails if the server has stopped.
-                        let _ = accepted.send((Connection { stream, cut }, peer)).await;
+                        let _ = accepted.send((Connection { stream, client }, peer)).await;
                     }
                 });
             }
@@ -70,18 +75,24 @@ impl Listener for Connections {
     }
 }
 
-async fn open(stream: TcpStream, tls: Option<TlsAcceptor>) -> Option<Box<dyn Stream>> {
+async fn open(stream: TcpStream, tls: Option<TlsAcceptor>) -> Option<Opened> {
     let Some(tls) = tls else {
-        return Some(Box::new(stream));
+        return Some((Box::new(stream), None));
     };
     match tls.accept(stream).await {
-        Ok(stream) => Some(Box::new(stream)),
+        Ok(stream) => {
+            let chain = stream.get_ref().1.peer_certificates();
+            let certificate = chain.and_then(ClientCertificate::new);
+            Some((Box::new(stream), certificate))
+        }
         Err(error) => {
             tracing::debug!(%error, "the TLS handshake with a client failed");
             None
         }
     }
 }
+
+type Opened = (Box<dyn Stream>, Option<ClientCertificate>);
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
@@ -91,7 +102,14 @@ impl Stream for tokio_rustls::server::TlsStream<TcpStream> {}
 /// One connection of a client.
 pub(crate) struct Connection {
     stream: Box<dyn Stream>,
-    cut: ConnectionCut,
+    client: ClientConnection,
+}
+
+/// A connection as a request handler sees it.
+#[derive(Clone)]
+pub(crate) struct ClientConnection {
+    pub(crate) cut: ConnectionCut,
+    pub(crate) client_certificate: Option<ClientCertificate>,
 }
 
 /// A handle that lets a request handler cut the connection.
@@ -125,7 +143,13 @@ impl ConnectionCut {
 
 impl Connected<IncomingStream<'_, Connections>> for ConnectionCut {
     fn connect_info(stream: IncomingStream<'_, Connections>) -> Self {
-        stream.io().cut.clone()
+        stream.io().client.cut.clone()
+    }
+}
+
+impl Connected<IncomingStream<'_, Connections>> for ClientConnection {
+    fn connect_info(stream: IncomingStream<'_, Connections>) -> Self {
+        stream.io().client.clone()
     }
 }
 
@@ -135,7 +159,7 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let bytes = match self.cut.get() {
+        let bytes = match self.client.cut.get() {
             None => bytes,
             Some(CutPoint::BeforeNextByte) => {
                 return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
@@ -144,7 +168,7 @@ impl AsyncWrite for Connection {
                 // hyper writes the head and the body of a small response at once.
                 let head = bytes.windows(4).position(|part| part == b"\r\n\r\n");
                 let end = head.map_or(bytes.len(), |head| head + 4 + kept);
-                self.cut.before_next_byte();
+                self.client.cut.before_next_byte();
                 bytes.get(..end).unwrap_or(bytes)
             }
         };

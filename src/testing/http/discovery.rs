@@ -1,4 +1,4 @@
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use url::Url;
 use url::form_urlencoded::byte_serialize;
 
@@ -16,6 +16,7 @@ pub(crate) fn openid_configuration(
     directories: &[Directory],
     base: &str,
     rules: &ProviderRules,
+    mutual_tls_base: Option<&str>,
 ) -> Result<Value, AadstsError> {
     let keys = match application {
         Some(application) => {
@@ -85,7 +86,29 @@ pub(crate) fn openid_configuration(
             members.insert(name.to_owned(), value);
         }
     }
+    if let (Some(base), Some(members)) = (mutual_tls_base, metadata.as_object_mut()) {
+        add_mutual_tls(members, tenant, base);
+    }
     Ok(metadata)
+}
+
+/// Adds the members about client certificates ([RFC 8705 section 5]).
+///
+/// [RFC 8705 section 5]: https://www.rfc-editor.org/rfc/rfc8705#section-5
+fn add_mutual_tls(members: &mut Map<String, Value>, tenant: &str, base: &str) {
+    if let Some(Value::Array(methods)) = members.get_mut("token_endpoint_auth_methods_supported") {
+        methods.extend([
+            json!("tls_client_auth"),
+            json!("self_signed_tls_client_auth"),
+        ]);
+    }
+    let alias = format!("{base}/{tenant}/oauth2/v2.0/token");
+    for (name, value) in [
+        ("tls_client_certificate_bound_access_tokens", json!(true)),
+        ("mtls_endpoint_aliases", json!({ "token_endpoint": alias })),
+    ] {
+        members.insert(name.to_owned(), value);
+    }
 }
 
 /// Builds the response of instance discovery, which lists the host names of each cloud.

@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use super::connection::ConnectionCut;
+use super::connection::{ClientConnection, ConnectionCut};
 use super::{discovery, response, sign_in};
 use crate::testing::aadsts::error::AadstsError;
 use crate::testing::fault::{Fault, FaultKind};
@@ -46,7 +46,7 @@ pub(crate) fn router(provider: Arc<IdentityProvider>) -> Router {
 
 async fn token(
     State(provider): Provider,
-    ConnectInfo(cut): ConnectInfo<ConnectionCut>,
+    ConnectInfo(connection): ConnectInfo<ClientConnection>,
     Path(tenant): Path<String>,
     request: Request,
 ) -> Response<Body> {
@@ -56,7 +56,12 @@ async fn token(
         *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
         return response;
     };
-    let request = RecordedRequest::new(parts.uri.path(), parts.headers, &body);
+    let ClientConnection {
+        cut,
+        client_certificate,
+    } = connection;
+    let request = RecordedRequest::new(parts.uri.path(), parts.headers, &body)
+        .with_client_certificate(client_certificate);
     let correlation_id = correlation_id(request.headers());
     let fault = {
         let mut traffic = lock(&provider.traffic);
@@ -122,8 +127,10 @@ async fn openid_configuration(
     let result = {
         let directories = lock(&provider.directories);
         let application = query.get("appid").map(String::as_str);
+        let mutual_tls = provider.mutual_tls.as_ref();
+        let mutual_tls = mutual_tls.map(|listener| listener.base.as_str());
         let (base, rules) = (&provider.base, &provider.rules);
-        discovery::openid_configuration(&tenant, application, &directories, base, rules)
+        discovery::openid_configuration(&tenant, application, &directories, base, rules, mutual_tls)
     };
     respond(&provider, result, &correlation_id(&headers)).map(Body::from)
 }

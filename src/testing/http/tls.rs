@@ -10,6 +10,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
+use super::client_certificate::AnyClientCertificate;
 use crate::error::Error;
 use crate::testing::certificate::{cannot_generate, with_name_and_validity};
 
@@ -17,6 +18,8 @@ use crate::testing::certificate::{cannot_generate, with_name_and_validity};
 pub(crate) struct LocalTls {
     pub(crate) ca_pem: String,
     pub(crate) acceptor: TlsAcceptor,
+    /// Requests client certificates, and accepts every certificate.
+    pub(crate) mutual_tls_acceptor: TlsAcceptor,
 }
 
 impl LocalTls {
@@ -43,10 +46,10 @@ impl LocalTls {
             .signed_by(&key, &ca)
             .map_err(cannot_generate)?;
 
-        let acceptor = acceptor(certificate.der(), &key)?;
         Ok(Self {
             ca_pem: ca.as_ref().pem(),
-            acceptor,
+            acceptor: acceptor(certificate.der(), &key, false)?,
+            mutual_tls_acceptor: acceptor(certificate.der(), &key, true)?,
         })
     }
 }
@@ -65,18 +68,26 @@ impl SelfSignedTls {
         let key = KeyPair::generate().map_err(cannot_generate)?;
         let certificate = params.self_signed(&key).map_err(cannot_generate)?;
         Ok(Self {
-            acceptor: acceptor(certificate.der(), &key)?,
+            acceptor: acceptor(certificate.der(), &key, false)?,
             certificate: certificate.der().clone(),
         })
     }
 }
 
-fn acceptor(certificate: &CertificateDer<'static>, key: &KeyPair) -> Result<TlsAcceptor, Error> {
+fn acceptor(
+    certificate: &CertificateDer<'static>,
+    key: &KeyPair,
+    requests_certificates: bool,
+) -> Result<TlsAcceptor, Error> {
     // The process-wide default provider may be missing or a custom one.
     let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
-        .map_err(cannot_generate)?
-        .with_no_client_auth()
+        .map_err(cannot_generate)?;
+    let config = match requests_certificates {
+        true => config.with_client_cert_verifier(Arc::new(AnyClientCertificate::default())),
+        false => config.with_no_client_auth(),
+    };
+    let config = config
         .with_single_cert(
             vec![certificate.clone()],
             PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),

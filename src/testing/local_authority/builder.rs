@@ -3,15 +3,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 
 use super::LocalAuthority;
 use crate::authority::address::parse_host_url;
 use crate::error::{Error, Failure};
-use crate::testing::http::connection::{ConnectionCut, Connections};
+use crate::testing::http::connection::{ClientConnection, Connections};
 use crate::testing::http::server;
 use crate::testing::http::tls::LocalTls;
-use crate::testing::provider::IdentityProvider;
+use crate::testing::provider::{IdentityProvider, MutualTlsListener};
 use crate::testing::provider_rules::ProviderRules;
 use crate::testing::token::sessions::Sessions;
 use crate::testing::token::signing_key::TokenSigningKey;
@@ -26,6 +26,7 @@ pub struct LocalAuthorityBuilder {
     port: u16,
     host: Option<String>,
     tls: bool,
+    mutual_tls: bool,
     strict_rotation: bool,
     rules: ProviderRules,
     clock: TimeSource,
@@ -139,6 +140,26 @@ impl LocalAuthorityBuilder {
         self
     }
 
+    /// Requests client certificates on a second port, and serves https as [`tls`](Self::tls) does.
+    ///
+    /// The metadata of each tenant name the second port in `mtls_endpoint_aliases` ([RFC 8705 section
+    /// 5]), so a client of [`Authority::oidc`](crate::Authority::oidc) with the
+    /// [`issuer`](LocalAuthority::issuer) of the tenant uses the port. A client without a certificate
+    /// can use the port, too.
+    ///
+    /// - An application is registered with
+    ///   [`tls_client_auth`](crate::testing::Application::tls_client_auth) or
+    ///   [`self_signed_tls_client_auth`](crate::testing::Application::self_signed_tls_client_auth).
+    /// - Every token of a connection with a certificate is bound to the certificate (`cnf`).
+    /// - A [`protected_api`](LocalAuthority::protected_api) uses https, too, and accepts bound tokens
+    ///   only over connections with the same certificate.
+    ///
+    /// [RFC 8705 section 5]: https://www.rfc-editor.org/rfc/rfc8705#section-5
+    pub fn mutual_tls(mut self) -> Self {
+        self.mutual_tls = true;
+        self.tls()
+    }
+
     /// Accepts each refresh token only once, as strict providers do.
     ///
     /// If a refresh token is used again, all refresh tokens of that sign-in are rejected with
@@ -170,27 +191,47 @@ impl LocalAuthorityBuilder {
         };
         let listener = TcpListener::bind(asked).await.map_err(cannot_listen)?;
         let port = listener.local_addr().map_err(cannot_listen)?.port();
+        let (mutual_tls, listener_with_certificates) = match &tls {
+            Some(tls) if self.mutual_tls => {
+                let asked = SocketAddr::new(self.address(), 0);
+                let listener = TcpListener::bind(asked).await.map_err(cannot_listen)?;
+                let port = listener.local_addr().map_err(cannot_listen)?.port();
+                let of = MutualTlsListener {
+                    base: format!("https://{host}:{port}"),
+                    acceptor: tls.mutual_tls_acceptor.clone(),
+                };
+                (Some(of), Some((listener, tls.mutual_tls_acceptor.clone())))
+            }
+            _ => (None, None),
+        };
         let (ca_pem, acceptor) = tls.map(|tls| (tls.ca_pem, tls.acceptor)).unzip();
         let scheme = if self.tls { "https" } else { "http" };
-        let provider = Arc::new(IdentityProvider::new(
+        let provider = IdentityProvider::new(
             format!("{scheme}://{host}:{port}"),
             self.rules,
             self.clock,
             TokenSigningKey::generate()?,
             Sessions::new(self.strict_rotation),
-        ));
-        let connections = Connections::start(listener, acceptor).map_err(cannot_listen)?;
-        let router = server::router(Arc::clone(&provider));
-        let (stop, stopped) = oneshot::channel::<()>();
-        let serve = axum::serve(
-            connections,
-            router.into_make_service_with_connect_info::<ConnectionCut>(),
-        )
-        .with_graceful_shutdown(async {
-            // The sender is never used. Dropping it ends the wait with an error.
-            let _ = stopped.await;
-        });
-        tokio::spawn(serve.into_future());
+        );
+        let provider = Arc::new(provider.with_mutual_tls(mutual_tls));
+        let (stop, stopped) = watch::channel(());
+        let listeners = [(listener, acceptor)].into_iter();
+        let with_certificates =
+            listener_with_certificates.map(|(listener, acceptor)| (listener, Some(acceptor)));
+        for (listener, acceptor) in listeners.chain(with_certificates) {
+            let connections = Connections::start(listener, acceptor).map_err(cannot_listen)?;
+            let router = server::router(Arc::clone(&provider));
+            let mut stopped = stopped.clone();
+            let serve = axum::serve(
+                connections,
+                router.into_make_service_with_connect_info::<ClientConnection>(),
+            )
+            .with_graceful_shutdown(async move {
+                // The sender is never used. Dropping it ends the wait with an error.
+                let _ = stopped.changed().await;
+            });
+            tokio::spawn(serve.into_future());
+        }
         tracing::warn!(
             base = provider.base,
             "a LocalAuthority has started; use it for tests only"

@@ -23,6 +23,8 @@ pub(crate) struct DelegatedAccess<'a> {
     granted: Vec<String>,
     capabilities: Vec<String>,
     nonce: Option<String>,
+    /// The claim `cnf` of the access token.
+    confirmation: Option<Value>,
 }
 
 impl<'a> DelegatedAccess<'a> {
@@ -56,6 +58,7 @@ impl<'a> DelegatedAccess<'a> {
                 granted,
                 capabilities,
                 nonce: None,
+                confirmation: None,
             }),
             Err(_) => Err(AadstsError::consent_required(client.client_id())),
         }
@@ -64,6 +67,12 @@ impl<'a> DelegatedAccess<'a> {
     /// Sets the nonce of the ID token.
     pub(crate) fn nonce(mut self, nonce: Option<String>) -> Self {
         self.nonce = nonce;
+        self
+    }
+
+    /// Binds the access token to a key.
+    pub(crate) fn confirmed_by(mut self, confirmation: Option<Value>) -> Self {
+        self.confirmation = confirmation;
         self
     }
 
@@ -126,6 +135,9 @@ impl<'a> DelegatedAccess<'a> {
         scopes.extend(self.graph_scopes());
         if !scopes.is_empty() {
             add("scp", &scopes.join(" "));
+        }
+        if let Some(confirmation) = &self.confirmation {
+            claims.insert("cnf".to_owned(), confirmation.clone());
         }
         issuer.sign(&claims.into(), self.directory.web_api_id(resource))
     }

@@ -57,6 +57,10 @@ impl<'a> AuthenticatedClient<'a> {
                 check_secret(secret, application)?;
                 ClientAuthMethod::Secret
             }
+            None if is_by_connection(request, application) => {
+                check_connection(request, application, issuer)?;
+                ClientAuthMethod::Assertion
+            }
             None => {
                 let base = issuer.base;
                 let names = [tenant, &directory.name, &directory.id.to_string()];
@@ -113,6 +117,7 @@ impl<'a> AuthenticatedClient<'a> {
             scopes,
             self.capabilities(),
         )
+        .map(|access| access.confirmed_by(self.request.confirmation()))
     }
 
     /// Returns whether the client requests `client_info`, as MSAL does.
@@ -149,6 +154,28 @@ fn check_secret(secret: &str, application: &Application) -> Result<(), AadstsErr
         Err(AadstsError::expired_secret(application.client_id()))
     } else {
         Err(AadstsError::wrong_secret(application.client_id()))
+    }
+}
+
+/// Returns whether the certificate of the connection has to authenticate the application.
+fn is_by_connection(request: &RecordedRequest, application: &Application) -> bool {
+    application.uses_mutual_tls() && request.field("client_assertion").is_none()
+}
+
+/// Checks the client certificate of the connection ([RFC 8705 section 2]).
+///
+/// [RFC 8705 section 2]: https://www.rfc-editor.org/rfc/rfc8705#section-2
+fn check_connection(
+    request: &RecordedRequest,
+    application: &Application,
+    issuer: &TokenIssuer<'_>,
+) -> Result<(), AadstsError> {
+    match request.client_certificate() {
+        None => Err(AadstsError::no_client_certificate()),
+        Some(certificate) if application.accepts_connection(certificate, issuer.now) => Ok(()),
+        Some(certificate) => Err(AadstsError::unregistered_client_certificate(
+            &certificate.x5t_s256(),
+        )),
     }
 }
 

@@ -3,16 +3,13 @@
 //! In such a tree reqwest knows no provider of its own, and panics where the process has none. A
 //! complete configuration needs no provider of the process, so nothing process-wide is set here.
 
-use std::error::Error as StdError;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_platform_verifier::Verifier;
+use rustls::{ClientConfig, DEFAULT_VERSIONS, RootCertStore};
 
+use super::client_config::{InvalidRoots, platform_verifier, set_protocols, verifying};
 use super::{built, no_ca_certificates};
 use crate::error::{Error, Failure};
 use crate::transport::reqwest::ReqwestSettings;
@@ -44,8 +41,7 @@ pub(super) fn config(settings: &ReqwestSettings<'_>) -> Result<ClientConfig, Err
         Err(error) => return Err(failed(no_ca_certificates(settings), error)),
     };
     let mut config = config.with_no_client_auth();
-    // reqwest takes a configuration as it is, and sets no protocols.
-    config.alpn_protocols = PROTOCOLS.iter().map(|name| name.to_vec()).collect();
+    set_protocols(&mut config);
     Ok(config)
 }
 
@@ -57,33 +53,9 @@ pub(super) fn config(settings: &ReqwestSettings<'_>) -> Result<ClientConfig, Err
 /// The error of `invalid` for PEM that has no certificate or a broken one.
 pub(crate) fn trusting(
     pem: Option<&[u8]>,
-    invalid: impl Fn(Option<Box<dyn StdError + Send + Sync>>) -> Error,
+    invalid: impl Fn(InvalidRoots) -> Error,
 ) -> Result<ClientConfig, Error> {
-    let unusable = |error: rustls::Error| {
-        let failure = Failure::new("TLS cannot be set up");
-        Error::Config(failure.source(Box::new(error)).into())
-    };
-    let config = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .map_err(unusable)?;
-    let config = match pem {
-        None => config
-            .dangerous()
-            .with_custom_certificate_verifier(platform_verifier().map_err(unusable)?),
-        Some(pem) => {
-            let mut roots = RootCertStore::empty();
-            for certificate in CertificateDer::pem_slice_iter(pem) {
-                let certificate = certificate.map_err(|error| invalid(Some(Box::new(error))))?;
-                let added = roots.add(certificate);
-                added.map_err(|error| invalid(Some(Box::new(error))))?;
-            }
-            if roots.is_empty() {
-                return Err(invalid(None));
-            }
-            config.with_root_certificates(roots)
-        }
-    };
-    let mut config = config.with_no_client_auth();
+    let mut config = verifying(pem, DEFAULT_VERSIONS, invalid)?.with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
@@ -121,18 +93,6 @@ pub(in crate::transport) fn machine_lacks_ca_certificates(_: &ReqwestSettings<'_
     platform_verifier().is_err()
 }
 
-/// Returns the verifier of certificates, which reads the operating system's certificates once per
-/// process.
-fn platform_verifier() -> Result<Arc<Verifier>, rustls::Error> {
-    static VERIFIER: OnceLock<Arc<Verifier>> = OnceLock::new();
-    if let Some(verifier) = VERIFIER.get() {
-        return Ok(Arc::clone(verifier));
-    }
-    // An error is not kept, so that a machine can be mended while the program runs.
-    let verifier = Arc::new(Verifier::new(provider())?);
-    Ok(Arc::clone(VERIFIER.get_or_init(|| verifier)))
-}
-
 /// Returns the provider of the process, or else ring.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     match CryptoProvider::get_default() {
@@ -140,10 +100,3 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
         None => Arc::new(ring::default_provider()),
     }
 }
-
-/// The application protocols of a handshake, the preferred one first.
-const PROTOCOLS: &[&[u8]] = &[
-    #[cfg(feature = "http2")]
-    b"h2",
-    b"http/1.1",
-];

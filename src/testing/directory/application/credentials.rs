@@ -1,5 +1,5 @@
 use std::borrow::Borrow;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use base64::Engine;
@@ -7,10 +7,11 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jsonwebtoken::Header;
 use uuid::Uuid;
 
-use super::{Application, FederatedCredential, TokenSettings};
+use super::{Application, FederatedCredential, TlsRegistration, TlsSubject, TokenSettings};
 use crate::certificate::Certificate;
 use crate::secret::Secret;
 use crate::testing::directory::resource::is_same_resource;
+use crate::testing::http::client_certificate::ClientCertificate;
 
 /// Credentials, app roles and token settings.
 impl Application {
@@ -22,6 +23,7 @@ impl Application {
             secrets: Vec::new(),
             expired_secrets: Vec::new(),
             certificates: Vec::new(),
+            tls_certificates: Vec::new(),
             federated_credentials: Vec::new(),
             roles: Vec::new(),
             redirect_uris: Vec::new(),
@@ -53,6 +55,50 @@ impl Application {
     /// Call it again to accept another certificate too. The certificate's private key is not used.
     pub fn certificate(mut self, certificate: impl Borrow<Certificate>) -> Self {
         self.certificates.push(certificate.borrow().clone());
+        self
+    }
+
+    /// Accepts connections with a client certificate that a CA issued for the distinguished name
+    /// ([RFC 8705 section 2.1]).
+    ///
+    /// `ca_pem` is the certificate of the CA. `subject` is the name as [`Certificate::subject`]
+    /// returns it, such as `CN=daemon`. The `LocalAuthority` needs
+    /// [`mutual_tls`](crate::testing::LocalAuthorityBuilder::mutual_tls).
+    ///
+    /// [RFC 8705 section 2.1]: https://www.rfc-editor.org/rfc/rfc8705#section-2.1
+    pub fn tls_client_auth(self, ca_pem: impl Into<String>, subject: impl Into<String>) -> Self {
+        let subject = TlsSubject::DistinguishedName(subject.into());
+        self.with_tls_subject(ca_pem.into(), subject)
+    }
+
+    /// Accepts connections with a client certificate that a CA issued for the DNS name, which is a
+    /// subject alternative name ([RFC 8705 section 2.1]).
+    ///
+    /// [RFC 8705 section 2.1]: https://www.rfc-editor.org/rfc/rfc8705#section-2.1
+    pub fn tls_client_auth_san_dns(
+        self,
+        ca_pem: impl Into<String>,
+        dns_name: impl Into<String>,
+    ) -> Self {
+        let subject = TlsSubject::DnsName(dns_name.into());
+        self.with_tls_subject(ca_pem.into(), subject)
+    }
+
+    fn with_tls_subject(mut self, ca_pem: String, subject: TlsSubject) -> Self {
+        self.tls_certificates
+            .push(TlsRegistration::Subject { ca_pem, subject });
+        self
+    }
+
+    /// Accepts connections with this client certificate, whoever issued it ([RFC 8705 section 2.2]).
+    ///
+    /// Call it again to accept another certificate too. The certificate's private key is not used.
+    ///
+    /// [RFC 8705 section 2.2]: https://www.rfc-editor.org/rfc/rfc8705#section-2.2
+    pub fn self_signed_tls_client_auth(mut self, certificate: impl Borrow<Certificate>) -> Self {
+        let thumbprint = *certificate.borrow().sha256();
+        self.tls_certificates
+            .push(TlsRegistration::Certificate(thumbprint));
         self
     }
 
@@ -153,6 +199,33 @@ impl Application {
         &self.client_id
     }
 
+    /// Returns whether a client certificate of TLS authenticates the application.
+    pub(crate) fn uses_mutual_tls(&self) -> bool {
+        !self.tls_certificates.is_empty()
+    }
+
+    /// Returns whether the certificate of a connection authenticates the application.
+    pub(crate) fn accepts_connection(
+        &self,
+        certificate: &ClientCertificate,
+        now: SystemTime,
+    ) -> bool {
+        self.tls_certificates
+            .iter()
+            .any(|registered| match registered {
+                TlsRegistration::Certificate(thumbprint) => certificate.sha256() == *thumbprint,
+                TlsRegistration::Subject { ca_pem, subject } => {
+                    let is_named = match subject {
+                        TlsSubject::DistinguishedName(name) => {
+                            certificate.subject().as_ref() == Some(name)
+                        }
+                        TlsSubject::DnsName(name) => certificate.has_dns_name(name),
+                    };
+                    is_named && certificate.is_issued_by(ca_pem, now)
+                }
+            })
+    }
+
     pub(crate) fn accepts_secret(&self, secret: &str) -> bool {
         is_among(secret, &self.secrets)
     }
@@ -175,7 +248,7 @@ impl Application {
         };
         let (sha256, sha1) = (decode(&header.x5t_s256), decode(&header.x5t));
         self.certificates.iter().find(|certificate| match &sha256 {
-            Some(sha256) => certificate.sha256() == sha256,
+            Some(sha256) => certificate.sha256().as_slice() == sha256.as_slice(),
             None => sha1.as_deref() == Some(certificate.sha1()),
         })
     }

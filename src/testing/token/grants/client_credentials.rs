@@ -1,4 +1,4 @@
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::testing::aadsts::error::AadstsError;
 use crate::testing::token::app_token::AppToken;
@@ -29,7 +29,12 @@ pub(crate) fn respond(
         auth_method: client.auth_method,
         resource,
         capabilities: &capabilities,
-        claims: Map::new(),
+        claims: client
+            .request
+            .confirmation()
+            .into_iter()
+            .map(|confirmation| ("cnf".to_owned(), confirmation))
+            .collect(),
     };
     let lifetime = token.lifetime();
     let token = token.issue(issuer)?;
