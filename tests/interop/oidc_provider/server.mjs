@@ -1,5 +1,5 @@
 // Serves npm's oidc-provider over TLS, as two issuers that have nothing in common but the port, and
-// what npm's jose has to say of other issuers' tokens.
+// what npm's jose has to say of other issuers' tokens. bound.mjs has two more issuers.
 //
 // Usage: node server.mjs FOLDER. Certificates go into the folder. When it is ready it prints one
 // line of JSON, which tests/it/npm_oidc_provider.rs reads, and it ends when its standard input does.
@@ -12,6 +12,8 @@ import { join, resolve } from 'node:path';
 
 import { createRemoteJWKSet, jwtVerify } from 'jose';
 import { Provider, errors } from 'oidc-provider';
+
+import { boundIssuers, thumbprint } from './bound.mjs';
 
 const RESOURCES = {
     'https://orders.example': 'orders.read orders.write',
@@ -53,8 +55,8 @@ const tls = {
     requestCert: true,
     rejectUnauthorized: false,
 };
-const server = createServer(tls, (request, response) => {
-    const [, tenant] = request.url.split('/');
+const answer = (request, response) => {
+    const [, tenant] = request.url.split(/[/?]/);
     if (request.url === '/requests') {
         response.end(JSON.stringify(seen));
     } else if (request.url === '/judge') {
@@ -67,9 +69,15 @@ const server = createServer(tls, (request, response) => {
     } else {
         response.writeHead(404).end();
     }
-});
-await new Promise((ready) => server.listen(0, '127.0.0.1', ready));
-const base = `https://127.0.0.1:${server.address().port}`;
+};
+const base = await listen(createServer(tls, answer));
+// The addresses of `mtls_endpoint_aliases`. It knows whose CA's certificate it is.
+const mtls = await listen(createServer({ ...tls, ca: file('ca.pem') }, answer));
+
+async function listen(server) {
+    await new Promise((ready) => server.listen(0, '127.0.0.1', ready));
+    return `https://127.0.0.1:${server.address().port}`;
+}
 
 const description = {
     ca: join(folder, 'ca.pem'),
@@ -146,14 +154,13 @@ for (const [name, { authentication, secret, algorithms }] of Object.entries(TENA
             },
         },
     });
-    provider.use(record);
-    provider.on('grant.error', ({ state }, error) => {
-        state.refused = error.error_detail ?? error.error_description;
-    });
+    watch(provider);
     answers.set(name, provider.callback());
     description[name] = { issuer, client_id, secret, signers, web: WEB, bound: BOUND.client_id, key };
 }
-console.log(JSON.stringify(description));
+const { answers: handlers, description: bound } = boundIssuers({ base, mtls, folder, watch });
+Object.entries(handlers).forEach(([path, handler]) => answers.set(path, handler));
+console.log(JSON.stringify({ ...description, bound_issuers: bound }));
 
 function application(client_id, credential) {
     return {
@@ -185,6 +192,15 @@ async function judge(request) {
     }
 }
 
+function watch(provider) {
+    provider.use(record);
+    for (const event of ['grant', 'pushed_authorization_request', 'introspection', 'userinfo']) {
+        provider.on(`${event}.error`, ({ state }, error) => {
+            state.refused = error.error_detail ?? error.error_description;
+        });
+    }
+}
+
 // How a client proved its identity, by its User-Agent, and why that was not taken: oidc-provider
 // tells the client no more than "client authentication failed".
 async function record(context, next) {
@@ -192,11 +208,13 @@ async function record(context, next) {
     const { req, headers, oidc, state } = context;
     seen.push({
         user_agent: headers['user-agent'],
-        url: base + req.originalUrl,
+        url: `https://127.0.0.1:${req.socket.localPort}${req.originalUrl}`,
         status: context.status,
         authorization: headers.authorization?.split(' ')[0],
         form: Object.keys(oidc?.body ?? {}),
         refresh_token: fingerprint(oidc?.body?.refresh_token),
+        certificate: thumbprint(req.socket.getPeerX509Certificate()?.raw),
+        proof: headers.dpop,
         refused: state.refused,
     });
 }
