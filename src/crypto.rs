@@ -50,8 +50,9 @@ use rust_crypto::{self as backend, RustCryptoKeyPair as BackendKeyPair};
 
 /// Verifies a signature with a public key.
 ///
-/// The public key is PKCS#1 DER for RSA, and an uncompressed point for P-256. The result is
-/// `Ok(true)` only for a valid signature.
+/// The public key is PKCS#1 DER for RSA, an uncompressed point for P-256 and P-384, and 32 bytes
+/// for Ed25519. The result is `Ok(true)` only for a valid signature. A backend that does not
+/// support the algorithm ([`supports`]) finds no signature valid.
 ///
 /// # Errors
 ///
@@ -64,6 +65,20 @@ pub(crate) fn verify(
     signature: &[u8],
 ) -> Result<bool, NoBackend> {
     backend::verify(public_key, algorithm, message, signature)
+}
+
+/// Returns whether the backend verifies signatures of an algorithm.
+///
+/// RustCrypto's crates for P-384 and Ed25519 are not in the tree.
+pub(crate) fn supports(algorithm: SigningAlgorithm) -> bool {
+    match algorithm {
+        SigningAlgorithm::PS256 | SigningAlgorithm::RS256 | SigningAlgorithm::ES256 => {
+            check_backend().is_ok()
+        }
+        SigningAlgorithm::ES384 | SigningAlgorithm::EdDSA => {
+            cfg!(any(feature = "aws-lc-rs", feature = "ring"))
+        }
+    }
 }
 
 /// Checks that a backend is compiled in.
@@ -92,6 +107,13 @@ pub enum SigningAlgorithm {
     RS256,
     /// ECDSA with a P-256 key and SHA-256. Microsoft Entra ID does not accept ES256.
     ES256,
+    /// ECDSA with a P-384 key and SHA-384. The feature `rust-crypto` does not support ES384.
+    ES384,
+    /// EdDSA with an Ed25519 key ([RFC 8037 section 3.1]). The feature `rust-crypto` does not
+    /// support EdDSA.
+    ///
+    /// [RFC 8037 section 3.1]: https://www.rfc-editor.org/rfc/rfc8037#section-3.1
+    EdDSA,
 }
 
 impl SigningAlgorithm {
@@ -101,13 +123,15 @@ impl SigningAlgorithm {
             Self::PS256 => "PS256",
             Self::RS256 => "RS256",
             Self::ES256 => "ES256",
+            Self::ES384 => "ES384",
+            Self::EdDSA => "EdDSA",
         }
     }
 
     pub(crate) fn is_rsa(self) -> bool {
         match self {
             Self::PS256 | Self::RS256 => true,
-            Self::ES256 => false,
+            Self::ES256 | Self::ES384 | Self::EdDSA => false,
         }
     }
 }
@@ -228,6 +252,8 @@ mod tests {
             SigningAlgorithm::PS256,
             SigningAlgorithm::RS256,
             SigningAlgorithm::ES256,
+            SigningAlgorithm::ES384,
+            SigningAlgorithm::EdDSA,
         ] {
             assert_eq!(
                 none::verify(b"key", algorithm, b"message", b""),

@@ -15,12 +15,12 @@ mod key;
 mod key_set;
 mod unsigned;
 
-pub(crate) use checks::{Expected, time_claim};
+pub(crate) use checks::{Expected, time as numeric_date, time_claim};
 pub(crate) use claims_set::{ClaimValue, ClaimsSet};
-pub(crate) use error::{Compared, JwtError, TokenText, listed};
+pub(crate) use error::{Compared, ComparedTime, JwtError, TokenText, listed};
 use header::JwsHeader;
 pub(crate) use issuer::{Issuer, is_guid};
-pub(crate) use key::PublishedKey;
+pub(crate) use key::{PublishedKey, ec_point, rsa_public_key};
 pub(crate) use key_set::IssuerKeys;
 pub(crate) use unsigned::UnsignedJwt;
 

@@ -163,6 +163,7 @@ mod client_auth;
 mod counter;
 mod credential_chain;
 mod crypto;
+mod dpop;
 mod endpoint;
 mod error;
 mod grant;

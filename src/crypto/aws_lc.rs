@@ -4,9 +4,9 @@ use std::sync::OnceLock;
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _,
-    ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RSA_PSS_2048_8192_SHA256,
-    RSA_PSS_SHA256, RsaKeyPair, UnparsedPublicKey, VerificationAlgorithm,
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED, ED25519,
+    EcdsaKeyPair, KeyPair as _, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256,
+    RSA_PSS_2048_8192_SHA256, RSA_PSS_SHA256, RsaKeyPair, UnparsedPublicKey, VerificationAlgorithm,
 };
 
 use super::{
@@ -93,7 +93,8 @@ impl AwsLcKeyPair {
     }
 }
 
-/// Verifies a signature with a public key: PKCS#1 DER for RSA, an uncompressed point for P-256.
+/// Verifies a signature with a public key: PKCS#1 DER for RSA, an uncompressed point for P-256 and
+/// P-384, and 32 bytes for Ed25519.
 pub(super) fn verify(
     public_key: &[u8],
     algorithm: SigningAlgorithm,
@@ -109,6 +110,8 @@ fn verification(algorithm: SigningAlgorithm) -> &'static dyn VerificationAlgorit
         SigningAlgorithm::PS256 => &RSA_PSS_2048_8192_SHA256,
         SigningAlgorithm::RS256 => &RSA_PKCS1_2048_8192_SHA256,
         SigningAlgorithm::ES256 => &ECDSA_P256_SHA256_FIXED,
+        SigningAlgorithm::ES384 => &ECDSA_P384_SHA384_FIXED,
+        SigningAlgorithm::EdDSA => &ED25519,
     }
 }
 
@@ -118,6 +121,8 @@ pub(super) struct ParsedKeys {
     ps256: OnceLock<Option<ParsedPublicKey>>,
     rs256: OnceLock<Option<ParsedPublicKey>>,
     es256: OnceLock<Option<ParsedPublicKey>>,
+    es384: OnceLock<Option<ParsedPublicKey>>,
+    eddsa: OnceLock<Option<ParsedPublicKey>>,
 }
 
 impl ParsedKeys {
@@ -131,6 +136,8 @@ impl ParsedKeys {
             SigningAlgorithm::PS256 => &self.ps256,
             SigningAlgorithm::RS256 => &self.rs256,
             SigningAlgorithm::ES256 => &self.es256,
+            SigningAlgorithm::ES384 => &self.es384,
+            SigningAlgorithm::EdDSA => &self.eddsa,
         };
         let parse = || ParsedPublicKey::new(verification(algorithm), public_key).ok();
         parsed.get_or_init(parse).as_ref()

@@ -5,7 +5,7 @@ use super::{NoBackend, SigningAlgorithm};
 /// aws-lc-rs parses the key once for each algorithm, at the first signature. The other backends
 /// parse the key for each signature.
 pub(crate) struct PublicKey {
-    /// PKCS#1 DER for RSA, and an uncompressed point for P-256.
+    /// PKCS#1 DER for RSA, an uncompressed point for P-256 and P-384, and 32 bytes for Ed25519.
     bytes: Vec<u8>,
     #[cfg(feature = "aws-lc-rs")]
     parsed: super::aws_lc::ParsedKeys,

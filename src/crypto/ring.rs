@@ -2,9 +2,10 @@
 
 use ::ring::rand::SystemRandom;
 use ::ring::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _,
-    RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RSA_PSS_2048_8192_SHA256, RSA_PSS_SHA256,
-    RsaEncoding, RsaKeyPair, UnparsedPublicKey, VerificationAlgorithm,
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED, ED25519,
+    EcdsaKeyPair, KeyPair as _, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256,
+    RSA_PSS_2048_8192_SHA256, RSA_PSS_SHA256, RsaEncoding, RsaKeyPair, UnparsedPublicKey,
+    VerificationAlgorithm,
 };
 
 use der::asn1::ObjectIdentifier;
@@ -128,7 +129,8 @@ impl RingKeyPair {
     }
 }
 
-/// Verifies a signature with a public key: PKCS#1 DER for RSA, an uncompressed point for P-256.
+/// Verifies a signature with a public key: PKCS#1 DER for RSA, an uncompressed point for P-256 and
+/// P-384, and 32 bytes for Ed25519.
 pub(super) fn verify(
     public_key: &[u8],
     algorithm: SigningAlgorithm,
@@ -139,6 +141,8 @@ pub(super) fn verify(
         SigningAlgorithm::PS256 => &RSA_PSS_2048_8192_SHA256,
         SigningAlgorithm::RS256 => &RSA_PKCS1_2048_8192_SHA256,
         SigningAlgorithm::ES256 => &ECDSA_P256_SHA256_FIXED,
+        SigningAlgorithm::ES384 => &ECDSA_P384_SHA384_FIXED,
+        SigningAlgorithm::EdDSA => &ED25519,
     };
     let key = UnparsedPublicKey::new(algorithm, public_key);
     Ok(key.verify(message, signature).is_ok())

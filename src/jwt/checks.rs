@@ -160,7 +160,7 @@ pub(crate) fn time_claim(
 }
 
 /// Returns the time of a NumericDate.
-pub(super) fn time(value: &Value) -> Option<SystemTime> {
+pub(crate) fn time(value: &Value) -> Option<SystemTime> {
     let since = match (value.as_u64(), value.as_f64()) {
         (Some(seconds), _) => Some(Duration::from_secs(seconds)),
         (None, Some(seconds)) => Duration::try_from_secs_f64(seconds).ok(),

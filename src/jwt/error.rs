@@ -152,9 +152,9 @@ impl fmt::Display for Compared {
 /// A time in a token, and the clock at the check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ComparedTime {
-    pub(super) claim: SystemTime,
-    pub(super) now: SystemTime,
-    pub(super) leeway: Duration,
+    pub(crate) claim: SystemTime,
+    pub(crate) now: SystemTime,
+    pub(crate) leeway: Duration,
 }
 
 impl fmt::Display for ComparedTime {

@@ -48,9 +48,10 @@ impl PublishedKey {
             return None;
         }
         let (key_type, public_key) = match text("kty")?? {
-            "RSA" => (KeyType::Rsa, rsa(&number("n")?, &number("e")?)?),
+            "RSA" => (KeyType::Rsa, rsa_public_key(&number("n")?, &number("e")?)?),
             "EC" if text("crv")?? == "P-256" => {
-                (KeyType::P256, point(&number("x")?, &number("y")?)?)
+                let point = ec_point(&number("x")?, &number("y")?, COORDINATE_BYTES)?;
+                (KeyType::P256, point)
             }
             _ => return None,
         };
@@ -111,7 +112,7 @@ fn may_verify(jwk: &Map<String, Value>) -> bool {
 }
 
 /// Encodes an RSA key of 2048 to 8192 bits as PKCS#1 DER.
-fn rsa(modulus: &[u8], exponent: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn rsa_public_key(modulus: &[u8], exponent: &[u8]) -> Option<Vec<u8>> {
     let modulus = UintRef::new(modulus).ok()?;
     let bytes = modulus.as_bytes();
     let unused = bytes.first()?.leading_zeros();
@@ -127,9 +128,9 @@ fn rsa(modulus: &[u8], exponent: &[u8]) -> Option<Vec<u8>> {
     vec![modulus, exponent].to_der().ok()
 }
 
-/// Encodes a P-256 key as an uncompressed point.
-fn point(x: &[u8], y: &[u8]) -> Option<Vec<u8>> {
-    let is_complete = x.len() == COORDINATE_BYTES && y.len() == COORDINATE_BYTES;
+/// Encodes the key of an elliptic curve as an uncompressed point. The coordinates must be complete.
+pub(crate) fn ec_point(x: &[u8], y: &[u8], coordinate_bytes: usize) -> Option<Vec<u8>> {
+    let is_complete = x.len() == coordinate_bytes && y.len() == coordinate_bytes;
     is_complete.then(|| [&[UNCOMPRESSED], x, y].concat())
 }
 

@@ -21,6 +21,21 @@ impl UnsignedJwt {
         Ok(Self(format!("{}.{}", encode(header), encode(claims))))
     }
 
+    /// Creates a JWS with a header that [`encoded_header`](Self::encoded_header) returned.
+    pub(crate) fn with_header(
+        encoded_header: &str,
+        claims: &impl Serialize,
+    ) -> serde_json::Result<Self> {
+        let claims = serde_json::to_vec(claims)?;
+        let claims = BASE64_URL_SAFE_NO_PAD.encode(claims);
+        Ok(Self(format!("{encoded_header}.{claims}")))
+    }
+
+    /// Encodes a header that several tokens share.
+    pub(crate) fn encoded_header(header: &impl Serialize) -> serde_json::Result<String> {
+        Ok(BASE64_URL_SAFE_NO_PAD.encode(serde_json::to_vec(header)?))
+    }
+
     /// Returns the bytes to sign.
     pub(crate) fn message(&self) -> &[u8] {
         self.0.as_bytes()

@@ -1,8 +1,10 @@
 use std::fmt;
 
+use base64::Engine;
+use base64::display::Base64Display;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use http::HeaderValue;
-
-use crate::certificate::Certificate;
+use sha2::{Digest, Sha256};
 
 /// The scheme of the `Authorization` header that carries an access token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -113,17 +115,22 @@ impl TokenBinding {
 pub(crate) struct Thumbprint(pub(crate) [u8; 32]);
 
 impl Thumbprint {
-    /// Returns the thumbprint of a certificate.
-    pub(crate) fn of_certificate(certificate: &Certificate) -> Self {
-        Self(*certificate.sha256())
+    /// Returns the thumbprint of a certificate in DER, or of the canonical text of a JWK.
+    pub(crate) fn of(octets: &[u8]) -> Self {
+        Self(Sha256::digest(octets).into())
+    }
+
+    /// Reads the base64url form without padding.
+    #[cfg_attr(not(test), allow(dead_code, reason = "no cnf is read yet"))]
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let octets = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
+        octets.try_into().ok().map(Self)
     }
 }
 
 /// The thumbprint in base64url without padding, as in tokens. Not a secret.
 impl fmt::Display for Thumbprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use base64::display::Base64Display;
-        use base64::prelude::BASE64_URL_SAFE_NO_PAD;
         Base64Display::new(&self.0, &BASE64_URL_SAFE_NO_PAD).fmt(f)
     }
 }
@@ -137,6 +144,23 @@ impl fmt::Debug for Thumbprint {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_thumbprint_is_read_as_it_is_written() {
+        let thumbprint = Thumbprint::of(b"abc");
+        let text = "ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa0";
+        assert_eq!(thumbprint.to_string(), text);
+        assert_eq!(Thumbprint::parse(text), Some(thumbprint));
+        for other in [
+            "",
+            "ungWv48B",
+            "ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0",
+            "ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa0=",
+            "ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa1",
+        ] {
+            assert_eq!(Thumbprint::parse(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn every_scheme_is_told_by_the_header() {

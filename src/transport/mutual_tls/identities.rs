@@ -74,7 +74,7 @@ mod with_rustls {
         ) -> Self {
             Self {
                 certificate: certificate.clone(),
-                thumbprint: Thumbprint::of_certificate(certificate),
+                thumbprint: Thumbprint(*certificate.sha256()),
                 tls: Arc::new(tls),
                 api_client: Default::default(),
             }
@@ -123,7 +123,7 @@ mod with_rustls {
             is_latest: impl FnOnce(&Certificate) -> bool,
             tls: impl FnOnce() -> Result<ConnectionTls, Error>,
         ) -> Result<Arc<TlsIdentity>, Error> {
-            let thumbprint = Thumbprint::of_certificate(certificate);
+            let thumbprint = Thumbprint(*certificate.sha256());
             if let Some(known) = self.find(thumbprint) {
                 // A rotation back to the previous certificate.
                 if self.is_previous(thumbprint) && is_latest(certificate) {
