@@ -53,6 +53,7 @@ mod managed_identity_assertion;
 mod metrics;
 mod mix_up;
 mod mutual_tls;
+mod mutual_tls_rotation;
 mod network_environment;
 mod npm_oidc_provider;
 mod on_behalf_of;
