@@ -54,6 +54,7 @@ mod metrics;
 mod mix_up;
 mod mutual_tls;
 mod mutual_tls_rotation;
+mod mutual_tls_signer;
 mod network_environment;
 mod npm_oidc_provider;
 mod on_behalf_of;
