@@ -80,7 +80,9 @@ pub use crate::crypto::SigningAlgorithm;
 pub use crate::managed_identity::{HostEnvironment, ManagedIdentity};
 pub(crate) use assertion_provider::ProviderSettings;
 pub use assertion_provider::{AssertionContext, ClientAssertionFuture, ClientAssertionProvider};
-pub(crate) use authenticate::{Credential, check_signature};
+pub(crate) use authenticate::Credential;
+#[cfg(all(feature = "reqwest", any(feature = "ring", feature = "rustls")))]
+pub(crate) use authenticate::check_signature;
 pub(crate) use callback::call as call_provider;
 pub(crate) use file::read as read_file;
 pub use file::{CertificateFile, SecretFile};

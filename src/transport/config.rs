@@ -5,7 +5,6 @@ use url::Url;
 
 use crate::error::Error;
 use crate::transport::Transport;
-#[cfg(all(feature = "reqwest", any(feature = "ring", feature = "rustls")))]
 use crate::transport::mutual_tls::ConnectionTls;
 
 /// The transport settings of a builder.
@@ -21,7 +20,6 @@ pub(crate) struct TransportConfig {
     #[cfg(feature = "reqwest")]
     pub(crate) reqwest: Option<reqwest::ClientBuilder>,
     /// The TLS of [`MutualTls`](crate::transport::MutualTls).
-    #[cfg(all(feature = "reqwest", any(feature = "ring", feature = "rustls")))]
     tls: Option<Arc<ConnectionTls>>,
 }
 
@@ -34,13 +32,11 @@ impl TransportConfig {
             connect_timeout: None,
             #[cfg(feature = "reqwest")]
             reqwest: None,
-            #[cfg(all(feature = "reqwest", any(feature = "ring", feature = "rustls")))]
             tls: None,
         }
     }
 
     /// Sets the TLS of the connections.
-    #[cfg(all(feature = "reqwest", any(feature = "ring", feature = "rustls")))]
     pub(super) fn with_tls(mut self, tls: Arc<ConnectionTls>) -> Self {
         self.tls = Some(tls);
         self
@@ -131,5 +127,4 @@ pub(crate) fn zero_timeout(setter: &str) -> Error {
     Error::config(format!("{setter} must be greater than zero"))
 }
 
-#[cfg(feature = "reqwest")]
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,10 +1,14 @@
+use std::error::Error as StdError;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, SystemTime};
 
 use crate::certificate::Certificate;
 use crate::credential::{CertificateFile, CredentialSource, TlsCertificate};
-use crate::error::Error;
+use crate::error::{Error, Failure};
 
+#[cfg(all(feature = "reqwest", any(feature = "ring", feature = "rustls")))]
+mod api_client;
 #[cfg(all(feature = "reqwest", any(feature = "ring", feature = "rustls")))]
 mod connection_tls;
 #[cfg(all(feature = "reqwest", any(feature = "ring", feature = "rustls")))]
@@ -12,6 +16,8 @@ mod handshake;
 #[cfg(all(feature = "reqwest", any(feature = "ring", feature = "rustls")))]
 mod handshake_key;
 mod identities;
+#[cfg(not(all(feature = "reqwest", any(feature = "ring", feature = "rustls"))))]
+mod none;
 mod token_transport;
 
 #[cfg(all(feature = "reqwest", any(feature = "ring", feature = "rustls")))]
@@ -22,6 +28,8 @@ pub(super) use handshake::from_caller;
 pub(crate) use handshake::signing_error;
 use identities::Identities;
 pub(crate) use identities::{RotationListener, TlsIdentity};
+#[cfg(not(all(feature = "reqwest", any(feature = "ring", feature = "rustls"))))]
+pub(super) use none::NoConnectionTls as ConnectionTls;
 pub(crate) use token_transport::TokenTransport;
 
 /// The client certificate of TLS connections, for [`tls_client_auth`] and for calls to an API with
@@ -149,8 +157,44 @@ impl MutualTls {
         &self.certificate
     }
 
+    /// Returns the identity of the source's current certificate.
+    pub(crate) async fn identity(
+        &self,
+        now: SystemTime,
+        limit: Duration,
+    ) -> Result<Arc<TlsIdentity>, Error> {
+        let certificate = self.certificate.current(limit, now).await?;
+        self.identities.checked();
+        self.identity_of(&certificate)
+    }
+
+    /// Returns the identity of a certificate, which becomes the current one if it is new.
+    pub(crate) fn identity_of(&self, certificate: &Certificate) -> Result<Arc<TlsIdentity>, Error> {
+        let is_latest = |other: &Certificate| {
+            let last = self.certificate.last();
+            last.is_none_or(|last| last.sha256() == other.sha256())
+        };
+        self.identities.get_or_add(certificate, is_latest, || {
+            ConnectionTls::new(certificate, self.roots.as_deref(), invalid_roots)
+        })
+    }
+
+    /// Returns TLS without a certificate, for requests that never carry the certificate. `None`
+    /// for the operating system's CA certificates.
+    pub(crate) fn without_certificate(&self) -> Result<Option<ConnectionTls>, Error> {
+        let roots = self.roots.as_deref();
+        let tls = roots.map(|roots| ConnectionTls::without_certificate(roots, invalid_roots));
+        tls.transpose()
+    }
+
+    /// Calls the caller's closure for a builder.
+    #[cfg(feature = "reqwest")]
+    pub(crate) fn reqwest_builder(&self) -> Option<reqwest::ClientBuilder> {
+        self.reqwest.as_ref().map(|builder| builder())
+    }
+
     /// Calls `listener` when a rotation is noticed, until the listener is dropped.
-    pub(crate) fn listen(&self, listener: std::sync::Weak<dyn RotationListener>) {
+    pub(crate) fn listen(&self, listener: Weak<dyn RotationListener>) {
         self.identities.listen(listener);
     }
 }
@@ -167,144 +211,6 @@ impl From<CertificateFile> for MutualTls {
     }
 }
 
-#[cfg(all(feature = "reqwest", any(feature = "ring", feature = "rustls")))]
-mod with_rustls {
-    use std::time::SystemTime;
-
-    use super::*;
-    use crate::error::Failure;
-    use crate::time::TimeSource;
-    use crate::token::{AccessToken, TokenBinding};
-
-    impl MutualTls {
-        /// Returns an HTTP client whose connections carry the certificate that the token is bound
-        /// to.
-        ///
-        /// The client has the settings of [`reqwest`](Self::reqwest) and is cached, so a call is
-        /// cheap. Do not keep the client: after a rotation, a new token needs another client. The
-        /// caller attaches the token, as in
-        /// `client.get(url).header(AUTHORIZATION, token.authorization_header())`.
-        ///
-        /// ```
-        /// # use confidential_client::testing::{Application, LocalAuthority, self_signed_certificate};
-        /// # use confidential_client::transport::MutualTls;
-        /// # use confidential_client::{Authority, Certificate, ConfidentialClient};
-        /// # #[tokio::main(flavor = "current_thread")]
-        /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-        /// # let local = LocalAuthority::builder().mutual_tls().start().await?;
-        /// # let certificate = Certificate::from_pem(self_signed_certificate("daemon")?)?;
-        /// # let application = Application::new("daemon").self_signed_tls_client_auth(&certificate);
-        /// # local.register("contoso.com", application);
-        /// # let authority = Authority::oidc(local.issuer("contoso.com").expect("registered"));
-        /// # let ca = local.ca_pem().expect("started with TLS");
-        /// let mutual_tls = MutualTls::from(certificate).trusted_roots_pem(ca);
-        /// let client = ConfidentialClient::builder("daemon")
-        ///     .authority(authority)
-        ///     .self_signed_tls_client_auth(mutual_tls.clone())
-        ///     .build()?;
-        ///
-        /// let token = client.acquire_token_for_client("api://orders/.default").await?;
-        /// let http = mutual_tls.client_for(&token).await?;
-        /// # let url = local.base_url();
-        /// let request = http.get(url).header("authorization", token.authorization_header());
-        /// # request.send().await?;
-        /// # Ok(())
-        /// # }
-        /// ```
-        ///
-        /// # Errors
-        ///
-        /// - [`Error::Config`]: the token is not bound to a certificate; PEM without a CA
-        ///   certificate; reqwest settings that reqwest rejects.
-        /// - [`Error::Credential`]: the certificate of the token has expired, or was replaced twice.
-        ///   Acquire a new token.
-        pub async fn client_for(&self, token: &AccessToken) -> Result<reqwest::Client, Error> {
-            let (TokenBinding::Certificate(thumbprint)
-            | TokenBinding::EntraCertificate(thumbprint)) = token.issued().binding()
-            else {
-                return Err(Error::config(
-                    "the token is not bound to a certificate; acquire it from a client with tls_client_auth(..), self_signed_tls_client_auth(..) or certificate_bound_tokens(..), or call the API with any HTTP client",
-                ));
-            };
-            let now = TimeSource::System.wall();
-            if self.identities.is_check_due() {
-                // A failure is logged, and does not concern this token.
-                let _ = self.identity(now, SOURCE_LIMIT).await;
-            }
-            let identity = self.identities.find(thumbprint).ok_or_else(|| {
-                Error::credential(format!(
-                    "the certificate with the thumbprint {thumbprint}, which the token is bound to, is not known to this MutualTls, or was replaced twice; acquire a new token from the client that this MutualTls belongs to"
-                ))
-            })?;
-            identity.certificate().check_validity(now)?;
-            identity.api_client(|| self.api_client(&identity))
-        }
-
-        /// Returns the identity of the source's current certificate.
-        pub(crate) async fn identity(
-            &self,
-            now: SystemTime,
-            limit: std::time::Duration,
-        ) -> Result<Arc<TlsIdentity>, Error> {
-            let certificate = self.certificate.current(limit, now).await?;
-            self.identities.checked();
-            self.identity_of(&certificate)
-        }
-
-        /// Returns the identity of a certificate, which becomes the current one if it is new.
-        pub(crate) fn identity_of(
-            &self,
-            certificate: &Certificate,
-        ) -> Result<Arc<TlsIdentity>, Error> {
-            let is_latest = |other: &Certificate| {
-                let last = self.certificate.last();
-                last.is_none_or(|last| last.sha256() == other.sha256())
-            };
-            self.identities.get_or_add(certificate, is_latest, || {
-                ConnectionTls::new(certificate, self.roots.as_deref(), invalid_roots)
-            })
-        }
-
-        /// Returns TLS without a certificate, for requests that never carry the certificate. `None`
-        /// for the operating system's CA certificates.
-        pub(crate) fn without_certificate(&self) -> Result<Option<ConnectionTls>, Error> {
-            let roots = self.roots.as_deref();
-            let tls = roots.map(|roots| ConnectionTls::without_certificate(roots, invalid_roots));
-            tls.transpose()
-        }
-
-        /// Calls the caller's closure for a builder.
-        pub(crate) fn reqwest_builder(&self) -> Option<reqwest::ClientBuilder> {
-            self.reqwest.as_ref().map(|builder| builder())
-        }
-
-        fn api_client(&self, identity: &TlsIdentity) -> Result<reqwest::Client, Error> {
-            let builder = self.reqwest_builder().unwrap_or_default();
-            let client = identity.tls().configure(builder).build();
-            client.map_err(|error| {
-                let failure = Failure::new(
-                    "the HTTP client cannot be built; correct the settings of MutualTls::reqwest(..)",
-                );
-                Error::Config(failure.source(Box::new(error.without_url())).into())
-            })
-        }
-    }
-
-    fn invalid_roots(source: Option<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-        let failure = Failure::new(
-            "the CA certificates of MutualTls::trusted_roots_pem(..) cannot be read; write at least one certificate as PEM",
-        );
-        let failure = match source {
-            Some(source) => failure.source(source),
-            None => failure,
-        };
-        Error::Config(failure.into())
-    }
-
-    /// The longest time of a call to a source, as for every credential.
-    const SOURCE_LIMIT: std::time::Duration = std::time::Duration::from_secs(10);
-}
-
 impl fmt::Debug for MutualTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MutualTls")
@@ -312,4 +218,15 @@ impl fmt::Debug for MutualTls {
             .field("has_own_roots", &self.roots.is_some())
             .finish_non_exhaustive()
     }
+}
+
+fn invalid_roots(source: Option<Box<dyn StdError + Send + Sync>>) -> Error {
+    let failure = Failure::new(
+        "the CA certificates of MutualTls::trusted_roots_pem(..) cannot be read; write at least one certificate as PEM",
+    );
+    let failure = match source {
+        Some(source) => failure.source(source),
+        None => failure,
+    };
+    Error::Config(failure.into())
 }

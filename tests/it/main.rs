@@ -53,6 +53,8 @@ mod managed_identity_assertion;
 mod metrics;
 mod mix_up;
 mod mutual_tls;
+mod mutual_tls_rotation;
+mod mutual_tls_signer;
 mod network_environment;
 mod npm_oidc_provider;
 mod on_behalf_of;

@@ -21,6 +21,11 @@ pub(crate) struct ConnectionTls {
 }
 
 impl ConnectionTls {
+    /// Checks that TLS by rustls is compiled in.
+    pub(super) fn check_available() -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Builds the TLS of connections with a certificate.
     ///
     /// # Errors

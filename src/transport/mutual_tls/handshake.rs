@@ -155,3 +155,61 @@ fn runtime() -> io::Result<Handle> {
 const NOT_SIGNED: &str = "the TLS handshake could not be signed";
 /// The signer's own limit comes first, and its message says more.
 const SPARE: Duration = Duration::from_secs(1);
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+    use crate::crypto::SigningAlgorithm;
+
+    fn certificate(signer: impl Signer) -> (Certificate, Arc<dyn Signer>) {
+        let pem = crate::testing::self_signed_certificate("daemon").unwrap();
+        let signer: Arc<dyn Signer> = Arc::new(signer);
+        let unused = |_: SigningAlgorithm, _: Vec<u8>| async { Err("unused".into()) };
+        (Certificate::from_signer(pem, unused).unwrap(), signer)
+    }
+
+    /// Signs as rustls does, in a task of the runtime for handshakes.
+    async fn sign_from(caller: Handle, signer: impl Signer, limit: Duration) -> Error {
+        let (certificate, signer) = certificate(signer);
+        let signing = async move { sign(&certificate, &signer, b"message", limit).unwrap_err() };
+        let task = DriverTask::spawn(&runtime().unwrap(), CALLER.scope(caller, signing));
+        task.await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_signer_that_never_answers_has_a_time_limit() {
+        let never = |_: SigningAlgorithm, _: Vec<u8>| pending();
+        let limit = Duration::from_millis(20);
+        let error = sign_from(Handle::current(), never, limit).await;
+        assert!(matches!(error, Error::Credential(_)), "{error:?}");
+        assert_eq!(
+            error.to_string(),
+            "the TLS handshake could not be signed within 20 ms"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_runtime_of_the_caller_that_stopped_is_named() {
+        let signs = |_: SigningAlgorithm, _: Vec<u8>| async { Ok(Vec::new()) };
+        let stopped = tokio::task::spawn_blocking(|| {
+            let runtime = Builder::new_current_thread().build().unwrap();
+            runtime.handle().clone()
+        });
+        let error = sign_from(stopped.await.unwrap(), signs, Duration::from_secs(60)).await;
+        assert!(error.to_string().contains("has stopped"), "{error}");
+    }
+
+    /// Not to panic: `block_in_place` panics on a current-thread runtime.
+    #[tokio::test]
+    async fn a_connection_of_another_client_is_an_error() {
+        let signs = |_: SigningAlgorithm, _: Vec<u8>| async { Ok(Vec::new()) };
+        let (certificate, signer) = certificate(signs);
+        let error = sign(&certificate, &signer, b"message", Duration::from_secs(1)).unwrap_err();
+        assert!(
+            error.to_string().contains("not opened by the HTTP client"),
+            "{error}"
+        );
+    }
+}

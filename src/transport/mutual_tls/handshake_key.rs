@@ -5,6 +5,7 @@ use rustls::sign::{Signer, SigningKey};
 use rustls::{Error, OtherError, SignatureAlgorithm, SignatureScheme};
 
 use super::handshake;
+use super::token_transport::SIGNATURE_LIMIT;
 use crate::certificate::{Certificate, CertificateKey};
 use crate::crypto::{SigningAlgorithm, ecdsa_to_der};
 use crate::error;
@@ -91,6 +92,3 @@ fn scheme(algorithm: SigningAlgorithm) -> SignatureScheme {
         SigningAlgorithm::ES256 => SignatureScheme::ECDSA_NISTP256_SHA256,
     }
 }
-
-/// As long as an assertion waits for its signer.
-pub(super) const SIGNATURE_LIMIT: Duration = Duration::from_secs(10);

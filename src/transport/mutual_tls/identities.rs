@@ -1,9 +1,11 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Instant;
 
 use crate::token::Thumbprint;
 
+use super::ConnectionTls;
 #[cfg(all(feature = "reqwest", any(feature = "ring", feature = "rustls")))]
-use super::connection_tls::ConnectionTls;
+use super::api_client::ApiClient;
 use crate::certificate::Certificate;
 use crate::error::Error;
 
@@ -12,11 +14,10 @@ use crate::error::Error;
 pub(crate) struct TlsIdentity {
     certificate: Certificate,
     thumbprint: Thumbprint,
-    #[cfg(all(feature = "reqwest", any(feature = "ring", feature = "rustls")))]
     tls: Arc<ConnectionTls>,
     /// The client for calls to an API.
     #[cfg(all(feature = "reqwest", any(feature = "ring", feature = "rustls")))]
-    api_client: std::sync::OnceLock<reqwest::Client>,
+    api_client: ApiClient,
 }
 
 /// A holder of tokens that are bound to certificates.
@@ -34,8 +35,7 @@ struct Kept {
     current: Option<Arc<TlsIdentity>>,
     previous: Option<Arc<TlsIdentity>>,
     listeners: Vec<Weak<dyn RotationListener>>,
-    #[cfg(all(feature = "reqwest", any(feature = "ring", feature = "rustls")))]
-    checked: Option<std::time::Instant>,
+    checked: Option<Instant>,
 }
 
 impl TlsIdentity {
@@ -61,137 +61,123 @@ impl Identities {
     }
 }
 
-#[cfg(all(feature = "reqwest", any(feature = "ring", feature = "rustls")))]
-mod with_rustls {
-    use std::time::{Duration, Instant};
-
-    use super::*;
-
-    impl TlsIdentity {
-        pub(in crate::transport::mutual_tls) fn new(
-            certificate: &Certificate,
-            tls: ConnectionTls,
-        ) -> Self {
-            Self {
-                certificate: certificate.clone(),
-                thumbprint: Thumbprint(*certificate.sha256()),
-                tls: Arc::new(tls),
-                api_client: Default::default(),
-            }
-        }
-
-        pub(in crate::transport) fn tls(&self) -> &Arc<ConnectionTls> {
-            &self.tls
-        }
-
-        /// Returns the client for calls to an API, which `build` builds once.
-        pub(in crate::transport::mutual_tls) fn api_client(
-            &self,
-            build: impl FnOnce() -> Result<reqwest::Client, Error>,
-        ) -> Result<reqwest::Client, Error> {
-            match self.api_client.get() {
-                Some(client) => Ok(client.clone()),
-                None => {
-                    let client = build()?;
-                    // Another caller may have built a client, whose connections are used.
-                    Ok(self.api_client.get_or_init(|| client).clone())
-                }
-            }
+impl TlsIdentity {
+    pub(in crate::transport::mutual_tls) fn new(
+        certificate: &Certificate,
+        tls: ConnectionTls,
+    ) -> Self {
+        Self {
+            certificate: certificate.clone(),
+            thumbprint: Thumbprint(*certificate.sha256()),
+            tls: Arc::new(tls),
+            #[cfg(all(feature = "reqwest", any(feature = "ring", feature = "rustls")))]
+            api_client: ApiClient::new(),
         }
     }
 
-    impl Identities {
-        /// Returns a kept identity.
-        pub(in crate::transport::mutual_tls) fn find(
-            &self,
-            thumbprint: Thumbprint,
-        ) -> Option<Arc<TlsIdentity>> {
-            let kept = self.lock();
-            let identities = [&kept.current, &kept.previous];
-            let mut identities = identities.into_iter().flatten();
-            let found = identities.find(|identity| identity.thumbprint == thumbprint);
-            found.map(Arc::clone)
-        }
-
-        /// Returns the identity of a certificate.
-        ///
-        /// A new certificate becomes the current one, unless `is_latest` denies that, as for a late
-        /// caller with an older certificate.
-        pub(in crate::transport::mutual_tls) fn get_or_add(
-            &self,
-            certificate: &Certificate,
-            is_latest: impl FnOnce(&Certificate) -> bool,
-            tls: impl FnOnce() -> Result<ConnectionTls, Error>,
-        ) -> Result<Arc<TlsIdentity>, Error> {
-            let thumbprint = Thumbprint(*certificate.sha256());
-            if let Some(known) = self.find(thumbprint) {
-                // A rotation back to the previous certificate.
-                if self.is_previous(thumbprint) && is_latest(certificate) {
-                    self.make_current(Arc::clone(&known));
-                }
-                return Ok(known);
-            }
-            let identity = Arc::new(TlsIdentity::new(certificate, tls()?));
-            if !is_latest(certificate) {
-                return Ok(identity);
-            }
-            Ok(self.make_current(identity))
-        }
-
-        fn is_previous(&self, thumbprint: Thumbprint) -> bool {
-            let kept = self.lock();
-            let previous = kept.previous.as_ref();
-            previous.is_some_and(|previous| previous.thumbprint == thumbprint)
-        }
-
-        /// Makes an identity the current one, and notifies the listeners of a rotation.
-        fn make_current(&self, identity: Arc<TlsIdentity>) -> Arc<TlsIdentity> {
-            let mut kept = self.lock();
-            if let Some(current) = &kept.current
-                && current.thumbprint == identity.thumbprint
-            {
-                // Another caller noticed the rotation, and its connections are used.
-                return Arc::clone(current);
-            }
-            let previous = kept.current.replace(Arc::clone(&identity));
-            let Some(previous) = previous else {
-                return identity;
-            };
-            tracing::info!(
-                subject = identity.certificate.subject(),
-                thumbprint = identity.certificate.thumbprint_sha256(),
-                "a new client certificate is used for TLS"
-            );
-            let replaced = previous.thumbprint;
-            kept.previous = Some(previous);
-            let listeners: Vec<_> = kept.listeners.iter().filter_map(Weak::upgrade).collect();
-            drop(kept);
-            for listener in listeners {
-                listener.rotated(identity.thumbprint, Some(replaced));
-            }
-            identity
-        }
-
-        /// Returns whether the source was not called for some seconds. Only one of several callers
-        /// gets `true`.
-        pub(in crate::transport::mutual_tls) fn is_check_due(&self) -> bool {
-            let now = Instant::now();
-            let mut kept = self.lock();
-            let is_due = kept
-                .checked
-                .is_none_or(|checked| now.duration_since(checked) >= CHECK_INTERVAL);
-            if is_due {
-                kept.checked = Some(now);
-            }
-            is_due
-        }
-
-        /// Notes that the source was called.
-        pub(in crate::transport::mutual_tls) fn checked(&self) {
-            self.lock().checked = Some(Instant::now());
-        }
+    pub(in crate::transport) fn tls(&self) -> &Arc<ConnectionTls> {
+        &self.tls
     }
 
-    /// The time after which a call to an API calls the source again.
-    const CHECK_INTERVAL: Duration = Duration::from_secs(10);
+    #[cfg(all(feature = "reqwest", any(feature = "ring", feature = "rustls")))]
+    pub(in crate::transport::mutual_tls) fn api_client(&self) -> &ApiClient {
+        &self.api_client
+    }
 }
+
+impl Identities {
+    /// Returns a kept identity.
+    pub(in crate::transport::mutual_tls) fn find(
+        &self,
+        thumbprint: Thumbprint,
+    ) -> Option<Arc<TlsIdentity>> {
+        let kept = self.lock();
+        let identities = [&kept.current, &kept.previous];
+        let mut identities = identities.into_iter().flatten();
+        let found = identities.find(|identity| identity.thumbprint == thumbprint);
+        found.map(Arc::clone)
+    }
+
+    /// Returns the identity of a certificate.
+    ///
+    /// A new certificate becomes the current one, unless `is_latest` denies that, as for a late
+    /// caller with an older certificate.
+    pub(in crate::transport::mutual_tls) fn get_or_add(
+        &self,
+        certificate: &Certificate,
+        is_latest: impl FnOnce(&Certificate) -> bool,
+        tls: impl FnOnce() -> Result<ConnectionTls, Error>,
+    ) -> Result<Arc<TlsIdentity>, Error> {
+        let thumbprint = Thumbprint(*certificate.sha256());
+        if let Some(known) = self.find(thumbprint) {
+            // A rotation back to the previous certificate.
+            if self.is_previous(thumbprint) && is_latest(certificate) {
+                self.make_current(Arc::clone(&known));
+            }
+            return Ok(known);
+        }
+        let identity = Arc::new(TlsIdentity::new(certificate, tls()?));
+        if !is_latest(certificate) {
+            return Ok(identity);
+        }
+        Ok(self.make_current(identity))
+    }
+
+    fn is_previous(&self, thumbprint: Thumbprint) -> bool {
+        let kept = self.lock();
+        let previous = kept.previous.as_ref();
+        previous.is_some_and(|previous| previous.thumbprint == thumbprint)
+    }
+
+    /// Makes an identity the current one, and notifies the listeners of a rotation.
+    fn make_current(&self, identity: Arc<TlsIdentity>) -> Arc<TlsIdentity> {
+        let mut kept = self.lock();
+        if let Some(current) = &kept.current
+            && current.thumbprint == identity.thumbprint
+        {
+            // Another caller noticed the rotation, and its connections are used.
+            return Arc::clone(current);
+        }
+        let previous = kept.current.replace(Arc::clone(&identity));
+        let Some(previous) = previous else {
+            return identity;
+        };
+        tracing::info!(
+            subject = identity.certificate.subject(),
+            thumbprint = identity.certificate.thumbprint_sha256(),
+            "a new client certificate is used for TLS"
+        );
+        let replaced = previous.thumbprint;
+        kept.previous = Some(previous);
+        let listeners: Vec<_> = kept.listeners.iter().filter_map(Weak::upgrade).collect();
+        drop(kept);
+        for listener in listeners {
+            listener.rotated(identity.thumbprint, Some(replaced));
+        }
+        identity
+    }
+
+    #[cfg(all(feature = "reqwest", any(feature = "ring", feature = "rustls")))]
+    /// Returns whether the source was not called for some seconds. Only one of several callers
+    /// gets `true`.
+    pub(in crate::transport::mutual_tls) fn is_check_due(&self) -> bool {
+        let now = Instant::now();
+        let mut kept = self.lock();
+        let is_due = kept
+            .checked
+            .is_none_or(|checked| now.duration_since(checked) >= CHECK_INTERVAL);
+        if is_due {
+            kept.checked = Some(now);
+        }
+        is_due
+    }
+
+    /// Notes that the source was called.
+    pub(in crate::transport::mutual_tls) fn checked(&self) {
+        self.lock().checked = Some(Instant::now());
+    }
+}
+
+#[cfg(all(feature = "reqwest", any(feature = "ring", feature = "rustls")))]
+/// The time after which a call to an API calls the source again.
+const CHECK_INTERVAL: std::time::Duration = std::time::Duration::from_secs(10);

@@ -3,25 +3,18 @@ use std::time::{Duration, SystemTime};
 
 use url::Url;
 
-use super::{MutualTls, TlsIdentity};
-use crate::certificate::Certificate;
+use super::{ConnectionTls, MutualTls, TlsIdentity};
+use crate::certificate::{Certificate, CertificateKey};
 use crate::error::Error;
 use crate::token::Thumbprint;
+use crate::transport::config::CONNECT_TIMEOUT;
 use crate::transport::{Transport, TransportConfig};
 
 /// The transport of token requests whose connections carry a client certificate.
 pub(crate) struct TokenTransport {
     mutual_tls: MutualTls,
     /// The transports of the latest certificates, the current one last.
-    #[cfg_attr(
-        not(all(feature = "reqwest", any(feature = "ring", feature = "rustls"))),
-        expect(dead_code, reason = "only TLS by rustls sends a certificate")
-    )]
     transports: Mutex<Vec<(Thumbprint, Arc<dyn Transport>)>>,
-    #[cfg_attr(
-        not(all(feature = "reqwest", any(feature = "ring", feature = "rustls"))),
-        expect(dead_code, reason = "only TLS by rustls sends a certificate")
-    )]
     settings: Settings,
 }
 
@@ -36,7 +29,6 @@ impl TokenTransport {
     }
 }
 
-#[cfg(all(feature = "reqwest", any(feature = "ring", feature = "rustls")))]
 impl TokenTransport {
     /// Checks the settings. Returns the transport with the certificate, and the settings of the
     /// transport without the certificate, which fetches metadata and keys.
@@ -50,11 +42,13 @@ impl TokenTransport {
         mut config: TransportConfig,
         origin: &Url,
     ) -> Result<(Self, TransportConfig), Error> {
+        ConnectionTls::check_available()?;
         if config.transport.is_some() {
             return Err(Error::config(
                 "a custom transport is set, whose connections do not carry the client certificate, so a token would be bound to another certificate or to none; remove transport(..), and set what it does in MutualTls::reqwest(..)",
             ));
         }
+        #[cfg(feature = "reqwest")]
         if config.reqwest.is_some() {
             return Err(Error::config(
                 "reqwest(..) builds one HTTP client, and each client certificate needs one; move the settings to MutualTls::reqwest(..), and CA certificates to MutualTls::trusted_roots_pem(..)",
@@ -64,7 +58,10 @@ impl TokenTransport {
             origin: origin.clone(),
             connect_timeout: config.connect_timeout,
         };
-        config.reqwest = mutual_tls.reqwest_builder();
+        #[cfg(feature = "reqwest")]
+        {
+            config.reqwest = mutual_tls.reqwest_builder();
+        }
         if let Some(tls) = mutual_tls.without_certificate()? {
             config = config.with_tls(Arc::new(tls));
         }
@@ -112,8 +109,6 @@ impl TokenTransport {
     }
 
     fn build(&self, identity: &Arc<TlsIdentity>) -> Result<Arc<dyn Transport>, Error> {
-        use crate::certificate::CertificateKey;
-
         let Settings {
             origin,
             connect_timeout,
@@ -124,50 +119,20 @@ impl TokenTransport {
             // The limits of the connection and of the signature apply one after the other.
             CertificateKey::Remote(_) => Some(
                 connect_timeout
-                    .unwrap_or(crate::transport::config::CONNECT_TIMEOUT)
-                    .saturating_add(super::handshake_key::SIGNATURE_LIMIT),
+                    .unwrap_or(CONNECT_TIMEOUT)
+                    .saturating_add(SIGNATURE_LIMIT),
             ),
         };
-        config.reqwest = self.mutual_tls.reqwest_builder();
+        #[cfg(feature = "reqwest")]
+        {
+            config.reqwest = self.mutual_tls.reqwest_builder();
+        }
         let config = config.with_tls(Arc::clone(identity.tls()));
         config.transport(origin)
     }
 }
 
-#[cfg(not(all(feature = "reqwest", any(feature = "ring", feature = "rustls"))))]
-impl TokenTransport {
-    pub(crate) fn new(
-        _: MutualTls,
-        _: TransportConfig,
-        _: &Url,
-    ) -> Result<(Self, TransportConfig), Error> {
-        Err(without_rustls())
-    }
-
-    pub(crate) async fn identity(
-        &self,
-        _: SystemTime,
-        _: Duration,
-    ) -> Result<Arc<TlsIdentity>, Error> {
-        Err(without_rustls())
-    }
-
-    pub(crate) fn identity_of(&self, _: &Certificate) -> Result<Arc<TlsIdentity>, Error> {
-        Err(without_rustls())
-    }
-
-    pub(crate) fn of(&self, _: &Arc<TlsIdentity>) -> Result<Arc<dyn Transport>, Error> {
-        Err(without_rustls())
-    }
-}
-
-#[cfg(not(all(feature = "reqwest", any(feature = "ring", feature = "rustls"))))]
-fn without_rustls() -> Error {
-    Error::config(
-        "a client certificate for TLS needs TLS by rustls; enable the feature 'rustls', or 'reqwest' and 'ring', of confidential-client",
-    )
-}
-
 /// The transports of the current certificate and of the one before.
-#[cfg(all(feature = "reqwest", any(feature = "ring", feature = "rustls")))]
 const KEPT: usize = 2;
+/// The longest time of a handshake's signature outside the process, as long as that of an assertion.
+pub(super) const SIGNATURE_LIMIT: Duration = Duration::from_secs(10);
