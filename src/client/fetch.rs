@@ -406,10 +406,11 @@ impl TokenFetcher {
         let algorithms = endpoint.methods.algorithms();
         let limit = self.retry.step_limit();
         let form = endpoint.assertion_form;
-        attempt
+        let authentication = attempt
             .credential
             .authenticate(context, now, method, algorithms, form, limit)
-            .await
+            .await?;
+        self.check_assertion(authentication)
     }
 
     /// Sends an HTTP request within the limits of one attempt and of the whole fetch.
