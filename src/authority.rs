@@ -48,6 +48,7 @@ pub struct Authority {
     pub(crate) token_endpoint: Option<String>,
     pub(crate) client_assertion_audience: Option<AssertionAudience>,
     pub(crate) typed_client_assertions: bool,
+    pub(crate) is_fapi2: bool,
     pub(crate) client_assertion_lifetime: Option<Duration>,
     pub(crate) without_instance_discovery: bool,
     pub(crate) http_hosts: HttpHosts,
@@ -239,6 +240,7 @@ impl Authority {
             token_endpoint: None,
             client_assertion_audience: None,
             typed_client_assertions: false,
+            is_fapi2: false,
             client_assertion_lifetime: None,
             without_instance_discovery: false,
             http_hosts: HttpHosts::default(),
@@ -334,6 +336,48 @@ impl Authority {
     #[must_use]
     pub fn client_assertion_lifetime(mut self, lifetime: Duration) -> Self {
         self.client_assertion_lifetime = Some(lifetime);
+        self
+    }
+
+    /// Applies the [FAPI 2.0 Security Profile] to an OpenID provider, as banks and health services
+    /// demand.
+    ///
+    /// The client does what the profile demands of a client, and rejects what the profile forbids.
+    /// Sections are those of the profile.
+    ///
+    /// | section | what the client does | what the client rejects |
+    /// |---|---|---|
+    /// | 5.2 | | an http issuer, unless a test calls [`allow_insecure_http`] |
+    /// | 5.3.3.1 | binds tokens to a key | a client whose tokens are bearer tokens |
+    /// | 5.3.3.1 | | a client secret |
+    /// | 5.3.3.1 | the issuer as the audience of assertions, as one text | another audience |
+    /// | 5.3.3.1 | endpoints from the metadata, whose issuer is this authority's | [`token_endpoint`](Self::token_endpoint) |
+    /// | 5.3.3.2 | pushes every authorization request | metadata without an endpoint for pushed requests |
+    /// | 5.3.3.2 | PKCE with S256, and a new verifier and nonce for each sign-in | |
+    /// | 5.3.3.2 | | an authorization response without the issuer (`iss`), or of another issuer |
+    /// | 5.3.2.2 | | a redirect URI that is not https |
+    /// | 5.4.1 | signs with PS256, ES256 or EdDSA | RS256 and ES384, in assertions and in ID tokens |
+    ///
+    /// Assertions live for one minute, unless
+    /// [`client_assertion_lifetime`](Self::client_assertion_lifetime) says otherwise. The profile
+    /// forbids providers to rotate refresh tokens without a way to retry. A refresh token whose fate
+    /// is unknown is therefore sent again, unless [`refresh_token_rotation`] says otherwise.
+    ///
+    /// The built-in transport uses TLS 1.2 or newer. The client cannot check a transport or a
+    /// reqwest builder of the caller's. The FAPI 2.0 Message Signing profile, with signed requests
+    /// and responses, is not implemented. The plan of the conformance tests is in `docs/fapi-2.md`.
+    ///
+    /// [`build()`](crate::ConfidentialClientBuilder::build) rejects the profile for an authority
+    /// that is not an OpenID provider.
+    ///
+    /// [FAPI 2.0 Security Profile]: https://openid.net/specs/fapi-security-profile-2_0-final.html
+    /// [`allow_insecure_http`]: #method.allow_insecure_http
+    /// [`refresh_token_rotation`]: crate::ConfidentialClientBuilder::refresh_token_rotation
+    #[doc(alias = "FAPI")]
+    #[doc(alias = "financial-grade")]
+    #[must_use]
+    pub fn fapi2(mut self) -> Self {
+        self.is_fapi2 = true;
         self
     }
 

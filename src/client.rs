@@ -10,6 +10,7 @@ mod builder;
 mod credential_chain;
 mod delegated;
 mod environment;
+mod fapi2;
 mod fetch;
 mod fetch_for_user;
 mod fetch_shared;

@@ -173,20 +173,22 @@ impl SupportedAuthMethods {
     }
 
     /// Reads the methods from provider metadata ([OpenID Connect Discovery section 3]). An absent
-    /// list has the standard's default.
+    /// list has the standard's default. FAPI 2.0 allows fewer algorithms.
     ///
     /// [OpenID Connect Discovery section 3]: https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderMetadata
-    pub(crate) fn from_metadata(metadata: &Map<String, Value>) -> Self {
+    pub(crate) fn from_metadata(metadata: &Map<String, Value>, is_fapi2: bool) -> Self {
         let list = |name: &str| {
             let list = metadata.get(name)?.as_array()?;
             let texts = list.iter().filter_map(Value::as_str);
             Some(texts.map(ToOwned::to_owned).collect::<Vec<String>>())
         };
         let algorithms = match list("token_endpoint_auth_signing_alg_values_supported") {
+            None if is_fapi2 => Cow::Borrowed(SigningAlgorithm::OF_FAPI2.as_slice()),
             None => Self::for_rules(Rules::OpenId).algorithms,
             Some(supported) => PREFERRED_ALGORITHMS
                 .iter()
-                .filter(|algorithm| supported.contains(&algorithm.to_string()))
+                .filter(|algorithm| supported.iter().any(|name| name == algorithm.name()))
+                .filter(|algorithm| !is_fapi2 || algorithm.is_in_fapi2())
                 .copied()
                 .collect(),
         };

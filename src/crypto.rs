@@ -117,6 +117,15 @@ pub enum SigningAlgorithm {
 }
 
 impl SigningAlgorithm {
+    pub(crate) const ALL: [Self; 3] = [Self::RS256, Self::PS256, Self::ES256];
+    /// The algorithms of JWTs that FAPI 2.0 allows (section 5.4.1 of the Security Profile), in order
+    /// of preference.
+    pub(crate) const OF_FAPI2: [Self; 2] = [Self::PS256, Self::ES256];
+
+    pub(crate) fn is_in_fapi2(self) -> bool {
+        Self::OF_FAPI2.contains(&self)
+    }
+
     /// Returns the name in the header of a JWS.
     pub(crate) fn name(self) -> &'static str {
         match self {

@@ -186,6 +186,14 @@ impl Endpoints {
         }
     }
 
+    /// Returns the issuer if the FAPI 2.0 Security Profile applies.
+    pub(crate) fn fapi2_issuer(&self) -> Option<&str> {
+        match &self.kind {
+            EndpointKind::Provider(provider) if provider.is_fapi2() => Some(provider.issuer()),
+            _ => None,
+        }
+    }
+
     /// Returns the authority without its tenant, as a part of names in a shared cache.
     pub(crate) fn identity(&self) -> String {
         match &self.kind {

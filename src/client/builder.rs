@@ -2,7 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ConfidentialClient, TokenFetcher};
+use super::{ConfidentialClient, TokenFetcher, fapi2};
 use crate::authority::{Authority, Cloud, Rules};
 use crate::cache::{CacheOptions, SharedCache, SharedCacheOptions};
 use crate::certificate::Certificate;
@@ -149,6 +149,7 @@ impl ConfidentialClientBuilder {
     /// | [`b2c`](Authority::b2c) | `false` | is sent again with the next request |
     /// | [`adfs`](Authority::adfs) | `false` | is sent again with the next request |
     /// | [`oidc`](Authority::oidc) | `true` | is not sent again, and the user signs in again |
+    /// | [`oidc`](Authority::oidc) with [`fapi2`](Authority::fapi2) | `false` | is sent again with the next request |
     ///
     /// Where the user has to sign in again, the client returns cached access tokens until they
     /// expire, and then [`Error::InteractionRequired`]. An on-behalf-of request falls back to the
@@ -495,6 +496,9 @@ impl ConfidentialClientBuilder {
             mutual_tls.tls_certificate().check(now)?;
             endpoints.use_mutual_tls();
         }
+        if authority.is_fapi2 {
+            fapi2::check_settings(&authority, &credential, mutual_tls.as_ref())?;
+        }
         check_capabilities(&self.capabilities)?;
         if self.attempt_timeout.is_zero() {
             return Err(zero_timeout("attempt_timeout"));
@@ -537,7 +541,8 @@ impl ConfidentialClientBuilder {
                 Some(Arc::new(level?))
             }
         };
-        let rotates = endpoints.rules().may_rotate_refresh_tokens();
+        // FAPI 2.0 section 5.3.2.1: a client may retry with the refresh token that was sent before.
+        let rotates = endpoints.rules().may_rotate_refresh_tokens() && !authority.is_fapi2;
         let fetcher = TokenFetcher {
             client_id: self.client_id,
             endpoints,

@@ -478,10 +478,11 @@ impl TokenFetcher {
         let algorithms = endpoint.methods.algorithms();
         let limit = self.retry.step_limit();
         let form = endpoint.assertion_form;
-        attempt
+        let authentication = attempt
             .credential
             .authenticate(context, now, method, algorithms, form, limit)
-            .await
+            .await?;
+        self.check_assertion(authentication)
     }
 
     /// Checks that a token endpoint can see the client certificate, and binds tokens to it if the

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::ConfidentialClient;
 use super::acquire::to_access_token;
+use super::fapi2;
 use super::fetch::Fetch;
 use super::resolve::Subject;
 use crate::authority::Tenant;
@@ -38,7 +39,7 @@ impl ConfidentialClient {
     /// The parameters of a request that is [`pushed`] go to the OpenID provider itself, with client
     /// authentication, and are sent again as a token request is ([`RetryPolicy`]). The URL then has
     /// `client_id` and `request_uri` alone. The same happens if the provider's metadata have
-    /// `require_pushed_authorization_requests` ([RFC 9126]).
+    /// `require_pushed_authorization_requests` ([RFC 9126]), and for an authority that is [`fapi2`].
     ///
     /// ```
     /// # use bytes::Bytes;
@@ -84,6 +85,7 @@ impl ConfidentialClient {
     /// [RFC 7636]: https://www.rfc-editor.org/rfc/rfc7636
     /// [RFC 9126]: https://www.rfc-editor.org/rfc/rfc9126
     /// [`RetryPolicy`]: crate::RetryPolicy
+    /// [`fapi2`]: crate::Authority::fapi2
     /// [`pushed`]: AuthorizationRequest::pushed
     /// [`without_id_token`]: AuthorizationRequest::without_id_token
     #[doc(alias = "initiate_auth_code_flow")]
@@ -97,6 +99,9 @@ impl ConfidentialClient {
             runtime_handle()?;
         }
         let flow = request.begin(&fetcher.client_id, fetcher.endpoints.to_string())?;
+        if fetcher.endpoints.fapi2_issuer().is_some() {
+            fapi2::check_redirect_uri(request.redirect_uri())?;
+        }
         let token_request = request.request();
         self.fetcher
             .check_user_scopes(token_request.requested_scopes())?;

@@ -173,7 +173,8 @@ impl AuthorizationRequest {
     /// once and for a short time, often one minute, so redirect the browser at once.
     ///
     /// By default the client pushes the parameters only if the provider's metadata have
-    /// `require_pushed_authorization_requests`. Microsoft's authorities accept no pushed requests.
+    /// `require_pushed_authorization_requests`, or if the authority is [`fapi2`]. Microsoft's
+    /// authorities accept no pushed requests.
     ///
     /// ```
     /// # use bytes::Bytes;
@@ -210,6 +211,7 @@ impl AuthorizationRequest {
     /// ```
     ///
     /// [RFC 9126]: https://www.rfc-editor.org/rfc/rfc9126
+    /// [`fapi2`]: crate::Authority::fapi2
     #[doc(alias = "PAR")]
     #[doc(alias = "pushed_authorization_request")]
     #[must_use]
@@ -220,6 +222,10 @@ impl AuthorizationRequest {
 
     pub(crate) fn is_without_id_token(&self) -> bool {
         self.without_id_token
+    }
+
+    pub(crate) fn redirect_uri(&self) -> &str {
+        &self.redirect_uri
     }
 
     pub(crate) fn is_pushed(&self) -> bool {
@@ -254,9 +260,10 @@ impl AuthorizationRequest {
                 .collect()
         };
         Ok(AuthorizationCodeFlow {
-            state: random(),
-            nonce: random(),
-            code_verifier: random(),
+            state: random(3),
+            // FAPI 2.0 section 5.3.3.2: providers may reject a nonce of over 64 characters.
+            nonce: random(2),
+            code_verifier: random(3),
             redirect_uri: self.redirect_uri.clone(),
             client_id: Some(client_id.to_owned()),
             authority: Some(authority),
@@ -338,11 +345,12 @@ impl AuthorizationRequest {
     }
 }
 
-/// Returns 366 random bits of the operating system's generator, in characters of a code verifier
+/// Returns 122 random bits of the operating system's generator in each part of 32 characters, which
+/// are characters of a code verifier
 /// ([RFC 7636 section 4.1](https://www.rfc-editor.org/rfc/rfc7636#section-4.1)).
-fn random() -> String {
+fn random(parts: usize) -> String {
     let mut random = String::with_capacity(96);
-    for _ in 0..3 {
+    for _ in 0..parts {
         let mut part = Uuid::encode_buffer();
         random.push_str(Uuid::new_v4().simple().encode_lower(&mut part));
     }

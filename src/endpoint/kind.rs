@@ -1,4 +1,5 @@
 use std::fmt;
+use std::time::Duration;
 
 use http::Uri;
 use url::Url;
@@ -49,6 +50,11 @@ impl EndpointKind {
         if !is_oidc && is_custom {
             return Err(Error::config(format!(
                 "the token endpoint and the assertion's audience, lifetime and type of '{authority}' follow from the authority; remove token_endpoint(..), client_assertion_audience(..), client_assertion_lifetime(..) and typed_client_assertions(), or use Authority::oidc(..) for an OpenID provider"
+            )));
+        }
+        if !is_oidc && authority.is_fapi2 {
+            return Err(Error::config(format!(
+                "FAPI 2.0 cannot be applied to '{authority}'; remove fapi2(), or use Authority::oidc(..) for an OpenID provider"
             )));
         }
         let hosts = &authority.http_hosts;
@@ -114,9 +120,12 @@ impl EndpointKind {
                     .clone()
                     .unwrap_or_default(),
                 AssertionForm::for_openid(
-                    authority.client_assertion_lifetime,
+                    authority
+                        .client_assertion_lifetime
+                        .or(authority.is_fapi2.then_some(FAPI2_LIFETIME)),
                     authority.typed_client_assertions,
                 )?,
+                authority.is_fapi2,
                 hosts.clone(),
             )?),
             AuthorityKind::Invalid { reason } => return Err(Error::config(reason)),
@@ -217,4 +226,6 @@ fn preferred_base(mut base: Url) -> (Url, bool) {
     }
 }
 
+/// The lifetime of assertions under FAPI 2.0.
+const FAPI2_LIFETIME: Duration = Duration::from_secs(60);
 const AUTHORITY: &str = "the authority";

@@ -12,6 +12,7 @@ use super::{PushedEndpoint, TokenEndpoint, request_uri};
 use crate::authority::address::invalid_url;
 use crate::authority::{AssertionAudience, HttpHosts, Rules, preferred_host};
 use crate::client_auth::{AssertionForm, SupportedAuthMethods};
+use crate::crypto::SigningAlgorithm;
 use crate::error::Error;
 use crate::time::TimeSource;
 
@@ -26,6 +27,8 @@ pub(super) struct OpenIdProvider {
     /// The audience of an assertion. `None` for the token endpoint.
     audience: Option<Arc<str>>,
     assertion_form: AssertionForm,
+    /// True if the FAPI 2.0 Security Profile applies.
+    is_fapi2: bool,
     http_hosts: HttpHosts,
     /// A token endpoint from the caller, which replaces the published one.
     custom_token_endpoint: Option<(Url, Uri)>,
@@ -59,6 +62,7 @@ impl OpenIdProvider {
         token_endpoint: Option<&str>,
         audience: AssertionAudience,
         assertion_form: AssertionForm,
+        is_fapi2: bool,
         http_hosts: HttpHosts,
     ) -> Result<Self, Error> {
         audience.check()?;
@@ -96,6 +100,7 @@ impl OpenIdProvider {
                 AssertionAudience::Custom(audience) => Some(audience.as_str().into()),
             },
             assertion_form,
+            is_fapi2,
             http_hosts,
             custom_token_endpoint: custom_token_endpoint.transpose()?,
             uses_mutual_tls: false,
@@ -110,6 +115,10 @@ impl OpenIdProvider {
 
     pub(super) fn issuer(&self) -> &str {
         &self.issuer
+    }
+
+    pub(super) fn is_fapi2(&self) -> bool {
+        self.is_fapi2
     }
 
     pub(super) fn metadata_url(&self) -> String {
@@ -171,9 +180,10 @@ impl OpenIdProvider {
         lookup: &Lookup<'_>,
     ) -> Result<Option<PushedEndpoint>, Error> {
         let metadata = self.metadata(lookup).await?;
-        let reason = match (is_requested, metadata.requires_pushed_requests) {
-            (_, true) => "its metadata have 'require_pushed_authorization_requests'",
-            (true, false) => "the request is pushed()",
+        let reason = match (self.is_fapi2, metadata.requires_pushed_requests) {
+            (true, _) => "FAPI 2.0 demands it (Security Profile, section 5.3.3.2)",
+            (false, true) => "the metadata have 'require_pushed_authorization_requests'",
+            (false, false) if is_requested => "the request is pushed()",
             (false, false) => return Ok(None),
         };
         let Some(uri) = metadata.pushed_endpoint.clone() else {
@@ -281,10 +291,10 @@ impl OpenIdProvider {
                 .unwrap_or_default(),
             token_endpoint: request_uri(token_endpoint.to_string())?,
             authorization_endpoint,
-            methods: SupportedAuthMethods::from_metadata(document.members()),
+            methods: SupportedAuthMethods::from_metadata(document.members(), self.is_fapi2),
             binds_to_certificates: is_true(&document, BINDS_TO_CERTIFICATES),
             responses_name_issuer: responses_name_issuer(&document),
-            without_id_tokens: without_id_tokens(document.members()),
+            without_id_tokens: without_id_tokens(document.members(), self.is_fapi2),
         };
         Ok((metadata, document.time_to_live()))
     }
@@ -316,10 +326,10 @@ fn is_true(document: &Document, name: &str) -> bool {
 
 /// Returns the reason why metadata rule out ID tokens ([OpenID Connect Discovery section 3]).
 ///
-/// An absent list rules nothing out.
+/// An absent list rules nothing out. FAPI 2.0 allows fewer algorithms.
 ///
 /// [OpenID Connect Discovery section 3]: https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderMetadata
-fn without_id_tokens(metadata: &Map<String, Value>) -> Option<String> {
+fn without_id_tokens(metadata: &Map<String, Value>, is_fapi2: bool) -> Option<String> {
     let list = |name: &str| {
         let list = metadata.get(name)?.as_array()?;
         Some(list.iter().filter_map(Value::as_str).collect::<Vec<_>>())
@@ -331,16 +341,29 @@ fn without_id_tokens(metadata: &Map<String, Value>) -> Option<String> {
         return Some("its 'scopes_supported' do not have 'openid'".to_owned());
     }
     let algorithms = list("id_token_signing_alg_values_supported")?;
-    let is_supported = algorithms.iter().any(|name| ALGORITHMS.contains(name));
-    let reason = "its 'id_token_signing_alg_values_supported' have none of RS256, PS256 and ES256";
-    (!is_supported).then(|| reason.to_owned())
+    let accepted: &[SigningAlgorithm] = match is_fapi2 {
+        true => &SigningAlgorithm::OF_FAPI2,
+        false => &SigningAlgorithm::ALL,
+    };
+    let accepted = accepted.iter().map(|algorithm| algorithm.name());
+    let accepted: Vec<_> = accepted.collect();
+    let is_supported = algorithms.iter().any(|name| accepted.contains(name));
+    (!is_supported).then(|| {
+        format!(
+            "its 'id_token_signing_alg_values_supported' have none of {}{}",
+            accepted.join(", "),
+            if is_fapi2 {
+                ", which FAPI 2.0 allows"
+            } else {
+                ""
+            },
+        )
+    })
 }
 
 const METADATA_NAME: &str = "the OpenID configuration";
 const BINDS_TO_CERTIFICATES: &str = "tls_client_certificate_bound_access_tokens";
 const RESPONSES_NAME_ISSUER: &str = "authorization_response_iss_parameter_supported";
-/// The algorithms of ID tokens that this crate verifies.
-const ALGORITHMS: [&str; 3] = ["RS256", "PS256", "ES256"];
 const HINT: &str = "is the issuer right? For a provider without metadata, set token_endpoint(..) of the Authority, and client_assertion_audience(..) for a certificate or an assertion";
 const ISSUER: &str = "the issuer";
 const TOKEN_ENDPOINT: &str = "the token endpoint";
@@ -396,7 +419,7 @@ mod tests {
                 Some("id_token_signing_alg_values_supported"),
             ),
         ] {
-            let reason = without_id_tokens(metadata.as_object().unwrap());
+            let reason = without_id_tokens(metadata.as_object().unwrap(), false);
             match (&reason, expected) {
                 (None, None) => {}
                 (Some(reason), Some(name)) => assert!(reason.contains(name), "{reason}"),

@@ -1,6 +1,7 @@
 use super::Endpoints;
 use super::kind::EndpointKind;
 use super::lookup::Lookup;
+use super::metadata::OpenIdProvider;
 use crate::authority::Tenant;
 use crate::error::{Error, Escaped};
 use crate::jwt::Issuer;
@@ -10,8 +11,15 @@ use crate::jwt::Issuer;
 /// [RFC 9207 section 2.4]: https://www.rfc-editor.org/rfc/rfc9207#section-2.4
 pub(crate) struct ResponseIssuer {
     issuer: Issuer,
-    /// True if the metadata announce that every response names the issuer.
-    is_required: bool,
+    /// Why every response must name the issuer. `None` if a response need not.
+    required_by: Option<RequiredBy>,
+}
+
+#[derive(Clone, Copy)]
+enum RequiredBy {
+    /// The metadata announce that every response names the issuer.
+    Metadata,
+    Fapi2,
 }
 
 impl ResponseIssuer {
@@ -30,11 +38,17 @@ impl ResponseIssuer {
                     self.issuer.as_str()
                 ))
             }
-            None if self.is_required => Err(format!(
-                "it names no issuer ('iss'), and the issuer '{}' announces that every response does; start the sign-in again",
-                self.issuer.as_str()
-            )),
-            None => Ok(()),
+            None => match self.required_by {
+                None => Ok(()),
+                Some(RequiredBy::Metadata) => Err(format!(
+                    "it names no issuer ('iss'), and the issuer '{}' announces that every response does; start the sign-in again",
+                    self.issuer.as_str()
+                )),
+                Some(RequiredBy::Fapi2) => Err(format!(
+                    "it names no issuer ('iss'), and FAPI 2.0 demands that the issuer '{}' does so (Security Profile, section 5.3.3.2)",
+                    self.issuer.as_str()
+                )),
+            },
         }
     }
 }
@@ -49,15 +63,17 @@ impl Endpoints {
         lookup: &Lookup<'_>,
     ) -> Result<ResponseIssuer, Error> {
         if let EndpointKind::Provider(provider) = &self.kind {
+            let announced = provider.responses_name_issuer(lookup).await?;
+            let announced = announced.then_some(RequiredBy::Metadata);
             return Ok(ResponseIssuer {
                 issuer: Issuer::new(provider.issuer()),
-                is_required: provider.responses_name_issuer(lookup).await?,
+                required_by: by_profile(provider).or(announced),
             });
         }
         let keys = self.issuer_keys(tenant, lookup).await?.value;
         Ok(ResponseIssuer {
             issuer: keys.issuer.clone(),
-            is_required: keys.responses_name_issuer,
+            required_by: keys.responses_name_issuer.then_some(RequiredBy::Metadata),
         })
     }
 
@@ -68,13 +84,13 @@ impl Endpoints {
     ///
     /// The reason for an error message.
     pub(crate) fn check_known_issuer(&self, named: Option<&str>) -> Result<(), String> {
-        match (&self.kind, named) {
-            (EndpointKind::Provider(provider), Some(_)) => ResponseIssuer {
+        match &self.kind {
+            EndpointKind::Provider(provider) => ResponseIssuer {
                 issuer: Issuer::new(provider.issuer()),
-                is_required: false,
+                required_by: by_profile(provider),
             }
             .check(named),
-            _ => Ok(()),
+            EndpointKind::Tenants { .. } | EndpointKind::Fixed { .. } => Ok(()),
         }
     }
 
@@ -89,6 +105,10 @@ impl Endpoints {
             EndpointKind::Tenants { .. } | EndpointKind::Fixed { .. } => Ok(()),
         }
     }
+}
+
+fn by_profile(provider: &OpenIdProvider) -> Option<RequiredBy> {
+    provider.is_fapi2().then_some(RequiredBy::Fapi2)
 }
 
 #[cfg(test)]
@@ -147,7 +167,7 @@ mod tests {
         ] {
             let issuer = ResponseIssuer {
                 issuer: Issuer::new(published),
-                is_required,
+                required_by: is_required.then_some(RequiredBy::Metadata),
             };
             let outcome = issuer.check(named);
             assert_eq!(outcome.is_ok(), is_accepted, "{published}: {named:?}");

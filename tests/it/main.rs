@@ -33,6 +33,7 @@ mod credential_chain_hosts;
 mod credential_rotation;
 mod discovery;
 mod discovery_failures;
+mod fapi2;
 mod fleet_by_order;
 mod fleet_of_processes;
 mod fleet_redis_circuit;

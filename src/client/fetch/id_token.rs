@@ -24,6 +24,12 @@ impl TokenFetcher {
     ) -> Result<Map<String, Value>, Error> {
         let invalid = |error: JwtError| invalid_id_token(&error.to_string());
         let id_token = SignedJwt::parse(id_token.expose()).map_err(invalid)?;
+        let algorithm = id_token.algorithm();
+        if self.endpoints.fapi2_issuer().is_some() && !algorithm.is_in_fapi2() {
+            return Err(invalid_id_token(&format!(
+                "it is signed with {algorithm}, and FAPI 2.0 allows PS256, ES256 and EdDSA (Security Profile, section 5.4.1)"
+            )));
+        }
         let now = self.clock.wall();
         let client_id = &*self.client_id;
         let check = |keys: &IssuerKeys| id_token.id_token(keys, client_id, now, LEEWAY);
