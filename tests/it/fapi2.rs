@@ -15,7 +15,7 @@ use confidential_client::{
 use serde_json::{Value, json};
 use url::Url;
 
-use crate::support::issuer::{Key, NEXT, RSA, header, with};
+use crate::support::issuer::{Key, NEXT, P256, RSA, header, with};
 use crate::support::openid::{Answer, BACK, CLIENT, FILES, ISSUER, OpenId, nonce_of, tokens};
 use crate::support::{CLIENT_ID, PEM, SECRET, TENANT, claims_of, header_of};
 
@@ -26,6 +26,9 @@ const URI: &str = "urn:ietf:params:oauth:request_uri:6esc_11ACC5bwc014ltc14eY22c
 fn certificate() -> Certificate {
     Certificate::from_pem(&*PEM).unwrap()
 }
+
+/// The type of the tokens of [`bound`].
+const TOKEN_TYPE: &str = "Bearer";
 
 /// Binds the tokens of the client to a key, as the profile demands.
 fn bound(builder: ConfidentialClientBuilder) -> ConfidentialClientBuilder {
@@ -336,15 +339,15 @@ async fn redeem(key: &Key, header: &Value, change: fn(Value) -> Value) -> Result
     let provider = provider();
     let client = client(&provider);
     let flow = begin(&provider, &client).await;
-    let claims = with(provider.claims(), "nonce", nonce_of(&flow));
-    let id_token = key.sign(header, &change(claims));
-    let token_type = if bound_scheme() { "DPoP" } else { "Bearer" };
-    let body = with(
-        with(tokens(1), "id_token", id_token),
-        "token_type",
-        token_type,
-    );
+    let claims = change(with(provider.claims(), "nonce", nonce_of(&flow)));
+    let body = with(tokens(1), "token_type", TOKEN_TYPE);
+    let body = with(body, "id_token", key.sign(header, &claims));
     provider.answer(Answer::json(&body));
+    finish(&client, flow).await
+}
+
+/// Brings the user back with a code.
+async fn finish(client: &ConfidentialClient, flow: AuthorizationCodeFlow) -> Result<(), Error> {
     let issuer = "https%3A%2F%2Fid.example.org";
     let query = format!("code=c&iss={issuer}&state={}", flow.state());
     let signed_in = client.acquire_token_by_authorization_code(flow, query);
@@ -353,16 +356,11 @@ async fn redeem(key: &Key, header: &Value, change: fn(Value) -> Value) -> Result
     Ok(())
 }
 
-/// Returns whether [`bound`] uses a proof key.
-fn bound_scheme() -> bool {
-    false
-}
-
 /// Section 5.4.1, and OpenID Connect Core section 3.1.3.7.
 #[tokio::test]
 async fn an_id_token_that_the_profile_forbids_signs_nobody_in() {
     type Row = (&'static str, fn(Value) -> Value, Option<&'static str>);
-    let rows: [Row; 14] = [
+    let rows: [Row; 15] = [
         ("PS256", |claims| claims, None),
         ("PS256", |claims| with(claims, "aud", json!([CLIENT])), None),
         (
@@ -392,6 +390,11 @@ async fn an_id_token_that_the_profile_forbids_signs_nobody_in() {
             "PS256",
             |claims| with(claims, "aud", Value::Null),
             Some("'aud' is missing"),
+        ),
+        (
+            "PS256",
+            |claims| with(claims, "aud", json!([CLIENT, "another"])),
+            Some("'azp'"),
         ),
         (
             "PS256",
@@ -436,6 +439,60 @@ async fn an_id_token_that_the_profile_forbids_signs_nobody_in() {
             }
             _ => panic!("{algorithm}: {expected:?}: {outcome:?}"),
         }
+    }
+}
+
+/// The suite's modules `token-endpoint-response-without-expires_in` and
+/// `token-type-case-insensitivity`.
+#[tokio::test]
+async fn a_token_response_of_the_suite_is_accepted() {
+    let inverted = |text: &str| -> String {
+        let inverted = text.chars().map(|c| match c.is_ascii_uppercase() {
+            true => c.to_ascii_lowercase(),
+            false => c.to_ascii_uppercase(),
+        });
+        inverted.collect()
+    };
+    for (token_type, expires_in) in [
+        (TOKEN_TYPE.to_owned(), Value::Null),
+        (inverted(TOKEN_TYPE), json!(300)),
+        (TOKEN_TYPE.to_lowercase(), json!(300)),
+    ] {
+        let provider = provider();
+        let client = client(&provider);
+        let flow = begin(&provider, &client).await;
+        let claims = with(provider.claims(), "nonce", nonce_of(&flow));
+        let ps256 = with(header(), "alg", "PS256");
+        let body = with(tokens(1), "id_token", RSA.sign(&ps256, &claims));
+        let body = with(body, "token_type", token_type);
+        provider.answer(Answer::json(&with(body, "expires_in", expires_in)));
+        finish(&client, flow).await.unwrap();
+    }
+}
+
+/// Section 5.4.3: keys of one name, of which one has the type and the algorithm.
+#[tokio::test]
+async fn a_key_set_with_decoys_is_read() {
+    let decoys = [
+        with(P256.jwk.clone(), "kid", "first"),
+        with(NEXT.jwk.clone(), "kid", "first"),
+        with(with(NEXT.jwk.clone(), "kid", "first"), "alg", "RS256"),
+        with(with(RSA.jwk.clone(), "use", "enc"), "alg", "RSA-OAEP"),
+    ];
+    let right = [with(RSA.jwk.clone(), "alg", "PS256")];
+    for keys in [
+        [&decoys[..], &right].concat(),
+        [&right[..], &decoys].concat(),
+    ] {
+        let provider = provider();
+        provider.publish_keys(&keys);
+        let client = client(&provider);
+        let flow = begin(&provider, &client).await;
+        let claims = with(provider.claims(), "nonce", nonce_of(&flow));
+        let ps256 = with(header(), "alg", "PS256");
+        let body = with(tokens(1), "id_token", RSA.sign(&ps256, &claims));
+        provider.answer(Answer::json(&with(body, "token_type", TOKEN_TYPE)));
+        finish(&client, flow).await.unwrap();
     }
 }
 

@@ -74,6 +74,7 @@ pub struct OpenId(Arc<State>);
 struct State {
     issuer: String,
     metadata: Mutex<Value>,
+    keys: Mutex<Vec<Value>>,
     answers: Mutex<VecDeque<Answer>>,
     forms: Mutex<Vec<HashMap<String, String>>>,
 }
@@ -90,6 +91,7 @@ impl OpenId {
                 "token_endpoint_auth_methods_supported": ["client_secret_post"],
                 "jwks_uri": "https://keys.example.org/keys",
             })),
+            keys: Mutex::new(vec![RSA.jwk.clone()]),
             answers: Mutex::default(),
             forms: Mutex::default(),
         }))
@@ -98,6 +100,10 @@ impl OpenId {
     /// Publishes a member of the metadata. `null` is published, too.
     pub fn publish(&self, name: &str, value: impl Into<Value>) {
         self.0.metadata.lock().unwrap()[name] = value.into();
+    }
+
+    pub fn publish_keys(&self, keys: &[Value]) {
+        *self.0.keys.lock().unwrap() = keys.to_vec();
     }
 
     pub fn withhold(&self, name: &str) {
@@ -187,7 +193,7 @@ impl State {
             return Ok(Response::new(metadata.into()));
         }
         if path == "/keys" {
-            let keys = json!({ "keys": [RSA.jwk] }).to_string();
+            let keys = json!({ "keys": *self.keys.lock().unwrap() }).to_string();
             return Ok(Response::new(keys.into()));
         }
         let form = url::form_urlencoded::parse(request.body()).into_owned();
