@@ -13,6 +13,7 @@ mod environment;
 mod fetch;
 mod fetch_for_user;
 mod fetch_shared;
+mod introspection;
 mod issuer;
 mod long_running;
 mod managed_identity;
