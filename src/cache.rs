@@ -35,7 +35,7 @@ use bounded_map::BoundedMap;
 pub(crate) use cool_down::length as cool_down_length;
 pub(crate) use flight::FlightOutcome;
 use flight::{Flight, FlightContext, NewFlight, overdue_after};
-use limit::RequestLimit;
+pub(crate) use limit::RequestLimit;
 pub use options::CacheOptions;
 pub(crate) use requirements::{Requirements, SpecialRequirements};
 pub(crate) use session::{RefreshTokenStatus, UserSession};

@@ -14,6 +14,7 @@ mod fapi2;
 mod fetch;
 mod fetch_for_user;
 mod fetch_shared;
+mod introspection;
 mod issuer;
 mod long_running;
 mod managed_identity;

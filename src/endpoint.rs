@@ -31,6 +31,7 @@ pub(crate) use response_issuer::ResponseIssuer;
 
 /// The checked endpoints of an authority. Every URL is https, or http to an allowed host.
 pub(crate) struct Endpoints {
+    authority: Authority,
     rules: Rules,
     http_hosts: HttpHosts,
     kind: EndpointKind,
@@ -60,6 +61,15 @@ pub(crate) struct PushedEndpoint {
     pub(crate) token: TokenEndpoint,
 }
 
+/// The endpoint that says whether a token is active ([RFC 7662 section 2]).
+///
+/// [RFC 7662 section 2]: https://www.rfc-editor.org/rfc/rfc7662#section-2
+pub(crate) struct IntrospectionEndpoint {
+    pub(crate) uri: Uri,
+    /// The token endpoint, with the client authentication of the introspection endpoint.
+    pub(crate) token: TokenEndpoint,
+}
+
 impl Endpoints {
     /// Checks an authority, and logs a warning if a test allowed http. Does no I/O.
     pub(crate) fn of(authority: &Authority) -> Result<Self, Error> {
@@ -73,6 +83,7 @@ impl Endpoints {
             );
         }
         Ok(Self {
+            authority: authority.clone(),
             rules: authority.rules(),
             http_hosts: authority.http_hosts.clone(),
             kind,
@@ -85,6 +96,11 @@ impl Endpoints {
     /// [RFC 8705 section 5]: https://www.rfc-editor.org/rfc/rfc8705#section-5
     pub(crate) fn use_mutual_tls(&mut self) {
         self.kind.use_mutual_tls();
+    }
+
+    /// Returns the authority that the endpoints belong to.
+    pub(crate) fn authority(&self) -> &Authority {
+        &self.authority
     }
 
     pub(crate) fn rules(&self) -> Rules {
@@ -176,6 +192,47 @@ impl Endpoints {
             }
             EndpointKind::Tenants { .. } | EndpointKind::Fixed { .. } => Ok(None),
         }
+    }
+
+    /// Returns the introspection endpoint. Sends a request for provider metadata that is not cached.
+    ///
+    /// `custom` is an endpoint from the caller, which replaces the published one.
+    pub(crate) async fn introspection_endpoint(
+        &self,
+        custom: Option<&Uri>,
+        lookup: &Lookup<'_>,
+    ) -> Result<IntrospectionEndpoint, Error> {
+        match &self.kind {
+            EndpointKind::Provider(provider) => {
+                provider.introspection_endpoint(custom, lookup).await
+            }
+            EndpointKind::Tenants { .. } | EndpointKind::Fixed { .. } => {
+                Err(self.without_introspection())
+            }
+        }
+    }
+
+    /// Checks that the authority may have an introspection endpoint. Does no I/O.
+    pub(crate) fn check_introspection(&self) -> Result<(), Error> {
+        match &self.kind {
+            EndpointKind::Provider(_) => Ok(()),
+            EndpointKind::Tenants { .. } | EndpointKind::Fixed { .. } => {
+                Err(self.without_introspection())
+            }
+        }
+    }
+
+    fn without_introspection(&self) -> Error {
+        Error::config(format!(
+            "tokens of the authority '{self}' cannot be introspected: {} has no introspection endpoint (RFC 7662), and its access tokens for an API are signed; call TokenValidator::builder(..)",
+            self.rules.name()
+        ))
+    }
+
+    /// Checks the URL of an endpoint that the caller names.
+    pub(crate) fn custom_endpoint(&self, name: &str, url: &str) -> Result<Uri, Error> {
+        let url = self.http_hosts.parse_url(name, url)?;
+        request_uri(url.to_string())
     }
 
     /// Returns the issuer of an OpenID provider. Other issuers are known only after discovery.

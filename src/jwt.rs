@@ -40,7 +40,7 @@ pub(crate) struct SignedJwt<'a> {
 
 impl<'a> SignedJwt<'a> {
     pub(crate) fn parse(token: &'a str) -> Result<Self, JwtError> {
-        if token.len() > LONGEST {
+        if token.len() > LONGEST_TOKEN {
             return Err(JwtError::TooLong);
         }
         let mut parts = token.split('.');
@@ -194,7 +194,7 @@ fn decode(part: &str) -> Result<Vec<u8>, JwtError> {
 }
 
 /// Largest token, in bytes. Tokens that list a user's groups have about 20 KiB.
-const LONGEST: usize = 64 * 1024;
+pub(crate) const LONGEST_TOKEN: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests;

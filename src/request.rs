@@ -17,7 +17,7 @@ mod into_token_request;
 pub(crate) mod parameters;
 mod resolution;
 
-pub(crate) use http::{PushedHttpRequest, SKU, TokenHttpRequest};
+pub(crate) use http::{IntrospectionHttpRequest, PushedHttpRequest, SKU, TokenHttpRequest};
 pub use into_token_request::IntoTokenRequest;
 pub(crate) use into_token_request::Lent;
 use parameters::{AUDIENCE, ParameterLocation, Parameters, RESOURCE};

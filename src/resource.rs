@@ -129,6 +129,7 @@ mod builder;
 mod claim_values;
 mod claims;
 mod holder;
+mod introspection;
 mod permission;
 mod rejection;
 mod rejection_log;

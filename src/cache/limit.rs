@@ -10,7 +10,7 @@ use crate::lease::{LeaseId, Leases};
 ///
 /// A caller that needs another flight waits for a permit. A caller that joins a flight needs none.
 /// A background refresh without a permit is left for a later call.
-pub(super) struct RequestLimit(Option<Arc<Permits>>);
+pub(crate) struct RequestLimit(Option<Arc<Permits>>);
 
 struct Permits {
     /// The time after which a flight is considered lost.
@@ -23,7 +23,7 @@ struct Permits {
 /// A flight's permit. Returned when the last clone is dropped, or earlier by
 /// [`release`](Self::release).
 #[derive(Clone)]
-pub(super) struct Permit(Option<Arc<GrantedPermit>>);
+pub(crate) struct Permit(Option<Arc<GrantedPermit>>);
 
 struct GrantedPermit {
     permits: Arc<Permits>,
@@ -31,7 +31,7 @@ struct GrantedPermit {
 }
 
 impl RequestLimit {
-    pub(super) fn new(max_concurrent: Option<usize>, overdue: Duration) -> Self {
+    pub(crate) fn new(max_concurrent: Option<usize>, overdue: Duration) -> Self {
         Self(max_concurrent.map(|max_concurrent| {
             Arc::new(Permits {
                 overdue,
@@ -50,7 +50,7 @@ impl RequestLimit {
     }
 
     /// Waits for a permit, on the waiting caller's runtime.
-    pub(super) async fn acquire(&self) -> Permit {
+    pub(crate) async fn acquire(&self) -> Permit {
         let Some(permits) = &self.0 else {
             return Permit(None);
         };

@@ -32,6 +32,7 @@ use crate::transport::{
 };
 
 mod id_token;
+mod introspection;
 mod progress;
 mod pushed;
 

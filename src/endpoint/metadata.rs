@@ -8,7 +8,7 @@ use url::Url;
 use super::cached_lookup::CachedLookup;
 use super::document::{Document, truncated};
 use super::lookup::Lookup;
-use super::{PushedEndpoint, TokenEndpoint, request_uri};
+use super::{IntrospectionEndpoint, PushedEndpoint, TokenEndpoint, request_uri};
 use crate::authority::address::invalid_url;
 use crate::authority::{AssertionAudience, HttpHosts, Rules, preferred_host};
 use crate::client_auth::{AssertionForm, SupportedAuthMethods};
@@ -46,6 +46,12 @@ struct ProviderMetadata {
     /// [RFC 9126 section 5]: https://www.rfc-editor.org/rfc/rfc9126#section-5
     pushed_endpoint: Option<Uri>,
     requires_pushed_requests: bool,
+    /// Where the provider says whether a token is active ([RFC 8414 section 2]).
+    ///
+    /// [RFC 8414 section 2]: https://www.rfc-editor.org/rfc/rfc8414#section-2
+    introspection_endpoint: Option<Uri>,
+    /// The client authentication of the introspection endpoint.
+    introspection_methods: SupportedAuthMethods,
     methods: SupportedAuthMethods,
     /// True if tokens can be bound to the certificate of the connection ([RFC 8705 section 3.3]).
     ///
@@ -196,6 +202,28 @@ impl OpenIdProvider {
         Ok(Some(PushedEndpoint { uri, token }))
     }
 
+    /// Returns the introspection endpoint: the one from the caller, or else the published one.
+    pub(super) async fn introspection_endpoint(
+        &self,
+        custom: Option<&Uri>,
+        lookup: &Lookup<'_>,
+    ) -> Result<IntrospectionEndpoint, Error> {
+        let mut token = self.token_endpoint(lookup).await?;
+        if let Some(custom) = custom {
+            let uri = custom.clone();
+            return Ok(IntrospectionEndpoint { uri, token });
+        }
+        let metadata = self.metadata(lookup).await?;
+        let Some(uri) = metadata.introspection_endpoint.clone() else {
+            return Err(Error::config(format!(
+                "the OpenID provider '{}' publishes no valid 'introspection_endpoint', so no token can be introspected; call introspection_endpoint(..) on the TokenValidatorBuilder, or validate signed tokens with TokenValidator::builder(..)",
+                self.issuer
+            )));
+        };
+        token.methods = metadata.introspection_methods.clone();
+        Ok(IntrospectionEndpoint { uri, token })
+    }
+
     /// Returns whether every authorization response names the issuer ([RFC 9207 section 3]).
     ///
     /// [RFC 9207 section 3]: https://www.rfc-editor.org/rfc/rfc9207#section-3
@@ -284,11 +312,16 @@ impl OpenIdProvider {
         let authorization_endpoint = valid(authorization_endpoint, AUTHORIZATION_ENDPOINT);
         let pushed_endpoint = self.endpoint(&document, "pushed_authorization_request_endpoint");
         let pushed_endpoint = valid(pushed_endpoint, PUSHED_ENDPOINT);
+        let introspection_endpoint = self.endpoint(&document, "introspection_endpoint");
+        let introspection_endpoint = valid(introspection_endpoint, INTROSPECTION_ENDPOINT);
         let flag = |member: &str| document.members().get(member).and_then(Value::as_bool);
         let metadata = ProviderMetadata {
             pushed_endpoint: pushed_endpoint.and_then(|url| request_uri(url.to_string()).ok()),
             requires_pushed_requests: flag("require_pushed_authorization_requests")
                 .unwrap_or_default(),
+            introspection_endpoint: introspection_endpoint
+                .and_then(|url| request_uri(url.to_string()).ok()),
+            introspection_methods: introspection_methods(document.members()),
             token_endpoint: request_uri(token_endpoint.to_string())?,
             authorization_endpoint,
             methods: SupportedAuthMethods::from_metadata(document.members(), self.is_fapi2),
@@ -308,6 +341,27 @@ fn microsoft_constructor(host: &str) -> Option<&'static str> {
         _ if host.ends_with(".b2clogin.com") => Some("Authority::b2c(..)"),
         _ => None,
     }
+}
+
+/// Returns the client authentication of the introspection endpoint. Without a list of its own, the
+/// token endpoint's list applies.
+fn introspection_methods(metadata: &Map<String, Value>) -> SupportedAuthMethods {
+    let mut metadata = metadata.clone();
+    for (own, of_token_endpoint) in [
+        (
+            "introspection_endpoint_auth_methods_supported",
+            "token_endpoint_auth_methods_supported",
+        ),
+        (
+            "introspection_endpoint_auth_signing_alg_values_supported",
+            "token_endpoint_auth_signing_alg_values_supported",
+        ),
+    ] {
+        if let Some(list) = metadata.remove(own) {
+            metadata.insert(of_token_endpoint.to_owned(), list);
+        }
+    }
+    SupportedAuthMethods::from_metadata(&metadata)
 }
 
 /// Returns whether the metadata announce that every authorization response names the issuer
@@ -368,6 +422,7 @@ const HINT: &str = "is the issuer right? For a provider without metadata, set to
 const ISSUER: &str = "the issuer";
 const TOKEN_ENDPOINT: &str = "the token endpoint";
 const AUTHORIZATION_ENDPOINT: &str = "the authorization endpoint";
+const INTROSPECTION_ENDPOINT: &str = "the introspection endpoint";
 const PUSHED_ENDPOINT: &str = "the pushed authorization request endpoint";
 
 pub(super) const METADATA_PATH: &str = "/.well-known/openid-configuration";

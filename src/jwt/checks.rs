@@ -107,12 +107,45 @@ impl Expected<'_> {
         }
     }
 
+    /// Checks the members of an introspection response ([RFC 7662 section 2.2]).
+    ///
+    /// The issuer and the expiry are optional there.
+    ///
+    /// [RFC 7662 section 2.2]: https://www.rfc-editor.org/rfc/rfc7662#section-2.2
+    pub(crate) fn check_introspected(
+        &self,
+        members: &ClaimsSet,
+        issuer: Option<&str>,
+    ) -> Result<(), JwtError> {
+        let iss = string_claim(members, "iss")?;
+        if let (Some(iss), Some(issuer)) = (iss, issuer)
+            && iss != issuer
+        {
+            return Err(JwtError::Issuer(Compared::new(iss, [issuer])));
+        }
+        self.check_audience(members)?;
+        self.check_start(members)?;
+        match members.time("exp")? {
+            Some(end) => self.check_end(end),
+            None => Ok(()),
+        }
+    }
+
     fn check_times(&self, claims: &ClaimsSet) -> Result<(), JwtError> {
         let end = claims.time("exp")?.ok_or(JwtError::Claim("exp"))?;
+        self.check_end(end)?;
+        self.check_start(claims)
+    }
+
+    fn check_end(&self, end: SystemTime) -> Result<(), JwtError> {
         let last = end.checked_add(self.leeway).ok_or(JwtError::Claim("exp"))?;
         if self.now >= last {
             return Err(JwtError::Expired(self.compared(end)));
         }
+        Ok(())
+    }
+
+    fn check_start(&self, claims: &ClaimsSet) -> Result<(), JwtError> {
         match claims.time("nbf")? {
             Some(start)
                 if start

@@ -51,7 +51,7 @@ pub(crate) struct ClaimValue<'a> {
 
 impl ClaimsSet {
     /// Parses the text of a JSON object.
-    pub(super) fn parse(json: &str) -> serde_json::Result<Self> {
+    pub(crate) fn parse(json: &str) -> serde_json::Result<Self> {
         let set = Self {
             text: String::with_capacity(json.len()),
             members: Vec::with_capacity(USUAL_CLAIMS),
@@ -76,6 +76,12 @@ impl ClaimsSet {
             MemberValue::Other(Value::Null) => None,
             value => Some(ClaimValue { set: self, value }),
         }
+    }
+
+    /// Returns whether the text names a claim more than once.
+    pub(crate) fn is_repeated(&self, name: &str) -> bool {
+        let names = self.members.iter().map(|member| self.slice(&member.name));
+        names.filter(|known| *known == name).nth(1).is_some()
     }
 
     /// Returns a claim by name, if the claim is a string.
@@ -117,6 +123,14 @@ impl<'a> ClaimValue<'a> {
     pub(crate) fn as_str(self) -> Option<&'a str> {
         match self.value {
             MemberValue::String(range) => Some(self.set.slice(range)),
+            _ => None,
+        }
+    }
+
+    /// Returns the claim if it is a boolean.
+    pub(crate) fn as_bool(self) -> Option<bool> {
+        match self.value {
+            MemberValue::Other(value) => value.as_bool(),
             _ => None,
         }
     }

@@ -13,6 +13,7 @@ use crate::authority::Rules;
 use crate::client_auth::ClientAuthentication;
 use crate::error::Error;
 use crate::grant::Grant;
+use crate::secret::Secret;
 
 /// A token request in wire form, for the token endpoint ([RFC 6749 section 3.2]).
 ///
@@ -112,6 +113,40 @@ impl PushedHttpRequest<'_> {
     }
 }
 
+/// An introspection request in wire form ([RFC 7662 section 2.1]).
+///
+/// [RFC 7662 section 2.1]: https://www.rfc-editor.org/rfc/rfc7662#section-2.1
+pub(crate) struct IntrospectionHttpRequest<'a> {
+    pub(crate) endpoint: &'a Uri,
+    pub(crate) client_id: &'a str,
+    pub(crate) client_auth: &'a ClientAuthentication,
+    pub(crate) token: &'a Secret,
+    pub(crate) correlation_id: &'a str,
+}
+
+impl IntrospectionHttpRequest<'_> {
+    /// Builds the HTTP request.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] if a header value is invalid.
+    pub(crate) fn to_http(&self) -> Result<http::Request<Bytes>, Error> {
+        let mut form = Serializer::new(String::with_capacity(FORM_CAPACITY));
+        form.append_pair("token", self.token.expose());
+        form.append_pair("token_type_hint", "access_token");
+        if !matches!(self.client_auth, ClientAuthentication::Basic { .. }) {
+            form.append_pair("client_id", self.client_id);
+        }
+        append_credential(self.client_auth, &mut form);
+        post(
+            self.endpoint.clone(),
+            form.finish(),
+            self.client_auth,
+            self.correlation_id,
+        )
+    }
+}
+
 /// Builds a request with the form as the body, and with client authentication in the header if the
 /// method wants it there.
 fn post(
@@ -194,7 +229,6 @@ const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::secret::Secret;
 
     fn body(client_auth: ClientAuthentication) -> String {
         let endpoint = Uri::from_static("https://login.example.org/t/oauth2/v2.0/token");

@@ -5,9 +5,11 @@ use std::time::Duration;
 use super::accepted_tenants::AcceptedTenants;
 use super::claims::{Claims, HolderRule};
 use super::holder::Holder;
+use super::introspection::IntrospectionSettings;
 use super::rejection_log::RejectionLog;
 use super::validator::{TokenValidator, ValidatorConfig};
 use crate::authority::{Authority, AuthorityKind};
+use crate::client::ConfidentialClient;
 use crate::crypto::SigningAlgorithm;
 use crate::endpoint::Endpoints;
 use crate::error::Error;
@@ -33,8 +35,9 @@ pub struct TokenValidatorBuilder {
     application_keys: Option<String>,
     max_key_age: Option<Duration>,
     leeway: Duration,
+    pub(super) introspection: IntrospectionSettings,
     transport: TransportConfig,
-    clock: TimeSource,
+    clock: Option<TimeSource>,
 }
 
 impl TokenValidatorBuilder {
@@ -50,8 +53,16 @@ impl TokenValidatorBuilder {
             application_keys: None,
             max_key_age: None,
             leeway: DEFAULT_LEEWAY,
+            introspection: IntrospectionSettings::default(),
             transport: TransportConfig::of("TokenValidatorBuilder"),
-            clock: TimeSource::default(),
+            clock: None,
+        }
+    }
+
+    pub(super) fn introspecting(client: &ConfidentialClient) -> Self {
+        Self {
+            introspection: IntrospectionSettings::of(client),
+            ..Self::new(client.endpoints().authority().clone())
         }
     }
 
@@ -233,7 +244,7 @@ impl TokenValidatorBuilder {
 
     /// Sets the clock, in place of the operating system's clock. Intended for tests.
     pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.clock = TimeSource::Injected(Arc::new(clock));
+        self.clock = Some(TimeSource::Injected(Arc::new(clock)));
         self
     }
 
@@ -253,11 +264,27 @@ impl TokenValidatorBuilder {
     ///   not valid, or several tenants are accepted.
     /// - The maximum age of the keys is shorter than 5 minutes or longer than 365 days.
     /// - The leeway is longer than 10 minutes.
+    /// - The introspection settings do not fit: see the section *Introspection*.
     /// - No transport is available, or the build has no backend that verifies signatures.
     /// - A proxy variable of the environment is no proxy, or the machine has no CA certificates.
     pub fn build(self) -> Result<TokenValidator, Error> {
         let mut endpoints = Endpoints::of(&self.authority)?;
-        Endpoints::check_can_verify()?;
+        let needs_keys = self.introspection.needs_keys();
+        if needs_keys {
+            Endpoints::check_can_verify()?;
+        } else {
+            let unused = match () {
+                () if self.token_type.is_some() => Some("require_type(..)"),
+                () if self.max_key_age.is_some() => Some("max_key_age(..)"),
+                () if self.application_keys.is_some() => Some("application_keys(..)"),
+                () => None,
+            };
+            if let Some(unused) = unused {
+                return Err(Error::config(format!(
+                    "{unused} is set, and the validator introspects every token and uses no keys; remove {unused}, or call introspect_opaque_tokens_only()"
+                )));
+            }
+        }
         if let Some(max_key_age) = self.max_key_age {
             endpoints = endpoints.with_max_key_age(max_key_age)?;
         }
@@ -281,19 +308,30 @@ impl TokenValidatorBuilder {
                 "algorithms(..) got an empty list, and every token would be rejected; list at least one algorithm",
             ));
         }
+        let client = self.introspection.client();
+        let clock = match (self.clock, client) {
+            (Some(clock), _) => clock,
+            (None, Some(client)) => client.clock().clone(),
+            (None, None) => TimeSource::default(),
+        };
+        let transport = match client.filter(|_| self.transport.is_default()) {
+            Some(client) => Arc::clone(client.transport()),
+            None => self.transport.transport(endpoints.origin())?,
+        };
         Ok(TokenValidator::new(ValidatorConfig {
+            introspection: self.introspection.build(&endpoints)?,
             audiences: checked_audiences(self.audiences)?,
             algorithms: self.algorithms,
             token_type: self.token_type.map(checked_type).transpose()?,
             policies: checked_policies(self.policies, &self.authority)?,
             holder: self.holder,
-            transport: self.transport.transport(endpoints.origin())?,
+            transport,
             endpoints,
             keys_tenant,
             tenants,
             leeway: self.leeway,
-            log: Arc::new(RejectionLog::new(self.clock.clone())),
-            clock: self.clock,
+            log: Arc::new(RejectionLog::new(clock.clone())),
+            clock,
         }))
     }
 }

@@ -12,6 +12,7 @@ use super::rejection_log::RejectionLog;
 use crate::authority::Rules;
 use crate::error::Error;
 use crate::jwt::{self, ClaimsSet, IssuerKeys, JwtError, SignedJwt, is_guid};
+use crate::response::{ActiveToken, json_object};
 
 /// The claims of a validated token, with the client, the user and their permissions.
 ///
@@ -24,8 +25,10 @@ pub struct Claims(Arc<ValidatedToken>);
 #[derive(Clone)]
 struct ValidatedToken {
     claims: ClaimsSet,
-    /// The claims as JSON, parsed from the token by the first call that returns JSON.
+    /// The claims as JSON, parsed by the first call that returns JSON.
     json: OnceLock<Map<String, Value>>,
+    /// The introspection response with the claims. Otherwise the token has the claims.
+    introspected: Option<Arc<ActiveToken>>,
     /// The name of the claim that lists the scopes.
     scope_claim: &'static str,
     holder: Holder,
@@ -47,19 +50,39 @@ impl Claims {
         keys: &IssuerKeys,
         log: &Arc<RejectionLog>,
     ) -> Result<Self, JwtError> {
-        let scope_claim = match rules {
-            // Microsoft Entra ID writes `scp`. A claim named `scope` has another origin there.
-            Rules::OpenId if claims.get("scp").is_none() => "scope",
-            _ => "scp",
-        };
         Ok(Self(Arc::new(ValidatedToken {
             holder: Holder::by_evidence(&claims, rules),
-            scope_claim,
+            scope_claim: scope_claim(&claims, rules),
             expires_on: claims.time("exp")?.ok_or(JwtError::Claim("exp"))?,
             authorization_uri: keys.authorization_endpoint.clone(),
             token: token.into(),
             log: Arc::clone(log),
             json: OnceLock::new(),
+            introspected: None,
+            claims,
+        })))
+    }
+
+    /// Returns the claims of an introspected token, which are the members of the response.
+    ///
+    /// `until` is the end of the response's use, and the expiry of a token that names none.
+    pub(super) fn introspected(
+        active: &Arc<ActiveToken>,
+        token: &str,
+        rules: Rules,
+        until: SystemTime,
+        log: &Arc<RejectionLog>,
+    ) -> Result<Self, JwtError> {
+        let claims = active.members.clone();
+        Ok(Self(Arc::new(ValidatedToken {
+            holder: Holder::by_evidence(&claims, rules),
+            scope_claim: scope_claim(&claims, rules),
+            expires_on: claims.time("exp")?.unwrap_or(until),
+            authorization_uri: None,
+            token: token.into(),
+            log: Arc::clone(log),
+            json: OnceLock::new(),
+            introspected: Some(Arc::clone(active)),
             claims,
         })))
     }
@@ -429,8 +452,11 @@ impl Claims {
     }
 
     fn json_claims(&self) -> &Map<String, Value> {
-        // The validated token was parsed before, so parsing cannot fail.
-        let parse = || SignedJwt::unverified_claims(&self.0.token).unwrap_or_default();
+        // The text was parsed before, so parsing cannot fail.
+        let parse = || match &self.0.introspected {
+            Some(active) => json_object(active.json.as_bytes()).unwrap_or_default(),
+            None => SignedJwt::unverified_claims(&self.0.token).unwrap_or_default(),
+        };
         self.0.json.get_or_init(parse)
     }
 
@@ -442,6 +468,15 @@ impl Claims {
     pub(super) fn decide_holder(&mut self, rule: &HolderRule) {
         let holder = rule(self);
         Arc::make_mut(&mut self.0).holder = holder;
+    }
+}
+
+/// Returns the name of the claim that lists the scopes.
+fn scope_claim(claims: &ClaimsSet, rules: Rules) -> &'static str {
+    match rules {
+        // Microsoft Entra ID writes `scp`. A claim named `scope` has another origin there.
+        Rules::OpenId if claims.get("scp").is_none() => "scope",
+        _ => "scp",
     }
 }
 

@@ -107,6 +107,12 @@ pub enum RejectionReason {
     NeedsClaims,
     /// The signing keys of the identity provider are unavailable.
     KeysUnavailable,
+    /// The identity provider says that the token is not active ([RFC 7662 section 2.2]).
+    ///
+    /// [RFC 7662 section 2.2]: https://www.rfc-editor.org/rfc/rfc7662#section-2.2
+    Inactive,
+    /// The introspection endpoint of the identity provider is unavailable.
+    IntrospectionUnavailable,
 }
 
 impl TokenRejection {
@@ -180,6 +186,14 @@ impl TokenRejection {
         })
     }
 
+    pub(super) fn introspection_unavailable(error: Error) -> Self {
+        let message = "the token cannot be validated now, because the identity provider's introspection endpoint is unavailable; retry later";
+        Self::from(RejectionDetails {
+            source: Some(error),
+            ..RejectionDetails::new(RejectionReason::IntrospectionUnavailable, message)
+        })
+    }
+
     /// Returns the check that failed.
     pub fn reason(&self) -> RejectionReason {
         self.0.reason
@@ -232,7 +246,7 @@ impl TokenRejection {
     pub fn status(&self) -> StatusCode {
         match self.0.reason {
             RejectionReason::InvalidRequest => StatusCode::BAD_REQUEST,
-            RejectionReason::KeysUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            _ if self.0.is_unavailable() => StatusCode::SERVICE_UNAVAILABLE,
             _ if self.0.is_forbidden() => StatusCode::FORBIDDEN,
             _ => StatusCode::UNAUTHORIZED,
         }
@@ -257,7 +271,7 @@ impl TokenRejection {
                 add("error", error);
                 add("error_description", &self.0.message);
             }
-            None if self.0.reason == RejectionReason::KeysUnavailable => return None,
+            None if self.0.is_unavailable() => return None,
             None => {}
         }
         if let Some(scope) = &self.0.scope {
@@ -273,8 +287,8 @@ impl TokenRejection {
     ///
     /// Returns `None` for every response except a 503 response. The default delay is 5 seconds.
     pub fn retry_after(&self) -> Option<Duration> {
-        let is_unavailable = self.0.reason == RejectionReason::KeysUnavailable;
-        let error = self.0.source.as_ref().filter(|_| is_unavailable)?;
+        let error = self.0.source.as_ref();
+        let error = error.filter(|_| self.0.is_unavailable())?;
         Some(error.retry_after().unwrap_or(DEFAULT_RETRY_AFTER))
     }
 }
@@ -308,6 +322,15 @@ impl RejectionDetails {
         }
     }
 
+    /// Returns whether nothing is known about the token, because the identity provider is
+    /// unavailable.
+    fn is_unavailable(&self) -> bool {
+        matches!(
+            self.reason,
+            RejectionReason::KeysUnavailable | RejectionReason::IntrospectionUnavailable
+        )
+    }
+
     /// Returns whether another token of the same kind does not help.
     fn is_forbidden(&self) -> bool {
         match self.reason {
@@ -327,7 +350,8 @@ impl RejectionDetails {
     /// [RFC 6750 section 3.1]: https://www.rfc-editor.org/rfc/rfc6750#section-3.1
     fn error(&self) -> Option<&'static str> {
         match self.reason {
-            RejectionReason::MissingToken | RejectionReason::KeysUnavailable => None,
+            RejectionReason::MissingToken => None,
+            _ if self.is_unavailable() => None,
             RejectionReason::InvalidRequest => Some("invalid_request"),
             _ if self.is_forbidden() => Some("insufficient_scope"),
             // Defined by Microsoft. MSAL clients request a token with the challenge's claims.

@@ -9,9 +9,11 @@ use super::access_token::check_access_token;
 use super::bearer::{bearer_token, mistake_in_token};
 use super::builder::TokenValidatorBuilder;
 use super::claims::{Claims, HolderRule};
+use super::introspection::Introspection;
 use super::rejection::{RejectionReason, TokenRejection};
 use super::rejection_log::RejectionLog;
 use crate::authority::{Authority, Tenant};
+use crate::client::ConfidentialClient;
 use crate::crypto::SigningAlgorithm;
 use crate::endpoint::Endpoints;
 use crate::jwt::{self, ClaimsSet, Expected, IssuerKeys, SignedJwt, TokenText};
@@ -65,6 +67,8 @@ pub(super) struct ValidatorConfig {
     pub(super) policies: Vec<String>,
     pub(super) holder: Option<Box<HolderRule>>,
     pub(super) leeway: Duration,
+    /// The introspection of tokens, if the validator introspects tokens.
+    pub(super) introspection: Option<Introspection>,
     pub(super) transport: Arc<dyn Transport>,
     pub(super) clock: TimeSource,
     pub(super) log: Arc<RejectionLog>,
@@ -74,6 +78,60 @@ impl TokenValidator {
     /// Creates a builder for a validator of the tokens that `authority` issues.
     pub fn builder(authority: Authority) -> TokenValidatorBuilder {
         TokenValidatorBuilder::new(authority)
+    }
+
+    /// Creates a builder for a validator that sends tokens to the identity provider's introspection
+    /// endpoint ([RFC 7662]), for opaque tokens or to notice that a token was revoked.
+    ///
+    /// `client` authenticates at the endpoint, with any credential. Its authority must be an OpenID
+    /// provider, and its metadata name the endpoint. The provider decides by the client whether it
+    /// says anything about a token, so use the client of the API's own registration.
+    ///
+    /// The members of the response pass the checks of a JWT's claims. The audience is required. The
+    /// issuer (`iss`), the expiry (`exp`) and the start (`nbf`) are checked if the response has
+    /// them. A refresh token is rejected, and so is a token that is bound to a key. A signed
+    /// response ([RFC 9701]) is not supported.
+    ///
+    /// A response about an active token is used for
+    /// [a minute](TokenValidatorBuilder::introspection_cache), and never after the token's expiry.
+    /// A token that is not active is remembered for ten seconds. The cache has the SHA-256 of up to
+    /// 10,000 active tokens and as many others, and evicts the oldest. Callers with one token share
+    /// one request. At most 32 requests are sent at a time.
+    ///
+    /// A failure of the endpoint is not a rejection of the token: the response is a 503 with
+    /// [`RejectionReason::IntrospectionUnavailable`]. After three failures in a row, or at once if
+    /// the provider throttles or rejects the client, no token is sent for the time of
+    /// [`TokenRejection::retry_after`], one second at first and at most a minute.
+    ///
+    /// ```no_run
+    /// # use confidential_client::testing::{Application, LocalAuthority};
+    /// use confidential_client::resource::{RejectionReason, TokenValidator};
+    /// use confidential_client::{Authority, ConfidentialClient};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let local = LocalAuthority::start().await?;
+    /// # local.register("contoso.com", Application::new("orders").secret("s3cret"));
+    /// # let issuer = local.issuer("contoso.com").unwrap();
+    /// let client = ConfidentialClient::builder("orders")
+    ///     .authority(Authority::oidc(issuer))
+    ///     .client_secret("s3cret")
+    ///     .build()?;
+    /// let validator = TokenValidator::introspecting(&client)
+    ///     .audience("orders")
+    ///     .single_tenant()
+    ///     .build()?;
+    /// let rejection = validator.validate("unknown-token").await.unwrap_err();
+    /// assert_eq!(rejection.reason(), RejectionReason::Inactive);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// [RFC 7662]: https://www.rfc-editor.org/rfc/rfc7662
+    /// [RFC 9701]: https://www.rfc-editor.org/rfc/rfc9701
+    #[doc(alias("opaque token", "reference token", "OAuth2Introspection"))]
+    pub fn introspecting(client: &ConfidentialClient) -> TokenValidatorBuilder {
+        TokenValidatorBuilder::introspecting(client)
     }
 
     pub(super) fn new(config: ValidatorConfig) -> Self {
@@ -122,12 +180,28 @@ impl TokenValidator {
     }
 
     async fn check(&self, token: &str) -> Result<Claims, TokenRejection> {
+        let introspection = self.0.introspection.as_ref();
+        let (mut claims, is_typed) = match introspection.filter(|way| way.applies_to(token)) {
+            // The provider says that the token is an access token.
+            Some(introspection) => (self.check_introspected(introspection, token).await?, true),
+            None => self.check_jwt(token).await?,
+        };
+        check_access_token(&claims, is_typed)?;
+        self.check_policy(&claims)?;
+        if let Some(rule) = &self.0.holder {
+            claims.decide_holder(rule);
+        }
+        Ok(claims)
+    }
+
+    /// Validates a JWT. Returns the claims, and whether the header says that the JWT is an access
+    /// token.
+    async fn check_jwt(&self, token: &str) -> Result<(Claims, bool), TokenRejection> {
         let ValidatorConfig {
             audiences,
             leeway,
             clock,
             endpoints,
-            holder,
             log,
             ..
         } = &*self.0;
@@ -141,13 +215,8 @@ impl TokenValidator {
         let check = |keys: &IssuerKeys| jwt.access_token(keys, &expected);
         let (claims, keys) = self.check_with_keys(&jwt, check).await?;
         self.check_tenant(&keys, &claims)?;
-        let mut claims = Claims::new(claims, token, endpoints.rules(), &keys, log)?;
-        check_access_token(&claims, jwt.is_access_token())?;
-        self.check_policy(&claims)?;
-        if let Some(rule) = holder {
-            claims.decide_holder(rule);
-        }
-        Ok(claims)
+        let claims = Claims::new(claims, token, endpoints.rules(), &keys, log)?;
+        Ok((claims, jwt.is_access_token()))
     }
 
     fn check_header(&self, jwt: &SignedJwt<'_>) -> Result<(), TokenRejection> {

@@ -41,6 +41,7 @@ mod fleet_redis_faults;
 mod forced_refresh;
 mod from_env;
 mod id_tokens;
+mod introspection;
 mod local_authority;
 mod local_authority_addresses;
 mod local_authority_clock;

@@ -57,6 +57,8 @@ pub(in crate::client) enum Phase {
     Response,
     /// The response to a pushed authorization request.
     PushedResponse,
+    /// The response to an introspection request.
+    IntrospectionResponse,
     /// Another request that redeems the user's refresh token.
     RefreshToken,
     /// Another process that holds the lock in the shared cache.
@@ -189,6 +191,10 @@ impl Fetch {
                 let message = format!(
                     "no response from the pushed authorization request endpoint within {limit}"
                 );
+                Error::Transport(failure(message).into())
+            }
+            Phase::IntrospectionResponse => {
+                let message = format!("no response from the introspection endpoint within {limit}");
                 Error::Transport(failure(message).into())
             }
             Phase::Discovery => {
