@@ -28,12 +28,16 @@
 //! cargo run --example local_authority -- 8400 /tmp/authority
 //! curl --cacert /tmp/authority/ca.pem https://127.0.0.1:8400/contoso.onmicrosoft.com/discovery/v2.0/keys
 //! ```
+//!
+//! A third argument chooses the rules: `entra`, which is the default, `openid` or `fapi2`.
 #![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use std::path::Path;
 
 use confidential_client::Certificate;
-use confidential_client::testing::{Application, LocalAuthority, User, self_signed_certificate};
+use confidential_client::testing::{
+    Application, LocalAuthority, ProviderRules, User, self_signed_certificate,
+};
 
 const TENANT: &str = "contoso.onmicrosoft.com";
 const CLIENT_ID: &str = "11111111-2222-3333-4444-555555555555";
@@ -45,8 +49,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let port = arguments.next().unwrap_or_else(|| "8400".to_owned());
     let folder = arguments.next();
+    let rules = match arguments.next().as_deref() {
+        None | Some("entra") => ProviderRules::entra(),
+        Some("openid") => ProviderRules::openid(),
+        Some("fapi2") => ProviderRules::fapi2(),
+        Some(other) => return Err(format!("'{other}' is not entra, openid or fapi2").into()),
+    };
 
-    let mut builder = LocalAuthority::builder().port(port.parse()?);
+    let mut builder = LocalAuthority::builder().port(port.parse()?).rules(rules);
     if folder.is_some() {
         builder = builder.tls();
     }

@@ -2,9 +2,11 @@
 
 mod browser;
 mod fleet;
+mod pushed;
 mod sign_in;
 mod validator;
 
+use std::collections::HashMap;
 use std::error::Error as _;
 use std::fs;
 use std::path::PathBuf;
@@ -37,6 +39,21 @@ struct Description {
     judge: String,
     one: Tenant,
     two: Tenant,
+    bound_issuers: BoundIssuers,
+}
+
+/// The issuers of `tests/interop/oidc_provider/bound.mjs`.
+#[derive(Deserialize)]
+struct BoundIssuers {
+    bound: Issuer,
+    redirect_uri: String,
+    /// PEM files with the certificate and the key, by name. Some are named by the algorithm.
+    certificates: HashMap<String, PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct Issuer {
+    issuer: String,
 }
 
 #[derive(Deserialize)]
@@ -148,6 +165,12 @@ impl Server {
     fn with_certificate(&self, tenant: &Tenant, signer: &Signer) -> ConfidentialClientBuilder {
         self.at(&tenant.issuer, &signer.client_id)
             .certificate(signer.certificate())
+    }
+}
+
+impl BoundIssuers {
+    fn certificate(&self, name: &str) -> Certificate {
+        Certificate::from_pem(fs::read(&self.certificates[name]).unwrap()).unwrap()
     }
 }
 

@@ -1,12 +1,12 @@
 // Two more issuers of npm's oidc-provider, whose tokens are bound to a key: `/bound` for mTLS, DPoP,
-// pushed authorization requests and introspection one by one, and `/fapi` for the FAPI 2.0 profile.
-// And an API at `/orders`, whose tokens npm's oauth4webapi validates.
+// pushed authorization requests, introspection and token exchange one by one, and `/fapi` for the
+// FAPI 2.0 profile. And an API at `/orders`, whose tokens npm's oauth4webapi validates.
 
 import { X509Certificate, createHash, generateKeyPairSync, randomBytes, randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-import { createLocalJWKSet, decodeJwt, jwtVerify } from 'jose';
+import { SignJWT, createLocalJWKSet, decodeJwt, importJWK, jwtVerify } from 'jose';
 import * as oauth from 'oauth4webapi';
 import { Provider, errors } from 'oidc-provider';
 
@@ -19,6 +19,13 @@ const RESOURCES = {
     [ORDERS]: { scope: 'orders.read orders.write', accessTokenFormat: 'jwt' },
     [PARCELS]: { scope: 'parcels.read', accessTokenFormat: 'opaque' },
 };
+
+const TOKEN_EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange';
+const ACCESS_TOKEN = 'urn:ietf:params:oauth:token-type:access_token';
+const EXCHANGED = [
+    'subject_token', 'subject_token_type', 'actor_token', 'actor_token_type', 'requested_token_type',
+    'audience', 'resource', 'scope',
+];
 
 const REDIRECT_URI = 'https://app.example/signed-in';
 
@@ -144,8 +151,12 @@ export function boundIssuers({ base, mtls, folder, watch }) {
             { client_id: 'par-dpop-nonce', ...web, ...byKey('ES384'), ...toProofKey },
             { client_id: 'web', ...web, ...bySecret },
             { client_id: 'parcels', ...daemon, ...bySecret },
+            { client_id: 'gateway', ...daemon, ...bySecret, grant_types: [TOKEN_EXCHANGE] },
         ],
     });
+    // oidc-provider authenticates the client, and has no such grant itself.
+    const exchanged = exchange(bound.issuer, keys[bound.issuer]);
+    bound.registerGrantType(TOKEN_EXCHANGE, exchanged, EXCHANGED, ['audience', 'resource']);
     const fapi = provider('fapi', {
         clientAuthMethods: ['private_key_jwt', 'tls_client_auth', 'self_signed_tls_client_auth'],
         enabledJWA: {
@@ -187,6 +198,38 @@ export function boundIssuers({ base, mtls, folder, watch }) {
             mtls_orders: `${mtls}/orders`,
             certificates,
         },
+    };
+}
+
+// Returns the handler of the token exchange (RFC 8693): for an access token of the issuer, one in the
+// name of the same subject, with the client as the actor.
+function exchange(issuer, { secret, public: published }) {
+    return async (context) => {
+        const { client, params } = context.oidc;
+        if (params.subject_token_type !== ACCESS_TOKEN || !params.subject_token) {
+            throw new errors.InvalidRequest('subject_token_type');
+        }
+        const verified = jwtVerify(params.subject_token, createLocalJWKSet({ keys: published }), { issuer });
+        const { payload: { sub, act } } = await verified.catch(({ code }) => {
+            throw new errors.InvalidRequest(`subject_token: ${code}`);
+        });
+        const audience = [params.resource ?? [], params.audience ?? []].flat();
+        if (audience.some((audience) => ![ORDERS, PARCELS, 'orders'].includes(audience))) {
+            throw new errors.InvalidTarget();
+        }
+        const [key] = secret;
+        const claims = { client_id: client.clientId, scope: params.scope, act: { sub: client.clientId, act } };
+        const token = new SignJWT(claims)
+            .setProtectedHeader({ alg: key.alg, kid: key.kid, typ: 'at+jwt' })
+            .setIssuer(issuer).setSubject(sub).setAudience(audience)
+            .setIssuedAt().setExpirationTime('10 minutes').setJti(randomUUID());
+        context.body = {
+            access_token: await token.sign(await importJWK(key)),
+            issued_token_type: ACCESS_TOKEN,
+            token_type: 'Bearer',
+            expires_in: 600,
+            scope: params.scope,
+        };
     };
 }
 

@@ -174,6 +174,25 @@ await check('introspection', async () => {
     assert.equal((await introspect('unknown')).active, false);
 });
 
+await check('token exchange', async () => {
+    const secret = oauth.ClientSecretBasic(description.bound.secret);
+    const subject = await grant(bound, { client_id: 'es256' }, await byKey('ES256'), ORDERS, by());
+    const gateway = { client_id: 'gateway' };
+    const exchange = async (parameters) => {
+        const response = await oauth.genericTokenEndpointRequest(bound, gateway, secret,
+            'urn:ietf:params:oauth:grant-type:token-exchange', {
+                subject_token: subject.access_token,
+                subject_token_type: 'urn:ietf:params:oauth:token-type:access_token',
+                ...parameters,
+            }, by());
+        return oauth.processGenericTokenEndpointResponse(bound, gateway, response);
+    };
+    const { access_token } = await exchange(ORDERS);
+    assert.equal((await call(access_token, orders, by())).scheme, 'Bearer');
+    await refused(exchange({ subject_token: `${subject.access_token}A` }), 'invalid_request');
+    await refused(exchange({ audience: 'unknown' }), 'invalid_target');
+});
+
 // As a user who consents to all of it.
 async function browse(url) {
     const cookies = new Map();

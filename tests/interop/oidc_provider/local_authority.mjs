@@ -1,7 +1,8 @@
 // What npm's oauth4webapi and jose, which are written by others and strict, make of
 // `testing::LocalAuthority`, which the example local_authority serves over TLS.
 //
-// Usage: node local_authority.mjs URL FOLDER, the address and the folder of the example.
+// Usage: node local_authority.mjs URL FOLDER RULES, the address, the folder and the rules of the
+// example.
 
 import assert from 'node:assert/strict';
 import { createPrivateKey } from 'node:crypto';
@@ -12,7 +13,7 @@ import * as oauth from 'oauth4webapi';
 
 import { fetchWith } from './tls_fetch.mjs';
 
-const [base, folder] = process.argv.slice(2);
+const [base, folder, rules] = process.argv.slice(2);
 const file = (name) => readFileSync(join(folder, name));
 const TENANT = 'contoso.onmicrosoft.com';
 const CLIENT_ID = '11111111-2222-3333-4444-555555555555';
@@ -80,7 +81,7 @@ async function byKey(name) {
         [oauth.modifyAssertion](header, claims) {
             header['x5t#S256'] = thumbprint;
             // Entra's, instead of the issuer.
-            claims.aud = server.token_endpoint;
+            claims.aud = rules === 'entra' ? server.token_endpoint : server.issuer;
         },
     });
 }
@@ -125,6 +126,13 @@ async function browse(url) {
     }
 }
 
+async function push(parameters, authentication, options) {
+    const response = await oauth.pushedAuthorizationRequest(
+        server, client, authentication, parameters, { ...plain, ...options });
+    const { request_uri } = await oauth.processPushedAuthorizationResponse(server, client, response);
+    return { client_id: CLIENT_ID, request_uri };
+}
+
 async function signIn({ authentication = secret, pushed = false, ...options } = {}) {
     const verifier = oauth.generateRandomCodeVerifier();
     const parameters = {
@@ -138,7 +146,7 @@ async function signIn({ authentication = secret, pushed = false, ...options } = 
         code_challenge_method: 'S256',
     };
     const page = new URL(server.authorization_endpoint);
-    page.search = new URLSearchParams(parameters);
+    page.search = new URLSearchParams(pushed ? await push(parameters, authentication, options) : parameters);
     const back = oauth.validateAuthResponse(server, client, await browse(page), 's');
     const response = await oauth.authorizationCodeGrantRequest(
         server, client, authentication, back, REDIRECT_URI, verifier, { ...plain, ...options });
@@ -153,5 +161,14 @@ await check('authorization code with PKCE, the ID token, the refresh token', asy
     const refreshed = await oauth.processRefreshTokenResponse(server, client, response);
     assert.notEqual(refreshed.access_token, token.access_token);
 });
+
+if (rules !== 'entra') {
+    await check('a pushed authorization request', async () => {
+        for (const authentication of [secret, await byKey('RSA-PSS')]) {
+            await signIn({ authentication, pushed: true });
+        }
+        await refused(push({ redirect_uri: REDIRECT_URI }, oauth.ClientSecretPost('wrong')), 'invalid_client');
+    });
+}
 
 console.log(passed, 'passed, 0 failed');
