@@ -321,7 +321,7 @@ impl OpenIdProvider {
                 .unwrap_or_default(),
             introspection_endpoint: introspection_endpoint
                 .and_then(|url| request_uri(url.to_string()).ok()),
-            introspection_methods: introspection_methods(document.members()),
+            introspection_methods: introspection_methods(document.members(), self.is_fapi2),
             token_endpoint: request_uri(token_endpoint.to_string())?,
             authorization_endpoint,
             methods: SupportedAuthMethods::from_metadata(document.members(), self.is_fapi2),
@@ -345,7 +345,7 @@ fn microsoft_constructor(host: &str) -> Option<&'static str> {
 
 /// Returns the client authentication of the introspection endpoint. Without a list of its own, the
 /// token endpoint's list applies.
-fn introspection_methods(metadata: &Map<String, Value>) -> SupportedAuthMethods {
+fn introspection_methods(metadata: &Map<String, Value>, is_fapi2: bool) -> SupportedAuthMethods {
     let mut metadata = metadata.clone();
     for (own, of_token_endpoint) in [
         (
@@ -361,7 +361,7 @@ fn introspection_methods(metadata: &Map<String, Value>) -> SupportedAuthMethods 
             metadata.insert(of_token_endpoint.to_owned(), list);
         }
     }
-    SupportedAuthMethods::from_metadata(&metadata)
+    SupportedAuthMethods::from_metadata(&metadata, is_fapi2)
 }
 
 /// Returns whether the metadata announce that every authorization response names the issuer
