@@ -70,8 +70,10 @@ impl Signer for HandshakeSigner {
         };
         match self.algorithm {
             // A JWS has two numbers of equal length, and TLS has DER.
-            SigningAlgorithm::ES256 => Ok(ecdsa_to_der(&signature)),
-            SigningAlgorithm::PS256 | SigningAlgorithm::RS256 => Ok(signature),
+            SigningAlgorithm::ES256 | SigningAlgorithm::ES384 => Ok(ecdsa_to_der(&signature)),
+            SigningAlgorithm::EdDSA | SigningAlgorithm::PS256 | SigningAlgorithm::RS256 => {
+                Ok(signature)
+            }
         }
     }
 
@@ -89,6 +91,8 @@ fn scheme(algorithm: SigningAlgorithm) -> SignatureScheme {
         SigningAlgorithm::PS256 => SignatureScheme::RSA_PSS_SHA256,
         SigningAlgorithm::RS256 => SignatureScheme::RSA_PKCS1_SHA256,
         SigningAlgorithm::ES256 => SignatureScheme::ECDSA_NISTP256_SHA256,
+        SigningAlgorithm::ES384 => SignatureScheme::ECDSA_NISTP384_SHA384,
+        SigningAlgorithm::EdDSA => SignatureScheme::ED25519,
     }
 }
 
