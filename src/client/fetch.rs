@@ -345,7 +345,9 @@ impl TokenFetcher {
     ) -> Result<TokenResponse, Error> {
         let mut repetitions = ProofRepetitions::default();
         loop {
-            let failed = match self.send_once(fetch, attempt, grant, deadline).await {
+            // Boxed, since every caller up to the flight would hold the large future.
+            let sending = Box::pin(self.send_once(fetch, attempt, grant, deadline));
+            let failed = match sending.await {
                 Ok(response) => return Ok(response),
                 Err(failed) => failed,
             };
