@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use confidential_client::credential::DpopKey;
+use confidential_client::credential::{DpopKey, SigningAlgorithm};
 use confidential_client::testing::{Application, LocalAuthority, ProtectedApi};
 use confidential_client::{Authority, ConfidentialClient, ConfidentialClientBuilder, RetryPolicy};
 use jsonwebtoken::jwk::Jwk;
@@ -151,4 +151,33 @@ pub fn token_proofs(local: &LocalAuthority) -> Vec<JudgedProof> {
 /// Returns an HTTP client that uses no proxy.
 pub fn http() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().build().unwrap()
+}
+
+/// The public key of [`KEY`], from `openssl pkey -pubout`.
+pub const PUBLIC_KEY: &str = "-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEEVs/o5+uQbTjL3chynL4wXgUg2R9
+q9UU8I5mEovUf86QZ7kOBIjJwqnzD1omageEHWwHdBO6B+dFabmdT9POxg==
+-----END PUBLIC KEY-----
+";
+
+/// Returns a proof key whose signer signs with [`KEY`] while it is open.
+pub fn vault_key(is_open: impl Fn() -> bool + Send + Sync + 'static) -> DpopKey {
+    let signer = move |_: SigningAlgorithm, message: Vec<u8>| {
+        let is_open = is_open();
+        async move {
+            match is_open {
+                true => Ok(es256(&message)),
+                false => Err("the vault is closed".into()),
+            }
+        }
+    };
+    DpopKey::from_signer(PUBLIC_KEY, signer).unwrap()
+}
+
+/// Signs with [`KEY`], by aws-lc.
+pub fn es256(message: &[u8]) -> Vec<u8> {
+    let key = EncodingKey::from_ec_pem(KEY.as_bytes()).unwrap();
+    let signature =
+        jsonwebtoken::crypto::sign(message, &key, jsonwebtoken::Algorithm::ES256).unwrap();
+    BASE64_URL_SAFE_NO_PAD.decode(signature).unwrap()
 }
