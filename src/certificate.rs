@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::time::{TimeSource, format_time};
 
 mod assertion_header;
+pub(crate) mod bare_key;
 mod chain;
 mod content;
 mod formats;

@@ -70,6 +70,11 @@ impl Challenge {
         self.scheme.eq_ignore_ascii_case("Bearer")
     }
 
+    /// Returns `true` for the scheme `DPoP`, in any case ([RFC 9449 section 7.1](https://www.rfc-editor.org/rfc/rfc9449#section-7.1)).
+    pub fn is_dpop(&self) -> bool {
+        self.scheme.eq_ignore_ascii_case("DPoP")
+    }
+
     /// Returns the `token68` that replaces the parameters in some schemes, such as `Negotiate`.
     pub fn token68(&self) -> Option<&str> {
         self.token68.as_deref()

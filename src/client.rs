@@ -18,6 +18,7 @@ mod introspection;
 mod issuer;
 mod long_running;
 mod managed_identity;
+mod proofs;
 mod provider;
 mod requests_by_text;
 mod resolve;
@@ -33,6 +34,8 @@ pub use credential_chain::{CredentialChainClient, CredentialChainClientBuilder};
 use fetch::TokenFetcher;
 use issuer::Issuer;
 pub use managed_identity::{ManagedIdentityClient, ManagedIdentityClientBuilder};
+#[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
+pub(crate) use proofs::{Proof, ProofRepetitions, refusal_code};
 pub use provider::TokenProvider;
 #[cfg(feature = "azure-core")]
 pub(crate) use resolve::Subject;

@@ -23,6 +23,9 @@
 //! that one program runs in Azure and on a developer's machine.
 //! [`ConfidentialClient::from_env`] selects the credential from environment variables.
 //!
+//! A [`DpopKey`] is no credential. A client with such a key gets tokens that are bound to the key
+//! ([`dpop`](crate::ConfidentialClientBuilder::dpop)), whatever its credential.
+//!
 //! [`SigningAlgorithm`], [`TokenEndpointAuthMethod`] and [`AssertionAudience`] override the choices
 //! that the client makes for the identity provider.
 //!
@@ -63,6 +66,7 @@ mod assertion_provider;
 mod authenticate;
 mod callback;
 mod client_assertion;
+mod dpop_key;
 mod file;
 pub(crate) mod pasted;
 mod source;
@@ -84,6 +88,7 @@ pub(crate) use authenticate::Credential;
 #[cfg(all(feature = "reqwest", any(feature = "ring", feature = "rustls")))]
 pub(crate) use authenticate::check_signature;
 pub(crate) use callback::call as call_provider;
+pub use dpop_key::DpopKey;
 pub(crate) use file::read as read_file;
 pub use file::{CertificateFile, SecretFile};
 pub(crate) use source::Rotating;

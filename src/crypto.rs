@@ -185,6 +185,22 @@ impl PrivateKey {
         })
     }
 
+    /// Generates a P-256 key.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] in a build without a signing backend.
+    pub(crate) fn generate_p256() -> Result<Self, Error> {
+        check_backend().map_err(|error| Error::config(error.to_string()))?;
+        let pair = BackendKeyPair::generate_p256().ok_or_else(|| {
+            Error::credential("no key can be generated: the system has no random numbers")
+        })?;
+        Ok(Self {
+            pair,
+            is_rsa_pss: false,
+        })
+    }
+
     /// Returns whether the key is only for RSASSA-PSS.
     pub(crate) fn is_rsa_pss(&self) -> bool {
         self.is_rsa_pss

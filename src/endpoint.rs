@@ -50,6 +50,8 @@ pub(crate) struct TokenEndpoint {
     /// Whether the endpoint binds tokens to the certificate of the connection. `None` if nothing is
     /// known.
     pub(crate) binds_to_certificates: Option<bool>,
+    /// The algorithms of DPoP proofs that the endpoint accepts. `None` if nothing is published.
+    pub(crate) proof_algorithms: Option<Arc<[String]>>,
 }
 
 /// The endpoint for pushed authorization requests ([RFC 9126 section 2]).
@@ -314,6 +316,7 @@ impl TokenEndpoint {
             assertion_form: AssertionForm::Microsoft,
             methods: SupportedAuthMethods::for_rules(rules),
             binds_to_certificates: None,
+            proof_algorithms: None,
         }
     }
 

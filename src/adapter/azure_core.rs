@@ -7,7 +7,9 @@ use azure_core::time::OffsetDateTime;
 use crate::client::{
     ConfidentialClient, CredentialChainClient, ManagedIdentityClient, Subject, TokenAcquirer,
 };
+use crate::error::Error;
 use crate::request::TokenRequest;
+use crate::token::TokenScheme;
 
 /// A credential for the clients of the Azure SDK for Rust.
 ///
@@ -55,6 +57,10 @@ use crate::request::TokenRequest;
 /// azure_core 1.1 passes neither the claims of an API's challenge nor a rejected token to a
 /// credential. After a 401 the SDK may call the credential again, and the credential returns the
 /// same cached token.
+///
+/// The SDK sends every token with the scheme `Bearer`. A client whose tokens have another
+/// [scheme](crate::TokenScheme), such as one with a
+/// [proof key](crate::ConfidentialClientBuilder::dpop), is an error of the first call.
 ///
 /// Do not declare the capability `cp1` for a client that the SDK uses. Tokens would be valid for a
 /// day, and a claims challenge would have no effect. The setter is
@@ -136,6 +142,15 @@ impl TokenCredential for AzureCredential {
             Some(tenant) => request.tenant(tenant),
             None => request,
         };
+        let scheme = self.client.scheme();
+        if scheme != TokenScheme::Bearer {
+            let message = format!(
+                "the SDK sends every token with the scheme Bearer, and the tokens of this client have the scheme {}; use a client without a bound key for the Azure SDK",
+                scheme.as_str()
+            );
+            let error = Error::config(message);
+            return Err(azure_core::Error::new(ErrorKind::Credential, error));
+        }
         let token = self
             .client
             .resolve_and_acquire(request, Subject::Application)

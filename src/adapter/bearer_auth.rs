@@ -2,13 +2,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::{HeaderMap, HeaderName, Method, StatusCode};
 
 use super::origin::{Origin, RequestOrigin};
 use crate::challenge::Challenge;
-use crate::client::TokenProvider;
+use crate::client::{Proof, ProofRepetitions, TokenProvider, refusal_code};
+use crate::dpop::PROOF;
 use crate::error::Error;
-use crate::token::AccessToken;
+use crate::token::{AccessToken, TokenScheme};
 
 /// A middleware that attaches tokens to the calls of named origins.
 ///
@@ -84,6 +85,15 @@ use crate::token::AccessToken;
 ///
 /// - `insufficient_claims` with claims. The client acquires a token with the claims.
 /// - `invalid_token`. The client removes the rejected token from the cache and acquires another.
+///
+/// A token of the scheme [`Dpop`](crate::TokenScheme::Dpop) gets a proof for every request, and also
+/// for every retry. The challenges have the scheme `DPoP` then, and a call is also repeated once with
+/// the same token in these cases:
+///
+/// - `use_dpop_nonce` with a `DPoP-Nonce`. The next proof has the nonce ([RFC 9449 section 9]).
+/// - `invalid_dpop_proof`, if the `Date` of the response differs from this machine's clock.
+///
+/// [RFC 9449 section 9]: https://www.rfc-editor.org/rfc/rfc9449#section-9
 ///
 /// The caller receives every other response, such as a 403. The caller receives the 401 response,
 /// too, if no other token is available or the body of the request cannot be sent twice. After a
@@ -188,6 +198,47 @@ impl BearerAuth {
         self.0.provider.fresh()
     }
 
+    /// Attaches a token and a proof to a request with this method and URI.
+    pub(super) async fn prove(
+        &self,
+        token: &AccessToken,
+        method: &Method,
+        uri: &str,
+        headers: &mut HeaderMap,
+    ) -> Result<Proof, Error> {
+        let proof = self.0.provider.prove(token, method, uri).await?;
+        headers.insert(PROOF, proof.header.clone());
+        headers.insert(AUTHORIZATION, token.authorization_header());
+        Ok(proof)
+    }
+
+    /// Reads the response to a request with a proof, and returns the token of the next request if
+    /// the request may be sent again.
+    pub(super) async fn token_after(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        sent: SentProof,
+        attempts: &mut ProofAttempts,
+    ) -> Option<AccessToken> {
+        let proofs = self.0.provider.proofs()?;
+        let SentProof { token, proof } = sent;
+        proofs.learn(&proof, headers);
+        if !is_rejection(status, headers) {
+            return None;
+        }
+        let refusal = refusal_code(headers).and_then(|code| proofs.refusal(&proof, &code, headers));
+        if let Some(refusal) = refusal
+            && attempts.repetitions.allow(refusal)
+        {
+            return Some(token);
+        }
+        match std::mem::replace(&mut attempts.has_replaced_token, true) {
+            true => None,
+            false => self.token_for_retry(headers, &token).await,
+        }
+    }
+
     /// Acquires a token for the retry after a [rejection](is_rejection), if the response challenges
     /// the rejected token.
     ///
@@ -202,7 +253,13 @@ impl BearerAuth {
         let find = |code: &str| {
             challenges.iter().find(|challenge| {
                 let error = challenge.error().unwrap_or_default();
-                challenge.is_bearer() && error.eq_ignore_ascii_case(code)
+                let is_for_token = match rejected.scheme() {
+                    TokenScheme::Dpop => challenge.is_dpop(),
+                    TokenScheme::Bearer | TokenScheme::MtlsPop | TokenScheme::NotApplicable => {
+                        challenge.is_bearer()
+                    }
+                };
+                is_for_token && error.eq_ignore_ascii_case(code)
             })
         };
         let outcome = match find("insufficient_claims").and_then(Challenge::claims) {
@@ -228,6 +285,19 @@ impl BearerAuth {
             .ok()
             .filter(|token| token.secret() != rejected.secret())
     }
+}
+
+/// A request with a proof that was sent.
+pub(super) struct SentProof {
+    pub(super) token: AccessToken,
+    pub(super) proof: Proof,
+}
+
+/// The reasons for which a request with a proof was sent again. Each reason counts once.
+#[derive(Default)]
+pub(super) struct ProofAttempts {
+    repetitions: ProofRepetitions,
+    has_replaced_token: bool,
 }
 
 /// Returns whether a response may reject the token: a 401, or the status of gRPC for one.

@@ -49,6 +49,11 @@ impl Origin {
         }
     }
 
+    #[cfg(feature = "tower")]
+    pub(super) fn as_uri(&self) -> String {
+        format!("{}://{}", self.scheme, self.authority)
+    }
+
     pub(super) fn matches(&self, request: &RequestOrigin<'_>) -> bool {
         let matches =
             |host: &str, port| Some(self.port) == port && self.host.eq_ignore_ascii_case(host);

@@ -6,10 +6,10 @@ use reqwest::{Body, Request, Response};
 use reqwest_middleware::{Middleware, Next, Result};
 use url::{Position, Url};
 
-use super::bearer_auth::{BearerAuth, is_rejection};
+use super::bearer_auth::{BearerAuth, ProofAttempts, SentProof, is_rejection};
 use super::origin::RequestOrigin;
 use super::packed::Packed;
-use crate::token::AccessToken;
+use crate::token::{AccessToken, TokenScheme};
 
 /// See [`BearerAuth`](BearerAuth#reqwest-middleware) for the position in the chain and the errors.
 #[async_trait::async_trait]
@@ -25,6 +25,9 @@ impl Middleware for BearerAuth {
         }
         let token = self.token().await;
         let token = token.map_err(reqwest_middleware::Error::middleware)?;
+        if token.scheme() == TokenScheme::Dpop {
+            return Box::pin(self.send_with_proof(request, token, extensions, next)).await;
+        }
         let sent = SentRequest::new(&request);
         let headers = request.headers_mut();
         headers.insert(AUTHORIZATION, token.authorization_header());
@@ -37,6 +40,37 @@ impl Middleware for BearerAuth {
 }
 
 impl BearerAuth {
+    /// Sends a request with the token and a proof, and again after a challenge.
+    async fn send_with_proof(
+        &self,
+        mut request: Request,
+        mut token: AccessToken,
+        extensions: &mut Extensions,
+        next: Next<'_>,
+    ) -> Result<Response> {
+        let mut attempts = ProofAttempts::default();
+        loop {
+            // The chain consumes the request, so the copy comes first.
+            let copy = SentRequest::new(&request);
+            let (method, url) = (request.method().clone(), request.url().clone());
+            let headers = request.headers_mut();
+            let proof = self.prove(&token, &method, url.as_str(), headers).await;
+            let proof = proof.map_err(reqwest_middleware::Error::middleware)?;
+            let response = next.clone().run(request, extensions).await?;
+            if is_redirected(&response, &url) {
+                return Ok(response);
+            }
+            let (status, headers) = (response.status(), response.headers());
+            let sent = SentProof { token, proof };
+            let following = self.token_after(status, headers, sent, &mut attempts).await;
+            let (Some(following), Some((_, Some(retry)))) = (following, copy.unpack()) else {
+                return Ok(response);
+            };
+            drop(response);
+            (token, request) = (following, retry);
+        }
+    }
+
     /// Retries a rejected request if the response challenges the token.
     async fn follow_up(
         &self,
@@ -49,9 +83,7 @@ impl BearerAuth {
         let Some((url, retry)) = sent.unpack() else {
             return Ok(response);
         };
-        // After a redirect the challenge comes from a server that the token was not meant for. A
-        // fragment is not sent, and the URL of the response has none.
-        if response.url().as_str() != &url[..Position::AfterQuery] {
+        if is_redirected(&response, &url) {
             return Ok(response);
         }
         let fresh = self.token_for_retry(response.headers(), &rejected).await;
@@ -65,6 +97,13 @@ impl BearerAuth {
             _ => Ok(response),
         }
     }
+}
+
+/// Returns whether a response comes from another URL. Its server is not the one that the token was
+/// meant for.
+fn is_redirected(response: &Response, url: &Url) -> bool {
+    // A fragment is not sent, and the URL of the response has none.
+    response.url().as_str() != &url[..Position::AfterQuery]
 }
 
 /// A copy of a sent request, without the token.

@@ -8,10 +8,10 @@ use http::{Request, Response, Uri};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::bearer_auth::BearerAuth;
+use super::bearer_auth::{BearerAuth, ProofAttempts, SentProof};
 use super::origin::{Origin, RequestOrigin};
 use crate::error::Error;
-use crate::token::AccessToken;
+use crate::token::{AccessToken, TokenScheme};
 
 mod future;
 
@@ -83,6 +83,9 @@ use future::Retry;
 /// nothing but the copies for a retry. The headers are copied in one allocation, and the body by
 /// the function of [`retry_with`](Self::retry_with). Without `retry_with` nothing is copied, and
 /// the service below is not cloned.
+///
+/// A call with a token of the scheme [`Dpop`](crate::TokenScheme::Dpop) allocates a future, and signs
+/// a proof: some 20 microseconds with a P-256 key in memory.
 ///
 /// # Errors
 ///
@@ -243,7 +246,8 @@ where
         if !options.auth.may_attach(&origin, request.headers()) {
             return BearerAuthFuture::unchanged(self.inner.call(request));
         }
-        let Some(token) = options.auth.fresh_token() else {
+        let token = options.auth.fresh_token();
+        let Some(token) = token.filter(|token| token.scheme() != TokenScheme::Dpop) else {
             // `poll_ready` prepared this service. A clone may not be ready, so the clone stays
             // behind.
             let clone = self.inner.clone();
@@ -252,7 +256,10 @@ where
             return BearerAuthFuture::boxed(async move {
                 let token = options.auth.token().await;
                 let token = token.map_err(BearerAuthError::Token)?;
-                options.send(&mut inner, request, token).await
+                match token.scheme() {
+                    TokenScheme::Dpop => options.send_with_proof(inner, request, token).await,
+                    _ => options.send(&mut inner, request, token).await,
+                }
             });
         };
         options.send(&mut self.inner, request, token)
@@ -273,6 +280,57 @@ impl<B> Options<B> {
         RequestOrigin::from(uri)
     }
 
+    /// Sends a request with the token and a proof, and again after a challenge.
+    async fn send_with_proof<S, R>(
+        &self,
+        mut inner: S,
+        mut request: Request<B>,
+        mut token: AccessToken,
+    ) -> Result<Response<R>, BearerAuthError<S::Error>>
+    where
+        S: Service<Request<B>, Response = Response<R>> + Clone,
+    {
+        let (method, target) = (request.method().clone(), self.target_of(request.uri()));
+        let mut attempts = ProofAttempts::default();
+        loop {
+            // The service consumes the request, so the copy comes first.
+            let retry = self.copy(&inner, &request);
+            let headers = request.headers_mut();
+            let proof = self.auth.prove(&token, &method, &target, headers).await;
+            let proof = proof.map_err(BearerAuthError::Token)?;
+            let response = inner.call(request).await;
+            let response = response.map_err(BearerAuthError::Service)?;
+            let (status, headers) = (response.status(), response.headers());
+            let sent = SentProof { token, proof };
+            let next = self.auth.token_after(status, headers, sent, &mut attempts);
+            let (Some(next), Some(retry)) = (next.await, retry.and_then(Retry::into_request))
+            else {
+                return Ok(response);
+            };
+            // A service with one connection is ready again only after the response is dropped.
+            drop(response);
+            (token, (inner, request)) = (next, retry);
+            let ready = std::future::poll_fn(|context| inner.poll_ready(context));
+            ready.await.map_err(BearerAuthError::Service)?;
+        }
+    }
+
+    /// Returns the URI that a proof names, with the origin that the service below adds.
+    fn target_of(&self, uri: &Uri) -> String {
+        match (uri.authority(), self.default_origin.as_deref()) {
+            (None, Some(origin)) => format!("{}{uri}", origin.as_uri()),
+            _ => uri.to_string(),
+        }
+    }
+
+    /// Copies a request for a retry. `None` if the request cannot be sent twice.
+    #[inline]
+    fn copy<S: Clone>(&self, inner: &S, request: &Request<B>) -> Option<Retry<S, B>> {
+        let clone_body = self.clone_body.as_deref();
+        let body = clone_body.and_then(|clone_body| clone_body(request.body()));
+        body.map(|body| Retry::new(inner.clone(), request, body))
+    }
+
     /// Sends a request with the token. The future retries the request once after a challenge.
     #[inline]
     fn send<S>(
@@ -284,9 +342,7 @@ impl<B> Options<B> {
     where
         S: Service<Request<B>> + Clone,
     {
-        let clone_body = self.clone_body.as_deref();
-        let body = clone_body.and_then(|clone_body| clone_body(request.body()));
-        let retry = body.map(|body| Retry::new(inner.clone(), &request, body));
+        let retry = self.copy(inner, &request);
         let headers = request.headers_mut();
         headers.insert(AUTHORIZATION, token.authorization_header());
         let response = inner.call(request);

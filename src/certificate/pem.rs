@@ -83,6 +83,18 @@ pub(super) fn read(text: &[u8]) -> Result<Pem, Error> {
     })
 }
 
+/// Reads the first public key (`SubjectPublicKeyInfo`). `None` for a text without one.
+pub(super) fn public_key(text: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+    let text = clean(text);
+    let mut rest = &**text;
+    while let Some(block) = Block::next(&mut rest)? {
+        if block.label == "PUBLIC KEY" {
+            return block.decode().map(Some);
+        }
+    }
+    Ok(None)
+}
+
 /// Returns whether the text contains a block.
 pub(super) fn is_pem(text: &[u8]) -> bool {
     find(text, BEGIN).is_some()

@@ -14,6 +14,7 @@ use super::TokenProvider;
 use super::fetch::Fetch;
 use super::fetch_for_user::{FlightGrant, UserGrant, in_doubt, interaction_required};
 use super::issuer::Issuer;
+use super::proofs::Proofs;
 use super::requests_by_text::RequestsByText;
 use super::resolve::{ResolvedRequest, Subject};
 use crate::cache::{
@@ -24,6 +25,8 @@ use crate::error::{Error, Failure};
 use crate::request::{IntoTokenRequest, Lent, TokenRequest};
 use crate::shared_cache::SharedLevel;
 use crate::time::TimeSource;
+#[cfg(feature = "azure-core")]
+use crate::token::TokenScheme;
 use crate::token::{AccessToken, IssuedToken, Thumbprint, TokenSource, UserKey};
 use crate::transport::{MutualTls, RotationListener};
 
@@ -74,6 +77,17 @@ impl TokenAcquirer {
     /// Returns the cache that the client shares with other processes.
     pub(super) fn shared(&self) -> Option<&Arc<SharedLevel>> {
         self.0.issuer.shared()
+    }
+
+    /// Returns the proofs of a client with a proof key.
+    pub(super) fn proofs(&self) -> Option<&Arc<Proofs>> {
+        self.0.issuer.proofs()
+    }
+
+    /// Returns the scheme of the client's tokens.
+    #[cfg(feature = "azure-core")]
+    pub(crate) fn scheme(&self) -> TokenScheme {
+        self.0.issuer.token_binding().scheme()
     }
 
     /// Returns the counters of the cache in memory and of the shared cache.

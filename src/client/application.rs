@@ -1,5 +1,8 @@
 //! The verbs of an application, which rustdoc shows first.
 
+use http::HeaderMap;
+
+use super::authorize::AuthorizeRequest;
 use super::resolve::Subject;
 use super::{ConfidentialClient, ConfidentialClientBuilder, TokenCache, TokenProvider, WarmUp};
 use crate::authority::Tenant;
@@ -135,6 +138,98 @@ impl ConfidentialClient {
         let request = request.into_token_request();
         let request = self.fetcher.resolve(request, Subject::Application)?;
         self.acquirer.bind(request)
+    }
+
+    /// Attaches a token of this client to an outgoing request.
+    ///
+    /// Sets the `Authorization` header, and the header `DPoP` for a token of the scheme
+    /// [`Dpop`](crate::TokenScheme::Dpop). For a caller that holds an [`AccessToken`], such as a
+    /// user's. [`TokenProvider::authorize`] acquires the token, too.
+    ///
+    /// A proof is valid for one request, with its method and URI. Call this method for each
+    /// request, and again before a request is sent a second time. A key in memory does no I/O.
+    ///
+    /// ```
+    /// use confidential_client::credential::DpopKey;
+    /// use confidential_client::{Authority, ConfidentialClient};
+    /// # use bytes::Bytes;
+    /// # use http::{Request, Response};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = ConfidentialClient::builder("daemon")
+    ///     .authority(Authority::oidc("https://id.example.org"))
+    ///     .client_secret("the secret's value")
+    ///     .dpop(DpopKey::generate()?)
+    /// #   .transport(|request: Request<Bytes>| async move {
+    /// #       let body = match request.uri().path() {
+    /// #           "/token" => r#"{"token_type":"DPoP","expires_in":3599,"access_token":"abc"}"#,
+    /// #           _ => r#"{"issuer":"https://id.example.org",
+    /// #               "token_endpoint":"https://id.example.org/token"}"#,
+    /// #       };
+    /// #       Ok(Response::new(Bytes::from(body)))
+    /// #   })
+    ///     .build()?;
+    /// let token = client.acquire_token_for_client("orders.read").await?;
+    ///
+    /// let mut request = http::Request::get("https://orders.example.org/v1/orders").body(())?;
+    /// client.authorize(&token, &mut request).await?;
+    /// assert_eq!(request.headers()["authorization"], "DPoP abc");
+    /// assert!(request.headers().contains_key("dpop"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The request is then unchanged.
+    ///
+    /// - [`Error::Config`] for a token that needs a proof, if only the headers are given, if the URI
+    ///   has no scheme and host, or if the token is bound to another client's key.
+    /// - [`Error::Credential`] if the proof key cannot sign.
+    pub async fn authorize<R: AuthorizeRequest>(
+        &self,
+        token: &AccessToken,
+        request: &mut R,
+    ) -> Result<(), Error> {
+        self.acquirer.authorize(token, request).await
+    }
+
+    /// Stores the nonce of an API's response (`DPoP-Nonce`) for the next proofs to its origin
+    /// ([RFC 9449 section 9]).
+    ///
+    /// For a client with a [proof key](ConfidentialClientBuilder::dpop) whose requests do not go
+    /// through an adapter. Call this method with the URI of the request and the headers of every
+    /// response, also of good ones. Does no I/O. A client without a proof key ignores the call.
+    ///
+    /// Returns `true` if the API refused the proof for its nonce or its time, so that the request
+    /// may succeed with another proof. Repeat the request once then, after
+    /// [`authorize`](Self::authorize). The access token is still valid.
+    ///
+    /// ```
+    /// # use confidential_client::credential::DpopKey;
+    /// # use confidential_client::{Authority, ConfidentialClient};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = ConfidentialClient::builder("daemon")
+    /// #     .authority(Authority::oidc("https://id.example.org"))
+    /// #     .client_secret("the secret's value")
+    /// #     .dpop(DpopKey::generate()?)
+    /// #     .build()?;
+    /// let response = http::Response::builder()
+    ///     .status(401)
+    ///     .header("www-authenticate", r#"DPoP error="use_dpop_nonce""#)
+    ///     .header("dpop-nonce", "eyJ7S_zG.eyJH0-Z.HX4w-7v")
+    ///     .body(())?;
+    /// let uri = "https://orders.example.org/v1/orders";
+    /// assert!(client.record_nonce(uri, response.headers()));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// [RFC 9449 section 9]: https://www.rfc-editor.org/rfc/rfc9449#section-9
+    #[doc(alias = "DPoP-Nonce")]
+    pub fn record_nonce(&self, uri: impl AsRef<str>, response_headers: &HeaderMap) -> bool {
+        self.acquirer.record_nonce(uri.as_ref(), response_headers)
     }
 
     /// Removes a token from the cache that an API rejected, so that the next call acquires another.

@@ -1,6 +1,9 @@
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Method, Request, request};
 
+use super::TokenAcquirer;
+use super::proofs::Proof;
+use crate::dpop::PROOF;
 use crate::error::{Error, Escaped};
 use crate::token::{AccessToken, TokenScheme};
 
@@ -21,17 +24,18 @@ mod sealed {
         fn headers_mut(&mut self) -> &mut HeaderMap;
 
         /// Returns the method and the URI. `None` if only the headers are there.
-        fn target(&self) -> Option<Target<'_>>;
+        fn target(&self) -> Option<Target>;
     }
 }
 
 use sealed::OutgoingRequest;
 
 /// The method and the URI of a request, which a proof names.
-#[allow(dead_code, reason = "proofs are not made yet")]
+///
+/// A copy, because a proof is signed while the request is borrowed by nobody.
 #[derive(Debug)]
-pub struct Target<'a> {
-    pub(crate) method: &'a Method,
+pub struct Target {
+    pub(crate) method: Method,
     pub(crate) uri: String,
 }
 
@@ -41,7 +45,7 @@ impl OutgoingRequest for HeaderMap {
         self
     }
 
-    fn target(&self) -> Option<Target<'_>> {
+    fn target(&self) -> Option<Target> {
         None
     }
 }
@@ -52,9 +56,9 @@ impl OutgoingRequest for request::Parts {
         &mut self.headers
     }
 
-    fn target(&self) -> Option<Target<'_>> {
+    fn target(&self) -> Option<Target> {
         Some(Target {
-            method: &self.method,
+            method: self.method.clone(),
             uri: self.uri.to_string(),
         })
     }
@@ -66,9 +70,9 @@ impl<B> OutgoingRequest for Request<B> {
         self.headers_mut()
     }
 
-    fn target(&self) -> Option<Target<'_>> {
+    fn target(&self) -> Option<Target> {
         Some(Target {
-            method: self.method(),
+            method: self.method().clone(),
             uri: self.uri().to_string(),
         })
     }
@@ -81,32 +85,65 @@ impl OutgoingRequest for reqwest::Request {
         self.headers_mut()
     }
 
-    fn target(&self) -> Option<Target<'_>> {
+    fn target(&self) -> Option<Target> {
         Some(Target {
-            method: self.method(),
+            method: self.method().clone(),
             uri: self.url().to_string(),
         })
     }
 }
 
-/// Sets the `Authorization` header of a request. On an error, the request is unchanged.
-pub(super) fn attach(token: &AccessToken, request: &mut impl OutgoingRequest) -> Result<(), Error> {
-    match token.scheme() {
-        TokenScheme::Bearer | TokenScheme::MtlsPop => {
-            let headers = request.headers_mut();
-            headers.insert(AUTHORIZATION, token.authorization_header());
-            Ok(())
+impl TokenAcquirer {
+    /// Sets the `Authorization` header of a request, and the proof of a token that needs one.
+    ///
+    /// On an error, the request is unchanged.
+    pub(super) async fn authorize(
+        &self,
+        token: &AccessToken,
+        request: &mut impl OutgoingRequest,
+    ) -> Result<(), Error> {
+        match token.scheme() {
+            TokenScheme::Bearer | TokenScheme::MtlsPop => {}
+            TokenScheme::NotApplicable => return Err(not_attachable(token)),
+            TokenScheme::Dpop => {
+                let Target { method, uri } = request.target().ok_or_else(|| {
+                    Error::config(
+                        "the token is bound to a proof key, and the headers of a request are not enough for a proof; pass the http::Request or its http::request::Parts to authorize(..)",
+                    )
+                })?;
+                // Boxed, to keep the future of a bearer token small.
+                let proof = Box::pin(self.prove(token, &method, &uri)).await?;
+                request.headers_mut().insert(PROOF, proof.header);
+            }
         }
-        TokenScheme::NotApplicable => Err(not_attachable(token)),
-        TokenScheme::Dpop => {
-            let target = request.target();
-            let _target = target.ok_or_else(|| {
-                Error::config(
-                    "the token is bound to a proof key, and the headers of a request are not enough for a proof; pass the http::Request or its http::request::Parts to authorize(..)",
-                )
-            })?;
-            Err(Error::config("proofs are not made yet"))
-        }
+        let headers = request.headers_mut();
+        headers.insert(AUTHORIZATION, token.authorization_header());
+        Ok(())
+    }
+
+    /// Makes the proof of a request to an API.
+    pub(super) async fn prove(
+        &self,
+        token: &AccessToken,
+        method: &Method,
+        uri: &str,
+    ) -> Result<Proof, Error> {
+        let proofs = self.proofs().ok_or_else(|| {
+            Error::config(
+                "the access token is bound to a proof key, and this client has none; authorize the request with the client that acquired the token",
+            )
+        })?;
+        proofs.prove(method, uri, Some(token)).await
+    }
+
+    /// Stores the nonce of an API's response for the next proofs.
+    ///
+    /// Returns whether the response refuses a proof and another proof may be accepted.
+    pub(super) fn record_nonce(&self, uri: &str, headers: &HeaderMap) -> bool {
+        let Some(proofs) = self.proofs() else {
+            return false;
+        };
+        proofs.record(uri, headers)
     }
 }
 

@@ -2,14 +2,15 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::proofs::Proofs;
 use super::{ConfidentialClient, TokenFetcher, fapi2};
 use crate::authority::{Authority, Cloud, Rules};
 use crate::cache::{CacheOptions, SharedCache, SharedCacheOptions};
 use crate::certificate::Certificate;
 use crate::client_auth::TokenEndpointAuthMethod;
 use crate::credential::{
-    ClientAssertionProvider, CredentialConfig, CredentialSource, CredentialStore, ProviderSettings,
-    Rotating,
+    ClientAssertionProvider, CredentialConfig, CredentialSource, CredentialStore, DpopKey,
+    ProviderSettings, Rotating,
 };
 use crate::endpoint::Endpoints;
 use crate::error::Error;
@@ -33,6 +34,7 @@ pub struct ConfidentialClientBuilder {
     authority: Option<Authority>,
     credentials: Vec<CredentialConfig>,
     auth_method: Option<TokenEndpointAuthMethod>,
+    proof_key: Option<DpopKey>,
     capabilities: Vec<String>,
     refresh_token_rotation: Option<bool>,
     id_token_audiences: Vec<String>,
@@ -58,6 +60,7 @@ impl ConfidentialClientBuilder {
             authority: None,
             credentials: Vec::new(),
             auth_method: None,
+            proof_key: None,
             capabilities: Vec::new(),
             refresh_token_rotation: None,
             id_token_audiences: Vec::new(),
@@ -307,6 +310,51 @@ impl ConfidentialClientBuilder {
         self
     }
 
+    /// Binds every token of the client to a proof key (DPoP, [RFC 9449]).
+    ///
+    /// A stolen bearer token works for everyone. A bound token works only together with a *proof*,
+    /// a short signed text that names the method and the URI of one request.
+    ///
+    /// - Every token request carries a proof, and the client discards a token that is not bound.
+    /// - Every request to an API needs a proof of its own. The adapters and
+    ///   [`TokenProvider::authorize`](crate::TokenProvider::authorize) make it. The `Authorization`
+    ///   header alone is not enough.
+    /// - Nonces of servers are remembered by origin, for 100 origins, from every response that the
+    ///   client or an adapter sees. A request that is refused for its nonce is repeated once.
+    /// - If a server refuses a proof and its `Date` differs from this machine's clock, the next
+    ///   proofs to that origin have the server's time, up to a day of difference.
+    ///
+    /// ```
+    /// use confidential_client::credential::DpopKey;
+    /// use confidential_client::{Authority, ConfidentialClient};
+    ///
+    /// # fn main() -> Result<(), confidential_client::Error> {
+    /// let client = ConfidentialClient::builder("daemon")
+    ///     .authority(Authority::oidc("https://id.example.org"))
+    ///     .client_secret("the secret's value")
+    ///     .dpop(DpopKey::generate()?)
+    ///     .build()?;
+    /// # let _ = client;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// The provider must be an OpenID provider ([`Authority::oidc`]). Microsoft Entra ID, AD FS and
+    /// Azure AD B2C issue no such tokens. [`ManagedIdentityClient`] and [`CredentialChainClient`]
+    /// have no proof key, and return bearer tokens. Refresh tokens are bound to the client's
+    /// credential and not to the proof key ([RFC 9449 section 5]), so another process with another
+    /// key may redeem them.
+    ///
+    /// [`CredentialChainClient`]: crate::CredentialChainClient
+    /// [`ManagedIdentityClient`]: crate::ManagedIdentityClient
+    /// [RFC 9449]: https://www.rfc-editor.org/rfc/rfc9449
+    /// [RFC 9449 section 5]: https://www.rfc-editor.org/rfc/rfc9449#section-5
+    #[doc(alias("proof-of-possession", "sender-constrained"))]
+    pub fn dpop(mut self, key: DpopKey) -> Self {
+        self.proof_key = Some(key);
+        self
+    }
+
     /// Sets the limits of the token cache and of concurrent token requests.
     pub fn cache(mut self, options: CacheOptions) -> Self {
         self.cache = options;
@@ -472,8 +520,9 @@ impl ConfidentialClientBuilder {
     ///   neither ID nor domain; an authority that is not https (loopback addresses excepted); a URL
     ///   given to [`Authority::parse`] that is no authority; no credential, or two; an empty
     ///   secret, or one with white space around it; no transport, or https without TLS compiled in;
-    ///   a proxy variable that is no proxy; a machine without CA certificates. The message says
-    ///   what to do.
+    ///   a proxy variable that is no proxy; a machine without CA certificates; a proof key for an
+    ///   authority of Microsoft's, or a generated one with a shared cache. The message says what to
+    ///   do.
     /// - [`Error::Credential`]: a certificate outside its validity, with an algorithm that does not
     ///   fit its key, or with a P-256 key for Microsoft Entra ID.
     pub fn build(self) -> Result<ConfidentialClient, Error> {
@@ -500,6 +549,14 @@ impl ConfidentialClientBuilder {
             fapi2::check_settings(&authority, &credential, mutual_tls.as_ref())?;
         }
         check_capabilities(&self.capabilities)?;
+        if let Some(key) = &self.proof_key {
+            check_proof_key(key, endpoints.rules(), self.shared_cache.is_some())?;
+            if mutual_tls.is_some() && credential.tls_method().is_none() {
+                return Err(Error::config(
+                    "dpop(..) and certificate_bound_tokens(..) were called, and a token is bound to one key; leave one of the two out",
+                ));
+            }
+        }
         if self.attempt_timeout.is_zero() {
             return Err(zero_timeout("attempt_timeout"));
         }
@@ -541,6 +598,10 @@ impl ConfidentialClientBuilder {
                 Some(Arc::new(level?))
             }
         };
+        let proofs = self.proof_key.map(|key| {
+            let limit = self.retry.step_limit();
+            Arc::new(Proofs::new(key, self.clock.clone(), limit))
+        });
         // FAPI 2.0 section 5.3.2.1: a client may retry with the refresh token that was sent before.
         let rotates = endpoints.rules().may_rotate_refresh_tokens() && !authority.is_fapi2;
         let fetcher = TokenFetcher {
@@ -558,6 +619,7 @@ impl ConfidentialClientBuilder {
             observer: self.observer,
             transport,
             mutual_tls,
+            proofs,
             shared,
             clock: self.clock,
             assumed_a_lifetime: Default::default(),
@@ -666,6 +728,22 @@ fn check_rules(rules: Rules) -> Result<(), Error> {
             other.name()
         ))),
     }
+}
+
+/// Checks that the tokens of a client can be bound to its proof key.
+fn check_proof_key(key: &DpopKey, rules: Rules, is_shared: bool) -> Result<(), Error> {
+    if rules != Rules::OpenId {
+        return Err(Error::config(format!(
+            "{} issues no DPoP tokens, and dpop(..) was called; leave dpop(..) out (Microsoft Entra ID binds tokens to the certificate of mutual TLS, in a preview)",
+            rules.name()
+        )));
+    }
+    if key.is_generated() && is_shared {
+        return Err(Error::config(
+            "the proof key of dpop(..) was generated in this process, and shared_cache(..) was called; no other process could use a token that is bound to this key, so share a key with DpopKey::from_pem(..), or leave shared_cache(..) out",
+        ));
+    }
+    Ok(())
 }
 
 fn one_credential(credentials: Vec<CredentialConfig>) -> Result<CredentialConfig, Error> {

@@ -5,13 +5,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, Uri};
+use http::{HeaderMap, Request, Response, Uri};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::fetch_for_user::FlightGrant;
+use super::proofs::{Proof, ProofRefusal, ProofRepetitions, Proofs};
 use crate::authority::Tenant;
 use crate::client_auth::{ClientAuthentication, TokenEndpointAuthMethod};
 use crate::credential::{AssertionContext, Credential, CredentialStore};
+use crate::dpop::PROOF;
 use crate::endpoint::{Endpoints, Lookup, TokenEndpoint};
 use crate::error::{Error, Failure};
 use crate::grant::{Grant, SingleUseGrant};
@@ -62,6 +64,8 @@ pub(crate) struct TokenFetcher {
     pub(crate) transport: Arc<dyn Transport>,
     /// Sends token requests with a client certificate.
     pub(crate) mutual_tls: Option<TokenTransport>,
+    /// The proofs of a client with a proof key.
+    pub(crate) proofs: Option<Arc<Proofs>>,
     /// The cache that this process shares with others.
     pub(crate) shared: Option<Arc<SharedLevel>>,
     pub(crate) clock: TimeSource,
@@ -72,7 +76,10 @@ pub(crate) struct TokenFetcher {
 impl TokenFetcher {
     /// Returns the key that the next token must be bound to.
     pub(super) fn token_binding(&self) -> TokenBinding {
-        TokenBinding::Unbound
+        match &self.proofs {
+            Some(proofs) => proofs.binding(),
+            None => TokenBinding::Unbound,
+        }
     }
 
     /// Returns the client certificate of a request's connections, and notes the certificate in the
@@ -326,7 +333,10 @@ impl TokenFetcher {
         }
     }
 
-    /// Sends one token request, and parses the response.
+    /// Sends one token request, and once more after each kind of refused proof.
+    ///
+    /// A provider checks the proof before the grant is redeemed (RFC 9449 section 8), so a
+    /// repetition is no retry. Each repetition has a new proof and a new assertion.
     async fn attempt(
         &self,
         fetch: &Fetch,
@@ -334,6 +344,35 @@ impl TokenFetcher {
         grant: Grant<'_>,
         deadline: Instant,
     ) -> Result<TokenResponse, Error> {
+        let mut repetitions = ProofRepetitions::default();
+        loop {
+            // Boxed, since every caller up to the flight would hold the large future.
+            let sending = Box::pin(self.send_once(fetch, attempt, grant, deadline));
+            let failed = match sending.await {
+                Ok(response) => return Ok(response),
+                Err(failed) => failed,
+            };
+            match failed.refusal {
+                Some(refusal) if grant.can_be_presented() && repetitions.allow(refusal) => {
+                    tracing::debug!(
+                        correlation_id = fetch.correlation_id,
+                        reason = refusal.as_str(),
+                        "the identity provider refused a proof; the request is repeated with another"
+                    );
+                }
+                _ => return Err(failed.error),
+            }
+        }
+    }
+
+    /// Sends one token request, and parses the response.
+    async fn send_once(
+        &self,
+        fetch: &Fetch,
+        attempt: Attempt<'_>,
+        grant: Grant<'_>,
+        deadline: Instant,
+    ) -> Result<TokenResponse, FailedRequest> {
         let id = fetch.correlation_id.as_str();
         fetch.enter(Phase::Discovery);
         let discovery = self.lookup(id);
@@ -361,10 +400,11 @@ impl TokenFetcher {
             rules: self.endpoints.rules(),
         };
         let mut request = request.to_http()?;
+        let proof = self.prove(&mut request, &endpoint).await?;
         // After the deadline another request may redeem the refresh token. A runtime that stops and
         // continues notices the deadline here first.
         if Instant::now() >= deadline {
-            return Err(fetch.timeout_error(self.retry.total_timeout()));
+            return Err(fetch.timeout_error(self.retry.total_timeout()).into());
         }
         tracing::debug!(correlation_id = id, "token request");
         fetch.enter(Phase::Response);
@@ -385,6 +425,9 @@ impl TokenFetcher {
             .await?;
         let status = response.status().as_u16();
         tracing::debug!(correlation_id = id, status, "token response");
+        if let (Some(proofs), Some(proof)) = (&self.proofs, &proof) {
+            proofs.learn(proof, response.headers());
+        }
         let origin = self.credential.origin();
         let secrets: Vec<&Secret> = authentication.secrets().chain(grant.secrets()).collect();
         let context = ResponseContext {
@@ -423,7 +466,10 @@ impl TokenFetcher {
         {
             grant.mark_not_redeemed();
         }
-        let parsed = parsed?;
+        let parsed = parsed.map_err(|error| FailedRequest {
+            refusal: self.refusal(proof.as_ref(), &error, response.headers()),
+            error,
+        })?;
         if parsed.is_lifetime_assumed && !self.assumed_a_lifetime.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 correlation_id = id,
@@ -432,6 +478,34 @@ impl TokenFetcher {
             );
         }
         Ok(parsed)
+    }
+
+    /// Adds the proof of a token request, if the client has a proof key.
+    async fn prove(
+        &self,
+        request: &mut Request<Bytes>,
+        endpoint: &TokenEndpoint,
+    ) -> Result<Option<Proof>, Error> {
+        let Some(proofs) = &self.proofs else {
+            return Ok(None);
+        };
+        proofs.check_algorithm(endpoint.proof_algorithms.as_deref())?;
+        let (method, uri) = (request.method().clone(), request.uri().to_string());
+        // Boxed, to keep the flight of a client without a proof key small.
+        let proof = Box::pin(proofs.prove(&method, &uri, None)).await?;
+        request.headers_mut().insert(PROOF, proof.header.clone());
+        Ok(Some(proof))
+    }
+
+    /// Returns why the provider refused the proof of a token request, if another may be accepted.
+    fn refusal(
+        &self,
+        proof: Option<&Proof>,
+        error: &Error,
+        headers: &HeaderMap,
+    ) -> Option<ProofRefusal> {
+        let code = error.server_error()?.error();
+        self.proofs.as_ref()?.refusal(proof?, code, headers)
     }
 
     /// Returns the means to discover an endpoint or keys.
@@ -598,6 +672,22 @@ struct Attempt<'a> {
     /// The client certificate of the connection.
     identity: Option<&'a Arc<TlsIdentity>>,
     number: u32,
+}
+
+/// The error of one token request.
+struct FailedRequest {
+    error: Error,
+    /// `None` if another proof does not help.
+    refusal: Option<ProofRefusal>,
+}
+
+impl From<Error> for FailedRequest {
+    fn from(error: Error) -> Self {
+        Self {
+            error,
+            refusal: None,
+        }
+    }
 }
 
 /// Returns the value of an extra parameter of the request.

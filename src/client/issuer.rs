@@ -10,6 +10,7 @@ use super::fetch::{Fetch, TokenFetcher};
 use super::fetch_for_user::FlightGrant;
 use super::fetch_shared::SharedFetch;
 use super::managed_identity::IdentityFetcher;
+use super::proofs::Proofs;
 use super::resolve::{ResolvedRequest, Subject};
 use crate::cache::FlightOutcome;
 use crate::error::Error;
@@ -89,6 +90,14 @@ impl Issuer {
         match self {
             Self::Confidential(fetcher) => fetcher.token_binding(),
             Self::ManagedIdentity(_) | Self::CredentialChain(_) => TokenBinding::Unbound,
+        }
+    }
+
+    /// Returns the proofs of a client with a proof key. Only an application may have one.
+    pub(super) fn proofs(&self) -> Option<&Arc<Proofs>> {
+        match self {
+            Self::Confidential(fetcher) => fetcher.proofs.as_ref(),
+            Self::ManagedIdentity(_) | Self::CredentialChain(_) => None,
         }
     }
 

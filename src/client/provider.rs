@@ -1,8 +1,14 @@
 use std::fmt;
 use std::sync::Arc;
 
+use http::HeaderMap;
+#[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
+use http::Method;
+
 use super::TokenAcquirer;
-use super::authorize::{AuthorizeRequest, attach};
+use super::authorize::AuthorizeRequest;
+#[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
+use super::proofs::{Proof, Proofs};
 use super::resolve::ResolvedRequest;
 use crate::cache::{HeldSlot, Requirements, SlotBinding};
 use crate::credential::{AssertionContext, ClientAssertionFuture, ClientAssertionProvider};
@@ -125,7 +131,30 @@ impl TokenProvider {
     /// token needs a proof. The request is then unchanged.
     pub async fn authorize<R: AuthorizeRequest>(&self, request: &mut R) -> Result<(), Error> {
         let token = self.token().await?;
-        attach(&token, request)
+        self.client.authorize(&token, request).await
+    }
+
+    /// Stores the nonce of an API's response (`DPoP-Nonce`) for the next proofs to its origin, like
+    /// [`ConfidentialClient::record_nonce`](crate::ConfidentialClient::record_nonce).
+    pub fn record_nonce(&self, uri: impl AsRef<str>, response_headers: &HeaderMap) -> bool {
+        self.client.record_nonce(uri.as_ref(), response_headers)
+    }
+
+    /// Makes the proof of a request to an API.
+    #[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
+    pub(crate) async fn prove(
+        &self,
+        token: &AccessToken,
+        method: &Method,
+        uri: &str,
+    ) -> Result<Proof, Error> {
+        self.client.prove(token, method, uri).await
+    }
+
+    /// Returns the proofs of a client with a proof key.
+    #[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
+    pub(crate) fn proofs(&self) -> Option<&Arc<Proofs>> {
+        self.client.proofs()
     }
 }
 

@@ -71,6 +71,14 @@ impl AwsLcKeyPair {
     }
 }
 
+impl AwsLcKeyPair {
+    /// Returns `None` if the operating system has no random numbers.
+    pub(super) fn generate_p256() -> Option<Self> {
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING);
+        pair.map(Self::P256).ok()
+    }
+}
+
 #[cfg(feature = "testing")]
 impl AwsLcKeyPair {
     pub(super) fn generate_rsa() -> Result<Self, Error> {

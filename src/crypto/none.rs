@@ -11,6 +11,10 @@ impl NoKeyPair {
         Err(Error::config(NoBackend.to_string()))
     }
 
+    pub(super) fn generate_p256() -> Option<Self> {
+        None
+    }
+
     pub(super) fn public_key(&self) -> &[u8] {
         match *self {}
     }

@@ -105,6 +105,14 @@ impl RingKeyPair {
         pair.map(Self::P256).map_err(|_| unreadable())
     }
 
+    /// Returns `None` if the operating system has no random numbers.
+    pub(super) fn generate_p256() -> Option<Self> {
+        let (algorithm, random) = (&ECDSA_P256_SHA256_FIXED_SIGNING, SystemRandom::new());
+        let key = EcdsaKeyPair::generate_pkcs8(algorithm, &random).ok()?;
+        let pair = EcdsaKeyPair::from_pkcs8(algorithm, key.as_ref(), &random);
+        pair.map(Self::P256).ok()
+    }
+
     pub(super) fn public_key(&self) -> &[u8] {
         match self {
             Self::Rsa(pair) => pair.public().as_ref(),

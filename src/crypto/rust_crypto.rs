@@ -62,6 +62,11 @@ impl RustCryptoKeyPair {
         })
     }
 
+    /// Returns a key of the operating system's random numbers.
+    pub(super) fn generate_p256() -> Option<Self> {
+        Some(Self::p256(p256::SecretKey::random(&mut OsRng)))
+    }
+
     fn p256(key: p256::SecretKey) -> Self {
         let public_key = key.public_key().to_encoded_point(false);
         Self {

@@ -57,6 +57,7 @@ struct ProviderMetadata {
     ///
     /// [RFC 8705 section 3.3]: https://www.rfc-editor.org/rfc/rfc8705#section-3.3
     binds_to_certificates: bool,
+    proof_algorithms: Option<Arc<[String]>>,
     responses_name_issuer: bool,
     /// The reason why the provider issues no ID token that this crate can validate.
     without_id_tokens: Option<String>,
@@ -152,6 +153,7 @@ impl OpenIdProvider {
                 assertion_form: self.assertion_form,
                 methods: SupportedAuthMethods::for_rules(Rules::OpenId),
                 binds_to_certificates: None,
+                proof_algorithms: None,
             });
         }
         let metadata = self.metadata(lookup).await?;
@@ -161,6 +163,7 @@ impl OpenIdProvider {
             assertion_form: self.assertion_form,
             methods: metadata.methods.clone(),
             binds_to_certificates: Some(metadata.binds_to_certificates),
+            proof_algorithms: metadata.proof_algorithms.clone(),
         })
     }
 
@@ -326,6 +329,7 @@ impl OpenIdProvider {
             authorization_endpoint,
             methods: SupportedAuthMethods::from_metadata(document.members(), self.is_fapi2),
             binds_to_certificates: is_true(&document, BINDS_TO_CERTIFICATES),
+            proof_algorithms: proof_algorithms(document.members()),
             responses_name_issuer: responses_name_issuer(&document),
             without_id_tokens: without_id_tokens(document.members(), self.is_fapi2),
         };
@@ -376,6 +380,16 @@ pub(super) fn responses_name_issuer(document: &Document) -> bool {
 fn is_true(document: &Document, name: &str) -> bool {
     let member = document.members().get(name);
     member.and_then(Value::as_bool).unwrap_or_default()
+}
+
+/// Returns the algorithms of DPoP proofs in metadata ([RFC 9449 section 5.1]). An absent list says
+/// nothing.
+///
+/// [RFC 9449 section 5.1]: https://www.rfc-editor.org/rfc/rfc9449#section-5.1
+fn proof_algorithms(metadata: &Map<String, Value>) -> Option<Arc<[String]>> {
+    let list = metadata.get("dpop_signing_alg_values_supported")?;
+    let names = list.as_array()?.iter().filter_map(Value::as_str);
+    Some(names.map(ToOwned::to_owned).collect())
 }
 
 /// Returns the reason why metadata rule out ID tokens ([OpenID Connect Discovery section 3]).

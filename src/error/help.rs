@@ -9,6 +9,9 @@ use table::{HELP, Help};
 
 /// Returns the advice for an error response, or `None` if nothing is known about the error.
 pub(super) fn advice(response: &ErrorResponse) -> Option<String> {
+    if let Some(text) = advice_for_proof(response) {
+        return Some(text);
+    }
     let codes = &response.error_codes;
     let known = || codes.iter().filter_map(|code| find(*code));
     // A general code precedes the specific one in the responses of older versions.
@@ -43,6 +46,22 @@ fn advice_for_assertion(response: &ErrorResponse) -> Option<&'static str> {
         "aud" | "audience" | "audiences" => Some(AUDIENCE),
         "typ" => Some(TYPE),
         _ => None,
+    })
+}
+
+/// Returns the advice for a refused proof ([RFC 9449 sections 5 and 8]).
+///
+/// [RFC 9449 sections 5 and 8]: https://www.rfc-editor.org/rfc/rfc9449#section-8
+fn advice_for_proof(response: &ErrorResponse) -> Option<String> {
+    let text = match &*response.error {
+        "invalid_dpop_proof" => INVALID_PROOF,
+        "use_dpop_nonce" => USE_NONCE,
+        _ => return None,
+    };
+    let difference = response.clock.to_string();
+    Some(match difference.is_empty() {
+        true => text.to_owned(),
+        false => format!("{text}; {difference}, so correct the clock (NTP)"),
     })
 }
 
@@ -88,6 +107,8 @@ fn refuses_assertion(response: &ErrorResponse) -> bool {
 
 const AUDIENCE: &str = "the audience of a client assertion is the issuer of the provider; if the provider accepts only the URL of its token endpoint, set client_assertion_audience(AssertionAudience::TokenEndpoint) of the Authority";
 const TYPE: &str = "the type of a client assertion is 'JWT', and 'client-authentication+jwt' with typed_client_assertions() of the Authority; choose the type that the provider accepts";
+const INVALID_PROOF: &str = "the provider refused the proof of possession (DPoP); call dpop(..) of the builder if the client has no proof key, and otherwise compare the URL of the token endpoint with the URL that the provider sees behind its proxy";
+const USE_NONCE: &str = "the provider demands its nonce in the proof of possession (DPoP), and sent none in the header DPoP-Nonce or refused its own; call dpop(..) of the builder if the client has no proof key";
 /// The assertion is outside its time range.
 const OUTSIDE_TIME_RANGE: u64 = 700024;
 /// The user assertion of an on-behalf-of request is invalid or has expired.
@@ -186,6 +207,24 @@ mod tests {
                 (Some(help), Some(part)) => assert!(help.contains(part), "{description}: {help}"),
                 _ => panic!("{error}: {description}: {help:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn a_refused_proof_has_help_whatever_the_credential() {
+        for (error, part) in [
+            ("invalid_dpop_proof", "the URL of the token endpoint"),
+            ("use_dpop_nonce", "DPoP-Nonce"),
+        ] {
+            let mut response = ErrorResponse::new(StatusCode::UNAUTHORIZED, error.to_owned());
+            response.origin = origin(CredentialKind::Certificate, None);
+            let text = ServerError::from(response.clone());
+            assert!(text.help().unwrap().contains(part), "{text}");
+            assert!(text.help().unwrap().len() <= 260);
+            assert!(!text.rejects_credential(), "{error} is about the proof");
+            response.clock = ClockCheck::Behind(Duration::from_secs(900));
+            let text = ServerError::from(response);
+            assert!(text.help().unwrap().contains("900 s behind"), "{text}");
         }
     }
 

@@ -292,7 +292,7 @@ impl fmt::Debug for ErrorResponse {
 const CONSENT_MISSING: u64 = 65001;
 
 /// Errors that reject another part of the request than the credential, with any status.
-const OTHER_REJECTIONS: [&str; 9] = [
+const OTHER_REJECTIONS: [&str; 11] = [
     "invalid_request",
     "invalid_grant",
     "unauthorized_client",
@@ -302,6 +302,8 @@ const OTHER_REJECTIONS: [&str; 9] = [
     "interaction_required",
     "login_required",
     "consent_required",
+    "invalid_dpop_proof",
+    "use_dpop_nonce",
 ];
 
 /// AADSTS codes that are temporary with any status.

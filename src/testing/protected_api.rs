@@ -1,6 +1,6 @@
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::Body;
@@ -20,8 +20,11 @@ use super::http::connection::{ClientConnection, Connections};
 use super::http::response::add_date;
 use super::provider::{IdentityProvider, lock};
 use super::token::jwt::ReceivedJwt;
+use super::token::proof::{PROOF_ALGORITHMS, ProvenRequest, ReceivedProofs, error_code};
+use crate::dpop::ProofError;
 use crate::error::{Error, Failure};
 use crate::time::unix_seconds;
+use crate::token::Thumbprint;
 
 /// A web API on loopback that challenges a client as Microsoft Graph does.
 ///
@@ -41,18 +44,32 @@ use crate::time::unix_seconds;
 ///
 /// A token of a client without `cp1` cannot be revoked. The API accepts the token until it expires.
 ///
+/// A token that is bound to a proof key needs a proof for each request ([RFC 9449 section 7.1]). The
+/// challenge has the scheme `DPoP` then.
+///
+/// | request with a bound token | response |
+/// |---|---|
+/// | with a valid proof | 200 |
+/// | with the scheme `Bearer` | 401 with `invalid_token` |
+/// | with a proof that is missing, stale, of another key, for another request, or used before | 401 with `invalid_dpop_proof` |
+/// | without the [required nonce](Self::require_dpop_nonce) | 401 with `use_dpop_nonce` |
+///
+/// [RFC 9449 section 7.1]: https://www.rfc-editor.org/rfc/rfc9449#section-7.1
 /// [`LocalAuthority`]: super::LocalAuthority
 pub struct ProtectedApi {
     base: String,
-    requests: Arc<AtomicUsize>,
+    api: Arc<ApiState>,
     /// Stops the server when dropped.
     _stop: oneshot::Sender<()>,
 }
 
 struct ApiState {
+    base: String,
     authority: Arc<IdentityProvider>,
     audience: String,
-    requests: Arc<AtomicUsize>,
+    requests: AtomicUsize,
+    requires_proof: AtomicBool,
+    proofs: Mutex<ReceivedProofs>,
 }
 
 #[derive(Deserialize)]
@@ -71,8 +88,14 @@ struct AccessTokenClaims {
 }
 
 impl AccessTokenClaims {
-    fn is_bound(&self) -> bool {
-        self.cnf.is_some()
+    /// Returns whether the token is bound to a client certificate, or to a key of an unknown kind.
+    fn is_bound_to_certificate(&self) -> bool {
+        self.cnf.is_some() && self.proof_key().is_none()
+    }
+
+    /// Returns the thumbprint of the proof key that the token is bound to.
+    fn proof_key(&self) -> Option<&str> {
+        self.cnf.as_ref()?.get("jkt")?.as_str()
     }
 
     /// Returns the thumbprint of the client certificate that the token is bound to.
@@ -99,15 +122,17 @@ impl ProtectedApi {
         let scheme = if acceptor.is_some() { "https" } else { "http" };
         let base = format!("{scheme}://{address}");
         let connections = Connections::start(listener, acceptor).map_err(cannot_listen)?;
-        let requests = Arc::new(AtomicUsize::new(0));
         let api = Arc::new(ApiState {
+            base: base.clone(),
             authority,
             audience,
-            requests: Arc::clone(&requests),
+            requests: AtomicUsize::new(0),
+            requires_proof: AtomicBool::new(false),
+            proofs: Mutex::default(),
         });
         let add_date = map_response_with_state(Arc::clone(&api.authority), add_date);
         let router = Router::new().fallback(respond);
-        let router = router.layer(add_date).with_state(api);
+        let router = router.layer(add_date).with_state(Arc::clone(&api));
         let (stop, stopped) = oneshot::channel::<()>();
         let serve = axum::serve(
             connections,
@@ -120,7 +145,7 @@ impl ProtectedApi {
         tokio::spawn(serve.into_future());
         Ok(Self {
             base,
-            requests,
+            api,
             _stop: stop,
         })
     }
@@ -132,7 +157,22 @@ impl ProtectedApi {
 
     /// Returns the number of received requests.
     pub fn requests(&self) -> usize {
-        self.requests.load(Ordering::SeqCst)
+        self.api.requests.load(Ordering::SeqCst)
+    }
+
+    /// Rejects bearer tokens from now on, with a challenge of the scheme `DPoP`.
+    pub fn require_dpop(&self) {
+        self.api.requires_proof.store(true, Ordering::SeqCst);
+    }
+
+    /// Requires a new nonce in the proof of every request ([RFC 9449 section 9]).
+    ///
+    /// A proof without the nonce, or with an earlier one, is rejected with `use_dpop_nonce`. Every
+    /// response has the nonce. Another call replaces the nonce.
+    ///
+    /// [RFC 9449 section 9]: https://www.rfc-editor.org/rfc/rfc9449#section-9
+    pub fn require_dpop_nonce(&self) {
+        lock(&self.api.proofs).require_nonce();
     }
 }
 
@@ -144,10 +184,19 @@ async fn respond(
     let certificate = connection.client_certificate.as_ref();
     let thumbprint = certificate.map(ClientCertificate::x5t_s256);
     api.requests.fetch_add(1, Ordering::SeqCst);
+    let mut response = answer(&api, &request, thumbprint.as_deref());
+    lock(&api.proofs).add_nonce(response.headers_mut());
+    response
+}
+
+fn answer(api: &ApiState, request: &Request, thumbprint: Option<&str>) -> Response<Body> {
     let value = request.headers().get(AUTHORIZATION);
-    let token = value.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-    let Some(token) = token else {
-        return api.invalid_token("Access token is empty.");
+    let credentials = value.and_then(|value| value.to_str().ok()?.split_once(' '));
+    let (token, is_bearer) = match credentials {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("Bearer") => (token, true),
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("DPoP") => (token, false),
+        _ if api.requires_proof.load(Ordering::SeqCst) => return api.dpop_challenge(None),
+        _ => return api.invalid_token("Access token is empty."),
     };
     match api.verified_claims(token) {
         None => api.invalid_token("Access token validation failure."),
@@ -158,24 +207,57 @@ async fn respond(
             api.invalid_token("Access token validation failure. Invalid audience.")
         }
         // RFC 8705 section 3: the certificate of the connection is the certificate of the token.
-        Some(claims) if claims.is_bound() && claims.certificate() != thumbprint.as_deref() => {
+        Some(claims)
+            if claims.is_bound_to_certificate()
+                && claims.certificate() != Some(thumbprint.unwrap_or_default()) =>
+        {
             api.invalid_token("The token is bound to another client certificate.")
         }
-        Some(claims) => match api.revoked(&claims) {
-            Some(not_before) => api.claims_challenge(not_before),
-            None => {
-                let mut body =
-                    json!({ "oid": claims.oid, "azp": claims.azp, "roles": claims.roles });
-                if let (Some(thumbprint), Some(members)) = (thumbprint, body.as_object_mut()) {
-                    members.insert("x5t#S256".to_owned(), thumbprint.into());
-                }
-                json_response(StatusCode::OK, &body, None)
-            }
+        Some(claims) => match api.check_proof(&claims, request, token, is_bearer) {
+            Err(error) => api.dpop_challenge(Some(&error)),
+            Ok(()) => api.accept(&claims, thumbprint),
         },
     }
 }
 
 impl ApiState {
+    fn accept(&self, claims: &AccessTokenClaims, certificate: Option<&str>) -> Response<Body> {
+        match self.revoked(claims) {
+            Some(not_before) => self.claims_challenge(not_before),
+            None => {
+                let mut body =
+                    json!({ "oid": claims.oid, "azp": claims.azp, "roles": claims.roles });
+                if let (Some(thumbprint), Some(members)) = (certificate, body.as_object_mut()) {
+                    members.insert("x5t#S256".to_owned(), thumbprint.into());
+                }
+                json_response(StatusCode::OK, &body, None)
+            }
+        }
+    }
+
+    /// Checks the proof of a request with a bound token, and that a bound token has a proof.
+    fn check_proof(
+        &self,
+        claims: &AccessTokenClaims,
+        request: &Request,
+        token: &str,
+        is_bearer: bool,
+    ) -> Result<(), ProofRejection> {
+        let key = match (claims.proof_key().map(Thumbprint::parse), is_bearer) {
+            (None, true) if !self.requires_proof.load(Ordering::SeqCst) => return Ok(()),
+            (Some(Some(key)), false) => key,
+            _ => return Err(ProofRejection::Token),
+        };
+        let proven = ProvenRequest {
+            method: request.method().as_str(),
+            uri: &format!("{}{}", self.base, request.uri()),
+            headers: request.headers(),
+            token: Some((token, key)),
+        };
+        let checked = lock(&self.proofs).check(&proven, self.authority.now());
+        checked.map(drop).map_err(ProofRejection::Proof)
+    }
+
     /// Returns the claims of a token that this authority signed.
     fn verified_claims(&self, token: &str) -> Option<AccessTokenClaims> {
         let token = ReceivedJwt::<AccessTokenClaims>::parse(token)?;
@@ -223,6 +305,32 @@ impl ApiState {
         )
     }
 
+    /// Challenges a request ([RFC 9449 section 7.1]). `None` without a token.
+    ///
+    /// [RFC 9449 section 7.1]: https://www.rfc-editor.org/rfc/rfc9449#section-7.1
+    fn dpop_challenge(&self, rejection: Option<&ProofRejection>) -> Response<Body> {
+        let algorithms = PROOF_ALGORITHMS.join(" ");
+        let (error, description) = match rejection {
+            None => (None, "The request has no token.".into()),
+            Some(ProofRejection::Token) => {
+                let text = "The scheme of the token is not that of its key.";
+                (Some("invalid_token"), text.into())
+            }
+            Some(ProofRejection::Proof(error)) => (Some(error_code(error)), error.for_sender()),
+        };
+        let parameter = error.map(|error| format!(r#", error="{error}""#));
+        let challenge = format!(
+            r#"DPoP algs="{algorithms}"{}"#,
+            parameter.unwrap_or_default()
+        );
+        let error = json!({ "code": error, "message": description });
+        json_response(
+            StatusCode::UNAUTHORIZED,
+            &json!({ "error": error }),
+            HeaderValue::try_from(challenge).ok(),
+        )
+    }
+
     fn www_authenticate(&self, parameters: &str) -> Option<HeaderValue> {
         let base = &self.authority.base;
         let challenge = format!(
@@ -230,6 +338,13 @@ impl ApiState {
         );
         HeaderValue::try_from(challenge).ok()
     }
+}
+
+/// The reason why a request with a valid token is rejected.
+enum ProofRejection {
+    /// The scheme is not that of the token.
+    Token,
+    Proof(ProofError),
 }
 
 fn json_response(

@@ -17,6 +17,7 @@ use super::provider_rules::ProviderRules;
 use super::recorded_request::RecordedRequest;
 use super::token::endpoint;
 use super::token::issuer::TokenIssuer;
+use super::token::proof::ReceivedProofs;
 use super::token::sessions::Sessions;
 use super::token::signing_key::TokenSigningKey;
 use super::traffic::Traffic;
@@ -35,6 +36,7 @@ pub(crate) struct IdentityProvider {
     pub(crate) keys: Mutex<Vec<TokenSigningKey>>,
     pub(crate) directories: Mutex<Vec<Directory>>,
     pub(crate) sessions: Mutex<Sessions>,
+    pub(crate) proofs: Mutex<ReceivedProofs>,
     pending: Mutex<PendingSignIns>,
     pub(crate) traffic: Mutex<Traffic>,
     pub(crate) error_count: AtomicUsize,
@@ -74,6 +76,7 @@ impl IdentityProvider {
             keys: Mutex::new(vec![key]),
             directories: Mutex::default(),
             sessions: Mutex::new(sessions),
+            proofs: Mutex::default(),
             pending: Mutex::default(),
             traffic: Mutex::default(),
             error_count: AtomicUsize::new(0),
@@ -117,7 +120,8 @@ impl IdentityProvider {
         tenant: &str,
     ) -> Result<Value, AadstsError> {
         self.with_issuer(|directories, issuer, sessions| {
-            endpoint::respond(request, tenant, directories, issuer, sessions)
+            let mut proofs = lock(&self.proofs);
+            endpoint::respond(request, tenant, directories, issuer, sessions, &mut proofs)
         })
     }
 

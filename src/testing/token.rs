@@ -13,6 +13,7 @@ pub(crate) mod format;
 pub(crate) mod grants;
 pub(crate) mod issuer;
 pub(crate) mod jwt;
+pub(crate) mod proof;
 pub(crate) mod sessions;
 pub(crate) mod signing_key;
 

@@ -7,7 +7,7 @@ use http::HeaderValue;
 use uuid::Uuid;
 
 use super::copies::{Copies, Turns};
-use super::{CacheKey, Lifetime, TokenBinding, TokenScheme};
+use super::{CacheKey, Lifetime, TokenBinding, TokenHash, TokenScheme};
 use crate::authority::Tenant;
 use crate::time::Now;
 
@@ -33,6 +33,8 @@ struct Details {
     /// The key that the token is bound to.
     binding: TokenBinding,
     exchange: Option<ExchangeDetails>,
+    /// The hash of a token in proofs (`ath`), made for the first proof.
+    proof_hash: OnceLock<Box<TokenHash>>,
     copies: OnceLock<Box<Copies>>,
 }
 
@@ -43,6 +45,7 @@ impl Details {
             correlation_id: self.correlation_id.clone(),
             binding: self.binding,
             exchange: self.exchange.clone(),
+            proof_hash: self.proof_hash.clone(),
             copies: OnceLock::new(),
         }
     }
@@ -89,6 +92,7 @@ impl IssuedToken {
             },
             binding,
             exchange: None,
+            proof_hash: OnceLock::new(),
             copies: OnceLock::new(),
         };
         let has_details = details.as_requested.is_some()
@@ -244,6 +248,14 @@ impl IssuedToken {
         self.details
             .get()
             .map_or(TokenBinding::Unbound, |details| details.binding)
+    }
+
+    /// Returns the hash of the token for proofs ([RFC 9449 section 4.2]), made once for each token.
+    ///
+    /// [RFC 9449 section 4.2]: https://www.rfc-editor.org/rfc/rfc9449#section-4.2
+    pub(crate) fn proof_hash(&self) -> TokenHash {
+        let details = self.details.get_or_init(Box::default);
+        **details.proof_hash.get_or_init(|| Box::new(self.hash()))
     }
 
     pub(super) fn authorization(&self) -> &HeaderValue {

@@ -18,6 +18,7 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 
 pub mod client_ca;
+pub mod dpop;
 pub mod issuer;
 pub mod log_capture;
 pub mod openid;

@@ -188,7 +188,7 @@ impl<S, B> Retry<S, B> {
         }
     }
 
-    fn into_request(self) -> Option<(S, Request<B>)> {
+    pub(super) fn into_request(self) -> Option<(S, Request<B>)> {
         let ([], headers) = self.headers.unpack()?;
         let mut request = Request::new(self.body);
         *request.method_mut() = self.method;

@@ -4,7 +4,7 @@ use der::DateTime;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::error::AadstsError;
+use super::error::{AadstsError, NO_CODE};
 
 /// The JSON body of an error response.
 pub(crate) struct ErrorBody {
@@ -25,6 +25,10 @@ impl ErrorBody {
         let trace_id = Uuid::new_v4().to_string();
         let timestamp = timestamp(now);
         let separator = if with_line_breaks { "\r\n" } else { " " };
+        if error.code == NO_CODE {
+            let json = json!({ "error": error.error, "error_description": error.text });
+            return Self { json, trace_id };
+        }
         let mut json = json!({
             "error": error.error,
             "error_description":

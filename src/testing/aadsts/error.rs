@@ -24,6 +24,11 @@ impl AadstsError {
         }
     }
 
+    /// Builds a 400 of a standard that Entra does not have, without an AADSTS code.
+    pub(crate) fn without_code(error: &'static str, text: impl Into<String>) -> Self {
+        Self::bad_request(error, NO_CODE, text)
+    }
+
     /// Builds a 401 `invalid_client`, the response to a rejected credential.
     pub(crate) fn invalid_client(code: u64, text: impl Into<String>) -> Self {
         Self {
@@ -55,3 +60,6 @@ impl AadstsError {
         }
     }
 }
+
+/// The code of an error that is not Entra's.
+pub(crate) const NO_CODE: u64 = 0;

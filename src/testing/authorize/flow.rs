@@ -244,6 +244,7 @@ impl SignInFlow<'_> {
             scope: request.scope.clone(),
             nonce: request.nonce.clone(),
             challenge: request.challenge.clone(),
+            proof_key: request.proof_key.clone(),
             family: Uuid::new_v4(),
             issued: self.settings.now,
             lifetime: match self.settings.rules.is_fapi2() {

@@ -22,6 +22,7 @@ pub(crate) struct SignInRequest {
     pub(crate) scopes: ScopeParameter,
     pub(crate) nonce: Option<String>,
     pub(crate) challenge: Option<String>,
+    pub(crate) proof_key: Option<String>,
     pub(crate) prompt: RequestedPrompt,
     pub(crate) login_hint: Option<String>,
 }
@@ -100,6 +101,7 @@ impl SignInRequest {
             scopes,
             nonce: text("nonce"),
             challenge,
+            proof_key: text("dpop_jkt"),
             prompt,
             login_hint: text("login_hint"),
             target,

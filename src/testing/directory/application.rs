@@ -31,6 +31,7 @@ pub struct Application {
     /// Pairs of a resource and its scopes.
     published: Vec<(String, Vec<String>)>,
     access_token_version: Option<u8>,
+    pub(crate) requires_proof: bool,
     pub(crate) token_settings: TokenSettings,
 }
 

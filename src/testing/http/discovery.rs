@@ -5,6 +5,7 @@ use url::form_urlencoded::byte_serialize;
 use crate::testing::aadsts::error::AadstsError;
 use crate::testing::directory::tenant::{Directory, is_multi_tenant};
 use crate::testing::provider_rules::ProviderRules;
+use crate::testing::token::proof::PROOF_ALGORITHMS;
 
 /// Builds the metadata of a tenant, or of one application in the tenant ([OpenID Connect Discovery
 /// 1.0 section 3]).
@@ -39,6 +40,7 @@ pub(crate) fn openid_configuration(
         "token_endpoint_auth_methods_supported": [
             "client_secret_post", "private_key_jwt", "client_secret_basic"
         ],
+        "dpop_signing_alg_values_supported": PROOF_ALGORITHMS,
         "jwks_uri": keys,
         "authorization_endpoint": format!("{base}/{tenant}/oauth2/v2.0/authorize"),
         "response_types_supported": ["code"],

@@ -78,6 +78,8 @@ async fn token(
             faulty_response(&provider, fault, &request, &tenant, &cut, &correlation_id)
         }
     };
+    let mut response = response;
+    lock(&provider.proofs).add_nonce(response.headers_mut());
     if provider.is_dropped.load(Ordering::Relaxed) {
         cut.before_next_byte();
     }

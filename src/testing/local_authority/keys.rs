@@ -45,6 +45,16 @@ impl LocalAuthority {
         *keys = current;
     }
 
+    /// Requires a new nonce in the proof of every token request ([RFC 9449 section 8]).
+    ///
+    /// A proof without the nonce, or with an earlier one, is rejected with `use_dpop_nonce`. Every
+    /// response of the token endpoint has the nonce. Another call replaces the nonce.
+    ///
+    /// [RFC 9449 section 8]: https://www.rfc-editor.org/rfc/rfc9449#section-8
+    pub fn require_dpop_nonce(&self) {
+        lock(&self.provider.proofs).require_nonce();
+    }
+
     /// Generates a signing key for one application, and signs new tokens for the application with
     /// that key, as Entra does for an application with claims mapping.
     ///

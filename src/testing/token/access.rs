@@ -85,7 +85,8 @@ impl<'a> DelegatedAccess<'a> {
     ) -> Result<Value, AadstsError> {
         let token = self.access_token(issuer, now)?;
         let settings = &self.client.token_settings;
-        let mut body = format::token_response(token, settings, self.lifetime());
+        let confirmation = self.confirmation.as_ref();
+        let mut body = format::token_response(token, settings, self.lifetime(), confirmation);
         body.insert("scope".to_owned(), self.granted_scope().into());
         if self.scopes.openid {
             body.insert("id_token".to_owned(), self.id_token(issuer, now)?.into());

@@ -3,7 +3,7 @@ use std::borrow::Cow;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use http::header::AUTHORIZATION;
-use serde_json::Value;
+use serde_json::{Value, json};
 use url::form_urlencoded;
 
 use super::access::DelegatedAccess;
@@ -17,6 +17,7 @@ use crate::testing::directory::scopes::ScopeParameter;
 use crate::testing::directory::tenant::Directory;
 use crate::testing::directory::user::User;
 use crate::testing::recorded_request::RecordedRequest;
+use crate::token::Thumbprint;
 
 /// An authenticated client and its token request.
 pub(crate) struct AuthenticatedClient<'a> {
@@ -24,6 +25,8 @@ pub(crate) struct AuthenticatedClient<'a> {
     pub(crate) directory: &'a Directory,
     pub(crate) application: &'a Application,
     pub(crate) auth_method: ClientAuthMethod,
+    /// The thumbprint of the key in the request's proof.
+    pub(crate) proof_key: Option<Thumbprint>,
 }
 
 impl<'a> AuthenticatedClient<'a> {
@@ -84,6 +87,7 @@ impl<'a> AuthenticatedClient<'a> {
             directory,
             application,
             auth_method,
+            proof_key: None,
         })
     }
 
@@ -117,7 +121,16 @@ impl<'a> AuthenticatedClient<'a> {
             scopes,
             self.capabilities(),
         )
-        .map(|access| access.confirmed_by(self.request.confirmation()))
+        .map(|access| access.confirmed_by(self.confirmation()))
+    }
+
+    /// Returns the claim `cnf` of the client's tokens, for the proof key or else for the client
+    /// certificate.
+    pub(crate) fn confirmation(&self) -> Option<Value> {
+        match self.proof_key {
+            Some(key) => Some(json!({ "jkt": key.to_string() })),
+            None => self.request.confirmation(),
+        }
     }
 
     /// Returns whether the client requests `client_info`, as MSAL does.

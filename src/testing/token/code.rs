@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::random_secret;
 use crate::testing::aadsts::error::AadstsError;
+use crate::token::Thumbprint;
 
 /// Issued authorization codes, by secret.
 #[derive(Default)]
@@ -24,6 +25,8 @@ pub(crate) struct AuthorizationCode {
     pub(crate) nonce: Option<String>,
     /// The S256 code challenge.
     pub(crate) challenge: Option<String>,
+    /// The thumbprint of the proof key that the code is bound to (`dpop_jkt`).
+    pub(crate) proof_key: Option<String>,
     /// Id of the sign-in, shared with the refresh tokens of the sign-in.
     pub(crate) family: Uuid,
     pub(crate) issued: SystemTime,
@@ -37,6 +40,7 @@ pub(crate) struct CodeRedemption<'a> {
     pub(crate) client_id: &'a str,
     pub(crate) redirect_uri: &'a str,
     pub(crate) verifier: Option<&'a str>,
+    pub(crate) proof_key: Option<Thumbprint>,
 }
 
 impl AuthorizationCodes {
@@ -77,6 +81,17 @@ impl AuthorizationCodes {
             let (presented, requested) = (redemption.redirect_uri, &code.redirect_uri);
             return Err(AadstsError::different_redirect_uri(presented, requested));
         }
+        // RFC 9449 section 10.
+        let is_other = |bound: &String| {
+            let presented = redemption.proof_key.map(|key| key.to_string());
+            presented.as_ref() != Some(bound)
+        };
+        if code.proof_key.as_ref().is_some_and(is_other) {
+            return Err(AadstsError::without_code(
+                "invalid_grant",
+                "The proof has another key than the authorization request named in 'dpop_jkt'.",
+            ));
+        }
         // A verifier without a challenge is an attack too (RFC 9700 section 4.8.2).
         let challenge = redemption.verifier.map(challenge_of);
         match challenge == code.challenge {
@@ -114,6 +129,7 @@ mod tests {
             nonce: None,
             // From RFC 7636 appendix B.
             challenge: Some("E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM".to_owned()),
+            proof_key: None,
             family: Uuid::nil(),
             issued,
             lifetime: CODE_LIFETIME,
@@ -130,6 +146,7 @@ mod tests {
             client_id: "client",
             redirect_uri: "https://web/",
             verifier: Some("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"),
+            proof_key: None,
         };
         for (seconds, expected) in [(0, None), (600, None), (601, Some(70008))] {
             let checked = codes.check(&secret, &redemption, now + Duration::from_secs(seconds));

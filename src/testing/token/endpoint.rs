@@ -3,6 +3,7 @@ use serde_json::Value;
 use super::client::{AuthenticatedClient, required};
 use super::grants::{authorization_code, client_credentials, on_behalf_of, refresh_token};
 use super::issuer::TokenIssuer;
+use super::proof::ReceivedProofs;
 use super::sessions::Sessions;
 use crate::testing::aadsts::error::AadstsError;
 use crate::testing::directory::tenant::{Directory, is_multi_tenant};
@@ -11,20 +12,22 @@ use crate::testing::recorded_request::RecordedRequest;
 /// Processes a token request to `tenant`.
 ///
 /// The checks have Entra's order: the tenant, the grant type, the application, its credential, the
-/// grant.
+/// grant. A proof is checked before the grant, so that a code or a refresh token stays valid.
 pub(crate) fn respond(
     request: &RecordedRequest,
     tenant: &str,
     directories: &[Directory],
     issuer: &TokenIssuer<'_>,
     sessions: &mut Sessions,
+    proofs: &mut ReceivedProofs,
 ) -> Result<Value, AadstsError> {
     let directory = match find_directory(request, tenant, directories, sessions) {
         Some(directory) => directory?,
         None => return Err(AadstsError::tenant_not_found("invalid_request", tenant)),
     };
     let grant_type = GrantType::parse(required(request, "grant_type")?)?;
-    let client = AuthenticatedClient::authenticate(request, tenant, directory, issuer)?;
+    let mut client = AuthenticatedClient::authenticate(request, tenant, directory, issuer)?;
+    client.proof_key = proofs.check_token_request(request, client.application, issuer)?;
     match grant_type {
         GrantType::AuthorizationCode => authorization_code::respond(&client, issuer, sessions),
         GrantType::ClientCredentials => client_credentials::respond(&client, issuer),

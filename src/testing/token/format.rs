@@ -2,6 +2,7 @@ use serde_json::{Map, Value, json};
 
 use crate::testing::directory::application::TokenSettings;
 use crate::testing::directory::tenant::Directory;
+use crate::token::TokenScheme;
 
 /// The format of the access tokens for one resource, which depends on the token version.
 pub(crate) struct AccessTokenFormat {
@@ -77,17 +78,26 @@ impl AccessTokenFormat {
 }
 
 /// Builds the members that the token responses of all grants share.
+///
+/// `confirmation` is the claim `cnf` of the token.
 pub(crate) fn token_response(
     token: String,
     settings: &TokenSettings,
     lifetime: u64,
+    confirmation: Option<&Value>,
 ) -> Map<String, Value> {
     let seconds = |seconds: u64| match settings.numeric_strings {
         true => Value::from(seconds.to_string()),
         false => Value::from(seconds),
     };
+    let is_proof_key = confirmation.is_some_and(|claim| claim.get("jkt").is_some());
+    let token_type = match is_proof_key {
+        true => TokenScheme::Dpop,
+        false => TokenScheme::Bearer,
+    };
+    let token_type = token_type.as_str();
     let mut body = Map::from_iter([
-        ("token_type".to_owned(), json!("Bearer")),
+        ("token_type".to_owned(), json!(token_type)),
         ("expires_in".to_owned(), seconds(lifetime)),
         ("ext_expires_in".to_owned(), seconds(lifetime)),
         ("access_token".to_owned(), json!(token)),

@@ -30,6 +30,7 @@ impl Application {
             declared: Vec::new(),
             published: Vec::new(),
             access_token_version: None,
+            requires_proof: false,
             token_settings: TokenSettings {
                 lifetime: None,
                 refresh_in: None,
@@ -185,6 +186,43 @@ impl Application {
     /// Other versions of Entra's token endpoint send strings.
     pub fn numeric_strings(mut self) -> Self {
         self.token_settings.numeric_strings = true;
+        self
+    }
+
+    /// Rejects token requests without a proof of a key (DPoP), so that every token is bound to a key
+    /// ([RFC 9449 section 5.2]).
+    ///
+    /// Without this setting, a token is bound if the token request has a proof. The client uses
+    /// [`Authority::oidc`](crate::Authority::oidc) with the
+    /// [`issuer`](crate::testing::LocalAuthority::issuer) of the tenant, since Microsoft Entra ID
+    /// has no such tokens.
+    ///
+    /// ```
+    /// use confidential_client::credential::DpopKey;
+    /// use confidential_client::testing::{Application, LocalAuthority};
+    /// use confidential_client::{Authority, ConfidentialClient, TokenScheme};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let local = LocalAuthority::start().await?;
+    /// let daemon = Application::new("daemon").secret("s3cret");
+    /// local.register("contoso.com", daemon.dpop_bound_access_tokens());
+    ///
+    /// let issuer = local.issuer("contoso.com").expect("just registered");
+    /// let client = ConfidentialClient::builder("daemon")
+    ///     .authority(Authority::oidc(issuer))
+    ///     .client_secret("s3cret")
+    ///     .dpop(DpopKey::generate()?)
+    ///     .build()?;
+    /// let token = client.acquire_token_for_client("api://orders/.default").await?;
+    /// assert_eq!(token.scheme(), TokenScheme::Dpop);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// [RFC 9449 section 5.2]: https://www.rfc-editor.org/rfc/rfc9449#section-5.2
+    pub fn dpop_bound_access_tokens(mut self) -> Self {
+        self.requires_proof = true;
         self
     }
 

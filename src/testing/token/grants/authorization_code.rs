@@ -21,6 +21,7 @@ pub(crate) fn respond(
         client_id: client.application.client_id(),
         redirect_uri: client.required("redirect_uri")?,
         verifier: client.request.field("code_verifier"),
+        proof_key: client.proof_key,
     };
     let now = issuer.now;
     let code = sessions.check_code(secret, &redemption, now)?;

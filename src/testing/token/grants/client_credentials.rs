@@ -23,23 +23,22 @@ pub(crate) fn respond(
         return Err(AadstsError::resource_not_found(resource, &directory.name));
     }
     let capabilities = client.capabilities();
+    let confirmation = client.confirmation();
     let token = AppToken {
         directory,
         application,
         auth_method: client.auth_method,
         resource,
         capabilities: &capabilities,
-        claims: client
-            .request
-            .confirmation()
-            .into_iter()
-            .map(|confirmation| ("cnf".to_owned(), confirmation))
+        claims: confirmation
+            .iter()
+            .map(|confirmation| ("cnf".to_owned(), confirmation.clone()))
             .collect(),
     };
     let lifetime = token.lifetime();
     let token = token.issue(issuer)?;
     let settings = &application.token_settings;
-    Ok(format::token_response(token, settings, lifetime).into())
+    Ok(format::token_response(token, settings, lifetime, confirmation.as_ref()).into())
 }
 
 /// Returns the resource of a `/.default` scope.
