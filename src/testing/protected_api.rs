@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use super::http::client_certificate::ClientCertificate;
 use super::http::connection::{ClientConnection, Connections};
 use super::http::response::add_date;
+use super::http::tls::ServerTls;
 use super::provider::{IdentityProvider, lock};
 use super::token::jwt::ReceivedJwt;
 use crate::error::{Error, Failure};
@@ -95,7 +96,7 @@ impl ProtectedApi {
             .map_err(cannot_listen)?;
         let address = listener.local_addr().map_err(cannot_listen)?;
         let acceptor = authority.mutual_tls.as_ref();
-        let acceptor = acceptor.map(|listener| listener.acceptor.clone());
+        let acceptor = acceptor.map(|listener| ServerTls::from(listener.acceptor.clone()));
         let scheme = if acceptor.is_some() { "https" } else { "http" };
         let base = format!("{scheme}://{address}");
         let connections = Connections::start(listener, acceptor).map_err(cannot_listen)?;
@@ -145,7 +146,12 @@ async fn respond(
     let thumbprint = certificate.map(ClientCertificate::x5t_s256);
     api.requests.fetch_add(1, Ordering::SeqCst);
     let value = request.headers().get(AUTHORIZATION);
-    let token = value.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let token = value.and_then(|value| {
+        let value = value.to_str().ok()?;
+        value
+            .strip_prefix("Bearer ")
+            .or_else(|| value.strip_prefix("mtls_pop "))
+    });
     let Some(token) = token else {
         return api.invalid_token("Access token is empty.");
     };

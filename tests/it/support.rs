@@ -20,6 +20,7 @@ use tokio::sync::Semaphore;
 pub mod client_ca;
 pub mod issuer;
 pub mod log_capture;
+pub mod mutual_tls_server;
 pub mod openid;
 pub mod raw_server;
 pub mod tls_server;
