@@ -154,14 +154,7 @@ impl CredentialStore {
                 store.check_certificate(certificate, now)?;
                 store.warnings.warn_if_expiring(certificate, now);
             }
-            CredentialConfig::Tls(certificate, method) => {
-                if rules != Rules::OpenId {
-                    return Err(Error::config(format!(
-                        "{} does not accept {}; use certificate(..), or Authority::oidc(..) for another provider",
-                        rules.name(),
-                        method.name()
-                    )));
-                }
+            CredentialConfig::Tls(certificate, _) => {
                 certificate.check(now)?;
             }
             CredentialConfig::Assertion(_)

@@ -21,6 +21,7 @@ mod keys;
 mod kind;
 mod lookup;
 mod metadata;
+mod mtls_pop;
 mod response_issuer;
 
 pub(crate) use cached_lookup::Found;
@@ -105,6 +106,20 @@ impl Endpoints {
         &self.authority
     }
 
+    /// Selects the host of Entra's preview of certificate-bound tokens.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] if the authority has no such host, or names no tenant.
+    pub(crate) fn use_mtls_pop(&mut self, authority: &Authority) -> Result<(), Error> {
+        self.kind.use_mtls_pop(authority)
+    }
+
+    /// Returns the URL whose scheme and host get the token requests with a client certificate.
+    pub(crate) fn token_origin(&self) -> &Url {
+        self.kind.token_origin()
+    }
+
     pub(crate) fn rules(&self) -> Rules {
         self.rules
     }
@@ -122,17 +137,18 @@ impl Endpoints {
     ) -> Result<TokenEndpoint, Error> {
         match &self.kind {
             EndpointKind::Tenants {
-                base,
+                token_base,
                 default_tenant,
                 token,
                 instance,
+                ..
             } => {
                 if let Some(instance) = instance {
                     instance.check(lookup).await?;
                 }
                 let uri = match tenant {
                     Some(tenant) if tenant.as_str() != default_tenant.as_str() => {
-                        kind::token_uri(base, tenant)?
+                        kind::token_uri(token_base, tenant)?
                     }
                     _ => token.clone(),
                 };

@@ -136,6 +136,16 @@ fn certificate() {
 }
 
 #[test]
+fn mutual_tls() {
+    let printed = run("mutual_tls", &[]);
+    let certificates = printed.values("certificate ");
+    assert_eq!(certificates.len(), 2, "{}", printed.0);
+    assert_ne!(certificates[0], certificates[1]);
+    printed.count(2, &["v1.0/orders ", "200 OK"]);
+    printed.value("the token without the certificate:", "401 Unauthorized");
+}
+
+#[test]
 fn vault_signer() {
     let printed = run("vault_signer", &[]);
     printed.count(2, &["token  ", ", from Cache"]);

@@ -46,7 +46,7 @@ pub struct ConfidentialClientBuilder {
     observer: Observer,
     pub(super) transport: TransportConfig,
     /// The client certificates of the connections, of which one is allowed.
-    mutual_tls: Vec<MutualTls>,
+    mutual_tls: Vec<(MutualTls, CertificateUse)>,
     /// The proxy in the place of the default transport.
     pub(super) identity_binding: Option<IdentityBindingProxy>,
     pub(super) clock: TimeSource,
@@ -294,7 +294,45 @@ impl ConfidentialClientBuilder {
     #[doc(alias = "mTLS")]
     #[doc(alias = "sender-constrained")]
     pub fn certificate_bound_tokens(mut self, certificate: impl Into<MutualTls>) -> Self {
-        self.mutual_tls.push(certificate.into());
+        self.mutual_tls
+            .push((certificate.into(), CertificateUse::Binding));
+        self
+    }
+
+    /// Acquires certificate-bound tokens of Microsoft Entra ID by the client certificate of the
+    /// connection: a **preview** of Entra's, which may change or end.
+    ///
+    /// Entra enables single applications, most of them Microsoft's own. Other applications get the
+    /// error AADSTS51000. Token requests go to `mtlsauth.microsoft.com`, or to the host of the cloud
+    /// that begins with `mtlsauth.`, with `token_type=mtls_pop` and without an assertion. The
+    /// authority is [`Authority::entra`] with one tenant.
+    ///
+    /// The tokens have the scheme [`MtlsPop`](crate::TokenScheme::MtlsPop). Call the API with the
+    /// HTTP client of [`MutualTls::client_for`]. Everything else is as for
+    /// [`tls_client_auth`](Self::tls_client_auth).
+    ///
+    /// ```
+    /// use confidential_client::{Certificate, ConfidentialClient};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pem = confidential_client::testing::self_signed_certificate("daemon")?;
+    /// let client = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
+    ///     .tenant("contoso.onmicrosoft.com")
+    ///     .entra_mtls_pop_preview(Certificate::from_pem(pem)?)
+    ///     .build()?;
+    /// # let _ = client;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "mtls_pop")]
+    #[doc(alias = "WithMtlsProofOfPossession")]
+    pub fn entra_mtls_pop_preview(mut self, certificate: impl Into<MutualTls>) -> Self {
+        let mutual_tls = certificate.into();
+        let method = TokenEndpointAuthMethod::TlsClientAuth;
+        let credential = CredentialConfig::Tls(mutual_tls.tls_certificate().clone(), method);
+        self.credentials.push(credential);
+        self.mutual_tls
+            .push((mutual_tls, CertificateUse::EntraPreview));
         self
     }
 
@@ -306,7 +344,8 @@ impl ConfidentialClientBuilder {
         let certificate = mutual_tls.tls_certificate().clone();
         self.credentials
             .push(CredentialConfig::Tls(certificate, method));
-        self.mutual_tls.push(mutual_tls);
+        self.mutual_tls
+            .push((mutual_tls, CertificateUse::Authentication(method)));
         self
     }
 
@@ -540,13 +579,19 @@ impl ConfidentialClientBuilder {
             CredentialStore::new(config, endpoints.rules(), self.retry.step_limit(), now)?;
         check_auth_method(self.auth_method, &credential)?;
         let mutual_tls = one_certificate(self.mutual_tls)?;
-        if let Some(mutual_tls) = &mutual_tls {
-            check_rules(endpoints.rules())?;
+        if let Some((mutual_tls, usage)) = &mutual_tls {
             mutual_tls.tls_certificate().check(now)?;
-            endpoints.use_mutual_tls();
+            match usage {
+                CertificateUse::EntraPreview => endpoints.use_mtls_pop(&authority)?,
+                usage => {
+                    usage.check(endpoints.rules())?;
+                    endpoints.use_mutual_tls();
+                }
+            }
         }
         if authority.is_fapi2 {
-            fapi2::check_settings(&authority, &credential, mutual_tls.as_ref())?;
+            let mutual_tls = mutual_tls.as_ref().map(|(mutual_tls, _)| mutual_tls);
+            fapi2::check_settings(&authority, &credential, mutual_tls)?;
         }
         check_capabilities(&self.capabilities)?;
         if let Some(key) = &self.proof_key {
@@ -571,8 +616,8 @@ impl ConfidentialClientBuilder {
             crate::crypto::random::draw_ahead();
         }
         let (mutual_tls, config) = match mutual_tls {
-            Some(mutual_tls) => {
-                let origin = endpoints.origin();
+            Some((mutual_tls, _)) => {
+                let origin = endpoints.token_origin();
                 let (transport, config) = TokenTransport::new(mutual_tls, self.transport, origin)?;
                 (Some(transport), config)
             }
@@ -707,26 +752,43 @@ fn check_auth_method(
     }
 }
 
+/// The use of the client certificate of the connections.
+#[derive(Clone, Copy)]
+enum CertificateUse {
+    Authentication(TokenEndpointAuthMethod),
+    /// Another credential authenticates the client.
+    Binding,
+    EntraPreview,
+}
+
+impl CertificateUse {
+    /// Checks that the identity provider follows RFC 8705.
+    fn check(self, rules: Rules) -> Result<(), Error> {
+        let name = rules.name();
+        match self {
+            _ if rules == Rules::OpenId => Ok(()),
+            Self::Authentication(method) => Err(Error::config(format!(
+                "{name} does not accept {}; use certificate(..), or Authority::oidc(..) for another provider",
+                method.name()
+            ))),
+            Self::Binding | Self::EntraPreview => Err(Error::config(format!(
+                "{name} does not bind tokens to client certificates as RFC 8705 says; leave certificate_bound_tokens(..) out, or use Authority::oidc(..) for another provider"
+            ))),
+        }
+    }
+}
+
 /// Returns the client certificate of the connections.
-fn one_certificate(certificates: Vec<MutualTls>) -> Result<Option<MutualTls>, Error> {
+fn one_certificate(
+    certificates: Vec<(MutualTls, CertificateUse)>,
+) -> Result<Option<(MutualTls, CertificateUse)>, Error> {
     let count = certificates.len();
     let mut certificates = certificates.into_iter();
     match certificates.next() {
         Some(_) if count > 1 => Err(Error::config(format!(
-            "{count} client certificates for connections were given; tls_client_auth(..) and self_signed_tls_client_auth(..) bind tokens already, so leave certificate_bound_tokens(..) out, or give one certificate"
+            "{count} client certificates for connections were given; a client that authenticates by the certificate of the connection has bound tokens already, so leave certificate_bound_tokens(..) out, or give one certificate"
         ))),
         certificate => Ok(certificate),
-    }
-}
-
-/// Checks that an authority may bind tokens to the certificate of the connection.
-fn check_rules(rules: Rules) -> Result<(), Error> {
-    match rules {
-        Rules::OpenId => Ok(()),
-        other => Err(Error::config(format!(
-            "{} does not bind tokens to client certificates as RFC 8705 says; leave certificate_bound_tokens(..) out, or use Authority::oidc(..) for another provider",
-            other.name()
-        ))),
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::fetch_for_user::FlightGrant;
 use super::proofs::{Proof, ProofRefusal, ProofRepetitions, Proofs};
-use crate::authority::Tenant;
+use crate::authority::{Rules, Tenant};
 use crate::client_auth::{ClientAuthentication, TokenEndpointAuthMethod};
 use crate::credential::{AssertionContext, Credential, CredentialStore};
 use crate::dpop::PROOF;
@@ -26,7 +26,7 @@ use crate::retry::{RetryBudget, RetryPolicy};
 use crate::secret::Secret;
 use crate::shared_cache::SharedLevel;
 use crate::time::{self, TimeSource, jitter};
-use crate::token::{IssuedToken, TokenBinding};
+use crate::token::{IssuedToken, TokenBinding, TokenScheme};
 #[cfg(all(feature = "reqwest", any(feature = "ring", feature = "rustls")))]
 use crate::transport::signing_error;
 use crate::transport::{
@@ -103,7 +103,10 @@ impl TokenFetcher {
     /// A token that is bound to a proof key is not bound to the certificate, too.
     fn binding_to(&self, fetch: &Fetch, identity: &TlsIdentity) -> TokenBinding {
         match fetch.binding {
-            TokenBinding::Unbound => TokenBinding::Certificate(identity.thumbprint()),
+            TokenBinding::Unbound => match self.endpoints.rules() {
+                Rules::Entra => TokenBinding::EntraCertificate(identity.thumbprint()),
+                _ => TokenBinding::Certificate(identity.thumbprint()),
+            },
             bound => bound,
         }
     }
@@ -398,6 +401,10 @@ impl TokenFetcher {
             claims: claims.as_deref(),
             correlation_id: id,
             rules: self.endpoints.rules(),
+            token_type: match fetch.binding() {
+                TokenBinding::EntraCertificate(_) => Some(TokenScheme::MtlsPop.as_str()),
+                _ => None,
+            },
         };
         let mut request = request.to_http()?;
         let proof = self.prove(&mut request, &endpoint).await?;

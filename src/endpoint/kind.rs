@@ -6,6 +6,7 @@ use url::Url;
 
 use super::instance::Instance;
 use super::metadata::{METADATA_PATH, OpenIdProvider};
+use super::mtls_pop;
 use super::request_uri;
 use crate::authority::address::is_loopback;
 use crate::authority::{Authority, AuthorityKind, Rules, Tenant, preferred_host};
@@ -17,6 +18,8 @@ pub(super) enum EndpointKind {
     /// An endpoint for each tenant of one host.
     Tenants {
         base: Url,
+        /// The host of token requests, which is another one in Entra's preview.
+        token_base: Url,
         default_tenant: Tenant,
         /// The token endpoint of the default tenant.
         token: Uri,
@@ -76,6 +79,7 @@ impl EndpointKind {
                 Self::Tenants {
                     token: token_uri(&base, &default_tenant)?,
                     instance: (!is_trusted).then(|| Instance::new(&base, &default_tenant)),
+                    token_base: base.clone(),
                     base,
                     default_tenant,
                 }
@@ -85,6 +89,7 @@ impl EndpointKind {
                 let default_tenant = Tenant::parse(tenant)?;
                 Self::Tenants {
                     token: token_uri(&base, &default_tenant)?,
+                    token_base: base.clone(),
                     base,
                     default_tenant,
                     instance: None,
@@ -182,6 +187,39 @@ impl EndpointKind {
     pub(super) fn use_mutual_tls(&mut self) {
         if let Self::Provider(provider) = self {
             provider.use_mutual_tls();
+        }
+    }
+
+    /// Selects the host of Entra's preview of certificate-bound tokens.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] if the authority has no such host, or names no tenant.
+    pub(super) fn use_mtls_pop(&mut self, authority: &Authority) -> Result<(), Error> {
+        let Self::Tenants {
+            base,
+            token_base,
+            default_tenant,
+            token,
+            ..
+        } = self
+        else {
+            return Err(mtls_pop::unsupported(authority));
+        };
+        let AuthorityKind::Entra { cloud, .. } = &authority.kind else {
+            return Err(mtls_pop::unsupported(authority));
+        };
+        default_tenant.check_for_application()?;
+        *token_base = mtls_pop::token_base(&cloud.base(), base)?;
+        *token = token_uri(token_base, default_tenant)?;
+        Ok(())
+    }
+
+    /// Returns the host that gets the token requests, if that is another one.
+    pub(super) fn token_origin(&self) -> &Url {
+        match self {
+            Self::Tenants { token_base, .. } => token_base,
+            Self::Fixed { .. } | Self::Provider(_) => self.origin(),
         }
     }
 

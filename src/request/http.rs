@@ -28,6 +28,8 @@ pub(crate) struct TokenHttpRequest<'a> {
     pub(crate) claims: Option<&'a str>,
     pub(crate) correlation_id: &'a str,
     pub(crate) rules: Rules,
+    /// The type of the token, if the request has to name it.
+    pub(crate) token_type: Option<&'static str>,
 }
 
 impl TokenHttpRequest<'_> {
@@ -73,6 +75,9 @@ impl TokenHttpRequest<'_> {
             form.append_pair("claims", claims);
         }
         self.grant.append_to(&mut form);
+        if let Some(token_type) = self.token_type {
+            form.append_pair("token_type", token_type);
+        }
         if self.rules == Rules::Entra {
             // As MSAL: 1 requests the user's ids in the response.
             let client_info = if self.grant.is_of_a_user() { "1" } else { "2" };
@@ -242,6 +247,7 @@ mod tests {
             claims: None,
             correlation_id: "id",
             rules: Rules::Entra,
+            token_type: None,
         };
         let body = request.to_http().unwrap().into_body();
         String::from_utf8(body.to_vec()).unwrap()

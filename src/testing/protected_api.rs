@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use super::http::client_certificate::ClientCertificate;
 use super::http::connection::{ClientConnection, Connections};
 use super::http::response::add_date;
+use super::http::tls::ServerTls;
 use super::provider::{IdentityProvider, lock};
 use super::token::jwt::ReceivedJwt;
 use super::token::proof::{PROOF_ALGORITHMS, ProvenRequest, ReceivedProofs, error_code};
@@ -118,7 +119,7 @@ impl ProtectedApi {
             .map_err(cannot_listen)?;
         let address = listener.local_addr().map_err(cannot_listen)?;
         let acceptor = authority.mutual_tls.as_ref();
-        let acceptor = acceptor.map(|listener| listener.acceptor.clone());
+        let acceptor = acceptor.map(|listener| ServerTls::from(listener.acceptor.clone()));
         let scheme = if acceptor.is_some() { "https" } else { "http" };
         let base = format!("{scheme}://{address}");
         let connections = Connections::start(listener, acceptor).map_err(cannot_listen)?;
@@ -194,6 +195,7 @@ fn answer(api: &ApiState, request: &Request, thumbprint: Option<&str>) -> Respon
     let credentials = value.and_then(|value| value.to_str().ok()?.split_once(' '));
     let (token, is_bearer) = match credentials {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("Bearer") => (token, true),
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("mtls_pop") => (token, true),
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("DPoP") => (token, false),
         _ if api.requires_proof.load(Ordering::SeqCst) => return api.dpop_challenge(None),
         _ => return api.invalid_token("Access token is empty."),

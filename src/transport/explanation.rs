@@ -283,17 +283,26 @@ fn tls_problem(error: &reqwest::Error, names: &SettingNames) -> Option<TlsProble
             | AlertDescription::UnknownCA
             | AlertDescription::AccessDenied),
         )) => match &names.certificate {
-            Some(subject) => TlsProblem::ClientCertificate(format!(
-                "rejected the client certificate of '{subject}' ({alert:?}); use a certificate that the server accepts, with its chain, or register this one"
-            )),
+            Some(subject) => TlsProblem::ClientCertificate(rejected_certificate(subject, alert)),
             None => TlsProblem::Handshake(format!(
                 "requires another TLS client certificate ({alert:?}); set identity(..) in {}",
                 names.reqwest
             )),
         },
+        // The server knows a CA of the same name with another key, or the signature is wrong.
+        Some(Error::AlertReceived(alert @ AlertDescription::DecryptError)) => {
+            TlsProblem::ClientCertificate(rejected_certificate(names.certificate.as_ref()?, alert))
+        }
         Some(_) => return None,
         None => return certificate_by_text(error, names),
     })
+}
+
+#[cfg(any(feature = "ring", feature = "rustls"))]
+fn rejected_certificate(subject: &str, alert: &rustls::AlertDescription) -> String {
+    format!(
+        "rejected the client certificate of '{subject}' ({alert:?}); use a certificate that the server accepts, with its chain, or register this one"
+    )
 }
 
 #[cfg(not(any(feature = "ring", feature = "rustls")))]

@@ -61,6 +61,7 @@ mod managed_identity_assertion;
 mod metrics;
 mod mix_up;
 mod mutual_tls;
+mod mutual_tls_entra;
 mod mutual_tls_rotation;
 mod mutual_tls_signer;
 mod network_environment;

@@ -14,8 +14,10 @@ use confidential_client::{
 };
 use http::header::AUTHORIZATION;
 use serde_json::Value;
+use tokio_rustls::rustls::version::{TLS12, TLS13};
 
 use crate::support::client_ca::ClientCa;
+use crate::support::mutual_tls_server::MutualTlsServer;
 use crate::support::{CLIENT_ID, SCOPE, SECRET, TENANT, claims_of, log_capture};
 
 const API: &str = "https://graph.microsoft.com";
@@ -364,4 +366,97 @@ fn settings_that_contradict_each_other_are_named() {
         assert!(matches!(error, Error::Config(_)), "{name}: {error:?}");
         assert!(error.to_string().contains(reason), "{name}: {error}");
     }
+}
+
+#[tokio::test]
+async fn a_provider_that_announces_no_such_method_is_an_error_before_the_token_request() {
+    let ca = ClientCa::new();
+    let local = LocalAuthority::builder().tls().start().await.unwrap();
+    local.register(TENANT, Application::new(CLIENT_ID).secret(SECRET));
+    let certificate = || trusting(&local, ca.issue("daemon.example").parsed());
+    for (builder, reason) in [
+        (
+            builder(&local).tls_client_auth(certificate()),
+            "does not accept tls_client_auth: its token_endpoint_auth_methods_supported lists neither",
+        ),
+        (
+            builder(&local)
+                .client_secret(SECRET)
+                .certificate_bound_tokens(certificate()),
+            "does not bind tokens to client certificates",
+        ),
+    ] {
+        let client = builder.build().unwrap();
+        let error = client.acquire_token_for_client(SCOPE).await.unwrap_err();
+        assert!(matches!(error, Error::Config(_)), "{error:?}");
+        assert!(error.to_string().contains(reason), "{error}");
+    }
+    assert_eq!(local.token_requests().len(), 0);
+}
+
+/// A server of each version of TLS, which requires a certificate of its CA.
+#[tokio::test]
+async fn each_version_of_tls_sees_the_certificate_and_rejects_that_of_another_ca() {
+    let ca = ClientCa::new();
+    for (version, name) in [(&TLS12, "TLSv1_2"), (&TLS13, "TLSv1_3")] {
+        let server = MutualTlsServer::start(&ca.pem(), version).await;
+        let client = |certificate: Certificate| {
+            let authority = Authority::oidc("https://id.example");
+            ConfidentialClient::builder(CLIENT_ID)
+                .authority(authority.token_endpoint(&server.token_endpoint))
+                .tls_client_auth(MutualTls::from(certificate).trusted_roots_pem(&server.ca_pem))
+                .retry(RetryPolicy::none())
+                .build()
+                .unwrap()
+        };
+        for certificate in [ca.issue("p256.example"), ca.issue_rsa("rsa.example")] {
+            let certificate = certificate.parsed();
+            let token = client(certificate.clone())
+                .acquire_token_for_client("s")
+                .await
+                .unwrap();
+            let expected = format!("{}-{name}", certificate.thumbprint_sha256());
+            assert_eq!(token.secret(), expected);
+        }
+        for other_ca in [ClientCa::new(), ClientCa::named("Others")] {
+            let other = client(other_ca.issue("other.example").parsed());
+            let error = other.acquire_token_for_client("s").await.unwrap_err();
+            assert!(matches!(error, Error::Transport(_)), "{error:?}");
+            let text = error.chain().to_string();
+            assert!(!error.is_transient(), "{text}");
+            let expected = "rejected the client certificate of 'CN=other.example'";
+            assert!(text.contains(expected), "{name}: {text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_the_roots_do_not_trust_is_named_with_the_setting() {
+    let ca = ClientCa::new();
+    let application = Application::new(CLIENT_ID).tls_client_auth(ca.pem(), "CN=daemon.example");
+    let local = started(application).await;
+    let certificate = ca.issue("daemon.example").parsed();
+    let mutual_tls = MutualTls::from(certificate).trusted_roots_pem(ca.pem());
+    let client = builder(&local).tls_client_auth(mutual_tls).build().unwrap();
+    let error = client.acquire_token_for_client(SCOPE).await.unwrap_err();
+    let text = error.chain().to_string();
+    assert!(text.contains("MutualTls::trusted_roots_pem(..)"), "{text}");
+}
+
+/// No API accepts the token of a certificate that has expired.
+#[tokio::test]
+async fn a_bound_token_does_not_outlive_its_certificate() {
+    let ca = ClientCa::new();
+    let application = Application::new(CLIENT_ID).tls_client_auth(ca.pem(), "CN=daemon.example");
+    let local = started(application).await;
+    let key = rcgen::KeyPair::generate().unwrap();
+    let soon = std::time::SystemTime::now() + std::time::Duration::from_secs(600);
+    let issued = ca.issue_with("daemon.example", key, |params| {
+        params.not_after = soon.into()
+    });
+    let certificate = issued.parsed();
+    let mutual_tls = trusting(&local, certificate.clone());
+    let client = builder(&local).tls_client_auth(mutual_tls).build().unwrap();
+    let token = client.acquire_token_for_client(SCOPE).await.unwrap();
+    assert!(token.expires_on() <= certificate.not_after());
 }

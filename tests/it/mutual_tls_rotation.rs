@@ -1,8 +1,8 @@
 //! A client certificate that is replaced while the program runs.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use confidential_client::credential::CertificateFile;
 use confidential_client::testing::{Application, LocalAuthority, ProtectedApi};
@@ -12,8 +12,10 @@ use confidential_client::{
 };
 use http::header::AUTHORIZATION;
 use tokio::sync::Barrier;
+use tokio_rustls::rustls::version::{TLS12, TLS13};
 
 use crate::support::client_ca::{ClientCa, IssuedPem};
+use crate::support::mutual_tls_server::MutualTlsServer;
 use crate::support::{CLIENT_ID, SCOPE, TENANT, log_capture, scope};
 
 const API: &str = "https://graph.microsoft.com";
@@ -209,7 +211,7 @@ async fn a_rejected_new_certificate_is_retried_with_the_accepted_one() {
     daemon.token(scope(1)).await;
     let unregistered = ClientCa::new().issue(NAME);
     daemon.write("tls.pem", &unregistered.whole());
-    let token = daemon.token(scope(2)).await;
+    let token = daemon.token(SCOPE).await;
     let (first, other) = (
         first.parsed().thumbprint_sha256(),
         unregistered.parsed().thumbprint_sha256(),
@@ -262,4 +264,41 @@ async fn a_rotation_under_load_fails_no_call() {
     daemon.token(scope(1)).await;
     let last = certificates.last().unwrap().thumbprint_sha256();
     assert_eq!(daemon.seen().last(), Some(&last));
+}
+
+/// A resumed session keeps the old certificate, and so does a pooled connection.
+#[tokio::test]
+async fn neither_a_session_nor_a_connection_of_the_old_certificate_is_used_again() {
+    let ca = ClientCa::new();
+    for version in [&TLS12, &TLS13] {
+        let server = MutualTlsServer::start(&ca.pem(), version).await;
+        let current = Arc::new(Mutex::new(ca.issue(NAME).parsed()));
+        let source = Arc::clone(&current);
+        let mutual_tls = MutualTls::from_source(move || {
+            let current = source.lock().unwrap().clone();
+            async move { Ok(current) }
+        });
+        let authority = Authority::oidc("https://id.example");
+        let client = ConfidentialClient::builder(CLIENT_ID)
+            .authority(authority.token_endpoint(&server.token_endpoint))
+            .tls_client_auth(mutual_tls.trusted_roots_pem(&server.ca_pem))
+            .build()
+            .unwrap();
+        let mut handshakes = 0;
+        for _ in 0..3 {
+            let next = ca.issue(NAME).parsed();
+            *current.lock().unwrap() = next.clone();
+            handshakes += 1;
+            for number in 0..3 {
+                let scope = format!("{handshakes}-{number}");
+                let token = client
+                    .acquire_token_for_client(scope.as_str())
+                    .await
+                    .unwrap();
+                assert!(token.secret().starts_with(&next.thumbprint_sha256()));
+                // One connection for each certificate.
+                assert_eq!(server.handshakes(), handshakes);
+            }
+        }
+    }
 }

@@ -1,6 +1,9 @@
 //! Handshakes that are signed outside the process, by a signer such as a vault.
 
 use std::future::pending;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::ThreadId;
@@ -15,7 +18,7 @@ use confidential_client::testing::{Application, LocalAuthority};
 use confidential_client::transport::MutualTls;
 use confidential_client::{Authority, Certificate, ConfidentialClient, Error, RetryPolicy};
 use http::header::AUTHORIZATION;
-use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
+use rcgen::{ExtendedKeyUsagePurpose, KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use tokio::runtime::Builder;
 use tokio::time::{sleep, timeout};
 
@@ -257,4 +260,132 @@ async fn a_vault_that_never_answers_stops_neither_the_runtime_nor_other_connecti
     assert_eq!(vault.signatures.load(Ordering::SeqCst), 1);
     assert!(!waiting.is_finished());
     waiting.abort();
+}
+
+/// Starts `openssl s_server`, which requires a certificate of the CA, and answers with a page about
+/// the connection. Ends with the value.
+struct OpensslServer {
+    process: Child,
+    port: u16,
+}
+
+impl OpensslServer {
+    fn start(folder: &Path, version: &str) -> Self {
+        // A port that was free a moment ago.
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let mut process = Command::new("openssl")
+            .args([
+                "s_server",
+                "-www",
+                "-Verify",
+                "3",
+                "-verify_return_error",
+                version,
+            ])
+            .args([
+                "-CAfile",
+                "clients.pem",
+                "-cert",
+                "server.pem",
+                "-key",
+                "server.key",
+            ])
+            .args(["-accept", &format!("127.0.0.1:{port}")])
+            .current_dir(folder)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut output = BufReader::new(process.stdout.take().unwrap());
+        let mut line = String::new();
+        while !line.starts_with("ACCEPT") {
+            line.clear();
+            assert_ne!(output.read_line(&mut line).unwrap(), 0, "openssl ended");
+        }
+        // The server must not stop at a full pipe.
+        std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
+        Self { process, port }
+    }
+}
+
+impl Drop for OpensslServer {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// OpenSSL verifies the signatures of the handshakes and knows the thumbprint by its own code.
+#[tokio::test]
+async fn openssl_accepts_each_signature_in_each_version_of_tls() {
+    let ca = ClientCa::new();
+    let local = started(&ca).await;
+    let folder = std::env::temp_dir().join(uuid::Uuid::new_v4().to_string());
+    std::fs::create_dir(&folder).unwrap();
+    let server_ca = ClientCa::named("Servers");
+    let server = server_ca.issue_with("127.0.0.1", KeyPair::generate().unwrap(), |params| {
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    });
+    for (name, content) in [
+        ("clients.pem", &ca.pem()),
+        ("server.pem", &server.certificate),
+        ("server.key", &server.key),
+    ] {
+        std::fs::write(folder.join(name), content).unwrap();
+    }
+    let roots = format!("{}{}", local.ca_pem().unwrap(), server_ca.pem());
+    let rs256 = |certificate: Certificate| certificate.signing_algorithm(SigningAlgorithm::RS256);
+    for version in ["-tls1_2", "-tls1_3"] {
+        let server = OpensslServer::start(&folder, version);
+        let (p256_pem, p256_key) = p256(&ca);
+        let (rsa_pem, rsa_key) = rsa(&ca);
+        let mut certificates = vec![
+            ("local P-256", ca.issue(NAME).parsed()),
+            ("local RSA", ca.issue_rsa(NAME).parsed()),
+            ("vault P-256", remote(&p256_pem, p256_key).0),
+            ("vault RSA", remote(&rsa_pem, rsa_key).0),
+        ];
+        if version == "-tls1_2" {
+            let (pem, key) = rsa(&ca);
+            certificates.push(("vault RS256", rs256(remote(&pem, key).0)));
+        }
+        for (name, certificate) in certificates {
+            let mutual_tls = MutualTls::from(certificate.clone()).trusted_roots_pem(&roots);
+            let client = client(&local, &mutual_tls);
+            let token = client.acquire_token_for_client(SCOPE).await.unwrap();
+            let http = mutual_tls.client_for(&token).await.unwrap();
+            let url = format!("https://127.0.0.1:{}/", server.port);
+            let page = http.get(url).send().await.unwrap().text().await.unwrap();
+            assert!(
+                page.contains("Client certificate"),
+                "{name} {version}: {page}"
+            );
+            assert!(page.contains(NAME), "{name} {version}: {page}");
+        }
+    }
+    let pem = ca.issue(NAME);
+    std::fs::write(folder.join("leaf.pem"), &pem.certificate).unwrap();
+    let fingerprint = Command::new("openssl")
+        .args([
+            "x509",
+            "-in",
+            "leaf.pem",
+            "-noout",
+            "-fingerprint",
+            "-sha256",
+        ])
+        .current_dir(&folder)
+        .output()
+        .unwrap();
+    let fingerprint = String::from_utf8(fingerprint.stdout)
+        .unwrap()
+        .replace(':', "");
+    let ours = pem.parsed().thumbprint_sha256();
+    assert!(
+        fingerprint.trim().ends_with(&ours),
+        "{fingerprint} and {ours}"
+    );
+    std::fs::remove_dir_all(folder).unwrap();
 }

@@ -21,6 +21,7 @@ pub mod client_ca;
 pub mod dpop;
 pub mod issuer;
 pub mod log_capture;
+pub mod mutual_tls_server;
 pub mod openid;
 pub mod raw_server;
 pub mod tls_server;

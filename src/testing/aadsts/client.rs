@@ -80,6 +80,15 @@ impl AadstsError {
         )
     }
 
+    /// Builds the response to an application without access to Entra's preview.
+    pub(crate) fn preview_not_enabled(client_id: &str) -> Self {
+        Self::bad_request(
+            "unauthorized_client",
+            51000,
+            format!("The feature 'mtls_pop' is disabled for the application '{client_id}'."),
+        )
+    }
+
     /// Builds the response to a client certificate of TLS, in words of this server.
     pub(crate) fn unregistered_client_certificate(thumbprint: &str) -> Self {
         Self::invalid_client(

@@ -42,6 +42,8 @@ pub(crate) enum TlsRegistration {
     Subject { ca_pem: String, subject: TlsSubject },
     /// The SHA-256 thumbprint of one certificate.
     Certificate([u8; 32]),
+    /// The SHA-256 thumbprint of one certificate, for Entra's preview alone.
+    EntraPreview([u8; 32]),
 }
 
 /// A subject of certificates.

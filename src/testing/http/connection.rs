@@ -11,9 +11,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
-use tokio_rustls::TlsAcceptor;
 
 use super::client_certificate::ClientCertificate;
+use super::tls::ServerTls;
 
 /// Accepts connections that the server can cut, with or without TLS.
 pub(crate) struct Connections {
@@ -22,7 +22,7 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
-    pub(crate) fn start(listener: TcpListener, tls: Option<TlsAcceptor>) -> io::Result<Self> {
+    pub(crate) fn start(listener: TcpListener, tls: Option<ServerTls>) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let (accepted, ready) = mpsc::channel(1);
         tokio::spawn(async move {
@@ -75,7 +75,7 @@ impl Listener for Connections {
     }
 }
 
-async fn open(stream: TcpStream, tls: Option<TlsAcceptor>) -> Option<Opened> {
+async fn open(stream: TcpStream, tls: Option<ServerTls>) -> Option<Opened> {
     let Some(tls) = tls else {
         return Some((Box::new(stream), None));
     };

@@ -1,3 +1,4 @@
+use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -5,10 +6,13 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose,
 };
-use tokio_rustls::TlsAcceptor;
+use tokio::net::TcpStream;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio_rustls::rustls::server::Acceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 
 use super::client_certificate::AnyClientCertificate;
 use crate::error::Error;
@@ -36,6 +40,8 @@ impl LocalTls {
 
         let mut all_names = ["127.0.0.1", "localhost"].map(str::to_owned).to_vec();
         all_names.extend_from_slice(names);
+        let mtlsauth = names.iter().filter_map(|name| name.strip_prefix("login."));
+        all_names.extend(mtlsauth.map(|domain| format!("{MTLSAUTH}{domain}")));
         all_names.dedup();
         let mut server = CertificateParams::new(all_names).map_err(cannot_generate)?;
         server.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -51,6 +57,45 @@ impl LocalTls {
             acceptor: acceptor(certificate.der(), &key, false)?,
             mutual_tls_acceptor: acceptor(certificate.der(), &key, true)?,
         })
+    }
+}
+
+/// The TLS of one listener.
+#[derive(Clone)]
+pub(crate) struct ServerTls {
+    acceptor: TlsAcceptor,
+    /// Requests client certificates, for the host names of Entra's preview.
+    for_mtlsauth: Option<TlsAcceptor>,
+}
+
+impl From<TlsAcceptor> for ServerTls {
+    fn from(acceptor: TlsAcceptor) -> Self {
+        Self {
+            acceptor,
+            for_mtlsauth: None,
+        }
+    }
+}
+
+impl ServerTls {
+    /// Requests client certificates under host names that begin with `mtlsauth.`, as Entra does.
+    pub(crate) fn with_mtlsauth(mut self, acceptor: TlsAcceptor) -> Self {
+        self.for_mtlsauth = Some(acceptor);
+        self
+    }
+
+    /// Opens a connection, after a look at the name that the client asks for.
+    pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        let hello = start.client_hello();
+        let is_mtlsauth = hello
+            .server_name()
+            .is_some_and(|name| name.starts_with(MTLSAUTH));
+        let acceptor = match &self.for_mtlsauth {
+            Some(acceptor) if is_mtlsauth => acceptor,
+            _ => &self.acceptor,
+        };
+        start.into_stream(Arc::clone(acceptor.config())).await
     }
 }
 
@@ -95,3 +140,6 @@ fn acceptor(
         .map_err(cannot_generate)?;
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
+
+/// The beginning of the host names of Entra's preview.
+const MTLSAUTH: &str = "mtlsauth.";

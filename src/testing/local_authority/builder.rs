@@ -10,7 +10,7 @@ use crate::authority::address::parse_host_url;
 use crate::error::{Error, Failure};
 use crate::testing::http::connection::{ClientConnection, Connections};
 use crate::testing::http::server;
-use crate::testing::http::tls::LocalTls;
+use crate::testing::http::tls::{LocalTls, ServerTls};
 use crate::testing::provider::{IdentityProvider, MutualTlsListener};
 use crate::testing::provider_rules::ProviderRules;
 use crate::testing::token::sessions::Sessions;
@@ -150,6 +150,8 @@ impl LocalAuthorityBuilder {
     /// - An application is registered with
     ///   [`tls_client_auth`](crate::testing::Application::tls_client_auth) or
     ///   [`self_signed_tls_client_auth`](crate::testing::Application::self_signed_tls_client_auth).
+    /// - For Entra's preview, the first port requests certificates under a name that begins with
+    ///   `mtlsauth.`, if the [`host`](Self::host) begins with `login.`.
     /// - Every token of a connection with a certificate is bound to the certificate (`cnf`).
     /// - A [`protected_api`](LocalAuthority::protected_api) uses https, too, and accepts bound tokens
     ///   only over connections with the same certificate.
@@ -200,11 +202,22 @@ impl LocalAuthorityBuilder {
                     base: format!("https://{host}:{port}"),
                     acceptor: tls.mutual_tls_acceptor.clone(),
                 };
-                (Some(of), Some((listener, tls.mutual_tls_acceptor.clone())))
+                let acceptor = ServerTls::from(tls.mutual_tls_acceptor.clone());
+                (Some(of), Some((listener, acceptor)))
             }
             _ => (None, None),
         };
-        let (ca_pem, acceptor) = tls.map(|tls| (tls.ca_pem, tls.acceptor)).unzip();
+        let requests_certificates = self.mutual_tls;
+        let (ca_pem, acceptor) = tls
+            .map(|tls| {
+                let acceptor = ServerTls::from(tls.acceptor);
+                let acceptor = match requests_certificates {
+                    true => acceptor.with_mtlsauth(tls.mutual_tls_acceptor),
+                    false => acceptor,
+                };
+                (tls.ca_pem, acceptor)
+            })
+            .unzip();
         let scheme = if self.tls { "https" } else { "http" };
         let provider = IdentityProvider::new(
             format!("{scheme}://{host}:{port}"),

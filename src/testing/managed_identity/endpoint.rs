@@ -27,6 +27,7 @@ use crate::testing::fault::FaultKind;
 use crate::testing::http::connection::{ConnectionCut, Connections};
 use crate::testing::http::response::{add_date, apply};
 use crate::testing::http::server::{LARGEST_FORM, correlation_id};
+use crate::testing::http::tls::ServerTls;
 use crate::testing::provider::lock;
 use crate::testing::recorded_request::RecordedRequest;
 use crate::time::unix_seconds;
@@ -57,7 +58,7 @@ pub(crate) async fn serve(
     let router = router.layer(add_date).with_state(Arc::clone(host));
     let (stop, stopped) = oneshot::channel::<()>();
     let serve = axum::serve(
-        Connections::start(listener, tls)?,
+        Connections::start(listener, tls.map(ServerTls::from))?,
         router.into_make_service_with_connect_info::<ConnectionCut>(),
     )
     .with_graceful_shutdown(async {

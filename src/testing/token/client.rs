@@ -60,6 +60,10 @@ impl<'a> AuthenticatedClient<'a> {
                 check_secret(secret, application)?;
                 ClientAuthMethod::Secret
             }
+            None if is_mtls_pop(request) => {
+                check_mtls_pop(request, application)?;
+                ClientAuthMethod::Assertion
+            }
             None if is_by_connection(request, application) => {
                 check_connection(request, application, issuer)?;
                 ClientAuthMethod::Assertion
@@ -167,6 +171,25 @@ fn check_secret(secret: &str, application: &Application) -> Result<(), AadstsErr
         Err(AadstsError::expired_secret(application.client_id()))
     } else {
         Err(AadstsError::wrong_secret(application.client_id()))
+    }
+}
+
+/// Returns whether the request is of Entra's preview of certificate-bound tokens.
+pub(crate) fn is_mtls_pop(request: &RecordedRequest) -> bool {
+    request.field("token_type") == Some("mtls_pop")
+}
+
+/// Checks a request of Entra's preview.
+fn check_mtls_pop(request: &RecordedRequest, application: &Application) -> Result<(), AadstsError> {
+    if !application.is_enabled_for_mtls_pop() {
+        return Err(AadstsError::preview_not_enabled(application.client_id()));
+    }
+    match request.client_certificate() {
+        None => Err(AadstsError::no_client_certificate()),
+        Some(certificate) if application.accepts_for_mtls_pop(certificate) => Ok(()),
+        Some(certificate) => Err(AadstsError::unregistered_client_certificate(
+            &certificate.x5t_s256(),
+        )),
     }
 }
 

@@ -1,6 +1,6 @@
 use serde_json::Value;
 
-use super::client::{AuthenticatedClient, required};
+use super::client::{AuthenticatedClient, is_mtls_pop, required};
 use super::grants::{authorization_code, client_credentials, on_behalf_of, refresh_token};
 use super::issuer::TokenIssuer;
 use super::proof::ReceivedProofs;
@@ -28,12 +28,17 @@ pub(crate) fn respond(
     let grant_type = GrantType::parse(required(request, "grant_type")?)?;
     let mut client = AuthenticatedClient::authenticate(request, tenant, directory, issuer)?;
     client.proof_key = proofs.check_token_request(request, client.application, issuer)?;
-    match grant_type {
+    let response = match grant_type {
         GrantType::AuthorizationCode => authorization_code::respond(&client, issuer, sessions),
         GrantType::ClientCredentials => client_credentials::respond(&client, issuer),
         GrantType::OnBehalfOf => on_behalf_of::respond(&client, issuer, sessions),
         GrantType::RefreshToken => refresh_token::respond(&client, issuer, sessions),
+    };
+    let mut response = response?;
+    if let (true, Some(members)) = (is_mtls_pop(request), response.as_object_mut()) {
+        members.insert("token_type".to_owned(), "mtls_pop".into());
     }
+    Ok(response)
 }
 
 /// Returns the tenant of the URL. For `organizations`, returns the tenant of the code or of the

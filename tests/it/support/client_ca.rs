@@ -10,7 +10,7 @@ use rcgen::{
 
 pub struct ClientCa(CertifiedIssuer<'static, KeyPair>);
 
-/// A client certificate in PEM, and its private key in PEM.
+/// A certificate in PEM, and its private key in PEM.
 #[derive(Clone)]
 pub struct IssuedPem {
     pub certificate: String,
@@ -29,10 +29,12 @@ impl IssuedPem {
 
 impl ClientCa {
     pub fn new() -> Self {
+        Self::named("Clients")
+    }
+
+    pub fn named(name: &str) -> Self {
         let mut params = CertificateParams::default();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "Clients");
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let key = KeyPair::generate().unwrap();

@@ -103,6 +103,18 @@ impl Application {
         self
     }
 
+    /// Enables Entra's preview of certificate-bound tokens (`mtls_pop`) for the application, with this
+    /// certificate.
+    ///
+    /// An application that is not enabled gets the error 51000. The certificate's private key is not
+    /// used.
+    pub fn entra_mtls_pop_preview(mut self, certificate: impl Borrow<Certificate>) -> Self {
+        let thumbprint = *certificate.borrow().sha256();
+        self.tls_certificates
+            .push(TlsRegistration::EntraPreview(thumbprint));
+        self
+    }
+
     /// Accepts tokens of this issuer, subject and audience in the place of a secret or a
     /// certificate.
     ///
@@ -239,7 +251,22 @@ impl Application {
 
     /// Returns whether a client certificate of TLS authenticates the application.
     pub(crate) fn uses_mutual_tls(&self) -> bool {
-        !self.tls_certificates.is_empty()
+        let is_preview =
+            |registered: &TlsRegistration| matches!(registered, TlsRegistration::EntraPreview(_));
+        !self.tls_certificates.iter().all(is_preview)
+    }
+
+    /// Returns whether Entra's preview is enabled.
+    pub(crate) fn is_enabled_for_mtls_pop(&self) -> bool {
+        let mut registered = self.tls_certificates.iter();
+        registered.any(|registered| matches!(registered, TlsRegistration::EntraPreview(_)))
+    }
+
+    /// Returns whether Entra's preview accepts the certificate of a connection.
+    pub(crate) fn accepts_for_mtls_pop(&self, certificate: &ClientCertificate) -> bool {
+        self.tls_certificates.iter().any(|registered| {
+            matches!(registered, TlsRegistration::EntraPreview(thumbprint) if *thumbprint == certificate.sha256())
+        })
     }
 
     /// Returns whether the certificate of a connection authenticates the application.
@@ -251,6 +278,7 @@ impl Application {
         self.tls_certificates
             .iter()
             .any(|registered| match registered {
+                TlsRegistration::EntraPreview(_) => false,
                 TlsRegistration::Certificate(thumbprint) => certificate.sha256() == *thumbprint,
                 TlsRegistration::Subject { ca_pem, subject } => {
                     let is_named = match subject {
