@@ -2,6 +2,8 @@
 
 mod bound;
 mod browser;
+mod dpop;
+mod fapi2;
 mod fleet;
 mod mutual_tls;
 mod pushed;

@@ -16,6 +16,7 @@ use super::Server;
 #[derive(Deserialize)]
 pub struct Issuers {
     pub bound: Issuer,
+    pub fapi: Issuer,
     pub redirect_uri: String,
     /// The API.
     pub orders: String,

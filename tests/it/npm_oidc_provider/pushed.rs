@@ -1,13 +1,16 @@
 //! Pushed authorization requests (RFC 9126) at oidc-provider.
 
-use confidential_client::Error;
 use confidential_client::delegated::{AuthorizationRequest, Prompt};
+use confidential_client::{Error, TokenRequest};
 use url::Url;
 
 use super::browser::Browser;
-use super::sign_in::orders;
 use super::{ORDERS, Server};
 use crate::support::claims_of;
+
+fn orders() -> TokenRequest {
+    TokenRequest::new("orders.read").resource(ORDERS)
+}
 
 fn names_of(page: &Url) -> Vec<String> {
     page.query_pairs().map(|(name, _)| name.into()).collect()
