@@ -1,12 +1,15 @@
 //! Tokens of npm's certified oidc-provider, over TLS with a private CA.
 
+mod bound;
 mod browser;
+mod dpop;
+mod fapi2;
 mod fleet;
+mod mutual_tls;
 mod pushed;
 mod sign_in;
 mod validator;
 
-use std::collections::HashMap;
 use std::error::Error as _;
 use std::fs;
 use std::path::PathBuf;
@@ -39,21 +42,7 @@ struct Description {
     judge: String,
     one: Tenant,
     two: Tenant,
-    bound_issuers: BoundIssuers,
-}
-
-/// The issuers of `tests/interop/oidc_provider/bound.mjs`.
-#[derive(Deserialize)]
-struct BoundIssuers {
-    bound: Issuer,
-    redirect_uri: String,
-    /// PEM files with the certificate and the key, by name. Some are named by the algorithm.
-    certificates: HashMap<String, PathBuf>,
-}
-
-#[derive(Deserialize)]
-struct Issuer {
-    issuer: String,
+    bound_issuers: bound::Issuers,
 }
 
 #[derive(Deserialize)]
@@ -92,6 +81,8 @@ struct Seen {
     /// Its hash.
     refresh_token: Option<String>,
     refused: Option<String>,
+    /// The hash of the client's TLS certificate, as in `x5t#S256`.
+    certificate: Option<String>,
 }
 
 /// The server, and the name by which it knows the requests of one run of a test from all others.
@@ -165,12 +156,6 @@ impl Server {
     fn with_certificate(&self, tenant: &Tenant, signer: &Signer) -> ConfidentialClientBuilder {
         self.at(&tenant.issuer, &signer.client_id)
             .certificate(signer.certificate())
-    }
-}
-
-impl BoundIssuers {
-    fn certificate(&self, name: &str) -> Certificate {
-        Certificate::from_pem(fs::read(&self.certificates[name]).unwrap()).unwrap()
     }
 }
 

@@ -34,8 +34,8 @@ const FAPI_ALGORITHMS = ['PS256', 'ES256', 'EdDSA'];
 const ALGORITHMS = [...FAPI_ALGORITHMS, 'ES384', 'RS256'];
 
 // `base` is the address of the listener that everyone uses, `mtls` of the listener that alone takes
-// certificates of clients. Returns the handlers by path, and a description for the tests.
-export function boundIssuers({ base, mtls, folder, watch }) {
+// certificates of clients, and `api` of the API's. Calls of the API are noted in `seen`. Returns the handlers by path, and a description for the tests.
+export function boundIssuers({ base, mtls, api, folder, watch, seen }) {
     const certificate = (name) => join(folder, 'bound', `${name}.pem`);
     const secret = 'bound-s3cret';
     const onMtls = (socket) => socket.localPort === Number(new URL(mtls).port);
@@ -50,7 +50,8 @@ export function boundIssuers({ base, mtls, folder, watch }) {
             responseTypes: ['code'],
             pkce: { required: () => true },
             jwks: { keys: keys[issuer].secret },
-            scopes: ['openid', 'offline_access'],
+            scopes: ['openid', 'offline_access', 'email'],
+            claims: { email: ['email'] },
             discovery: {
                 mtls_endpoint_aliases: Object.fromEntries(Object.entries({
                     token_endpoint: 'token',
@@ -188,13 +189,13 @@ export function boundIssuers({ base, mtls, folder, watch }) {
         answers: {
             bound: bound.callback(),
             fapi: fapi.callback(),
-            orders: api(keys, certificateOf),
+            orders: protect(keys, certificateOf, seen),
         },
         description: {
             bound: { issuer: `${base}/bound`, secret },
             fapi: { issuer: `${base}/fapi` },
             redirect_uri: REDIRECT_URI,
-            orders: `${base}/orders`,
+            orders: `${api}/orders`,
             mtls_orders: `${mtls}/orders`,
             certificates,
         },
@@ -233,9 +234,9 @@ function exchange(issuer, { secret, public: published }) {
     };
 }
 
-// An API that takes tokens of the issuers in `keys`, and nonces of its own: each once, and with
-// every response the next.
-function api(keys, certificateOf) {
+// Returns the API, which takes tokens of the issuers in `keys`, and nonces of its own: each once, and
+// with every response the next.
+function protect(keys, certificateOf, seen) {
     const nonces = new Set();
     const used = new Set();
     return async (request, response) => {
@@ -244,7 +245,10 @@ function api(keys, certificateOf) {
         const nonce = randomUUID();
         nonces.add(nonce);
         response.setHeader('DPoP-Nonce', nonce);
+        const note = { user_agent: headers['user-agent'], url: url.href, form: [] };
+        seen.push(note);
         const refuse = (error, error_description) => {
+            note.refused = `${error}: ${error_description}`;
             const scheme = headers.dpop ? 'DPoP' : 'Bearer';
             response.setHeader('WWW-Authenticate', `${scheme} error="${error}"`);
             response.writeHead(401).end(JSON.stringify({ error, error_description }));
@@ -255,7 +259,7 @@ function api(keys, certificateOf) {
             if (headers.dpop) {
                 const proof = decodeJwt(headers.dpop);
                 if (!nonces.delete(proof.nonce)) {
-                    return refuse('use_dpop_nonce', `nonce: ${proof.nonce}`);
+                    return refuse('use_dpop_nonce', proof.nonce ? 'used or unknown' : 'none');
                 }
                 if (used.has(proof.jti)) {
                     return refuse('invalid_dpop_proof', 'used');

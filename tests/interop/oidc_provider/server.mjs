@@ -73,6 +73,8 @@ const answer = (request, response) => {
 const base = await listen(createServer(tls, answer));
 // The addresses of `mtls_endpoint_aliases`. It knows whose CA's certificate it is.
 const mtls = await listen(createServer({ ...tls, ca: file('ca.pem') }, answer));
+// The API, which has nonces of its own.
+const api = await listen(createServer(tls, answer));
 
 async function listen(server) {
     await new Promise((ready) => server.listen(0, '127.0.0.1', ready));
@@ -158,7 +160,7 @@ for (const [name, { authentication, secret, algorithms }] of Object.entries(TENA
     answers.set(name, provider.callback());
     description[name] = { issuer, client_id, secret, signers, web: WEB, bound: BOUND.client_id, key };
 }
-const { answers: handlers, description: bound } = boundIssuers({ base, mtls, folder, watch });
+const { answers: handlers, description: bound } = boundIssuers({ base, mtls, api, folder, watch, seen });
 Object.entries(handlers).forEach(([path, handler]) => answers.set(path, handler));
 console.log(JSON.stringify({ ...description, bound_issuers: bound }));
 

@@ -1,19 +1,15 @@
 //! Pushed authorization requests (RFC 9126) at oidc-provider.
 
 use confidential_client::delegated::{AuthorizationRequest, Prompt};
-use confidential_client::{ConfidentialClientBuilder, Error};
+use confidential_client::{Error, TokenRequest};
 use url::Url;
 
 use super::browser::Browser;
-use super::sign_in::orders;
 use super::{ORDERS, Server};
 use crate::support::claims_of;
 
-fn with_key(server: &Server, client_id: &str, algorithm: &str) -> ConfidentialClientBuilder {
-    let issuers = &server.is.bound_issuers;
-    server
-        .at(&issuers.bound.issuer, client_id)
-        .certificate(issuers.certificate(algorithm))
+fn orders() -> TokenRequest {
+    TokenRequest::new("orders.read").resource(ORDERS)
 }
 
 fn names_of(page: &Url) -> Vec<String> {
@@ -26,7 +22,10 @@ fn names_of(page: &Url) -> Vec<String> {
 async fn a_request_is_pushed_with_an_assertion() {
     let server = Server::of("pushed");
     let issuers = &server.is.bound_issuers;
-    let client = with_key(&server, "par", "ES256").build().unwrap();
+    let client = server
+        .with_key(&issuers.bound, "par", "ES256")
+        .build()
+        .unwrap();
     let back = &issuers.redirect_uri;
     let request = AuthorizationRequest::new(back, orders()).prompt(Prompt::Consent);
     let (page, flow) = client
@@ -100,8 +99,14 @@ async fn a_request_is_pushed_with_an_assertion() {
 async fn a_refusal_to_accept_a_pushed_request_is_told() {
     let server = Server::of("pushed, refused");
     let issuers = &server.is.bound_issuers;
-    let wrong_key = with_key(&server, "par", "PS256").build().unwrap();
-    let right_key = with_key(&server, "par", "ES256").build().unwrap();
+    let wrong_key = server
+        .with_key(&issuers.bound, "par", "PS256")
+        .build()
+        .unwrap();
+    let right_key = server
+        .with_key(&issuers.bound, "par", "ES256")
+        .build()
+        .unwrap();
     let elsewhere = "https://elsewhere.example/signed-in";
     for (client, back, error, status, reason) in [
         (
