@@ -206,8 +206,8 @@ impl Cache {
 
     /// Follows a rotation of the client certificate.
     ///
-    /// A token of the previous certificate stays valid, and is due for a refresh. A token of an older
-    /// certificate is removed, because no connection carries that certificate any more.
+    /// A token of the previous certificate stays valid, and is due for a refresh. A token of an
+    /// older certificate is removed, because no connection carries that certificate any more.
     pub(crate) fn follow_rotation(&self, current: Thumbprint, previous: Option<Thumbprint>) {
         let now = self.context.clock.now();
         let slots: Vec<_> = read(&self.slots).values().map(Arc::clone).collect();

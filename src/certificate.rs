@@ -275,8 +275,8 @@ impl Certificate {
 
     /// Returns the algorithms that can sign a TLS handshake, in order of preference.
     ///
-    /// A key in memory signs with each algorithm that fits. A [`Signer`] may support only the chosen
-    /// algorithm.
+    /// A key in memory signs with each algorithm that fits. A [`Signer`] may support only the
+    /// chosen algorithm.
     #[cfg_attr(
         not(all(feature = "reqwest", any(feature = "rustls", feature = "ring"))),
         expect(dead_code, reason = "only TLS by rustls signs a handshake")

@@ -70,7 +70,8 @@ pub(crate) enum ClientAuthentication {
     Basic { secret: Secret, credentials: Secret },
     /// A signed JWT ([RFC 7523 section 2.2](https://www.rfc-editor.org/rfc/rfc7523#section-2.2)).
     Assertion(Secret),
-    /// The certificate of the connection. The request names the client alone ([RFC 8705 section 2]).
+    /// The certificate of the connection. The request names the client alone ([RFC 8705 section
+    /// 2]).
     ///
     /// [RFC 8705 section 2]: https://www.rfc-editor.org/rfc/rfc8705#section-2
     Connection,
@@ -279,3 +280,44 @@ const PREFERRED_ALGORITHMS: [SigningAlgorithm; 3] = [
     SigningAlgorithm::RS256,
     SigningAlgorithm::ES256,
 ];
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_method_by_the_connection_is_one_that_the_metadata_list() {
+        use TokenEndpointAuthMethod::{SelfSignedTlsClientAuth, TlsClientAuth};
+
+        let secret = "client_secret_post";
+        let both = json!([secret, "tls_client_auth", "self_signed_tls_client_auth"]);
+        for (listed, method, reason) in [
+            (json!(null), TlsClientAuth, None),
+            (both.clone(), TlsClientAuth, None),
+            (both, SelfSignedTlsClientAuth, None),
+            (
+                json!([secret, "self_signed_tls_client_auth"]),
+                TlsClientAuth,
+                Some("lists self_signed_tls_client_auth; use that method"),
+            ),
+            (
+                json!([secret]),
+                SelfSignedTlsClientAuth,
+                Some("lists neither"),
+            ),
+            (json!([]), TlsClientAuth, Some("lists neither")),
+        ] {
+            let metadata = json!({ "token_endpoint_auth_methods_supported": listed });
+            let methods = SupportedAuthMethods::from_metadata(metadata.as_object().unwrap());
+            match (methods.check_mutual_tls(method), reason) {
+                (Ok(()), None) => {}
+                (Err(error), Some(reason)) => {
+                    assert!(error.to_string().contains(reason), "{error}");
+                }
+                (result, _) => panic!("{metadata} {method:?}: {result:?}"),
+            }
+        }
+    }
+}

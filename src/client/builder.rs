@@ -239,7 +239,8 @@ impl ConfidentialClientBuilder {
     /// [`CertificateFile`](crate::credential::CertificateFile) or a [`MutualTls`]. Set private CAs
     /// and a proxy on the `MutualTls`. The token request contains the client ID, and neither a
     /// secret nor an assertion. The request goes to the provider's alias for mutual TLS if the
-    /// metadata has one ([RFC 8705 section 5]). Requests for metadata and keys carry no certificate.
+    /// metadata has one ([RFC 8705 section 5]). Requests for metadata and keys carry no
+    /// certificate.
     ///
     /// The client's tokens count as bound to the certificate ([RFC 8705 section 3]). Call the API
     /// with the HTTP client of [`MutualTls::client_for`].
@@ -287,8 +288,8 @@ impl ConfidentialClientBuilder {
     ///
     /// For a client with a secret or an assertion. Token requests go over connections with the
     /// certificate, and to the provider's alias for mutual TLS. A provider whose metadata does not
-    /// announce certificate-bound tokens is an error of the token request. Everything else is as for
-    /// [`tls_client_auth`](Self::tls_client_auth), which binds tokens itself.
+    /// announce certificate-bound tokens is an error of the token request. Everything else is as
+    /// for [`tls_client_auth`](Self::tls_client_auth), which binds tokens itself.
     ///
     /// [RFC 8705 section 3]: https://www.rfc-editor.org/rfc/rfc8705#section-3
     #[doc(alias = "mTLS")]
@@ -303,8 +304,8 @@ impl ConfidentialClientBuilder {
     /// connection: a **preview** of Entra's, which may change or end.
     ///
     /// Entra enables single applications, most of them Microsoft's own. Other applications get the
-    /// error AADSTS51000. Token requests go to `mtlsauth.microsoft.com`, or to the host of the cloud
-    /// that begins with `mtlsauth.`, with `token_type=mtls_pop` and without an assertion. The
+    /// error AADSTS51000. Token requests go to `mtlsauth.microsoft.com`, or to the host of the
+    /// cloud that begins with `mtlsauth.`, with `token_type=mtls_pop` and without an assertion. The
     /// authority is [`Authority::entra`] with one tenant.
     ///
     /// The tokens have the scheme [`MtlsPop`](crate::TokenScheme::MtlsPop). Call the API with the

@@ -384,7 +384,7 @@ impl TokenFetcher {
             .token_endpoint(fetch.tenant.as_ref(), &discovery)
             .await?;
         if attempt.identity.is_some() {
-            self.check_mutual_tls(&endpoint)?;
+            self.check_certificate_binding(&endpoint)?;
         }
         fetch.enter(Phase::Credential);
         let authentication = self.authenticate(fetch, attempt, &endpoint).await?;
@@ -567,15 +567,9 @@ impl TokenFetcher {
         self.check_assertion(authentication)
     }
 
-    /// Checks that a token endpoint can see the client certificate, and binds tokens to it if the
-    /// caller demands that.
-    fn check_mutual_tls(&self, endpoint: &TokenEndpoint) -> Result<(), Error> {
-        if endpoint.uri.scheme_str() != Some("https") {
-            return Err(Error::config(format!(
-                "the token endpoint {} is not https, so no client certificate can be presented; use the https URL of the provider",
-                without_query(&endpoint.uri)
-            )));
-        }
+    /// Checks that the token endpoint binds tokens to the client certificate, if the caller demands
+    /// that.
+    fn check_certificate_binding(&self, endpoint: &TokenEndpoint) -> Result<(), Error> {
         let demands_binding = self.credential.tls_method().is_none();
         if demands_binding && endpoint.binds_to_certificates == Some(false) {
             return Err(Error::config(
@@ -602,6 +596,12 @@ impl TokenFetcher {
         let left = deadline.saturating_duration_since(Instant::now());
         let limit = self.attempt_timeout.min(left);
         let transport = match (identity, &self.mutual_tls) {
+            (Some(_), _) if uri.scheme_str() != Some("https") => {
+                return Err(Error::config(format!(
+                    "{endpoint_name} {} is not https, so no client certificate can be presented; use the https URL of the provider",
+                    without_query(&uri)
+                )));
+            }
             (Some(identity), Some(transport)) => &transport.of(identity)?,
             _ => &self.transport,
         };

@@ -11,34 +11,34 @@ use crate::error::Error;
 ///
 /// Clones share the source and its last valid certificate.
 #[derive(Clone)]
-pub(crate) struct TlsCertificate(Arc<Inner>);
+pub(crate) struct TlsCertificate(Arc<SharedCertificate>);
 
-struct Inner {
-    kind: Kind,
+struct SharedCertificate {
+    kind: TlsCertificateKind,
     warnings: ExpiryWarnings,
 }
 
-enum Kind {
+enum TlsCertificateKind {
     Fixed(Certificate),
     Source(Rotating<Certificate>),
 }
 
 impl TlsCertificate {
     pub(crate) fn fixed(certificate: Certificate) -> Self {
-        Self::new(Kind::Fixed(certificate))
+        Self::new(TlsCertificateKind::Fixed(certificate))
     }
 
     pub(crate) fn from_source(source: impl CredentialSource<Certificate>) -> Self {
-        Self::new(Kind::Source(Rotating::new(source)))
+        Self::new(TlsCertificateKind::Source(Rotating::new(source)))
     }
 
-    fn new(kind: Kind) -> Self {
+    fn new(kind: TlsCertificateKind) -> Self {
         let warnings = ExpiryWarnings::default();
-        Self(Arc::new(Inner { kind, warnings }))
+        Self(Arc::new(SharedCertificate { kind, warnings }))
     }
 
-    /// Returns the certificate for the next connection. Calls the source, and falls back to the last
-    /// valid certificate.
+    /// Returns the certificate for the next connection. Calls the source, and falls back to the
+    /// last valid certificate.
     ///
     /// # Errors
     ///
@@ -50,11 +50,11 @@ impl TlsCertificate {
     ) -> Result<Certificate, Error> {
         let check = |certificate: &Certificate| certificate.check_validity(now);
         let certificate = match &self.0.kind {
-            Kind::Fixed(certificate) => {
+            TlsCertificateKind::Fixed(certificate) => {
                 check(certificate)?;
                 certificate.clone()
             }
-            Kind::Source(source) => source.current(limit, check, |_| {}).await?,
+            TlsCertificateKind::Source(source) => source.current(limit, check, |_| {}).await?,
         };
         self.0.warnings.warn_if_expiring(&certificate, now);
         Ok(certificate)
@@ -63,20 +63,20 @@ impl TlsCertificate {
     /// Checks a fixed certificate. A source is not called.
     pub(crate) fn check(&self, now: SystemTime) -> Result<(), Error> {
         match &self.0.kind {
-            Kind::Fixed(certificate) => {
+            TlsCertificateKind::Fixed(certificate) => {
                 certificate.check_validity(now)?;
                 self.0.warnings.warn_if_expiring(certificate, now);
                 Ok(())
             }
-            Kind::Source(_) => Ok(()),
+            TlsCertificateKind::Source(_) => Ok(()),
         }
     }
 
     /// Returns the fixed certificate, or the last valid one of the source.
     pub(crate) fn last(&self) -> Option<Certificate> {
         match &self.0.kind {
-            Kind::Fixed(certificate) => Some(certificate.clone()),
-            Kind::Source(source) => source.last(),
+            TlsCertificateKind::Fixed(certificate) => Some(certificate.clone()),
+            TlsCertificateKind::Source(source) => source.last(),
         }
     }
 
@@ -84,26 +84,26 @@ impl TlsCertificate {
     /// change.
     pub(super) fn accepted(&self) -> Option<Certificate> {
         match &self.0.kind {
-            Kind::Fixed(_) => None,
-            Kind::Source(source) => source.accepted(),
+            TlsCertificateKind::Fixed(_) => None,
+            TlsCertificateKind::Source(source) => source.accepted(),
         }
     }
 
     pub(super) fn mark_accepted(&self, certificate: &Certificate) {
-        if let Kind::Source(source) = &self.0.kind {
+        if let TlsCertificateKind::Source(source) = &self.0.kind {
             source.mark_accepted(certificate);
         }
     }
 
     pub(super) fn is_fixed(&self) -> bool {
-        matches!(self.0.kind, Kind::Fixed(_))
+        matches!(self.0.kind, TlsCertificateKind::Fixed(_))
     }
 
     /// Describes the source. `None` for a fixed certificate.
     pub(super) fn source(&self) -> Option<String> {
         match &self.0.kind {
-            Kind::Fixed(_) => None,
-            Kind::Source(source) => Some(source.describe()),
+            TlsCertificateKind::Fixed(_) => None,
+            TlsCertificateKind::Source(source) => Some(source.describe()),
         }
     }
 }
@@ -111,8 +111,8 @@ impl TlsCertificate {
 impl fmt::Debug for TlsCertificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0.kind {
-            Kind::Fixed(certificate) => certificate.fmt(f),
-            Kind::Source(source) => f.write_str(&source.describe()),
+            TlsCertificateKind::Fixed(certificate) => certificate.fmt(f),
+            TlsCertificateKind::Source(source) => f.write_str(&source.describe()),
         }
     }
 }

@@ -39,9 +39,9 @@ use crate::token::Thumbprint;
 /// | missing, expired or invalid | 401 with `InvalidAuthenticationToken` |
 /// | bound to another client certificate than the connection's | 401 with `InvalidAuthenticationToken` |
 ///
-/// If the authority was started with [`mutual_tls`](super::LocalAuthorityBuilder::mutual_tls), the API
-/// uses https with a certificate of the same CA, and requests client certificates. The JSON object
-/// then has the thumbprint of the connection's certificate as `x5t#S256`.
+/// If the authority was started with [`mutual_tls`](super::LocalAuthorityBuilder::mutual_tls), the
+/// API uses https with a certificate of the same CA, and requests client certificates. The JSON
+/// object then has the thumbprint of the connection's certificate as `x5t#S256`.
 ///
 /// A token of a client without `cp1` cannot be revoked. The API accepts the token until it expires.
 ///

@@ -120,8 +120,8 @@ impl RecordedRequest {
     /// Returns the SHA-256 thumbprint of the certificate that the client presented on the
     /// connection, in upper-case hexadecimal.
     ///
-    /// Only a `LocalAuthority` with [`mutual_tls`](super::LocalAuthorityBuilder::mutual_tls) requests
-    /// certificates.
+    /// Only a `LocalAuthority` with [`mutual_tls`](super::LocalAuthorityBuilder::mutual_tls)
+    /// requests certificates.
     pub fn client_certificate_sha256(&self) -> Option<String> {
         let certificate = self.client_certificate.as_ref()?;
         Some(hexadecimal(&certificate.sha256()))
@@ -131,7 +131,8 @@ impl RecordedRequest {
         self.client_certificate.as_ref()
     }
 
-    /// Returns the claim `cnf` of a token that is bound to the certificate ([RFC 8705 section 3.1]).
+    /// Returns the claim `cnf` of a token that is bound to the certificate ([RFC 8705 section
+    /// 3.1]).
     ///
     /// [RFC 8705 section 3.1]: https://www.rfc-editor.org/rfc/rfc8705#section-3.1
     pub(crate) fn confirmation(&self) -> Option<Value> {

@@ -26,7 +26,7 @@ pub(super) use connection_tls::ConnectionTls;
 pub(super) use handshake::from_caller;
 #[cfg(all(feature = "reqwest", any(feature = "ring", feature = "rustls")))]
 pub(crate) use handshake::signing_error;
-use identities::Identities;
+use identities::TlsIdentities;
 pub(crate) use identities::{RotationListener, TlsIdentity};
 #[cfg(not(all(feature = "reqwest", any(feature = "ring", feature = "rustls"))))]
 pub(super) use none::NoConnectionTls as ConnectionTls;
@@ -39,9 +39,9 @@ pub(crate) use token_transport::TokenTransport;
 /// is bound to. [`client_for`](Self::client_for) returns an HTTP client with that certificate.
 ///
 /// A `MutualTls` is made from a [`Certificate`], from a [`CertificateFile`] or from another
-/// [`CredentialSource`]. It is cheap to clone, and clones share the certificate and the HTTP clients.
-/// Set the CA certificates and the reqwest settings first, then pass clones to the builder and to
-/// the code that calls the API.
+/// [`CredentialSource`]. It is cheap to clone, and clones share the certificate and the HTTP
+/// clients. Set the CA certificates and the reqwest settings first, then pass clones to the builder
+/// and to the code that calls the API.
 ///
 /// ```
 /// use confidential_client::credential::CertificateFile;
@@ -83,8 +83,8 @@ pub(crate) use token_transport::TokenTransport;
 ///
 /// # TLS library
 ///
-/// Mutual TLS needs the feature `rustls` or `ring`. The private key never leaves the process, and no
-/// type of rustls is part of the API.
+/// Mutual TLS needs the feature `rustls` or `ring`. The private key never leaves the process, and
+/// no type of rustls is part of the API.
 ///
 /// [`tls_client_auth`]: crate::ConfidentialClientBuilder::tls_client_auth
 /// [RFC 8705]: https://www.rfc-editor.org/rfc/rfc8705
@@ -97,7 +97,7 @@ pub struct MutualTls {
     roots: Option<Arc<[u8]>>,
     #[cfg(feature = "reqwest")]
     reqwest: Option<Arc<dyn Fn() -> reqwest::ClientBuilder + Send + Sync>>,
-    identities: Arc<Identities>,
+    identities: Arc<TlsIdentities>,
 }
 
 impl MutualTls {

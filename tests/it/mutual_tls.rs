@@ -4,8 +4,10 @@
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use confidential_client::credential::TokenEndpointAuthMethod;
+use confidential_client::delegated::AuthorizationRequest;
 use confidential_client::testing::{
-    Application, LocalAuthority, ProtectedApi, RecordedRequest, self_signed_certificate,
+    Application, LocalAuthority, ProtectedApi, ProviderRules, RecordedRequest,
+    self_signed_certificate,
 };
 use confidential_client::transport::MutualTls;
 use confidential_client::{
@@ -459,4 +461,46 @@ async fn a_bound_token_does_not_outlive_its_certificate() {
     let client = builder(&local).tls_client_auth(mutual_tls).build().unwrap();
     let token = client.acquire_token_for_client(SCOPE).await.unwrap();
     assert!(token.expires_on() <= certificate.not_after());
+}
+
+/// A pushed authorization request authenticates the client, too (RFC 9126 section 2).
+#[tokio::test]
+async fn a_pushed_request_goes_to_its_alias_with_the_certificate() {
+    let ca = ClientCa::new();
+    let rules = ProviderRules::openid().require_pushed_requests();
+    let builder_of_local = LocalAuthority::builder().rules(rules).mutual_tls();
+    let local = builder_of_local.start().await.unwrap();
+    let back = "https://app.example/back";
+    let application = Application::new(CLIENT_ID)
+        .tls_client_auth(ca.pem(), "CN=daemon.example")
+        .redirect_uri(back);
+    local.register(TENANT, application);
+    let certificate = ca.issue("daemon.example").parsed();
+    let mutual_tls = trusting(&local, certificate.clone());
+    let client = builder(&local).tls_client_auth(mutual_tls).build().unwrap();
+    let request = AuthorizationRequest::new(back, "api://drive/Files.Read");
+    client.authorization_request_url(&request).await.unwrap();
+    let pushed = &local.pushed_requests()[0];
+    let presented = pushed.client_certificate_sha256();
+    assert_eq!(presented, Some(certificate.thumbprint_sha256()));
+    assert!(!local.base_url().ends_with(pushed.header("host").unwrap()));
+}
+
+#[tokio::test]
+async fn no_certificate_is_presented_without_tls() {
+    let certificate = ClientCa::new().issue("daemon.example").parsed();
+    let authority = Authority::oidc("https://id.example");
+    let client = ConfidentialClient::builder(CLIENT_ID)
+        .authority(authority.token_endpoint("http://127.0.0.1:1/token"))
+        .tls_client_auth(certificate)
+        .build()
+        .unwrap();
+    let error = client.acquire_token_for_client("s").await.unwrap_err();
+    assert!(matches!(error, Error::Config(_)), "{error:?}");
+    assert!(
+        error
+            .to_string()
+            .contains("http://127.0.0.1:1/token is not https"),
+        "{error}"
+    );
 }

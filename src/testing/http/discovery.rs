@@ -104,10 +104,19 @@ fn add_mutual_tls(members: &mut Map<String, Value>, tenant: &str, base: &str) {
             json!("self_signed_tls_client_auth"),
         ]);
     }
-    let alias = format!("{base}/{tenant}/oauth2/v2.0/token");
+    let mut aliases = Map::new();
+    for (name, path) in [
+        ("token_endpoint", "token"),
+        ("pushed_authorization_request_endpoint", "par"),
+    ] {
+        if members.contains_key(name) {
+            let alias = format!("{base}/{tenant}/oauth2/v2.0/{path}");
+            aliases.insert(name.to_owned(), alias.into());
+        }
+    }
     for (name, value) in [
         ("tls_client_certificate_bound_access_tokens", json!(true)),
-        ("mtls_endpoint_aliases", json!({ "token_endpoint": alias })),
+        ("mtls_endpoint_aliases", aliases.into()),
     ] {
         members.insert(name.to_owned(), value);
     }

@@ -142,10 +142,10 @@ impl LocalAuthorityBuilder {
 
     /// Requests client certificates on a second port, and serves https as [`tls`](Self::tls) does.
     ///
-    /// The metadata of each tenant name the second port in `mtls_endpoint_aliases` ([RFC 8705 section
-    /// 5]), so a client of [`Authority::oidc`](crate::Authority::oidc) with the
-    /// [`issuer`](LocalAuthority::issuer) of the tenant uses the port. A client without a certificate
-    /// can use the port, too.
+    /// The metadata of each tenant name the second port in `mtls_endpoint_aliases` ([RFC 8705
+    /// section 5]), so a client of [`Authority::oidc`](crate::Authority::oidc) with the
+    /// [`issuer`](LocalAuthority::issuer) of the tenant uses the port. A client without a
+    /// certificate can use the port, too.
     ///
     /// - An application is registered with
     ///   [`tls_client_auth`](crate::testing::Application::tls_client_auth) or
@@ -153,8 +153,8 @@ impl LocalAuthorityBuilder {
     /// - For Entra's preview, the first port requests certificates under a name that begins with
     ///   `mtlsauth.`, if the [`host`](Self::host) begins with `login.`.
     /// - Every token of a connection with a certificate is bound to the certificate (`cnf`).
-    /// - A [`protected_api`](LocalAuthority::protected_api) uses https, too, and accepts bound tokens
-    ///   only over connections with the same certificate.
+    /// - A [`protected_api`](LocalAuthority::protected_api) uses https, too, and accepts bound
+    ///   tokens only over connections with the same certificate.
     ///
     /// [RFC 8705 section 5]: https://www.rfc-editor.org/rfc/rfc8705#section-5
     pub fn mutual_tls(mut self) -> Self {

@@ -15,7 +15,8 @@ use crate::transport::tls::client_config::{set_protocols, verifying};
 
 /// The TLS of the connections of one certificate, or of connections without a certificate.
 pub(crate) struct ConnectionTls {
-    /// Cloned for each HTTP client, which costs microseconds. A new configuration costs milliseconds.
+    /// Cloned for each HTTP client, which costs microseconds. A new configuration costs
+    /// milliseconds.
     config: ClientConfig,
     certificate: Option<Certificate>,
 }

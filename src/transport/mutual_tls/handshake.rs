@@ -24,7 +24,7 @@ use crate::time::format_limit;
 use crate::transport::causes;
 use crate::transport::driver::DriverTask;
 
-type BoxError = Box<dyn StdError + Send + Sync>;
+type ConnectError = Box<dyn StdError + Send + Sync>;
 
 tokio::task_local! {
     /// The runtime of the caller, whose request opens a connection.
@@ -111,15 +111,15 @@ impl<S> Layer<S> for HandshakeLayer {
 
 impl<S, R> Service<R> for HandshakeConnector<S>
 where
-    S: Service<R, Error = BoxError>,
+    S: Service<R, Error = ConnectError>,
     S::Future: Send + 'static,
     S::Response: Send + 'static,
 {
     type Response = S::Response;
-    type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<S::Response, BoxError>> + Send>>;
+    type Error = ConnectError;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, ConnectError>> + Send>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
         self.0.poll_ready(context)
     }
 

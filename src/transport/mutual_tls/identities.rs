@@ -28,7 +28,7 @@ pub(crate) trait RotationListener: Send + Sync {
 
 /// The identities of the current certificate and of the one before.
 #[derive(Default)]
-pub(super) struct Identities(Mutex<Kept>);
+pub(super) struct TlsIdentities(Mutex<Kept>);
 
 #[derive(Default)]
 struct Kept {
@@ -49,7 +49,7 @@ impl TlsIdentity {
     }
 }
 
-impl Identities {
+impl TlsIdentities {
     pub(super) fn listen(&self, listener: Weak<dyn RotationListener>) {
         let mut kept = self.lock();
         kept.listeners.retain(|known| known.strong_count() > 0);
@@ -85,7 +85,7 @@ impl TlsIdentity {
     }
 }
 
-impl Identities {
+impl TlsIdentities {
     /// Returns a kept identity.
     pub(in crate::transport::mutual_tls) fn find(
         &self,

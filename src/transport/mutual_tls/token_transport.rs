@@ -15,10 +15,6 @@ pub(crate) struct TokenTransport {
     mutual_tls: MutualTls,
     /// The transports of the latest certificates, the current one last.
     transports: Mutex<Vec<(Thumbprint, Arc<dyn Transport>)>>,
-    settings: Settings,
-}
-
-struct Settings {
     origin: Url,
     connect_timeout: Option<Duration>,
 }
@@ -54,10 +50,7 @@ impl TokenTransport {
                 "reqwest(..) builds one HTTP client, and each client certificate needs one; move the settings to MutualTls::reqwest(..), and CA certificates to MutualTls::trusted_roots_pem(..)",
             ));
         }
-        let settings = Settings {
-            origin: origin.clone(),
-            connect_timeout: config.connect_timeout,
-        };
+        let connect_timeout = config.connect_timeout;
         #[cfg(feature = "reqwest")]
         {
             config.reqwest = mutual_tls.reqwest_builder();
@@ -68,7 +61,8 @@ impl TokenTransport {
         let transport = Self {
             mutual_tls,
             transports: Mutex::default(),
-            settings,
+            origin: origin.clone(),
+            connect_timeout,
         };
         Ok((transport, config))
     }
@@ -89,8 +83,8 @@ impl TokenTransport {
 
     /// Returns the transport whose connections carry the certificate.
     ///
-    /// A new certificate has a transport of its own, since a pooled connection keeps the certificate
-    /// that it was opened with.
+    /// A new certificate has a transport of its own, since a pooled connection keeps the
+    /// certificate that it was opened with.
     pub(crate) fn of(&self, identity: &Arc<TlsIdentity>) -> Result<Arc<dyn Transport>, Error> {
         let thumbprint = identity.thumbprint();
         let mut transports = self
@@ -109,16 +103,12 @@ impl TokenTransport {
     }
 
     fn build(&self, identity: &Arc<TlsIdentity>) -> Result<Arc<dyn Transport>, Error> {
-        let Settings {
-            origin,
-            connect_timeout,
-        } = &self.settings;
         let mut config = TransportConfig::of("ConfidentialClientBuilder");
         config.connect_timeout = match identity.certificate().key() {
-            CertificateKey::Local(_) => *connect_timeout,
+            CertificateKey::Local(_) => self.connect_timeout,
             // The limits of the connection and of the signature apply one after the other.
             CertificateKey::Remote(_) => Some(
-                connect_timeout
+                self.connect_timeout
                     .unwrap_or(CONNECT_TIMEOUT)
                     .saturating_add(SIGNATURE_LIMIT),
             ),
@@ -128,11 +118,12 @@ impl TokenTransport {
             config.reqwest = self.mutual_tls.reqwest_builder();
         }
         let config = config.with_tls(Arc::clone(identity.tls()));
-        config.transport(origin)
+        config.transport(&self.origin)
     }
 }
 
 /// The transports of the current certificate and of the one before.
 const KEPT: usize = 2;
-/// The longest time of a handshake's signature outside the process, as long as that of an assertion.
+/// The longest time of a handshake's signature outside the process, as long as that of an
+/// assertion.
 pub(super) const SIGNATURE_LIMIT: Duration = Duration::from_secs(10);

@@ -91,7 +91,8 @@ impl Application {
         self
     }
 
-    /// Accepts connections with this client certificate, whoever issued it ([RFC 8705 section 2.2]).
+    /// Accepts connections with this client certificate, whoever issued it ([RFC 8705 section
+    /// 2.2]).
     ///
     /// Call it again to accept another certificate too. The certificate's private key is not used.
     ///
@@ -103,11 +104,11 @@ impl Application {
         self
     }
 
-    /// Enables Entra's preview of certificate-bound tokens (`mtls_pop`) for the application, with this
-    /// certificate.
+    /// Enables Entra's preview of certificate-bound tokens (`mtls_pop`) for the application, with
+    /// this certificate.
     ///
-    /// An application that is not enabled gets the error 51000. The certificate's private key is not
-    /// used.
+    /// An application that is not enabled gets the error 51000. The certificate's private key is
+    /// not used.
     pub fn entra_mtls_pop_preview(mut self, certificate: impl Borrow<Certificate>) -> Self {
         let thumbprint = *certificate.borrow().sha256();
         self.tls_certificates
