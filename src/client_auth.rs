@@ -310,7 +310,7 @@ mod tests {
             (json!([]), TlsClientAuth, Some("lists neither")),
         ] {
             let metadata = json!({ "token_endpoint_auth_methods_supported": listed });
-            let methods = SupportedAuthMethods::from_metadata(metadata.as_object().unwrap());
+            let methods = SupportedAuthMethods::from_metadata(metadata.as_object().unwrap(), false);
             match (methods.check_mutual_tls(method), reason) {
                 (Ok(()), None) => {}
                 (Err(error), Some(reason)) => {

@@ -10,6 +10,7 @@
 //! | [`CertificateFile`] | [`certificate_source`] | a certificate file that is rotated |
 //! | [`Certificate`] | [`certificate`] | a certificate that is deployed with the program |
 //! | [`SecretFile`] | [`client_secret_source`] | a secret in a mounted file that is rotated |
+//! | [`MutualTls`] with a [`Certificate`] or a [`CertificateFile`] | [`tls_client_auth`], [`self_signed_tls_client_auth`] | a client certificate of TLS, at an OpenID provider |
 //! | closure, [`CredentialSource`] | [`certificate_source`], [`client_secret_source`] | a certificate or a secret in a vault |
 //! | [`Secret`] | [`client_secret`] | a quick start, and providers without certificates |
 //!
@@ -41,6 +42,7 @@
 //! [`ConfidentialClient::from_env`]: crate::ConfidentialClient::from_env
 //! [`CredentialChainClient`]: crate::CredentialChainClient
 //! [`ManagedIdentityClient`]: crate::ManagedIdentityClient
+//! [`MutualTls`]: crate::transport::MutualTls
 //! [`Secret`]: crate::Secret
 //! [`TokenProvider`]: crate::TokenProvider
 //! [`certificate`]: crate::ConfidentialClientBuilder::certificate
@@ -48,6 +50,8 @@
 //! [`client_assertion`]: crate::ConfidentialClientBuilder::client_assertion
 //! [`client_secret`]: crate::ConfidentialClientBuilder::client_secret
 //! [`client_secret_source`]: crate::ConfidentialClientBuilder::client_secret_source
+//! [`self_signed_tls_client_auth`]: crate::ConfidentialClientBuilder::self_signed_tls_client_auth
+//! [`tls_client_auth`]: crate::ConfidentialClientBuilder::tls_client_auth
 #![doc(alias = "client_credential")]
 
 use std::fmt;

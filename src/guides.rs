@@ -36,6 +36,10 @@ pub mod operating {}
 #[doc = include_str!("../docs/more-than-one-replica.md")]
 pub mod more_than_one_replica {}
 
+/// Binds tokens to a client certificate, and authenticates by the connection.
+#[doc = include_str!("../docs/mutual-tls.md")]
+pub mod mutual_tls {}
+
 /// Describes the records of a shared cache.
 #[doc = include_str!("../docs/shared-cache.md")]
 pub mod shared_cache {}

@@ -179,11 +179,17 @@ impl MutualTls {
         })
     }
 
-    /// Returns TLS without a certificate, for requests that never carry the certificate. `None`
-    /// for the operating system's CA certificates.
+    /// Returns TLS without a certificate, for requests that never carry the certificate. `None` if
+    /// the default transport does as well.
     pub(crate) fn without_certificate(&self) -> Result<Option<ConnectionTls>, Error> {
         let roots = self.roots.as_deref();
-        let tls = roots.map(|roots| ConnectionTls::without_certificate(roots, invalid_roots));
+        #[cfg(feature = "reqwest")]
+        let has_settings = self.reqwest.is_some();
+        #[cfg(not(feature = "reqwest"))]
+        let has_settings = false;
+        // A builder of the caller has no TLS by ring of its own.
+        let is_needed = roots.is_some() || has_settings;
+        let tls = is_needed.then(|| ConnectionTls::without_certificate(roots, invalid_roots));
         tls.transpose()
     }
 

@@ -28,6 +28,7 @@ use confidential_client::testing::{
     Application, Fault, HostKind, LocalAuthority, LocalSharedCache, ManualClock, ProviderRules,
     StoreFault, User, self_signed_certificate,
 };
+use confidential_client::transport::MutualTls;
 use confidential_client::{
     Authority, CacheOptions, Certificate, Challenge, Cloud, ConfidentialClient,
     CredentialChainClient, Error, ManagedIdentityClient, RetryPolicy, Secret, TokenRequest,
@@ -141,6 +142,12 @@ async fn no_public_type_shows_a_secret() {
     hidden.check_debug("CacheStats", &by_secret.cache().stats());
     hidden.check_debug("Secret", &Secret::from(SECRET));
     hidden.check_debug("Certificate", &certificate);
+    let mutual_tls = MutualTls::from(certificate.clone());
+    hidden.check_debug("MutualTls", &mutual_tls);
+    hidden.check_debug(
+        "ConfidentialClientBuilder",
+        &builder().tls_client_auth(mutual_tls),
+    );
     hidden.check_debug("Authority", &local.authority(TENANT));
     hidden.check_debug("Cloud", &Cloud::Public);
     hidden.check_debug(

@@ -8,6 +8,7 @@ use super::ConnectionTls;
 use super::api_client::ApiClient;
 use crate::certificate::Certificate;
 use crate::error::Error;
+use crate::time::TimeSource;
 
 /// A certificate as the identity of TLS connections, with the TLS configuration and the HTTP client
 /// of these connections.
@@ -161,7 +162,7 @@ impl TlsIdentities {
     /// Returns whether the source was not called for some seconds. Only one of several callers
     /// gets `true`.
     pub(in crate::transport::mutual_tls) fn is_check_due(&self) -> bool {
-        let now = Instant::now();
+        let now = TimeSource::System.instant();
         let mut kept = self.lock();
         let is_due = kept
             .checked
@@ -174,7 +175,7 @@ impl TlsIdentities {
 
     /// Notes that the source was called.
     pub(in crate::transport::mutual_tls) fn checked(&self) {
-        self.lock().checked = Some(Instant::now());
+        self.lock().checked = Some(TimeSource::System.instant());
     }
 }
 

@@ -26,7 +26,7 @@ impl NoConnectionTls {
     }
 
     pub(super) fn without_certificate(
-        _: &[u8],
+        _: Option<&[u8]>,
         invalid: impl Fn(Option<Box<dyn StdError + Send + Sync>>) -> Error,
     ) -> Result<Self, Error> {
         Err(invalid(None))
