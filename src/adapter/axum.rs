@@ -4,12 +4,14 @@ use std::ops::Deref;
 
 use axum_core::extract::{FromRef, FromRequestParts, OptionalFromRequestParts};
 use axum_core::response::{IntoResponse, Response};
-use http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderValue, StatusCode};
 
+use crate::dpop;
 use crate::resource::{
-    AccessDenied, Claims, Permission, TokenRejection, TokenValidator, UserNotAllowed,
+    AccessDenied, Claims, Permission, ResourceRequest, TokenRejection, TokenValidator,
+    UserNotAllowed,
 };
 
 /// An axum extractor that validates the access token of a request.
@@ -170,8 +172,7 @@ where
     type Rejection = TokenRejection;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, TokenRejection> {
-        let validator = TokenValidator::from_ref(state);
-        validator.validate_headers(&parts.headers).await.map(Self)
+        validate(parts, state).await.map(Self)
     }
 }
 
@@ -199,8 +200,7 @@ where
     type Rejection = TokenRejection;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, TokenRejection> {
-        let validator = TokenValidator::from_ref(state);
-        let claims = validator.validate_headers(&parts.headers).await?;
+        let claims = validate(parts, state).await?;
         claims.require::<P>()?;
         Ok(Self(claims, PhantomData))
     }
@@ -220,6 +220,15 @@ where
     ) -> Result<Option<Self>, TokenRejection> {
         optional(parts, state).await
     }
+}
+
+async fn validate<S>(parts: &Parts, state: &S) -> Result<Claims, TokenRejection>
+where
+    TokenValidator: FromRef<S>,
+{
+    let validator = TokenValidator::from_ref(state);
+    let request = ResourceRequest::from(parts);
+    validator.validate_request(request).await
 }
 
 /// Extracts a token if the request has an `Authorization` header.
@@ -243,6 +252,11 @@ impl IntoResponse for TokenRejection {
         let headers = response.headers_mut();
         if let Some(challenge) = self.www_authenticate() {
             headers.insert(WWW_AUTHENTICATE, challenge);
+        }
+        if let Some(nonce) = self.dpop_nonce() {
+            headers.insert(dpop::NONCE, nonce);
+            // RFC 9449 section 8.2: a response with a nonce is not cacheable.
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         }
         if let Some(delay) = self.retry_after() {
             let seconds = delay.as_millis().div_ceil(1000);

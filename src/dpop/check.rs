@@ -89,7 +89,7 @@ impl ExpectedProof<'_> {
         let malformed = ProofError::Malformed(
             "its header is not a JSON object with 'typ', 'alg' and a public key in 'jwk'",
         );
-        let Some(header) = parse_object::<HeaderMembers<'_>>(header) else {
+        let Some(header) = parse_object::<ReceivedHeader<'_>>(header) else {
             return Err(malformed);
         };
         if !is_proof_type(&header.typ) {
@@ -116,7 +116,7 @@ impl ExpectedProof<'_> {
 
     fn check_claims(&self, claims: &[u8], key: Thumbprint) -> Result<CheckedProof, ProofError> {
         let malformed = ProofError::Malformed("its claims are not a JSON object of known types");
-        let Some(claims) = parse_object::<ClaimsMembers<'_>>(claims) else {
+        let Some(claims) = parse_object::<ReceivedClaims<'_>>(claims) else {
             return Err(malformed);
         };
         let jti = claims.jti.filter(|jti| !jti.is_empty());
@@ -192,7 +192,7 @@ impl ExpectedProof<'_> {
 
 /// The header's members. serde rejects a member that appears twice.
 #[derive(Deserialize)]
-struct HeaderMembers<'a> {
+struct ReceivedHeader<'a> {
     #[serde(borrow)]
     typ: Cow<'a, str>,
     #[serde(borrow)]
@@ -205,7 +205,7 @@ struct HeaderMembers<'a> {
 
 /// The claims of a proof. serde rejects a claim that appears twice.
 #[derive(Deserialize)]
-struct ClaimsMembers<'a> {
+struct ReceivedClaims<'a> {
     #[serde(borrow)]
     jti: Option<Cow<'a, str>>,
     #[serde(borrow)]
