@@ -51,6 +51,13 @@ pub(crate) struct ExpectedProof<'a> {
 #[derive(Debug)]
 pub(crate) struct CheckedProof {
     /// The thumbprint of the key that made the proof.
+    #[cfg_attr(
+        not(any(test, feature = "testing")),
+        expect(
+            dead_code,
+            reason = "a provider binds the token to the key, and an API compares it"
+        )
+    )]
     pub(crate) key: Thumbprint,
     /// A hash of the key and of `jti`. Another proof with the same hash is a replay.
     pub(crate) replay_key: [u8; 32],

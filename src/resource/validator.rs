@@ -98,8 +98,8 @@ impl TokenValidator {
     ///
     /// The members of the response pass the checks of a JWT's claims. The audience is required. The
     /// issuer (`iss`), the expiry (`exp`) and the start (`nbf`) are checked if the response has
-    /// them. A refresh token is rejected, and so is a token that is bound to a key. A signed
-    /// response ([RFC 9701]) is not supported.
+    /// them. A refresh token is rejected. A token that is bound to a key (`cnf`) gets the checks of
+    /// a bound JWT. A signed response ([RFC 9701]) is not supported.
     ///
     /// A response about an active token is used for
     /// [a minute](TokenValidatorBuilder::introspection_cache), and never after the token's expiry.
