@@ -82,16 +82,52 @@ use crate::resource::{
 /// # let _ = greeting;
 /// ```
 ///
+/// # Bound tokens
+///
+/// The extractor passes the whole request to [`TokenValidator::validate_request`]. For
+/// certificate-bound tokens, the server or a middleware inserts a
+/// [`PeerCertificate`](crate::resource::PeerCertificate) into the extensions of the request. With
+/// DPoP and nested routers, a middleware inserts an
+/// [`ExternalUri`](crate::resource::ExternalUri), because a nested router changes the URI.
+///
+/// ```
+/// use axum::Router;
+/// use axum::extract::{ConnectInfo, Request};
+/// use axum::middleware::{Next, from_fn};
+/// use axum::response::Response;
+/// use confidential_client::resource::{PeerCertificate, TokenValidator};
+///
+/// // The server's own listener puts the certificate of a TLS connection here.
+/// #[derive(Clone)]
+/// struct Peer(Option<PeerCertificate>);
+///
+/// async fn peer_certificate(
+///     ConnectInfo(Peer(certificate)): ConnectInfo<Peer>,
+///     mut request: Request,
+///     next: Next,
+/// ) -> Response {
+///     if let Some(certificate) = certificate {
+///         request.extensions_mut().insert(certificate);
+///     }
+///     next.run(request).await
+/// }
+///
+/// fn router(routes: Router<TokenValidator>) -> Router<TokenValidator> {
+///     routes.layer(from_fn(peer_certificate))
+/// }
+/// # let _ = router;
+/// ```
+///
 /// # Limits
 ///
-/// The extractor reads the `Authorization` header only, and does not read cookies or query
-/// parameters. Nothing is retried. The validator fetches signing keys as [`TokenValidator`]
-/// describes.
+/// The extractor does not read cookies or query parameters. Nothing is retried. The validator
+/// fetches signing keys as [`TokenValidator`] describes.
 ///
 /// # Errors
 ///
 /// The rejection is a [`TokenRejection`]. The response has the status, the `WWW-Authenticate`
-/// header and the `Retry-After` header of the rejection. The body is the text of the error.
+/// header, the `Retry-After` header and the `DPoP-Nonce` header of the rejection. The body is the
+/// text of the error.
 #[doc(alias("JwtBearer", "protect", "BearerToken", "Authorization"))]
 #[derive(Clone, Debug)]
 pub struct AcceptedToken(pub Claims);

@@ -69,7 +69,7 @@ pub struct PeerCertificate(pub(super) Thumbprint);
 /// let router: Router = Router::new().nest("/v1", files).layer(map_request(keep_uri));
 /// # let _ = router;
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ExternalUri(pub Uri);
 
 impl<'a> ResourceRequest<'a> {
@@ -146,6 +146,13 @@ impl fmt::Debug for ResourceRequest<'_> {
             .field("path", &self.target.map(|(_, uri)| uri.path()))
             .field("certificate", &self.certificate)
             .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ExternalUri {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A query may have a secret.
+        f.debug_tuple("ExternalUri").field(&self.0.path()).finish()
     }
 }
 
