@@ -10,8 +10,9 @@
 
 use std::error::Error;
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{
@@ -22,7 +23,9 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use confidential_client::Authority;
-use confidential_client::resource::TokenValidator;
+use confidential_client::resource::{
+    DpopPolicy, ResourceRequest, TokenValidator, TokenValidatorBuilder,
+};
 use http::{Request, Response};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -46,11 +49,18 @@ fn main() -> Result<()> {
         Accepted::new("ES256", &p256, 1, &runtime)?,
     ];
     let mut rejected = Rejected::all(&rsa)?;
+    let mut bound = [
+        Bound::new("RS256, with a proof of ES256", &rsa, &p256, rounds * calls)?,
+        Bound::new("ES256, with a proof of ES256", &p256, &p256, rounds * calls)?,
+    ];
     for _ in 0..rounds {
         for row in &mut accepted {
             row.round(calls, &runtime)?;
         }
         for row in &mut rejected {
+            row.round(calls, &runtime)?;
+        }
+        for row in &mut bound {
             row.round(calls, &runtime)?;
         }
     }
@@ -77,6 +87,18 @@ fn main() -> Result<()> {
     for row in &rejected {
         let time = micros(row.validation.time);
         println!("| {} | {time:.1} | {:.2} |", row.name, time / reference);
+    }
+    println!(
+        "\n| a token that is bound by DPoP | both bare signature checks | validated | ratio, goal 1.25 |"
+    );
+    println!("| --- | ---: | ---: | ---: |");
+    for row in &bound {
+        let (bare, whole) = (micros(row.bare_time), micros(row.time));
+        println!(
+            "| {} | {bare:.1} | {whole:.1} | {:.2} |",
+            row.name,
+            whole / bare
+        );
     }
     Ok(())
 }
@@ -228,6 +250,105 @@ impl Validation {
     }
 }
 
+/// A token that is bound to a proof key, beside the signature checks of the token and of a proof.
+struct Bound {
+    name: &'static str,
+    token: Bare,
+    proof: Bare,
+    bare_time: Duration,
+    validator: TokenValidator,
+    /// A request for each call, because a proof is accepted once.
+    requests: Vec<Request<()>>,
+    time: Duration,
+}
+
+impl Bound {
+    fn new(name: &'static str, issuer: &Issuer, key: &Issuer, calls: u32) -> Result<Self> {
+        let members: Vec<String> = ["crv", "kty", "x", "y"]
+            .into_iter()
+            .filter_map(|name| Some(format!(r#""{name}":{}"#, key.jwk.get(name)?)))
+            .collect();
+        let jwk = format!("{{{}}}", members.join(","));
+        let mut claims = claims();
+        if let Some(claims) = claims.as_object_mut() {
+            let thumbprint = encode(digest(&SHA256, jwk.as_bytes()));
+            claims.insert("cnf".to_owned(), json!({ "jkt": thumbprint }));
+        }
+        let message = message(issuer.algorithm, &claims);
+        let signature = issuer.sign(&message)?;
+        let token = format!("{message}.{}", encode(&signature));
+        let header = format!(r#"{{"typ":"dpop+jwt","alg":"ES256","jwk":{jwk}}}"#);
+        let header = encode(header);
+        let hash = encode(digest(&SHA256, token.as_bytes()));
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+        let sign = |number: u32| -> Result<Bare> {
+            let claims = json!({
+                "jti": format!("0a1b2c3d-0000-4000-8000-{number:012}"), "htm": "GET",
+                "htu": "https://api.example/drives/1/files", "iat": now.as_secs(), "ath": hash,
+            });
+            let message = format!("{header}.{}", encode(claims.to_string()));
+            Ok(Bare {
+                key: key.public_key(),
+                signature: key.sign(&message)?,
+                message,
+            })
+        };
+        let request = |number: u32| -> Result<Request<()>> {
+            let proof = sign(number)?;
+            let proof = format!("{}.{}", proof.message, encode(proof.signature));
+            let request = Request::get("/drives/1/files?$top=100")
+                .header("authorization", format!("DPoP {token}"))
+                .header("dpop", proof);
+            Ok(request.body(())?)
+        };
+        // The proofs are made before the first round.
+        let window = Duration::from_secs(10 * 60);
+        let policy = DpopPolicy::new("https://api.example").proof_window(window);
+        Ok(Self {
+            name,
+            proof: sign(0)?,
+            requests: (1..=calls).map(request).collect::<Result<_>>()?,
+            token: Bare {
+                key: issuer.public_key(),
+                message,
+                signature,
+            },
+            bare_time: Duration::MAX,
+            validator: builder(issuer.published(1)).dpop(policy).build()?,
+            time: Duration::MAX,
+        })
+    }
+
+    fn round(&mut self, calls: u32, runtime: &Runtime) -> Result<()> {
+        let began = Instant::now();
+        for _ in 0..calls {
+            for bare in [&self.token, &self.proof] {
+                let message = black_box(bare.message.as_bytes());
+                bare.key.verify(message, &bare.signature)?;
+            }
+        }
+        self.bare_time = began.elapsed().min(self.bare_time);
+        let rest = self.requests.len().saturating_sub(usize::try_from(calls)?);
+        let requests = self.requests.split_off(rest);
+        let validator = &self.validator;
+        let began = Instant::now();
+        let accepted = runtime.block_on(async {
+            for request in &requests {
+                let request = ResourceRequest::from(black_box(request));
+                if black_box(validator.validate_request(request).await).is_err() {
+                    return false;
+                }
+            }
+            true
+        });
+        self.time = began.elapsed().min(self.time);
+        match accepted {
+            true => Ok(()),
+            false => Err("a bound token was rejected".into()),
+        }
+    }
+}
+
 /// A key pair that signs tokens.
 struct Issuer {
     algorithm: &'static str,
@@ -323,16 +444,19 @@ fn changed(token: &str) -> Result<String> {
 }
 
 fn validator(keys: Value) -> Result<TokenValidator> {
+    Ok(builder(keys).build()?)
+}
+
+fn builder(keys: Value) -> TokenValidatorBuilder {
     let metadata = json!({ "issuer": ISSUER, "jwks_uri": "https://id.example/keys" });
-    let validator = TokenValidator::builder(Authority::oidc(ISSUER))
+    TokenValidator::builder(Authority::oidc(ISSUER))
         .audience(AUDIENCE)
         .single_tenant()
         .transport(move |request: Request<Bytes>| {
             let is_metadata = request.uri().path().ends_with("openid-configuration");
             let body = if is_metadata { &metadata } else { &keys }.to_string();
             async move { Ok(Response::new(Bytes::from(body))) }
-        });
-    Ok(validator.build()?)
+        })
 }
 
 /// The signed part of a token.

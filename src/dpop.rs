@@ -25,11 +25,6 @@
 //! [RFC 9449]: https://www.rfc-editor.org/rfc/rfc9449
 //! [RFC 9449 section 4.3]: https://www.rfc-editor.org/rfc/rfc9449#section-4.3
 #![warn(clippy::arithmetic_side_effects, reason = "the input is untrusted")]
-#![allow(
-    dead_code,
-    unused_imports,
-    reason = "client and validator do not use all of it yet"
-)]
 
 use http::HeaderName;
 

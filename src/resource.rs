@@ -98,26 +98,49 @@
 //! | Status | Rejections |
 //! | --- | --- |
 //! | 400 | several credentials, or another mistake in the `Authorization` header |
-//! | 401 | no token, a rejected token, or a claims challenge |
+//! | 401 | no token, a rejected token or proof, or a claims challenge |
 //! | 403 | a missing scope, role or right, or a client that cannot answer a claims challenge |
-//! | 503 | the signing keys are unavailable |
+//! | 503 | the signing keys are unavailable, or a proof cannot be checked for replay |
 //!
 //! An API that calls another API for its user hands the identity provider's demands on to the
 //! client with [`Claims::challenge_from`].
 //!
 //! [RFC 6750 section 3]: https://www.rfc-editor.org/rfc/rfc6750#section-3
 //!
+//! # Bound tokens
+//!
+//! A bearer token works for everybody who has the token. A token that is bound to a key (`cnf`,
+//! [RFC 7800]) works only for the client that has the key. By default a validator rejects bound
+//! tokens, because it must not accept a binding that it does not check.
+//!
+//! | Setting | Binding | The client shows the key by | Scheme |
+//! | --- | --- | --- | --- |
+//! | [`dpop`](TokenValidatorBuilder::dpop) | `jkt` ([RFC 9449]) | a proof in the header `DPoP` of each request | `DPoP` |
+//! | [`certificate_bound`](TokenValidatorBuilder::certificate_bound) | `x5t#S256` ([RFC 8705]) | its certificate in the TLS connection | `Bearer` or `mtls_pop` |
+//!
+//! - [`TokenValidator::validate_request`] checks a token with its request.
+//!   [`validate`](TokenValidator::validate) knows no request, and rejects bound tokens.
+//! - A bound token without its key is rejected, whatever the scheme. A token that is not bound is
+//!   rejected with the scheme of bound tokens.
+//! - [`require_bound_tokens`](TokenValidatorBuilder::require_bound_tokens) rejects bearer tokens.
+//!   Without it, an attacker with a bearer token of the same identity provider needs no key.
+//! - The check does not depend on the signature of the token. An introspected token with `cnf` gets
+//!   the same check.
+//!
+//! [RFC 8705]: https://www.rfc-editor.org/rfc/rfc8705#section-3
+//! [RFC 9449]: https://www.rfc-editor.org/rfc/rfc9449
+//!
 //! # Web frameworks
 //!
 //! With the feature `axum`, a handler receives the validated token as an argument, the extractor
-//! `adapter::AcceptedToken`. In other frameworks, call [`TokenValidator::validate_headers`] and
-//! build the response from the error.
+//! `adapter::AcceptedToken`. In other frameworks, call [`TokenValidator::validate_headers`], or
+//! [`TokenValidator::validate_request`] for bound tokens, and build the response from the error.
 //!
 //! # Limits
 //!
-//! The validator does not check whether a token was revoked, does not detect a token that is used
-//! twice, and does not decrypt tokens. A token that is bound to a key (`cnf`, [RFC 7800]) is
-//! rejected, because the validator cannot check the binding.
+//! The validator does not check whether a token was revoked, does not detect a bearer token that is
+//! used twice, and does not decrypt tokens. Signed HTTP requests (SHR), the older proof of
+//! possession of Microsoft Entra ID with the scheme `PoP`, are not supported.
 //!
 //! [RFC 7800]: https://www.rfc-editor.org/rfc/rfc7800
 
@@ -126,20 +149,30 @@ mod access_denied;
 mod access_token;
 mod bearer;
 mod builder;
+mod certificate_source;
 mod claim_values;
 mod claims;
+mod confirmation;
+mod dpop_policy;
 mod holder;
 mod introspection;
+mod nonce;
 mod permission;
 mod rejection;
 mod rejection_log;
+mod replay_cache;
+mod request;
 mod signing_keys;
 mod validator;
 
 pub use access_denied::{AccessDenied, UserNotAllowed};
 pub use builder::TokenValidatorBuilder;
+pub use certificate_source::CertificateSource;
 pub use claims::Claims;
+pub use dpop_policy::DpopPolicy;
 pub use holder::Holder;
 pub use permission::Permission;
 pub use rejection::{RejectionReason, TokenRejection};
+pub use replay_cache::{ReplayCache, ReplayCacheFuture};
+pub use request::{ExternalUri, PeerCertificate, ResourceRequest};
 pub use validator::TokenValidator;

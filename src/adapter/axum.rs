@@ -4,12 +4,14 @@ use std::ops::Deref;
 
 use axum_core::extract::{FromRef, FromRequestParts, OptionalFromRequestParts};
 use axum_core::response::{IntoResponse, Response};
-use http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderValue, StatusCode};
 
+use crate::dpop;
 use crate::resource::{
-    AccessDenied, Claims, Permission, TokenRejection, TokenValidator, UserNotAllowed,
+    AccessDenied, Claims, Permission, ResourceRequest, TokenRejection, TokenValidator,
+    UserNotAllowed,
 };
 
 /// An axum extractor that validates the access token of a request.
@@ -80,16 +82,52 @@ use crate::resource::{
 /// # let _ = greeting;
 /// ```
 ///
+/// # Bound tokens
+///
+/// The extractor passes the whole request to [`TokenValidator::validate_request`]. For
+/// certificate-bound tokens, the server or a middleware inserts a
+/// [`PeerCertificate`](crate::resource::PeerCertificate) into the extensions of the request. With
+/// DPoP and nested routers, a middleware inserts an
+/// [`ExternalUri`](crate::resource::ExternalUri), because a nested router changes the URI.
+///
+/// ```
+/// use axum::Router;
+/// use axum::extract::{ConnectInfo, Request};
+/// use axum::middleware::{Next, from_fn};
+/// use axum::response::Response;
+/// use confidential_client::resource::{PeerCertificate, TokenValidator};
+///
+/// // The server's own listener puts the certificate of a TLS connection here.
+/// #[derive(Clone)]
+/// struct Peer(Option<PeerCertificate>);
+///
+/// async fn peer_certificate(
+///     ConnectInfo(Peer(certificate)): ConnectInfo<Peer>,
+///     mut request: Request,
+///     next: Next,
+/// ) -> Response {
+///     if let Some(certificate) = certificate {
+///         request.extensions_mut().insert(certificate);
+///     }
+///     next.run(request).await
+/// }
+///
+/// fn router(routes: Router<TokenValidator>) -> Router<TokenValidator> {
+///     routes.layer(from_fn(peer_certificate))
+/// }
+/// # let _ = router;
+/// ```
+///
 /// # Limits
 ///
-/// The extractor reads the `Authorization` header only, and does not read cookies or query
-/// parameters. Nothing is retried. The validator fetches signing keys as [`TokenValidator`]
-/// describes.
+/// The extractor does not read cookies or query parameters. Nothing is retried. The validator
+/// fetches signing keys as [`TokenValidator`] describes.
 ///
 /// # Errors
 ///
 /// The rejection is a [`TokenRejection`]. The response has the status, the `WWW-Authenticate`
-/// header and the `Retry-After` header of the rejection. The body is the text of the error.
+/// header, the `Retry-After` header and the `DPoP-Nonce` header of the rejection. The body is the
+/// text of the error.
 #[doc(alias("JwtBearer", "protect", "BearerToken", "Authorization"))]
 #[derive(Clone, Debug)]
 pub struct AcceptedToken(pub Claims);
@@ -170,8 +208,7 @@ where
     type Rejection = TokenRejection;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, TokenRejection> {
-        let validator = TokenValidator::from_ref(state);
-        validator.validate_headers(&parts.headers).await.map(Self)
+        validate(parts, state).await.map(Self)
     }
 }
 
@@ -199,8 +236,7 @@ where
     type Rejection = TokenRejection;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, TokenRejection> {
-        let validator = TokenValidator::from_ref(state);
-        let claims = validator.validate_headers(&parts.headers).await?;
+        let claims = validate(parts, state).await?;
         claims.require::<P>()?;
         Ok(Self(claims, PhantomData))
     }
@@ -220,6 +256,15 @@ where
     ) -> Result<Option<Self>, TokenRejection> {
         optional(parts, state).await
     }
+}
+
+async fn validate<S>(parts: &Parts, state: &S) -> Result<Claims, TokenRejection>
+where
+    TokenValidator: FromRef<S>,
+{
+    let validator = TokenValidator::from_ref(state);
+    let request = ResourceRequest::from(parts);
+    validator.validate_request(request).await
 }
 
 /// Extracts a token if the request has an `Authorization` header.
@@ -243,6 +288,11 @@ impl IntoResponse for TokenRejection {
         let headers = response.headers_mut();
         if let Some(challenge) = self.www_authenticate() {
             headers.insert(WWW_AUTHENTICATE, challenge);
+        }
+        if let Some(nonce) = self.dpop_nonce() {
+            headers.insert(dpop::NONCE, nonce);
+            // RFC 9449 section 8.2: a response with a nonce is not cacheable.
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         }
         if let Some(delay) = self.retry_after() {
             let seconds = delay.as_millis().div_ceil(1000);

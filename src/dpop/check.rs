@@ -51,6 +51,13 @@ pub(crate) struct ExpectedProof<'a> {
 #[derive(Debug)]
 pub(crate) struct CheckedProof {
     /// The thumbprint of the key that made the proof.
+    #[cfg_attr(
+        not(any(test, feature = "testing")),
+        expect(
+            dead_code,
+            reason = "a provider binds the token to the key, and an API compares it"
+        )
+    )]
     pub(crate) key: Thumbprint,
     /// A hash of the key and of `jti`. Another proof with the same hash is a replay.
     pub(crate) replay_key: [u8; 32],
@@ -89,7 +96,7 @@ impl ExpectedProof<'_> {
         let malformed = ProofError::Malformed(
             "its header is not a JSON object with 'typ', 'alg' and a public key in 'jwk'",
         );
-        let Some(header) = parse_object::<HeaderMembers<'_>>(header) else {
+        let Some(header) = parse_object::<ReceivedHeader<'_>>(header) else {
             return Err(malformed);
         };
         if !is_proof_type(&header.typ) {
@@ -116,7 +123,7 @@ impl ExpectedProof<'_> {
 
     fn check_claims(&self, claims: &[u8], key: Thumbprint) -> Result<CheckedProof, ProofError> {
         let malformed = ProofError::Malformed("its claims are not a JSON object of known types");
-        let Some(claims) = parse_object::<ClaimsMembers<'_>>(claims) else {
+        let Some(claims) = parse_object::<ReceivedClaims<'_>>(claims) else {
             return Err(malformed);
         };
         let jti = claims.jti.filter(|jti| !jti.is_empty());
@@ -192,7 +199,7 @@ impl ExpectedProof<'_> {
 
 /// The header's members. serde rejects a member that appears twice.
 #[derive(Deserialize)]
-struct HeaderMembers<'a> {
+struct ReceivedHeader<'a> {
     #[serde(borrow)]
     typ: Cow<'a, str>,
     #[serde(borrow)]
@@ -205,7 +212,7 @@ struct HeaderMembers<'a> {
 
 /// The claims of a proof. serde rejects a claim that appears twice.
 #[derive(Deserialize)]
-struct ClaimsMembers<'a> {
+struct ReceivedClaims<'a> {
     #[serde(borrow)]
     jti: Option<Cow<'a, str>>,
     #[serde(borrow)]

@@ -54,6 +54,8 @@ pub(crate) enum ProofError {
         found: TokenText,
         error: TargetUriError,
     },
+    #[error("the URI of the request cannot be compared with a proof: {0}")]
+    RequestUri(TargetUriError),
     #[error("the proof has no nonce, and the server requires one")]
     NonceMissing,
     #[error("the proof's nonce is not a current nonce of the server")]

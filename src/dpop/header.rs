@@ -14,7 +14,7 @@ pub(crate) struct ProofHeader {
 }
 
 #[derive(Serialize)]
-struct HeaderMembers<'a> {
+struct SentHeader<'a> {
     typ: &'static str,
     alg: &'static str,
     jwk: &'a PublicJwk,
@@ -42,7 +42,7 @@ pub(crate) struct ProofClaims<'a> {
 
 impl ProofHeader {
     pub(crate) fn new(jwk: &PublicJwk, algorithm: SigningAlgorithm) -> serde_json::Result<Self> {
-        let encoded = UnsignedJwt::encoded_header(&HeaderMembers {
+        let encoded = UnsignedJwt::encoded_header(&SentHeader {
             typ: PROOF_TYPE,
             alg: algorithm.name(),
             jwk,

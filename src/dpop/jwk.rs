@@ -17,7 +17,7 @@ use crate::token::Thumbprint;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct PublicJwk {
     #[serde(flatten)]
-    members: Members,
+    members: JwkRequiredMembers,
     /// The key as [`crypto::verify`](crate::crypto::verify) reads it.
     #[serde(skip)]
     public_key: Vec<u8>,
@@ -27,7 +27,7 @@ pub(crate) struct PublicJwk {
 /// does not escape.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
-enum Members {
+enum JwkRequiredMembers {
     Ec {
         crv: &'static str,
         kty: &'static str,
@@ -75,10 +75,10 @@ impl PublicJwk {
     /// Returns whether the type of the key is that of the algorithm.
     pub(crate) fn allows(&self, algorithm: SigningAlgorithm) -> bool {
         match (&self.members, algorithm) {
-            (Members::Rsa { .. }, SigningAlgorithm::PS256 | SigningAlgorithm::RS256)
-            | (Members::Ed25519 { .. }, SigningAlgorithm::EdDSA) => true,
-            (Members::Ec { crv, .. }, SigningAlgorithm::ES256) => *crv == P256.name,
-            (Members::Ec { crv, .. }, SigningAlgorithm::ES384) => *crv == P384.name,
+            (JwkRequiredMembers::Rsa { .. }, SigningAlgorithm::PS256 | SigningAlgorithm::RS256)
+            | (JwkRequiredMembers::Ed25519 { .. }, SigningAlgorithm::EdDSA) => true,
+            (JwkRequiredMembers::Ec { crv, .. }, SigningAlgorithm::ES256) => *crv == P256.name,
+            (JwkRequiredMembers::Ec { crv, .. }, SigningAlgorithm::ES384) => *crv == P384.name,
             _ => false,
         }
     }
@@ -104,7 +104,7 @@ impl PublicJwk {
             BASE64_URL_SAFE_NO_PAD.encode(number.get(zeros..).unwrap_or_default())
         };
         Some(Self {
-            members: Members::Rsa {
+            members: JwkRequiredMembers::Rsa {
                 e: encode_number(e),
                 kty: "RSA",
                 n: encode_number(n),
@@ -116,7 +116,7 @@ impl PublicJwk {
     fn ec(curve: &Curve, x: &[u8], y: &[u8]) -> Option<Self> {
         Some(Self {
             public_key: ec_point(x, y, curve.coordinate_bytes)?,
-            members: Members::Ec {
+            members: JwkRequiredMembers::Ec {
                 crv: curve.name,
                 kty: "EC",
                 x: BASE64_URL_SAFE_NO_PAD.encode(x),
@@ -135,7 +135,7 @@ impl PublicJwk {
 
     fn ed25519(x: &[u8]) -> Option<Self> {
         (x.len() == ED25519_BYTES).then(|| Self {
-            members: Members::Ed25519 {
+            members: JwkRequiredMembers::Ed25519 {
                 crv: "Ed25519",
                 kty: "OKP",
                 x: BASE64_URL_SAFE_NO_PAD.encode(x),

@@ -172,6 +172,14 @@ impl<'a> ClaimValue<'a> {
         }
     }
 
+    /// Returns a member of a claim that is an object.
+    pub(crate) fn member(self, name: &str) -> Option<&'a Value> {
+        match self.value {
+            MemberValue::Other(value) => value.get(name),
+            _ => None,
+        }
+    }
+
     /// Returns the names of the members of a claim that is an object.
     pub(crate) fn member_names(self) -> impl Iterator<Item = &'a str> {
         let object = match self.value {

@@ -1,26 +1,16 @@
-//! Checks that a validated JWT is an access token, and that the bearer may use the token.
+//! Checks that a validated token is an access token.
 
 use super::claim_values::client_ids;
 use super::claims::Claims;
 use super::rejection::{RejectionReason, TokenRejection};
 use crate::jwt;
 
-/// Rejects ID tokens, refresh tokens, security event tokens, and tokens that are bound to a key.
+/// Rejects ID tokens, refresh tokens and security event tokens.
 ///
 /// `is_typed` says that the header names the type of access tokens ([RFC 9068 section 2.1]).
 ///
 /// [RFC 9068 section 2.1]: https://www.rfc-editor.org/rfc/rfc9068#section-2.1
 pub(super) fn check_access_token(claims: &Claims, is_typed: bool) -> Result<(), TokenRejection> {
-    if let Some(binding) = claims.all().get("cnf") {
-        return Err(TokenRejection::compared(
-            RejectionReason::BoundToKey,
-            "the token is bound to a key (cnf), and this API cannot check the binding; send a bearer token",
-            format!(
-                "the members of cnf are {}",
-                jwt::listed(binding.member_names())
-            ),
-        ));
-    }
     // Keycloak names the type of a token in a claim.
     if let Some(typ) = claims.string("typ")
         && NOT_ACCESS_TOKENS

@@ -1,21 +1,30 @@
-//! The bearer token of a request, and the mistakes that clients make around the token.
+//! The access token of a request, and the mistakes that clients make around the token.
 
 use std::borrow::Cow;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
+use super::confirmation::AcceptedSchemes;
 use super::rejection::{RejectionReason, TokenRejection};
+use crate::token::TokenScheme;
 
-/// Returns the token of the only `Authorization` header ([RFC 6750 section 2.1]).
+/// Returns the scheme and the token of the only `Authorization` header ([RFC 6750 section 2.1]).
 ///
+/// `schemes` has the schemes of an API that accepts bound tokens. Other APIs accept `Bearer` only.
 /// No error quotes the header, because any part of the header may be a credential.
 ///
 /// [RFC 6750 section 2.1]: https://www.rfc-editor.org/rfc/rfc6750#section-2.1
-pub(super) fn bearer_token(headers: &HeaderMap) -> Result<&str, TokenRejection> {
+pub(super) fn presented_token<'a>(
+    headers: &'a HeaderMap,
+    schemes: Option<&AcceptedSchemes>,
+) -> Result<(TokenScheme, &'a str), TokenRejection> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let Some(value) = values.next() else {
-        return Err(missing("the request carries no bearer token"));
+        return Err(missing(match schemes {
+            None => "the request carries no bearer token",
+            Some(_) => "the request carries no access token",
+        }));
     };
     if values.next().is_some() {
         return Err(invalid(
@@ -25,34 +34,46 @@ pub(super) fn bearer_token(headers: &HeaderMap) -> Result<&str, TokenRejection> 
     let value = value.to_str();
     let value = value.map_err(|_| invalid("the Authorization header is not ASCII"))?;
     let value = value.trim_matches([' ', '\t']);
-    let Some(rest) = strip_scheme(value) else {
+    let strip = |scheme: TokenScheme| {
+        let rest = strip_scheme(value, scheme.as_str())?;
+        Some((scheme, rest))
+    };
+    let found = match schemes {
+        None => strip(TokenScheme::Bearer),
+        Some(schemes) => schemes.read().find_map(strip),
+    };
+    let Some((scheme, rest)) = found else {
         return Err(without_bearer(value));
     };
     if !rest.is_empty() && !rest.starts_with(' ') {
-        return Err(invalid(
-            "the Authorization header has no space between 'Bearer' and the token",
+        return Err(TokenRejection::new(
+            RejectionReason::InvalidRequest,
+            format!(
+                "the Authorization header has no space between '{}' and the token",
+                scheme.as_str()
+            ),
         ));
     }
     match rest.trim() {
         "" => Err(invalid("the Authorization header contains no token")),
-        token => Ok(token),
+        token => Ok((scheme, token)),
     }
 }
 
-/// Returns the text after the scheme `Bearer`, or `None` for another scheme.
-fn strip_scheme(value: &str) -> Option<&str> {
-    let (scheme, rest) = value.split_at_checked(BEARER.len())?;
+/// Returns the text after the scheme with this name, or `None` for another scheme.
+fn strip_scheme<'a>(value: &'a str, name: &str) -> Option<&'a str> {
+    let (scheme, rest) = value.split_at_checked(name.len())?;
     // A longer word is the name of another scheme, unless a token follows without a space.
     let ends_here = |next: u8| !(next.is_ascii_alphanumeric() || matches!(next, b'-' | b'_'));
-    let is_bearer = scheme.eq_ignore_ascii_case(BEARER)
+    let is_named = scheme.eq_ignore_ascii_case(name)
         && (rest.bytes().next().is_none_or(ends_here) || rest.starts_with(START_OF_JWT));
-    is_bearer.then_some(rest)
+    is_named.then_some(rest)
 }
 
 /// Returns the rejection of an `Authorization` header without the scheme `Bearer`.
 fn without_bearer(value: &str) -> TokenRejection {
     let mut others = value.split(',').skip(1);
-    if others.any(|other| strip_scheme(other.trim_start()).is_some()) {
+    if others.any(|other| strip_scheme(other.trim_start(), BEARER).is_some()) {
         return invalid(SEVERAL_CREDENTIALS);
     }
     if value.starts_with(QUOTES) {
@@ -98,7 +119,7 @@ pub(super) fn mistake_in_token(token: &str) -> Option<(RejectionReason, &'static
     if token.contains([',', ';']) {
         return invalid(SEVERAL_CREDENTIALS);
     }
-    if strip_scheme(token).is_some() {
+    if strip_scheme(token, BEARER).is_some() {
         return invalid(
             "the token begins with the word 'Bearer', which is not part of a token; send the word once",
         );

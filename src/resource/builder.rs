@@ -3,7 +3,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::accepted_tenants::AcceptedTenants;
+use super::certificate_source::CertificateSource;
 use super::claims::{Claims, HolderRule};
+use super::confirmation::Bindings;
+use super::dpop_policy::DpopPolicy;
 use super::holder::Holder;
 use super::introspection::IntrospectionSettings;
 use super::rejection_log::RejectionLog;
@@ -36,6 +39,9 @@ pub struct TokenValidatorBuilder {
     max_key_age: Option<Duration>,
     leeway: Duration,
     pub(super) introspection: IntrospectionSettings,
+    certificate_source: Option<CertificateSource>,
+    dpop: Option<DpopPolicy>,
+    requires_binding: bool,
     transport: TransportConfig,
     clock: Option<TimeSource>,
 }
@@ -54,6 +60,9 @@ impl TokenValidatorBuilder {
             max_key_age: None,
             leeway: DEFAULT_LEEWAY,
             introspection: IntrospectionSettings::default(),
+            certificate_source: None,
+            dpop: None,
+            requires_binding: false,
             transport: TransportConfig::of("TokenValidatorBuilder"),
             clock: None,
         }
@@ -226,6 +235,56 @@ impl TokenValidatorBuilder {
         self
     }
 
+    /// Accepts tokens that are bound to a proof key by DPoP ([RFC 9449]).
+    ///
+    /// The scheme of such tokens is `DPoP`. Validate them with
+    /// [`validate_request`](TokenValidator::validate_request) or with the axum extractor.
+    ///
+    /// [RFC 9449]: https://www.rfc-editor.org/rfc/rfc9449
+    #[doc(alias("DPoP", "jkt", "sender-constrained"))]
+    pub fn dpop(mut self, policy: DpopPolicy) -> Self {
+        self.dpop = Some(policy);
+        self
+    }
+
+    /// Accepts tokens that are bound to a client certificate (`x5t#S256`, [RFC 8705 section 3]).
+    ///
+    /// The scheme of such tokens is `Bearer`, or `mtls_pop` in Microsoft Entra ID's preview. The
+    /// source is the only place where the validator looks for the certificate of a request. A later
+    /// call replaces the source.
+    ///
+    /// ```
+    /// use confidential_client::Authority;
+    /// use confidential_client::resource::{CertificateSource, TokenValidator};
+    ///
+    /// # fn main() -> Result<(), confidential_client::Error> {
+    /// let validator = TokenValidator::builder(Authority::oidc("https://id.example/realms/shop"))
+    ///     .audience("orders")
+    ///     .single_tenant()
+    ///     // nginx: proxy_set_header X-Client-Cert $ssl_client_escaped_cert;
+    ///     .certificate_bound(CertificateSource::url_encoded_pem("x-client-cert"))
+    ///     .require_bound_tokens()
+    ///     .build()?;
+    /// # let _ = validator;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// [RFC 8705 section 3]: https://www.rfc-editor.org/rfc/rfc8705#section-3
+    #[doc(alias("mTLS", "x5t#S256", "mtls_pop", "sender-constrained"))]
+    pub fn certificate_bound(mut self, source: CertificateSource) -> Self {
+        self.certificate_source = Some(source);
+        self
+    }
+
+    /// Rejects tokens that are not bound to a key.
+    ///
+    /// By default an API that accepts bound tokens accepts bearer tokens, too.
+    pub fn require_bound_tokens(mut self) -> Self {
+        self.requires_binding = true;
+        self
+    }
+
     /// Sets the transport that fetches the signing keys, in place of reqwest.
     pub fn transport(mut self, transport: impl Transport) -> Self {
         self.transport.transport = Some(Arc::new(transport));
@@ -265,6 +324,10 @@ impl TokenValidatorBuilder {
     /// - The maximum age of the keys is shorter than 5 minutes or longer than 365 days.
     /// - The leeway is longer than 10 minutes.
     /// - The introspection settings do not fit: see the section *Introspection*.
+    /// - Bound tokens are required, and neither [`dpop`](Self::dpop) nor
+    ///   [`certificate_bound`](Self::certificate_bound) is set.
+    /// - A setting of the [`DpopPolicy`] is invalid, or the [`CertificateSource`] has a text that
+    ///   is not the name of a header.
     /// - No transport is available, or the build has no backend that verifies signatures.
     /// - A proxy variable of the environment is no proxy, or the machine has no CA certificates.
     pub fn build(self) -> Result<TokenValidator, Error> {
@@ -318,7 +381,10 @@ impl TokenValidatorBuilder {
             Some(client) => Arc::clone(client.transport()),
             None => self.transport.transport(endpoints.origin())?,
         };
+        let bindings = bindings(self.certificate_source, self.dpop, self.requires_binding)?;
         Ok(TokenValidator::new(ValidatorConfig {
+            schemes: bindings.schemes().map(Arc::new),
+            bindings,
             introspection: self.introspection.build(&endpoints)?,
             audiences: checked_audiences(self.audiences)?,
             algorithms: self.algorithms,
@@ -334,6 +400,23 @@ impl TokenValidatorBuilder {
             clock,
         }))
     }
+}
+
+fn bindings(
+    certificate: Option<CertificateSource>,
+    dpop: Option<DpopPolicy>,
+    is_required: bool,
+) -> Result<Bindings, Error> {
+    if is_required && certificate.is_none() && dpop.is_none() {
+        return Err(Error::config(
+            "require_bound_tokens() is set, and every token would be rejected; call dpop(..), certificate_bound(..) or both",
+        ));
+    }
+    Ok(Bindings {
+        certificate: certificate.map(CertificateSource::check).transpose()?,
+        dpop: dpop.map(DpopPolicy::build).transpose()?,
+        is_required,
+    })
 }
 
 fn exactly_one(tenants: Vec<AcceptedTenants>) -> Result<AcceptedTenants, Error> {

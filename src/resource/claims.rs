@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::access_denied::UserNotAllowed;
 use super::claim_values::client_ids;
+use super::confirmation::AcceptedSchemes;
 use super::holder::Holder;
 use super::rejection::{RejectionReason, TokenRejection};
 use super::rejection_log::RejectionLog;
@@ -13,6 +14,7 @@ use crate::authority::Rules;
 use crate::error::Error;
 use crate::jwt::{self, ClaimsSet, IssuerKeys, JwtError, SignedJwt, is_guid};
 use crate::response::{ActiveToken, json_object};
+use crate::token::TokenScheme;
 
 /// The claims of a validated token, with the client, the user and their permissions.
 ///
@@ -34,6 +36,8 @@ struct ValidatedToken {
     holder: Holder,
     expires_on: SystemTime,
     authorization_uri: Option<Arc<str>>,
+    /// The schemes of the API, and whether the token was sent with `DPoP`, for the challenges.
+    schemes: Option<(Arc<AcceptedSchemes>, TokenScheme)>,
     token: Box<str>,
     /// The log of the validator.
     log: Arc<RejectionLog>,
@@ -55,6 +59,7 @@ impl Claims {
             scope_claim: scope_claim(&claims, rules),
             expires_on: claims.time("exp")?.ok_or(JwtError::Claim("exp"))?,
             authorization_uri: keys.authorization_endpoint.clone(),
+            schemes: None,
             token: token.into(),
             log: Arc::clone(log),
             json: OnceLock::new(),
@@ -79,6 +84,7 @@ impl Claims {
             scope_claim: scope_claim(&claims, rules),
             expires_on: claims.time("exp")?.unwrap_or(until),
             authorization_uri: None,
+            schemes: None,
             token: token.into(),
             log: Arc::clone(log),
             json: OnceLock::new(),
@@ -438,6 +444,10 @@ impl Claims {
     }
 
     fn rejected(&self, rejection: TokenRejection) -> TokenRejection {
+        let rejection = match &self.0.schemes {
+            Some((schemes, used)) => rejection.with_schemes(schemes, *used, None),
+            None => rejection,
+        };
         self.0.log.token(&rejection);
         rejection
     }
@@ -462,6 +472,11 @@ impl Claims {
 
     pub(super) fn has_scope_claim(&self) -> bool {
         self.0.claims.get(self.0.scope_claim).is_some()
+    }
+
+    /// Sets the schemes of the API and the scheme of the request.
+    pub(super) fn set_schemes(&mut self, schemes: &Arc<AcceptedSchemes>, used: TokenScheme) {
+        Arc::make_mut(&mut self.0).schemes = Some((Arc::clone(schemes), used));
     }
 
     /// Decides the holder by the rule of the API's author.

@@ -9,8 +9,11 @@ use base64::prelude::BASE64_STANDARD;
 use http::{HeaderValue, StatusCode};
 use serde_json::{Map, Value};
 
+use super::confirmation::AcceptedSchemes;
+use crate::dpop::ProofError;
 use crate::error::{Error, Escaped};
 use crate::jwt::JwtError;
+use crate::token::TokenScheme;
 
 /// The error for a request with a rejected token, or with a token that lacks a permission.
 ///
@@ -41,6 +44,10 @@ struct RejectionDetails {
     /// The claims to request another token with, as JSON.
     claims: Option<String>,
     authorization_uri: Option<Arc<str>>,
+    /// The schemes of the API and the scheme of the request, if the API accepts bound tokens.
+    schemes: Option<(Arc<AcceptedSchemes>, TokenScheme)>,
+    /// A nonce for the next proof.
+    nonce: Option<HeaderValue>,
     /// The error that made the signing keys unavailable, or that demands the claims.
     source: Option<Error>,
 }
@@ -51,6 +58,8 @@ enum ComparedValues {
     Detail(String),
     /// An error and a hint, which replace the text for the client.
     Jwt(JwtError, &'static str),
+    /// An error, which replaces the text for the client.
+    Proof(ProofError),
 }
 
 /// The check that a token failed.
@@ -72,10 +81,23 @@ pub enum RejectionReason {
     InvalidSignature,
     /// The token or the signing key belongs to another issuer.
     InvalidIssuer,
-    /// The token is bound to a key ([RFC 7800]), and the binding cannot be checked.
+    /// The token is bound to a key ([RFC 7800]), and the request does not show that the sender has
+    /// the key, or the validator does not check such bindings.
+    ///
+    /// The request may have no proof, or another certificate or proof key than that of the token.
     ///
     /// [RFC 7800]: https://www.rfc-editor.org/rfc/rfc7800
     BoundToKey,
+    /// The token is not bound to a key. The API accepts only bound tokens, or the token was sent
+    /// with the scheme of bound tokens.
+    NotBound,
+    /// The DPoP proof of the request is missing or invalid, or was used before ([RFC 9449 section
+    /// 4.3]).
+    ///
+    /// [RFC 9449 section 4.3]: https://www.rfc-editor.org/rfc/rfc9449#section-4.3
+    InvalidProof,
+    /// The DPoP proof has no nonce of the API, or an old one. The response has a nonce.
+    NeedsNonce,
     /// The token's user flow of Azure AD B2C is not accepted by this API.
     PolicyNotAccepted,
     /// The token's tenant is not accepted by this API.
@@ -113,6 +135,8 @@ pub enum RejectionReason {
     Inactive,
     /// The introspection endpoint of the identity provider is unavailable.
     IntrospectionUnavailable,
+    /// The replay cache of the API failed or is full, so a replay of the proof cannot be ruled out.
+    ReplayCacheUnavailable,
 }
 
 impl TokenRejection {
@@ -194,6 +218,50 @@ impl TokenRejection {
         })
     }
 
+    /// Creates a rejection for a request with a missing or invalid proof.
+    pub(super) fn of_proof(error: ProofError) -> Self {
+        let reason = match &error {
+            error if error.needs_nonce() => RejectionReason::NeedsNonce,
+            ProofError::OtherKey { .. } => RejectionReason::BoundToKey,
+            _ => RejectionReason::InvalidProof,
+        };
+        let details = RejectionDetails::new(reason, error.for_sender());
+        Self::from(RejectionDetails {
+            compared: Some(ComparedValues::Proof(error)),
+            ..details
+        })
+    }
+
+    pub(super) fn replay_cache_unavailable(error: Error) -> Self {
+        Self::from(RejectionDetails {
+            source: Some(error),
+            ..RejectionDetails::new(RejectionReason::ReplayCacheUnavailable, NO_REPLAY_CHECK)
+        })
+    }
+
+    pub(super) fn replay_cache_full() -> Self {
+        Self::compared(
+            RejectionReason::ReplayCacheUnavailable,
+            NO_REPLAY_CHECK,
+            "the replay cache is full of proofs that are still valid; raise max_replay_entries(..) or shorten proof_window(..)".to_owned(),
+        )
+    }
+
+    /// Sets the schemes of the API, the scheme of the request, and a nonce for the next proof.
+    pub(super) fn with_schemes(
+        mut self,
+        schemes: &Arc<AcceptedSchemes>,
+        used: TokenScheme,
+        nonce: Option<HeaderValue>,
+    ) -> Self {
+        // The caller has just created the rejection, so there is no other owner.
+        if let Some(details) = Arc::get_mut(&mut self.0) {
+            details.schemes = Some((Arc::clone(schemes), used));
+            details.nonce = nonce;
+        }
+        self
+    }
+
     /// Returns the check that failed.
     pub fn reason(&self) -> RejectionReason {
         self.0.reason
@@ -255,13 +323,16 @@ impl TokenRejection {
     /// Returns the `WWW-Authenticate` header of the response ([RFC 6750 section 3]).
     ///
     /// The header contains the error, the missing scope, and the claims to request another token
-    /// with. Returns `None` for a 503 response.
+    /// with. The header of an API that accepts bound tokens has a challenge for each accepted
+    /// scheme ([RFC 9449 section 7.1]). The error is in the challenge of the scheme that the client
+    /// used. Returns `None` for a 503 response.
     ///
     /// [RFC 6750 section 3]: https://www.rfc-editor.org/rfc/rfc6750#section-3
+    /// [RFC 9449 section 7.1]: https://www.rfc-editor.org/rfc/rfc9449#section-7.1
     pub fn www_authenticate(&self) -> Option<HeaderValue> {
-        let mut challenge = r#"Bearer realm="""#.to_owned();
-        let mut add = |name: &str, value: &str| {
-            challenge.push_str(&format!(r#", {name}="{}""#, quotable(value)));
+        let mut parameters = Vec::new();
+        let mut add = |name: &'static str, value: &str| {
+            parameters.push(format!(r#"{name}="{}""#, quotable(value)));
         };
         if let Some(uri) = &self.0.authorization_uri {
             add("authorization_uri", uri);
@@ -280,16 +351,33 @@ impl TokenRejection {
         if let Some(claims) = &self.0.claims {
             add("claims", &BASE64_STANDARD.encode(claims));
         }
+        let challenge = match &self.0.schemes {
+            None => bearer_challenge(&parameters),
+            Some((schemes, used)) => schemes.challenge(*used, &parameters),
+        };
         HeaderValue::try_from(challenge).ok()
+    }
+
+    /// Returns the `DPoP-Nonce` header of the response ([RFC 9449 section 9]).
+    ///
+    /// Returns `None` unless the validator
+    /// [requires nonces](super::DpopPolicy::require_nonce). A response with the header must not be
+    /// stored by caches (`Cache-Control: no-store`).
+    ///
+    /// [RFC 9449 section 9]: https://www.rfc-editor.org/rfc/rfc9449#section-9
+    pub fn dpop_nonce(&self) -> Option<HeaderValue> {
+        self.0.nonce.clone()
     }
 
     /// Returns the delay before the client may retry.
     ///
     /// Returns `None` for every response except a 503 response. The default delay is 5 seconds.
     pub fn retry_after(&self) -> Option<Duration> {
-        let error = self.0.source.as_ref();
-        let error = error.filter(|_| self.0.is_unavailable())?;
-        Some(error.retry_after().unwrap_or(DEFAULT_RETRY_AFTER))
+        if !self.0.is_unavailable() {
+            return None;
+        }
+        let delay = self.0.source.as_ref().and_then(Error::retry_after);
+        Some(delay.unwrap_or(DEFAULT_RETRY_AFTER))
     }
 }
 
@@ -302,6 +390,8 @@ impl RejectionDetails {
             scope: None,
             claims: None,
             authorization_uri: None,
+            schemes: None,
+            nonce: None,
             source: None,
         }
     }
@@ -319,15 +409,18 @@ impl RejectionDetails {
             None => self.message.to_string(),
             Some(ComparedValues::Detail(detail)) => format!("{}: {detail}", self.message),
             Some(ComparedValues::Jwt(error, hint)) => format!("{error}{hint}"),
+            Some(ComparedValues::Proof(error)) => error.to_string(),
         }
     }
 
-    /// Returns whether nothing is known about the token, because the identity provider is
-    /// unavailable.
+    /// Returns whether nothing is known about the token or the proof, because a server that the
+    /// validator needs is unavailable.
     fn is_unavailable(&self) -> bool {
         matches!(
             self.reason,
-            RejectionReason::KeysUnavailable | RejectionReason::IntrospectionUnavailable
+            RejectionReason::KeysUnavailable
+                | RejectionReason::IntrospectionUnavailable
+                | RejectionReason::ReplayCacheUnavailable
         )
     }
 
@@ -343,15 +436,18 @@ impl RejectionDetails {
         }
     }
 
-    /// Returns the OAuth error code ([RFC 6750 section 3.1]).
+    /// Returns the OAuth error code ([RFC 6750 section 3.1], [RFC 9449 section 7.1]).
     ///
     /// A response to a request without a token has no error code.
     ///
     /// [RFC 6750 section 3.1]: https://www.rfc-editor.org/rfc/rfc6750#section-3.1
+    /// [RFC 9449 section 7.1]: https://www.rfc-editor.org/rfc/rfc9449#section-7.1
     fn error(&self) -> Option<&'static str> {
         match self.reason {
             RejectionReason::MissingToken => None,
             _ if self.is_unavailable() => None,
+            RejectionReason::InvalidProof => Some("invalid_dpop_proof"),
+            RejectionReason::NeedsNonce => Some("use_dpop_nonce"),
             RejectionReason::InvalidRequest => Some("invalid_request"),
             _ if self.is_forbidden() => Some("insufficient_scope"),
             // Defined by Microsoft. MSAL clients request a token with the challenge's claims.
@@ -441,6 +537,14 @@ fn quotable(text: &str) -> String {
     text.chars().map(plain).collect()
 }
 
+/// Returns a challenge of the scheme `Bearer`.
+pub(super) fn bearer_challenge(parameters: &[String]) -> String {
+    let parameters = parameters.iter().map(|parameter| format!(", {parameter}"));
+    format!(r#"Bearer realm=""{}"#, parameters.collect::<String>())
+}
+
+const NO_REPLAY_CHECK: &str =
+    "the proof cannot be checked for replay now; retry later with a new proof";
 /// The longest claims in a challenge, in bytes. A server limits the length of a header.
 const MAX_CLAIMS_LENGTH: usize = 6 * 1024;
 /// Delay for the client if the cause of a 503 response names none.

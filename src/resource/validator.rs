@@ -2,22 +2,25 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 
 use super::accepted_tenants::AcceptedTenants;
 use super::access_token::check_access_token;
-use super::bearer::{bearer_token, mistake_in_token};
+use super::bearer::{mistake_in_token, presented_token};
 use super::builder::TokenValidatorBuilder;
 use super::claims::{Claims, HolderRule};
+use super::confirmation::{AcceptedSchemes, Bindings, Presented};
 use super::introspection::Introspection;
 use super::rejection::{RejectionReason, TokenRejection};
 use super::rejection_log::RejectionLog;
+use super::request::ResourceRequest;
 use crate::authority::{Authority, Tenant};
 use crate::client::ConfidentialClient;
 use crate::crypto::SigningAlgorithm;
 use crate::endpoint::Endpoints;
 use crate::jwt::{self, ClaimsSet, Expected, IssuerKeys, SignedJwt, TokenText};
 use crate::time::TimeSource;
+use crate::token::TokenScheme;
 use crate::transport::Transport;
 
 /// A validator of the access tokens that clients send to a web API.
@@ -47,6 +50,9 @@ use crate::transport::Transport;
 ///
 /// # Limits
 ///
+/// - Tokens that are bound to a key are rejected, unless the builder accepts them
+///   ([`dpop`](TokenValidatorBuilder::dpop),
+///   [`certificate_bound`](TokenValidatorBuilder::certificate_bound)).
 /// - A token must be signed with RS256, PS256 or ES256. HMAC algorithms are rejected.
 /// - A token must not be longer than 64 KiB.
 /// - Version 1 and version 2 tokens of Microsoft Entra ID are accepted.
@@ -69,6 +75,9 @@ pub(super) struct ValidatorConfig {
     pub(super) leeway: Duration,
     /// The introspection of tokens, if the validator introspects tokens.
     pub(super) introspection: Option<Introspection>,
+    pub(super) bindings: Bindings,
+    /// The accepted schemes, if the API accepts bound tokens.
+    pub(super) schemes: Option<Arc<AcceptedSchemes>>,
     pub(super) transport: Arc<dyn Transport>,
     pub(super) clock: TimeSource,
     pub(super) log: Arc<RejectionLog>,
@@ -89,8 +98,8 @@ impl TokenValidator {
     ///
     /// The members of the response pass the checks of a JWT's claims. The audience is required. The
     /// issuer (`iss`), the expiry (`exp`) and the start (`nbf`) are checked if the response has
-    /// them. A refresh token is rejected, and so is a token that is bound to a key. A signed
-    /// response ([RFC 9701]) is not supported.
+    /// them. A refresh token is rejected. A token that is bound to a key (`cnf`) gets the checks of
+    /// a bound JWT. A signed response ([RFC 9701]) is not supported.
     ///
     /// A response about an active token is used for
     /// [a minute](TokenValidatorBuilder::introspection_cache), and never after the token's expiry.
@@ -140,12 +149,19 @@ impl TokenValidator {
 
     /// Validates a token and returns the claims.
     ///
+    /// A token that is bound to a key is rejected, because the request is not known.
+    ///
     /// # Errors
     ///
     /// Returns a [`TokenRejection`] with the check that failed. The status of the response is 401,
     /// or 503 if the signing keys are unavailable.
     pub async fn validate(&self, token: &str) -> Result<Claims, TokenRejection> {
-        let claims = self.check(token).await;
+        let presented = Presented {
+            scheme: TokenScheme::Bearer,
+            token,
+            request: None,
+        };
+        let claims = self.check_presented(&presented).await;
         let claims = claims.map_err(|rejection| match mistake(token, &rejection) {
             // There is no header, so the text is no token.
             Some((_, message)) => TokenRejection::new(RejectionReason::Malformed, message),
@@ -157,6 +173,10 @@ impl TokenValidator {
     /// Validates the token in the `Authorization: Bearer` header of a request ([RFC 6750 section
     /// 2.1]).
     ///
+    /// A token that is bound to a key is rejected, unless a header has the certificate of the token
+    /// ([`CertificateSource`](super::CertificateSource)). Call
+    /// [`validate_request`](Self::validate_request) for an API that accepts bound tokens.
+    ///
     /// # Errors
     ///
     /// Returns the errors of [`validate`](Self::validate). A request without a token gets a 401
@@ -166,17 +186,86 @@ impl TokenValidator {
     ///
     /// [RFC 6750 section 2.1]: https://www.rfc-editor.org/rfc/rfc6750#section-2.1
     pub async fn validate_headers(&self, headers: &HeaderMap) -> Result<Claims, TokenRejection> {
-        let claims = self.check_headers(headers).await;
+        let request = ResourceRequest::of_headers(headers);
+        self.validate_request(request).await
+    }
+
+    /// Validates the token of a request, which may be bound to a key.
+    ///
+    /// The schemes `DPoP` and `mtls_pop` are accepted if
+    /// [`dpop`](TokenValidatorBuilder::dpop) and
+    /// [`certificate_bound`](TokenValidatorBuilder::certificate_bound) are set.
+    ///
+    /// ```
+    /// use confidential_client::resource::{Claims, ResourceRequest, TokenRejection, TokenValidator};
+    ///
+    /// async fn claims(
+    ///     validator: &TokenValidator,
+    ///     request: &http::request::Parts,
+    /// ) -> Result<Claims, TokenRejection> {
+    ///     validator.validate_request(ResourceRequest::from(request)).await
+    /// }
+    /// # let _ = claims;
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`validate_headers`](Self::validate_headers), and a 401 rejection if
+    /// the request does not show that the client has the key of the token. The status is 503 if a
+    /// proof cannot be checked for replay.
+    pub async fn validate_request(
+        &self,
+        request: ResourceRequest<'_>,
+    ) -> Result<Claims, TokenRejection> {
+        let schemes = self.0.schemes.as_deref();
+        let (claims, used) = match presented_token(request.headers, schemes) {
+            Err(rejection) => (Err(rejection), TokenScheme::Bearer),
+            Ok((scheme, token)) => {
+                let presented = Presented {
+                    scheme,
+                    token,
+                    request: Some(request),
+                };
+                let claims = self.check_presented(&presented).await;
+                let claims = claims.map_err(|rejection| match mistake(token, &rejection) {
+                    Some((reason, message)) => TokenRejection::new(reason, message),
+                    None => rejection,
+                });
+                (claims, scheme)
+            }
+        };
+        let claims = claims.map_err(|rejection| match &self.0.schemes {
+            Some(schemes) => rejection.with_schemes(schemes, used, self.dpop_nonce()),
+            None => rejection,
+        });
         claims.inspect_err(|rejection| self.0.log.token(rejection))
     }
 
-    async fn check_headers(&self, headers: &HeaderMap) -> Result<Claims, TokenRejection> {
-        let token = bearer_token(headers)?;
-        let claims = self.check(token).await;
-        claims.map_err(|rejection| match mistake(token, &rejection) {
-            Some((reason, message)) => TokenRejection::new(reason, message),
-            None => rejection,
-        })
+    /// Returns the current nonce for proofs, to send with any response in the header `DPoP-Nonce`
+    /// ([RFC 9449 section 9]).
+    ///
+    /// A client that gets a new nonce with a successful response needs no retry when the nonce
+    /// changes. A rejection has the nonce already. Returns `None` unless the validator
+    /// [requires nonces](super::DpopPolicy::require_nonce).
+    ///
+    /// [RFC 9449 section 9]: https://www.rfc-editor.org/rfc/rfc9449#section-9
+    pub fn dpop_nonce(&self) -> Option<HeaderValue> {
+        self.0.bindings.nonce(self.0.clock.wall())
+    }
+
+    /// Validates a token, and checks that the sender has the key that the token is bound to.
+    async fn check_presented(&self, presented: &Presented<'_>) -> Result<Claims, TokenRejection> {
+        let config = &*self.0;
+        let mut claims = self.check(presented.token).await?;
+        let now = || config.clock.wall();
+        config
+            .bindings
+            .confirm(claims.all(), presented, now)
+            .await?;
+        if let Some(schemes) = &config.schemes {
+            claims.set_schemes(schemes, presented.scheme);
+        }
+        Ok(claims)
     }
 
     async fn check(&self, token: &str) -> Result<Claims, TokenRejection> {

@@ -121,7 +121,6 @@ impl Thumbprint {
     }
 
     /// Reads the base64url form without padding.
-    #[cfg_attr(not(test), allow(dead_code, reason = "no cnf is read yet"))]
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let octets = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
         octets.try_into().ok().map(Self)

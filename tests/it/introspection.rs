@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use confidential_client::credential::TokenEndpointAuthMethod;
 use confidential_client::resource::{
-    Claims, Holder, RejectionReason, TokenRejection, TokenValidator, TokenValidatorBuilder,
+    Claims, DpopPolicy, Holder, RejectionReason, ResourceRequest, TokenRejection, TokenValidator,
+    TokenValidatorBuilder,
 };
 use confidential_client::testing::ManualClock;
 use confidential_client::time::Clock;
@@ -17,6 +18,7 @@ use serde_json::{Value, json};
 
 use crate::support::log_capture::Log;
 use crate::support::openid::{ISSUER, OpenId};
+use crate::support::proof::ProofKey;
 use crate::support::{
     PEM, Provider, SECRET, TENANT, claims_of, header_of, let_others_run, poll_once,
 };
@@ -899,4 +901,38 @@ async fn neither_errors_nor_the_log_have_the_token_or_the_secret() {
         assert!(!text.contains(SECRET), "{name}: {text}");
     }
     assert!(!log.contains(token), "{log}");
+}
+
+/// The members of the response have the key, and the token is opaque.
+#[tokio::test]
+async fn a_token_that_is_bound_to_a_proof_key_needs_a_proof() {
+    let (provider, clock) = (Provider::open(), ManualClock::new());
+    let validator = builder(client(&provider).clock(clock.clone()))
+        .dpop(DpopPolicy::new("https://api.example"))
+        .build()
+        .unwrap();
+    let mut key = ProofKey::new();
+    let mut body = with(&clock, "cnf", claims_of(&key.token)["cnf"].clone());
+    body["token_type"] = "DPoP".into();
+    answer(&provider, &body);
+    key.token = "opaque-token".to_owned();
+    let call = |scheme: &str, proof: String| {
+        let request = http::Request::get("/orders")
+            .header("authorization", format!("{scheme} opaque-token"))
+            .header("dpop", proof);
+        request.body(()).unwrap()
+    };
+    let good = || key.proof("GET", "https://api.example/orders");
+    let other = key.proof("GET", "https://api.example/others");
+    for (request, expected) in [
+        (call("DPoP", good()), None),
+        (call("DPoP", other), Some(RejectionReason::InvalidProof)),
+        (call("Bearer", good()), Some(RejectionReason::BoundToKey)),
+    ] {
+        let result = validator
+            .validate_request(ResourceRequest::from(&request))
+            .await;
+        assert_eq!(result.err().map(|rejection| rejection.reason()), expected);
+    }
+    assert_eq!(provider.requests(), 1);
 }

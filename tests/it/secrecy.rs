@@ -23,7 +23,10 @@ use confidential_client::delegated::{
     AdminConsent, AuthorizationRequest, Prompt, SessionKey, UserAssertion,
 };
 use confidential_client::metrics::Acquisition;
-use confidential_client::resource::{AccessDenied, Holder, Permission, TokenValidator};
+use confidential_client::resource::{
+    AccessDenied, CertificateSource, DpopPolicy, ExternalUri, Holder, PeerCertificate, Permission,
+    ResourceRequest, TokenValidator,
+};
 use confidential_client::testing::{
     Application, Fault, HostKind, LocalAuthority, LocalSharedCache, ManualClock, ProviderRules,
     StoreFault, User, self_signed_certificate,
@@ -388,6 +391,19 @@ async fn no_type_of_delegated_access_shows_a_secret() {
     hidden.check_debug("UserNotAllowed", &not_allowed);
     hidden.check_debug("AccessDenied", &AccessDenied::from(not_allowed));
     hidden.check_debug("TokenValidator", &validator);
+    let policy = DpopPolicy::new("https://api.example").nonce_key(SECRET.repeat(3));
+    hidden.check_debug("DpopPolicy", &policy);
+    let source = CertificateSource::url_encoded_pem("x-client-cert");
+    hidden.check_debug("CertificateSource", &source);
+    let uri = format!("/files?token={called_with}").parse().unwrap();
+    hidden.check_debug("ExternalUri", &ExternalUri(uri));
+    let certificate = PeerCertificate::from_der(PEM.as_bytes());
+    hidden.check_debug("PeerCertificate", &certificate);
+    let authorization = format!("Bearer {called_with}");
+    let request =
+        Request::get(format!("/?token={called_with}")).header("authorization", authorization);
+    let request = request.extension(certificate).body(()).unwrap();
+    hidden.check_debug("ResourceRequest", &ResourceRequest::from(&request));
     let flawed = format!("{called_with}x");
     for token in [flawed.as_str(), result.access_token().secret(), "abc"] {
         let refusal = validator.validate(token).await.unwrap_err();

@@ -23,6 +23,7 @@ pub mod issuer;
 pub mod log_capture;
 pub mod mutual_tls_server;
 pub mod openid;
+pub mod proof;
 pub mod raw_server;
 pub mod tls_server;
 

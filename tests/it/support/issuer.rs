@@ -32,7 +32,7 @@ pub static STRANGER: LazyLock<Key> = LazyLock::new(|| Key::rsa("first"));
 
 pub struct Key {
     pub jwk: Value,
-    pem: String,
+    pub pem: String,
 }
 
 impl Key {
@@ -51,7 +51,7 @@ impl Key {
         }
     }
 
-    fn p256() -> Self {
+    pub fn p256() -> Self {
         let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
         let point = pair.public_key_raw();
         let (x, y) = (encode(&point[1..33]), encode(&point[33..]));
