@@ -76,6 +76,20 @@ pub(crate) fn openid_configuration(
                 json!(format!("{base}/{tenant}/oauth2/v2.0/par")),
             ),
             (
+                "introspection_endpoint",
+                json!(format!("{base}/{tenant}/oauth2/v2.0/introspect")),
+            ),
+            (
+                "grant_types_supported",
+                json!([
+                    "authorization_code",
+                    "client_credentials",
+                    "refresh_token",
+                    "urn:ietf:params:oauth:grant-type:jwt-bearer",
+                    "urn:ietf:params:oauth:grant-type:token-exchange",
+                ]),
+            ),
+            (
                 "require_pushed_authorization_requests",
                 json!(rules.requires_pushed()),
             ),
@@ -104,10 +118,16 @@ fn add_mutual_tls(members: &mut Map<String, Value>, tenant: &str, base: &str) {
             json!("self_signed_tls_client_auth"),
         ]);
     }
-    let alias = format!("{base}/{tenant}/oauth2/v2.0/token");
+    let alias = |endpoint: &str| format!("{base}/{tenant}/oauth2/v2.0/{endpoint}");
+    let mut aliases = Map::new();
+    aliases.insert("token_endpoint".to_owned(), alias("token").into());
+    if members.contains_key("introspection_endpoint") {
+        let introspect = alias("introspect");
+        aliases.insert("introspection_endpoint".to_owned(), introspect.into());
+    }
     for (name, value) in [
         ("tls_client_certificate_bound_access_tokens", json!(true)),
-        ("mtls_endpoint_aliases", json!({ "token_endpoint": alias })),
+        ("mtls_endpoint_aliases", aliases.into()),
     ] {
         members.insert(name.to_owned(), value);
     }
