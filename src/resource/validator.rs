@@ -112,14 +112,15 @@ impl TokenValidator {
     /// the provider throttles or rejects the client, no token is sent for the time of
     /// [`TokenRejection::retry_after`], one second at first and at most a minute.
     ///
-    /// ```no_run
-    /// # use confidential_client::testing::{Application, LocalAuthority};
+    /// ```
+    /// # use confidential_client::testing::{Application, LocalAuthority, ProviderRules};
     /// use confidential_client::resource::{RejectionReason, TokenValidator};
     /// use confidential_client::{Authority, ConfidentialClient};
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let local = LocalAuthority::start().await?;
+    /// # let rules = ProviderRules::openid();
+    /// # let local = LocalAuthority::builder().rules(rules).start().await?;
     /// # local.register("contoso.com", Application::new("orders").secret("s3cret"));
     /// # let issuer = local.issuer("contoso.com").unwrap();
     /// let client = ConfidentialClient::builder("orders")

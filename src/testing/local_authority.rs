@@ -27,6 +27,7 @@ pub use builder::LocalAuthorityBuilder;
 /// | endpoint | response |
 /// |---|---|
 /// | `/{tenant}/oauth2/v2.0/token` | tokens for client credentials, an authorization code, a refresh token, and on behalf of a user |
+/// | `/{tenant}/oauth2/v2.0/introspect` | says whether a token is active, with the rules of [`ProviderRules::openid`](super::ProviderRules::openid) |
 /// | `/{tenant}/oauth2/v2.0/authorize` | the pages on which users sign in and consent |
 /// | `/{tenant}/discovery/v2.0/keys` | the keys that verify the tokens |
 /// | `/{tenant}/v2.0/.well-known/openid-configuration` | the metadata of a tenant, or of an application with `?appid=` |
@@ -40,6 +41,10 @@ pub use builder::LocalAuthorityBuilder;
 /// - Client certificates need the private key, and must be registered as
 ///   [`tls_client_auth`](super::Application::tls_client_auth) or
 ///   [`self_signed_tls_client_auth`](super::Application::self_signed_tls_client_auth).
+/// - Tokens to exchange need a valid signature, an expiry ahead, and the client as the audience or
+///   as the client they were issued to. The registration must
+///   [permit](super::Application::exchange) the exchange.
+/// - Only the API that a token is for learns that the token is active.
 /// - Tokens of another tenant need the same, and must match a
 ///   [federated credential](super::Application::federated_credential).
 ///

@@ -16,6 +16,8 @@ use super::directory::tenant::Directory;
 use super::provider_rules::ProviderRules;
 use super::recorded_request::RecordedRequest;
 use super::token::endpoint;
+use super::token::introspection;
+use super::token::issued_tokens::IssuedTokens;
 use super::token::issuer::TokenIssuer;
 use super::token::proof::ReceivedProofs;
 use super::token::sessions::Sessions;
@@ -37,6 +39,8 @@ pub(crate) struct IdentityProvider {
     pub(crate) directories: Mutex<Vec<Directory>>,
     pub(crate) sessions: Mutex<Sessions>,
     pub(crate) proofs: Mutex<ReceivedProofs>,
+    /// Access tokens that are opaque or revoked.
+    pub(crate) issued_tokens: Mutex<IssuedTokens>,
     pending: Mutex<PendingSignIns>,
     pub(crate) traffic: Mutex<Traffic>,
     pub(crate) error_count: AtomicUsize,
@@ -77,6 +81,7 @@ impl IdentityProvider {
             directories: Mutex::default(),
             sessions: Mutex::new(sessions),
             proofs: Mutex::default(),
+            issued_tokens: Mutex::default(),
             pending: Mutex::default(),
             traffic: Mutex::default(),
             error_count: AtomicUsize::new(0),
@@ -140,6 +145,20 @@ impl IdentityProvider {
         })
     }
 
+    /// Processes an introspection request.
+    pub(crate) fn introspection_response(
+        &self,
+        request: &RecordedRequest,
+        tenant: &str,
+    ) -> Result<Value, AadstsError> {
+        if !self.rules.is_openid() {
+            return Err(AadstsError::of_status(StatusCode::NOT_FOUND));
+        }
+        self.with_issuer(|directories, issuer, _| {
+            introspection::respond(request, tenant, directories, issuer)
+        })
+    }
+
     /// Issues a token while all state is locked.
     pub(crate) fn with_issuer<T>(
         &self,
@@ -154,6 +173,7 @@ impl IdentityProvider {
             keys: &keys,
             rules: &self.rules,
             number: self.issued.fetch_add(1, Ordering::SeqCst),
+            issued: &self.issued_tokens,
         };
         issue(&directories, &issuer, &mut sessions)
     }

@@ -8,6 +8,7 @@ use crate::crypto::SigningAlgorithm;
 /// | | [`entra`](Self::entra) | [`openid`](Self::openid) | [`fapi2`](Self::fapi2) |
 /// |---|---|---|---|
 /// | pushed authorization requests | none | accepted | required |
+/// | introspection, token exchange | none | accepted | accepted |
 /// | `iss` in authorization responses | no | yes | yes |
 /// | client authentication | secret, assertion | secret, assertion | assertion |
 /// | algorithm of an assertion | PS256, RS256 | also ES256 | PS256, ES256 |

@@ -11,9 +11,12 @@ pub(crate) mod endpoint;
 pub(crate) mod federated_assertion;
 pub(crate) mod format;
 pub(crate) mod grants;
+pub(crate) mod introspection;
+pub(crate) mod issued_tokens;
 pub(crate) mod issuer;
 pub(crate) mod jwt;
 pub(crate) mod proof;
+pub(crate) mod received_token;
 pub(crate) mod sessions;
 pub(crate) mod signing_key;
 

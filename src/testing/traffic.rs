@@ -11,6 +11,7 @@ pub(crate) struct Traffic {
     pub(crate) script: VecDeque<Fault>,
     pub(crate) requests: Vec<RecordedRequest>,
     pub(crate) pushed: Vec<RecordedRequest>,
+    pub(crate) introspected: Vec<RecordedRequest>,
     outage: Option<Outage>,
 }
 

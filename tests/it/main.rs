@@ -54,6 +54,7 @@ mod introspection;
 mod local_authority;
 mod local_authority_addresses;
 mod local_authority_clock;
+mod local_authority_exchange;
 mod local_authority_faults;
 mod local_authority_sign_in;
 mod local_authority_users;

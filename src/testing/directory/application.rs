@@ -32,6 +32,9 @@ pub struct Application {
     published: Vec<(String, Vec<String>)>,
     access_token_version: Option<u8>,
     pub(crate) requires_proof: bool,
+    has_opaque_tokens: bool,
+    /// Pairs of a resource and the scopes that the application may exchange a token for.
+    exchanges: Vec<(String, Vec<String>)>,
     pub(crate) token_settings: TokenSettings,
 }
 

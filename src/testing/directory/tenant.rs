@@ -66,11 +66,6 @@ impl Directory {
         applications.find(|application| application.is_resource(resource))
     }
 
-    /// Returns the client id of the application that is registered for a resource.
-    pub(crate) fn web_api_id(&self, resource: &str) -> Option<&str> {
-        self.web_api(resource).map(Application::client_id)
-    }
-
     /// Returns whether two names identify one resource. A web API has several names.
     pub(crate) fn is_one_resource(&self, one: &str, other: &str) -> bool {
         let web_api = self.web_api(one);

@@ -76,6 +76,20 @@ pub(crate) fn openid_configuration(
                 json!(format!("{base}/{tenant}/oauth2/v2.0/par")),
             ),
             (
+                "introspection_endpoint",
+                json!(format!("{base}/{tenant}/oauth2/v2.0/introspect")),
+            ),
+            (
+                "grant_types_supported",
+                json!([
+                    "authorization_code",
+                    "client_credentials",
+                    "refresh_token",
+                    "urn:ietf:params:oauth:grant-type:jwt-bearer",
+                    "urn:ietf:params:oauth:grant-type:token-exchange",
+                ]),
+            ),
+            (
                 "require_pushed_authorization_requests",
                 json!(rules.requires_pushed()),
             ),
@@ -108,6 +122,7 @@ fn add_mutual_tls(members: &mut Map<String, Value>, tenant: &str, base: &str) {
     for (name, path) in [
         ("token_endpoint", "token"),
         ("pushed_authorization_request_endpoint", "par"),
+        ("introspection_endpoint", "introspect"),
     ] {
         if members.contains_key(name) {
             let alias = format!("{base}/{tenant}/oauth2/v2.0/{path}");

@@ -28,6 +28,7 @@ pub(crate) fn router(provider: Arc<IdentityProvider>) -> Router {
     Router::new()
         .route("/{tenant}/oauth2/v2.0/token", post(token))
         .route("/{tenant}/oauth2/v2.0/par", post(push))
+        .route("/{tenant}/oauth2/v2.0/introspect", post(introspect))
         .route("/{tenant}/oauth2/v2.0/authorize", get(sign_in::authorize))
         .route("/sign-in/user", post(sign_in::choose_user))
         .route("/sign-in/consent", post(sign_in::consent))
@@ -109,6 +110,26 @@ async fn push(
         *response.status_mut() = StatusCode::CREATED;
     }
     response.map(Body::from)
+}
+
+async fn introspect(
+    State(provider): Provider,
+    ConnectInfo(connection): ConnectInfo<ClientConnection>,
+    Path(tenant): Path<String>,
+    request: Request,
+) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let Ok(body) = axum::body::to_bytes(body, LARGEST_FORM).await else {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
+        return response;
+    };
+    let request = RecordedRequest::new(parts.uri.path(), parts.headers, &body)
+        .with_client_certificate(connection.client_certificate);
+    let correlation_id = correlation_id(request.headers());
+    lock(&provider.traffic).introspected.push(request.clone());
+    let result = provider.introspection_response(&request, &tenant);
+    respond(&provider, result, &correlation_id).map(Body::from)
 }
 
 async fn keys(

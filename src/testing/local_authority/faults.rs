@@ -21,6 +21,15 @@ impl LocalAuthority {
         lock(&self.provider.traffic).pushed.clone()
     }
 
+    /// Returns all received introspection requests in order ([RFC 7662]).
+    ///
+    /// Faults apply to token requests alone.
+    ///
+    /// [RFC 7662]: https://www.rfc-editor.org/rfc/rfc7662
+    pub fn introspection_requests(&self) -> Vec<RecordedRequest> {
+        lock(&self.provider.traffic).introspected.clone()
+    }
+
     /// Adds faults for the next token requests, one fault for each request.
     ///
     /// The faults follow earlier scripted faults.

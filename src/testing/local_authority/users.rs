@@ -128,6 +128,12 @@ impl LocalAuthority {
         }
     }
 
+    /// Revokes an access token. The introspection endpoint then says that the token is not active,
+    /// and an exchange of the token is rejected.
+    pub fn revoke_access_token(&self, token: impl AsRef<str>) {
+        lock(&self.provider.issued_tokens).revoke(token.as_ref());
+    }
+
     fn issue_user_token(
         &self,
         tenant: &str,

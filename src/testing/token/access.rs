@@ -3,6 +3,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use super::client::AuthenticatedClient;
 use super::format::{self, AccessTokenFormat, ClientAuthMethod};
 use super::issuer::TokenIssuer;
 use crate::testing::aadsts::error::AadstsError;
@@ -25,6 +26,8 @@ pub(crate) struct DelegatedAccess<'a> {
     nonce: Option<String>,
     /// The claim `cnf` of the access token.
     confirmation: Option<Value>,
+    /// The claim `act` of the access token.
+    actor: Option<Value>,
 }
 
 impl<'a> DelegatedAccess<'a> {
@@ -59,9 +62,42 @@ impl<'a> DelegatedAccess<'a> {
                 capabilities,
                 nonce: None,
                 confirmation: None,
+                actor: None,
             }),
             Err(_) => Err(AadstsError::consent_required(client.client_id())),
         }
+    }
+
+    /// Returns the access that a token exchange grants. An administrator's permission stands for the
+    /// consent.
+    pub(crate) fn exchanged(
+        client: &AuthenticatedClient<'a>,
+        user: &'a User,
+        scopes: &'a ScopeParameter,
+        requested: RequestedScopes,
+        granted: Vec<String>,
+    ) -> Self {
+        Self {
+            directory: client.directory,
+            client: client.application,
+            auth_method: client.auth_method,
+            user,
+            scopes,
+            requested,
+            granted,
+            capabilities: client.capabilities(),
+            nonce: None,
+            confirmation: None,
+            actor: None,
+        }
+    }
+
+    /// Sets the party that acts for the user ([RFC 8693 section 4.1]).
+    ///
+    /// [RFC 8693 section 4.1]: https://www.rfc-editor.org/rfc/rfc8693#section-4.1
+    pub(crate) fn acting(mut self, actor: Option<Value>) -> Self {
+        self.actor = actor;
+        self
     }
 
     /// Sets the nonce of the ID token.
@@ -140,13 +176,20 @@ impl<'a> DelegatedAccess<'a> {
         if let Some(confirmation) = &self.confirmation {
             claims.insert("cnf".to_owned(), confirmation.clone());
         }
-        issuer.sign(&claims.into(), self.directory.web_api_id(resource))
+        if let Some(actor) = &self.actor {
+            claims.insert("act".to_owned(), actor.clone());
+        }
+        issuer.access_token(claims, self.directory, resource)
     }
 
     /// Builds the ID token ([OpenID Connect Core 1.0 section 2]).
     ///
     /// [OpenID Connect Core 1.0 section 2]: https://openid.net/specs/openid-connect-core-1_0.html#IDToken
-    fn id_token(&self, issuer: &TokenIssuer<'_>, now: u64) -> Result<String, AadstsError> {
+    pub(crate) fn id_token(
+        &self,
+        issuer: &TokenIssuer<'_>,
+        now: u64,
+    ) -> Result<String, AadstsError> {
         let audience = self.client.client_id();
         let mut claims = json!({
             "aud": audience,

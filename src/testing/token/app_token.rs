@@ -47,6 +47,6 @@ impl AppToken<'_> {
             claims.insert(name.to_owned(), value);
         }
         claims.extend(self.claims);
-        issuer.sign(&claims.into(), directory.web_api_id(self.resource))
+        issuer.access_token(claims, directory, self.resource)
     }
 }

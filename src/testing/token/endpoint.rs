@@ -1,12 +1,15 @@
 use serde_json::Value;
 
 use super::client::{AuthenticatedClient, is_mtls_pop, required};
-use super::grants::{authorization_code, client_credentials, on_behalf_of, refresh_token};
+use super::grants::{
+    authorization_code, client_credentials, on_behalf_of, refresh_token, token_exchange,
+};
 use super::issuer::TokenIssuer;
 use super::proof::ReceivedProofs;
 use super::sessions::Sessions;
 use crate::testing::aadsts::error::AadstsError;
 use crate::testing::directory::tenant::{Directory, is_multi_tenant};
+use crate::testing::provider_rules::ProviderRules;
 use crate::testing::recorded_request::RecordedRequest;
 
 /// Processes a token request to `tenant`.
@@ -25,7 +28,7 @@ pub(crate) fn respond(
         Some(directory) => directory?,
         None => return Err(AadstsError::tenant_not_found("invalid_request", tenant)),
     };
-    let grant_type = GrantType::parse(required(request, "grant_type")?)?;
+    let grant_type = GrantType::parse(required(request, "grant_type")?, issuer.rules)?;
     let mut client = AuthenticatedClient::authenticate(request, tenant, directory, issuer)?;
     client.proof_key = proofs.check_token_request(request, client.application, issuer)?;
     let response = match grant_type {
@@ -33,6 +36,7 @@ pub(crate) fn respond(
         GrantType::ClientCredentials => client_credentials::respond(&client, issuer),
         GrantType::OnBehalfOf => on_behalf_of::respond(&client, issuer, sessions),
         GrantType::RefreshToken => refresh_token::respond(&client, issuer, sessions),
+        GrantType::TokenExchange => token_exchange::respond(&client, issuer),
     };
     let mut response = response?;
     if let (true, Some(members)) = (is_mtls_pop(request), response.as_object_mut()) {
@@ -71,15 +75,19 @@ enum GrantType {
     ClientCredentials,
     OnBehalfOf,
     RefreshToken,
+    TokenExchange,
 }
 
 impl GrantType {
-    fn parse(grant_type: &str) -> Result<Self, AadstsError> {
+    fn parse(grant_type: &str, rules: &ProviderRules) -> Result<Self, AadstsError> {
         Ok(match grant_type {
             "authorization_code" => Self::AuthorizationCode,
             "client_credentials" => Self::ClientCredentials,
             "urn:ietf:params:oauth:grant-type:jwt-bearer" => Self::OnBehalfOf,
             "refresh_token" => Self::RefreshToken,
+            "urn:ietf:params:oauth:grant-type:token-exchange" if rules.is_openid() => {
+                Self::TokenExchange
+            }
             _ => {
                 return Err(AadstsError::bad_request(
                     "unsupported_grant_type",

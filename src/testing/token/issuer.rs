@@ -1,12 +1,17 @@
+use std::sync::Mutex;
 use std::time::SystemTime;
 
 use http::StatusCode;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use super::issued_tokens::IssuedTokens;
 use super::jwt::ReceivedJwt;
 use super::signing_key::TokenSigningKey;
 use crate::testing::aadsts::error::AadstsError;
+use crate::testing::directory::application::Application;
+use crate::testing::directory::tenant::Directory;
+use crate::testing::provider::lock;
 use crate::testing::provider_rules::ProviderRules;
 
 /// Signs and verifies the tokens of this authority.
@@ -19,6 +24,7 @@ pub(crate) struct TokenIssuer<'a> {
     pub(crate) rules: &'a ProviderRules,
     /// The number of the next token.
     pub(crate) number: u64,
+    pub(crate) issued: &'a Mutex<IssuedTokens>,
 }
 
 impl TokenIssuer<'_> {
@@ -37,6 +43,20 @@ impl TokenIssuer<'_> {
             status: StatusCode::INTERNAL_SERVER_ERROR,
             ..AadstsError::bad_request("server_error", 90014, error.to_string())
         })
+    }
+
+    /// Issues an access token for a resource: a signed JWT, or an opaque token.
+    pub(crate) fn access_token(
+        &self,
+        claims: Map<String, Value>,
+        directory: &Directory,
+        resource: &str,
+    ) -> Result<String, AadstsError> {
+        let web_api = directory.web_api(resource);
+        match web_api.is_some_and(Application::has_opaque_tokens) {
+            true => Ok(lock(self.issued).issue(claims)),
+            false => self.sign(&claims.into(), web_api.map(Application::client_id)),
+        }
     }
 
     /// Returns whether one of the keys signed the JWT.

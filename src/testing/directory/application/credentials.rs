@@ -31,6 +31,8 @@ impl Application {
             published: Vec::new(),
             access_token_version: None,
             requires_proof: false,
+            has_opaque_tokens: false,
+            exchanges: Vec::new(),
             token_settings: TokenSettings {
                 lifetime: None,
                 refresh_in: None,

@@ -59,6 +59,45 @@ impl Application {
         self
     }
 
+    /// Issues opaque access tokens for this web API, which the API has to introspect ([RFC 7662]).
+    ///
+    /// The authority has an introspection endpoint with the rules of
+    /// [`ProviderRules::openid`](crate::testing::ProviderRules::openid).
+    ///
+    /// [RFC 7662]: https://www.rfc-editor.org/rfc/rfc7662
+    pub fn opaque_access_tokens(mut self) -> Self {
+        self.has_opaque_tokens = true;
+        self
+    }
+
+    /// Permits the application to exchange users' tokens ([RFC 8693]) for tokens of this resource
+    /// with these scopes.
+    ///
+    /// The application exchanges a token whose audience it is, or a token that was issued to it.
+    /// The permission stands for the users' consent. The authority exchanges tokens with the rules
+    /// of [`ProviderRules::openid`](crate::testing::ProviderRules::openid).
+    ///
+    /// [RFC 8693]: https://www.rfc-editor.org/rfc/rfc8693
+    pub fn exchange(
+        mut self,
+        resource: impl Into<String>,
+        scopes: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Self {
+        let scopes = scopes.into_iter().map(Into::into).collect();
+        self.exchanges.push((resource.into(), scopes));
+        self
+    }
+
+    pub(crate) fn has_opaque_tokens(&self) -> bool {
+        self.has_opaque_tokens
+    }
+
+    /// Returns the resources and the scopes that the application may exchange a token for.
+    pub(crate) fn exchanges(&self) -> impl Iterator<Item = (&str, &[String])> {
+        let exchanges = self.exchanges.iter();
+        exchanges.map(|(resource, scopes)| (resource.as_str(), scopes.as_slice()))
+    }
+
     pub(crate) fn has_redirect_uri(&self, uri: &str) -> bool {
         self.redirect_uris.iter().any(|known| known == uri)
     }
