@@ -168,7 +168,7 @@ impl Authority {
     ///
     /// The issuer is an https URL. Write the URL exactly as the provider does, because the client
     /// compares the text byte by byte. An OpenID provider has no tenants. The scope can be any
-    /// scope or none. Certificates can have a P-256 or an RSA key.
+    /// scope or none. Certificates can have an RSA, P-256, P-384 or Ed25519 key.
     ///
     /// The client reads the provider's metadata from `{issuer}/.well-known/openid-configuration`
     /// ([OpenID Connect Discovery section 4]) when a caller first needs a token, and caches the

@@ -563,7 +563,7 @@ impl ConfidentialClientBuilder {
     ///   authority of Microsoft's, or a generated one with a shared cache. The message says what to
     ///   do.
     /// - [`Error::Credential`]: a certificate outside its validity, with an algorithm that does not
-    ///   fit its key, or with a P-256 key for Microsoft Entra ID.
+    ///   fit its key, or with another key than RSA for Microsoft Entra ID.
     pub fn build(self) -> Result<ConfidentialClient, Error> {
         check_client_id(&self.client_id)?;
         let authority = authority(self.tenant, self.authority)?;

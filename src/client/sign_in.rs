@@ -79,7 +79,7 @@ impl ConfidentialClient {
     /// [`acquire_token_for_client`](Self::acquire_token_for_client) after the network.
     ///
     /// The metadata rule out ID tokens if they have no `jwks_uri`, a `scopes_supported` without
-    /// `openid`, or an `id_token_signing_alg_values_supported` without RS256, PS256 and ES256.
+    /// `openid`, or an `id_token_signing_alg_values_supported` without a supported algorithm.
     ///
     /// [RFC 6749 section 4.1]: https://www.rfc-editor.org/rfc/rfc6749#section-4.1
     /// [RFC 7636]: https://www.rfc-editor.org/rfc/rfc7636

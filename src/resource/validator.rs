@@ -47,7 +47,7 @@ use crate::transport::Transport;
 ///
 /// # Limits
 ///
-/// - A token must be signed with RS256, PS256 or ES256. HMAC algorithms are rejected.
+/// - A token must be signed with RS256, PS256, ES256, ES384 or EdDSA. HMAC algorithms are rejected.
 /// - A token must not be longer than 64 KiB.
 /// - Version 1 and version 2 tokens of Microsoft Entra ID are accepted.
 #[doc(alias("JwtBearer", "AddMicrosoftIdentityWebApi", "verify", "decode"))]

@@ -237,7 +237,7 @@ async fn metadata_that_rule_the_profile_out_are_an_error() {
         (
             "id_token_signing_alg_values_supported",
             json!(["RS256"]),
-            "none of PS256, ES256",
+            "none of PS256, ES256, EdDSA, which FAPI 2.0 allows",
         ),
         (
             "token_endpoint_auth_signing_alg_values_supported",

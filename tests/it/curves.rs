@@ -1,0 +1,207 @@
+//! ES384 and EdDSA: assertions with such keys, and tokens of such keys. `certificate_formats` has the
+//! files, verified by openssl. Here jsonwebtoken verifies and signs.
+
+use confidential_client::credential::SigningAlgorithm;
+use confidential_client::resource::{RejectionReason, TokenValidator};
+use confidential_client::testing::{Application, LocalAuthority, ProviderRules};
+use confidential_client::{Authority, Certificate, Cloud, ConfidentialClient, Error};
+use jsonwebtoken::{Algorithm, DecodingKey};
+use rcgen::{CertificateParams, DnType, KeyPair, SignatureAlgorithm};
+use serde_json::{Value, json};
+
+use crate::support::issuer::{
+    ED25519, Issuer, Key, P256, P384, RSA, TENANT_ID, encode, header, user_claims, with, without,
+};
+use crate::support::openid::{Answer, OpenId, tokens};
+use crate::support::{CLIENT_ID, TENANT, header_of};
+
+/// A key with its certificate, and the certificate with the public key.
+struct Pair {
+    certificate: Certificate,
+    public_key: Vec<u8>,
+}
+
+fn pair(kind: &'static SignatureAlgorithm) -> Pair {
+    let key = KeyPair::generate_for(kind).unwrap();
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "daemon");
+    let certificate = params.self_signed(&key).unwrap().pem();
+    let pem = format!("{certificate}{}", key.serialize_pem());
+    Pair {
+        certificate: Certificate::from_pem(pem).unwrap(),
+        public_key: key.public_key_raw().to_vec(),
+    }
+}
+
+fn curves() -> [(&'static SignatureAlgorithm, SigningAlgorithm, Algorithm); 3] {
+    [
+        (
+            &rcgen::PKCS_ECDSA_P256_SHA256,
+            SigningAlgorithm::ES256,
+            Algorithm::ES256,
+        ),
+        (
+            &rcgen::PKCS_ECDSA_P384_SHA384,
+            SigningAlgorithm::ES384,
+            Algorithm::ES384,
+        ),
+        (
+            &rcgen::PKCS_ED25519,
+            SigningAlgorithm::EdDSA,
+            Algorithm::EdDSA,
+        ),
+    ]
+}
+
+/// The key decides, and the metadata must list its algorithm.
+#[tokio::test]
+async fn an_assertion_is_signed_by_the_algorithm_of_the_curve() {
+    let list = "token_endpoint_auth_signing_alg_values_supported";
+    for (kind, algorithm, judge) in curves() {
+        let Pair {
+            certificate,
+            public_key,
+        } = pair(kind);
+        assert_eq!(certificate.algorithm(), algorithm);
+        let name = algorithm.to_string();
+        for (listed, expected) in [
+            (json!(null), true),
+            (json!(["RS256", "ES256", "ES384", "EdDSA"]), true),
+            (json!([name]), true),
+            (json!(["RS256", "PS256"]), false),
+        ] {
+            let provider = OpenId::new("https://id.example.org");
+            provider.publish(
+                "token_endpoint_auth_methods_supported",
+                json!(["private_key_jwt"]),
+            );
+            provider.publish(list, listed.clone());
+            provider.answer(Answer::json(&tokens(1)));
+            let client = provider.without_credential(Authority::oidc("https://id.example.org"));
+            let client = client.certificate(certificate.clone()).build().unwrap();
+            let token = client.acquire_token_for_client("").await;
+            assert_eq!(token.is_ok(), expected, "{name}: {listed}: {token:?}");
+            let Some(form) = provider.forms().pop() else {
+                let error = token.unwrap_err().to_string();
+                assert!(
+                    error.contains("a key for none of the algorithms"),
+                    "{error}"
+                );
+                continue;
+            };
+            let assertion = &form["client_assertion"];
+            assert_eq!(header_of(assertion)["alg"], name);
+            let (message, signature) = assertion.rsplit_once('.').unwrap();
+            let key = match judge {
+                Algorithm::EdDSA => DecodingKey::from_ed_der(&public_key),
+                _ => DecodingKey::from_ec_der(&public_key),
+            };
+            let is_valid = |message: &str| {
+                jsonwebtoken::crypto::verify(signature, message.as_bytes(), &key, judge).unwrap()
+            };
+            assert!(is_valid(message), "{name}");
+            assert!(!is_valid(&format!("{message}x")), "{name}");
+        }
+    }
+}
+
+/// A registered key is verified for real, and Microsoft Entra ID accepts RSA alone.
+#[tokio::test]
+async fn a_local_authority_verifies_each_curve() {
+    let local = LocalAuthority::builder().rules(ProviderRules::openid());
+    let local = local.start().await.unwrap();
+    local.register(TENANT, Application::new("other"));
+    let issuer = local.issuer(TENANT).unwrap();
+    for (kind, algorithm, _) in curves() {
+        let (registered, another) = (pair(kind).certificate, pair(kind).certificate);
+        for (certificate, expected) in [(registered.clone(), true), (another, false)] {
+            let application = Application::new(CLIENT_ID).certificate(registered.clone());
+            local.register(TENANT, application);
+            let client = ConfidentialClient::builder(CLIENT_ID)
+                .authority(Authority::oidc(&issuer))
+                .certificate(certificate)
+                .build()
+                .unwrap();
+            let token = client
+                .acquire_token_for_client("api://orders/.default")
+                .await;
+            assert_eq!(token.is_ok(), expected, "{algorithm}: {token:?}");
+        }
+        let entra = ConfidentialClient::builder(CLIENT_ID)
+            .authority(Authority::entra(Cloud::Public, TENANT))
+            .certificate(registered);
+        let error = entra.build().unwrap_err();
+        assert!(matches!(error, Error::Credential(_)), "{error:?}");
+        let text = "Microsoft Entra ID accepts only RSA for client assertions";
+        assert!(error.to_string().contains(text), "{error}");
+    }
+}
+
+fn validator(keys: &[Value]) -> TokenValidator {
+    let issuer = Issuer::new();
+    issuer.publish(keys);
+    issuer.validator()
+}
+
+fn signed_by(key: &Key, algorithm: &str) -> String {
+    let header = with(header(), "alg", algorithm);
+    key.sign(&with(header, "kid", key.jwk["kid"].clone()), &user_claims())
+}
+
+/// RFC 8037, RFC 7518: tokens of an API, and the keys of the provider.
+#[tokio::test]
+async fn a_token_of_each_curve_is_accepted_from_its_key_alone() {
+    let keys = [&RSA, &P256, &P384, &ED25519].map(|key| key.jwk.clone());
+    let all = validator(&keys);
+    for (key, algorithm) in [(&P256, "ES256"), (&P384, "ES384"), (&ED25519, "EdDSA")] {
+        let token = signed_by(key, algorithm);
+        all.validate(&token).await.unwrap();
+        // The signature of other claims.
+        let (head, rest) = token.split_once('.').unwrap();
+        let signature = rest.split_once('.').unwrap().1;
+        let others = encode(with(user_claims(), "oid", "megan").to_string());
+        let stranger = format!("{head}.{others}.{signature}");
+        let rejected = all.validate(&stranger).await.unwrap_err();
+        assert_eq!(
+            rejected.reason(),
+            RejectionReason::InvalidSignature,
+            "{algorithm}"
+        );
+        // A key verifies the algorithm of its type alone.
+        for other in ["ES256", "ES384", "EdDSA", "RS256"] {
+            if other == algorithm {
+                continue;
+            }
+            let confused = with(with(header(), "alg", other), "kid", key.jwk["kid"].clone());
+            let confused = format!("{}.{rest}", encode(confused.to_string()));
+            all.validate(&confused).await.unwrap_err();
+        }
+        // Keys that are no keys of the type.
+        for flaw in [
+            with(key.jwk.clone(), "x", "AAAA"),
+            without(key.jwk.clone(), "x"),
+            with(key.jwk.clone(), "crv", "P-521"),
+            with(key.jwk.clone(), "alg", "RS256"),
+            with(key.jwk.clone(), "use", "enc"),
+        ] {
+            let flawed = validator(&[RSA.jwk.clone(), flaw.clone()]);
+            flawed.validate(&token).await.expect_err(&flaw.to_string());
+        }
+        let right = validator(&[with(key.jwk.clone(), "alg", algorithm)]);
+        right.validate(&token).await.unwrap();
+        // The caller's choice of algorithms.
+        let issuer = Issuer::new();
+        issuer.publish(&keys);
+        let narrow = issuer.builder(TENANT_ID).single_tenant();
+        let narrow = narrow
+            .algorithms([SigningAlgorithm::RS256])
+            .build()
+            .unwrap();
+        let rejected = narrow.validate(&token).await.unwrap_err();
+        assert_eq!(
+            rejected.reason(),
+            RejectionReason::UnsupportedAlgorithm,
+            "{algorithm}"
+        );
+    }
+}
