@@ -360,8 +360,8 @@ impl Authority {
     ///
     /// Assertions live for one minute, unless
     /// [`client_assertion_lifetime`](Self::client_assertion_lifetime) says otherwise. The profile
-    /// forbids providers to rotate refresh tokens without a way to retry. A refresh token whose fate
-    /// is unknown is therefore sent again, unless [`refresh_token_rotation`] says otherwise.
+    /// forbids providers to rotate refresh tokens without a way to retry. A refresh token that may
+    /// have been used is therefore sent again, unless [`refresh_token_rotation`] says otherwise.
     ///
     /// The built-in transport uses TLS 1.2 or newer. The client cannot check a transport or a
     /// reqwest builder of the caller's. The FAPI 2.0 Message Signing profile, with signed requests

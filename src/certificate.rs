@@ -305,8 +305,8 @@ impl Certificate {
         matches!(self.parts.key, CertificateKey::Local(_))
     }
 
-    /// Returns the public key, PKCS#1 DER for RSA, an uncompressed point for P-256 and P-384, and 32
-    /// bytes for Ed25519.
+    /// Returns the public key, PKCS#1 DER for RSA, an uncompressed point for P-256 and P-384, and
+    /// 32 bytes for Ed25519.
     pub(crate) fn public_key(&self) -> &[u8] {
         &self.parts.public_key
     }

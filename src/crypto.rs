@@ -132,8 +132,8 @@ impl SigningAlgorithm {
         Self::ES384,
         Self::EdDSA,
     ];
-    /// The algorithms of JWTs that FAPI 2.0 allows (section 5.4.1 of the Security Profile), in order
-    /// of preference.
+    /// The algorithms of JWTs that FAPI 2.0 allows (Security Profile, section 5.4.1), in order of
+    /// preference.
     pub(crate) const OF_FAPI2: [Self; 3] = [Self::PS256, Self::ES256, Self::EdDSA];
 
     /// Returns the algorithms that this build supports. All of them use a public key.
@@ -243,8 +243,8 @@ impl PrivateKey {
         self.is_rsa_pss
     }
 
-    /// Returns the public key, PKCS#1 DER for RSA, an uncompressed point for P-256 and P-384, and 32
-    /// bytes for Ed25519.
+    /// Returns the public key, PKCS#1 DER for RSA, an uncompressed point for P-256 and P-384, and
+    /// 32 bytes for Ed25519.
     pub(crate) fn public_key(&self) -> &[u8] {
         self.pair.public_key()
     }

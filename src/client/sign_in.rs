@@ -39,7 +39,7 @@ impl ConfidentialClient {
     /// The parameters of a request that is [`pushed`] go to the OpenID provider itself, with client
     /// authentication, and are sent again as a token request is ([`RetryPolicy`]). The URL then has
     /// `client_id` and `request_uri` alone. The same happens if the provider's metadata have
-    /// `require_pushed_authorization_requests` ([RFC 9126]), and for an authority that is [`fapi2`].
+    /// `require_pushed_authorization_requests` ([RFC 9126]), and for an authority with [`fapi2`].
     ///
     /// ```
     /// # use bytes::Bytes;
@@ -73,7 +73,7 @@ impl ConfidentialClient {
     ///
     /// [`Error::Config`]: a redirect URI that is neither https nor http to this machine, or has a
     /// fragment; no scope; claims that are no JSON object; an OpenID provider whose metadata rule
-    /// out ID tokens, unless the request is [`without_id_token`]; a pushed request, and an authority
+    /// out ID tokens, unless the request is [`without_id_token`]; a pushed request, and a provider
     /// without an endpoint for pushed requests. For an OpenID provider also the errors of its
     /// discovery. For a pushed request also the errors of
     /// [`acquire_token_for_client`](Self::acquire_token_for_client) after the network.

@@ -142,8 +142,8 @@ impl OpenIdProvider {
         }
     }
 
-    /// Returns the token endpoint. The audience of an assertion is the issuer unless the caller chose
-    /// another, because a published endpoint may be an attacker's choice.
+    /// Returns the token endpoint. The audience of an assertion is the issuer unless the caller
+    /// chose another, because a published endpoint may be an attacker's choice.
     pub(super) async fn token_endpoint(&self, lookup: &Lookup<'_>) -> Result<TokenEndpoint, Error> {
         let audience = self.audience.clone();
         if let Some((_, uri)) = &self.custom_token_endpoint {

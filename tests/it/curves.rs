@@ -9,6 +9,7 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use rcgen::{CertificateParams, DnType, KeyPair, SignatureAlgorithm};
 use serde_json::{Value, json};
 
+use crate::fapi2::bound;
 use crate::support::issuer::{
     ED25519, Issuer, Key, P256, P384, RSA, TENANT_ID, encode, header, user_claims, with, without,
 };
@@ -134,6 +135,25 @@ async fn a_local_authority_verifies_each_curve() {
         assert!(matches!(error, Error::Credential(_)), "{error:?}");
         let text = "Microsoft Entra ID accepts only RSA for client assertions";
         assert!(error.to_string().contains(text), "{error}");
+    }
+}
+
+/// Section 5.4.1 of the FAPI 2.0 Security Profile allows Ed25519 and no P-384.
+#[test]
+fn fapi2_allows_two_of_the_curves() {
+    for (kind, algorithm, _) in curves() {
+        let provider = OpenId::new("https://id.example.org");
+        let authority = Authority::oidc("https://id.example.org").fapi2();
+        let builder = bound(provider.without_credential(authority));
+        let built = builder.certificate(pair(kind).certificate).build();
+        match (algorithm, built) {
+            (SigningAlgorithm::ES256 | SigningAlgorithm::EdDSA, Ok(_)) => {}
+            (SigningAlgorithm::ES384, Err(error)) => {
+                let text = "FAPI 2.0 forbids ES384, which signs with the certificate of 'CN=";
+                assert!(error.to_string().contains(text), "{error}");
+            }
+            (algorithm, built) => panic!("{algorithm}: {built:?}"),
+        }
     }
 }
 

@@ -31,7 +31,7 @@ fn certificate() -> Certificate {
 const TOKEN_TYPE: &str = "Bearer";
 
 /// Binds the tokens of the client to a key, as the profile demands.
-fn bound(builder: ConfidentialClientBuilder) -> ConfidentialClientBuilder {
+pub fn bound(builder: ConfidentialClientBuilder) -> ConfidentialClientBuilder {
     builder
 }
 
