@@ -591,7 +591,8 @@ impl ConfidentialClientBuilder {
         }
         if authority.is_fapi2 {
             let mutual_tls = mutual_tls.as_ref().map(|(mutual_tls, _)| mutual_tls);
-            fapi2::check_settings(&authority, &credential, mutual_tls)?;
+            let proof_key = self.proof_key.as_ref();
+            fapi2::check_settings(&authority, &credential, mutual_tls, proof_key)?;
         }
         check_capabilities(&self.capabilities)?;
         if let Some(key) = &self.proof_key {

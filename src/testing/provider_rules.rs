@@ -13,6 +13,7 @@ use crate::crypto::SigningAlgorithm;
 /// | algorithm of an assertion | PS256, RS256 | also ES256, ES384, EdDSA | PS256, ES256, EdDSA |
 /// | audience of an assertion | token endpoint | also issuer, endpoint for pushed requests | issuer |
 /// | PKCE with S256 | optional | optional | required |
+/// | access tokens | bearer, or bound | bearer, or bound | bound |
 /// | redirect URI | any | any | https |
 /// | signature of the tokens | RS256 | RS256 | PS256 |
 /// | lifetime of a code | 10 minutes | 10 minutes | 1 minute |

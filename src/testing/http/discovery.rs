@@ -5,7 +5,7 @@ use url::form_urlencoded::byte_serialize;
 use crate::testing::aadsts::error::AadstsError;
 use crate::testing::directory::tenant::{Directory, is_multi_tenant};
 use crate::testing::provider_rules::ProviderRules;
-use crate::testing::token::proof::PROOF_ALGORITHMS;
+use crate::testing::token::proof::proof_algorithm_names;
 
 /// Builds the metadata of a tenant, or of one application in the tenant ([OpenID Connect Discovery
 /// 1.0 section 3]).
@@ -40,7 +40,7 @@ pub(crate) fn openid_configuration(
         "token_endpoint_auth_methods_supported": [
             "client_secret_post", "private_key_jwt", "client_secret_basic"
         ],
-        "dpop_signing_alg_values_supported": PROOF_ALGORITHMS,
+        "dpop_signing_alg_values_supported": proof_algorithm_names(),
         "jwks_uri": keys,
         "authorization_endpoint": format!("{base}/{tenant}/oauth2/v2.0/authorize"),
         "response_types_supported": ["code"],
@@ -89,7 +89,7 @@ pub(crate) fn openid_configuration(
         }
     }
     if let (Some(base), Some(members)) = (mutual_tls_base, metadata.as_object_mut()) {
-        add_mutual_tls(members, tenant, base);
+        add_mutual_tls(members, tenant, base, rules);
     }
     Ok(metadata)
 }
@@ -97,17 +97,26 @@ pub(crate) fn openid_configuration(
 /// Adds the members about client certificates ([RFC 8705 section 5]).
 ///
 /// [RFC 8705 section 5]: https://www.rfc-editor.org/rfc/rfc8705#section-5
-fn add_mutual_tls(members: &mut Map<String, Value>, tenant: &str, base: &str) {
+fn add_mutual_tls(
+    members: &mut Map<String, Value>,
+    tenant: &str,
+    base: &str,
+    rules: &ProviderRules,
+) {
     if let Some(Value::Array(methods)) = members.get_mut("token_endpoint_auth_methods_supported") {
         methods.extend([
             json!("tls_client_auth"),
             json!("self_signed_tls_client_auth"),
         ]);
     }
-    let alias = format!("{base}/{tenant}/oauth2/v2.0/token");
+    let mut aliases = json!({ "token_endpoint": format!("{base}/{tenant}/oauth2/v2.0/token") });
+    if rules.is_openid() {
+        let pushed = format!("{base}/{tenant}/oauth2/v2.0/par");
+        aliases["pushed_authorization_request_endpoint"] = pushed.into();
+    }
     for (name, value) in [
         ("tls_client_certificate_bound_access_tokens", json!(true)),
-        ("mtls_endpoint_aliases", json!({ "token_endpoint": alias })),
+        ("mtls_endpoint_aliases", aliases),
     ] {
         members.insert(name.to_owned(), value);
     }

@@ -88,6 +88,7 @@ async fn token(
 
 async fn push(
     State(provider): Provider,
+    ConnectInfo(connection): ConnectInfo<ClientConnection>,
     Path(tenant): Path<String>,
     request: Request,
 ) -> Response<Body> {
@@ -97,7 +98,8 @@ async fn push(
         *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
         return response;
     };
-    let request = RecordedRequest::new(parts.uri.path(), parts.headers, &body);
+    let request = RecordedRequest::new(parts.uri.path(), parts.headers, &body)
+        .with_client_certificate(connection.client_certificate);
     let correlation_id = correlation_id(request.headers());
     lock(&provider.traffic).pushed.push(request.clone());
     let result = provider.pushed_response(&request, &tenant);
