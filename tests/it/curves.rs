@@ -1,7 +1,8 @@
 //! ES384 and EdDSA: assertions with such keys, and tokens of such keys. `certificate_formats` has the
 //! files, verified by openssl. Here jsonwebtoken verifies and signs.
 
-use confidential_client::credential::SigningAlgorithm;
+use confidential_client::credential::{DpopKey, SigningAlgorithm};
+use confidential_client::delegated::AuthorizationRequest;
 use confidential_client::resource::{RejectionReason, TokenValidator};
 use confidential_client::testing::{Application, LocalAuthority, ProviderRules};
 use confidential_client::{Authority, Certificate, Cloud, ConfidentialClient, Error};
@@ -10,11 +11,12 @@ use rcgen::{CertificateParams, DnType, KeyPair, SignatureAlgorithm};
 use serde_json::{Value, json};
 
 use crate::fapi2::bound;
+use crate::support::dpop::JudgedProof;
 use crate::support::issuer::{
     ED25519, Issuer, Key, P256, P384, RSA, TENANT_ID, encode, header, user_claims, with, without,
 };
 use crate::support::openid::{Answer, OpenId, tokens};
-use crate::support::{CLIENT_ID, TENANT, header_of};
+use crate::support::{CLIENT_ID, SECRET, TENANT, claims_of, header_of};
 
 /// A key with its certificate, and the certificate with the public key.
 struct Pair {
@@ -155,6 +157,66 @@ fn fapi2_allows_two_of_the_curves() {
             (algorithm, built) => panic!("{algorithm}: {built:?}"),
         }
     }
+}
+
+/// RFC 9449 and RFC 7638: proofs of each curve, verified by jsonwebtoken, an authority and an API.
+#[tokio::test]
+async fn a_token_is_bound_to_a_proof_key_of_each_curve() {
+    let local = LocalAuthority::builder().rules(ProviderRules::openid());
+    let local = local.start().await.unwrap();
+    let back = "https://app.example.org/back";
+    let app = Application::new(CLIENT_ID)
+        .secret(SECRET)
+        .redirect_uri(back);
+    local.register(TENANT, app);
+    let api = local.protected_api("api://orders").await.unwrap();
+    api.require_dpop();
+    for (kind, algorithm, _) in curves() {
+        let key = KeyPair::generate_for(kind).unwrap();
+        let given = DpopKey::from_pem(key.serialize_pem()).unwrap();
+        assert_eq!(given.algorithm(), algorithm);
+        let signer = |_: SigningAlgorithm, _: Vec<u8>| async { Err("unused".into()) };
+        let elsewhere = DpopKey::from_signer(key.public_key_pem(), signer).unwrap();
+        assert_eq!(elsewhere.thumbprint(), given.thumbprint(), "{algorithm}");
+        assert_eq!(elsewhere.algorithm(), algorithm);
+
+        let client = ConfidentialClient::builder(CLIENT_ID)
+            .authority(Authority::oidc(local.issuer(TENANT).unwrap()))
+            .client_secret(SECRET)
+            .dpop(given.clone())
+            .build()
+            .unwrap();
+        let provider = client.token_provider("api://orders/.default").unwrap();
+        let url = format!("{}/orders", api.base_url());
+        let mut request = reqwest::Request::new(http::Method::GET, url.parse().unwrap());
+        provider.authorize(&mut request).await.unwrap();
+        let token = provider.token().await.unwrap();
+        let bound_to = &claims_of(token.secret())["cnf"]["jkt"];
+        assert_eq!(*bound_to, given.thumbprint(), "{algorithm}");
+        let sent = local.token_requests().pop().unwrap();
+        let proof = JudgedProof::of(sent.header("dpop").unwrap());
+        assert_eq!(proof.header["alg"], algorithm.to_string());
+        let status = reqwest::Client::new().execute(request).await.unwrap();
+        assert_eq!(status.status(), 200, "{algorithm}");
+
+        // RFC 9449 section 10: the code is bound to a given key.
+        let sign_in = AuthorizationRequest::new(back, "api://orders/read").pushed();
+        client.authorization_request_url(&sign_in).await.unwrap();
+        let pushed = local.pushed_requests().pop().unwrap();
+        assert_eq!(pushed.field("dpop_jkt"), Some(&*given.thumbprint()));
+    }
+    let p521 = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P521_SHA512).unwrap();
+    let error = DpopKey::from_pem(p521.serialize_pem()).unwrap_err();
+    assert!(
+        error.to_string().contains("P-256, P-384 or Ed25519"),
+        "{error}"
+    );
+    let signer = |_: SigningAlgorithm, _: Vec<u8>| async { Err("unused".into()) };
+    let error = DpopKey::from_signer(p521.public_key_pem(), signer).unwrap_err();
+    assert!(
+        error.to_string().contains("P-256, P-384 or Ed25519"),
+        "{error}"
+    );
 }
 
 fn validator(keys: &[Value]) -> TokenValidator {
