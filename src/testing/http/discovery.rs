@@ -109,14 +109,17 @@ fn add_mutual_tls(
             json!("self_signed_tls_client_auth"),
         ]);
     }
-    let mut aliases = json!({ "token_endpoint": format!("{base}/{tenant}/oauth2/v2.0/token") });
-    if rules.is_openid() {
-        let pushed = format!("{base}/{tenant}/oauth2/v2.0/par");
-        aliases["pushed_authorization_request_endpoint"] = pushed.into();
-    }
+    let token = ("token_endpoint", "token");
+    let pushed = ("pushed_authorization_request_endpoint", "par");
+    let pushed = rules.is_openid().then_some(pushed);
+    let aliases = [token].into_iter().chain(pushed);
+    let aliases = aliases.map(|(name, path)| {
+        let alias = format!("{base}/{tenant}/oauth2/v2.0/{path}");
+        (name.to_owned(), Value::from(alias))
+    });
     for (name, value) in [
         ("tls_client_certificate_bound_access_tokens", json!(true)),
-        ("mtls_endpoint_aliases", aliases),
+        ("mtls_endpoint_aliases", Value::Object(aliases.collect())),
     ] {
         members.insert(name.to_owned(), value);
     }
