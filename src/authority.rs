@@ -168,7 +168,7 @@ impl Authority {
     ///
     /// The issuer is an https URL. Write the URL exactly as the provider does, because the client
     /// compares the text byte by byte. An OpenID provider has no tenants. The scope can be any
-    /// scope or none. Certificates can have a P-256 or an RSA key.
+    /// scope or none. Certificates can have an RSA, P-256, P-384 or Ed25519 key.
     ///
     /// The client reads the provider's metadata from `{issuer}/.well-known/openid-configuration`
     /// ([OpenID Connect Discovery section 4]) when a caller first needs a token, and caches the
@@ -360,8 +360,8 @@ impl Authority {
     ///
     /// Assertions live for one minute, unless
     /// [`client_assertion_lifetime`](Self::client_assertion_lifetime) says otherwise. The profile
-    /// forbids providers to rotate refresh tokens without a way to retry. A refresh token whose fate
-    /// is unknown is therefore sent again, unless [`refresh_token_rotation`] says otherwise.
+    /// forbids providers to rotate refresh tokens without a way to retry. A refresh token that may
+    /// have been used is therefore sent again, unless [`refresh_token_rotation`] says otherwise.
     ///
     /// The built-in transport uses TLS 1.2 or newer. The client cannot check a transport or a
     /// reqwest builder of the caller's. The FAPI 2.0 Message Signing profile, with signed requests

@@ -96,8 +96,9 @@ pub(crate) enum CertificateKey {
 impl Certificate {
     /// Sets the signing algorithm of client assertions.
     ///
-    /// By default, an RSA key signs with PS256, and a P-256 key signs with ES256. For AD FS, and
-    /// for OpenID providers whose metadata does not list PS256, an RSA key signs with RS256.
+    /// By default, an RSA key signs with PS256, a P-256 key with ES256, a P-384 key with ES384, and
+    /// an Ed25519 key with EdDSA. For AD FS, and for OpenID providers whose metadata does not list
+    /// PS256, an RSA key signs with RS256.
     ///
     /// [`build()`](crate::ConfidentialClientBuilder::build) rejects an algorithm that does not
     /// match the key.
@@ -190,6 +191,8 @@ impl Certificate {
         self.algorithm.unwrap_or(match self.parts.key_kind {
             KeyKind::Rsa { .. } => SigningAlgorithm::PS256,
             KeyKind::P256 => SigningAlgorithm::ES256,
+            KeyKind::P384 => SigningAlgorithm::ES384,
+            KeyKind::Ed25519 => SigningAlgorithm::EdDSA,
         })
     }
 
@@ -286,6 +289,8 @@ impl Certificate {
             SigningAlgorithm::PS256,
             SigningAlgorithm::RS256,
             SigningAlgorithm::ES256,
+            SigningAlgorithm::ES384,
+            SigningAlgorithm::EdDSA,
         ];
         let fits = |algorithm: &SigningAlgorithm| self.parts.key_kind.fits(*algorithm);
         match self.parts.key {
@@ -300,7 +305,8 @@ impl Certificate {
         matches!(self.parts.key, CertificateKey::Local(_))
     }
 
-    /// Returns the public key, PKCS#1 DER for RSA and an uncompressed point for P-256.
+    /// Returns the public key, PKCS#1 DER for RSA, an uncompressed point for P-256 and P-384, and
+    /// 32 bytes for Ed25519.
     pub(crate) fn public_key(&self) -> &[u8] {
         &self.parts.public_key
     }
@@ -312,6 +318,11 @@ impl Certificate {
 
     pub(crate) fn sha256(&self) -> &[u8; 32] {
         &self.parts.sha256
+    }
+
+    /// Returns the name of the key's type with its article.
+    pub(crate) fn key_name(&self) -> &'static str {
+        self.parts.key_kind.name()
     }
 
     pub(crate) fn is_rsa(&self) -> bool {
@@ -332,14 +343,20 @@ impl Certificate {
         if self.parts.key_kind.fits(algorithm) {
             return Ok(());
         }
-        let (has, needs) = match (self.is_rsa(), algorithm.is_rsa()) {
-            (false, _) => ("a P-256 key", "an RSA key"),
-            (true, false) => ("an RSA key", "a P-256 key"),
-            (true, true) => ("an RSA-PSS key", "an RSA key without this restriction"),
+        let has = self.parts.key_kind;
+        let needs = match algorithm {
+            SigningAlgorithm::RS256 if has.fits(SigningAlgorithm::PS256) => {
+                "an RSA key without this restriction"
+            }
+            SigningAlgorithm::PS256 | SigningAlgorithm::RS256 => "an RSA key",
+            SigningAlgorithm::ES256 => "a P-256 key",
+            SigningAlgorithm::ES384 => "a P-384 key",
+            SigningAlgorithm::EdDSA => "an Ed25519 key",
         };
         Err(Error::credential(format!(
-            "the certificate of '{}' has {has}, and {} needs {needs}; do not set the algorithm, or use another certificate",
-            self.parts.subject, algorithm
+            "the certificate of '{}' has {}, and {algorithm} needs {needs}; do not set the algorithm, or use another certificate",
+            self.parts.subject,
+            has.name(),
         )))
     }
 

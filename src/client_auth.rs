@@ -168,7 +168,12 @@ impl SupportedAuthMethods {
             mutual_tls: None,
             algorithms: Cow::Borrowed(match rules.signs_with_pss() {
                 true => &[SigningAlgorithm::PS256],
-                false => &[SigningAlgorithm::RS256, SigningAlgorithm::ES256],
+                false => &[
+                    SigningAlgorithm::RS256,
+                    SigningAlgorithm::ES256,
+                    SigningAlgorithm::ES384,
+                    SigningAlgorithm::EdDSA,
+                ],
             }),
         }
     }
@@ -275,10 +280,12 @@ const OPENID_LIFETIME: Duration = Duration::from_secs(4 * 60);
 const SHORTEST_LIFETIME: Duration = Duration::from_secs(10);
 const LONGEST_LIFETIME: Duration = Duration::from_secs(60 * 60);
 
-const PREFERRED_ALGORITHMS: [SigningAlgorithm; 3] = [
+const PREFERRED_ALGORITHMS: [SigningAlgorithm; 5] = [
     SigningAlgorithm::PS256,
     SigningAlgorithm::RS256,
     SigningAlgorithm::ES256,
+    SigningAlgorithm::ES384,
+    SigningAlgorithm::EdDSA,
 ];
 
 #[cfg(test)]

@@ -322,8 +322,9 @@ impl CredentialStore {
     fn check_certificate(&self, certificate: &Certificate, now: SystemTime) -> Result<(), Error> {
         if self.rules.requires_rsa() && !certificate.is_rsa() {
             return Err(Error::credential(format!(
-                "the certificate of '{}' has a P-256 key, and {} accepts only RSA for client assertions; use a certificate with an RSA key of 2048 bits or more",
+                "the certificate of '{}' has {}, and {} accepts only RSA for client assertions; use a certificate with an RSA key of 2048 bits or more",
                 certificate.subject(),
+                certificate.key_name(),
                 self.rules.name()
             )));
         }

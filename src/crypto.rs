@@ -39,7 +39,7 @@ use none::{self as backend, NoKeyPair as BackendKeyPair};
 #[cfg(any(feature = "aws-lc-rs", feature = "ring", feature = "rust-crypto"))]
 use private_key::PrivateKeyKind;
 pub(crate) use private_key::{
-    EC, P256, PrivateKeyDer, RSA, RSASSA_PSS, RsaPssParameters, unsigned_bits,
+    EC, ED25519, P256, P384, PrivateKeyDer, RSA, RSASSA_PSS, RsaPssParameters, unsigned_bits,
 };
 pub(crate) use public_key::PublicKey;
 #[cfg(all(
@@ -76,10 +76,17 @@ pub(crate) fn supports(algorithm: SigningAlgorithm) -> bool {
             check_backend().is_ok()
         }
         SigningAlgorithm::ES384 | SigningAlgorithm::EdDSA => {
-            cfg!(any(feature = "aws-lc-rs", feature = "ring"))
+            HAS_ALL_CURVES && check_backend().is_ok()
         }
     }
 }
+
+/// False for the backend `rust-crypto` alone, which has no P-384 and no Ed25519.
+pub(crate) const HAS_ALL_CURVES: bool = cfg!(any(
+    feature = "aws-lc-rs",
+    feature = "ring",
+    not(feature = "rust-crypto")
+));
 
 /// Checks that a backend is compiled in.
 pub(crate) fn check_backend() -> Result<(), NoBackend> {
@@ -117,10 +124,35 @@ pub enum SigningAlgorithm {
 }
 
 impl SigningAlgorithm {
-    pub(crate) const ALL: [Self; 3] = [Self::RS256, Self::PS256, Self::ES256];
-    /// The algorithms of JWTs that FAPI 2.0 allows (section 5.4.1 of the Security Profile), in order
-    /// of preference.
-    pub(crate) const OF_FAPI2: [Self; 2] = [Self::PS256, Self::ES256];
+    /// The algorithms that some backend supports.
+    const ALL: [Self; 5] = [
+        Self::RS256,
+        Self::PS256,
+        Self::ES256,
+        Self::ES384,
+        Self::EdDSA,
+    ];
+    /// The algorithms of JWTs that FAPI 2.0 allows (Security Profile, section 5.4.1), in order of
+    /// preference.
+    pub(crate) const OF_FAPI2: [Self; 3] = [Self::PS256, Self::ES256, Self::EdDSA];
+
+    /// Returns the algorithms that this build supports. All of them use a public key.
+    pub(crate) fn supported() -> impl Iterator<Item = Self> {
+        let is_supported = |algorithm: &Self| match algorithm {
+            Self::PS256 | Self::RS256 | Self::ES256 => true,
+            Self::ES384 | Self::EdDSA => HAS_ALL_CURVES,
+        };
+        Self::ALL.into_iter().filter(is_supported)
+    }
+
+    /// Returns the names of the supported algorithms, for errors.
+    pub(crate) fn supported_names() -> String {
+        let names: Vec<_> = Self::supported().map(Self::name).collect();
+        match names.split_last() {
+            Some((last, others)) => format!("{} or {last}", others.join(", ")),
+            None => String::new(),
+        }
+    }
 
     pub(crate) fn is_in_fapi2(self) -> bool {
         Self::OF_FAPI2.contains(&self)
@@ -176,7 +208,12 @@ impl PrivateKey {
             Some(PrivateKeyKind::Rsa { bits }) if bits < 2048 => return Err(too_small()),
             Some(PrivateKeyKind::Other) => return Err(unsupported()),
             // The backend finds what is wrong.
-            Some(PrivateKeyKind::Rsa { .. } | PrivateKeyKind::EllipticCurve) | None => {}
+            Some(
+                PrivateKeyKind::Rsa { .. }
+                | PrivateKeyKind::EllipticCurve
+                | PrivateKeyKind::Ed25519,
+            )
+            | None => {}
         }
         let unwrapped = der.without_rsa_pss()?;
         Ok(Self {
@@ -206,7 +243,8 @@ impl PrivateKey {
         self.is_rsa_pss
     }
 
-    /// Returns the public key, PKCS#1 DER for RSA and an uncompressed point for P-256.
+    /// Returns the public key, PKCS#1 DER for RSA, an uncompressed point for P-256 and P-384, and
+    /// 32 bytes for Ed25519.
     pub(crate) fn public_key(&self) -> &[u8] {
         self.pair.public_key()
     }
@@ -239,9 +277,14 @@ impl PrivateKey {
 
 #[cfg(any(feature = "aws-lc-rs", feature = "ring", feature = "rust-crypto"))]
 fn unsupported() -> Error {
-    Error::credential(
-        "the private key is neither an RSA key of 2048 bits or more nor a P-256 key; Microsoft Entra ID accepts only RSA",
-    )
+    Error::credential(match HAS_ALL_CURVES {
+        true => {
+            "the private key is neither an RSA key of 2048 bits or more nor a P-256, P-384 or Ed25519 key; Microsoft Entra ID accepts only RSA"
+        }
+        false => {
+            "the private key is neither an RSA key of 2048 bits or more nor a P-256 key, and the feature 'rust-crypto' supports no others; Microsoft Entra ID accepts only RSA, and for P-384 and Ed25519 enable the feature 'aws-lc-rs' or 'ring'"
+        }
+    })
 }
 
 #[cfg(any(feature = "aws-lc-rs", feature = "ring", feature = "rust-crypto"))]

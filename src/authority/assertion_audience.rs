@@ -31,9 +31,9 @@ pub enum AssertionAudience {
     Issuer,
     /// The URL of the token endpoint, for providers that accept only the URL.
     ///
-    /// Pushed authorization requests have the same audience. Trust the provider's metadata: a
-    /// malicious provider could publish another provider's token endpoint as the token endpoint. The
-    /// client would then sign an assertion that is valid at the other provider.
+    /// Pushed authorization requests have the same audience. The provider's metadata must be
+    /// trusted. A malicious provider could publish another provider's token endpoint. The client
+    /// would then sign an assertion that is valid at the other provider.
     TokenEndpoint,
     /// A text of the provider's documentation.
     Custom(String),

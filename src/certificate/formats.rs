@@ -30,7 +30,8 @@ impl Certificate {
     ///
     /// - no certificate, no private key, or two private keys,
     /// - an encrypted private key,
-    /// - a key that is neither RSA of 2048 bits or more nor P-256,
+    /// - a key that is neither RSA of 2048 bits or more nor P-256, P-384 or Ed25519,
+    /// - a P-384 or Ed25519 key with the feature `rust-crypto` alone,
     /// - a key that ring does not read, where ring signs (feature `ring` without `aws-lc-rs`),
     /// - a key that does not match the certificate,
     /// - a public key, a certificate request, an OpenSSH key or a binary file.
@@ -163,7 +164,7 @@ impl Certificate {
     /// # Errors
     ///
     /// [`Error::Credential`] if there is no certificate, if several certificates issued none of the
-    /// others, or if the key is neither RSA of 2048 bits or more nor P-256.
+    /// others, or if the key is neither RSA of 2048 bits or more nor P-256, P-384 or Ed25519.
     pub fn from_signer(chain: impl AsRef<[u8]>, signer: impl Signer) -> Result<Self, Error> {
         let now = TimeSource::System.wall();
         let certificates = match Content::unwrap(chain.as_ref()) {

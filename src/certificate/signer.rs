@@ -19,7 +19,8 @@ pub trait Signer: Send + Sync + 'static {
     /// Signs `message`, which is the message itself and not its digest.
     ///
     /// The signature has the form of [RFC 7518 section 3]. An ES256 signature is two numbers of 32
-    /// bytes each, without DER.
+    /// bytes each, without DER, and an ES384 signature two of 48 bytes. An EdDSA signature has 64
+    /// bytes.
     ///
     /// # Errors
     ///

@@ -11,7 +11,10 @@ use super::name::Name;
 use crate::crypto::asn1::{
     Asn1Error, Asn1Reader, Asn1Value, BIT_STRING, CONSTRUCTED, INTEGER, SEQUENCE, context,
 };
-use crate::crypto::{EC, P256, RSA, RSASSA_PSS, RsaPssParameters, SigningAlgorithm, unsigned_bits};
+use crate::crypto::{
+    EC, ED25519, HAS_ALL_CURVES, P256, P384, RSA, RSASSA_PSS, RsaPssParameters, SigningAlgorithm,
+    unsigned_bits,
+};
 use crate::error::{Error, Escaped};
 
 /// A parsed X.509 certificate without private key.
@@ -41,14 +44,29 @@ pub(super) enum KeyKind {
         is_pss: bool,
     },
     P256,
+    P384,
+    Ed25519,
 }
 
 impl KeyKind {
+    /// Returns the name with its article.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Rsa { is_pss: true, .. } => "an RSA-PSS key",
+            Self::Rsa { is_pss: false, .. } => "an RSA key",
+            Self::P256 => "a P-256 key",
+            Self::P384 => "a P-384 key",
+            Self::Ed25519 => "an Ed25519 key",
+        }
+    }
+
     pub(super) fn fits(self, algorithm: SigningAlgorithm) -> bool {
         match self {
             Self::Rsa { is_pss: true, .. } => algorithm == SigningAlgorithm::PS256,
             Self::Rsa { is_pss: false, .. } => algorithm.is_rsa(),
-            Self::P256 => !algorithm.is_rsa(),
+            Self::P256 => algorithm == SigningAlgorithm::ES256,
+            Self::P384 => algorithm == SigningAlgorithm::ES384,
+            Self::Ed25519 => algorithm == SigningAlgorithm::EdDSA,
         }
     }
 
@@ -151,7 +169,8 @@ impl X509 {
         Escaped(&self.subject.to_string()).to_string()
     }
 
-    /// Returns the public key, PKCS#1 DER for RSA and a point for an elliptic curve.
+    /// Returns the public key, PKCS#1 DER for RSA, a point for P-256 and P-384, and 32 bytes for
+    /// Ed25519.
     pub(super) fn public_key(&self) -> &[u8] {
         &self.public_key
     }
@@ -184,6 +203,8 @@ impl X509 {
                 rsa(true)
             }
             EC if curve() == Some(P256) => Some(KeyKind::P256),
+            EC if curve() == Some(P384) => Some(KeyKind::P384).filter(|_| HAS_ALL_CURVES),
+            ED25519 => Some(KeyKind::Ed25519).filter(|_| HAS_ALL_CURVES),
             _ => None,
         };
         match kind {
@@ -193,8 +214,13 @@ impl X509 {
             ))),
             Some(kind) => Ok(kind),
             None => Err(Error::credential(format!(
-                "the certificate of '{}' is for a key that is neither RSA nor P-256; Microsoft Entra ID accepts only RSA keys of 2048 bits or more",
-                self.subject()
+                "the certificate of '{}' is for a key that is neither {}; Microsoft Entra ID accepts only RSA keys of 2048 bits or more",
+                self.subject(),
+                match HAS_ALL_CURVES {
+                    true => "RSA nor P-256, P-384 or Ed25519",
+                    false =>
+                        "RSA nor P-256, and the feature 'rust-crypto' supports no others (enable 'aws-lc-rs' or 'ring' for P-384 and Ed25519)",
+                },
             ))),
         }
     }

@@ -564,7 +564,7 @@ impl ConfidentialClientBuilder {
     ///   authority of Microsoft's, or a generated one with a shared cache. The message says what to
     ///   do.
     /// - [`Error::Credential`]: a certificate outside its validity, with an algorithm that does not
-    ///   fit its key, or with a P-256 key for Microsoft Entra ID.
+    ///   fit its key, or with another key than RSA for Microsoft Entra ID.
     pub fn build(self) -> Result<ConfidentialClient, Error> {
         check_client_id(&self.client_id)?;
         let authority = authority(self.tenant, self.authority)?;
@@ -592,7 +592,8 @@ impl ConfidentialClientBuilder {
         }
         if authority.is_fapi2 {
             let mutual_tls = mutual_tls.as_ref().map(|(mutual_tls, _)| mutual_tls);
-            fapi2::check_settings(&authority, &credential, mutual_tls)?;
+            let proof_key = self.proof_key.as_ref();
+            fapi2::check_settings(&authority, &credential, mutual_tls, proof_key)?;
         }
         check_capabilities(&self.capabilities)?;
         if let Some(key) = &self.proof_key {

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::TokenFetcher;
 use crate::authority::{AssertionAudience, Authority, AuthorityKind};
 use crate::client_auth::ClientAuthentication;
-use crate::credential::CredentialStore;
+use crate::credential::{CredentialStore, DpopKey};
 use crate::crypto::SigningAlgorithm;
 use crate::error::{Error, Escaped};
 use crate::transport::MutualTls;
@@ -23,6 +23,7 @@ pub(super) fn check_settings(
     authority: &Authority,
     credential: &CredentialStore,
     mutual_tls: Option<&MutualTls>,
+    proof_key: Option<&DpopKey>,
 ) -> Result<(), Error> {
     let AuthorityKind::Oidc { issuer } = &authority.kind else {
         // The endpoints have rejected the profile at another authority.
@@ -80,12 +81,21 @@ pub(super) fn check_settings(
             "do not set the algorithm, or use a certificate with an RSA, P-256 or Ed25519 key",
         ));
     }
-    match is_sender_constrained(mutual_tls) {
+    if let Some(key) = proof_key
+        && !key.algorithm().is_in_fapi2()
+    {
+        return Err(forbidden(
+            &format!("{} for proofs", key.algorithm()),
+            "5.4.1",
+            "do not set the algorithm of the DpopKey, or use an RSA, P-256 or Ed25519 key",
+        ));
+    }
+    match is_sender_constrained(mutual_tls, proof_key) {
         true => Ok(()),
         false => Err(forbidden(
             "access tokens that are not bound to a key",
             "5.3.3.1",
-            "bind the tokens to a proof key (DPoP) or to the certificate of the connection (mTLS)",
+            "call dpop(..), certificate_bound_tokens(..) or tls_client_auth(..)",
         )),
     }
 }
@@ -146,9 +156,8 @@ impl TokenFetcher {
 }
 
 /// Returns whether the client's tokens are worthless without the client's key.
-fn is_sender_constrained(_mutual_tls: Option<&MutualTls>) -> bool {
-    // No setting of the builder binds tokens to a proof key yet, and tests have no other binding.
-    true
+fn is_sender_constrained(mutual_tls: Option<&MutualTls>, proof_key: Option<&DpopKey>) -> bool {
+    mutual_tls.is_some() || proof_key.is_some()
 }
 
 /// Returns the error for a setting that the profile forbids.

@@ -15,7 +15,7 @@ use crate::dpop::{NONCE, ProofClaims, TargetUri};
 use crate::error::{Error, Escaped};
 use crate::response;
 use crate::time::{TimeSource, unix_seconds};
-use crate::token::{AccessToken, TokenBinding};
+use crate::token::{AccessToken, Thumbprint, TokenBinding};
 
 mod origins;
 
@@ -72,6 +72,11 @@ impl Proofs {
     /// Returns the key that tokens are bound to.
     pub(crate) fn binding(&self) -> TokenBinding {
         TokenBinding::ProofKey(self.key.jwk_thumbprint())
+    }
+
+    /// Returns the thumbprint of the key, if other processes may have the key.
+    pub(crate) fn shared_key(&self) -> Option<Thumbprint> {
+        (!self.key.is_generated()).then(|| self.key.jwk_thumbprint())
     }
 
     /// Checks that a token endpoint accepts the key's algorithm. `None` if nothing is published.

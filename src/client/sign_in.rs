@@ -39,7 +39,7 @@ impl ConfidentialClient {
     /// The parameters of a request that is [`pushed`] go to the OpenID provider itself, with client
     /// authentication, and are sent again as a token request is ([`RetryPolicy`]). The URL then has
     /// `client_id` and `request_uri` alone. The same happens if the provider's metadata have
-    /// `require_pushed_authorization_requests` ([RFC 9126]), and for an authority that is [`fapi2`].
+    /// `require_pushed_authorization_requests` ([RFC 9126]), and for an authority with [`fapi2`].
     ///
     /// ```
     /// # use bytes::Bytes;
@@ -73,13 +73,13 @@ impl ConfidentialClient {
     ///
     /// [`Error::Config`]: a redirect URI that is neither https nor http to this machine, or has a
     /// fragment; no scope; claims that are no JSON object; an OpenID provider whose metadata rule
-    /// out ID tokens, unless the request is [`without_id_token`]; a pushed request, and an authority
+    /// out ID tokens, unless the request is [`without_id_token`]; a pushed request, and a provider
     /// without an endpoint for pushed requests. For an OpenID provider also the errors of its
     /// discovery. For a pushed request also the errors of
     /// [`acquire_token_for_client`](Self::acquire_token_for_client) after the network.
     ///
     /// The metadata rule out ID tokens if they have no `jwks_uri`, a `scopes_supported` without
-    /// `openid`, or an `id_token_signing_alg_values_supported` without RS256, PS256 and ES256.
+    /// `openid`, or an `id_token_signing_alg_values_supported` without a supported algorithm.
     ///
     /// [RFC 6749 section 4.1]: https://www.rfc-editor.org/rfc/rfc6749#section-4.1
     /// [RFC 7636]: https://www.rfc-editor.org/rfc/rfc7636

@@ -64,7 +64,8 @@ impl DpopKey {
     /// The best choice for most programs: nobody can copy the key, and nothing has to be kept. The
     /// tokens are useless to other processes and after a restart.
     /// [`build()`](crate::ConfidentialClientBuilder::build) therefore rejects a generated key
-    /// together with a shared cache.
+    /// together with a shared cache. Authorization codes are not bound to a generated key, because
+    /// a user may come back to another process.
     ///
     /// # Errors
     ///
@@ -77,7 +78,7 @@ impl DpopKey {
 
     /// Reads a private key from PEM: PKCS#8, PKCS#1 or SEC 1, without a password.
     ///
-    /// The key is a P-256 key or an RSA key of 2048 bits or more. Processes with the same key can
+    /// The key is a P-256, P-384 or Ed25519 key, or an RSA key of 2048 bits or more. Processes with the same key can
     /// share tokens through a [shared cache](crate::ConfidentialClientBuilder::shared_cache). Do
     /// not use the key of a certificate for proofs, too.
     ///
@@ -117,8 +118,8 @@ impl DpopKey {
     ///
     /// # Errors
     ///
-    /// [`Error::Credential`] if the public key is neither a P-256 key nor an RSA key of 2048 bits
-    /// or more.
+    /// [`Error::Credential`] if the public key is neither a P-256, P-384 or Ed25519 key nor an RSA
+    /// key of 2048 bits or more.
     pub fn from_signer(public_key: impl AsRef<[u8]>, signer: impl Signer) -> Result<Self, Error> {
         let public_key = bare_key::public_key(public_key.as_ref())?;
         Self::new(ProofPrivateKey::Remote(Arc::new(signer)), public_key)
@@ -126,8 +127,9 @@ impl DpopKey {
 
     /// Sets the signing algorithm of the proofs.
     ///
-    /// By default, a P-256 key signs with ES256, and an RSA key signs with PS256. A provider that
-    /// accepts neither lists its algorithms in the metadata (`dpop_signing_alg_values_supported`).
+    /// By default, a P-256 key signs with ES256, a P-384 key with ES384, an Ed25519 key with EdDSA,
+    /// and an RSA key with PS256. A provider lists the algorithms that it accepts in the metadata
+    /// (`dpop_signing_alg_values_supported`).
     ///
     /// # Errors
     ///
@@ -168,7 +170,7 @@ impl DpopKey {
         let algorithm = algorithm_of(&public_key);
         let jwk = PublicJwk::of_key(algorithm, &public_key).ok_or_else(|| {
             Error::credential(
-                "the public key is neither a P-256 key nor an RSA key of 2048 to 8192 bits",
+                "the public key is neither a P-256, P-384 or Ed25519 key nor an RSA key of 2048 to 8192 bits",
             )
         })?;
         let parts = ProofKeyParts {
@@ -264,9 +266,11 @@ impl fmt::Debug for DpopKey {
 
 /// Returns the default algorithm of a public key, by its form.
 fn algorithm_of(public_key: &[u8]) -> SigningAlgorithm {
-    match public_key {
+    match (public_key, public_key.len()) {
+        (_, ED25519_BYTES) => SigningAlgorithm::EdDSA,
         // An uncompressed point. PKCS#1 DER begins with 0x30.
-        [4, ..] => SigningAlgorithm::ES256,
+        ([4, ..], P384_POINT_BYTES) => SigningAlgorithm::ES384,
+        ([4, ..], _) => SigningAlgorithm::ES256,
         _ => SigningAlgorithm::PS256,
     }
 }
@@ -276,4 +280,6 @@ fn failed(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error 
     Error::Credential(Failure::new(NOT_SIGNED).source(source.into()).into())
 }
 
+const ED25519_BYTES: usize = 32;
+const P384_POINT_BYTES: usize = 97;
 const NOT_SIGNED: &str = "the proof could not be signed";

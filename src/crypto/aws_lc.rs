@@ -4,9 +4,10 @@ use std::sync::OnceLock;
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED, ED25519,
-    EcdsaKeyPair, KeyPair as _, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256,
-    RSA_PSS_2048_8192_SHA256, RSA_PSS_SHA256, RsaKeyPair, UnparsedPublicKey, VerificationAlgorithm,
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED,
+    ECDSA_P384_SHA384_FIXED_SIGNING, ED25519, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _,
+    ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RSA_PSS_2048_8192_SHA256,
+    RSA_PSS_SHA256, RsaKeyPair, UnparsedPublicKey, VerificationAlgorithm,
 };
 
 use super::{
@@ -18,6 +19,8 @@ use crate::error::Error;
 pub(super) enum AwsLcKeyPair {
     Rsa(RsaKeyPair),
     P256(EcdsaKeyPair),
+    P384(EcdsaKeyPair),
+    Ed25519(Ed25519KeyPair),
 }
 
 impl AwsLcKeyPair {
@@ -25,14 +28,17 @@ impl AwsLcKeyPair {
         let rsa = match der {
             PrivateKeyDer::Pkcs8(der) => RsaKeyPair::from_pkcs8(der),
             PrivateKeyDer::Pkcs1(der) => RsaKeyPair::from_der(der),
-            PrivateKeyDer::Sec1(der) => return Self::p256(der),
+            PrivateKeyDer::Sec1(der) => return Self::elliptic_curve(der),
         };
         match (rsa, der) {
             (Ok(pair), _) => Ok(Self::Rsa(pair)),
             (Err(error), PrivateKeyDer::Pkcs8(der)) => match error.description_() {
                 "TooSmall" => Err(too_small()),
                 "TooLarge" => Err(too_large()),
-                "WrongAlgorithm" => Self::p256(der),
+                "WrongAlgorithm" => match Ed25519KeyPair::from_pkcs8(der) {
+                    Ok(pair) => Ok(Self::Ed25519(pair)),
+                    Err(_) => Self::elliptic_curve(der),
+                },
                 _ => Err(unreadable()),
             },
             (Err(error), _) if error.description_() == "TooSmall" => Err(too_small()),
@@ -41,16 +47,18 @@ impl AwsLcKeyPair {
         }
     }
 
-    fn p256(der: &[u8]) -> Result<Self, Error> {
-        let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
-        let pair = EcdsaKeyPair::from_private_key_der(algorithm, der);
-        pair.map(Self::P256).map_err(|_| unsupported())
+    fn elliptic_curve(der: &[u8]) -> Result<Self, Error> {
+        let p256 = EcdsaKeyPair::from_private_key_der(&ECDSA_P256_SHA256_FIXED_SIGNING, der);
+        let p384 = || EcdsaKeyPair::from_private_key_der(&ECDSA_P384_SHA384_FIXED_SIGNING, der);
+        let pair = p256.map(Self::P256).or_else(|_| p384().map(Self::P384));
+        pair.map_err(|_| unsupported())
     }
 
     pub(super) fn public_key(&self) -> &[u8] {
         match self {
             Self::Rsa(pair) => pair.public_key().as_ref(),
-            Self::P256(pair) => pair.public_key().as_ref(),
+            Self::P256(pair) | Self::P384(pair) => pair.public_key().as_ref(),
+            Self::Ed25519(pair) => pair.public_key().as_ref(),
         }
     }
 
@@ -59,9 +67,13 @@ impl AwsLcKeyPair {
         let (pair, encoding) = match (self, algorithm) {
             (Self::Rsa(pair), SigningAlgorithm::PS256) => (pair, &RSA_PSS_SHA256),
             (Self::Rsa(pair), SigningAlgorithm::RS256) => (pair, &RSA_PKCS1_SHA256),
-            (Self::P256(pair), SigningAlgorithm::ES256) => {
+            (Self::P256(pair), SigningAlgorithm::ES256)
+            | (Self::P384(pair), SigningAlgorithm::ES384) => {
                 let signature = pair.sign(&random, message).ok()?;
                 return Some(signature.as_ref().to_vec());
+            }
+            (Self::Ed25519(pair), SigningAlgorithm::EdDSA) => {
+                return Some(pair.sign(message).as_ref().to_vec());
             }
             _ => return None,
         };

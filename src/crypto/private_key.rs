@@ -52,6 +52,7 @@ impl PrivateKeyDer {
                 match key.sequence().ok()?.oid().ok()? {
                     RSA | RSASSA_PSS => kind_of_rsa(&key.octets().ok()?),
                     EC => Some(PrivateKeyKind::EllipticCurve),
+                    ED25519 => Some(PrivateKeyKind::Ed25519),
                     _ => Some(PrivateKeyKind::Other),
                 }
             }
@@ -89,6 +90,7 @@ impl PrivateKeyDer {
 pub(super) enum PrivateKeyKind {
     Rsa { bits: usize },
     EllipticCurve,
+    Ed25519,
     Other,
 }
 
@@ -156,6 +158,10 @@ pub(crate) const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.1
 pub(crate) const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 /// `secp256r1` ([RFC 5480 section 2.1.1](https://www.rfc-editor.org/rfc/rfc5480#section-2.1.1)).
 pub(crate) const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
+/// `secp384r1` ([RFC 5480 section 2.1.1](https://www.rfc-editor.org/rfc/rfc5480#section-2.1.1)).
+pub(crate) const P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
+/// `id-Ed25519` ([RFC 8410 section 3](https://www.rfc-editor.org/rfc/rfc8410#section-3)).
+pub(crate) const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 /// `id-RSASSA-PSS` ([RFC 4055 section 3.1](https://www.rfc-editor.org/rfc/rfc4055#section-3.1)).
 pub(crate) const RSASSA_PSS: ObjectIdentifier =
     ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.10");

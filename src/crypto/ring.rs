@@ -2,18 +2,18 @@
 
 use ::ring::rand::SystemRandom;
 use ::ring::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED, ED25519,
-    EcdsaKeyPair, KeyPair as _, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256,
-    RSA_PSS_2048_8192_SHA256, RSA_PSS_SHA256, RsaEncoding, RsaKeyPair, UnparsedPublicKey,
-    VerificationAlgorithm,
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED,
+    ECDSA_P384_SHA384_FIXED_SIGNING, ED25519, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _,
+    RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RSA_PSS_2048_8192_SHA256, RSA_PSS_SHA256,
+    RsaEncoding, RsaKeyPair, UnparsedPublicKey, VerificationAlgorithm,
 };
 
 use der::asn1::ObjectIdentifier;
 
 use super::asn1::{Asn1Error, Asn1Reader, BIT_STRING, context};
 use super::{
-    EC, NoBackend, P256, PrivateKeyDer, PrivateKeyKind, RSA, SigningAlgorithm, unreadable,
-    unsupported,
+    EC, ED25519 as ED25519_KEY, NoBackend, P256, P384, PrivateKeyDer, PrivateKeyKind, RSA,
+    SigningAlgorithm, unreadable, unsupported,
 };
 use crate::error::Error;
 
@@ -21,6 +21,8 @@ use crate::error::Error;
 pub(super) enum RingKeyPair {
     Rsa(RsaKeyPair),
     P256(EcdsaKeyPair),
+    P384(EcdsaKeyPair),
+    Ed25519(Ed25519KeyPair),
 }
 
 impl RingKeyPair {
@@ -29,17 +31,21 @@ impl RingKeyPair {
     pub(super) fn parse(der: &PrivateKeyDer) -> Result<Self, Error> {
         match der {
             PrivateKeyDer::Pkcs1(key) => Self::rsa(key, der),
-            PrivateKeyDer::Sec1(key) => Self::p256(key, None),
-            PrivateKeyDer::Pkcs8(key) => {
+            PrivateKeyDer::Sec1(key) => Self::elliptic_curve(key, None),
+            PrivateKeyDer::Pkcs8(pkcs8) => {
                 let fields = || {
-                    let mut key = Asn1Reader::new(key).sequence()?;
+                    let mut key = Asn1Reader::new(pkcs8).sequence()?;
                     key.unsigned()?;
                     let mut algorithm = key.sequence()?;
                     Ok::<_, Asn1Error>((algorithm.oid()?, algorithm.oid(), key.octets()?))
                 };
                 match fields().map_err(|_| unreadable())? {
                     (RSA, _, key) => Self::rsa(&key, der),
-                    (EC, Ok(curve), key) => Self::p256(&key, Some(curve)),
+                    (EC, Ok(curve), key) => Self::elliptic_curve(&key, Some(curve)),
+                    (ED25519_KEY, _, _) => {
+                        let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(pkcs8);
+                        pair.map(Self::Ed25519).map_err(|_| unreadable())
+                    }
                     _ => Err(unsupported()),
                 }
             }
@@ -70,7 +76,7 @@ impl RingKeyPair {
     /// structure in PKCS#8.
     ///
     /// [RFC 5915 section 3]: https://www.rfc-editor.org/rfc/rfc5915#section-3
-    fn p256(key: &[u8], curve: Option<ObjectIdentifier>) -> Result<Self, Error> {
+    fn elliptic_curve(key: &[u8], curve: Option<ObjectIdentifier>) -> Result<Self, Error> {
         let fields = || {
             let mut key = Asn1Reader::new(key).sequence()?;
             key.unsigned()?;
@@ -86,23 +92,26 @@ impl RingKeyPair {
             Ok::<_, Asn1Error>((private_key, inner_curve, public_key))
         };
         let (private_key, inner_curve, public_key) = fields().map_err(|_| unreadable())?;
-        if curve.or(inner_curve) != Some(P256) {
-            return Err(unsupported());
-        }
+        let (algorithm, wrap, name): (_, fn(EcdsaKeyPair) -> Self, _) = match curve.or(inner_curve)
+        {
+            Some(P256) => (&ECDSA_P256_SHA256_FIXED_SIGNING, Self::P256, "P-256"),
+            Some(P384) => (&ECDSA_P384_SHA384_FIXED_SIGNING, Self::P384, "P-384"),
+            _ => return Err(unsupported()),
+        };
         // The first octet is the number of unused bits. The second says that both coordinates
         // follow.
         let Some([0, public_key @ ..]) = public_key.filter(|key| key.starts_with(&[0, 4])) else {
-            return Err(Error::credential(
-                "the P-256 private key holds no public key, or a compressed one, and ring needs both coordinates; add the public key ('openssl ec -in key.pem -conv_form uncompressed -out new-key.pem'), or enable the feature 'aws-lc-rs' in place of 'ring'",
-            ));
+            return Err(Error::credential(format!(
+                "the {name} private key holds no public key, or a compressed one, and ring needs both coordinates; add the public key ('openssl ec -in key.pem -conv_form uncompressed -out new-key.pem'), or enable the feature 'aws-lc-rs' in place of 'ring'"
+            )));
         };
         let pair = EcdsaKeyPair::from_private_key_and_public_key(
-            &ECDSA_P256_SHA256_FIXED_SIGNING,
+            algorithm,
             &private_key,
             public_key,
             &SystemRandom::new(),
         );
-        pair.map(Self::P256).map_err(|_| unreadable())
+        pair.map(wrap).map_err(|_| unreadable())
     }
 
     /// Returns `None` if the operating system has no random numbers.
@@ -116,7 +125,8 @@ impl RingKeyPair {
     pub(super) fn public_key(&self) -> &[u8] {
         match self {
             Self::Rsa(pair) => pair.public().as_ref(),
-            Self::P256(pair) => pair.public_key().as_ref(),
+            Self::P256(pair) | Self::P384(pair) => pair.public_key().as_ref(),
+            Self::Ed25519(pair) => pair.public_key().as_ref(),
         }
     }
 
@@ -125,9 +135,13 @@ impl RingKeyPair {
         let (pair, encoding): (_, &'static dyn RsaEncoding) = match (self, algorithm) {
             (Self::Rsa(pair), SigningAlgorithm::PS256) => (pair, &RSA_PSS_SHA256),
             (Self::Rsa(pair), SigningAlgorithm::RS256) => (pair, &RSA_PKCS1_SHA256),
-            (Self::P256(pair), SigningAlgorithm::ES256) => {
+            (Self::P256(pair), SigningAlgorithm::ES256)
+            | (Self::P384(pair), SigningAlgorithm::ES384) => {
                 let signature = pair.sign(&random, message).ok()?;
                 return Some(signature.as_ref().to_vec());
+            }
+            (Self::Ed25519(pair), SigningAlgorithm::EdDSA) => {
+                return Some(pair.sign(message).as_ref().to_vec());
             }
             _ => return None,
         };

@@ -13,6 +13,7 @@ use super::kind::EndpointKind;
 use super::lookup::Lookup;
 use super::metadata::responses_name_issuer;
 use crate::authority::{HttpHosts, Rules, Tenant, preferred_host};
+use crate::crypto::SigningAlgorithm;
 use crate::error::{Error, Escaped};
 use crate::jwt::{Issuer, IssuerKeys, PublishedKey, is_guid};
 
@@ -74,9 +75,10 @@ impl<'a> KeySource<'a> {
         let objects = list.iter().filter_map(Value::as_object);
         let mut published: Vec<_> = objects.filter_map(PublishedKey::read).collect();
         if published.is_empty() {
-            return Err(keys.invalid(
-                "none of its keys is for signatures with RS256, PS256 or ES256 and has at least 2048 bits for RSA",
-            ));
+            return Err(keys.invalid(&format!(
+                "none of its keys is for signatures with {} and has at least 2048 bits for RSA",
+                SigningAlgorithm::supported_names()
+            )));
         }
         if issuer.as_str().contains(EXTERNAL_ID) {
             // The keys of External ID name the issuer of Microsoft Entra ID.

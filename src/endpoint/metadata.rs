@@ -142,8 +142,8 @@ impl OpenIdProvider {
         }
     }
 
-    /// Returns the token endpoint. The audience of an assertion is the issuer unless the caller chose
-    /// another, because a published endpoint may be an attacker's choice.
+    /// Returns the token endpoint. The audience of an assertion is the issuer unless the caller
+    /// chose another, because a published endpoint may be an attacker's choice.
     pub(super) async fn token_endpoint(&self, lookup: &Lookup<'_>) -> Result<TokenEndpoint, Error> {
         let audience = self.audience.clone();
         if let Some((_, uri)) = &self.custom_token_endpoint {
@@ -409,12 +409,9 @@ fn without_id_tokens(metadata: &Map<String, Value>, is_fapi2: bool) -> Option<St
         return Some("its 'scopes_supported' do not have 'openid'".to_owned());
     }
     let algorithms = list("id_token_signing_alg_values_supported")?;
-    let accepted: &[SigningAlgorithm] = match is_fapi2 {
-        true => &SigningAlgorithm::OF_FAPI2,
-        false => &SigningAlgorithm::ALL,
-    };
-    let accepted = accepted.iter().map(|algorithm| algorithm.name());
-    let accepted: Vec<_> = accepted.collect();
+    let accepted = SigningAlgorithm::supported();
+    let accepted = accepted.filter(|algorithm| !is_fapi2 || algorithm.is_in_fapi2());
+    let accepted: Vec<_> = accepted.map(SigningAlgorithm::name).collect();
     let is_supported = algorithms.iter().any(|name| accepted.contains(name));
     (!is_supported).then(|| {
         format!(

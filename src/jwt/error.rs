@@ -17,7 +17,7 @@ pub(crate) enum JwtError {
     TooLong,
     #[error("the token is not a signed JWT: {0}")]
     Malformed(&'static str),
-    #[error("the token is signed with '{0}', which is not accepted; use RS256, PS256 or ES256")]
+    #[error("the token is signed with '{0}', which is not accepted; use {names}", names = SigningAlgorithm::supported_names())]
     Algorithm(TokenText),
     #[error("the token's header has 'crit', and no critical extension is supported")]
     Critical,

@@ -97,12 +97,7 @@ fn accepted_type(typ: &str) -> Result<&'static str, JwtError> {
 
 /// Returns the accepted algorithm with this name. All accepted algorithms use a public key.
 pub(super) fn algorithm(name: &str) -> Option<SigningAlgorithm> {
-    Some(match name {
-        "RS256" => SigningAlgorithm::RS256,
-        "PS256" => SigningAlgorithm::PS256,
-        "ES256" => SigningAlgorithm::ES256,
-        _ => return None,
-    })
+    SigningAlgorithm::supported().find(|algorithm| algorithm.name() == name)
 }
 
 fn is_present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::header::algorithm;
 use super::issuer::Issuer;
-use crate::crypto::{NoBackend, PublicKey, SigningAlgorithm};
+use crate::crypto::{HAS_ALL_CURVES, NoBackend, PublicKey, SigningAlgorithm};
 
 /// A public key from the key set of an identity provider ([RFC 7517 section 4]).
 ///
@@ -26,6 +26,19 @@ pub(crate) struct PublishedKey {
 enum KeyType {
     Rsa,
     P256,
+    P384,
+    Ed25519,
+}
+
+impl KeyType {
+    fn of(algorithm: SigningAlgorithm) -> Self {
+        match algorithm {
+            SigningAlgorithm::PS256 | SigningAlgorithm::RS256 => Self::Rsa,
+            SigningAlgorithm::ES256 => Self::P256,
+            SigningAlgorithm::ES384 => Self::P384,
+            SigningAlgorithm::EdDSA => Self::Ed25519,
+        }
+    }
 }
 
 impl PublishedKey {
@@ -49,9 +62,18 @@ impl PublishedKey {
         }
         let (key_type, public_key) = match text("kty")?? {
             "RSA" => (KeyType::Rsa, rsa_public_key(&number("n")?, &number("e")?)?),
-            "EC" if text("crv")?? == "P-256" => {
-                let point = ec_point(&number("x")?, &number("y")?, COORDINATE_BYTES)?;
-                (KeyType::P256, point)
+            "EC" => {
+                let (key_type, length) = match text("crv")?? {
+                    "P-256" => (KeyType::P256, P256_BYTES),
+                    "P-384" if HAS_ALL_CURVES => (KeyType::P384, P384_BYTES),
+                    _ => return None,
+                };
+                (key_type, ec_point(&number("x")?, &number("y")?, length)?)
+            }
+            // RFC 8037 section 2.
+            "OKP" if HAS_ALL_CURVES && text("crv")?? == "Ed25519" => {
+                let x = number("x")?;
+                (x.len() == ED25519_BYTES).then_some((KeyType::Ed25519, x))?
             }
             _ => return None,
         };
@@ -84,11 +106,8 @@ impl PublishedKey {
 
     /// Returns whether the key may verify `algorithm`. The key decides, not the token.
     pub(super) fn allows(&self, algorithm: SigningAlgorithm) -> bool {
-        let key_type = match algorithm.is_rsa() {
-            true => KeyType::Rsa,
-            false => KeyType::P256,
-        };
-        key_type == self.key_type && self.algorithm.is_none_or(|only| only == algorithm)
+        KeyType::of(algorithm) == self.key_type
+            && self.algorithm.is_none_or(|only| only == algorithm)
     }
 
     pub(super) fn verify(
@@ -141,5 +160,11 @@ const LARGEST: usize = 8192;
 /// Size of a P-256 coordinate ([RFC 7518 section 6.2.1.2]).
 ///
 /// [RFC 7518 section 6.2.1.2]: https://www.rfc-editor.org/rfc/rfc7518#section-6.2.1.2
-const COORDINATE_BYTES: usize = 32;
+const P256_BYTES: usize = 32;
+/// Size of a P-384 coordinate.
+const P384_BYTES: usize = 48;
+/// Size of an Ed25519 key ([RFC 8032 section 5.1.5]).
+///
+/// [RFC 8032 section 5.1.5]: https://www.rfc-editor.org/rfc/rfc8032#section-5.1.5
+const ED25519_BYTES: usize = 32;
 const UNCOMPRESSED: u8 = 4;

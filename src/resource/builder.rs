@@ -146,7 +146,7 @@ impl TokenValidatorBuilder {
         self
     }
 
-    /// Sets the accepted signature algorithms. The default is RS256, PS256 and ES256.
+    /// Sets the accepted signature algorithms. The default is RS256, PS256, ES256, ES384 and EdDSA.
     ///
     /// A published key with an `alg` verifies that algorithm only. A key without an `alg` verifies
     /// every accepted algorithm of its type ([RFC 8725 section 3.1]).
@@ -503,10 +503,12 @@ impl fmt::Debug for TokenValidatorBuilder {
     }
 }
 
-const DEFAULT_ALGORITHMS: [SigningAlgorithm; 3] = [
+const DEFAULT_ALGORITHMS: [SigningAlgorithm; 5] = [
     SigningAlgorithm::RS256,
     SigningAlgorithm::PS256,
     SigningAlgorithm::ES256,
+    SigningAlgorithm::ES384,
+    SigningAlgorithm::EdDSA,
 ];
 const DEFAULT_LEEWAY: Duration = Duration::from_secs(5 * 60);
 const MAX_LEEWAY: Duration = Duration::from_secs(10 * 60);

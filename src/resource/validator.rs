@@ -53,7 +53,7 @@ use crate::transport::Transport;
 /// - Tokens that are bound to a key are rejected, unless the builder accepts them
 ///   ([`dpop`](TokenValidatorBuilder::dpop),
 ///   [`certificate_bound`](TokenValidatorBuilder::certificate_bound)).
-/// - A token must be signed with RS256, PS256 or ES256. HMAC algorithms are rejected.
+/// - A token must be signed with RS256, PS256, ES256, ES384 or EdDSA. HMAC algorithms are rejected.
 /// - A token must not be longer than 64 KiB.
 /// - Version 1 and version 2 tokens of Microsoft Entra ID are accepted.
 #[doc(alias("JwtBearer", "AddMicrosoftIdentityWebApi", "verify", "decode"))]

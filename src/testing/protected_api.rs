@@ -21,7 +21,7 @@ use super::http::response::add_date;
 use super::http::tls::ServerTls;
 use super::provider::{IdentityProvider, lock};
 use super::token::jwt::ReceivedJwt;
-use super::token::proof::{PROOF_ALGORITHMS, ProvenRequest, ReceivedProofs, error_code};
+use super::token::proof::{ProvenRequest, ReceivedProofs, error_code, proof_algorithm_names};
 use crate::dpop::ProofError;
 use crate::error::{Error, Failure};
 use crate::time::unix_seconds;
@@ -311,7 +311,7 @@ impl ApiState {
     ///
     /// [RFC 9449 section 7.1]: https://www.rfc-editor.org/rfc/rfc9449#section-7.1
     fn dpop_challenge(&self, rejection: Option<&ProofRejection>) -> Response<Body> {
-        let algorithms = PROOF_ALGORITHMS.join(" ");
+        let algorithms = proof_algorithm_names().join(" ");
         let (error, description) = match rejection {
             None => (None, "The request has no token.".into()),
             Some(ProofRejection::Token) => {

@@ -11,9 +11,10 @@ use crate::crypto::SigningAlgorithm;
 /// | introspection, token exchange | none | accepted | accepted |
 /// | `iss` in authorization responses | no | yes | yes |
 /// | client authentication | secret, assertion | secret, assertion | assertion |
-/// | algorithm of an assertion | PS256, RS256 | also ES256 | PS256, ES256 |
+/// | algorithm of an assertion | PS256, RS256 | also ES256, ES384, EdDSA | PS256, ES256, EdDSA |
 /// | audience of an assertion | token endpoint | also issuer, endpoint for pushed requests | issuer |
 /// | PKCE with S256 | optional | optional | required |
+/// | access tokens | bearer, or bound | bearer, or bound | bound |
 /// | redirect URI | any | any | https |
 /// | signature of the tokens | RS256 | RS256 | PS256 |
 /// | lifetime of a code | 10 minutes | 10 minutes | 1 minute |
@@ -124,10 +125,12 @@ impl ProviderRules {
         const PS256: (Algorithm, SigningAlgorithm) = (Algorithm::PS256, SigningAlgorithm::PS256);
         const RS256: (Algorithm, SigningAlgorithm) = (Algorithm::RS256, SigningAlgorithm::RS256);
         const ES256: (Algorithm, SigningAlgorithm) = (Algorithm::ES256, SigningAlgorithm::ES256);
+        const ES384: (Algorithm, SigningAlgorithm) = (Algorithm::ES384, SigningAlgorithm::ES384);
+        const EDDSA: (Algorithm, SigningAlgorithm) = (Algorithm::EdDSA, SigningAlgorithm::EdDSA);
         match self.kind {
             RulesKind::Entra => &[PS256, RS256],
-            RulesKind::OpenId => &[PS256, RS256, ES256],
-            RulesKind::Fapi2 => &[PS256, ES256],
+            RulesKind::OpenId => &[PS256, RS256, ES256, ES384, EDDSA],
+            RulesKind::Fapi2 => &[PS256, ES256, EDDSA],
         }
     }
 

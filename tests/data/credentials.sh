@@ -18,6 +18,8 @@ formats() {
     case $key in
     rsa*) openssl genpkey -algorithm RSA -pkeyopt "rsa_keygen_bits:${key#rsa}" -out $key.key ;;
     p256) openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out $key.key ;;
+    p384) openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-384 -out $key.key ;;
+    ed25519) openssl genpkey -algorithm ED25519 -out $key.key ;;
     esac
     openssl req -new -key $key.key -subj "/O=Contoso, Ltd./CN=$key" -out $key.csr
     openssl x509 -req -in $key.csr -CA intermediate.pem -CAkey intermediate.key \
@@ -31,8 +33,11 @@ formats() {
         echo
     done >$key.x5c
 
-    # PEM, not encrypted; the key as PKCS#8 and in its own old format.
-    openssl pkey -in $key.key -traditional -out $key.old
+    # PEM, not encrypted; the key as PKCS#8 and in its own old format, which Ed25519 does not have.
+    case $key in
+    ed25519) cp $key.key $key.old ;;
+    *) openssl pkey -in $key.key -traditional -out $key.old ;;
+    esac
     cat $key.crt $key.key >$key.pkcs8.pem
     cat $key.key $key.crt >$key.key-first.pem
     cat $key.crt $key.old >$key.traditional.pem
@@ -76,7 +81,7 @@ formats() {
     openssl pkcs12 -in $key.modern.p12 -passin pass:hunter2 -passout pass:hunter2 -out $key.bag-encrypted.pem
 }
 jobs=()
-for key in rsa4096 rsa3072 rsa2048 p256; do
+for key in rsa4096 rsa3072 rsa2048 p256 p384 ed25519; do
     (formats $key) &
     jobs+=($!)
 done
@@ -152,8 +157,8 @@ printf 'database=index.txt\ndefault_md=sha256\ndefault_crl_days=30\n' | sed '1i[
 : >index.txt
 openssl ca -config crl.cnf -gencrl -keyfile root.key -cert root.pem -out crl.pem
 openssl crl -in crl.pem -outform DER -out crl.der
-openssl genpkey -algorithm ED25519 -out ed25519.key
-openssl req -x509 -key ed25519.key -days 30 -subj "/CN=ed25519" -out ed25519.crt
-openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-384 -out p384.key
-openssl req -x509 -key p384.key -days 30 -subj "/CN=p384" -out p384.crt
+openssl genpkey -algorithm ED448 -out ed448.key
+openssl req -x509 -key ed448.key -days 30 -subj "/CN=ed448" -out ed448.crt
+openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-521 -out p521.key
+openssl req -x509 -key p521.key -days 30 -subj "/CN=p521" -out p521.crt
 openssl req -x509 -newkey rsa:1024 -nodes -days 30 -subj "/CN=rsa1024" -keyout rsa1024.key -out rsa1024.crt

@@ -53,7 +53,14 @@ impl Folder {
     }
 }
 
-const KEYS: [&str; 4] = ["rsa2048", "rsa3072", "rsa4096", "p256"];
+/// The keys that the signing backend supports. The backend `rust-crypto` has two curves less.
+fn keys() -> &'static [&'static str] {
+    match cfg!(any(feature = "aws-lc-rs", feature = "ring")) {
+        true => &["rsa2048", "rsa3072", "rsa4096", "p256", "p384", "ed25519"],
+        false => &["rsa2048", "rsa3072", "rsa4096", "p256"],
+    }
+}
+
 const ISSUER: &str = "https://id.example.org";
 pub const PASSWORD: &str = "hunter2";
 
@@ -161,14 +168,23 @@ pub async fn assertion(certificate: Certificate) -> Result<String, Error> {
 fn judged(assertion: &str, key: &str, algorithm: SigningAlgorithm) -> (Value, Value) {
     let (message, signature) = assertion.rsplit_once('.').unwrap();
     let mut signature = BASE64_URL_SAFE_NO_PAD.decode(signature).unwrap();
-    if algorithm == SigningAlgorithm::ES256 {
-        signature = ecdsa_der(&signature);
+    match algorithm {
+        SigningAlgorithm::ES256 => signature = ecdsa_der(&signature, 32),
+        SigningAlgorithm::ES384 => signature = ecdsa_der(&signature, 48),
+        _ => {}
     }
     let path = FOLDER.path(&format!("{}.signature", uuid::Uuid::new_v4()));
     std::fs::write(&path, signature).unwrap();
+    let public_key = FOLDER.path(&format!("{key}.pub"));
+    if algorithm == SigningAlgorithm::EdDSA {
+        return judged_ed25519(message, &path, &public_key);
+    }
     let mut openssl = Command::new("openssl");
-    openssl.args(["dgst", "-sha256", "-verify"]);
-    openssl.arg(FOLDER.path(&format!("{key}.pub")));
+    openssl.args(match algorithm {
+        SigningAlgorithm::ES384 => ["dgst", "-sha384", "-verify"],
+        _ => ["dgst", "-sha256", "-verify"],
+    });
+    openssl.arg(public_key);
     if algorithm == SigningAlgorithm::PS256 {
         // The salt is as long as the digest (RFC 7518 section 3.5).
         openssl.args([
@@ -191,15 +207,33 @@ fn judged(assertion: &str, key: &str, algorithm: SigningAlgorithm) -> (Value, Va
         "{key} {algorithm}: {assertion}"
     );
     std::fs::remove_file(path).unwrap();
+    decoded(message)
+}
+
+fn decoded(message: &str) -> (Value, Value) {
     let (header, claims) = message.split_once('.').unwrap();
     let decode =
         |part: &str| serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap();
     (decode(header), decode(claims))
 }
 
+/// Ed25519 signs the message itself, which openssl reads from a file.
+fn judged_ed25519(message: &str, signature: &Path, public_key: &Path) -> (Value, Value) {
+    let path = signature.with_extension("message");
+    std::fs::write(&path, message).unwrap();
+    let mut openssl = Command::new("openssl");
+    openssl.args(["pkeyutl", "-verify", "-pubin", "-rawin", "-inkey"]);
+    openssl.arg(public_key).arg("-sigfile").arg(signature);
+    let judged = openssl.arg("-in").arg(&path).stdout(Stdio::null()).status();
+    assert!(judged.unwrap().success(), "EdDSA: {message}");
+    std::fs::remove_file(path).unwrap();
+    std::fs::remove_file(signature).unwrap();
+    decoded(message)
+}
+
 /// The two numbers of an ECDSA signature, as openssl takes them.
-fn ecdsa_der(signature: &[u8]) -> Vec<u8> {
-    assert_eq!(signature.len(), 64);
+fn ecdsa_der(signature: &[u8], length: usize) -> Vec<u8> {
+    assert_eq!(signature.len(), 2 * length);
     let integer = |number: &[u8]| {
         let zeros = number.iter().take_while(|byte| **byte == 0).count();
         let number = &number[zeros..];
@@ -209,7 +243,7 @@ fn ecdsa_der(signature: &[u8]) -> Vec<u8> {
         der.extend(number);
         der
     };
-    let numbers = [integer(&signature[..32]), integer(&signature[32..])].concat();
+    let numbers = [integer(&signature[..length]), integer(&signature[length..])].concat();
     [vec![0x30, numbers.len() as u8], numbers].concat()
 }
 
@@ -222,7 +256,7 @@ fn base64url_of_hexadecimal(text: &str) -> String {
 
 #[tokio::test]
 async fn every_format_of_every_key_signs_by_every_algorithm() {
-    for key in KEYS {
+    for key in keys() {
         let (sha1, sha256) = (
             FOLDER.text(&format!("{key}.sha1")),
             FOLDER.text(&format!("{key}.sha256")),
@@ -232,8 +266,10 @@ async fn every_format_of_every_key_signs_by_every_algorithm() {
             .lines()
             .map(str::to_owned)
             .collect();
-        let algorithms = match key {
+        let algorithms = match *key {
             "p256" => &[SigningAlgorithm::ES256][..],
+            "p384" => &[SigningAlgorithm::ES384],
+            "ed25519" => &[SigningAlgorithm::EdDSA],
             _ => &[SigningAlgorithm::PS256, SigningAlgorithm::RS256],
         };
         for (format, read, has_chain) in FORMATS {
@@ -280,6 +316,24 @@ async fn the_certificate_chain_is_sent_only_on_request() {
     assert_eq!(header["x5c"], Value::Null);
 }
 
+#[test]
+fn a_curve_that_the_backend_does_not_have_is_named_with_the_features_that_have_it() {
+    let expected = "for P-384 and Ed25519 enable the feature 'aws-lc-rs' or 'ring'";
+    for key in ["p384", "ed25519"] {
+        match (keys().contains(&key), pem(key, "pkcs8.pem")) {
+            (true, Ok(_)) => {}
+            (false, Err(error)) => assert!(error.to_string().contains(expected), "{error}"),
+            (_, read) => panic!("{key}: {read:?}"),
+        }
+        let signer = Certificate::from_signer(FOLDER.read(&format!("{key}.crt")), Vault::of(key));
+        match (keys().contains(&key), signer) {
+            (true, Ok(_)) => {}
+            (false, Err(error)) => assert!(error.to_string().contains("'rust-crypto'"), "{error}"),
+            (_, read) => panic!("{key}: {read:?}"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_algorithm_that_does_not_go_with_the_key_is_refused() {
     for (key, algorithm, text) in [
@@ -298,6 +352,21 @@ async fn an_algorithm_that_does_not_go_with_the_key_is_refused() {
             SigningAlgorithm::RS256,
             "has a P-256 key, and RS256 needs an RSA key",
         ),
+        (
+            "p256",
+            SigningAlgorithm::ES384,
+            "has a P-256 key, and ES384 needs a P-384 key",
+        ),
+        (
+            "p256",
+            SigningAlgorithm::EdDSA,
+            "has a P-256 key, and EdDSA needs an Ed25519 key",
+        ),
+        (
+            keys().last().unwrap(),
+            SigningAlgorithm::PS256,
+            "key, and PS256 needs an RSA key",
+        ),
     ] {
         let certificate = pem(key, "pkcs8.pem").unwrap().signing_algorithm(algorithm);
         let error = assertion(certificate).await.unwrap_err();
@@ -314,7 +383,7 @@ async fn an_rsa_pss_key_signs_with_ps256_alone() {
             Certificate::from_pem_pair(certificate, FOLDER.read(&format!("{key}.key"))).unwrap()
         };
         let error = assertion(read()).await.unwrap_err().to_string();
-        assert!(error.contains("(RS256, ES256)"), "{error}");
+        assert!(error.contains("(RS256, ES256, ES384, EdDSA)"), "{error}");
         let certificate = read().signing_algorithm(SigningAlgorithm::PS256);
         let sent = assertion(certificate).await.unwrap();
         let (header, _) = judged(&sent, key, SigningAlgorithm::PS256);
@@ -429,14 +498,14 @@ fn a_file_that_cannot_be_used_is_refused() {
             "under 2048 bits",
         ),
         (
-            "Ed25519",
-            with("ed25519.crt", "ed25519.key"),
-            "neither an RSA key of 2048 bits or more nor a P-256 key",
+            "Ed448",
+            with("ed448.crt", "ed448.key"),
+            "neither an RSA key of 2048 bits or more nor a P-256",
         ),
         (
-            "P-384",
-            with("p384.crt", "p384.key"),
-            "neither an RSA key of 2048 bits or more nor a P-256 key",
+            "P-521",
+            with("p521.crt", "p521.key"),
+            "neither an RSA key of 2048 bits or more nor a P-256",
         ),
         (
             "RSA-PSS for SHA-512",
@@ -576,13 +645,13 @@ fn a_file_that_cannot_be_used_is_refused() {
             "has 1024 bits",
         ),
         (
-            "signer, Ed25519",
-            Certificate::from_signer(FOLDER.read("ed25519.crt"), Vault::of("rsa2048")),
+            "signer, Ed448",
+            Certificate::from_signer(FOLDER.read("ed448.crt"), Vault::of("rsa2048")),
             "for a key that is neither RSA nor P-256",
         ),
         (
-            "signer, P-384",
-            Certificate::from_signer(FOLDER.read("p384.crt"), Vault::of("rsa2048")),
+            "signer, P-521",
+            Certificate::from_signer(FOLDER.read("p521.crt"), Vault::of("rsa2048")),
             "for a key that is neither RSA nor P-256",
         ),
     ] {
@@ -627,8 +696,15 @@ impl Signer for Vault {
         let path = FOLDER.path(&format!("{}.message", uuid::Uuid::new_v4()));
         std::fs::write(&path, message).unwrap();
         let mut openssl = Command::new("openssl");
-        openssl.args(["dgst", "-sha256", "-sign"]);
+        openssl.args(match algorithm {
+            SigningAlgorithm::EdDSA => &["pkeyutl", "-sign", "-rawin", "-inkey"][..],
+            SigningAlgorithm::ES384 => &["dgst", "-sha384", "-sign"],
+            _ => &["dgst", "-sha256", "-sign"],
+        });
         openssl.arg(FOLDER.path(&format!("{}.key", self.key)));
+        if algorithm == SigningAlgorithm::EdDSA {
+            openssl.arg("-in");
+        }
         if algorithm == SigningAlgorithm::PS256 {
             openssl.args([
                 "-sigopt",
@@ -646,20 +722,21 @@ impl Signer for Vault {
             }
             Ok(match (form, algorithm) {
                 (Form::Base64, _) => BASE64_URL_SAFE_NO_PAD.encode(signed.stdout).into_bytes(),
-                (Form::Right, SigningAlgorithm::ES256) => ecdsa_numbers(&signed.stdout),
+                (Form::Right, SigningAlgorithm::ES256) => ecdsa_numbers(&signed.stdout, 32),
+                (Form::Right, SigningAlgorithm::ES384) => ecdsa_numbers(&signed.stdout, 48),
                 _ => signed.stdout,
             })
         })
     }
 }
 
-fn ecdsa_numbers(der: &[u8]) -> Vec<u8> {
+fn ecdsa_numbers(der: &[u8], size: usize) -> Vec<u8> {
     let number = |at: usize| {
         let length = usize::from(der[at + 1]);
         let number = &der[at + 2..at + 2 + length];
         let number = number.strip_prefix(&[0]).unwrap_or(number);
         (
-            [vec![0; 32 - number.len()], number.to_vec()].concat(),
+            [vec![0; size - number.len()], number.to_vec()].concat(),
             at + 2 + length,
         )
     };
@@ -673,7 +750,12 @@ async fn a_signer_signs_and_the_key_stays_where_it_is() {
         ("rsa2048", SigningAlgorithm::PS256),
         ("rsa2048", SigningAlgorithm::RS256),
         ("p256", SigningAlgorithm::ES256),
+        ("p384", SigningAlgorithm::ES384),
+        ("ed25519", SigningAlgorithm::EdDSA),
     ] {
+        if !keys().contains(&key) {
+            continue;
+        }
         for chain in [
             FOLDER.read(&format!("{key}.crt")),
             FOLDER.read(&format!("{key}.crt.der")),

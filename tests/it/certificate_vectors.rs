@@ -9,7 +9,7 @@ use serde_json::Value;
 
 /// What this crate says of a file that holds no usable key for another reason than its format.
 const UNSUITABLE: [&str; 5] = [
-    "neither an RSA key of 2048 bits or more nor a P-256 key",
+    "neither an RSA key of 2048 bits or more nor a P-256, P-384 or Ed25519 key",
     "the private key is for DSA",
     "under 2048 bits",
     "which PS256 needs",
@@ -75,7 +75,7 @@ fn judge(vector: &Value, read: Result<Certificate, Error>) -> Result<bool, Strin
     let must_fail_with = match key {
         None => vec!["holds no private key"],
         Some(_) if is_pkcs12 && vector["sha256"].is_null() => vec!["holds no certificate"],
-        Some("EC secp256r1") => vec![],
+        Some("EC secp256r1" | "EC secp384r1" | "Ed25519") => vec![],
         Some(key) => match key
             .strip_prefix("RSA ")
             .map(|bits| bits.parse::<u32>().unwrap())

@@ -187,6 +187,21 @@ async fn a_layer_without_retries_learns_the_nonce_for_the_next_call() {
     }
 }
 
+/// The conformance suite's module `rs-dpop-auth-scheme-case-insensitivity`.
+#[tokio::test]
+async fn a_challenge_whose_scheme_has_another_case_is_read() {
+    for scheme in ["dpop", "DPOP", "dPoP"] {
+        let (api, clock) = (Api::default(), ManualClock::new());
+        let service = service(&api, &clock);
+        let challenge = USE_NONCE.replace("DPoP", scheme);
+        api.reject(&challenge, &[("dpop-nonce", "n1")]);
+        assert_eq!(call(&service).await, 200, "{scheme}");
+        let requests = api.requests();
+        assert_eq!(requests.len(), 2, "{scheme}");
+        assert_eq!(requests[1].1.text("nonce"), "n1", "{scheme}");
+    }
+}
+
 #[tokio::test]
 async fn a_nonce_and_then_a_rejected_token_are_one_repetition_each() {
     let (api, clock) = (Api::default(), ManualClock::new());

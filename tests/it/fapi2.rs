@@ -3,18 +3,22 @@
 
 use std::time::Duration;
 
-use confidential_client::credential::{AssertionAudience, AssertionContext, SigningAlgorithm};
+use confidential_client::credential::{
+    AssertionAudience, AssertionContext, DpopKey, SigningAlgorithm,
+};
 use confidential_client::delegated::{AuthorizationCodeFlow, AuthorizationRequest};
 use confidential_client::testing::{
     Application, Fault, LocalAuthority, LocalAuthorityBuilder, ManualClock, ProviderRules, User,
 };
+use confidential_client::transport::MutualTls;
 use confidential_client::{
     Authority, Certificate, Cloud, ConfidentialClient, ConfidentialClientBuilder, Error,
-    RetryPolicy, TokenRequest,
+    RetryPolicy, TokenRequest, TokenScheme,
 };
 use serde_json::{Value, json};
 use url::Url;
 
+use crate::support::client_ca::ClientCa;
 use crate::support::issuer::{Key, NEXT, P256, RSA, header, with};
 use crate::support::openid::{Answer, BACK, CLIENT, FILES, ISSUER, OpenId, nonce_of, tokens};
 use crate::support::{CLIENT_ID, PEM, SECRET, TENANT, claims_of, header_of};
@@ -28,11 +32,11 @@ fn certificate() -> Certificate {
 }
 
 /// The type of the tokens of [`bound`].
-const TOKEN_TYPE: &str = "Bearer";
+const TOKEN_TYPE: &str = "DPoP";
 
 /// Binds the tokens of the client to a key, as the profile demands.
-fn bound(builder: ConfidentialClientBuilder) -> ConfidentialClientBuilder {
-    builder
+pub fn bound(builder: ConfidentialClientBuilder) -> ConfidentialClientBuilder {
+    builder.dpop(DpopKey::generate().unwrap())
 }
 
 async fn start(builder: LocalAuthorityBuilder) -> LocalAuthority {
@@ -85,7 +89,10 @@ async fn a_client_of_the_profile_signs_a_user_in() {
     assert!(back.contains("&iss="), "{back}");
     let signed_in = client.acquire_token_by_authorization_code(flow, back);
     let signed_in = signed_in.await.unwrap();
-    assert_eq!(header_of(signed_in.access_token().secret())["alg"], "PS256");
+    let token = signed_in.access_token();
+    assert_eq!(token.scheme(), TokenScheme::Dpop);
+    assert_eq!(header_of(token.secret())["alg"], "PS256");
+    assert!(claims_of(token.secret())["cnf"]["jkt"].is_string());
     let request = TokenRequest::new(DRIVE).force_refresh();
     let refreshed = client.acquire_token_silent(signed_in.account(), request);
     refreshed.await.unwrap();
@@ -96,6 +103,9 @@ async fn a_client_of_the_profile_signs_a_user_in() {
     assert_eq!(pushed[0].field("code_challenge_method"), Some("S256"));
     let sent = local.token_requests();
     assert_eq!(sent[1].field("grant_type"), Some("refresh_token"));
+    // A generated key is not in other processes, to which the user may come back.
+    assert_eq!(pushed[0].field("dpop_jkt"), None);
+    assert!(sent.iter().all(|request| request.header("dpop").is_some()));
     for request in pushed.iter().chain(&sent) {
         let claims: Value = serde_json::from_str(&request.assertion_claims().unwrap()).unwrap();
         assert_eq!(claims["aud"], local.issuer(TENANT).unwrap());
@@ -104,6 +114,46 @@ async fn a_client_of_the_profile_signs_a_user_in() {
         let header: Value = serde_json::from_str(&request.assertion_header().unwrap()).unwrap();
         assert_eq!(header["alg"], "PS256");
         assert_eq!(request.field("client_secret"), None);
+    }
+}
+
+/// Sections 5.3.3.1, numbers 1, 2 and 7: mutual TLS, at the aliases of the endpoints.
+#[tokio::test]
+async fn a_client_of_the_profile_signs_a_user_in_by_mutual_tls() {
+    let ca = ClientCa::new();
+    let tls = ca.issue("daemon.example").parsed();
+    for by_tls in [true, false] {
+        let local = start(LocalAuthority::builder().mutual_tls()).await;
+        if by_tls {
+            let app = Application::new(CLIENT_ID)
+                .tls_client_auth(ca.pem(), "CN=daemon.example")
+                .redirect_uri(BACK)
+                .delegated("api://drive", "Files.Read");
+            local.register(TENANT, app);
+        }
+        let roots = local.ca_pem().unwrap().to_owned();
+        let tls = MutualTls::from(tls.clone()).trusted_roots_pem(&roots);
+        let builder = ConfidentialClient::builder(CLIENT_ID).authority(oidc(&local).fapi2());
+        let client = match by_tls {
+            true => builder.tls_client_auth(tls),
+            false => builder
+                .certificate(certificate())
+                .certificate_bound_tokens(tls),
+        };
+        let client = client.build().unwrap();
+        let (page, flow) = client.authorization_request_url(&drive()).await.unwrap();
+        let back = local.sign_in(page, ADELE).await.unwrap();
+        let signed_in = client.acquire_token_by_authorization_code(flow, back);
+        let signed_in = signed_in.await.unwrap();
+        let claims = claims_of(signed_in.access_token().secret());
+        assert!(claims["cnf"]["x5t#S256"].is_string(), "{claims}");
+        let (pushed, sent) = (local.pushed_requests(), local.token_requests());
+        assert_eq!((pushed.len(), sent.len()), (1, 1));
+        for request in pushed.iter().chain(&sent) {
+            assert!(request.client_certificate_sha256().is_some());
+            assert_eq!(request.assertion_header().is_none(), by_tls);
+            assert_eq!(request.field("client_id"), Some(CLIENT_ID));
+        }
     }
 }
 
@@ -145,6 +195,21 @@ fn a_setting_that_the_profile_forbids_is_an_error_of_build() {
             Some(
                 "forbids RS256, which signs with the certificate of 'CN=daemon' (FAPI 2.0 Security Profile, section 5.4.1)",
             ),
+        ),
+        (
+            provider
+                .without_credential(fapi2())
+                .certificate(certificate()),
+            Some(
+                "access tokens that are not bound to a key (FAPI 2.0 Security Profile, section 5.3.3.1); call dpop(..)",
+            ),
+        ),
+        (
+            provider
+                .without_credential(fapi2())
+                .certificate(certificate())
+                .dpop(rs256_key()),
+            Some("forbids RS256 for proofs (FAPI 2.0 Security Profile, section 5.4.1)"),
         ),
         (
             with(fapi2().client_assertion_audience(AssertionAudience::TokenEndpoint)),
@@ -196,6 +261,12 @@ fn a_setting_that_the_profile_forbids_is_an_error_of_build() {
     }
 }
 
+fn rs256_key() -> DpopKey {
+    let (_, key) = PEM.split_at(PEM.find("-----BEGIN PRIVATE").unwrap());
+    let key = DpopKey::from_pem(key).unwrap();
+    key.signing_algorithm(SigningAlgorithm::RS256).unwrap()
+}
+
 /// A provider of the profile, in memory.
 fn provider() -> OpenId {
     let provider = OpenId::new(ISSUER);
@@ -237,7 +308,7 @@ async fn metadata_that_rule_the_profile_out_are_an_error() {
         (
             "id_token_signing_alg_values_supported",
             json!(["RS256"]),
-            "none of PS256, ES256",
+            "none of PS256, ES256, EdDSA, which FAPI 2.0 allows",
         ),
         (
             "token_endpoint_auth_signing_alg_values_supported",
@@ -617,8 +688,17 @@ async fn the_authority_rejects_what_the_profile_forbids() {
         assert!(error.is_credential_rejected(), "{error:?}");
     }
 
-    // Parameters in the URL, and a redirect URI without TLS.
+    // A bearer token.
     let client = plain().certificate(certificate()).build().unwrap();
+    let error = client
+        .acquire_token_for_client("api://drive/.default")
+        .await
+        .unwrap_err();
+    let text = "neither a DPoP proof nor a client certificate";
+    assert!(description(&error).contains(text), "{error}");
+
+    // Parameters in the URL, and a redirect URI without TLS.
+    let client = bound(plain()).certificate(certificate()).build().unwrap();
     let page = format!(
         "{}/{TENANT}/oauth2/v2.0/authorize?client_id={CLIENT_ID}&response_type=code&scope=openid&redirect_uri={BACK}",
         local.base_url()

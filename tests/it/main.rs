@@ -34,6 +34,7 @@ mod configuration_errors;
 mod credential_chain;
 mod credential_chain_hosts;
 mod credential_rotation;
+mod curves;
 mod discovery;
 mod discovery_failures;
 mod dpop;

@@ -122,7 +122,7 @@ async fn the_client_does_not_read_the_configuration_and_the_operator_reads_what_
             single(),
             headed("alg", "RS512"),
             "the token is signed with an algorithm that is not accepted",
-            &["'RS512'", "RS256, PS256 or ES256"],
+            &["'RS512'", "RS256, PS256, ES256, ES384 or EdDSA"],
         ),
         (
             "an algorithm that is not listed",

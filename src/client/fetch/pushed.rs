@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::request::PushedHttpRequest;
 use crate::response::{self, PushedResponse, ResponseContext};
 use crate::secret::Secret;
-use crate::token::{Thumbprint, TokenBinding};
+use crate::token::Thumbprint;
 
 /// The parameters of an authorization request, and the endpoint that they are pushed to.
 #[derive(Clone, Copy)]
@@ -42,11 +42,11 @@ impl TokenFetcher {
     }
 
     /// Returns the thumbprint of the key that authorization codes are bound to.
+    ///
+    /// A user may come back to another process, which does not have a generated key.
     pub(in crate::client) fn proof_key_of_codes(&self) -> Option<Thumbprint> {
-        match self.token_binding() {
-            TokenBinding::ProofKey(thumbprint) => Some(thumbprint),
-            _ => None,
-        }
+        let proofs = self.proofs.as_ref()?;
+        proofs.shared_key()
     }
 
     async fn push_once(

@@ -55,6 +55,14 @@ impl AadstsError {
         )
     }
 
+    /// Builds the response to a token request without a key under FAPI 2.0, in words of this server.
+    pub(crate) fn unbound_token() -> Self {
+        Self::without_code(
+            "invalid_request",
+            "The token request has neither a DPoP proof nor a client certificate (FAPI 2.0).",
+        )
+    }
+
     /// Builds the response to a secret under FAPI 2.0, in words of this server.
     pub(crate) fn assertion_required() -> Self {
         Self::invalid_client(

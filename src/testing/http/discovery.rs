@@ -5,7 +5,7 @@ use url::form_urlencoded::byte_serialize;
 use crate::testing::aadsts::error::AadstsError;
 use crate::testing::directory::tenant::{Directory, is_multi_tenant};
 use crate::testing::provider_rules::ProviderRules;
-use crate::testing::token::proof::PROOF_ALGORITHMS;
+use crate::testing::token::proof::proof_algorithm_names;
 
 /// Builds the metadata of a tenant, or of one application in the tenant ([OpenID Connect Discovery
 /// 1.0 section 3]).
@@ -40,7 +40,7 @@ pub(crate) fn openid_configuration(
         "token_endpoint_auth_methods_supported": [
             "client_secret_post", "private_key_jwt", "client_secret_basic"
         ],
-        "dpop_signing_alg_values_supported": PROOF_ALGORITHMS,
+        "dpop_signing_alg_values_supported": proof_algorithm_names(),
         "jwks_uri": keys,
         "authorization_endpoint": format!("{base}/{tenant}/oauth2/v2.0/authorize"),
         "response_types_supported": ["code"],
@@ -111,7 +111,11 @@ pub(crate) fn openid_configuration(
 /// Adds the members about client certificates ([RFC 8705 section 5]).
 ///
 /// [RFC 8705 section 5]: https://www.rfc-editor.org/rfc/rfc8705#section-5
-fn add_mutual_tls(members: &mut Map<String, Value>, tenant: &str, base: &str) {
+fn add_mutual_tls(
+    members: &mut Map<String, Value>,
+    tenant: &str,
+    base: &str,
+) {
     if let Some(Value::Array(methods)) = members.get_mut("token_endpoint_auth_methods_supported") {
         methods.extend([
             json!("tls_client_auth"),

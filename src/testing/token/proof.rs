@@ -53,7 +53,11 @@ impl ReceivedProofs {
         issuer: &TokenIssuer<'_>,
     ) -> Result<Option<Thumbprint>, AadstsError> {
         if !request.headers().contains_key(PROOF) && !application.requires_proof {
-            return Ok(None);
+            // FAPI 2.0 Security Profile, section 5.3.2.1.
+            return match request.client_certificate().is_none() && issuer.rules.is_fapi2() {
+                true => Err(AadstsError::unbound_token()),
+                false => Ok(None),
+            };
         }
         let proven = ProvenRequest {
             method: "POST",
@@ -80,7 +84,7 @@ impl ReceivedProofs {
         })?;
         let is_current = |nonce: &str| self.nonce.as_deref() == Some(nonce);
         let expected = ExpectedProof {
-            algorithms: &ALGORITHMS,
+            algorithms: PROOF_ALGORITHMS,
             method: request.method,
             uri: &uri,
             token: request.token.map(|(token, _)| TokenHash::of(token)),
@@ -111,12 +115,20 @@ pub(crate) fn error_code(error: &ProofError) -> &'static str {
     }
 }
 
-const ALGORITHMS: [SigningAlgorithm; 3] = [
+/// The accepted algorithms of proofs.
+pub(crate) const PROOF_ALGORITHMS: &[SigningAlgorithm] = &[
     SigningAlgorithm::ES256,
     SigningAlgorithm::PS256,
     SigningAlgorithm::RS256,
+    SigningAlgorithm::ES384,
+    SigningAlgorithm::EdDSA,
 ];
-/// The names of the accepted algorithms.
-pub(crate) const PROOF_ALGORITHMS: [&str; 3] = ["ES256", "PS256", "RS256"];
+
+/// Returns the names of the accepted algorithms.
+pub(crate) fn proof_algorithm_names() -> Vec<&'static str> {
+    let algorithms = PROOF_ALGORITHMS.iter();
+    algorithms.map(|algorithm| algorithm.name()).collect()
+}
+
 /// The longest difference between the time of a proof and now.
 const WINDOW: Duration = Duration::from_secs(60);

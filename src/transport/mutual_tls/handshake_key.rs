@@ -50,9 +50,10 @@ impl SigningKey for HandshakeKey {
     }
 
     fn algorithm(&self) -> SignatureAlgorithm {
-        match self.certificate.is_rsa() {
-            true => SignatureAlgorithm::RSA,
-            false => SignatureAlgorithm::ECDSA,
+        match self.certificate.algorithm() {
+            SigningAlgorithm::PS256 | SigningAlgorithm::RS256 => SignatureAlgorithm::RSA,
+            SigningAlgorithm::ES256 | SigningAlgorithm::ES384 => SignatureAlgorithm::ECDSA,
+            SigningAlgorithm::EdDSA => SignatureAlgorithm::ED25519,
         }
     }
 }

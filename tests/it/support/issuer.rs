@@ -28,6 +28,8 @@ pub const TEMPLATE: &str = "https://login.microsoftonline.com/{tenantid}/v2.0";
 pub static RSA: LazyLock<Key> = LazyLock::new(|| Key::rsa("first"));
 pub static NEXT: LazyLock<Key> = LazyLock::new(|| Key::rsa("next"));
 pub static P256: LazyLock<Key> = LazyLock::new(Key::p256);
+pub static P384: LazyLock<Key> = LazyLock::new(Key::p384);
+pub static ED25519: LazyLock<Key> = LazyLock::new(Key::ed25519);
 pub static STRANGER: LazyLock<Key> = LazyLock::new(|| Key::rsa("first"));
 
 pub struct Key {
@@ -61,12 +63,33 @@ impl Key {
         }
     }
 
+    fn p384() -> Self {
+        let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
+        let point = pair.public_key_raw();
+        let (x, y) = (encode(&point[1..49]), encode(&point[49..]));
+        Self {
+            jwk: json!({ "kty": "EC", "crv": "P-384", "kid": "longer curve", "x": x, "y": y }),
+            pem: pair.serialize_pem(),
+        }
+    }
+
+    fn ed25519() -> Self {
+        let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+        let x = encode(pair.public_key_raw());
+        Self {
+            jwk: json!({ "kty": "OKP", "crv": "Ed25519", "kid": "twisted curve", "x": x }),
+            pem: pair.serialize_pem(),
+        }
+    }
+
     /// Returns a token with this header and these claims, signed by the header's algorithm if
     /// possible.
     pub fn sign(&self, header: &Value, claims: &Value) -> String {
         let pem = self.pem.as_bytes();
         let (algorithm, key) = match header["alg"].as_str() {
             Some("ES256") => (Algorithm::ES256, EncodingKey::from_ec_pem(pem)),
+            Some("ES384") => (Algorithm::ES384, EncodingKey::from_ec_pem(pem)),
+            Some("EdDSA") => (Algorithm::EdDSA, EncodingKey::from_ed_pem(pem)),
             Some("PS256") => (Algorithm::PS256, EncodingKey::from_rsa_pem(pem)),
             _ => (Algorithm::RS256, EncodingKey::from_rsa_pem(pem)),
         };
