@@ -35,7 +35,7 @@ use fetch::TokenFetcher;
 use issuer::Issuer;
 pub use managed_identity::{ManagedIdentityClient, ManagedIdentityClientBuilder};
 #[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
-pub(crate) use proofs::{Proof, ProofRepetitions, refusal_code};
+pub(crate) use proofs::{Proof, ProofRepetitions, rejection_code};
 pub use provider::TokenProvider;
 #[cfg(feature = "azure-core")]
 pub(crate) use resolve::Subject;

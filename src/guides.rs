@@ -24,6 +24,10 @@ pub mod coming_from_azure_identity {}
 #[doc = include_str!("../docs/coming-from-msal.md")]
 pub mod coming_from_msal {}
 
+/// Binds tokens to a proof key (DPoP), so that a stolen token is useless.
+#[doc = include_str!("../docs/proof-keys.md")]
+pub mod proof_keys {}
+
 /// Configures a program in Kubernetes and in GitHub Actions.
 #[doc = include_str!("../docs/kubernetes-and-github-actions.md")]
 pub mod kubernetes_and_github_actions {}

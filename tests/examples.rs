@@ -146,6 +146,19 @@ fn mutual_tls() {
 }
 
 #[test]
+fn dpop() {
+    let printed = run("dpop", &[]);
+    printed.has(&["scheme of the token", "DPoP"]);
+    printed.has(&["token requests", "2"]);
+    printed.has(&["v1/orders", "200"]);
+    printed.has(&["v1/invoices", "200"]);
+    printed.has(&["requests to the API", "3"]);
+    printed.has(&["with a proof", "200"]);
+    printed.has(&["the proof a second time", "401"]);
+    printed.has(&["the stolen token", "401"]);
+}
+
+#[test]
 fn vault_signer() {
     let printed = run("vault_signer", &[]);
     printed.count(2, &["token  ", ", from Cache"]);

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, Method, StatusCode};
 
 use super::origin::{Origin, RequestOrigin};
 use crate::challenge::Challenge;
-use crate::client::{Proof, ProofRepetitions, TokenProvider, refusal_code};
+use crate::client::{Proof, ProofRepetitions, TokenProvider, rejection_code};
 use crate::dpop::PROOF;
 use crate::error::Error;
 use crate::token::{AccessToken, TokenScheme};
@@ -86,9 +86,9 @@ use crate::token::{AccessToken, TokenScheme};
 /// - `insufficient_claims` with claims. The client acquires a token with the claims.
 /// - `invalid_token`. The client removes the rejected token from the cache and acquires another.
 ///
-/// A token of the scheme [`Dpop`](crate::TokenScheme::Dpop) gets a proof for every request, and also
-/// for every retry. The challenges have the scheme `DPoP` then, and a call is also repeated once with
-/// the same token in these cases:
+/// A token of the scheme [`Dpop`](crate::TokenScheme::Dpop) gets a proof for every request and for
+/// every retry. The challenges then have the scheme `DPoP`. A call is also repeated once with the
+/// same token in these cases:
 ///
 /// - `use_dpop_nonce` with a `DPoP-Nonce`. The next proof has the nonce ([RFC 9449 section 9]).
 /// - `invalid_dpop_proof`, if the `Date` of the response differs from this machine's clock.
@@ -111,7 +111,8 @@ use crate::token::{AccessToken, TokenScheme};
 ///   returns the [`Error`].
 /// - reqwest follows redirects below the middleware, and removes the token from a request to
 ///   another origin. A redirected call is not retried, because the first request may have had an
-///   effect.
+///   effect. A proof names the first URL, so an API rejects a redirected call with a proof. Turn
+///   redirects off for such an API, and call its final URL.
 /// - The retry has the method, the URL, the version, the headers, the timeout and the body of the
 ///   request. A body of at most 4 KiB is copied before the request is sent. A longer body is
 ///   shared.
@@ -227,9 +228,10 @@ impl BearerAuth {
         if !is_rejection(status, headers) {
             return None;
         }
-        let refusal = refusal_code(headers).and_then(|code| proofs.refusal(&proof, &code, headers));
-        if let Some(refusal) = refusal
-            && attempts.repetitions.allow(refusal)
+        let rejection =
+            rejection_code(headers).and_then(|code| proofs.rejection(&proof, &code, headers));
+        if let Some(rejection) = rejection
+            && attempts.repetitions.allow(rejection)
         {
             return Some(token);
         }

@@ -184,8 +184,8 @@ impl ConfidentialClient {
     ///
     /// The request is then unchanged.
     ///
-    /// - [`Error::Config`] for a token that needs a proof, if only the headers are given, if the URI
-    ///   has no scheme and host, or if the token is bound to another client's key.
+    /// - [`Error::Config`] for a token that needs a proof, if only the headers are given, or if the
+    ///   URI has no scheme and host. Also for a token that is bound to another client's key.
     /// - [`Error::Credential`] if the proof key cannot sign.
     pub async fn authorize<R: AuthorizeRequest>(
         &self,
@@ -202,7 +202,7 @@ impl ConfidentialClient {
     /// through an adapter. Call this method with the URI of the request and the headers of every
     /// response, also of good ones. Does no I/O. A client without a proof key ignores the call.
     ///
-    /// Returns `true` if the API refused the proof for its nonce or its time, so that the request
+    /// Returns `true` if the API rejected the proof for its nonce or its time, so that the request
     /// may succeed with another proof. Repeat the request once then, after
     /// [`authorize`](Self::authorize). The access token is still valid.
     ///

@@ -138,7 +138,7 @@ impl TokenAcquirer {
 
     /// Stores the nonce of an API's response for the next proofs.
     ///
-    /// Returns whether the response refuses a proof and another proof may be accepted.
+    /// Returns whether the response rejects a proof and another proof may be accepted.
     pub(super) fn record_nonce(&self, uri: &str, headers: &HeaderMap) -> bool {
         let Some(proofs) = self.proofs() else {
             return false;

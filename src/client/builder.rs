@@ -360,8 +360,8 @@ impl ConfidentialClientBuilder {
     ///   [`TokenProvider::authorize`](crate::TokenProvider::authorize) make it. The `Authorization`
     ///   header alone is not enough.
     /// - Nonces of servers are remembered by origin, for 100 origins, from every response that the
-    ///   client or an adapter sees. A request that is refused for its nonce is repeated once.
-    /// - If a server refuses a proof and its `Date` differs from this machine's clock, the next
+    ///   client or an adapter sees. A request that is rejected for its nonce is repeated once.
+    /// - If a server rejects a proof and its `Date` differs from this machine's clock, the next
     ///   proofs to that origin have the server's time, up to a day of difference.
     ///
     /// ```

@@ -9,7 +9,7 @@ use http::{HeaderMap, Request, Response, Uri};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::fetch_for_user::FlightGrant;
-use super::proofs::{Proof, ProofRefusal, ProofRepetitions, Proofs};
+use super::proofs::{Proof, ProofRejection, ProofRepetitions, Proofs};
 use crate::authority::{Rules, Tenant};
 use crate::client_auth::{ClientAuthentication, TokenEndpointAuthMethod};
 use crate::credential::{AssertionContext, Credential, CredentialStore};
@@ -336,7 +336,7 @@ impl TokenFetcher {
         }
     }
 
-    /// Sends one token request, and once more after each kind of refused proof.
+    /// Sends one token request, and once more after each kind of rejected proof.
     ///
     /// A provider checks the proof before the grant is redeemed (RFC 9449 section 8), so a
     /// repetition is no retry. Each repetition has a new proof and a new assertion.
@@ -355,12 +355,12 @@ impl TokenFetcher {
                 Ok(response) => return Ok(response),
                 Err(failed) => failed,
             };
-            match failed.refusal {
-                Some(refusal) if grant.can_be_presented() && repetitions.allow(refusal) => {
+            match failed.rejection {
+                Some(rejection) if grant.can_be_presented() && repetitions.allow(rejection) => {
                     tracing::debug!(
                         correlation_id = fetch.correlation_id,
-                        reason = refusal.as_str(),
-                        "the identity provider refused a proof; the request is repeated with another"
+                        reason = rejection.as_str(),
+                        "the identity provider rejected a proof; the request is repeated with another"
                     );
                 }
                 _ => return Err(failed.error),
@@ -474,7 +474,7 @@ impl TokenFetcher {
             grant.mark_not_redeemed();
         }
         let parsed = parsed.map_err(|error| FailedRequest {
-            refusal: self.refusal(proof.as_ref(), &error, response.headers()),
+            rejection: self.rejection(proof.as_ref(), &error, response.headers()),
             error,
         })?;
         if parsed.is_lifetime_assumed && !self.assumed_a_lifetime.swap(true, Ordering::Relaxed) {
@@ -504,15 +504,15 @@ impl TokenFetcher {
         Ok(Some(proof))
     }
 
-    /// Returns why the provider refused the proof of a token request, if another may be accepted.
-    fn refusal(
+    /// Returns why the provider rejected the proof of a token request, if another may be accepted.
+    fn rejection(
         &self,
         proof: Option<&Proof>,
         error: &Error,
         headers: &HeaderMap,
-    ) -> Option<ProofRefusal> {
+    ) -> Option<ProofRejection> {
         let code = error.server_error()?.error();
-        self.proofs.as_ref()?.refusal(proof?, code, headers)
+        self.proofs.as_ref()?.rejection(proof?, code, headers)
     }
 
     /// Returns the means to discover an endpoint or keys.
@@ -685,14 +685,14 @@ struct Attempt<'a> {
 struct FailedRequest {
     error: Error,
     /// `None` if another proof does not help.
-    refusal: Option<ProofRefusal>,
+    rejection: Option<ProofRejection>,
 }
 
 impl From<Error> for FailedRequest {
     fn from(error: Error) -> Self {
         Self {
             error,
-            refusal: None,
+            rejection: None,
         }
     }
 }

@@ -43,16 +43,16 @@ pub(crate) struct Proof {
     made: SystemTime,
 }
 
-/// The reason why a server refused a proof, if another proof may be accepted.
+/// The reason why a server rejected a proof, if another proof may be accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ProofRefusal {
+pub(crate) enum ProofRejection {
     /// The proof has no nonce, or an old one. The server sent another.
     Nonce,
     /// The clocks differ. The difference is known now.
     Clock,
 }
 
-/// The refusals after which a request was repeated. One repetition for each reason is enough.
+/// The rejections after which a request was repeated. One repetition for each reason is enough.
 #[derive(Default)]
 pub(crate) struct ProofRepetitions {
     nonce: bool,
@@ -161,9 +161,9 @@ impl Proofs {
     }
 
     /// Stores the nonce of a response whose proof is not known, and the difference of the clocks
-    /// if the response refuses the proof.
+    /// if the response rejects the proof.
     ///
-    /// Returns whether the response refuses a proof, and another proof may be accepted.
+    /// Returns whether the response rejects a proof, and another proof may be accepted.
     pub(crate) fn record(&self, uri: &str, headers: &HeaderMap) -> bool {
         let Ok(target) = TargetUri::of(uri) else {
             return false;
@@ -173,7 +173,7 @@ impl Proofs {
         if let Some(nonce) = nonce {
             self.origins.set_nonce(origin, nonce);
         }
-        match refusal_code(headers).as_deref() {
+        match rejection_code(headers).as_deref() {
             Some(USE_NONCE) => nonce.is_some(),
             Some(INVALID_PROOF) => {
                 let now = self.clock.wall();
@@ -198,25 +198,25 @@ impl Proofs {
         ClockDifference::between(response::date(headers)?, sent, received)
     }
 
-    /// Returns the reason of a refusal if another proof may be accepted. `error` is the code of the
+    /// Returns the reason of a rejection if another proof may be accepted. `error` is the code of the
     /// response, such as `use_dpop_nonce`.
-    pub(crate) fn refusal(
+    pub(crate) fn rejection(
         &self,
         proof: &Proof,
         error: &str,
         headers: &HeaderMap,
-    ) -> Option<ProofRefusal> {
+    ) -> Option<ProofRejection> {
         match error {
             USE_NONCE => {
                 let nonce = nonce_of(headers)?;
-                (proof.nonce.as_deref() != Some(nonce)).then_some(ProofRefusal::Nonce)
+                (proof.nonce.as_deref() != Some(nonce)).then_some(ProofRejection::Nonce)
             }
             INVALID_PROOF => {
                 let measured = self.difference(headers, proof.made, self.clock.wall())?;
                 measured.differs_from(proof.difference).then(|| {
                     self.origins
                         .set_difference(origin_of(&proof.target), measured);
-                    ProofRefusal::Clock
+                    ProofRejection::Clock
                 })
             }
             _ => None,
@@ -224,7 +224,7 @@ impl Proofs {
     }
 }
 
-impl ProofRefusal {
+impl ProofRejection {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Nonce => "nonce",
@@ -234,18 +234,18 @@ impl ProofRefusal {
 }
 
 impl ProofRepetitions {
-    /// Returns whether a request may be repeated after this refusal, and records the repetition.
-    pub(crate) fn allow(&mut self, refusal: ProofRefusal) -> bool {
-        let repeated = match refusal {
-            ProofRefusal::Nonce => &mut self.nonce,
-            ProofRefusal::Clock => &mut self.clock,
+    /// Returns whether a request may be repeated after this rejection, and records the repetition.
+    pub(crate) fn allow(&mut self, rejection: ProofRejection) -> bool {
+        let repeated = match rejection {
+            ProofRejection::Nonce => &mut self.nonce,
+            ProofRejection::Clock => &mut self.clock,
         };
         !std::mem::replace(repeated, true)
     }
 }
 
 /// Returns the error of an API's challenge to a proof, such as `use_dpop_nonce`.
-pub(crate) fn refusal_code(headers: &HeaderMap) -> Option<String> {
+pub(crate) fn rejection_code(headers: &HeaderMap) -> Option<String> {
     let challenges = Challenge::from_headers(headers);
     let mut challenges = challenges.iter().filter(|challenge| challenge.is_dpop());
     challenges.find_map(|challenge| challenge.error().map(ToOwned::to_owned))

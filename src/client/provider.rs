@@ -99,6 +99,10 @@ impl TokenProvider {
 
     /// Acquires the token, and sets the `Authorization` header of an outgoing request.
     ///
+    /// A token of the scheme [`Dpop`](crate::TokenScheme::Dpop) also gets a proof in the header
+    /// `DPoP`. A proof is valid for one request, so authorize each request, and authorize a request
+    /// again before a retry.
+    ///
     /// Accepts an `http::Request`, the `http::request::Parts` of one, or the headers alone. The
     /// headers alone are enough for a token of the scheme `Bearer`. A token that is bound to a
     /// proof key needs the method and the URI, which the proof names.

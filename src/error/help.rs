@@ -49,7 +49,7 @@ fn advice_for_assertion(response: &ErrorResponse) -> Option<&'static str> {
     })
 }
 
-/// Returns the advice for a refused proof ([RFC 9449 sections 5 and 8]).
+/// Returns the advice for a rejected proof ([RFC 9449 sections 5 and 8]).
 ///
 /// [RFC 9449 sections 5 and 8]: https://www.rfc-editor.org/rfc/rfc9449#section-8
 fn advice_for_proof(response: &ErrorResponse) -> Option<String> {
@@ -107,8 +107,8 @@ fn refuses_assertion(response: &ErrorResponse) -> bool {
 
 const AUDIENCE: &str = "the audience of a client assertion is the issuer of the provider; if the provider accepts only the URL of its token endpoint, set client_assertion_audience(AssertionAudience::TokenEndpoint) of the Authority";
 const TYPE: &str = "the type of a client assertion is 'JWT', and 'client-authentication+jwt' with typed_client_assertions() of the Authority; choose the type that the provider accepts";
-const INVALID_PROOF: &str = "the provider refused the proof of possession (DPoP); call dpop(..) of the builder if the client has no proof key, and otherwise compare the URL of the token endpoint with the URL that the provider sees behind its proxy";
-const USE_NONCE: &str = "the provider demands its nonce in the proof of possession (DPoP), and sent none in the header DPoP-Nonce or refused its own; call dpop(..) of the builder if the client has no proof key";
+const INVALID_PROOF: &str = "the provider rejected the proof of possession (DPoP); call dpop(..) of the builder if the client has no proof key, and otherwise compare the URL of the token endpoint with the URL that the provider sees behind its proxy";
+const USE_NONCE: &str = "the provider demands its nonce in the proof of possession (DPoP), and sent none in the header DPoP-Nonce or rejected its own; call dpop(..) of the builder if the client has no proof key";
 /// The assertion is outside its time range.
 const OUTSIDE_TIME_RANGE: u64 = 700024;
 /// The user assertion of an on-behalf-of request is invalid or has expired.
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_proof_has_help_whatever_the_credential() {
+    fn a_rejected_proof_has_help_whatever_the_credential() {
         for (error, part) in [
             ("invalid_dpop_proof", "the URL of the token endpoint"),
             ("use_dpop_nonce", "DPoP-Nonce"),

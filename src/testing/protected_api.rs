@@ -45,8 +45,8 @@ use crate::token::Thumbprint;
 ///
 /// A token of a client without `cp1` cannot be revoked. The API accepts the token until it expires.
 ///
-/// A token that is bound to a proof key needs a proof for each request ([RFC 9449 section 7.1]). The
-/// challenge has the scheme `DPoP` then.
+/// A token that is bound to a proof key needs a proof for each request ([RFC 9449 section 7.1]).
+/// The challenge then has the scheme `DPoP`.
 ///
 /// | request with a bound token | response |
 /// |---|---|
@@ -244,11 +244,11 @@ impl ApiState {
         request: &Request,
         token: &str,
         is_bearer: bool,
-    ) -> Result<(), ProofRejection> {
+    ) -> Result<(), BoundTokenError> {
         let key = match (claims.proof_key().map(Thumbprint::parse), is_bearer) {
             (None, true) if !self.requires_proof.load(Ordering::SeqCst) => return Ok(()),
             (Some(Some(key)), false) => key,
-            _ => return Err(ProofRejection::Token),
+            _ => return Err(BoundTokenError::Token),
         };
         let proven = ProvenRequest {
             method: request.method().as_str(),
@@ -257,7 +257,7 @@ impl ApiState {
             token: Some((token, key)),
         };
         let checked = lock(&self.proofs).check(&proven, self.authority.now());
-        checked.map(drop).map_err(ProofRejection::Proof)
+        checked.map(drop).map_err(BoundTokenError::Proof)
     }
 
     /// Returns the claims of a token that this authority signed.
@@ -310,15 +310,15 @@ impl ApiState {
     /// Challenges a request ([RFC 9449 section 7.1]). `None` without a token.
     ///
     /// [RFC 9449 section 7.1]: https://www.rfc-editor.org/rfc/rfc9449#section-7.1
-    fn dpop_challenge(&self, rejection: Option<&ProofRejection>) -> Response<Body> {
+    fn dpop_challenge(&self, rejection: Option<&BoundTokenError>) -> Response<Body> {
         let algorithms = proof_algorithm_names().join(" ");
         let (error, description) = match rejection {
             None => (None, "The request has no token.".into()),
-            Some(ProofRejection::Token) => {
+            Some(BoundTokenError::Token) => {
                 let text = "The scheme of the token is not that of its key.";
                 (Some("invalid_token"), text.into())
             }
-            Some(ProofRejection::Proof(error)) => (Some(error_code(error)), error.for_sender()),
+            Some(BoundTokenError::Proof(error)) => (Some(error_code(error)), error.for_sender()),
         };
         let parameter = error.map(|error| format!(r#", error="{error}""#));
         let challenge = format!(
@@ -343,7 +343,7 @@ impl ApiState {
 }
 
 /// The reason why a request with a valid token is rejected.
-enum ProofRejection {
+enum BoundTokenError {
     /// The scheme is not that of the token.
     Token,
     Proof(ProofError),

@@ -14,12 +14,13 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tower::Layer;
 
-use crate::support::{CLIENT_ID, SCOPE, SECRET, TENANT, client_of, log_capture::Log};
+use crate::support::{CLIENT_ID, SCOPE, SECRET, TENANT, client_of, dpop, log_capture::Log};
 
 /// gRPC's health check, which records the tokens of calls and rejects some.
 #[derive(Clone, Default)]
 struct Service {
     received: Arc<Mutex<Vec<Option<String>>>>,
+    proofs: Arc<Mutex<Vec<String>>>,
     /// The status of calls with the first token that was received.
     first_token: Arc<Mutex<Option<Code>>>,
 }
@@ -32,6 +33,10 @@ impl Service {
         let check = InterceptorLayer::new(move |request: tonic::Request<()>| {
             let token = request.metadata().get("authorization");
             let token = token.map(|token| token.to_str().unwrap().to_owned());
+            if let Some(proof) = request.metadata().get("dpop") {
+                let proof = proof.to_str().unwrap().to_owned();
+                service.proofs.lock().unwrap().push(proof);
+            }
             let mut received = service.received.lock().unwrap();
             received.push(token.clone());
             match *service.first_token.lock().unwrap() {
@@ -90,6 +95,32 @@ async fn a_call_of_tonic_is_not_sent_without_the_token() {
     assert!(received[0].as_ref().unwrap().starts_with("Bearer "));
     assert_eq!(received[0], received[1]);
     assert_eq!(local.token_requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_call_of_tonic_has_a_proof_of_its_own() {
+    let (local, _api) = dpop::start().await;
+    let client = dpop::client_of(&local).dpop(dpop::key()).build().unwrap();
+    let provider = client.token_provider(dpop::ORDERS).unwrap();
+    let service = Service::default();
+    let origin = service.start().await;
+    let auth = BearerAuth::new(provider, [&origin]).unwrap();
+    let layer = BearerAuthLayer::new(auth).default_origin(&origin).unwrap();
+    let mut client = HealthClient::new(layer.layer(connect(&origin).await));
+    call(&mut client).await.unwrap();
+    call(&mut client).await.unwrap();
+    for token in service.received() {
+        assert!(token.unwrap().starts_with("DPoP "));
+    }
+    let proofs = service.proofs.lock().unwrap().clone();
+    let [one, other] = &*proofs else {
+        panic!("{proofs:?}");
+    };
+    let (one, other) = (dpop::JudgedProof::of(one), dpop::JudgedProof::of(other));
+    assert_ne!(one.text("jti"), other.text("jti"));
+    assert_eq!(one.text("htm"), "POST");
+    let uri = format!("{origin}/grpc.health.v1.Health/Check");
+    assert_eq!(one.text("htu"), uri);
 }
 
 #[tokio::test]

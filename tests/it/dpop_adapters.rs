@@ -22,6 +22,7 @@ use reqwest_middleware::ClientWithMiddleware;
 use tower::{Layer, Service, ServiceExt};
 
 use crate::support::dpop::{JudgedProof, ORDERS, client_of, hash, http, key, start, vault_key};
+use crate::support::raw_server::{Act, RawServer, answer};
 use crate::support::{Provider, SECRET};
 
 const API: &str = "https://orders.example.org";
@@ -148,6 +149,29 @@ async fn a_stream_is_not_sent_twice_and_the_next_call_has_the_nonce() {
         let body = reqwest::Body::wrap_stream(chunks);
         let response = http.post(api.base_url()).body(body).send().await.unwrap();
         assert_eq!((response.status().as_u16(), api.requests()), (status, sent));
+    }
+}
+
+/// A server that the API redirects to is not the one that the nonces are for.
+#[tokio::test]
+async fn a_challenge_after_a_redirect_is_ignored() {
+    let (server, other) = (RawServer::start().await, RawServer::start().await);
+    let (local, _api) = start().await;
+    let provider = client(&local).token_provider(ORDERS).unwrap();
+    let http = middleware(BearerAuth::new(provider, [server.base()]).unwrap());
+    let redirect = format!("location: {}/\r\n", other.base());
+    let challenge = format!("www-authenticate: {USE_NONCE}\r\ndpop-nonce: evil\r\n");
+    for _ in 0..2 {
+        server.act(Act::Say(answer("307 There", &redirect, "").into_bytes()));
+        other.act(Act::Say(answer("401 No", &challenge, "").into_bytes()));
+        let response = http.get(server.base()).send().await.unwrap();
+        assert_eq!(response.status(), 401);
+    }
+    assert_eq!((server.requests(), other.requests()), (2, 2));
+    for request in 0..2 {
+        let proof = server.header(request, "dpop").unwrap();
+        assert_eq!(JudgedProof::of(&proof).text("nonce"), "");
+        assert_eq!(other.header(request, "authorization"), None);
     }
 }
 

@@ -41,7 +41,8 @@ use http::Request;
 use tower::{Layer, Service};
 
 use crate::support::{
-    CLIENT_ID, PEM, Provider, SCOPE, SECRET, TENANT, client_of, in_memory, let_others_run, success,
+    CLIENT_ID, PEM, Provider, SCOPE, SECRET, TENANT, client_of, dpop, in_memory, let_others_run,
+    success,
 };
 
 /// All that must not be seen.
@@ -583,6 +584,44 @@ async fn no_shared_cache_type_shows_a_secret() {
     hidden.check_debug("LocalSharedCache", &store);
     hidden.check_debug("StoreFault", &StoreFault::Hang);
     hidden.check_debug("SessionKey", &SessionKey::from("the key of a process"));
+}
+
+#[tokio::test]
+async fn no_type_of_a_client_with_a_proof_key_shows_a_secret() {
+    let (local, api) = dpop::start().await;
+    let builder = || dpop::client_of(&local).dpop(dpop::key());
+    let client = builder().build().unwrap();
+    let provider = client.token_provider(dpop::ORDERS).unwrap();
+    let token = provider.token().await.unwrap();
+    let mut request = Request::get(format!("{}/", api.base_url()))
+        .body(())
+        .unwrap();
+    client.authorize(&token, &mut request).await.unwrap();
+    let proofs = [
+        request.headers()["dpop"].to_str().unwrap(),
+        local.token_requests()[0].header("dpop").unwrap(),
+    ]
+    .map(str::to_owned);
+    let mut hidden = vec![token.secret().to_owned(), SECRET.to_owned()];
+    hidden.extend(
+        dpop::KEY
+            .lines()
+            .filter(|line| line.len() > 40)
+            .map(str::to_owned),
+    );
+    hidden.extend(proofs);
+    let hidden = Hidden(hidden);
+    hidden.check_debug("DpopKey", &dpop::key());
+    hidden.check_debug("TokenScheme", &token.scheme());
+    hidden.check_debug("ConfidentialClientBuilder", &builder());
+    hidden.check_debug("ConfidentialClient", &client);
+    hidden.check_debug("TokenProvider", &provider);
+    hidden.check_debug("AccessToken", &token);
+    hidden.check_debug("Request", &request);
+    hidden.check_debug("RecordedRequest", &local.token_requests()[0]);
+    hidden.check_debug("ProtectedApi", &api);
+    let error = client.authorize(&token, &mut http::HeaderMap::new()).await;
+    hidden.check_error(&error.unwrap_err());
 }
 
 /// Finds public types without a check in this file.

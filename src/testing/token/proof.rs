@@ -72,7 +72,7 @@ impl ReceivedProofs {
         })
     }
 
-    /// Checks a proof, and refuses one that was accepted before.
+    /// Checks a proof, and rejects one that was accepted before.
     pub(crate) fn check(
         &mut self,
         request: &ProvenRequest<'_>,
@@ -105,7 +105,7 @@ impl ReceivedProofs {
     }
 }
 
-/// Returns the OAuth error of a refused proof ([RFC 9449 sections 5 and 8]).
+/// Returns the OAuth error of a rejected proof ([RFC 9449 sections 5 and 8]).
 ///
 /// [RFC 9449 sections 5 and 8]: https://www.rfc-editor.org/rfc/rfc9449#section-8
 pub(crate) fn error_code(error: &ProofError) -> &'static str {

@@ -204,7 +204,7 @@ impl Application {
         self
     }
 
-    /// Rejects token requests without a proof of a key (DPoP), so that every token is bound to a key
+    /// Rejects token requests without a proof (DPoP), so that every token is bound to a proof key
     /// ([RFC 9449 section 5.2]).
     ///
     /// Without this setting, a token is bound if the token request has a proof. The client uses
