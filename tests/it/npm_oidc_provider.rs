@@ -3,8 +3,10 @@
 mod bound;
 mod browser;
 mod dpop;
+mod exchange;
 mod fapi2;
 mod fleet;
+mod introspection;
 mod mutual_tls;
 mod pushed;
 mod sign_in;

@@ -38,6 +38,7 @@ pub struct Issuer {
 #[derive(Debug, Deserialize)]
 pub struct Called {
     pub scheme: String,
+    #[serde(default)]
     pub cnf: Value,
     /// The hash of the caller's TLS certificate.
     pub certificate: Option<String>,

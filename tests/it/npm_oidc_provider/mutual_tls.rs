@@ -100,7 +100,7 @@ async fn a_certificate_authenticates_and_its_tokens_are_accepted_over_its_connec
         assert_eq!(called.cnf["x5t#S256"], *thumbprint, "{name}");
 
         // The alias, and never a certificate elsewhere.
-        let [metadata, granted] = &server.seen().await[..] else {
+        let [metadata, granted, _] = &server.seen().await[..] else {
             panic!("{name}");
         };
         assert!(metadata.url.starts_with(&issuers.bound.issuer), "{name}");
