@@ -111,11 +111,7 @@ pub(crate) fn openid_configuration(
 /// Adds the members about client certificates ([RFC 8705 section 5]).
 ///
 /// [RFC 8705 section 5]: https://www.rfc-editor.org/rfc/rfc8705#section-5
-fn add_mutual_tls(
-    members: &mut Map<String, Value>,
-    tenant: &str,
-    base: &str,
-) {
+fn add_mutual_tls(members: &mut Map<String, Value>, tenant: &str, base: &str) {
     if let Some(Value::Array(methods)) = members.get_mut("token_endpoint_auth_methods_supported") {
         methods.extend([
             json!("tls_client_auth"),
