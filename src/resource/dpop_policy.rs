@@ -318,7 +318,8 @@ impl ProofChecker {
                 }
             }
             UsedProofsStore::Shared(shared) => {
-                let inserted = insert_shared(&**shared, &checked, now).await;
+                // In a box, so that the future of a validation without a shared store stays small.
+                let inserted = Box::pin(insert_shared(&**shared, &checked, now)).await;
                 inserted.map_err(TokenRejection::replay_cache_unavailable)?
             }
         };
