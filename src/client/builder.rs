@@ -872,6 +872,19 @@ mod tests {
     }
 
     #[test]
+    #[cfg(not(all(feature = "reqwest", any(feature = "ring", feature = "rustls"))))]
+    fn without_rustls_a_client_certificate_is_refused_with_the_feature_to_enable() {
+        let certificate = MutualTls::from_source(|| async { Err("unused".into()) });
+        let error = ConfidentialClientBuilder::new("client".to_owned())
+            .authority(Authority::oidc("https://id.example"))
+            .tls_client_auth(certificate)
+            .build()
+            .unwrap_err();
+        assert!(matches!(error, Error::Config(_)), "{error:?}");
+        assert!(error.to_string().contains("'rustls'"), "{error}");
+    }
+
+    #[test]
     #[cfg(any(feature = "rustls", feature = "native-tls"))]
     fn with_the_default_features_nothing_more_is_needed() {
         built().unwrap();
