@@ -29,6 +29,8 @@ mod warm_up;
 
 pub(crate) use acquire::TokenAcquirer;
 pub use authorize::AuthorizeRequest;
+#[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
+pub(crate) use authorize::check_attachable;
 pub use builder::ConfidentialClientBuilder;
 pub use credential_chain::{CredentialChainClient, CredentialChainClientBuilder};
 use fetch::TokenFetcher;

@@ -212,7 +212,8 @@ impl Endpoints {
         }
     }
 
-    /// Returns the introspection endpoint. Sends a request for provider metadata that is not cached.
+    /// Returns the introspection endpoint. Sends a request for provider metadata that is not
+    /// cached.
     ///
     /// `custom` is an endpoint from the caller, which replaces the published one.
     pub(crate) async fn introspection_endpoint(

@@ -180,8 +180,8 @@ impl TokenRequest {
     /// Adds the name of an API that the token is for, as Auth0 requires for client credentials.
     ///
     /// The request carries the form parameter `audience`, and the URL of the sign-in page carries
-    /// it where a user signs in. Call the method several times for several audiences. Each has to be
-    /// the API's identifier at the provider, to the letter.
+    /// it where a user signs in. Call the method several times for several audiences. Each has to
+    /// be the API's identifier at the provider, to the letter.
     ///
     /// The audiences are part of the cache key. On use, the client rejects the request for
     /// Microsoft Entra ID, Azure AD B2C and AD FS, whose scopes name the API.
@@ -227,8 +227,8 @@ impl TokenRequest {
 
     /// Adds a form parameter, for providers that need more than the standard parameters.
     ///
-    /// A name may repeat. [`audience`](Self::audience) and [`resource`](Self::resource) have methods
-    /// of their own.
+    /// A name may repeat. The methods [`audience`](Self::audience) and [`resource`](Self::resource)
+    /// add and check the parameters of these names.
     ///
     /// Parameters are part of the cache key, so another value gets another token. Do not put a
     /// secret into a parameter. On use, the client rejects parameters that the client sends itself,

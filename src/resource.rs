@@ -100,7 +100,7 @@
 //! | 400 | several credentials, or another mistake in the `Authorization` header |
 //! | 401 | no token, a rejected token or proof, or a claims challenge |
 //! | 403 | a missing scope, role or right, or a client that cannot answer a claims challenge |
-//! | 503 | the signing keys are unavailable, or a proof cannot be checked for replay |
+//! | 503 | the signing keys or the introspection endpoint are unavailable, or a proof cannot be checked for replay |
 //!
 //! An API that calls another API for its user hands the identity provider's demands on to the
 //! client with [`Claims::challenge_from`].
@@ -136,11 +136,19 @@
 //! `adapter::AcceptedToken`. In other frameworks, call [`TokenValidator::validate_headers`], or
 //! [`TokenValidator::validate_request`] for bound tokens, and build the response from the error.
 //!
+//! # Opaque tokens
+//!
+//! [`TokenValidator::introspecting`] asks the identity provider about each token ([RFC 7662]). The
+//! checks of the [`Claims`] stay the same.
+//!
+//! [RFC 7662]: https://www.rfc-editor.org/rfc/rfc7662
+//!
 //! # Limits
 //!
-//! The validator does not check whether a token was revoked, does not detect a bearer token that is
-//! used twice, and does not decrypt tokens. Signed HTTP requests (SHR), the older proof of
-//! possession of Microsoft Entra ID with the scheme `PoP`, are not supported.
+//! Without introspection the validator does not check whether a token was revoked. The validator
+//! does not detect a bearer token that is used twice, and does not decrypt tokens. Signed HTTP
+//! requests (SHR), the older proof of possession of Microsoft Entra ID with the scheme `PoP`, are
+//! not supported.
 //!
 //! [RFC 7800]: https://www.rfc-editor.org/rfc/rfc7800
 

@@ -265,6 +265,15 @@ fn delegated_access() {
 }
 
 #[test]
+fn token_exchange() {
+    let printed = run("token_exchange", &[]);
+    printed.count(3, &["the gateway for adele: 200 three orders, by gateway"]);
+    printed.count(1, &["exchanges: 1, introspections: 1"]);
+    printed.count(1, &["for the scope delete: 400 invalid_scope"]);
+    printed.count(1, &["after the revocation: 401 the token is not active"]);
+}
+
+#[test]
 fn web_sign_in() {
     let printed = run("web_sign_in", &["--walk"]);
     printed.has(&["200  Permissions requested ", "/sign-in/user"]);

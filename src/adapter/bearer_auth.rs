@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, Method, StatusCode};
 
 use super::origin::{Origin, RequestOrigin};
 use crate::challenge::Challenge;
-use crate::client::{Proof, ProofRepetitions, TokenProvider, rejection_code};
+use crate::client::{Proof, ProofRepetitions, TokenProvider, check_attachable, rejection_code};
 use crate::dpop::PROOF;
 use crate::error::Error;
 use crate::token::{AccessToken, TokenScheme};
@@ -189,14 +189,17 @@ impl BearerAuth {
 
     /// Acquires the token of a request.
     pub(super) async fn token(&self) -> Result<AccessToken, Error> {
-        self.0.provider.token().await
+        let token = self.0.provider.token().await?;
+        check_attachable(&token)?;
+        Ok(token)
     }
 
     /// Returns the cached token, unless the token has expired or is due for a refresh.
     #[cfg(feature = "tower")]
     #[inline]
     pub(super) fn fresh_token(&self) -> Option<AccessToken> {
-        self.0.provider.fresh()
+        let fresh = self.0.provider.fresh();
+        fresh.filter(|token| token.scheme() != TokenScheme::NotApplicable)
     }
 
     /// Attaches a token and a proof to a request with this method and URI.

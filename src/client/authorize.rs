@@ -104,7 +104,7 @@ impl TokenAcquirer {
     ) -> Result<(), Error> {
         match token.scheme() {
             TokenScheme::Bearer | TokenScheme::MtlsPop => {}
-            TokenScheme::NotApplicable => return Err(not_attachable(token)),
+            TokenScheme::NotApplicable => check_attachable(token)?,
             TokenScheme::Dpop => {
                 let Target { method, uri } = request.target().ok_or_else(|| {
                     Error::config(
@@ -147,8 +147,11 @@ impl TokenAcquirer {
     }
 }
 
-/// Returns the error for a token that is not for an `Authorization` header.
-fn not_attachable(token: &AccessToken) -> Error {
+/// Checks that a token is for an `Authorization` header. A token exchange may issue another token.
+pub(crate) fn check_attachable(token: &AccessToken) -> Result<(), Error> {
+    if token.scheme() != TokenScheme::NotApplicable {
+        return Ok(());
+    }
     let issued = match token.issued_token_type() {
         Some(issued) => format!(
             " and issued_token_type is {:?}",
@@ -156,7 +159,7 @@ fn not_attachable(token: &AccessToken) -> Error {
         ),
         None => String::new(),
     };
-    Error::config(format!(
+    Err(Error::config(format!(
         "the token of the token exchange is not for an API call: its token_type is N_A{issued}; use token.secret() for the purpose of that token, or exchange for TokenTypeIdentifier::ACCESS_TOKEN"
-    ))
+    )))
 }

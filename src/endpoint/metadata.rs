@@ -347,7 +347,7 @@ fn microsoft_constructor(host: &str) -> Option<&'static str> {
     }
 }
 
-/// Returns the client authentication of the introspection endpoint. Without a list of its own, the
+/// Returns the client authentication of the introspection endpoint. Without a separate list, the
 /// token endpoint's list applies.
 fn introspection_methods(metadata: &Map<String, Value>, is_fapi2: bool) -> SupportedAuthMethods {
     let mut metadata = metadata.clone();

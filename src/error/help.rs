@@ -12,6 +12,9 @@ pub(super) fn advice(response: &ErrorResponse) -> Option<String> {
     if let Some(text) = advice_for_proof(response) {
         return Some(text);
     }
+    if response.error == INVALID_TARGET {
+        return Some(TARGET.to_owned());
+    }
     let codes = &response.error_codes;
     let known = || codes.iter().filter_map(|code| find(*code));
     // A general code precedes the specific one in the responses of older versions.
@@ -107,6 +110,11 @@ fn refuses_assertion(response: &ErrorResponse) -> bool {
 
 const AUDIENCE: &str = "the audience of a client assertion is the issuer of the provider; if the provider accepts only the URL of its token endpoint, set client_assertion_audience(AssertionAudience::TokenEndpoint) of the Authority";
 const TYPE: &str = "the type of a client assertion is 'JWT', and 'client-authentication+jwt' with typed_client_assertions() of the Authority; choose the type that the provider accepts";
+/// The error code for an API that the client must not use ([RFC 8707 section 2]).
+///
+/// [RFC 8707 section 2]: https://www.rfc-editor.org/rfc/rfc8707#section-2
+const INVALID_TARGET: &str = "invalid_target";
+const TARGET: &str = "the provider issues this client no token for the requested API; compare audience(..) and resource(..) with the API's identifier at the provider, and permit the client to use the API there";
 const INVALID_PROOF: &str = "the provider rejected the proof of possession (DPoP); call dpop(..) of the builder if the client has no proof key, and otherwise compare the URL of the token endpoint with the URL that the provider sees behind its proxy";
 const USE_NONCE: &str = "the provider demands its nonce in the proof of possession (DPoP), and sent none in the header DPoP-Nonce or rejected its own; call dpop(..) of the builder if the client has no proof key";
 /// The assertion is outside its time range.

@@ -175,7 +175,8 @@ fn check_text(token: &str) -> Result<(), TokenRejection> {
     }
 }
 
-/// Rejects a refresh token and an ID token, which may be active, too.
+/// Rejects a refresh token and an ID token, which may be active, too, and a bound token whose key
+/// the response does not name.
 fn check_token_type(members: &ClaimsSet) -> Result<(), TokenRejection> {
     for (name, accepted) in [("token_type", TOKEN_TYPES), ("token_use", TOKEN_USES)] {
         let Some(found) = members.get(name) else {
@@ -197,6 +198,17 @@ fn check_token_type(members: &ClaimsSet) -> Result<(), TokenRejection> {
                 ),
             ));
         }
+        let is = |bound: &&str| found.is_some_and(|found| bound.eq_ignore_ascii_case(found));
+        if BOUND_TOKEN_TYPES.iter().any(|bound| is(bound)) && members.get("cnf").is_none() {
+            return Err(TokenRejection::compared(
+                RejectionReason::BoundToKey,
+                "the token is bound to a key that the identity provider does not name",
+                format!(
+                    "the member '{name}' of the introspection response is {}, and there is no 'cnf'",
+                    jwt::listed(found)
+                ),
+            ));
+        }
     }
     Ok(())
 }
@@ -215,6 +227,8 @@ fn is_jwt(token: &str) -> bool {
 ///
 /// [RFC 7662 section 2.2]: https://www.rfc-editor.org/rfc/rfc7662#section-2.2
 const TOKEN_TYPES: &[&str] = &["Bearer", "DPoP", "mtls_pop", "pop", "access_token"];
+/// The types of tokens that are bound to a key.
+const BOUND_TOKEN_TYPES: &[&str] = &["DPoP", "mtls_pop", "pop"];
 /// The uses of access tokens at Ory Hydra and Amazon Cognito.
 const TOKEN_USES: &[&str] = &["access_token", "access"];
 /// Time limit for the introspection of one token, with retries and discovery.

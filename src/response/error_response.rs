@@ -108,6 +108,7 @@ pub(super) fn parse_oauth_error(
     error_response.error_uri = text("error_uri");
     error_response.retry_after = retry_after(response, now);
     error_response.is_interactive = context.is_interactive;
+    error_response.endpoint = Some(context.endpoint.into());
     error_response.origin = Some(context.origin.clone());
     error_response.clock = check_clock(response.headers(), now, context.received);
     Some(error_response.into())

@@ -111,7 +111,8 @@ impl IssuedToken {
         })
     }
 
-    /// Adds the type of the token, from the response to a token exchange ([RFC 8693 section 2.2.1]).
+    /// Adds the type of the token, from the response to a token exchange
+    /// ([RFC 8693 section 2.2.1]).
     ///
     /// Without `is_attachable` the token has the type `N_A`, and the value of the `Authorization`
     /// header has no token.

@@ -221,7 +221,11 @@ async fn the_members_pass_the_checks_of_claims() {
             with(&clock, "nbf", (now + 301).into()),
             Some(Reason::NotYetValid),
         ),
-        ("DPoP", with(&clock, "token_type", "dpop".into()), None),
+        (
+            "DPoP, without the key",
+            with(&clock, "token_type", "dpop".into()),
+            Some(Reason::BoundToKey),
+        ),
         ("no type", with(&clock, "token_type", Value::Null), None),
         (
             "a refresh token",
@@ -627,6 +631,11 @@ async fn a_throttled_or_rejected_client_pauses_at_once_and_a_token_alone_does_no
         };
         let other = validator.validate("b").await.unwrap_err();
         assert_eq!(other.reason(), unavailable, "{status}");
+        let chain = other.chain().to_string();
+        assert!(
+            chain.contains("the introspection endpoint returned"),
+            "{chain}"
+        );
         assert_eq!(
             other.retry_after(),
             Some(Duration::from_secs(pause)),

@@ -276,6 +276,10 @@ async fn what_must_not_be_exchanged_is_rejected_in_the_words_of_the_standard() {
             "{rejected}"
         );
         assert_eq!(server.status(), 400);
+        let has_advice = rejected
+            .to_string()
+            .contains("compare audience(..) and resource(..)");
+        assert_eq!(has_advice, error == "invalid_target", "{rejected}");
     }
     world.clock.advance(Duration::from_secs(3600));
     let rejected = gateway

@@ -20,7 +20,8 @@ use confidential_client::credential::{
     SigningAlgorithm, TokenEndpointAuthMethod,
 };
 use confidential_client::delegated::{
-    AdminConsent, AuthorizationRequest, Prompt, SessionKey, UserAssertion,
+    AdminConsent, AuthorizationRequest, Prompt, SessionKey, TokenExchange, TokenTypeIdentifier,
+    UserAssertion,
 };
 use confidential_client::metrics::Acquisition;
 use confidential_client::resource::{
@@ -313,6 +314,82 @@ async fn no_error_shows_a_secret() {
     let key = pem.lines().rev().nth(3).unwrap().to_owned();
     let broken = pem.replace("-----END PRIVATE KEY-----", "-----END");
     Hidden(vec![key]).check_error(&Certificate::from_pem(broken).unwrap_err());
+}
+
+#[tokio::test]
+async fn no_type_of_token_exchange_and_introspection_shows_a_secret() {
+    let rules = ProviderRules::openid();
+    let local = LocalAuthority::builder()
+        .rules(rules)
+        .start()
+        .await
+        .unwrap();
+    let gateway = Application::new("gateway")
+        .secret(SECRET)
+        .publishes("api://gateway", ["call"])
+        .exchange("api://orders", ["read"]);
+    let orders = Application::new("orders")
+        .secret(SECRET)
+        .publishes("api://orders", ["read"])
+        .opaque_access_tokens();
+    for application in [&gateway, &orders, &Application::new("app")] {
+        local.register(TENANT, application.clone());
+    }
+    local.register_user(TENANT, User::new("adele@contoso.com"));
+    local.consent(TENANT, "app", "adele@contoso.com", "api://gateway/call");
+    let received = local.user_token(TENANT, "app", "adele@contoso.com", "api://gateway/call");
+    let received = received.unwrap();
+    let client = |client_id: &str| {
+        let issuer = local.issuer(TENANT).unwrap();
+        ConfidentialClient::builder(client_id)
+            .authority(Authority::oidc(issuer))
+            .client_secret(SECRET)
+            .build()
+            .unwrap()
+    };
+    let gateway_client = client("gateway");
+    let kind = TokenTypeIdentifier::ACCESS_TOKEN;
+    let exchange = TokenExchange::new(&received, kind.clone()).audience("api://orders");
+    let acting = exchange.clone().actor_token(&received, kind.clone());
+    let token = gateway_client.exchange_token(&acting).await.unwrap();
+    let hidden = Hidden(vec![
+        SECRET.to_owned(),
+        received.clone(),
+        token.secret().to_owned(),
+    ]);
+    hidden.check_debug("TokenExchange", &acting);
+    hidden.check_debug("TokenTypeIdentifier", &kind);
+    hidden.check_debug("AccessToken", &token);
+    let provider = gateway_client.token_provider_for_exchange(&acting);
+    hidden.check_debug("TokenProvider", &provider.unwrap());
+    let forbidden = exchange.scopes(["delete"]);
+    let error = gateway_client.exchange_token(&forbidden).await.unwrap_err();
+    hidden.check_error(&error);
+
+    let builder = TokenValidator::introspecting(&client("orders"))
+        .audience("api://orders")
+        .single_tenant();
+    hidden.check_debug("TokenValidatorBuilder", &builder);
+    let validator = builder.build().unwrap();
+    hidden.check_debug("TokenValidator", &validator);
+    let claims = validator.validate(token.secret()).await.unwrap();
+    hidden.check_debug("Claims", &claims);
+    let rejection = claims.require_scope("read").unwrap_err();
+    hidden.check_debug("TokenRejection", &rejection);
+    local.register(TENANT, Application::new("orders").secret("another"));
+    let rejection = validator.validate(&received).await.unwrap_err();
+    hidden.check_debug("TokenRejection", &rejection);
+    hidden.check("TokenRejection", &rejection.chain().to_string());
+    for application in [&gateway, &orders] {
+        hidden.check_debug("Application", application);
+    }
+    for request in local
+        .token_requests()
+        .iter()
+        .chain(&local.introspection_requests())
+    {
+        hidden.check_debug("RecordedRequest", request);
+    }
 }
 
 #[tokio::test]

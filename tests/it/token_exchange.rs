@@ -1,7 +1,11 @@
 //! Token exchange at an OpenID provider (RFC 8693).
 
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use confidential_client::adapter::{BearerAuth, BearerAuthLayer};
 use confidential_client::cache::{EncryptionKey, SharedCacheOptions};
 use confidential_client::delegated::{TokenExchange, TokenTypeIdentifier};
 use confidential_client::testing::{LocalSharedCache, ManualClock, StoreFault};
@@ -10,6 +14,7 @@ use confidential_client::{
     TokenScheme, TokenSource,
 };
 use http::HeaderMap;
+use tower::{Layer, ServiceExt};
 
 use crate::support::{Provider, SECRET, TENANT, let_others_run, poll_once};
 
@@ -259,6 +264,44 @@ async fn another_token_than_an_access_token_is_attached_nowhere() {
         assert_eq!(token.authorization_header(), "N_A");
     }
     assert_eq!(provider.requests(), 1);
+}
+
+#[tokio::test]
+async fn no_adapter_attaches_another_token_than_an_access_token() {
+    let provider = Provider::open();
+    let client = client(&provider);
+    provider.answer(200, &issued("the.id.token", "N_A", ID_TOKEN));
+    let exchange = exchange("received").requested_token_type(TokenTypeIdentifier::ID_TOKEN);
+    let tokens = client.token_provider_for_exchange(&exchange).unwrap();
+    let auth = BearerAuth::new(tokens, ["https://api.example"]).unwrap();
+    let middleware = reqwest_middleware::ClientBuilder::new(reqwest::Client::new());
+    let middleware = middleware.with(auth.clone()).build();
+    let error = middleware
+        .get("https://api.example/")
+        .send()
+        .await
+        .unwrap_err();
+    assert!(
+        format!("{error:?}").contains("not for an API call"),
+        "{error:?}"
+    );
+    let sent = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&sent);
+    let api = tower::service_fn(move |_: http::Request<()>| {
+        count.fetch_add(1, Ordering::SeqCst);
+        async { Ok::<_, Infallible>(http::Response::new(())) }
+    });
+    let api = BearerAuthLayer::new(auth).layer(api);
+    // The token is cached by now.
+    for _ in 0..2 {
+        let request = http::Request::get("https://api.example/").body(()).unwrap();
+        let error = api.clone().oneshot(request).await.unwrap_err();
+        assert!(
+            format!("{error:?}").contains("not for an API call"),
+            "{error:?}"
+        );
+    }
+    assert_eq!(sent.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test]

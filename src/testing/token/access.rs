@@ -68,8 +68,8 @@ impl<'a> DelegatedAccess<'a> {
         }
     }
 
-    /// Returns the access that a token exchange grants. An administrator's permission stands for the
-    /// consent.
+    /// Returns the access that a token exchange grants. An administrator's permission stands for
+    /// the consent.
     pub(crate) fn exchanged(
         client: &AuthenticatedClient<'a>,
         user: &'a User,

@@ -52,7 +52,7 @@ pub(crate) fn respond(
         actor.map(|actor| json!({ "sub": actor.text("sub"), "client_id": actor.client_id() }));
     let access = DelegatedAccess::exchanged(client, user, &scopes, requested, granted)
         .acting(act)
-        .confirmed_by(client.request.confirmation());
+        .confirmed_by(client.confirmation());
     let now = unix_seconds(issuer.now);
     let mut response = access.token_response(issuer, now, false)?;
     let token_type = client.request.field("requested_token_type");
