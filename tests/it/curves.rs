@@ -238,6 +238,11 @@ async fn a_token_of_each_curve_is_accepted_from_its_key_alone() {
     for (key, algorithm) in [(&P256, "ES256"), (&P384, "ES384"), (&ED25519, "EdDSA")] {
         let token = signed_by(key, algorithm);
         all.validate(&token).await.unwrap();
+        // The one key of its type, for a token that names no key.
+        let unnamed = with(without(header(), "kid"), "alg", algorithm);
+        all.validate(&key.sign(&unnamed, &user_claims()))
+            .await
+            .unwrap();
         // The signature of other claims.
         let (head, rest) = token.split_once('.').unwrap();
         let signature = rest.split_once('.').unwrap().1;
