@@ -143,7 +143,7 @@ const ROWS: [(&str, &str, f64); 8] = [
     (
         "`provider.authorize(&mut headers).await`",
         "authorize",
-        612.0,
+        546.0,
     ),
     ("by the scope's text", "scope", 778.0),
     ("by `&request`, the only one", "1", 403.0),

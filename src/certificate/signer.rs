@@ -11,7 +11,9 @@ pub type SignerFuture<'a> =
 /// [`Certificate::from_signer`](crate::Certificate::from_signer).
 ///
 /// The client calls the signer for every attempt of a token request and waits for at most ten
-/// seconds. A closure that takes the algorithm and the message and returns a future is a signer.
+/// seconds. The client calls the signer of a [`DpopKey`](crate::credential::DpopKey) for every
+/// request to an API, too. A closure that takes the algorithm and the message and returns a future
+/// is a signer.
 ///
 /// The *sign* operation of Azure Key Vault takes the SHA-256 digest of the message and uses the
 /// same algorithm names. Decode the returned signature from base64url.

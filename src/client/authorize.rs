@@ -93,6 +93,21 @@ impl OutgoingRequest for reqwest::Request {
     }
 }
 
+/// Sets the `Authorization` header of a request for a token that needs no proof. Returns `false`,
+/// and leaves the request unchanged, for another token.
+#[inline]
+pub(super) fn attach_without_proof(
+    token: &AccessToken,
+    request: &mut impl OutgoingRequest,
+) -> bool {
+    let is_attachable = matches!(token.scheme(), TokenScheme::Bearer | TokenScheme::MtlsPop);
+    if is_attachable {
+        let headers = request.headers_mut();
+        headers.insert(AUTHORIZATION, token.authorization_header());
+    }
+    is_attachable
+}
+
 impl TokenAcquirer {
     /// Sets the `Authorization` header of a request, and the proof of a token that needs one.
     ///
@@ -102,21 +117,18 @@ impl TokenAcquirer {
         token: &AccessToken,
         request: &mut impl OutgoingRequest,
     ) -> Result<(), Error> {
-        match token.scheme() {
-            TokenScheme::Bearer | TokenScheme::MtlsPop => {}
-            TokenScheme::NotApplicable => check_attachable(token)?,
-            TokenScheme::Dpop => {
-                let Target { method, uri } = request.target().ok_or_else(|| {
-                    Error::config(
-                        "the token is bound to a proof key, and the headers of a request are not enough for a proof; pass the http::Request or its http::request::Parts to authorize(..)",
-                    )
-                })?;
-                // Boxed, to keep the future of a bearer token small.
-                let proof = Box::pin(self.prove(token, &method, &uri)).await?;
-                request.headers_mut().insert(PROOF, proof.header);
-            }
+        if attach_without_proof(token, request) {
+            return Ok(());
         }
+        check_attachable(token)?;
+        let Target { method, uri } = request.target().ok_or_else(|| {
+            Error::config(
+                "the token is bound to a proof key, and the headers of a request are not enough for a proof; pass the http::Request or its http::request::Parts to authorize(..)",
+            )
+        })?;
+        let proof = self.prove(token, &method, &uri).await?;
         let headers = request.headers_mut();
+        headers.insert(PROOF, proof.header);
         headers.insert(AUTHORIZATION, token.authorization_header());
         Ok(())
     }

@@ -6,7 +6,7 @@ use http::HeaderMap;
 use http::Method;
 
 use super::TokenAcquirer;
-use super::authorize::AuthorizeRequest;
+use super::authorize::{AuthorizeRequest, attach_without_proof};
 #[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
 use super::proofs::{Proof, Proofs};
 use super::resolve::ResolvedRequest;
@@ -135,7 +135,11 @@ impl TokenProvider {
     /// token needs a proof. The request is then unchanged.
     pub async fn authorize<R: AuthorizeRequest>(&self, request: &mut R) -> Result<(), Error> {
         let token = self.token().await?;
-        self.client.authorize(&token, request).await
+        match attach_without_proof(&token, request) {
+            true => Ok(()),
+            // Boxed, to keep the future of a bearer token small.
+            false => Box::pin(self.client.authorize(&token, request)).await,
+        }
     }
 
     /// Stores the nonce of an API's response (`DPoP-Nonce`) for the next proofs to its origin, like
