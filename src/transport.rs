@@ -80,9 +80,9 @@ pub(crate) use config::{TransportConfig, zero_timeout};
 pub(crate) use connection_failure::causes;
 pub(crate) use connection_failure::no_response;
 pub use mutual_tls::MutualTls;
-#[cfg(all(feature = "reqwest", any(feature = "rustls", feature = "ring")))]
-pub(crate) use mutual_tls::signing_error;
 pub(crate) use mutual_tls::{RotationListener, TlsIdentity, TokenTransport};
+#[cfg(all(feature = "reqwest", any(feature = "rustls", feature = "ring")))]
+pub(crate) use mutual_tls::{rejects_certificate, signing_error};
 #[cfg(all(feature = "reqwest", any(feature = "rustls", feature = "ring")))]
 pub(crate) use tls::provider;
 #[cfg(all(feature = "reqwest", feature = "ring", not(feature = "rustls")))]

@@ -27,11 +27,11 @@ use crate::secret::Secret;
 use crate::shared_cache::SharedLevel;
 use crate::time::{self, TimeSource, jitter};
 use crate::token::{IssuedToken, TokenBinding, TokenScheme};
-#[cfg(all(feature = "reqwest", any(feature = "ring", feature = "rustls")))]
-use crate::transport::signing_error;
 use crate::transport::{
     SendOnce, TlsIdentity, TokenTransport, Transport, no_response, was_not_sent,
 };
+#[cfg(all(feature = "reqwest", any(feature = "ring", feature = "rustls")))]
+use crate::transport::{rejects_certificate, signing_error};
 
 mod id_token;
 mod introspection;
@@ -619,7 +619,12 @@ impl TokenFetcher {
                 }
                 let endpoint = without_query(&uri);
                 let message = format!("no response from {endpoint_name} {endpoint}");
+                #[cfg(all(feature = "reqwest", any(feature = "ring", feature = "rustls")))]
+                let is_rejected = identity.is_some() && rejects_certificate(&*source);
+                #[cfg(not(all(feature = "reqwest", any(feature = "ring", feature = "rustls"))))]
+                let is_rejected = false;
                 let failure = no_response(message, source).correlation_id(correlation_id);
+                let failure = failure.rejects_credential(is_rejected);
                 Err(Error::Transport(failure.into()))
             }
             Err(_) => {

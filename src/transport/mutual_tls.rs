@@ -25,7 +25,7 @@ pub(super) use connection_tls::ConnectionTls;
 #[cfg(all(feature = "reqwest", any(feature = "ring", feature = "rustls")))]
 pub(super) use handshake::from_caller;
 #[cfg(all(feature = "reqwest", any(feature = "ring", feature = "rustls")))]
-pub(crate) use handshake::signing_error;
+pub(crate) use handshake::{rejects_certificate, signing_error};
 use identities::TlsIdentities;
 pub(crate) use identities::{RotationListener, TlsIdentity};
 #[cfg(not(all(feature = "reqwest", any(feature = "ring", feature = "rustls"))))]

@@ -425,7 +425,10 @@ async fn each_version_of_tls_sees_the_certificate_and_rejects_that_of_another_ca
             let error = other.acquire_token_for_client("s").await.unwrap_err();
             assert!(matches!(error, Error::Transport(_)), "{error:?}");
             let text = error.chain().to_string();
-            assert!(!error.is_transient(), "{text}");
+            assert!(
+                !error.is_transient() && error.is_credential_rejected(),
+                "{text}"
+            );
             let expected = "rejected the client certificate of 'CN=other.example'";
             assert!(text.contains(expected), "{name}: {text}");
         }

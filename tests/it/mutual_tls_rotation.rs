@@ -302,3 +302,30 @@ async fn neither_a_session_nor_a_connection_of_the_old_certificate_is_used_again
         }
     }
 }
+
+/// A server that checks the certificate in the handshake sends an alert and no response.
+#[tokio::test]
+async fn a_certificate_that_the_handshake_rejects_is_replaced_by_the_accepted_one() {
+    let ca = ClientCa::new();
+    for version in [&TLS12, &TLS13] {
+        let server = MutualTlsServer::start(&ca.pem(), version).await;
+        let accepted = ca.issue(NAME).parsed();
+        let current = Arc::new(Mutex::new(accepted.clone()));
+        let source = Arc::clone(&current);
+        let mutual_tls = MutualTls::from_source(move || {
+            let current = source.lock().unwrap().clone();
+            async move { Ok(current) }
+        });
+        let authority = Authority::oidc("https://id.example");
+        let client = ConfidentialClient::builder(CLIENT_ID)
+            .authority(authority.token_endpoint(&server.token_endpoint))
+            .tls_client_auth(mutual_tls.trusted_roots_pem(&server.ca_pem))
+            .retry(RetryPolicy::none())
+            .build()
+            .unwrap();
+        client.acquire_token_for_client("a").await.unwrap();
+        *current.lock().unwrap() = ClientCa::named("Others").issue(NAME).parsed();
+        let token = client.acquire_token_for_client("b").await.unwrap();
+        assert!(token.secret().starts_with(&accepted.thumbprint_sha256()));
+    }
+}

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use rustls::AlertDescription;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::block_in_place;
 use tower_layer::Layer;
@@ -91,6 +92,28 @@ pub(crate) fn signing_error(error: &(dyn StdError + 'static)) -> Option<Error> {
     causes(error).find_map(|cause| match cause.downcast_ref::<rustls::Error>()? {
         rustls::Error::Other(other) => other.0.downcast_ref::<Error>().cloned(),
         _ => None,
+    })
+}
+
+/// Returns whether the server rejected the client certificate in the handshake.
+pub(crate) fn rejects_certificate(error: &(dyn StdError + 'static)) -> bool {
+    causes(error).any(|cause| {
+        let alert = match cause.downcast_ref::<rustls::Error>() {
+            Some(rustls::Error::AlertReceived(alert)) => alert,
+            _ => return false,
+        };
+        matches!(
+            alert,
+            AlertDescription::AccessDenied
+                | AlertDescription::BadCertificate
+                | AlertDescription::CertificateExpired
+                | AlertDescription::CertificateRequired
+                | AlertDescription::CertificateRevoked
+                | AlertDescription::CertificateUnknown
+                | AlertDescription::DecryptError
+                | AlertDescription::UnknownCA
+                | AlertDescription::UnsupportedCertificate
+        )
     })
 }
 
