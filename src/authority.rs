@@ -260,10 +260,10 @@ impl Authority {
     /// Sets the `aud` claim of client assertions for an OpenID provider. The default is the issuer.
     ///
     /// Some providers accept only the token endpoint's URL, which is
-    /// [`AssertionAudience::TokenEndpoint`]. A text is an audience of its own. The default is the
-    /// issuer because a malicious provider could publish another provider's token endpoint as the
-    /// token endpoint in the metadata. The client would then sign an assertion that is valid at the
-    /// other provider.
+    /// [`AssertionAudience::TokenEndpoint`]. A text becomes the audience as written. The default is
+    /// the issuer because a malicious provider could publish another provider's token endpoint as
+    /// the token endpoint in the metadata. The client would then sign an assertion that is valid at
+    /// the other provider.
     ///
     /// [`build()`](crate::ConfidentialClientBuilder::build) rejects a text that is empty or has
     /// white space, and an audience for an authority that is not an OpenID provider.

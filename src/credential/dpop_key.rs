@@ -78,9 +78,10 @@ impl DpopKey {
 
     /// Reads a private key from PEM: PKCS#8, PKCS#1 or SEC 1, without a password.
     ///
-    /// The key is a P-256, P-384 or Ed25519 key, or an RSA key of 2048 bits or more. Processes with the same key can
-    /// share tokens through a [shared cache](crate::ConfidentialClientBuilder::shared_cache). Do
-    /// not use the key of a certificate for proofs, too.
+    /// The key is a P-256, P-384 or Ed25519 key, or an RSA key of 2048 bits or more. Processes with
+    /// the same key can share tokens through a
+    /// [shared cache](crate::ConfidentialClientBuilder::shared_cache). Do not use the key of a
+    /// certificate for proofs, too.
     ///
     /// ```
     /// use confidential_client::credential::DpopKey;

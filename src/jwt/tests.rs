@@ -287,10 +287,14 @@ fn the_header_does_not_choose_how_the_token_is_verified() {
     let keys = keys(ISSUER, &[rsa_jwk(), ec_jwk()]);
     let with_header = |header: Value| access_token(&signed(&header, &claims()), &keys);
     for alg in [
-        "none", "None", "", "HS256", "HS512", "RS1", "RS384", "ES256K", "EdDSA",
+        "none", "None", "", "HS256", "HS512", "RS1", "RS384", "ES256K", "ES512", "Ed448",
     ] {
         let error = with_header(header(alg, "rsa")).unwrap_err();
         assert_eq!(error, JwtError::Algorithm(alg.into()));
+    }
+    for algorithm in [SigningAlgorithm::EdDSA, SigningAlgorithm::ES384] {
+        let error = with_header(header(algorithm.name(), "rsa")).unwrap_err();
+        assert_eq!(error, unfit(algorithm));
     }
     for crit in [
         json!([]),

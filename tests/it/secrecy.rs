@@ -183,6 +183,8 @@ async fn no_public_type_shows_a_secret() {
     hidden.check_debug("LocalAuthority", &local);
     hidden.check_debug("LocalAuthorityBuilder", &LocalAuthority::builder().tls());
     hidden.check_debug("ProviderRules", &ProviderRules::fapi2());
+    let audience = confidential_client::credential::AssertionAudience::Issuer;
+    hidden.check_debug("AssertionAudience", &audience);
     hidden.check_debug("Application", &application);
     hidden.check_debug("Fault", &Fault::status(500));
     hidden.check_debug("ManualClock", &ManualClock::new());

@@ -55,7 +55,7 @@ impl AadstsError {
         )
     }
 
-    /// Builds the response to a token request without a key under FAPI 2.0, in words of this server.
+    /// Builds the response to a token request without a key, in words of this server.
     pub(crate) fn unbound_token() -> Self {
         Self::without_code(
             "invalid_request",

@@ -6,8 +6,8 @@ use super::pushed::PushedRequests;
 use super::request::SignInRequest;
 use crate::testing::token::random_secret;
 
-/// Sign-ins that wait for a form of the user, by the id in the form. Pushed requests, which wait for
-/// the user.
+/// Sign-ins that wait for a form of the user, by the id in the form, and pushed requests that wait
+/// for the user.
 #[derive(Default)]
 pub(crate) struct PendingSignIns {
     forms: HashMap<String, PendingSignIn>,
