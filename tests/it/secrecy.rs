@@ -691,6 +691,8 @@ async fn no_type_of_a_client_with_a_proof_key_shows_a_secret() {
     hidden.extend(proofs);
     let hidden = Hidden(hidden);
     hidden.check_debug("DpopKey", &dpop::key());
+    let audience = confidential_client::credential::AssertionAudience::Issuer;
+    hidden.check_debug("AssertionAudience", &audience);
     hidden.check_debug("TokenScheme", &token.scheme());
     hidden.check_debug("ConfidentialClientBuilder", &builder());
     hidden.check_debug("ConfidentialClient", &client);
