@@ -199,7 +199,7 @@ fn check_token_type(members: &ClaimsSet) -> Result<(), TokenRejection> {
             ));
         }
         let is = |bound: &&str| found.is_some_and(|found| bound.eq_ignore_ascii_case(found));
-        if BOUND_TOKEN_TYPES.iter().any(|bound| is(bound)) && members.get("cnf").is_none() {
+        if BOUND_TOKEN_TYPES.iter().any(is) && members.get("cnf").is_none() {
             return Err(TokenRejection::compared(
                 RejectionReason::BoundToKey,
                 "the token is bound to a key that the identity provider does not name",

@@ -101,8 +101,9 @@ def thumbprint(name):
 for algorithm in ["PS256", "RS256"]:
     for audience in [token_endpoint, issuer]:
         method = PrivateKeyJWT(audience, headers={"x5t#S256": thumbprint("key")}, alg=algorithm)
-        # LocalAuthority wants the client id beside the assertion, where RFC 7521 section 4.2 does without.
-        claims_of(grant(session("web", pem[split:], method), client_id="web"))
+        # Without the client id, and with it.
+        for form in [{}, {"client_id": "web"}]:
+            claims_of(grant(session("web", pem[split:], method), **form))
 ok("private_key_jwt")
 
 alias = server["mtls_endpoint_aliases"]["token_endpoint"]
