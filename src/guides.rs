@@ -4,6 +4,10 @@
 #[doc = include_str!("../docs/which-authority.md")]
 pub mod which_authority {}
 
+/// Lists what to write for Keycloak, Auth0, Okta, Ping, Amazon Cognito and Google.
+#[doc = include_str!("../docs/other-providers.md")]
+pub mod other_providers {}
+
 /// Finds the cause of an API's 401 or 403, and attaches tokens to API calls.
 #[doc = include_str!("../docs/401-and-403.md")]
 pub mod rejected_tokens {}

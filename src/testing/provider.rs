@@ -141,7 +141,8 @@ impl IdentityProvider {
         }
         self.with_issuer(|directories, issuer, _| {
             let pushed = &mut lock(&self.pending).pushed;
-            pushed.push(request, tenant, directories, issuer)
+            let mut proofs = lock(&self.proofs);
+            pushed.push(request, tenant, directories, issuer, &mut proofs)
         })
     }
 

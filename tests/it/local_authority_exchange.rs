@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use confidential_client::credential::DpopKey;
 use confidential_client::delegated::{TokenExchange, TokenTypeIdentifier};
 use confidential_client::resource::{Holder, RejectionReason, TokenValidator};
 use confidential_client::testing::{
@@ -150,6 +151,18 @@ async fn a_token_is_exchanged_for_the_scopes_of_the_next_api() {
     assert_eq!(id_token.scheme(), TokenScheme::NotApplicable);
     assert_eq!(claims_of(id_token.secret())["aud"], "gateway");
     assert_eq!(id_token.authorization_header(), "N_A");
+}
+
+#[tokio::test]
+async fn a_token_is_bound_to_the_proof_key_of_the_client_that_exchanges_it() {
+    let world = World::start(false).await;
+    let key = DpopKey::generate().unwrap();
+    let gateway = world.client("gateway").client_secret(SECRET);
+    let gateway = gateway.dpop(key.clone()).build().unwrap();
+    let token = exchange(&world.adeles()).audience(ORDERS);
+    let token = gateway.exchange_token(&token).await.unwrap();
+    assert_eq!(token.scheme(), TokenScheme::Dpop);
+    assert_eq!(claims_of(token.secret())["cnf"]["jkt"], key.thumbprint());
 }
 
 #[tokio::test]

@@ -49,6 +49,7 @@ mod fleet_of_processes;
 mod fleet_redis_circuit;
 mod fleet_redis_faults;
 mod forced_refresh;
+mod foreign_clients;
 mod from_env;
 mod id_tokens;
 mod introspection;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use confidential_client::credential::TokenEndpointAuthMethod;
+use confidential_client::credential::{DpopKey, TokenEndpointAuthMethod};
 use confidential_client::delegated::{AuthorizationRequest, Prompt};
 use confidential_client::testing::{
     Application, LocalAuthority, ManualClock, ProviderRules, RecordedRequest, User,
@@ -15,7 +15,9 @@ use confidential_client::{
 };
 use serde_json::{Value, json};
 use url::Url;
+use url::form_urlencoded::byte_serialize;
 
+use crate::support::dpop;
 use crate::support::openid::{Answer, BACK, FILES, ISSUER, OpenId};
 use crate::support::{CLIENT_ID, PEM, SECRET, TENANT};
 
@@ -148,6 +150,62 @@ async fn a_user_signs_in_by_a_pushed_request() {
         let account = signed_in.await.unwrap().account().clone();
         assert_eq!(account.username(), Some(ADELE), "{name}");
     }
+}
+
+/// RFC 9449 section 10.1: the proof at the endpoint binds the code, as `dpop_jkt` does.
+#[tokio::test]
+async fn the_code_of_a_request_that_was_pushed_with_a_proof_is_bound_to_its_key() {
+    let clock = ManualClock::new();
+    let local = authority(ProviderRules::openid(), &clock).await;
+    let base = format!("{}/{TENANT}/oauth2/v2.0", local.base_url());
+    let (endpoint, token_endpoint) = (format!("{base}/par"), format!("{base}/token"));
+    let post = async |url: &str, key: &str, form: &[(&str, &str)]| -> Value {
+        let mut body = url::form_urlencoded::Serializer::new(String::new());
+        body.extend_pairs([("client_id", CLIENT_ID), ("client_secret", SECRET)]);
+        let body = body.extend_pairs(form).finish();
+        let request = dpop::http().post(url).body(body);
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        let proof = dpop::signed(&dpop::claims("POST", url, None), key);
+        let response = request.header("dpop", proof).send().await.unwrap();
+        response.json().await.unwrap()
+    };
+    let parameters = [
+        ("response_type", "code"),
+        ("redirect_uri", BACK),
+        ("scope", DRIVE),
+    ];
+    let key_of = |pem: &str| DpopKey::from_pem(pem).unwrap().thumbprint().to_owned();
+    let (own, other) = (key_of(dpop::KEY), key_of(dpop::OTHER_KEY));
+    for (named, presented, accepted) in [
+        (None, dpop::KEY, true),
+        (None, dpop::OTHER_KEY, false),
+        (Some(&own), dpop::OTHER_KEY, false),
+    ] {
+        let mut parameters = parameters.to_vec();
+        parameters.extend(named.map(|named| ("dpop_jkt", named.as_str())));
+        let pushed = post(&endpoint, dpop::KEY, &parameters).await;
+        let request_uri = pushed["request_uri"].as_str().unwrap();
+        let request_uri: String = byte_serialize(request_uri.as_bytes()).collect();
+        let page = format!("{base}/authorize?client_id={CLIENT_ID}&request_uri={request_uri}");
+        let back = local.sign_in(&page, ADELE).await.unwrap();
+        let code = parameters_of(&back)
+            .into_iter()
+            .find(|(name, _)| name == "code");
+        let redeemed = [
+            ("grant_type", "authorization_code"),
+            ("redirect_uri", BACK),
+            ("code", &code.unwrap().1),
+        ];
+        let response = post(&token_endpoint, presented, &redeemed).await;
+        match accepted {
+            true => assert_eq!(response["token_type"], "DPoP", "{response}"),
+            false => assert_eq!(response["error"], "invalid_grant", "{response}"),
+        }
+    }
+    let mut two_keys = parameters.to_vec();
+    two_keys.push(("dpop_jkt", &other));
+    let rejected = post(&endpoint, dpop::KEY, &two_keys).await;
+    assert_eq!(rejected["error"], "invalid_dpop_proof", "{rejected}");
 }
 
 /// The provider knows each reference once, for a minute, and for the client that pushed.

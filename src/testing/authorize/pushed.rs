@@ -10,6 +10,7 @@ use crate::testing::directory::tenant::Directory;
 use crate::testing::recorded_request::RecordedRequest;
 use crate::testing::token::client::AuthenticatedClient;
 use crate::testing::token::issuer::TokenIssuer;
+use crate::testing::token::proof::ReceivedProofs;
 use crate::testing::token::random_secret;
 
 /// Pushed authorization requests, by `request_uri` ([RFC 9126]).
@@ -57,6 +58,7 @@ impl PushedRequests {
         tenant: &str,
         directories: &[Directory],
         issuer: &TokenIssuer<'_>,
+        proofs: &mut ReceivedProofs,
     ) -> Result<Value, AadstsError> {
         let Some(directory) = directories.iter().find(|directory| directory.is(tenant)) else {
             return Err(AadstsError::tenant_not_found("invalid_request", tenant));
@@ -65,10 +67,14 @@ impl PushedRequests {
         if request.field("request_uri").is_some() {
             return Err(AadstsError::unknown_request_uri());
         }
+        let proof_key = proofs.check_pushed_request(request, issuer)?;
         let is_parameter = |name: &str| !name.starts_with("client_") || name == "client_id";
         let parameters = request.form().iter();
         let parameters = parameters.filter(|(name, _)| is_parameter(name)).cloned();
-        let parameters: Vec<(String, String)> = parameters.collect();
+        let mut parameters: Vec<(String, String)> = parameters.collect();
+        if let Some(key) = proof_key.filter(|_| request.field(PROOF_KEY).is_none()) {
+            parameters.push((PROOF_KEY.to_owned(), key.to_string()));
+        }
         let settings = SignInSettings {
             base: issuer.base,
             rules: issuer.rules,
@@ -94,6 +100,9 @@ impl PushedRequests {
         Ok(json!({ "request_uri": request_uri, "expires_in": LIFETIME.as_secs() }))
     }
 }
+
+/// The parameter with the thumbprint of the key that the code is bound to.
+const PROOF_KEY: &str = "dpop_jkt";
 
 /// Longest time between the push and the arrival of the user.
 const LIFETIME: Duration = Duration::from_secs(60);

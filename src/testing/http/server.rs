@@ -109,6 +109,7 @@ async fn push(
     if is_pushed {
         *response.status_mut() = StatusCode::CREATED;
     }
+    lock(&provider.proofs).add_nonce(response.headers_mut());
     response.map(Body::from)
 }
 

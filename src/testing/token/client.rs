@@ -40,9 +40,14 @@ impl<'a> AuthenticatedClient<'a> {
         issuer: &TokenIssuer<'_>,
     ) -> Result<Self, AadstsError> {
         let basic = basic_credentials(request);
-        let client_id = match &basic {
-            Some((client_id, _)) => client_id.as_str(),
-            None => required(request, "client_id")?,
+        // RFC 7521 section 4.2: the client id is optional beside an assertion. Entra demands it.
+        let subject = match issuer.rules.is_openid() && request.field("client_id").is_none() {
+            true => assertion_subject(request),
+            false => None,
+        };
+        let client_id = match (&basic, &subject) {
+            (Some((client_id, _)), _) | (None, Some(client_id)) => client_id.as_str(),
+            (None, None) => required(request, "client_id")?,
         };
         let Some(application) = directory.application(client_id) else {
             let tenant = &directory.name;
@@ -241,6 +246,12 @@ fn check_assertion(
         true => assertion.check(application, audiences, issuer.rules, now),
         false => federated_assertion::check(&assertion, application, issuer.keys, now),
     }
+}
+
+/// Returns the client that an assertion names. Nothing is verified.
+fn assertion_subject(request: &RecordedRequest) -> Option<String> {
+    let claims: Value = serde_json::from_str(&request.assertion_claims()?).ok()?;
+    Some(claims.get("sub")?.as_str()?.to_owned())
 }
 
 /// Returns client id and secret of `client_secret_basic` ([RFC 6749 section 2.3.1]).

@@ -59,6 +59,37 @@ impl ReceivedProofs {
                 false => Ok(None),
             };
         }
+        self.check_post(request, issuer).map(Some)
+    }
+
+    /// Checks the proof of a pushed authorization request, and returns the key that the code is
+    /// bound to, which the parameter `dpop_jkt` may name, too ([RFC 9449 section 10.1]).
+    ///
+    /// [RFC 9449 section 10.1]: https://www.rfc-editor.org/rfc/rfc9449#section-10.1
+    pub(crate) fn check_pushed_request(
+        &mut self,
+        request: &RecordedRequest,
+        issuer: &TokenIssuer<'_>,
+    ) -> Result<Option<Thumbprint>, AadstsError> {
+        if !request.headers().contains_key(PROOF) {
+            return Ok(None);
+        }
+        let key = self.check_post(request, issuer)?;
+        match request.field("dpop_jkt") {
+            Some(named) if named != key.to_string() => Err(AadstsError::without_code(
+                "invalid_dpop_proof",
+                "The proof has another key than 'dpop_jkt' names.",
+            )),
+            Some(_) | None => Ok(Some(key)),
+        }
+    }
+
+    /// Checks the proof of a request to an endpoint of the authority.
+    fn check_post(
+        &mut self,
+        request: &RecordedRequest,
+        issuer: &TokenIssuer<'_>,
+    ) -> Result<Thumbprint, AadstsError> {
         let proven = ProvenRequest {
             method: "POST",
             uri: &format!("{}{}", issuer.base, request.path()),
@@ -66,7 +97,7 @@ impl ReceivedProofs {
             token: None,
         };
         let checked = self.check(&proven, issuer.now);
-        checked.map(|proof| Some(proof.key)).map_err(|error| {
+        checked.map(|proof| proof.key).map_err(|error| {
             let code = error_code(&error);
             AadstsError::without_code(code, error.for_sender())
         })

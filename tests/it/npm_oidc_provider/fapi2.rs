@@ -16,7 +16,7 @@ use url::Url;
 use super::bound::{Called, thumbprint};
 use super::browser::Browser;
 use super::{ORDERS, Server};
-use crate::support::claims_of;
+use crate::support::{claims_of, header_of};
 
 fn orders() -> TokenRequest {
     TokenRequest::new("orders.read").resource(ORDERS)
@@ -203,4 +203,18 @@ async fn a_user_signs_in_by_each_authentication_and_binding_and_the_client_goes_
             "{client_id}"
         );
     }
+}
+
+#[tokio::test]
+#[ignore = "needs node with oidc-provider; .ci/run starts it and runs them"]
+async fn a_daemon_has_tokens_by_eddsa_and_dpop() {
+    let binding = Binding::ProofKey(DpopKey::generate().unwrap());
+    let fapi = Fapi::of("daemon-dpop", Some("EdDSA"), None, binding);
+    let token = fapi
+        .client
+        .acquire_token_for_client(orders())
+        .await
+        .unwrap();
+    assert_eq!(header_of(token.secret())["typ"], "at+jwt");
+    fapi.call(&token).await;
 }
