@@ -82,6 +82,15 @@ impl TokenFetcher {
         }
     }
 
+    /// Returns the scheme of the next token. The certificate of Entra's preview is not known yet.
+    #[cfg(feature = "azure-core")]
+    pub(super) fn token_scheme(&self) -> TokenScheme {
+        match self.mutual_tls.is_some() && self.endpoints.rules() == Rules::Entra {
+            true => TokenScheme::MtlsPop,
+            false => self.token_binding().scheme(),
+        }
+    }
+
     /// Returns the client certificate of a request's connections, and notes the certificate in the
     /// request. Calls the source of the certificate.
     pub(super) async fn identity(&self, fetch: &Fetch) -> Result<Option<Arc<TlsIdentity>>, Error> {
