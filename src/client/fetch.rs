@@ -576,10 +576,12 @@ impl TokenFetcher {
         self.check_assertion(authentication)
     }
 
-    /// Checks that the token endpoint binds tokens to the client certificate, if the caller demands
-    /// that.
+    /// Checks that the token endpoint binds tokens to the client certificate, if the caller or the
+    /// profile demands that.
     fn check_certificate_binding(&self, endpoint: &TokenEndpoint) -> Result<(), Error> {
-        let demands_binding = self.credential.tls_method().is_none();
+        // FAPI 2.0 section 5.3.3.1 demands bound tokens of a client that authenticates by TLS, too.
+        let is_fapi2 = self.endpoints.fapi2_issuer().is_some() && self.proofs.is_none();
+        let demands_binding = self.credential.tls_method().is_none() || is_fapi2;
         if demands_binding && endpoint.binds_to_certificates == Some(false) {
             return Err(Error::config(
                 "the OpenID provider does not bind tokens to client certificates (its metadata have no tls_client_certificate_bound_access_tokens of true); enable them at the provider, or leave certificate_bound_tokens(..) out",
