@@ -87,7 +87,7 @@ impl TokenAcquirer {
     /// Returns the scheme of the client's tokens.
     #[cfg(feature = "azure-core")]
     pub(crate) fn scheme(&self) -> TokenScheme {
-        self.0.issuer.token_binding().scheme()
+        self.0.issuer.token_scheme()
     }
 
     /// Returns the counters of the cache in memory and of the shared cache.

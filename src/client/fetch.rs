@@ -82,6 +82,15 @@ impl TokenFetcher {
         }
     }
 
+    /// Returns the scheme of the next token. The certificate of Entra's preview is not known yet.
+    #[cfg(feature = "azure-core")]
+    pub(super) fn token_scheme(&self) -> TokenScheme {
+        match self.mutual_tls.is_some() && self.endpoints.rules() == Rules::Entra {
+            true => TokenScheme::MtlsPop,
+            false => self.token_binding().scheme(),
+        }
+    }
+
     /// Returns the client certificate of a request's connections, and notes the certificate in the
     /// request. Calls the source of the certificate.
     pub(super) async fn identity(&self, fetch: &Fetch) -> Result<Option<Arc<TlsIdentity>>, Error> {
@@ -567,10 +576,12 @@ impl TokenFetcher {
         self.check_assertion(authentication)
     }
 
-    /// Checks that the token endpoint binds tokens to the client certificate, if the caller demands
-    /// that.
+    /// Checks that the token endpoint binds tokens to the client certificate, if the caller or the
+    /// profile demands that.
     fn check_certificate_binding(&self, endpoint: &TokenEndpoint) -> Result<(), Error> {
-        let demands_binding = self.credential.tls_method().is_none();
+        // FAPI 2.0 section 5.3.3.1 demands bound tokens of a client that authenticates by TLS, too.
+        let is_fapi2 = self.endpoints.fapi2_issuer().is_some() && self.proofs.is_none();
+        let demands_binding = self.credential.tls_method().is_none() || is_fapi2;
         if demands_binding && endpoint.binds_to_certificates == Some(false) {
             return Err(Error::config(
                 "the OpenID provider does not bind tokens to client certificates (its metadata have no tls_client_certificate_bound_access_tokens of true); enable them at the provider, or leave certificate_bound_tokens(..) out",

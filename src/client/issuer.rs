@@ -17,6 +17,8 @@ use crate::error::Error;
 use crate::request::TokenRequest;
 use crate::shared_cache::SharedLevel;
 use crate::time::TimeSource;
+#[cfg(feature = "azure-core")]
+use crate::token::TokenScheme;
 use crate::token::{TokenBinding, TokenSource};
 
 /// The sender of a client's token requests.
@@ -90,6 +92,15 @@ impl Issuer {
         match self {
             Self::Confidential(fetcher) => fetcher.token_binding(),
             Self::ManagedIdentity(_) | Self::CredentialChain(_) => TokenBinding::Unbound,
+        }
+    }
+
+    /// Returns the scheme of the next token.
+    #[cfg(feature = "azure-core")]
+    pub(super) fn token_scheme(&self) -> TokenScheme {
+        match self {
+            Self::Confidential(fetcher) => fetcher.token_scheme(),
+            Self::ManagedIdentity(_) | Self::CredentialChain(_) => TokenScheme::Bearer,
         }
     }
 

@@ -118,10 +118,9 @@ impl Proofs {
             ));
         }
         let target = TargetUri::of(uri).map_err(|error| {
-            let shown = uri.split(['?', '#']).next().unwrap_or_default();
             Error::config(format!(
                 "no proof can be made for a request to '{}': {error}; pass a request with the whole URI",
-                Escaped(shown)
+                Escaped(&TargetUri::shown(uri))
             ))
         })?;
         let (nonce, difference) = self.origins.get(origin_of(&target));

@@ -164,7 +164,7 @@ impl ExpectedProof<'_> {
 
     fn check_uri(&self, htu: &str) -> Result<(), ProofError> {
         let found = TargetUri::of(htu).map_err(|error| ProofError::InvalidUri {
-            found: htu.into(),
+            found: TargetUri::shown(htu).as_str().into(),
             error,
         })?;
         match found == *self.uri {

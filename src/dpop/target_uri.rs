@@ -57,6 +57,22 @@ impl TargetUri {
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Returns a URI for an error, without the parts that may have a secret: user information,
+    /// query and fragment.
+    pub(crate) fn shown(uri: &str) -> String {
+        let uri = uri.split(['?', '#']).next().unwrap_or_default();
+        let (scheme, rest) = match uri.split_once("://") {
+            Some((scheme, rest)) => (format!("{scheme}://"), rest),
+            None => (String::new(), uri),
+        };
+        let authority = rest.split(['/', '\\']).next().unwrap_or_default();
+        let without = match authority.rfind('@') {
+            Some(at) => rest.get(at..).unwrap_or_default().trim_start_matches('@'),
+            None => rest,
+        };
+        scheme + without
+    }
 }
 
 /// Appends a path. Decodes unreserved characters, and writes other percent-encoded octets in upper
@@ -150,6 +166,22 @@ mod tests {
         ] {
             let normalized = TargetUri::of(uri).unwrap();
             assert_eq!(TargetUri::of(normalized.as_str()), Ok(normalized));
+        }
+    }
+
+    #[test]
+    fn the_shown_uri_has_no_user_information_query_or_fragment() {
+        for (uri, expected) in [
+            ("https://h:81/a?key=hunter2", "https://h:81/a"),
+            ("https://h/a#hunter2", "https://h/a"),
+            ("https://adele:hunter2@h/a@b", "https://h/a@b"),
+            ("https://adele:hunter2@x@h", "https://h"),
+            ("https://adele:hunter2@h\\a", "https://h\\a"),
+            ("https:adele:hunter2@h/a", "h/a"),
+            ("/a@b?hunter2", "/a@b"),
+            ("", ""),
+        ] {
+            assert_eq!(TargetUri::shown(uri), expected, "{uri}");
         }
     }
 

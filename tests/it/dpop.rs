@@ -168,6 +168,10 @@ async fn a_request_that_no_proof_can_be_made_for_stays_unchanged() {
             "'/v1/orders': the URI is not an absolute URI",
         ),
         ("ftp://orders.example.org/", "neither https nor http"),
+        (
+            "https://adele:hunter2@orders.example.org/v1",
+            "'https://orders.example.org/v1': the URI has a user name",
+        ),
     ] {
         let mut request = Request::get(uri).body(()).unwrap();
         let error = client.authorize(&token, &mut request).await.unwrap_err();

@@ -157,6 +157,29 @@ async fn a_client_of_the_profile_signs_a_user_in_by_mutual_tls() {
     }
 }
 
+/// Section 5.3.3.1: without an announcement (RFC 8705 section 3.3), the tokens may be bound to none.
+#[tokio::test]
+async fn a_provider_that_announces_no_certificate_bound_tokens_is_an_error_before_the_push() {
+    let local = start(LocalAuthority::builder()).await;
+    let tls = MutualTls::from(ClientCa::new().issue("daemon.example").parsed());
+    let tls = tls.trusted_roots_pem(local.ca_pem().unwrap());
+    let client = ConfidentialClient::builder(CLIENT_ID)
+        .authority(oidc(&local).fapi2())
+        .tls_client_auth(tls)
+        .build()
+        .unwrap();
+    let pushing = client.authorization_request_url(&drive()).await.map(|_| ());
+    let token = client
+        .acquire_token_for_client("api://drive/.default")
+        .await;
+    for error in [pushing.unwrap_err(), token.map(|_| ()).unwrap_err()] {
+        assert!(matches!(error, Error::Config(_)), "{error:?}");
+        let part = "does not bind tokens to client certificates";
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    assert!(local.pushed_requests().is_empty() && local.token_requests().is_empty());
+}
+
 /// Every setting that the profile forbids, with its reason and its section.
 #[test]
 fn a_setting_that_the_profile_forbids_is_an_error_of_build() {

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use azure_core::credentials::TokenCredential;
+use confidential_client::adapter::AzureCredential;
 use confidential_client::testing::{Application, LocalAuthority};
 use confidential_client::transport::MutualTls;
 use confidential_client::{
@@ -163,4 +165,17 @@ fn hosts_and_tenants_without_the_preview_are_errors_of_build() {
         assert!(matches!(error, Error::Config(_)), "{error:?}");
         assert!(error.to_string().contains(reason), "{error}");
     }
+}
+
+/// The SDK would send the token with the scheme `Bearer`.
+#[tokio::test]
+async fn the_azure_sdk_gets_no_token_of_the_preview() {
+    let certificate = certificate();
+    let application = Application::new(CLIENT_ID).entra_mtls_pop_preview(&certificate);
+    let local = started(application).await;
+    let (client, _) = client(&local, certificate);
+    let credential = AzureCredential::new(client);
+    let error = credential.get_token(&[SCOPE], None).await.unwrap_err();
+    assert!(error.to_string().contains("mtls_pop"), "{error}");
+    assert!(local.token_requests().is_empty());
 }

@@ -59,6 +59,10 @@ impl TokenFetcher {
         let id = fetch.correlation_id.as_str();
         fetch.enter(Phase::Credential);
         let endpoint = &request.endpoint.token;
+        if attempt.identity.is_some() {
+            // The token request after the sign-in would fail.
+            self.check_certificate_binding(endpoint)?;
+        }
         let authentication = self.authenticate(fetch, attempt, endpoint).await?;
         let http = PushedHttpRequest {
             endpoint: &request.endpoint.uri,
