@@ -88,7 +88,8 @@ use crate::resource::{
 /// certificate-bound tokens, the server or a middleware inserts a
 /// [`PeerCertificate`](crate::resource::PeerCertificate) into the extensions of the request. With
 /// DPoP and nested routers, a middleware inserts an
-/// [`ExternalUri`](crate::resource::ExternalUri), because a nested router changes the URI.
+/// [`ExternalUri`](crate::resource::ExternalUri), because a nested router changes the URI. Several
+/// extractors with one validator may take the token out of a request. The proof is checked once.
 ///
 /// ```
 /// use axum::Router;
@@ -258,13 +259,43 @@ where
     }
 }
 
-async fn validate<S>(parts: &Parts, state: &S) -> Result<Claims, TokenRejection>
+/// The claims of a request with a proof that a validator accepted, as an extension of the request.
+///
+/// A proof is accepted once, and several extractors may take the token out of one request.
+#[derive(Clone)]
+struct AcceptedProof {
+    validator: TokenValidator,
+    /// The headers `Authorization` and `DPoP` that were validated.
+    headers: [Option<HeaderValue>; 2],
+    claims: Claims,
+}
+
+async fn validate<S>(parts: &mut Parts, state: &S) -> Result<Claims, TokenRejection>
 where
     TokenValidator: FromRef<S>,
 {
     let validator = TokenValidator::from_ref(state);
-    let request = ResourceRequest::from(parts);
-    validator.validate_request(request).await
+    let has_proof = parts.headers.contains_key(dpop::PROOF);
+    let sent =
+        |parts: &Parts| [AUTHORIZATION, dpop::PROOF].map(|name| parts.headers.get(name).cloned());
+    if has_proof
+        && let Some(accepted) = parts.extensions.get::<AcceptedProof>()
+        && accepted.validator.is_same(&validator)
+        && accepted.headers == sent(parts)
+    {
+        return Ok(accepted.claims.clone());
+    }
+    let request = ResourceRequest::from(&*parts);
+    let claims = validator.validate_request(request).await?;
+    if has_proof {
+        let accepted = AcceptedProof {
+            headers: sent(parts),
+            claims: claims.clone(),
+            validator,
+        };
+        parts.extensions.insert(accepted);
+    }
+    Ok(claims)
 }
 
 /// Extracts a token if the request has an `Authorization` header.

@@ -148,6 +148,12 @@ impl TokenValidator {
         Self(Arc::new(config))
     }
 
+    /// Returns whether the two are clones of one validator.
+    #[cfg(feature = "axum")]
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Validates a token and returns the claims.
     ///
     /// A token that is bound to a key is rejected, because the request is not known.
@@ -195,7 +201,8 @@ impl TokenValidator {
     ///
     /// The schemes `DPoP` and `mtls_pop` are accepted if
     /// [`dpop`](TokenValidatorBuilder::dpop) and
-    /// [`certificate_bound`](TokenValidatorBuilder::certificate_bound) are set.
+    /// [`certificate_bound`](TokenValidatorBuilder::certificate_bound) are set. Validate a request
+    /// with a proof once, because a proof is accepted once.
     ///
     /// ```
     /// use confidential_client::resource::{Claims, ResourceRequest, TokenRejection, TokenValidator};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::Request;
 use axum::extract::connect_info::{ConnectInfo, Connected};
-use axum::middleware::{Next, from_fn, map_request};
+use axum::middleware::{Next, from_extractor_with_state, from_fn, map_request};
 use axum::response::Response;
 use axum::routing::get;
 use axum::serve::{IncomingStream, Listener};
@@ -52,6 +52,11 @@ async fn greeting(token: Option<AcceptedToken>) -> &'static str {
     }
 }
 
+/// Takes the token out of the request three times, with the layer of the route.
+async fn twice(_: Option<AcceptedToken>, AcceptedToken(token): AcceptedToken) -> String {
+    token.client_id().unwrap_or_default().to_owned()
+}
+
 async fn keep_uri(mut request: Request) -> Request {
     let uri = ExternalUri(request.uri().clone());
     request.extensions_mut().insert(uri);
@@ -63,6 +68,12 @@ fn routes(validator: TokenValidator) -> Router {
         .route("/me", get(me))
         .route("/write", get(write))
         .route("/greeting", get(greeting))
+        .route(
+            "/twice",
+            get(twice).layer(from_extractor_with_state::<AcceptedToken, _>(
+                validator.clone(),
+            )),
+        )
         .nest("/v1", Router::new().route("/me", get(me)))
         .layer(map_request(keep_uri))
         .with_state(validator)
@@ -111,6 +122,19 @@ fn challenge(response: &reqwest::Response) -> String {
     let only = challenges.next().unwrap_or_default();
     assert_eq!(challenges.next(), None);
     only
+}
+
+#[tokio::test]
+async fn a_request_whose_token_is_extracted_more_than_once_is_no_replay() {
+    let api = Api::start(|policy| policy).await;
+    let key = ProofKey::new();
+    let proofs = [key.proof("GET", &api.url("/twice"))];
+    let response = api.send("/twice", &key, &proofs).await;
+    assert_eq!(response.status(), 200, "{}", challenge(&response));
+    assert_eq!(response.text().await.unwrap(), "client");
+    let replayed = api.send("/twice", &key, &proofs).await;
+    assert_eq!(replayed.status(), 401);
+    assert!(challenge(&replayed).contains("invalid_dpop_proof"));
 }
 
 #[tokio::test]
