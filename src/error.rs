@@ -192,8 +192,8 @@ impl Error {
     /// Returns whether the identity provider rejected the client's credential.
     ///
     /// True after `invalid_client`, after a 401 whose error names no other part of the request,
-    /// and after a 401 or 403 of the token endpoint without a body. Also true if the server rejected
-    /// the client certificate in the TLS handshake.
+    /// and after a 401 or 403 of the token endpoint without a body. Also true if the server
+    /// rejected the client certificate in the TLS handshake.
     pub fn is_credential_rejected(&self) -> bool {
         match self.server_error() {
             Some(server) => server.rejects_credential(),

@@ -84,8 +84,8 @@ use future::Retry;
 /// the function of [`retry_with`](Self::retry_with). Without `retry_with` nothing is copied, and
 /// the service below is not cloned.
 ///
-/// A call with a token of the scheme [`Dpop`](crate::TokenScheme::Dpop) allocates a future and signs
-/// a proof. A signature costs some 16 microseconds with a P-256 key in memory.
+/// A call with a token of the scheme [`Dpop`](crate::TokenScheme::Dpop) allocates a future and
+/// signs a proof. A signature costs some 16 microseconds with a P-256 key in memory.
 ///
 /// # Errors
 ///

@@ -197,8 +197,8 @@ impl Proofs {
         ClockDifference::between(response::date(headers)?, sent, received)
     }
 
-    /// Returns the reason of a rejection if another proof may be accepted. `error` is the code of the
-    /// response, such as `use_dpop_nonce`.
+    /// Returns the reason of a rejection if another proof may be accepted. `error` is the code of
+    /// the response, such as `use_dpop_nonce`.
     pub(crate) fn rejection(
         &self,
         proof: &Proof,

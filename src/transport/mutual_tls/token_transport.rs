@@ -31,8 +31,8 @@ impl TokenTransport {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] for a transport or a reqwest builder of the caller, and for PEM without a CA
-    /// certificate.
+    /// [`Error::Config`] for a transport or a reqwest builder of the caller, and for PEM without a
+    /// CA certificate.
     pub(crate) fn new(
         mutual_tls: MutualTls,
         mut config: TransportConfig,
