@@ -75,7 +75,7 @@ fn judge(vector: &Value, read: Result<Certificate, Error>) -> Result<bool, Strin
     let must_fail_with = match key {
         None => vec!["holds no private key"],
         Some(_) if is_pkcs12 && vector["sha256"].is_null() => vec!["holds no certificate"],
-        Some("EC secp256r1" | "EC secp384r1" | "Ed25519") => vec![],
+        Some("EC secp256r1" | "EC secp384r1" | "Ed25519PrivateKey") => vec![],
         Some(key) => match key
             .strip_prefix("RSA ")
             .map(|bits| bits.parse::<u32>().unwrap())
