@@ -72,7 +72,11 @@ async fn start(ca: &Ca, version: &'static SupportedProtocolVersion) -> String {
 async fn respond(stream: TlsStream<TcpStream>) {
     let certificate = &stream.get_ref().1.peer_certificates().unwrap()[0];
     let digest = ring::digest::digest(&ring::digest::SHA256, certificate);
-    let thumbprint: String = digest.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
+    let thumbprint: String = digest
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02X}"))
+        .collect();
     let body =
         format!(r#"{{"token_type":"Bearer","expires_in":3599,"access_token":"{thumbprint}"}}"#);
     let mut stream = BufReader::new(stream);
@@ -163,6 +167,9 @@ fn reqwest_settings_of_the_caller_need_no_provider_of_the_process() {
     let mutual_tls = || MutualTls::from(certificate(&ca())).reqwest(reqwest::Client::builder);
     client("https://127.0.0.1:1/token", mutual_tls());
     let roots = ca().as_ref().pem();
-    client("https://127.0.0.1:1/token", mutual_tls().trusted_roots_pem(roots));
+    client(
+        "https://127.0.0.1:1/token",
+        mutual_tls().trusted_roots_pem(roots),
+    );
     assert!(rustls::crypto::CryptoProvider::get_default().is_none());
 }
