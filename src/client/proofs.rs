@@ -117,7 +117,7 @@ impl Proofs {
                 "the access token is bound to another proof key than this client's; authorize the request with the client that acquired the token",
             ));
         }
-        let target = TargetUri::of(uri).map_err(|error| {
+        let target = TargetUri::to_prove(uri).map_err(|error| {
             Error::config(format!(
                 "no proof can be made for a request to '{}': {error}; pass a request with the whole URI",
                 Escaped(&TargetUri::shown(uri))

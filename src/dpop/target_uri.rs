@@ -30,28 +30,17 @@ pub(crate) enum TargetUriError {
 impl TargetUri {
     /// Normalizes an absolute URI.
     pub(crate) fn of(uri: &str) -> Result<Self, TargetUriError> {
-        // The parser of URLs drops or replaces these characters, and would accept another URI.
-        if !uri
-            .bytes()
-            .all(|byte| byte.is_ascii_graphic() && byte != b'\\')
-        {
-            return Err(TargetUriError::Characters);
-        }
-        // The parser also accepts `https:host` and `https:///host`.
-        let authority = uri.split_once("://").map(|(_, authority)| authority);
-        if authority.is_none_or(|authority| authority.starts_with(['/', '?', '#'])) {
-            return Err(TargetUriError::NotAbsolute);
-        }
-        let url = Url::parse(uri).map_err(|_| TargetUriError::NotAbsolute)?;
-        if !matches!(url.scheme(), "https" | "http") {
-            return Err(TargetUriError::Scheme);
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(TargetUriError::UserInformation);
-        }
+        let url = parse(uri)?;
         let mut text = url.origin().ascii_serialization();
         push_path(&mut text, url.path());
         Ok(Self(text))
+    }
+
+    /// Returns the URI for a proof, with the percent-encoding of the request. A server that does
+    /// not normalize URIs finds the path that the server received.
+    pub(crate) fn to_prove(uri: &str) -> Result<Self, TargetUriError> {
+        let url = parse(uri)?;
+        Ok(Self(url.origin().ascii_serialization() + url.path()))
     }
 
     pub(crate) fn as_str(&self) -> &str {
@@ -73,6 +62,30 @@ impl TargetUri {
         };
         scheme + without
     }
+}
+
+/// Parses the absolute URI of an HTTP request.
+fn parse(uri: &str) -> Result<Url, TargetUriError> {
+    // The parser of URLs drops or replaces these characters, and would accept another URI.
+    if !uri
+        .bytes()
+        .all(|byte| byte.is_ascii_graphic() && byte != b'\\')
+    {
+        return Err(TargetUriError::Characters);
+    }
+    // The parser also accepts `https:host` and `https:///host`.
+    let authority = uri.split_once("://").map(|(_, authority)| authority);
+    if authority.is_none_or(|authority| authority.starts_with(['/', '?', '#'])) {
+        return Err(TargetUriError::NotAbsolute);
+    }
+    let url = Url::parse(uri).map_err(|_| TargetUriError::NotAbsolute)?;
+    if !matches!(url.scheme(), "https" | "http") {
+        return Err(TargetUriError::Scheme);
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(TargetUriError::UserInformation);
+    }
+    Ok(url)
 }
 
 /// Appends a path. Decodes unreserved characters, and writes other percent-encoded octets in upper
@@ -166,6 +179,18 @@ mod tests {
         ] {
             let normalized = TargetUri::of(uri).unwrap();
             assert_eq!(TargetUri::of(normalized.as_str()), Ok(normalized));
+        }
+    }
+
+    #[test]
+    fn the_uri_of_a_proof_has_the_encoding_of_the_request() {
+        for (uri, expected) in [
+            ("HTTPS://H:443/a%2fb/%7e?x#y", "https://h/a%2fb/%7e"),
+            ("https://h", "https://h/"),
+        ] {
+            let proven = TargetUri::to_prove(uri).unwrap();
+            assert_eq!(proven.as_str(), expected);
+            assert_eq!(TargetUri::of(expected), TargetUri::of(uri));
         }
     }
 

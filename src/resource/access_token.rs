@@ -38,6 +38,18 @@ pub(super) fn check_access_token(claims: &Claims, is_typed: bool) -> Result<(), 
     }
 }
 
+/// Returns whether an introspection response without a type has claims of ID tokens alone.
+///
+/// Other members of a response say little: a provider may leave out the client and the scope of an
+/// opaque access token.
+pub(super) fn names_id_token(response: &Claims) -> bool {
+    let has = |name: &str| response.all().get(name).is_some();
+    !has("token_type")
+        && ["at_hash", "c_hash", "s_hash", "nonce"]
+            .into_iter()
+            .any(has)
+}
+
 /// Returns whether the claims are those of an ID token ([OpenID Connect Core section 2]).
 ///
 /// [OpenID Connect Core section 2]: https://openid.net/specs/openid-connect-core-1_0.html#IDToken

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue};
 
 use super::accepted_tenants::AcceptedTenants;
-use super::access_token::check_access_token;
+use super::access_token::{check_access_token, names_id_token};
 use super::bearer::{mistake_in_token, presented_token};
 use super::builder::TokenValidatorBuilder;
 use super::claims::{Claims, HolderRule};
@@ -279,8 +279,11 @@ impl TokenValidator {
     async fn check(&self, token: &str) -> Result<Claims, TokenRejection> {
         let introspection = self.0.introspection.as_ref();
         let (mut claims, is_typed) = match introspection.filter(|way| way.applies_to(token)) {
-            // The provider says that the token is an access token.
-            Some(introspection) => (self.check_introspected(introspection, token).await?, true),
+            Some(introspection) => {
+                let claims = self.check_introspected(introspection, token).await?;
+                let is_typed = !names_id_token(&claims);
+                (claims, is_typed)
+            }
             None => self.check_jwt(token).await?,
         };
         check_access_token(&claims, is_typed)?;

@@ -224,7 +224,7 @@ async fn every_form_of_a_request_gets_its_own_method_and_uri() {
         assert_eq!(proofs.len(), 1, "an old proof is replaced");
         let proof = JudgedProof::of(proofs[0].to_str().unwrap());
         assert_eq!(proof.text("htm"), method);
-        assert_eq!(proof.text("htu"), "https://orders.example.org/a%2Fb");
+        assert_eq!(proof.text("htu"), "https://orders.example.org/a%2fb");
         assert_eq!(headers[AUTHORIZATION], "DPoP t");
     };
     let uri = "https://Orders.example.org:443/a%2fb?c#d";

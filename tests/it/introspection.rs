@@ -243,6 +243,15 @@ async fn the_members_pass_the_checks_of_claims() {
             Some(Reason::NotAnAccessToken),
         ),
         (
+            "an ID token",
+            {
+                let mut body = with(&clock, "token_type", Value::Null);
+                body["at_hash"] = "h".into();
+                body
+            },
+            Some(Reason::NotAnAccessToken),
+        ),
+        (
             "Hydra's use",
             with(&clock, "token_use", "access_token".into()),
             None,
