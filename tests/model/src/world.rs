@@ -14,7 +14,7 @@ use crate::error::{Error, Failure};
 use crate::request::parameters::Parameters;
 use crate::scope::ScopeSet;
 use crate::time::{Clock, Now, TimeSource};
-use crate::token::{CacheKey, IssuedToken, Lifetime};
+use crate::token::{CacheKey, IssuedToken, Lifetime, TokenBinding};
 
 mod flight;
 mod log;
@@ -342,7 +342,16 @@ impl Place {
         let lifetime = Lifetime::new(Duration::from_secs(seconds), None, now(at), 0.0);
         let number = number.to_string();
         let key = Arc::new(typed(self.key));
-        IssuedToken::new(key, &number, lifetime, "s".into(), None, &number).unwrap()
+        IssuedToken::new(
+            key,
+            &number,
+            lifetime,
+            "s".into(),
+            None,
+            &number,
+            TokenBinding::Unbound,
+        )
+        .unwrap()
     }
 }
 
