@@ -1,6 +1,8 @@
 //! The settings of tokens that are bound to a key.
 
 use super::ConfidentialClientBuilder;
+#[cfg(doc)]
+use crate::authority::Authority;
 use crate::authority::Rules;
 use crate::client_auth::TokenEndpointAuthMethod;
 use crate::credential::{CredentialConfig, DpopKey};
