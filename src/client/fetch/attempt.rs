@@ -14,13 +14,13 @@ use crate::client_auth::ClientAuthentication;
 use crate::credential::{AssertionContext, Credential};
 use crate::dpop::PROOF;
 use crate::endpoint::{Lookup, TokenEndpoint};
-use crate::error::{Error, Failure};
+use crate::error::{CredentialOrigin, Error, Failure};
 use crate::grant::{Grant, SingleUseGrant};
 use crate::request::TokenHttpRequest;
 use crate::request::parameters::ParameterLocation;
 use crate::response::{self, ResponseContext, TokenResponse};
 use crate::secret::Secret;
-use crate::time::{self, jitter};
+use crate::time::{self, Now, jitter};
 use crate::token::{TokenBinding, TokenScheme};
 use crate::transport::{SendOnce, TlsIdentity, no_response, was_not_sent};
 #[cfg(all(feature = "reqwest", any(feature = "ring", feature = "rustls")))]
@@ -129,19 +129,8 @@ impl TokenFetcher {
         let origin = self.credential.origin();
         let secrets: Vec<&Secret> = authentication.secrets().chain(grant.secrets()).collect();
         let context = ResponseContext {
-            key: &fetch.key,
-            tenant: fetch.tenant.as_ref().map(Tenant::as_requested),
-            scopes: &fetch.scopes,
-            correlation_id: id,
-            client_id: &self.client_id,
-            rules: self.endpoints.rules(),
-            assumed_lifetime: self.assumed_lifetime,
-            origin: &origin,
-            received: self.clock.wall(),
-            secrets: &secrets,
             is_interactive: grant.is_interactive(),
             is_token_exchange: grant.is_token_exchange(),
-            endpoint: TOKEN_ENDPOINT,
             binding: match attempt.identity {
                 Some(identity) => self.binding_to(fetch, identity),
                 None => fetch.binding,
@@ -152,13 +141,10 @@ impl TokenFetcher {
                 let left = certificate.not_after().duration_since(now.wall());
                 left.unwrap_or_default()
             }),
+            ..self.response_context(fetch, &origin, &secrets, TOKEN_ENDPOINT)
         };
-        let parsed = response::parse(&response, context, now, jitter()).map_err(|error| {
-            let date = response::date(response.headers());
-            attempt
-                .credential
-                .explain(error, &authentication, date, now.wall())
-        });
+        let parsed = response::parse(&response, context, now, jitter())
+            .map_err(|error| attempt.explain(error, &authentication, response.headers(), now));
         if let (Err(error), Some(grant)) = (&parsed, grant.single_use())
             && error.is_before_redemption()
         {
@@ -204,6 +190,33 @@ impl TokenFetcher {
     ) -> Option<ProofRejection> {
         let code = error.server_error()?.error();
         self.proofs.as_ref()?.rejection(proof?, code, headers)
+    }
+
+    /// Returns the context of a response without an access token, for the parser and the errors.
+    pub(super) fn response_context<'a>(
+        &'a self,
+        fetch: &'a Fetch,
+        origin: &'a CredentialOrigin,
+        secrets: &'a [&'a Secret],
+        endpoint: &'static str,
+    ) -> ResponseContext<'a> {
+        ResponseContext {
+            key: &fetch.key,
+            tenant: fetch.tenant.as_ref().map(Tenant::as_requested),
+            scopes: &fetch.scopes,
+            correlation_id: &fetch.correlation_id,
+            client_id: &self.client_id,
+            rules: self.endpoints.rules(),
+            assumed_lifetime: self.assumed_lifetime,
+            origin,
+            received: self.clock.wall(),
+            secrets,
+            is_interactive: false,
+            is_token_exchange: false,
+            binding: fetch.binding,
+            endpoint,
+            longest_lifetime: None,
+        }
     }
 
     /// Returns the means to discover an endpoint or keys.
@@ -377,6 +390,21 @@ pub(super) struct Attempt<'a> {
     /// The client certificate of the connection.
     pub(super) identity: Option<&'a Arc<TlsIdentity>>,
     pub(super) number: u32,
+}
+
+impl Attempt<'_> {
+    /// Returns the error of a response, with what the credential says about a rejection.
+    pub(super) fn explain(
+        self,
+        error: Error,
+        authentication: &ClientAuthentication,
+        headers: &HeaderMap,
+        now: Now,
+    ) -> Error {
+        let date = response::date(headers);
+        self.credential
+            .explain(error, authentication, date, now.wall())
+    }
 }
 
 /// The error of one token request.

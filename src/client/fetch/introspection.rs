@@ -11,7 +11,7 @@ use super::{Attempt, AuthenticatedRequest, Fetch, Phase, TokenFetcher};
 use crate::error::Error;
 use crate::request::IntrospectionHttpRequest;
 use crate::request::parameters::Parameters;
-use crate::response::{self, IntrospectionResponse, ResponseContext};
+use crate::response::IntrospectionResponse;
 use crate::scope::ScopeSet;
 use crate::secret::Secret;
 use crate::token::{CacheKey, TokenBinding};
@@ -98,30 +98,9 @@ impl TokenFetcher {
         let now = self.clock.now();
         let origin = self.credential.origin();
         let secrets: Vec<&Secret> = authentication.secrets().chain([request.token]).collect();
-        let context = ResponseContext {
-            key: &fetch.key,
-            tenant: None,
-            scopes: &fetch.scopes,
-            correlation_id: id,
-            client_id: &self.client_id,
-            rules: self.endpoints.rules(),
-            assumed_lifetime: self.assumed_lifetime,
-            origin: &origin,
-            received: self.clock.wall(),
-            secrets: &secrets,
-            is_interactive: false,
-            is_token_exchange: false,
-            longest_lifetime: None,
-            binding: fetch.binding,
-            endpoint: INTROSPECTION_ENDPOINT,
-        };
+        let context = self.response_context(fetch, &origin, &secrets, INTROSPECTION_ENDPOINT);
         let parsed = IntrospectionResponse::parse(&response, &context, now);
-        parsed.map_err(|error| {
-            let date = response::date(response.headers());
-            attempt
-                .credential
-                .explain(error, &authentication, date, now.wall())
-        })
+        parsed.map_err(|error| attempt.explain(error, &authentication, response.headers(), now))
     }
 }
 

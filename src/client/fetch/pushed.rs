@@ -5,11 +5,10 @@ use std::borrow::Cow;
 use tokio::time::Instant;
 
 use super::{Attempt, AuthenticatedRequest, Fetch, Phase, TokenFetcher};
-use crate::authority::Tenant;
 use crate::endpoint::PushedEndpoint;
 use crate::error::Error;
 use crate::request::PushedHttpRequest;
-use crate::response::{self, PushedResponse, ResponseContext};
+use crate::response::PushedResponse;
 use crate::secret::Secret;
 use crate::token::Thumbprint;
 
@@ -78,30 +77,10 @@ impl TokenFetcher {
         let now = self.clock.now();
         let origin = self.credential.origin();
         let secrets: Vec<&Secret> = authentication.secrets().collect();
-        let context = ResponseContext {
-            key: &fetch.key,
-            tenant: fetch.tenant.as_ref().map(Tenant::as_requested),
-            scopes: &fetch.scopes,
-            correlation_id: id,
-            client_id: &self.client_id,
-            rules: self.endpoints.rules(),
-            assumed_lifetime: self.assumed_lifetime,
-            origin: &origin,
-            received: self.clock.wall(),
-            secrets: &secrets,
-            is_interactive: false,
-            is_token_exchange: false,
-            binding: fetch.binding,
-            endpoint: PUSHED_ENDPOINT,
-            longest_lifetime: None,
-        };
+        let context = self.response_context(fetch, &origin, &secrets, PUSHED_ENDPOINT);
         let parsed = PushedResponse::parse(&response, &context, now);
-        let pushed = parsed.map_err(|error| {
-            let date = response::date(response.headers());
-            attempt
-                .credential
-                .explain(error, &authentication, date, now.wall())
-        })?;
+        let pushed = parsed
+            .map_err(|error| attempt.explain(error, &authentication, response.headers(), now))?;
         let expires_in_s = pushed.expires_in.as_secs();
         tracing::debug!(
             correlation_id = id,
