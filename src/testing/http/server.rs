@@ -14,6 +14,7 @@ use serde_json::Value;
 use tokio::time::sleep;
 use uuid::Uuid;
 
+use super::client_certificate::ClientCertificate;
 use super::connection::{ClientConnection, ConnectionCut};
 use super::{discovery, response, sign_in};
 use crate::testing::aadsts::error::AadstsError;
@@ -51,18 +52,14 @@ async fn token(
     Path(tenant): Path<String>,
     request: Request,
 ) -> Response<Body> {
-    let (parts, body) = request.into_parts();
-    let Ok(body) = axum::body::to_bytes(body, LARGEST_FORM).await else {
-        let mut response = Response::new(Body::empty());
-        *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
-        return response;
-    };
     let ClientConnection {
         cut,
         client_certificate,
     } = connection;
-    let request = RecordedRequest::new(parts.uri.path(), parts.headers, &body)
-        .with_client_certificate(client_certificate);
+    let request = match recorded(request, client_certificate).await {
+        Ok(request) => request,
+        Err(response) => return response,
+    };
     let correlation_id = correlation_id(request.headers());
     let fault = {
         let mut traffic = lock(&provider.traffic);
@@ -87,20 +84,31 @@ async fn token(
     response.map(Body::from)
 }
 
+/// Reads the form of a request. Returns the response to a form that is too long as the error.
+async fn recorded(
+    request: Request,
+    client_certificate: Option<ClientCertificate>,
+) -> Result<RecordedRequest, Response<Body>> {
+    let (parts, body) = request.into_parts();
+    let Ok(body) = axum::body::to_bytes(body, LARGEST_FORM).await else {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
+        return Err(response);
+    };
+    let request = RecordedRequest::new(parts.uri.path(), parts.headers, &body);
+    Ok(request.with_client_certificate(client_certificate))
+}
+
 async fn push(
     State(provider): Provider,
     ConnectInfo(connection): ConnectInfo<ClientConnection>,
     Path(tenant): Path<String>,
     request: Request,
 ) -> Response<Body> {
-    let (parts, body) = request.into_parts();
-    let Ok(body) = axum::body::to_bytes(body, LARGEST_FORM).await else {
-        let mut response = Response::new(Body::empty());
-        *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
-        return response;
+    let request = match recorded(request, connection.client_certificate).await {
+        Ok(request) => request,
+        Err(response) => return response,
     };
-    let request = RecordedRequest::new(parts.uri.path(), parts.headers, &body)
-        .with_client_certificate(connection.client_certificate);
     let correlation_id = correlation_id(request.headers());
     lock(&provider.traffic).pushed.push(request.clone());
     let result = provider.pushed_response(&request, &tenant);
@@ -119,14 +127,10 @@ async fn introspect(
     Path(tenant): Path<String>,
     request: Request,
 ) -> Response<Body> {
-    let (parts, body) = request.into_parts();
-    let Ok(body) = axum::body::to_bytes(body, LARGEST_FORM).await else {
-        let mut response = Response::new(Body::empty());
-        *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
-        return response;
+    let request = match recorded(request, connection.client_certificate).await {
+        Ok(request) => request,
+        Err(response) => return response,
     };
-    let request = RecordedRequest::new(parts.uri.path(), parts.headers, &body)
-        .with_client_certificate(connection.client_certificate);
     let correlation_id = correlation_id(request.headers());
     lock(&provider.traffic).introspected.push(request.clone());
     let result = provider.introspection_response(&request, &tenant);
