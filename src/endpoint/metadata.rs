@@ -41,12 +41,12 @@ pub(super) struct OpenIdProvider {
 struct ProviderMetadata {
     token_endpoint: Uri,
     authorization_endpoint: Option<Url>,
-    /// Where parameters of an authorization request are pushed ([RFC 9126 section 5]).
+    /// The endpoint for pushed authorization requests ([RFC 9126 section 5]).
     ///
     /// [RFC 9126 section 5]: https://www.rfc-editor.org/rfc/rfc9126#section-5
     pushed_endpoint: Option<Uri>,
     requires_pushed_requests: bool,
-    /// Where the provider says whether a token is active ([RFC 8414 section 2]).
+    /// The endpoint that says whether a token is active ([RFC 8414 section 2]).
     ///
     /// [RFC 8414 section 2]: https://www.rfc-editor.org/rfc/rfc8414#section-2
     introspection_endpoint: Option<Uri>,
