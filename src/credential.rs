@@ -266,6 +266,27 @@ impl CredentialStore {
         )
     }
 
+    /// Checks that the client signs its assertions, to which it can add claims.
+    pub(crate) fn check_assertion_claims(&self) -> Result<(), Error> {
+        let reason = match &self.config {
+            CredentialConfig::Certificate(_) | CredentialConfig::CertificateSource(_) => {
+                return Ok(());
+            }
+            CredentialConfig::Secret(_) | CredentialConfig::SecretSource(_) => {
+                "the client authenticates with a secret and sends no assertion; use certificate(..), or leave client_assertion_claims(..) out"
+            }
+            CredentialConfig::Assertion(_) => {
+                "the client's assertion comes from client_assertion(..); add the claims there, and leave client_assertion_claims(..) out"
+            }
+            CredentialConfig::Tls(..) => {
+                "the client authenticates with the certificate of the connection and sends no assertion; leave client_assertion_claims(..) out"
+            }
+        };
+        Err(Error::config(format!(
+            "no claim can be added to the client assertion: {reason}"
+        )))
+    }
+
     /// Returns whether this process signs, or may sign, the assertions.
     #[cfg(feature = "aws-lc-rs")]
     pub(crate) fn signs(&self) -> bool {

@@ -11,12 +11,17 @@ use crate::error::Error;
 use crate::scope::Scopes;
 use crate::token::AccessToken;
 
+mod assertion_claims;
 pub(crate) mod claims;
+mod extras;
+mod headers;
 mod http;
 mod into_token_request;
 pub(crate) mod parameters;
 mod resolution;
 
+pub(crate) use assertion_claims::AssertionClaimSet;
+pub(crate) use headers::ExtraHeaders;
 pub(crate) use http::{IntrospectionHttpRequest, PushedHttpRequest, SKU, TokenHttpRequest};
 pub use into_token_request::IntoTokenRequest;
 pub(crate) use into_token_request::Lent;
@@ -54,7 +59,8 @@ struct RequestFields {
     force_refresh: bool,
     min_remaining: Duration,
     parameters: Parameters,
-    /// The first audience or resource that is not valid.
+    headers: ExtraHeaders,
+    /// The first parameter, header or claim of the client assertion that is not valid.
     invalid_parameter: Option<Error>,
 }
 
@@ -331,6 +337,10 @@ impl TokenRequest {
         parameters.check().map(|()| parameters)
     }
 
+    pub(crate) fn extra_headers(&self) -> &ExtraHeaders {
+        &self.0.headers
+    }
+
     pub(crate) fn requested_min_remaining(&self) -> Duration {
         self.0.min_remaining
     }
@@ -348,6 +358,7 @@ impl fmt::Debug for TokenRequest {
             force_refresh,
             min_remaining,
             parameters,
+            headers,
             invalid_parameter: _,
         } = &*self.0;
         f.debug_struct("TokenRequest")
@@ -359,6 +370,7 @@ impl fmt::Debug for TokenRequest {
             .field("force_refresh", force_refresh)
             .field("min_remaining", min_remaining)
             .field("parameters", parameters)
+            .field("headers", headers)
             .finish()
     }
 }

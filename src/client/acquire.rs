@@ -296,6 +296,7 @@ impl TokenAcquirer {
             tenant: request.key.tenant.clone(),
             scopes: issuer.scopes_to_send(request),
             claims: claims.cloned(),
+            headers: request.request.extra_headers().clone(),
             rejected: rejected
                 .map(|rejected| rejected.issued().hash())
                 .or_else(|| slot.rejected_token()),

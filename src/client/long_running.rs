@@ -78,6 +78,7 @@ impl ConfidentialClient {
             tenant: request.key.tenant.clone(),
             scopes: Arc::clone(request.scopes_to_send(fetcher.endpoints.rules())),
             claims: request.requirements.claims().cloned(),
+            headers: request.request.extra_headers().clone(),
             rejected: None,
             correlation_id: request
                 .correlation_id

@@ -11,6 +11,7 @@ use crate::delegated::{Account, SessionKey, TokenExchange, UserAssertion};
 use crate::error::Error;
 use crate::managed_identity::Resource;
 use crate::request::TokenRequest;
+use crate::request::parameters::Parameters;
 use crate::scope::Scopes;
 use crate::token::{AccessToken, CacheKey, UserKey};
 
@@ -45,7 +46,7 @@ impl TokenFetcher {
                 scopes.set()
             }
         };
-        self.check_resource_indicators(&request)?;
+        self.check_parameters(&request)?;
         let key = CacheKey {
             tenant: tenant.cloned(),
             scopes: scopes.clone(),
@@ -84,13 +85,24 @@ impl TokenFetcher {
         )))
     }
 
+    /// Checks that the client and the provider have what the request adds.
+    #[inline]
+    pub(super) fn check_parameters(&self, request: &TokenRequest) -> Result<(), Error> {
+        let parameters = request.extra_parameters()?;
+        if parameters.is_empty() {
+            return Ok(());
+        }
+        if parameters.has_assertion_claims() {
+            self.credential.check_assertion_claims()?;
+        }
+        self.check_resource_indicators(parameters)
+    }
+
     /// Checks that the provider has the parameters that name an API. Microsoft's providers name the
     /// API in the scope.
-    #[inline]
-    pub(super) fn check_resource_indicators(&self, request: &TokenRequest) -> Result<(), Error> {
-        let parameters = request.extra_parameters()?;
+    fn check_resource_indicators(&self, parameters: &Parameters) -> Result<(), Error> {
         let rules = self.endpoints.rules();
-        if parameters.is_empty() || rules == Rules::OpenId {
+        if rules == Rules::OpenId {
             return Ok(());
         }
         let accepts = |name: &str| rules == Rules::Adfs && name == "resource";
@@ -154,9 +166,15 @@ impl ResolvedRequest {
             )));
         }
         let parameters = request.extra_parameters()?;
-        if !parameters.is_empty() {
+        let unusable = match () {
+            () if parameters.are_sent() => Some("an extra parameter"),
+            () if parameters.has_assertion_claims() => Some("a claim of a client assertion"),
+            () if !request.extra_headers().is_empty() => Some("an extra header"),
+            () => None,
+        };
+        if let Some(unusable) = unusable {
             return Err(Error::config(format!(
-                "an extra parameter cannot be used: {no_parameters}"
+                "{unusable} cannot be used: {no_parameters}"
             )));
         }
         let scopes = request.requested_scopes();

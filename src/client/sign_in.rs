@@ -105,7 +105,7 @@ impl ConfidentialClient {
         let token_request = request.request();
         self.fetcher
             .check_user_scopes(token_request.requested_scopes())?;
-        fetcher.check_resource_indicators(token_request)?;
+        fetcher.check_parameters(token_request)?;
         let tenant = self
             .fetcher
             .resolve_tenant(token_request, &Subject::Application)?;
@@ -423,6 +423,7 @@ impl ConfidentialClient {
             tenant: requested.cloned(),
             scopes: Arc::clone(scopes_to_send),
             claims: request.requested_claims()?,
+            headers: request.extra_headers().clone(),
             rejected: None,
             correlation_id,
             is_refresh: false,

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::error::Error;
+use crate::request::AssertionClaimSet;
 use crate::secret::Secret;
 use crate::time::TimeSource;
 
@@ -121,6 +122,8 @@ pub struct AssertionContext {
     pub(crate) capabilities: Arc<[String]>,
     pub(crate) attempt: u32,
     pub(crate) fmi_path: Option<String>,
+    /// The claims that the caller adds to an assertion of the client. Empty for other assertions.
+    pub(crate) extra_claims: AssertionClaimSet,
     pub(crate) rejected_assertion: Option<Secret>,
 }
 

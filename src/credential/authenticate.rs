@@ -118,7 +118,9 @@ async fn sign(
     limit: Duration,
 ) -> Result<ClientAuthentication, Error> {
     let (client_id, audience) = (context.client_id(), context.audience());
-    let unsigned = client_assertion::client_assertion(certificate, client_id, audience, form, now)?;
+    let extra = &context.extra_claims;
+    let unsigned =
+        client_assertion::client_assertion(certificate, client_id, audience, extra, form, now)?;
     let assertion = match certificate.key() {
         CertificateKey::Local(key) => {
             let (key, algorithm) = (Arc::clone(key), certificate.algorithm());

@@ -1,12 +1,14 @@
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::certificate::Certificate;
 use crate::client_auth::AssertionForm;
 use crate::error::{Error, Failure};
 use crate::jwt::UnsignedJwt;
+use crate::request::AssertionClaimSet;
 use crate::time::unix_seconds;
 
 /// The claims of a client assertion ([RFC 7523 section 3]), in the order MSAL writes them.
@@ -22,6 +24,8 @@ struct AssertionClaims<'a> {
     nbf: u64,
     exp: u64,
     jti: String,
+    #[serde(flatten)]
+    extra: &'a Map<String, Value>,
 }
 
 /// Builds the unsigned client assertion for one token request.
@@ -31,6 +35,7 @@ pub(crate) fn client_assertion(
     certificate: &Certificate,
     client_id: &str,
     audience: &str,
+    extra: &AssertionClaimSet,
     form: AssertionForm,
     now: SystemTime,
 ) -> Result<UnsignedJwt, Error> {
@@ -52,6 +57,7 @@ pub(crate) fn client_assertion(
         nbf,
         exp,
         jti: Uuid::new_v4().to_string(),
+        extra: extra.members(),
     };
     UnsignedJwt::new(&certificate.header(form.header_type()), &claims).map_err(failed)
 }

@@ -44,6 +44,14 @@ pub struct AuthorizationCodeFlow {
     pub(super) form_parameters: Vec<(String, String)>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) query_parameters: Vec<(String, String)>,
+    /// Extra headers of the requests to the provider.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) headers: Vec<(String, String)>,
+    /// The extra claims of the client assertion, as a JSON object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) assertion_claims: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) cache_partition: Option<String>,
     /// The longest time since the user authenticated, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) max_age: Option<u64>,
@@ -109,6 +117,15 @@ impl AuthorizationCodeFlow {
         }
         for (name, value) in &self.query_parameters {
             request = request.query_parameter(name, value);
+        }
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        if let Some(claims) = &self.assertion_claims {
+            request = request.client_assertion_claims(claims);
+        }
+        if let Some(partition) = &self.cache_partition {
+            request = request.cache_partition(partition);
         }
         request
     }

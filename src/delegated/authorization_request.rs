@@ -11,7 +11,7 @@ use super::authorization_code_flow::AuthorizationCodeFlow;
 use crate::delegated::redirect::check_redirect_uri;
 use crate::error::Error;
 use crate::request::parameters::ParameterLocation;
-use crate::request::{IntoTokenRequest, TokenRequest};
+use crate::request::{AssertionClaimSet, IntoTokenRequest, TokenRequest};
 use crate::token::Thumbprint;
 
 /// A sign-in request, which [`authorization_request_url`] turns into the URL of the sign-in page.
@@ -76,7 +76,8 @@ impl AuthorizationRequest {
     ///
     /// The provider redirects the user to `redirect_uri`, which must be a redirect URI of the
     /// application's registration. The sign-in request includes the scopes, tenant, claims,
-    /// audiences, resources and query parameters of `request`.
+    /// audiences, resources and query parameters of `request`. The token request after the sign-in
+    /// includes all parts of `request`.
     pub fn new(redirect_uri: impl Into<String>, request: impl IntoTokenRequest) -> Self {
         Self {
             redirect_uri: redirect_uri.into(),
@@ -272,6 +273,9 @@ impl AuthorizationRequest {
             claims: request.requested_claims()?.map(|claims| claims.to_string()),
             form_parameters: pairs_at(ParameterLocation::Form),
             query_parameters: pairs_at(ParameterLocation::Query),
+            headers: request.extra_headers().to_pairs(),
+            assertion_claims: AssertionClaimSet::of(parameters).to_json(),
+            cache_partition: parameters.partition().map(ToOwned::to_owned),
             max_age: self.max_age.map(|max_age| max_age.as_secs()),
             without_id_token: self.without_id_token,
         })

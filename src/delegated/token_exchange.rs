@@ -110,6 +110,22 @@ impl TokenExchange {
         self.update_request(|request| request.form_parameter(name, value))
     }
 
+    /// Sets an extra header. See [`TokenRequest::header`].
+    pub fn header(self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
+        self.update_request(|request| request.header(name, value))
+    }
+
+    /// Adds claims to the client assertion. See [`TokenRequest::client_assertion_claims`].
+    pub fn client_assertion_claims(self, json: impl AsRef<str>) -> Self {
+        self.update_request(|request| request.client_assertion_claims(json))
+    }
+
+    /// Separates the cached tokens of this exchange from those of other partitions. See
+    /// [`TokenRequest::cache_partition`].
+    pub fn cache_partition(self, partition: impl Into<String>) -> Self {
+        self.update_request(|request| request.cache_partition(partition))
+    }
+
     /// Sets the GUID to send as `client-request-id`. See [`TokenRequest::correlation_id`].
     pub fn correlation_id(self, guid: impl Into<String>) -> Self {
         self.update_request(|request| request.correlation_id(guid))

@@ -8,6 +8,7 @@ use url::Url;
 use url::form_urlencoded::Serializer;
 use zeroize::Zeroizing;
 
+use super::headers::ExtraHeaders;
 use super::parameters::{ParameterLocation, Parameters};
 use crate::authority::Rules;
 use crate::client_auth::ClientAuthentication;
@@ -25,6 +26,7 @@ pub(crate) struct TokenHttpRequest<'a> {
     pub(crate) grant: Grant<'a>,
     pub(crate) scopes: &'a str,
     pub(crate) parameters: &'a Parameters,
+    pub(crate) headers: &'a ExtraHeaders,
     pub(crate) claims: Option<&'a str>,
     pub(crate) correlation_id: &'a str,
     pub(crate) rules: Rules,
@@ -39,12 +41,10 @@ impl TokenHttpRequest<'_> {
     ///
     /// [`Error::Config`] if the URL or a header value is invalid.
     pub(crate) fn to_http(&self) -> Result<http::Request<Bytes>, Error> {
-        post(
-            self.uri()?,
-            self.form(),
-            self.client_auth,
-            self.correlation_id,
-        )
+        let (uri, form) = (self.uri()?, self.form());
+        let mut request = post(uri, form, self.client_auth, self.correlation_id)?;
+        self.headers.append_to(request.headers_mut());
+        Ok(request)
     }
 
     /// Returns the token endpoint with the extra parameters of the query, which are rare.
@@ -96,6 +96,7 @@ pub(crate) struct PushedHttpRequest<'a> {
     pub(crate) client_auth: &'a ClientAuthentication,
     /// The parameters of the authorization request, with `client_id`.
     pub(crate) parameters: &'a [(&'a str, Cow<'a, str>)],
+    pub(crate) headers: &'a ExtraHeaders,
     pub(crate) correlation_id: &'a str,
 }
 
@@ -109,12 +110,10 @@ impl PushedHttpRequest<'_> {
         let mut form = Serializer::new(String::with_capacity(FORM_CAPACITY));
         form.extend_pairs(self.parameters);
         append_credential(self.client_auth, &mut form);
-        post(
-            self.endpoint.clone(),
-            form.finish(),
-            self.client_auth,
-            self.correlation_id,
-        )
+        let (uri, form) = (self.endpoint.clone(), form.finish());
+        let mut request = post(uri, form, self.client_auth, self.correlation_id)?;
+        self.headers.append_to(request.headers_mut());
+        Ok(request)
     }
 }
 
@@ -244,6 +243,7 @@ mod tests {
             grant: Grant::ClientCredentials,
             scopes: "api://a/.default",
             parameters: &Parameters::default(),
+            headers: &ExtraHeaders::default(),
             claims: None,
             correlation_id: "id",
             rules: Rules::Entra,

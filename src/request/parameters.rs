@@ -5,7 +5,8 @@ use url::Url;
 
 use crate::error::Error;
 
-/// Extra parameters of a token request, as part of the cache key. Empty for nearly all requests.
+/// The parts of a token request that the caller adds to the cache key: extra parameters, claims of
+/// the client assertion, and a partition. Empty for nearly all requests.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Parameters(Option<Arc<Vec<Parameter>>>);
 
@@ -16,11 +17,22 @@ struct Parameter {
     value: String,
 }
 
-/// The location of an extra parameter: the form or the query.
+/// The location of an extra parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum ParameterLocation {
     Form,
     Query,
+    /// A claim of the client assertion. The value is JSON.
+    AssertionClaim,
+    /// The partition of the cache, which is never sent. The parameter has no name.
+    Partition,
+}
+
+impl ParameterLocation {
+    /// Returns whether the parameter is sent as a parameter of the token request.
+    fn is_sent(self) -> bool {
+        matches!(self, Self::Form | Self::Query)
+    }
 }
 
 impl Parameters {
@@ -43,6 +55,43 @@ impl Parameters {
         parameters.insert(at, parameter);
     }
 
+    /// Replaces all parameters at `location`.
+    pub(crate) fn set(
+        &mut self,
+        location: ParameterLocation,
+        pairs: impl IntoIterator<Item = (String, String)>,
+    ) {
+        if let Some(parameters) = &mut self.0 {
+            Arc::make_mut(parameters).retain(|parameter| parameter.location != location);
+        }
+        for (name, value) in pairs {
+            self.add(location, name, value);
+        }
+        if self
+            .0
+            .as_ref()
+            .is_some_and(|parameters| parameters.is_empty())
+        {
+            self.0 = None;
+        }
+    }
+
+    /// Returns whether a parameter is sent in the form or in the query.
+    pub(crate) fn are_sent(&self) -> bool {
+        self.iter().any(|parameter| parameter.location.is_sent())
+    }
+
+    /// Returns whether the client assertion has extra claims.
+    pub(crate) fn has_assertion_claims(&self) -> bool {
+        self.of(ParameterLocation::AssertionClaim).next().is_some()
+    }
+
+    /// Returns the partition of the cache.
+    pub(crate) fn partition(&self) -> Option<&str> {
+        let mut partition = self.of(ParameterLocation::Partition);
+        partition.next().map(|(_, partition)| partition)
+    }
+
     /// Returns the names and values at `location`.
     pub(crate) fn of(&self, location: ParameterLocation) -> impl Iterator<Item = (&str, &str)> {
         self.iter()
@@ -61,7 +110,8 @@ impl Parameters {
 
     /// Validates that every parameter has a name, and not a name that the client sends itself.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        for Parameter { name, .. } in self.iter() {
+        let sent = self.iter().filter(|parameter| parameter.location.is_sent());
+        for Parameter { name, .. } in sent {
             if name.is_empty() {
                 return Err(Error::config(
                     "an extra parameter has no name; give the parameter a name",
@@ -88,7 +138,10 @@ impl Parameters {
 impl fmt::Debug for Parameters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list()
-            .entries(self.iter().map(|parameter| &parameter.name))
+            .entries(self.iter().map(|parameter| match parameter.location {
+                ParameterLocation::Partition => "(partition)",
+                _ => &parameter.name,
+            }))
             .finish()
     }
 }

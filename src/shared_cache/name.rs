@@ -5,7 +5,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
 use crate::crypto::aead;
 use crate::error::Error;
-use crate::request::parameters::ParameterLocation;
+use crate::request::parameters::{ParameterLocation, Parameters};
 use crate::secret::Secret;
 use crate::token::{CacheKey, TokenBinding, UserKey};
 
@@ -81,6 +81,7 @@ impl RecordNames {
             }
         }
         text.extend_from_slice(&self.capabilities);
+        push_rest(&mut text, &key.parameters);
         if let Some((kind, thumbprint)) = binding.to_name_part() {
             // No capability has this length.
             text.extend_from_slice(&u64::MAX.to_be_bytes());
@@ -125,6 +126,25 @@ fn push_user(text: &mut Vec<u8>, user: &UserKey) {
             push(text, id.as_bytes());
         }
     }
+}
+
+/// Appends the claims of the client assertion and the partition.
+///
+/// A token with neither has the name that the first release of the format gave it.
+fn push_rest(text: &mut Vec<u8>, parameters: &Parameters) {
+    let claims: Vec<_> = parameters.of(ParameterLocation::AssertionClaim).collect();
+    let partition = parameters.partition();
+    if claims.is_empty() && partition.is_none() {
+        return;
+    }
+    // No capability has this length.
+    text.extend_from_slice(&(u64::MAX - 1).to_be_bytes());
+    push_length(text, claims.len());
+    for (name, value) in claims {
+        push(text, name.as_bytes());
+        push(text, value.as_bytes());
+    }
+    push_optional(text, partition.map(str::as_bytes));
 }
 
 fn push_optional(text: &mut Vec<u8>, part: Option<&[u8]>) {

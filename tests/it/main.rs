@@ -86,6 +86,7 @@ mod refreshed_identity;
 mod rejection_responses;
 mod rejection_texts;
 mod remembered_requests;
+mod request_extras;
 mod resource_indicators;
 mod retries;
 mod secrecy;

@@ -402,6 +402,14 @@ async fn a_request_for_an_application_is_rejected_before_the_network() {
             "an extra parameter cannot be used",
         ),
         (
+            TokenRequest::new(VAULT).header("a", "b"),
+            "an extra header cannot be used",
+        ),
+        (
+            TokenRequest::new(VAULT).client_assertion_claims(r#"{"a":1}"#),
+            "a claim of a client assertion cannot be used",
+        ),
+        (
             TokenRequest::new(VAULT).scopes(["api://other/.default"]),
             "two resources, 'https://vault.azure.net' and 'api://other'",
         ),

@@ -66,6 +66,7 @@ impl ApplicationLink {
             key: Arc::new(resolved.key),
             scopes: request.scopes.into(),
             claims: request.claims.map(Arc::from),
+            headers: Default::default(),
             rejected: None,
             correlation_id: request.correlation_id.to_owned(),
             is_refresh: false,

@@ -31,7 +31,7 @@ impl ChainFetcher {
         ResolvedRequest::of_resource(
             request,
             "each credential of a chain has tokens of its own tenant; leave tenant(..) out, and set the tenant in AZURE_TENANT_ID or AzureCli::tenant(..)",
-            "not every credential of a chain sends one; leave form_parameter(..) and query_parameter(..) out",
+            "not every credential of a chain sends one; leave form_parameter(..), query_parameter(..), header(..) and client_assertion_claims(..) out",
         )
     }
 

@@ -16,8 +16,8 @@ use crate::dpop::PROOF;
 use crate::endpoint::{Lookup, TokenEndpoint};
 use crate::error::{CredentialOrigin, Error, Failure};
 use crate::grant::{Grant, SingleUseGrant};
-use crate::request::TokenHttpRequest;
 use crate::request::parameters::ParameterLocation;
+use crate::request::{AssertionClaimSet, TokenHttpRequest};
 use crate::response::{self, ResponseContext, TokenResponse};
 use crate::secret::Secret;
 use crate::time::{self, Now, jitter};
@@ -89,6 +89,7 @@ impl TokenFetcher {
             grant,
             scopes: &fetch.scopes,
             parameters: &fetch.key.parameters,
+            headers: &fetch.headers,
             claims: claims.as_deref(),
             correlation_id: id,
             rules: self.endpoints.rules(),
@@ -127,7 +128,9 @@ impl TokenFetcher {
             proofs.learn(proof, response.headers());
         }
         let origin = self.credential.origin();
-        let secrets: Vec<&Secret> = authentication.secrets().chain(grant.secrets()).collect();
+        let headers = fetch.headers.secrets();
+        let secrets = authentication.secrets().chain(grant.secrets());
+        let secrets: Vec<&Secret> = secrets.chain(&headers).collect();
         let context = ResponseContext {
             is_interactive: grant.is_interactive(),
             is_token_exchange: grant.is_token_exchange(),
@@ -258,6 +261,7 @@ impl TokenFetcher {
             capabilities: Arc::clone(self.capabilities.names()),
             attempt: attempt.number,
             fmi_path: form_parameter(fetch, "fmi_path"),
+            extra_claims: AssertionClaimSet::of(&fetch.key.parameters),
             rejected_assertion: None,
         };
         let now = self.clock.wall();

@@ -47,6 +47,7 @@ impl TokenFetcher {
             tenant: None,
             scopes: "".into(),
             claims: None,
+            headers: Default::default(),
             rejected: None,
             correlation_id: Uuid::new_v4().to_string(),
             is_refresh: false,

@@ -7,6 +7,7 @@ use crate::authority::Tenant;
 use crate::cache::Requirements;
 use crate::error::{Error, Failure};
 use crate::metrics::{Acquisition, Observer, Outcome};
+use crate::request::ExtraHeaders;
 use crate::time::{self, TimeSource};
 use crate::token::{CacheKey, TokenBinding, TokenHash, TokenSource};
 use crate::transport::TlsIdentity;
@@ -17,6 +18,8 @@ pub(in crate::client) struct Fetch {
     pub(in crate::client) tenant: Option<Tenant>,
     pub(in crate::client) scopes: Arc<str>,
     pub(in crate::client) claims: Option<Arc<str>>,
+    /// Extra headers of the caller that started the token request.
+    pub(in crate::client) headers: ExtraHeaders,
     /// The token that an API rejected.
     pub(in crate::client) rejected: Option<TokenHash>,
     pub(in crate::client) correlation_id: String,

@@ -67,6 +67,7 @@ impl TokenFetcher {
             endpoint: &request.endpoint.uri,
             client_auth: &authentication,
             parameters: request.parameters,
+            headers: &fetch.headers,
             correlation_id: id,
         };
         let http = http.to_http()?;
@@ -76,7 +77,8 @@ impl TokenFetcher {
         let response = sending.await?;
         let now = self.clock.now();
         let origin = self.credential.origin();
-        let secrets: Vec<&Secret> = authentication.secrets().collect();
+        let headers = fetch.headers.secrets();
+        let secrets: Vec<&Secret> = authentication.secrets().chain(&headers).collect();
         let context = self.response_context(fetch, &origin, &secrets, PUSHED_ENDPOINT);
         let parsed = PushedResponse::parse(&response, &context, now);
         let pushed = parsed

@@ -45,7 +45,7 @@ impl IdentityFetcher {
         ResolvedRequest::of_resource(
             request,
             "a managed identity has tokens of its own tenant alone; leave tenant(..) out",
-            "the endpoints of managed identities accept none; leave form_parameter(..) and query_parameter(..) out",
+            "the endpoints of managed identities accept none; leave form_parameter(..), query_parameter(..), header(..) and client_assertion_claims(..) out",
         )
     }
 

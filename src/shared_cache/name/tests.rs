@@ -112,16 +112,23 @@ fn keys() -> impl Strategy<Value = CacheKey> {
         (0_u8..2).prop_map(|octet| Some(UserKey::Exchange([octet; 32]))),
     ];
     let tenant = prop::option::of("[aA]\\.b");
-    let parameter = (any::<bool>(), "[ab]{1,2}", "[ab]{0,2}");
+    let parameter = (0_u8..4, "[ab]{1,2}", "[ab]{0,2}");
     let parameters = prop::collection::vec(parameter, 0..3);
     (tenant, "[ab ]{0,3}", user, parameters).prop_map(|(tenant, scopes, user, parameters)| {
         let mut key = key(tenant.as_deref(), &scopes, user);
-        for (is_form, name, value) in parameters {
-            let location = match is_form {
-                true => ParameterLocation::Form,
-                false => ParameterLocation::Query,
-            };
-            key.parameters.add(location, name, value);
+        for (location, name, value) in parameters {
+            match location {
+                0 => key.parameters.add(ParameterLocation::Form, name, value),
+                1 => key.parameters.add(ParameterLocation::Query, name, value),
+                2 => key
+                    .parameters
+                    .add(ParameterLocation::AssertionClaim, name, value),
+                _ => {
+                    let partition = (String::new(), value);
+                    key.parameters
+                        .set(ParameterLocation::Partition, [partition]);
+                }
+            }
         }
         key
     })
