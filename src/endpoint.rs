@@ -212,6 +212,18 @@ impl Endpoints {
         }
     }
 
+    /// Returns the scopes that the client adds to a sign-in and that the authority does not have.
+    /// Sends a request for provider metadata that is not cached.
+    pub(crate) async fn unsupported_scopes(
+        &self,
+        lookup: &Lookup<'_>,
+    ) -> Result<Vec<String>, Error> {
+        match &self.kind {
+            EndpointKind::Provider(provider) => provider.unsupported_scopes(lookup).await,
+            EndpointKind::Tenants { .. } | EndpointKind::Fixed { .. } => Ok(Vec::new()),
+        }
+    }
+
     /// Returns the introspection endpoint. Sends a request for provider metadata that is not
     /// cached.
     ///

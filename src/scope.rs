@@ -165,6 +165,21 @@ impl Scopes {
         checked.as_ref().map_err(Error::clone)
     }
 
+    /// Returns the scopes of a user's token request without the OpenID Connect scopes in `left_out`,
+    /// unless the caller requested them.
+    pub(crate) fn for_user_without(&self, left_out: &[String]) -> Result<Arc<str>, Error> {
+        let to_send = &self.for_user()?.to_send;
+        if left_out.is_empty() {
+            return Ok(Arc::clone(to_send));
+        }
+        let is_kept = |scope: &&str| {
+            !left_out.iter().any(|left_out| left_out == scope)
+                || self.iter().any(|requested| requested == *scope)
+        };
+        let kept: Vec<&str> = to_send.split(' ').filter(is_kept).collect();
+        Ok(kept.join(" ").into())
+    }
+
     /// Returns the scopes of a request without an ID token, in the caller's order.
     pub(crate) fn without_openid(&self) -> Result<&Arc<str>, Error> {
         self.check_characters()?;
@@ -280,9 +295,11 @@ pub(crate) fn is_granted(scope: &str, granted: &str) -> bool {
     })
 }
 
-/// The OpenID Connect scopes that MSAL adds to every request for a user's token.
 /// The end of a scope that stands for all permissions of a resource.
 pub(crate) const DEFAULT: &str = "/.default";
+/// The scopes that the client adds to a sign-in and that a provider may not have.
+pub(crate) const OPTIONAL: [&str; 2] = ["profile", "offline_access"];
+/// The OpenID Connect scopes that MSAL adds to every request for a user's token.
 const RESERVED: [&str; 3] = ["openid", "profile", "offline_access"];
 
 /// Returns `true` for a character of `scope-token` in [RFC 6749 section 3.3](https://www.rfc-editor.org/rfc/rfc6749#section-3.3).

@@ -1,27 +1,20 @@
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
-use tokio::time::Instant;
-use tracing::Instrument;
-use uuid::Uuid;
-
 use super::ConfidentialClient;
 use super::acquire::to_access_token;
 use super::fapi2;
-use super::fetch::Fetch;
 use super::resolve::Subject;
-use crate::authority::Tenant;
 use crate::cache::runtime_handle;
 use crate::delegated::{
-    Account, AuthenticationResult, AuthorizationCodeFlow, AuthorizationRequest, SignInResponse,
-    UserIdentity, invalid_id_token, invalid_response,
+    AuthenticationResult, AuthorizationCodeFlow, AuthorizationRequest, SignInResponse,
+    invalid_response,
 };
-use crate::endpoint::{Lookup, ResponseIssuer};
 use crate::error::Error;
-use crate::request::TokenRequest;
-use crate::response::TokenResponse;
-use crate::secret::Secret;
-use crate::token::{AccessToken, CacheKey, IssuedToken, TokenSource, UserKey};
+use crate::token::{AccessToken, TokenSource};
+
+mod redemption;
+
+use redemption::{check_issuer, correlation_id};
 
 /// # Signing users in
 impl ConfidentialClient {
@@ -31,10 +24,12 @@ impl ConfidentialClient {
     /// Redirect the user's browser to the URL, and keep the flow in the user's session until the
     /// browser returns.
     ///
-    /// `openid`, `profile` and `offline_access` are added to the scopes. Some OpenID providers
-    /// issue a refresh token only with [`Prompt::Consent`](crate::delegated::Prompt::Consent). Does
-    /// no I/O for Microsoft's authorities. An OpenID provider's metadata is discovered, and cached
-    /// for at most a day.
+    /// `openid`, `profile` and `offline_access` are added to the scopes. `profile` and
+    /// `offline_access` are left out for an OpenID provider whose metadata have a
+    /// `scopes_supported` without them, unless the request has them. Google is such a provider.
+    /// Some OpenID providers issue a refresh token only with
+    /// [`Prompt::Consent`](crate::delegated::Prompt::Consent). Does no I/O for Microsoft's
+    /// authorities. An OpenID provider's metadata is discovered, and cached for at most a day.
     ///
     /// The parameters of a request that is [`pushed`] go to the OpenID provider itself, with client
     /// authentication, and are sent again as a token request is ([`RetryPolicy`]). The URL then has
@@ -72,7 +67,8 @@ impl ConfidentialClient {
     /// # Errors
     ///
     /// [`Error::Config`]: a redirect URI that is neither https nor http to this machine, or has a
-    /// fragment; no scope; claims that are no JSON object; an OpenID provider whose metadata rule
+    /// fragment; no scope; claims that are no JSON object; a query parameter of the page that the
+    /// client sends itself; an OpenID provider whose metadata rule
     /// out ID tokens, unless the request is [`without_id_token`]; a pushed request, and a provider
     /// without an endpoint for pushed requests. For an OpenID provider also the errors of its
     /// discovery. For a pushed request also the errors of
@@ -98,7 +94,7 @@ impl ConfidentialClient {
         if fetcher.endpoints.issuer().is_some() {
             runtime_handle()?;
         }
-        let flow = request.begin(&fetcher.client_id, fetcher.endpoints.to_string())?;
+        let mut flow = request.begin(&fetcher.client_id, fetcher.endpoints.to_string())?;
         if fetcher.endpoints.fapi2_issuer().is_some() {
             fapi2::check_redirect_uri(request.redirect_uri())?;
         }
@@ -117,6 +113,8 @@ impl ConfidentialClient {
         let mut page = page.await?;
         if !request.is_without_id_token() {
             fetcher.endpoints.check_id_tokens(&lookup).await?;
+            let unsupported = fetcher.endpoints.unsupported_scopes(&lookup);
+            flow.leave_out_scopes(unsupported.await?);
         }
         let (client_id, claims) = (&*fetcher.client_id, claims.as_deref());
         let proof_key = fetcher.proof_key_of_codes();
@@ -319,156 +317,4 @@ impl ConfidentialClient {
         }
         Ok(response)
     }
-
-    /// Redeems the code, and validates the ID token.
-    async fn sign_in(
-        &self,
-        flow: &AuthorizationCodeFlow,
-        authorization: &SignInResponse,
-    ) -> Result<SignedIn, Error> {
-        let fetcher = &self.fetcher;
-        let request = flow.request();
-        let requested = self
-            .fetcher
-            .resolve_tenant(&request, &Subject::Application)?;
-        let (key, response) = self.redeem(flow, authorization).await?;
-        let Some(id_token) = &response.id_token else {
-            return Err(invalid_id_token("the provider sent none"));
-        };
-        let correlation_id = response.issued.correlation_id().to_owned();
-        let lookup = fetcher.lookup(&correlation_id);
-        let claims = fetcher.validate_id_token(id_token, requested, flow.max_age(), &lookup);
-        let claims = claims.await?;
-        if let Some(issuer) = authorization.issuer()
-            && claims.get("iss").and_then(Value::as_str) != Some(issuer)
-        {
-            return Err(invalid_id_token(
-                "its issuer is not the issuer that the authorization response named",
-            ));
-        }
-        let client_info = response.client_info.as_deref();
-        let rules = fetcher.endpoints.rules();
-        let account = Account::from_id_token(&claims, client_info, flow.nonce(), rules)?;
-        let identity = UserIdentity::of_sign_in(&claims, client_info, rules)?;
-        let tenant = requested
-            .filter(|tenant| !tenant.is_multi_tenant())
-            .or(account.tenant());
-        let key = CacheKey {
-            tenant: tenant.cloned(),
-            user: Some(Arc::clone(account.user())),
-            ..CacheKey::clone(&key)
-        };
-        Ok(SignedIn {
-            issued: response.issued.belonging_to(Arc::new(key)),
-            refresh_token: response.refresh_token,
-            account,
-            identity,
-            claims,
-        })
-    }
-
-    /// Redeems the code. The key of the token has no user.
-    async fn redeem(
-        &self,
-        flow: &AuthorizationCodeFlow,
-        authorization: &SignInResponse,
-    ) -> Result<(Arc<CacheKey>, TokenResponse), Error> {
-        let fetcher = &self.fetcher;
-        let request = flow.request();
-        let requested = self
-            .fetcher
-            .resolve_tenant(&request, &Subject::Application)?;
-        let fetch = self.fetch_of(flow, requested, correlation_id(&request)?)?;
-        let lookup = fetcher.lookup(&fetch.correlation_id);
-        self.check_before_redemption(flow, authorization, requested, &lookup)
-            .await?;
-        let deadline = Instant::now() + fetcher.retry.total_timeout();
-        let verifier = flow.verifier();
-        let code = authorization.code()?;
-        let grant = flow.grant(code, &verifier);
-        let span = fetch.span();
-        let response = fetcher.redeem(&fetch, grant, deadline).instrument(span);
-        let response = response.await.map_err(|error| match code.is_in_doubt() {
-            true => error.with_lost_code(),
-            false => error,
-        })?;
-        Ok((Arc::clone(&fetch.key), response))
-    }
-
-    /// Returns the progress of the requests of a sign-in. The key of the token has no user.
-    fn fetch_of(
-        &self,
-        flow: &AuthorizationCodeFlow,
-        requested: Option<&Tenant>,
-        correlation_id: String,
-    ) -> Result<Fetch, Error> {
-        let fetcher = &self.fetcher;
-        let request = flow.request();
-        let scopes = request.requested_scopes();
-        let (scopes, scopes_to_send) = match flow.is_without_id_token() {
-            true => (scopes.set(), scopes.without_openid()?),
-            false => {
-                let scopes = scopes.for_user()?;
-                (&scopes.set, &scopes.to_send)
-            }
-        };
-        Ok(Fetch {
-            // The user is not known before the response.
-            key: Arc::new(CacheKey {
-                tenant: requested.cloned(),
-                scopes: scopes.clone(),
-                user: Some(Arc::new(UserKey::Account("".into()))),
-                parameters: request.extra_parameters()?.clone(),
-            }),
-            tenant: requested.cloned(),
-            scopes: Arc::clone(scopes_to_send),
-            claims: request.requested_claims()?,
-            headers: request.extra_headers().clone(),
-            rejected: None,
-            correlation_id,
-            is_refresh: false,
-            requirements: Default::default(),
-            has_token: false,
-            binding: fetcher.token_binding(),
-            identity: Default::default(),
-            progress: Default::default(),
-        })
-    }
-
-    /// Checks everything that needs the authority's metadata: the code is valid for one request.
-    async fn check_before_redemption(
-        &self,
-        flow: &AuthorizationCodeFlow,
-        authorization: &SignInResponse,
-        tenant: Option<&Tenant>,
-        lookup: &Lookup<'_>,
-    ) -> Result<(), Error> {
-        let endpoints = &self.fetcher.endpoints;
-        let issuer = endpoints.response_issuer(tenant, lookup).await?;
-        check_issuer(authorization, &issuer)?;
-        if !flow.is_without_id_token() {
-            endpoints.check_id_tokens(lookup).await?;
-            endpoints.issuer_keys(tenant, lookup).await?;
-        }
-        Ok(())
-    }
-}
-
-/// A user's tokens, and the user that the validated ID token names.
-struct SignedIn {
-    issued: IssuedToken,
-    refresh_token: Option<Secret>,
-    account: Account,
-    identity: UserIdentity,
-    claims: Map<String, Value>,
-}
-
-fn check_issuer(authorization: &SignInResponse, issuer: &ResponseIssuer) -> Result<(), Error> {
-    let checked = issuer.check(authorization.issuer());
-    checked.map_err(|reason| invalid_response(&reason))
-}
-
-fn correlation_id(request: &TokenRequest) -> Result<String, Error> {
-    let requested = request.requested_correlation_id()?;
-    Ok(requested.unwrap_or_else(Uuid::new_v4).to_string())
 }

@@ -1,6 +1,7 @@
 #![warn(clippy::arithmetic_side_effects, reason = "it parses untrusted input")]
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -10,6 +11,7 @@ use crate::delegated::redirect::{DuplicateParameter, RedirectQuery, check_arriva
 use crate::error::{Error, ErrorResponse, Escaped, Failure};
 use crate::grant::{Grant, SingleUseGrant};
 use crate::request::TokenRequest;
+use crate::scope::Scopes;
 use crate::secret::Secret;
 
 /// State of a sign-in in progress. Store it in the user's session until the redirect arrives.
@@ -52,6 +54,9 @@ pub struct AuthorizationCodeFlow {
     pub(super) assertion_claims: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) cache_partition: Option<String>,
+    /// The OpenID Connect scopes that the provider does not have, and that are not sent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) left_out_scopes: Vec<String>,
     /// The longest time since the user authenticated, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) max_age: Option<u64>,
@@ -82,6 +87,19 @@ impl AuthorizationCodeFlow {
     /// Returns the longest time since the user authenticated.
     pub(crate) fn max_age(&self) -> Option<Duration> {
         self.max_age.map(Duration::from_secs)
+    }
+
+    /// Leaves the scopes out that the client adds and that the provider does not have.
+    pub(crate) fn leave_out_scopes(&mut self, scopes: Vec<String>) {
+        self.left_out_scopes = scopes;
+    }
+
+    /// Returns the scopes to send to the sign-in page and with the code.
+    pub(crate) fn scopes_to_send(&self, scopes: &Scopes) -> Result<Arc<str>, Error> {
+        match self.without_id_token {
+            true => scopes.without_openid().cloned(),
+            false => scopes.for_user_without(&self.left_out_scopes),
+        }
     }
 
     /// Returns `true` if the sign-in requested no ID token.

@@ -1,5 +1,4 @@
 use std::borrow::Cow;
-use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
@@ -10,7 +9,7 @@ use uuid::Uuid;
 use super::authorization_code_flow::AuthorizationCodeFlow;
 use crate::delegated::redirect::check_redirect_uri;
 use crate::error::Error;
-use crate::request::parameters::ParameterLocation;
+use crate::request::parameters::{ParameterLocation, Parameters};
 use crate::request::{AssertionClaimSet, IntoTokenRequest, TokenRequest};
 use crate::token::Thumbprint;
 
@@ -40,6 +39,8 @@ pub struct AuthorizationRequest {
     max_age: Option<Duration>,
     without_id_token: bool,
     pushed: bool,
+    /// Query parameters of the sign-in page alone.
+    parameters: Parameters,
 }
 
 /// The page that the provider must show, even to a user with a session
@@ -89,6 +90,7 @@ impl AuthorizationRequest {
             max_age: None,
             without_id_token: false,
             pushed: false,
+            parameters: Parameters::default(),
         }
     }
 
@@ -110,6 +112,30 @@ impl AuthorizationRequest {
     #[must_use]
     pub fn domain_hint(mut self, domain: impl Into<String>) -> Self {
         self.domain_hint = Some(domain.into());
+        self
+    }
+
+    /// Adds a query parameter to the URL of the sign-in page, such as Google's `access_type`.
+    ///
+    /// The parameter is neither sent with the token request nor a part of the cache key, unlike a
+    /// [`TokenRequest::query_parameter`]. A name may repeat. On use, the client rejects parameters
+    /// that the client sends itself, such as `scope`.
+    ///
+    /// ```
+    /// use confidential_client::delegated::{AuthorizationRequest, Prompt};
+    ///
+    /// // Google issues a refresh token for these two parameters.
+    /// let calendar = "https://www.googleapis.com/auth/calendar.readonly";
+    /// let sign_in = AuthorizationRequest::new("https://app.example.org/signed-in", calendar)
+    ///     .query_parameter("access_type", "offline")
+    ///     .prompt(Prompt::Consent);
+    /// # let _ = sign_in;
+    /// ```
+    #[doc(alias = "WithExtraQueryParameters")]
+    #[must_use]
+    pub fn query_parameter(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        let location = ParameterLocation::Query;
+        self.parameters.add(location, name.into(), value.into());
         self
     }
 
@@ -246,7 +272,7 @@ impl AuthorizationRequest {
         authority: String,
     ) -> Result<AuthorizationCodeFlow, Error> {
         check_redirect_uri(&self.redirect_uri)?;
-        self.scopes_to_send()?;
+        self.parameters.check()?;
         if self.without_id_token && self.max_age.is_some() {
             return Err(Error::config(
                 "max_age(..) needs an ID token, and without_id_token() requests none; leave one of the two out",
@@ -260,7 +286,7 @@ impl AuthorizationRequest {
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .collect()
         };
-        Ok(AuthorizationCodeFlow {
+        let flow = AuthorizationCodeFlow {
             state: random(3),
             // FAPI 2.0 section 5.3.3.2: providers may reject a nonce of over 64 characters.
             nonce: random(2),
@@ -276,17 +302,12 @@ impl AuthorizationRequest {
             headers: request.extra_headers().to_pairs(),
             assertion_claims: AssertionClaimSet::of(parameters).to_json(),
             cache_partition: parameters.partition().map(ToOwned::to_owned),
+            left_out_scopes: Vec::new(),
             max_age: self.max_age.map(|max_age| max_age.as_secs()),
             without_id_token: self.without_id_token,
-        })
-    }
-
-    fn scopes_to_send(&self) -> Result<&Arc<str>, Error> {
-        let scopes = self.request.requested_scopes();
-        match self.without_id_token {
-            true => scopes.without_openid(),
-            false => Ok(&scopes.for_user()?.to_send),
-        }
+        };
+        flow.scopes_to_send(request.requested_scopes())?;
+        Ok(flow)
     }
 
     /// Returns the parameters of the request ([RFC 6749 section 4.1.1], [RFC 7636 section 4.3]).
@@ -303,7 +324,7 @@ impl AuthorizationRequest {
         claims: Option<&'a str>,
         proof_key: Option<Thumbprint>,
     ) -> Result<Vec<(&'a str, Cow<'a, str>)>, Error> {
-        let scopes = self.scopes_to_send()?;
+        let scopes = flow.scopes_to_send(self.request.requested_scopes())?;
         let max_age = self.max_age.map(|max_age| max_age.as_secs().to_string());
         let challenge = Sha256::digest(flow.code_verifier.as_bytes());
         let challenge = BASE64_URL_SAFE_NO_PAD.encode(challenge);
@@ -312,7 +333,10 @@ impl AuthorizationRequest {
             ("client_id", text(client_id)),
             ("response_type", text("code")),
             ("redirect_uri", text(&self.redirect_uri)),
-            ("scope", text(scopes).filter(|scopes| !scopes.is_empty())),
+            (
+                "scope",
+                (!scopes.is_empty()).then(|| scopes.to_string().into()),
+            ),
             ("state", text(&flow.state)),
             (
                 "nonce",
@@ -337,13 +361,21 @@ impl AuthorizationRequest {
         let own = parameters
             .into_iter()
             .filter_map(|(name, value)| Some((name, value?)));
+        let own: Vec<_> = own.collect();
+        let of_page = || self.parameters.of(ParameterLocation::Query);
+        if let Some((name, _)) = of_page().find(|(name, _)| own.iter().any(|own| own.0 == *name)) {
+            return Err(Error::config(format!(
+                "the query parameter '{name}' is in the URL of the sign-in page already; remove query_parameter({name:?}, ..)"
+            )));
+        }
         let extra = self.request.extra_parameters()?;
         let in_query = || extra.of(ParameterLocation::Query);
         // The code is for the APIs that the user consented to (RFC 8707 section 2.1).
         let indicators = extra.resource_indicators();
         let indicators = indicators.filter(|pair| !in_query().any(|known| known == *pair));
-        let extra = indicators.chain(in_query());
+        let extra = indicators.chain(in_query()).chain(of_page());
         Ok(own
+            .into_iter()
             .chain(extra.map(|(name, value)| (name, Cow::Borrowed(value))))
             .collect())
     }

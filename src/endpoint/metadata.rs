@@ -14,6 +14,7 @@ use crate::authority::{AssertionAudience, HttpHosts, Rules, preferred_host};
 use crate::client_auth::{AssertionForm, SupportedAuthMethods};
 use crate::crypto::SigningAlgorithm;
 use crate::error::Error;
+use crate::scope::OPTIONAL;
 use crate::time::TimeSource;
 
 /// An OpenID provider, which publishes its endpoints in metadata ([OpenID Connect Discovery
@@ -59,6 +60,8 @@ struct ProviderMetadata {
     binds_to_certificates: bool,
     proof_algorithms: Option<Arc<[String]>>,
     responses_name_issuer: bool,
+    /// The scopes that the client adds to a sign-in and that the provider does not have.
+    unsupported_scopes: Vec<String>,
     /// The reason why the provider issues no ID token that this crate can validate.
     without_id_tokens: Option<String>,
 }
@@ -245,6 +248,14 @@ impl OpenIdProvider {
         }
     }
 
+    /// Returns the scopes that the client adds to a sign-in and that the provider does not have.
+    pub(super) async fn unsupported_scopes(
+        &self,
+        lookup: &Lookup<'_>,
+    ) -> Result<Vec<String>, Error> {
+        Ok(self.metadata(lookup).await?.unsupported_scopes.clone())
+    }
+
     async fn metadata(&self, lookup: &Lookup<'_>) -> Result<Arc<ProviderMetadata>, Error> {
         let fetch = |lookup, _| async move { self.fetch(&lookup).await };
         Ok(self.metadata.get(lookup, fetch).await?.value)
@@ -331,6 +342,7 @@ impl OpenIdProvider {
             binds_to_certificates: is_true(&document, BINDS_TO_CERTIFICATES),
             proof_algorithms: proof_algorithms(document.members()),
             responses_name_issuer: responses_name_issuer(&document),
+            unsupported_scopes: unsupported_scopes(document.members()),
             without_id_tokens: without_id_tokens(document.members(), self.is_fapi2),
         };
         Ok((metadata, document.time_to_live()))
@@ -390,6 +402,21 @@ fn proof_algorithms(metadata: &Map<String, Value>) -> Option<Arc<[String]>> {
     let list = metadata.get("dpop_signing_alg_values_supported")?;
     let names = list.as_array()?.iter().filter_map(Value::as_str);
     Some(names.map(ToOwned::to_owned).collect())
+}
+
+/// Returns the scopes that the client adds to a sign-in and that `scopes_supported` does not have
+/// ([OpenID Connect Discovery section 3]). An absent list rules nothing out.
+///
+/// A provider may have a scope that the list does not have. The caller requests such a scope.
+///
+/// [OpenID Connect Discovery section 3]: https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderMetadata
+fn unsupported_scopes(metadata: &Map<String, Value>) -> Vec<String> {
+    let Some(Value::Array(supported)) = metadata.get("scopes_supported") else {
+        return Vec::new();
+    };
+    let is_supported = |scope: &&str| supported.iter().any(|known| known == scope);
+    let unsupported = OPTIONAL.into_iter().filter(|scope| !is_supported(scope));
+    unsupported.map(ToOwned::to_owned).collect()
 }
 
 /// Returns the reason why metadata rule out ID tokens ([OpenID Connect Discovery section 3]).

@@ -40,6 +40,7 @@ pub struct ProviderRules {
     requires_pushed_requests: bool,
     requires_issuer_audience: bool,
     requires_typed_assertions: bool,
+    without_offline_access: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,6 +79,7 @@ impl ProviderRules {
             requires_pushed_requests: true,
             requires_issuer_audience: true,
             requires_typed_assertions: false,
+            without_offline_access: false,
         }
     }
 
@@ -97,6 +99,32 @@ impl ProviderRules {
     pub fn require_typed_assertions(mut self) -> Self {
         self.requires_typed_assertions = true;
         self
+    }
+
+    /// Rejects the scope `offline_access`, and leaves the scope out of the metadata, as Google does.
+    ///
+    /// A sign-in with the query parameter `access_type=offline` yields a refresh token.
+    pub fn without_offline_access(mut self) -> Self {
+        self.without_offline_access = true;
+        self
+    }
+
+    /// Returns the scopes of OpenID Connect.
+    pub(crate) fn scopes(&self) -> &'static [&'static str] {
+        match self.without_offline_access {
+            true => &["openid", "profile", "email"],
+            false => &["openid", "profile", "email", "offline_access"],
+        }
+    }
+
+    /// Returns whether the scopes of a request contain a scope that there is not.
+    pub(crate) fn rejects_scopes(&self, scopes: &str) -> bool {
+        self.without_offline_access && scopes.split(' ').any(|scope| scope == "offline_access")
+    }
+
+    /// Returns whether an authorization request without the scope requests a refresh token.
+    pub(crate) fn is_offline(&self, access_type: Option<&str>) -> bool {
+        self.without_offline_access && access_type == Some("offline")
     }
 
     /// Returns whether there is an endpoint for pushed requests, and an `iss` in responses.

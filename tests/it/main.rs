@@ -74,6 +74,7 @@ mod network_environment;
 mod npm_oidc_provider;
 mod on_behalf_of;
 mod openid_provider;
+mod optional_scopes;
 mod outages;
 mod presented_once;
 mod proxies;

@@ -92,12 +92,22 @@ impl SignInRequest {
         let Some(scope) = field("scope").filter(|scope| !scope.is_empty()) else {
             return Err(rejected(AadstsError::missing_parameter("scope")));
         };
-        let scopes = ScopeParameter::parse(scope).map_err(rejected)?;
+        let mut scopes = ScopeParameter::parse(scope).map_err(rejected)?;
+        if settings.rules.rejects_scopes(scope) {
+            let reason = "There is no scope 'offline_access'.";
+            return Err(rejected(AadstsError::invalid_scope(scope, reason)));
+        }
+        // The code remembers the scope.
+        let scope = match settings.rules.is_offline(field("access_type")) {
+            true => format!("{scope} offline_access"),
+            false => scope.to_owned(),
+        };
+        scopes.offline_access |= settings.rules.is_offline(field("access_type"));
         let text = |name: &str| field(name).map(ToOwned::to_owned);
         Ok(Self {
             tenant: tenant.to_owned(),
             client_id,
-            scope: scope.to_owned(),
+            scope,
             scopes,
             nonce: text("nonce"),
             challenge,

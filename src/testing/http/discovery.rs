@@ -47,7 +47,7 @@ pub(crate) fn openid_configuration(
         "response_modes_supported": ["query", "form_post"],
         "subject_types_supported": ["pairwise"],
         "id_token_signing_alg_values_supported": [rules.token_algorithm().name()],
-        "scopes_supported": ["openid", "profile", "email", "offline_access"],
+        "scopes_supported": rules.scopes(),
         "claims_supported": [
             "aud", "iss", "iat", "nbf", "exp", "sub", "tid", "oid", "name", "nonce",
             "preferred_username", "ver"

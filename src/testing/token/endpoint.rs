@@ -29,6 +29,11 @@ pub(crate) fn respond(
         None => return Err(AadstsError::tenant_not_found("invalid_request", tenant)),
     };
     let grant_type = GrantType::parse(required(request, "grant_type")?, issuer.rules)?;
+    let scope = request.field("scope").unwrap_or_default();
+    if issuer.rules.rejects_scopes(scope) {
+        let reason = "There is no scope 'offline_access'.";
+        return Err(AadstsError::invalid_scope(scope, reason));
+    }
     let mut client = AuthenticatedClient::authenticate(request, tenant, directory, issuer)?;
     client.proof_key = proofs.check_token_request(request, client.application, issuer)?;
     let response = match grant_type {
