@@ -11,7 +11,6 @@ use crate::error::Error;
 use crate::scope::Scopes;
 use crate::token::AccessToken;
 
-#[expect(dead_code, reason = "the requests for users send the header")]
 pub(crate) mod anchor_mailbox;
 mod assertion_claims;
 pub(crate) mod claims;

@@ -15,6 +15,7 @@ use crate::secret::Secret;
 use crate::time::Now;
 use crate::token::{CacheKey, IssuedToken, Lifetime, TokenBinding, TokenScheme};
 
+mod additional_parameters;
 mod clock;
 mod compression;
 mod encoded;
@@ -76,6 +77,8 @@ pub(crate) struct TokenResponse {
     pub(crate) id_token: Option<Secret>,
     /// The user's ids in base64, from Entra alone.
     pub(crate) client_info: Option<String>,
+    /// True if a member that the client does not know was too large to keep.
+    pub(crate) is_cut: bool,
     /// True if the response has no `expires_in`.
     pub(crate) is_lifetime_assumed: bool,
 }
@@ -165,6 +168,8 @@ fn parse_success(
         let text = text.filter(|text| !text.is_empty())?;
         Some(Secret::from(text.into_owned()))
     };
+    let is_cut = members.additional.is_cut();
+    let additional = members.additional.into_json();
     let client_info = members.client_info.filter(|text| !text.is_empty());
     let expires_in = expires_in.min(context.longest_lifetime.unwrap_or(Duration::MAX));
     let lifetime = Lifetime::new(expires_in, refresh_in.map(Duration::from_secs), now, jitter);
@@ -181,7 +186,9 @@ fn parse_success(
             issued: match context.is_token_exchange {
                 true => issued.exchanged(issued_token_type, is_attachable),
                 false => issued,
-            },
+            }
+            .with_additional_parameters(additional),
+            is_cut,
             refresh_token: secret(members.refresh_token),
             id_token: secret(members.id_token),
             client_info: client_info.map(Cow::into_owned),

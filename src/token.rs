@@ -1,8 +1,11 @@
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::HeaderValue;
+use serde_json::value::RawValue;
 
 use crate::scope::is_granted;
 use crate::time::TimeSource;
@@ -199,6 +202,59 @@ impl AccessToken {
     /// [RFC 8693 section 3]: https://www.rfc-editor.org/rfc/rfc8693#section-3
     pub fn issued_token_type(&self) -> Option<&str> {
         self.issued.issued_token_type()
+    }
+
+    /// Returns the members of the token response that this crate does not know, as a JSON object
+    /// ([RFC 6749 section 5.1]).
+    ///
+    /// Returns `{}` for most tokens. The members are those of the response that brought the token,
+    /// so a token from the cache has them, too. The token keeps at most 64 members with 4 KiB of
+    /// names and values. A member beyond these limits is left out. A member that is `null` counts
+    /// as absent.
+    ///
+    /// A provider may send secrets in such a member. `Debug` hides the members. The tokens of
+    /// managed identities and of a developer's tools have none.
+    ///
+    /// [RFC 6749 section 5.1]: https://www.rfc-editor.org/rfc/rfc6749#section-5.1
+    #[doc(alias = "AdditionalResponseParameters")]
+    #[doc(alias = "WithAdditionalCacheParameters")]
+    pub fn additional_response_parameters(&self) -> &str {
+        self.issued.additional_parameters().unwrap_or("{}")
+    }
+
+    /// Returns one of the [`additional_response_parameters`](Self::additional_response_parameters).
+    ///
+    /// A string is returned without quotation marks, and any other value as JSON. Each call parses
+    /// the members.
+    ///
+    /// ```
+    /// # use bytes::Bytes;
+    /// # use confidential_client::ConfidentialClient;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
+    /// #     .tenant("contoso.onmicrosoft.com")
+    /// #     .client_secret("s3cret")
+    /// #     .transport(|_: http::Request<Bytes>| async {
+    /// #         let body = r#"{"token_type":"Bearer","expires_in":3599,"access_token":"abc",
+    /// #             "instance_url":"https://eu7.example.org","limits":[5]}"#;
+    /// #         Ok(http::Response::new(Bytes::from(body)))
+    /// #     })
+    /// #     .build()?;
+    /// let token = client.acquire_token_for_client("https://graph.microsoft.com/.default").await?;
+    /// // The response has `"instance_url": "https://eu7.example.org"` and `"limits": [5]`.
+    /// let url = token.additional_response_parameter("instance_url");
+    /// assert_eq!(url.as_deref(), Some("https://eu7.example.org"));
+    /// assert_eq!(token.additional_response_parameter("limits").as_deref(), Some("[5]"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn additional_response_parameter(&self, name: &str) -> Option<String> {
+        let members = self.issued.additional_parameters()?;
+        let members: HashMap<Cow<'_, str>, &RawValue> = serde_json::from_str(members).ok()?;
+        let json = members.get(name)?.get();
+        let text = serde_json::from_str::<String>(json);
+        Some(text.unwrap_or_else(|_| json.to_owned()))
     }
 
     /// Returns the source of the token for this call: the cache or the identity provider.

@@ -308,6 +308,7 @@ impl TokenAcquirer {
             requirements,
             has_token: slot.has_token(&self.0.clock.now()),
             binding: issuer.token_binding(),
+            anchor_mailbox: Default::default(),
             identity: Default::default(),
             progress: Default::default(),
         };

@@ -62,6 +62,9 @@ impl ConfidentialClient {
     /// provider receives the scopes of the request alone. It rejects scopes that were never
     /// granted, and `profile` may be one.
     ///
+    /// A token request to Microsoft Entra ID names the user in the header `x-anchormailbox`, as
+    /// MSAL does, so that Entra routes the request to the data centre of the user.
+    ///
     /// With a [shared cache](crate::ConfidentialClientBuilder::shared_cache) the method works for
     /// the account in every process and after a restart. While the shared cache does not respond,
     /// the cached token is returned until expiry, then [`Error::Transport`].

@@ -8,6 +8,7 @@ use crate::cache::UserSession;
 use crate::delegated::{Fingerprint, TokenExchange, UserAssertion, UserIdentity};
 use crate::error::{Error, Failure};
 use crate::grant::{Grant, SingleUseGrant};
+use crate::request::anchor_mailbox::AnchorMailbox;
 use crate::secret::Secret;
 use crate::token::{IssuedToken, UserKey};
 
@@ -127,6 +128,7 @@ impl TokenFetcher {
         refresh_token: &SingleUseGrant,
         deadline: Instant,
     ) -> Result<Refreshed, RefreshFailure> {
+        fetch.set_anchor_mailbox(anchor_mailbox(fetch, identity));
         let is_validated = identity.is_some_and(|identity| identity.is_validated());
         if is_validated {
             // The keys first: a refresh token may be valid for one request.
@@ -159,6 +161,19 @@ impl TokenFetcher {
             identity: named,
         })
     }
+}
+
+/// Returns the user of a refresh, by the home account of the earlier responses or of the cache key.
+fn anchor_mailbox<'a>(
+    fetch: &'a Fetch,
+    identity: Option<&'a UserIdentity>,
+) -> Option<AnchorMailbox<'a>> {
+    let of_key = match fetch.key.user.as_deref() {
+        Some(UserKey::Account(home_account_id)) => Some(&**home_account_id),
+        _ => None,
+    };
+    let of_responses = identity.and_then(UserIdentity::home_account_id);
+    AnchorMailbox::of_home_account(of_responses.or(of_key)?)
 }
 
 /// The tokens of a user.

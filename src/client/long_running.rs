@@ -88,6 +88,7 @@ impl ConfidentialClient {
             requirements: Default::default(),
             has_token: false,
             binding: fetcher.token_binding(),
+            anchor_mailbox: Default::default(),
             identity: Default::default(),
             progress: Default::default(),
         };

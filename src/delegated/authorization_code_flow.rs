@@ -11,6 +11,7 @@ use crate::delegated::redirect::{DuplicateParameter, RedirectQuery, check_arriva
 use crate::error::{Error, ErrorResponse, Escaped, Failure};
 use crate::grant::{Grant, SingleUseGrant};
 use crate::request::TokenRequest;
+use crate::request::anchor_mailbox::AnchorMailbox;
 use crate::scope::Scopes;
 use crate::secret::Secret;
 
@@ -54,6 +55,9 @@ pub struct AuthorizationCodeFlow {
     pub(super) assertion_claims: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) cache_partition: Option<String>,
+    /// The name of the user, if the sign-in named the user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) login_hint: Option<String>,
     /// The OpenID Connect scopes that the provider does not have, and that are not sent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) left_out_scopes: Vec<String>,
@@ -87,6 +91,11 @@ impl AuthorizationCodeFlow {
     /// Returns the longest time since the user authenticated.
     pub(crate) fn max_age(&self) -> Option<Duration> {
         self.max_age.map(Duration::from_secs)
+    }
+
+    /// Returns the user that the sign-in named.
+    pub(crate) fn anchor_mailbox(&self) -> Option<AnchorMailbox<'_>> {
+        AnchorMailbox::of_login_hint(self.login_hint.as_deref()?)
     }
 
     /// Leaves the scopes out that the client adds and that the provider does not have.

@@ -302,6 +302,7 @@ impl AuthorizationRequest {
             headers: request.extra_headers().to_pairs(),
             assertion_claims: AssertionClaimSet::of(parameters).to_json(),
             cache_partition: parameters.partition().map(ToOwned::to_owned),
+            login_hint: self.login_hint.clone(),
             left_out_scopes: Vec::new(),
             max_age: self.max_age.map(|max_age| max_age.as_secs()),
             without_id_token: self.without_id_token,

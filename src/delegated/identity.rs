@@ -101,6 +101,11 @@ impl UserIdentity {
         }
     }
 
+    /// Returns the user's ID across tenants.
+    pub(crate) fn home_account_id(&self) -> Option<&str> {
+        self.home_account_id.as_deref()
+    }
+
     /// Returns `true` if the ID tokens of a refresh must be validated, too.
     pub(crate) fn is_validated(&self) -> bool {
         self.is_validated

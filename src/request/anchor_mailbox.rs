@@ -14,7 +14,21 @@ pub(crate) enum AnchorMailbox<'a> {
     Username(&'a str),
 }
 
-impl AnchorMailbox<'_> {
+impl<'a> AnchorMailbox<'a> {
+    /// Returns the user of a home account ID, `{object id}.{tenant id}`.
+    pub(crate) fn of_home_account(home_account_id: &'a str) -> Option<Self> {
+        let (object_id, tenant) = home_account_id.split_once('.')?;
+        let is_whole = !object_id.is_empty() && !tenant.is_empty();
+        is_whole.then_some(Self::ObjectId { object_id, tenant })
+    }
+
+    /// Returns the user of a `login_hint`, if the hint is a sign-in name. The claim `login_hint` of
+    /// an ID token is none.
+    pub(crate) fn of_login_hint(login_hint: &'a str) -> Option<Self> {
+        let is_username = login_hint.contains('@');
+        is_username.then_some(Self::Username(login_hint))
+    }
+
     /// Returns the value of the header in MSAL's form, `oid:{object id}@{tenant}` or `upn:{name}`.
     ///
     /// The value is sensitive, because the value names a user. A name that no header can carry,

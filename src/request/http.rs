@@ -8,6 +8,7 @@ use url::Url;
 use url::form_urlencoded::Serializer;
 use zeroize::Zeroizing;
 
+use super::anchor_mailbox::ANCHOR_MAILBOX;
 use super::headers::ExtraHeaders;
 use super::parameters::{ParameterLocation, Parameters};
 use crate::authority::Rules;
@@ -27,6 +28,8 @@ pub(crate) struct TokenHttpRequest<'a> {
     pub(crate) scopes: &'a str,
     pub(crate) parameters: &'a Parameters,
     pub(crate) headers: &'a ExtraHeaders,
+    /// The user of the token request.
+    pub(crate) anchor_mailbox: Option<&'a HeaderValue>,
     pub(crate) claims: Option<&'a str>,
     pub(crate) correlation_id: &'a str,
     pub(crate) rules: Rules,
@@ -43,7 +46,12 @@ impl TokenHttpRequest<'_> {
     pub(crate) fn to_http(&self) -> Result<http::Request<Bytes>, Error> {
         let (uri, form) = (self.uri()?, self.form());
         let mut request = post(uri, form, self.client_auth, self.correlation_id)?;
-        self.headers.append_to(request.headers_mut());
+        let headers = request.headers_mut();
+        // As MSAL: for Entra alone. A header of the caller's replaces this one.
+        if let (Some(user), Rules::Entra) = (self.anchor_mailbox, self.rules) {
+            headers.insert(ANCHOR_MAILBOX, user.clone());
+        }
+        self.headers.append_to(headers);
         Ok(request)
     }
 
@@ -244,6 +252,7 @@ mod tests {
             scopes: "api://a/.default",
             parameters: &Parameters::default(),
             headers: &ExtraHeaders::default(),
+            anchor_mailbox: None,
             claims: None,
             correlation_id: "id",
             rules: Rules::Entra,

@@ -3,6 +3,9 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::additional_parameters::AdditionalParameters;
 
 /// The members of a successful token response ([RFC 6749 section 5.1]).
 ///
@@ -24,6 +27,7 @@ pub(super) struct Members<'a> {
     pub(super) refresh_token: Option<Cow<'a, str>>,
     pub(super) id_token: Option<Cow<'a, str>>,
     pub(super) client_info: Option<Cow<'a, str>>,
+    pub(super) additional: AdditionalParameters<'a>,
 }
 
 impl<'a> Members<'a> {
@@ -74,8 +78,16 @@ impl<'de> Visitor<'de> for MembersVisitor {
                     members.issued_token_type = map.next_value()?;
                     continue;
                 }
-                _ => {
+                // Entra's lifetime for an outage, which is in every response.
+                "ext_expires_in" => {
                     map.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+                _ => {
+                    let value: &RawValue = map.next_value()?;
+                    if let Some(name) = name {
+                        members.additional.set(name, value.get());
+                    }
                     continue;
                 }
             };

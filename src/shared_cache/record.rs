@@ -51,6 +51,9 @@ pub(crate) struct StoredToken {
     /// `true` if the token is not for an `Authorization` header.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(crate) is_not_applicable: bool,
+    /// The members of the response that the client does not know, as a JSON object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) additional_parameters: Option<String>,
 }
 
 /// The failure of the last token request in a record.
@@ -119,6 +122,7 @@ impl StoredToken {
             family,
             issued_token_type: issued.issued_token_type().map(str::to_owned),
             is_not_applicable: !issued.is_attachable(),
+            additional_parameters: issued.additional_parameters().map(str::to_owned),
         }
     }
 
@@ -151,6 +155,7 @@ impl fmt::Debug for StoredToken {
 impl Drop for StoredToken {
     fn drop(&mut self) {
         zeroize::Zeroize::zeroize(&mut self.access_token);
+        zeroize::Zeroize::zeroize(&mut self.additional_parameters);
     }
 }
 

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::copies::{Copies, Turns};
 use super::{CacheKey, Lifetime, TokenBinding, TokenHash, TokenScheme};
 use crate::authority::Tenant;
+use crate::secret::Secret;
 use crate::time::Now;
 
 /// A token as the identity provider issued it. The cache keeps one copy for all callers.
@@ -32,7 +33,8 @@ struct Details {
     correlation_id: OnceLock<Box<str>>,
     /// The key that the token is bound to.
     binding: TokenBinding,
-    exchange: Option<ExchangeDetails>,
+    /// What few responses have.
+    response: Option<Box<ResponseDetails>>,
     /// The hash of a token in proofs (`ath`), made for the first proof.
     proof_hash: OnceLock<Box<TokenHash>>,
     copies: OnceLock<Box<Copies>>,
@@ -44,11 +46,20 @@ impl Details {
             as_requested: self.as_requested.clone(),
             correlation_id: self.correlation_id.clone(),
             binding: self.binding,
-            exchange: self.exchange.clone(),
+            response: self.response.clone(),
             proof_hash: self.proof_hash.clone(),
             copies: OnceLock::new(),
         }
     }
+}
+
+/// The parts of a token that few token responses have.
+#[derive(Clone, Default)]
+struct ResponseDetails {
+    exchange: Option<ExchangeDetails>,
+    /// The members of the response that the client does not know, as a JSON object. A provider may
+    /// send secrets.
+    additional: Option<Arc<Secret>>,
 }
 
 /// The facts that a token exchange adds to a token.
@@ -91,7 +102,7 @@ impl IssuedToken {
                 Err(_) => OnceLock::from(Box::<str>::from(correlation_id)),
             },
             binding,
-            exchange: None,
+            response: None,
             proof_hash: OnceLock::new(),
             copies: OnceLock::new(),
         };
@@ -134,11 +145,27 @@ impl IssuedToken {
             let scheme = TokenScheme::NotApplicable.as_str();
             self.authorization = HeaderValue::from_static(scheme);
         }
-        let mut details = self.details.take().unwrap_or_default();
-        details.exchange = Some(ExchangeDetails {
+        let exchange = ExchangeDetails {
             issued_token_type: issued_token_type.map(Arc::from),
             text,
-        });
+        };
+        self.with_response_details(|details| details.exchange = Some(exchange))
+    }
+
+    /// Adds the members of the response that the client does not know, as a JSON object.
+    pub(crate) fn with_additional_parameters(self, json: Option<String>) -> Self {
+        match json {
+            None => self,
+            Some(json) => {
+                let json = Arc::new(Secret::from(json));
+                self.with_response_details(|details| details.additional = Some(json))
+            }
+        }
+    }
+
+    fn with_response_details(mut self, change: impl FnOnce(&mut ResponseDetails)) -> Self {
+        let mut details = self.details.take().unwrap_or_default();
+        change(details.response.get_or_insert_default());
         Self {
             details: details.into(),
             ..self
@@ -213,7 +240,17 @@ impl IssuedToken {
     }
 
     fn exchange(&self) -> Option<&ExchangeDetails> {
-        self.details.get()?.exchange.as_ref()
+        self.response()?.exchange.as_ref()
+    }
+
+    fn response(&self) -> Option<&ResponseDetails> {
+        self.details.get()?.response.as_deref()
+    }
+
+    /// Returns the members of the response that the client does not know, as a JSON object.
+    pub(crate) fn additional_parameters(&self) -> Option<&str> {
+        let additional = self.response()?.additional.as_ref()?;
+        Some(additional.expose())
     }
 
     pub(crate) fn issued_token_type(&self) -> Option<&str> {
@@ -337,5 +374,19 @@ mod tests {
             )
             .is_none()
         );
+    }
+
+    #[test]
+    fn a_copy_keeps_the_unknown_members_of_the_response() {
+        let now = TimeSource::System.now();
+        let sample = IssuedToken::sample("t", "a", 60, now);
+        assert_eq!(sample.due(now).additional_parameters(), None);
+        let members = r#"{"a":1}"#;
+        let issued = sample.with_additional_parameters(Some(members.to_owned()));
+        assert_eq!(issued.due(now).additional_parameters(), Some(members));
+        assert_eq!(issued.copy().issued_token_type(), None);
+        let exchanged = issued.exchanged(Some("urn:b"), true);
+        assert_eq!(exchanged.additional_parameters(), Some(members));
+        assert_eq!(exchanged.copy().issued_token_type(), Some("urn:b"));
     }
 }

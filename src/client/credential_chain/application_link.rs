@@ -73,6 +73,7 @@ impl ApplicationLink {
             requirements: Default::default(),
             has_token: false,
             binding: self.fetcher.token_binding(),
+            anchor_mailbox: Default::default(),
             identity: Default::default(),
             progress: Default::default(),
         };

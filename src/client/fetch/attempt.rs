@@ -90,6 +90,7 @@ impl TokenFetcher {
             scopes: &fetch.scopes,
             parameters: &fetch.key.parameters,
             headers: &fetch.headers,
+            anchor_mailbox: fetch.anchor_mailbox.get(),
             claims: claims.as_deref(),
             correlation_id: id,
             rules: self.endpoints.rules(),
@@ -157,6 +158,12 @@ impl TokenFetcher {
             rejection: self.rejection(proof.as_ref(), &error, response.headers()),
             error,
         })?;
+        if parsed.is_cut {
+            tracing::debug!(
+                correlation_id = id,
+                "the token response has more unknown members than a token keeps"
+            );
+        }
         if parsed.is_lifetime_assumed && !self.assumed_a_lifetime.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 correlation_id = id,

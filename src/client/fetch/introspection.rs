@@ -53,6 +53,7 @@ impl TokenFetcher {
             is_refresh: false,
             requirements: Default::default(),
             has_token: false,
+            anchor_mailbox: Default::default(),
             identity: Default::default(),
             binding: TokenBinding::Unbound,
             progress: Default::default(),

@@ -1,6 +1,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use http::HeaderValue;
 use tracing::{Span, field};
 
 use crate::authority::Tenant;
@@ -8,6 +9,7 @@ use crate::cache::Requirements;
 use crate::error::{Error, Failure};
 use crate::metrics::{Acquisition, Observer, Outcome};
 use crate::request::ExtraHeaders;
+use crate::request::anchor_mailbox::AnchorMailbox;
 use crate::time::{self, TimeSource};
 use crate::token::{CacheKey, TokenBinding, TokenHash, TokenSource};
 use crate::transport::TlsIdentity;
@@ -20,6 +22,9 @@ pub(in crate::client) struct Fetch {
     pub(in crate::client) claims: Option<Arc<str>>,
     /// Extra headers of the caller that started the token request.
     pub(in crate::client) headers: ExtraHeaders,
+    /// The user of the token request, for Entra's routing. Empty for a user who is not known, and
+    /// for an application.
+    pub(in crate::client) anchor_mailbox: OnceLock<HeaderValue>,
     /// The token that an API rejected.
     pub(in crate::client) rejected: Option<TokenHash>,
     pub(in crate::client) correlation_id: String,
@@ -86,6 +91,13 @@ impl Fetch {
         progress.phase = phase;
         if matches!(phase, Phase::Response) {
             progress.sent = progress.sent.saturating_add(1);
+        }
+    }
+
+    /// Names the user of the token request, unless an earlier call named the user.
+    pub(in crate::client) fn set_anchor_mailbox(&self, user: Option<AnchorMailbox<'_>>) {
+        if let Some(value) = user.and_then(AnchorMailbox::header_value) {
+            let _ = self.anchor_mailbox.set(value);
         }
     }
 

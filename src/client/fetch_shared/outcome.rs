@@ -133,9 +133,10 @@ impl SharedFetch {
         )?;
         let (issued_token_type, is_attachable) =
             (token.issued_token_type.as_deref(), !token.is_not_applicable);
-        Some(match issued_token_type.is_none() && is_attachable {
+        let issued = match issued_token_type.is_none() && is_attachable {
             true => issued,
             false => issued.exchanged(issued_token_type, is_attachable),
-        })
+        };
+        Some(issued.with_additional_parameters(token.additional_parameters.clone()))
     }
 }

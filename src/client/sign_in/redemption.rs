@@ -85,6 +85,7 @@ impl ConfidentialClient {
         let lookup = fetcher.lookup(&fetch.correlation_id);
         self.check_before_redemption(flow, authorization, requested, &lookup)
             .await?;
+        fetch.set_anchor_mailbox(flow.anchor_mailbox());
         let deadline = Instant::now() + fetcher.retry.total_timeout();
         let verifier = flow.verifier();
         let code = authorization.code()?;
@@ -131,6 +132,7 @@ impl ConfidentialClient {
             requirements: Default::default(),
             has_token: false,
             binding: fetcher.token_binding(),
+            anchor_mailbox: Default::default(),
             identity: Default::default(),
             progress: Default::default(),
         })

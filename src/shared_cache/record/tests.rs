@@ -19,6 +19,7 @@ fn token(expires_in_ms: u64, refresh_in_ms: u64) -> StoredToken {
         family: None,
         issued_token_type: None,
         is_not_applicable: false,
+        additional_parameters: None,
     }
 }
 
