@@ -251,8 +251,11 @@ impl VaultAnswer {
                 ..Self::default()
             };
         };
-        let code = error.innererror.and_then(|inner| inner.code).or(error.code);
-        let is_word = |code: &String| code.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        let is_word = |code: &String| {
+            !code.is_empty() && code.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        };
+        let inner = error.innererror.and_then(|inner| inner.code);
+        let code = inner.filter(is_word).or(error.code);
         Self {
             code: code.filter(is_word).unwrap_or_default(),
             message: error

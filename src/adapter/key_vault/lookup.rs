@@ -218,3 +218,56 @@ const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// The time after its limit at which waiting callers consider a lookup lost.
 const MARGIN: Duration = Duration::from_secs(1);
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::runtime::Builder;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::testing::self_signed_certificate;
+
+    #[test]
+    fn a_lookup_on_a_runtime_that_stopped_is_taken_over_and_its_late_result_is_dropped() {
+        let loaded = ["old", "new"].map(|version| LoadedVersion {
+            version: version.to_owned(),
+            certificate: Certificate::from_pem(self_signed_certificate(version).unwrap()).unwrap(),
+        });
+        let [old, new] = loaded;
+        let lookup = Arc::new(VersionLookup::new());
+        let gate = Arc::new(Semaphore::new(0));
+        let get = async |lookup: Arc<VersionLookup>, gate: Arc<Semaphore>, loaded| {
+            let load = async |_| {
+                gate.acquire().await.unwrap().forget();
+                Ok(loaded)
+            };
+            let (reason, clock) = (LookupReason::Request, TimeSource::System);
+            let found = lookup.get(reason, Duration::MAX, &clock, load).await;
+            found.unwrap().subject().to_owned()
+        };
+
+        let stopped = Builder::new_current_thread().enable_time().build().unwrap();
+        let first = stopped.spawn(get(Arc::clone(&lookup), Arc::clone(&gate), old));
+        stopped.block_on(tokio::task::yield_now());
+        assert!(lookup.lock().lease.is_held());
+
+        // Nobody drives the first runtime now.
+        let mut builder = Builder::new_current_thread();
+        let other = builder.enable_time().start_paused(true).build().unwrap();
+        let open = Arc::new(Semaphore::new(1));
+        let second = get(Arc::clone(&lookup), open, new);
+        assert_eq!(other.block_on(second), "CN=new");
+
+        gate.add_permits(1);
+        assert_eq!(stopped.block_on(first).unwrap(), "CN=new");
+        assert_eq!(lookup.version().as_deref(), Some("new"));
+    }
+
+    #[test]
+    fn the_pause_after_failures_doubles_up_to_a_minute() {
+        let pauses = [1, 2, 3, 4, 5, 6, 40, u32::MAX].map(|count| pause_after(count).as_secs());
+        assert_eq!(pauses, [5, 10, 20, 40, 60, 60, 60, 60]);
+    }
+}
