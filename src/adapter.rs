@@ -5,6 +5,7 @@
 //! | [`BearerAuth`] | `reqwest-middleware` | reqwest, as a middleware of reqwest-middleware |
 //! | [`BearerAuthLayer`] | `tower` | tower services over `http::Request`, such as hyper and tonic |
 //! | [`AzureCredential`] | `azure-core` | the clients of the Azure SDK for Rust |
+//! | [`KeyVaultCertificate`], [`KeyVaultSigner`] | `key-vault` | a certificate or a key in Azure Key Vault, as the client's credential |
 //! | [`AcceptedToken`], [`PermittedToken`] | `axum` | axum handlers of a web API |
 //!
 //! # Attached tokens
@@ -25,6 +26,8 @@ mod axum;
 mod azure_core;
 #[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
 mod bearer_auth;
+#[cfg(feature = "key-vault")]
+mod key_vault;
 #[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
 mod origin;
 #[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
@@ -40,5 +43,7 @@ pub use self::axum::{AcceptedToken, PermittedToken};
 pub use self::azure_core::AzureCredential;
 #[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
 pub use bearer_auth::BearerAuth;
+#[cfg(feature = "key-vault")]
+pub use key_vault::{KeyVaultCertificate, KeyVaultSigner};
 #[cfg(feature = "tower")]
 pub use tower::{BearerAuthError, BearerAuthFuture, BearerAuthLayer, BearerAuthService};

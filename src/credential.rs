@@ -95,6 +95,7 @@ pub(crate) use callback::call as call_provider;
 pub use dpop_key::DpopKey;
 pub(crate) use file::read as read_file;
 pub use file::{CertificateFile, SecretFile};
+use source::CallReason;
 pub(crate) use source::Rotating;
 pub use source::{CredentialFuture, CredentialSource};
 use supplied_assertion::AssertionSupplier;
@@ -171,6 +172,10 @@ impl CredentialStore {
     /// Returns the credential for the next token request. Calls the source, and falls back to the
     /// last valid credential.
     pub(crate) async fn current(&self, now: SystemTime) -> Result<Credential, Error> {
+        self.get(CallReason::Request, now).await
+    }
+
+    async fn get(&self, reason: CallReason, now: SystemTime) -> Result<Credential, Error> {
         let credential = match &self.config {
             CredentialConfig::Secret(secret) => Credential::Secret(secret.clone()),
             CredentialConfig::Certificate(certificate) => {
@@ -182,14 +187,18 @@ impl CredentialStore {
             }
             CredentialConfig::SecretSource(source) => {
                 let on_new = |secret: &Secret| self.warn_about_secret(secret);
-                Credential::Secret(source.current(self.limit, check_secret, on_new).await?)
+                Credential::Secret(
+                    source
+                        .current(reason, self.limit, check_secret, on_new)
+                        .await?,
+                )
             }
             CredentialConfig::CertificateSource(source) => {
                 let check = |certificate: &Certificate| self.check_certificate(certificate, now);
-                Credential::Certificate(source.current(self.limit, check, |_| {}).await?)
+                Credential::Certificate(source.current(reason, self.limit, check, |_| {}).await?)
             }
             CredentialConfig::Tls(certificate, _) => {
-                Credential::Tls(certificate.current(self.limit, now).await?)
+                Credential::Tls(certificate.get(reason, self.limit, now).await?)
             }
         };
         if let Credential::Certificate(certificate) = &credential {
@@ -226,7 +235,7 @@ impl CredentialStore {
             | CredentialConfig::Certificate(_)
             | CredentialConfig::Assertion(_) => return None,
         };
-        let newest = self.current(now).await;
+        let newest = self.get(CallReason::Rejection, now).await;
         let newest = newest.inspect_err(|error| {
             tracing::warn!(error = %error.chain(), "after a rejection, the credential source returned no valid credential");
         });

@@ -159,6 +159,19 @@ fn dpop() {
 }
 
 #[test]
+fn key_vault() {
+    let printed = run("key_vault", &[]);
+    let versions = printed.values("version");
+    assert_eq!(versions.len(), 4, "{}", printed.0);
+    assert!(versions[..3].iter().all(|version| *version == versions[0]));
+    assert_ne!(versions[2], versions[3]);
+    printed.count(2, &["GET /certificates/daemon/versions"]);
+    printed.count(2, &["POST /keys/daemon/", versions[0], "/sign"]);
+    printed.count(1, &["POST /keys/daemon/", versions[3], "/sign"]);
+    printed.value("token requests", "3");
+}
+
+#[test]
 fn vault_signer() {
     let printed = run("vault_signer", &[]);
     printed.count(2, &["token  ", ", from Cache"]);

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use azure_core::credentials::{AccessToken, TokenCredential, TokenRequestOptions};
@@ -6,10 +7,11 @@ use azure_core::time::OffsetDateTime;
 
 use crate::client::{
     ConfidentialClient, CredentialChainClient, ManagedIdentityClient, Subject, TokenAcquirer,
+    TokenProvider,
 };
 use crate::error::Error;
 use crate::request::TokenRequest;
-use crate::token::TokenScheme;
+use crate::token::{AccessToken as Token, TokenScheme};
 
 /// A credential for the clients of the Azure SDK for Rust.
 ///
@@ -81,22 +83,37 @@ use crate::token::TokenScheme;
 ))]
 #[derive(Clone, Debug)]
 pub struct AzureCredential {
-    client: TokenAcquirer,
+    tokens: AzureTokenSource,
     tenant: Option<String>,
+}
+
+/// The source of the tokens for the SDK.
+#[derive(Clone, Debug)]
+enum AzureTokenSource {
+    Client(TokenAcquirer),
+    Provider(TokenProvider),
 }
 
 impl AzureCredential {
     /// Creates a credential for the client's tenant. Does no I/O.
     ///
     /// `client` is a [`ConfidentialClient`], a [`ManagedIdentityClient`] or a
-    /// [`CredentialChainClient`].
+    /// [`CredentialChainClient`]. Such a client acquires tokens for every scope that the SDK
+    /// requests.
+    ///
+    /// A [`TokenProvider`] works, too. The SDK then gets tokens for the provider's scope only, and
+    /// a request for another scope is an error of the call.
     pub fn new(client: impl Into<Self>) -> Self {
         client.into()
     }
 
     fn of(client: &TokenAcquirer) -> Self {
+        Self::from_source(AzureTokenSource::Client(client.clone()))
+    }
+
+    fn from_source(tokens: AzureTokenSource) -> Self {
         Self {
-            client: client.clone(),
+            tokens,
             tenant: None,
         }
     }
@@ -104,10 +121,54 @@ impl AzureCredential {
     /// Sets the tenant that issues the tokens, for a daemon that serves many customers.
     ///
     /// [`TokenRequest::tenant`] has the rules. An invalid tenant is an error of the first call, and
-    /// so is a tenant for a [`ManagedIdentityClient`] or a [`CredentialChainClient`].
+    /// so is a tenant for a [`ManagedIdentityClient`], a [`CredentialChainClient`] or a
+    /// [`TokenProvider`].
     pub fn tenant(mut self, tenant: impl Into<String>) -> Self {
         self.tenant = Some(tenant.into());
         self
+    }
+
+    async fn token(&self, scopes: &[&str]) -> Result<Token, Error> {
+        let scheme = match &self.tokens {
+            AzureTokenSource::Client(client) => client.scheme(),
+            AzureTokenSource::Provider(provider) => provider.scheme(),
+        };
+        if scheme != TokenScheme::Bearer {
+            return Err(Error::config(format!(
+                "the SDK sends every token with the scheme Bearer, and the tokens of this client have the scheme {}; use a client without a bound key for the Azure SDK",
+                scheme.as_str()
+            )));
+        }
+        match (&self.tokens, &self.tenant) {
+            (AzureTokenSource::Client(client), tenant) => {
+                let request = TokenRequest::new("").scopes(scopes);
+                let request = match tenant {
+                    Some(tenant) => request.tenant(tenant),
+                    None => request,
+                };
+                client
+                    .resolve_and_acquire(request, Subject::Application)
+                    .await
+            }
+            (AzureTokenSource::Provider(_), Some(tenant)) => Err(Error::config(format!(
+                "the tenant {tenant:?} was set for a credential of a token provider, whose request has the tenant; set the tenant in the request of token_provider(..)"
+            ))),
+            // A token goes only to the API that requests it.
+            (AzureTokenSource::Provider(provider), None) => match same(provider.scopes(), scopes) {
+                true => provider.token().await,
+                false => Err(Error::config(format!(
+                    "the SDK requests a token for '{}', and the token provider is for '{}'; create the provider for that scope, or pass the client",
+                    scopes.join(" "),
+                    provider.scopes()
+                ))),
+            },
+        }
+    }
+}
+
+impl From<TokenProvider> for AzureCredential {
+    fn from(provider: TokenProvider) -> Self {
+        Self::from_source(AzureTokenSource::Provider(provider))
     }
 }
 
@@ -137,28 +198,19 @@ impl TokenCredential for AzureCredential {
         scopes: &[&str],
         _: Option<TokenRequestOptions<'_>>,
     ) -> azure_core::Result<AccessToken> {
-        let request = TokenRequest::new("").scopes(scopes);
-        let request = match &self.tenant {
-            Some(tenant) => request.tenant(tenant),
-            None => request,
-        };
-        let scheme = self.client.scheme();
-        if scheme != TokenScheme::Bearer {
-            let message = format!(
-                "the SDK sends every token with the scheme Bearer, and the tokens of this client have the scheme {}; use a client without a bound key for the Azure SDK",
-                scheme.as_str()
-            );
-            let error = Error::config(message);
-            return Err(azure_core::Error::new(ErrorKind::Credential, error));
-        }
-        let token = self
-            .client
-            .resolve_and_acquire(request, Subject::Application)
-            .await;
+        let token = self.token(scopes).await;
         let token = token.map_err(|error| azure_core::Error::new(ErrorKind::Credential, error))?;
         let expires_on = to_offset_date_time(token.expires_on());
         Ok(AccessToken::new(token.secret().to_owned(), expires_on))
     }
+}
+
+/// Returns whether the scopes are the same set. A managed identity's scope may be the resource alone.
+fn same(provided: &str, requested: &[&str]) -> bool {
+    let resource = |scope: &str| scope.strip_suffix("/.default").unwrap_or(scope).to_owned();
+    let provided: BTreeSet<String> = provided.split_whitespace().map(resource).collect();
+    let requested: BTreeSet<String> = requested.iter().map(|scope| resource(scope)).collect();
+    provided == requested
 }
 
 /// Converts a time into the SDK's type, and a time after the year 9999 into the Unix epoch.

@@ -14,6 +14,8 @@ use crate::cache::{HeldSlot, Requirements, SlotBinding};
 use crate::credential::{AssertionContext, ClientAssertionFuture, ClientAssertionProvider};
 use crate::error::Error;
 use crate::token::AccessToken;
+#[cfg(feature = "azure-core")]
+use crate::token::TokenScheme;
 
 /// A source of tokens for one request, without a cache lookup.
 ///
@@ -60,6 +62,18 @@ impl TokenProvider {
     #[doc(alias = "get_token")]
     pub async fn token(&self) -> Result<AccessToken, Error> {
         self.client.acquire_from(&self.slot, &self.request).await
+    }
+
+    /// Returns the scopes of the provider's request, separated by spaces.
+    #[cfg(feature = "azure-core")]
+    pub(crate) fn scopes(&self) -> &str {
+        self.request.request().requested_scopes().as_requested()
+    }
+
+    /// Returns the scheme of the provider's tokens.
+    #[cfg(feature = "azure-core")]
+    pub(crate) fn scheme(&self) -> TokenScheme {
+        self.client.scheme()
     }
 
     /// Returns the cached token, unless it has expired.

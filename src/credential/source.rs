@@ -25,10 +25,11 @@ pub type CredentialFuture<'a, T> =
 /// - If the source fails, returns an invalid credential or takes more than ten seconds, the client
 ///   uses the last valid credential and logs a warning. The next token request calls the source
 ///   again.
-/// - If the identity provider rejects the credential, the client calls the source at once and
-///   retries the token request once with a different credential. If the source has none, the client
-///   retries with the credential that the identity provider accepted before. A new certificate may
-///   be deployed before the registration is complete everywhere.
+/// - If the identity provider rejects the credential, the client calls
+///   [`credential_after_rejection`](Self::credential_after_rejection) at once and retries the token
+///   request once with a different credential. If the source has none, the client retries with the
+///   credential that the identity provider accepted before. A new certificate may be deployed
+///   before the registration is complete everywhere.
 ///
 /// ```
 /// use confidential_client::{ConfidentialClient, Secret};
@@ -53,6 +54,19 @@ pub trait CredentialSource<T>: Send + Sync + 'static {
     /// [`Error::Credential`](crate::Error::Credential) with this error as its source. The error
     /// must not contain the credential.
     fn credential(&self) -> CredentialFuture<'_, T>;
+
+    /// Reads or fetches the credential after the identity provider rejected the last one.
+    ///
+    /// The default calls [`credential`](Self::credential). A source that caches the credential
+    /// fetches the credential anew, if the last fetch is some seconds old.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`credential`](Self::credential). The client then retries with the credential
+    /// that the identity provider accepted before.
+    fn credential_after_rejection(&self) -> CredentialFuture<'_, T> {
+        self.credential()
+    }
 
     /// Describes the source for `Debug` output, errors and the log. The text must not contain the
     /// credential.
@@ -87,6 +101,15 @@ impl SameAs for Certificate {
     fn same_as(&self, other: &Self) -> bool {
         self.sha256() == other.sha256() && self.header("JWT") == other.header("JWT")
     }
+}
+
+/// The event that makes the client call a source.
+#[derive(Clone, Copy)]
+pub(crate) enum CallReason {
+    /// A request that needs the credential.
+    Request,
+    /// The identity provider rejected the last credential.
+    Rejection,
 }
 
 /// A source and the last valid credential from it.
@@ -129,12 +152,13 @@ impl<T: Clone + SameAs + Send + 'static> Rotating<T> {
     /// Calls `on_new` for each new credential.
     pub(crate) async fn current(
         &self,
+        reason: CallReason,
         limit: Duration,
         check: impl Fn(&T) -> Result<(), Error>,
         on_new: impl Fn(&T),
     ) -> Result<T, Error> {
         let call = self.calls.fetch_add(1, Ordering::Relaxed);
-        let error = match self.load(limit, &check).await {
+        let error = match self.load(reason, limit, &check).await {
             Ok(new) => match self.update(&new, call) {
                 Update::Outdated(newer) => return Ok(newer),
                 Update::Known => return Ok(new),
@@ -160,11 +184,17 @@ impl<T: Clone + SameAs + Send + 'static> Rotating<T> {
     /// Calls the source and checks the returned credential.
     async fn load(
         &self,
+        reason: CallReason,
         limit: Duration,
         check: impl Fn(&T) -> Result<(), Error>,
     ) -> Result<T, Error> {
         let (source, describe) = (Arc::clone(&self.source), self.describe());
-        let credential = async move { source.credential().await };
+        let credential = async move {
+            match reason {
+                CallReason::Request => source.credential().await,
+                CallReason::Rejection => source.credential_after_rejection().await,
+            }
+        };
         let message = format!("the {describe} returned no credential");
         let new = callback::call(&message, limit, credential).await?;
         match check(&new) {

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use super::source::{CredentialSource, Rotating};
+use super::source::{CallReason, CredentialSource, Rotating};
 use crate::certificate::Certificate;
 use crate::error::Error;
 
@@ -48,13 +48,25 @@ impl TlsCertificate {
         limit: Duration,
         now: SystemTime,
     ) -> Result<Certificate, Error> {
+        self.get(CallReason::Request, limit, now).await
+    }
+
+    /// Returns the certificate like [`current`](Self::current), for a call with a reason.
+    pub(super) async fn get(
+        &self,
+        reason: CallReason,
+        limit: Duration,
+        now: SystemTime,
+    ) -> Result<Certificate, Error> {
         let check = |certificate: &Certificate| certificate.check_validity(now);
         let certificate = match &self.0.kind {
             TlsCertificateKind::Fixed(certificate) => {
                 check(certificate)?;
                 certificate.clone()
             }
-            TlsCertificateKind::Source(source) => source.current(limit, check, |_| {}).await?,
+            TlsCertificateKind::Source(source) => {
+                source.current(reason, limit, check, |_| {}).await?
+            }
         };
         self.0.warnings.warn_if_expiring(&certificate, now);
         Ok(certificate)

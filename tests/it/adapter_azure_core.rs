@@ -248,6 +248,38 @@ async fn a_named_tenant_issues_the_token() {
 }
 
 #[tokio::test]
+async fn a_token_provider_serves_its_own_scope_alone() {
+    let provider = Provider::open();
+    let vault = provider.client().token_provider(VAULT).unwrap();
+    let credential = AzureCredential::new(vault);
+    for _ in 0..2 {
+        let token = credential.get_token(&[VAULT], None).await.unwrap();
+        assert_eq!(token.token.secret(), "token-1");
+    }
+    let of_tenant = credential.clone().tenant("fabrikam.com");
+    for (credential, scope, text) in [
+        (
+            &credential,
+            SCOPE,
+            "the token provider is for 'https://vault.azure.net/.default'",
+        ),
+        (&of_tenant, VAULT, "the tenant \"fabrikam.com\" was set"),
+    ] {
+        let error = credential.get_token(&[scope], None).await.unwrap_err();
+        assert!(matches!(ours(&error), Error::Config(_)), "{error:?}");
+        assert!(error.to_string().contains(text), "{error}");
+    }
+    assert_eq!(provider.requests(), 1);
+
+    // The provider of a managed identity may be for the resource.
+    let host = LocalManagedIdentity::start().await.unwrap();
+    let client = identity_client(&host, HostKind::Imds, ManagedIdentity::system_assigned());
+    let credential = AzureCredential::new(client.token_provider(RESOURCE).unwrap());
+    credential.get_token(&[VAULT], None).await.unwrap();
+    credential.get_token(&[SCOPE], None).await.unwrap_err();
+}
+
+#[tokio::test]
 async fn a_wrong_scope_is_a_config_error() {
     let provider = Provider::open();
     let credential = AzureCredential::new(provider.client());

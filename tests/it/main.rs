@@ -55,6 +55,8 @@ mod foreign_clients;
 mod from_env;
 mod id_tokens;
 mod introspection;
+mod key_vault;
+mod key_vault_errors;
 mod local_authority;
 mod local_authority_addresses;
 mod local_authority_clock;
