@@ -18,6 +18,7 @@ mod adapter_tonic;
 mod admin_consent;
 mod assertion_by_pyjwt;
 mod authorities;
+mod blocking;
 mod bound_tokens;
 mod bound_tokens_axum;
 mod bound_tokens_certificate;
