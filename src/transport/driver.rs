@@ -79,3 +79,25 @@ impl<T> Drop for DriverTask<T> {
         self.0.abort();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::Builder;
+
+    use super::*;
+
+    /// One hidden thread of a blocking client is enough.
+    #[test]
+    fn a_runtime_that_is_driven_at_all_times_sends_its_own_requests() {
+        let driven = RuntimeThread::start().unwrap();
+        let (sender, sent_on) = std::sync::mpsc::channel();
+        driven.handle().spawn(async move {
+            sender.send(Driver::default().send_on()).unwrap();
+        });
+        assert!(matches!(sent_on.recv(), Ok(SendOn::CallersRuntime)));
+
+        let entered_for_each_call = Builder::new_current_thread().build().unwrap();
+        let send_on = entered_for_each_call.block_on(async { Driver::default().send_on() });
+        assert!(matches!(send_on, SendOn::Driver(_)));
+    }
+}

@@ -19,6 +19,7 @@ mod admin_consent;
 mod assertion_by_pyjwt;
 mod authorities;
 mod blocking;
+mod blocking_credentials;
 mod bound_tokens;
 mod bound_tokens_axum;
 mod bound_tokens_certificate;
