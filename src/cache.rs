@@ -355,8 +355,14 @@ impl Cache {
     }
 
     /// Starts a flight that refreshes the slot's token, unless one is running. Does not wait.
-    pub(crate) fn refresh<R>(&self, slot: &HeldSlot, fetch: impl FnOnce(Instant) -> R)
-    where
+    ///
+    /// `runtime` returns the runtime of the flight.
+    pub(crate) fn refresh<R>(
+        &self,
+        slot: &HeldSlot,
+        runtime: impl FnOnce() -> Option<Handle>,
+        fetch: impl FnOnce(Instant) -> R,
+    ) where
         R: Future<Output = FlightOutcome> + Send + 'static,
     {
         let FlightContext {
@@ -370,7 +376,7 @@ impl Cache {
         if !slot.needs_refresh(&now) {
             return;
         }
-        let Ok(runtime) = Handle::try_current() else {
+        let Some(runtime) = runtime() else {
             tracing::debug!("a token is due and cannot be refreshed outside a tokio runtime");
             return;
         };
@@ -427,6 +433,11 @@ impl Drop for Cache {
             slot.clear_and_ignore_flight();
         }
     }
+}
+
+/// Returns the runtime that the caller is in.
+pub(crate) fn current_runtime() -> Option<Handle> {
+    Handle::try_current().ok()
 }
 
 /// Returns the runtime that a token request runs on.

@@ -5,6 +5,8 @@ use crate::cache::CacheOptions;
 
 mod acquire;
 mod application; // First, so that rustdoc shows its methods first.
+#[cfg(feature = "blocking")]
+mod at_once;
 mod authorize;
 mod builder;
 mod credential_chain;
@@ -31,6 +33,8 @@ pub(crate) use acquire::TokenAcquirer;
 pub use authorize::AuthorizeRequest;
 #[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
 pub(crate) use authorize::check_attachable;
+#[cfg(feature = "blocking")]
+pub(crate) use authorize::{Target, attach_or_target, attach_with_proof};
 pub use builder::ConfidentialClientBuilder;
 pub use credential_chain::{CredentialChainClient, CredentialChainClientBuilder};
 use fetch::TokenFetcher;
@@ -39,7 +43,9 @@ pub use managed_identity::{ManagedIdentityClient, ManagedIdentityClientBuilder};
 #[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
 pub(crate) use proofs::{Proof, ProofRepetitions, rejection_code};
 pub use provider::TokenProvider;
-#[cfg(feature = "azure-core")]
+#[cfg(feature = "blocking")]
+pub(crate) use resolve::ResolvedRequest;
+#[cfg(any(feature = "azure-core", feature = "blocking"))]
 pub(crate) use resolve::Subject;
 pub use token_cache::TokenCache;
 pub use warm_up::WarmUp;
@@ -80,7 +86,7 @@ impl ConfidentialClient {
     }
 
     /// Returns the part of the client that does not depend on the kind of the client.
-    #[cfg(feature = "azure-core")]
+    #[cfg(any(feature = "azure-core", feature = "blocking"))]
     pub(crate) fn acquirer(&self) -> &TokenAcquirer {
         &self.acquirer
     }

@@ -175,6 +175,8 @@ mod managed_identity;
 mod request;
 mod response;
 mod retry;
+#[cfg(any(feature = "blocking", feature = "reqwest"))]
+mod runtime_thread;
 mod scope;
 mod secret;
 mod shared_cache;
@@ -186,6 +188,8 @@ mod token;
     allow(rustdoc::broken_intra_doc_links, reason = "the items need features")
 )]
 pub mod adapter;
+#[cfg(feature = "blocking")]
+pub mod blocking;
 pub mod credential;
 pub mod delegated;
 #[cfg(any(doc, doctest))]

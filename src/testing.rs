@@ -47,6 +47,8 @@
 
 mod aadsts;
 mod authorize;
+#[cfg(feature = "blocking")]
+mod block_on;
 mod certificate;
 mod clock;
 mod directory;
@@ -62,6 +64,8 @@ mod shared_cache;
 mod token;
 mod traffic;
 
+#[cfg(feature = "blocking")]
+pub use block_on::block_on;
 pub use certificate::self_signed_certificate;
 pub use clock::ManualClock;
 pub use directory::application::Application;

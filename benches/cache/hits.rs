@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use confidential_client::delegated::UserAssertion;
-use confidential_client::{ConfidentialClient, TokenProvider, TokenRequest};
+use confidential_client::{ConfidentialClient, TokenProvider, TokenRequest, blocking};
 use http::{HeaderMap, Request, Response};
 use sha2::{Digest, Sha256};
 use tokio::runtime::Runtime;
@@ -99,8 +99,46 @@ impl<'a> Hits<'a> {
                 Ok(started.elapsed())
             })
         })?;
+        self.blocking(rounds)?;
         self.on_behalf_of(rounds)?;
         self.beside_a_hanging_fetch(rounds)
+    }
+
+    /// The same hits without a future, on the same client.
+    fn blocking(&self, rounds: &mut Rounds) -> Result<()> {
+        let client = blocking::ConfidentialClient::from(self.client.clone());
+        let provider = blocking::TokenProvider::from(self.provider.clone());
+        rounds.add(BLOCKING_TOKEN, |calls| {
+            let started = Instant::now();
+            for _ in 0..calls {
+                black_box(black_box(&provider).token()?);
+            }
+            Ok(started.elapsed())
+        })?;
+        rounds.add(BLOCKING_AUTHORIZE, |calls| {
+            let mut headers = HeaderMap::with_capacity(8);
+            let started = Instant::now();
+            for _ in 0..calls {
+                black_box(&provider).authorize(black_box(&mut headers))?;
+            }
+            Ok(started.elapsed())
+        })?;
+        rounds.add(BLOCKING_REQUEST, |calls| {
+            let started = Instant::now();
+            for _ in 0..calls {
+                let request = black_box(&self.request);
+                black_box(client.acquire_token_for_client(request)?);
+            }
+            Ok(started.elapsed())
+        })?;
+        rounds.add(BLOCKING_TEXT, |calls| {
+            let started = Instant::now();
+            for _ in 0..calls {
+                let scope = black_box(SCOPE);
+                black_box(client.acquire_token_for_client(scope)?);
+            }
+            Ok(started.elapsed())
+        })
     }
 
     fn on_behalf_of(&self, rounds: &mut Rounds) -> Result<()> {
@@ -213,6 +251,10 @@ pub(crate) fn report(rounds: &Rounds) -> Result<()> {
         // The goal is no cost. Two equal measurements differ by up to 5 %.
         (PROVIDER_BESIDE, "alone", ns(TOKEN)?, Some(1.05)),
         (REQUEST_BESIDE, "alone", ns(REQUEST)?, Some(1.05)),
+        (BLOCKING_TOKEN, "async", ns(TOKEN)?, Some(1.05)),
+        (BLOCKING_AUTHORIZE, "async", ns(AUTHORIZE)?, Some(1.05)),
+        (BLOCKING_REQUEST, "async", ns(REQUEST)?, Some(1.05)),
+        (BLOCKING_TEXT, "async", ns(TEXT)?, Some(1.05)),
     ];
     let mut table = Table::new(["hit", "ns", "beside", "ns", "ratio", "goal", "verdict"]);
     for (name, beside, base, goal) in rows {
@@ -254,6 +296,10 @@ pub(crate) const TOKEN: &str = "`provider.token().await`";
 const AUTHORIZE: &str = "`provider.authorize(&mut headers).await`";
 pub(crate) const REQUEST: &str = "`client.acquire_token_for_client(&request).await`";
 const TEXT: &str = "`client.acquire_token_for_client(\"https://..\").await`";
+const BLOCKING_TOKEN: &str = "`provider.token()`, blocking";
+const BLOCKING_AUTHORIZE: &str = "`provider.authorize(&mut headers)`, blocking";
+const BLOCKING_REQUEST: &str = "`client.acquire_token_for_client(&request)`, blocking";
+const BLOCKING_TEXT: &str = "`client.acquire_token_for_client(\"https://..\")`, blocking";
 const HASH: &str = "SHA-256 of the assertion";
 const ON_BEHALF_OF: &str = "`client.acquire_token_on_behalf_of(&assertion, &request).await`";
 const NEW_ASSERTION: &str = "the same with `UserAssertion::new(..)` at each call";

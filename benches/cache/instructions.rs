@@ -6,6 +6,8 @@
 use std::hint::black_box;
 use std::process::Command;
 
+use confidential_client::TokenRequest;
+use confidential_client::blocking::ConfidentialClient;
 use http::HeaderMap;
 
 use crate::keyed::shuffle;
@@ -88,6 +90,9 @@ pub(crate) fn run(method: &str, calls: u32) -> Result<()> {
         Some(method) => (shared::builder(), method),
     };
     let client = builder.build()?;
+    if let Some(method) = method.strip_prefix("blocking-") {
+        return run_blocking(&client.into(), method, calls);
+    }
     runtime.block_on(async {
         let entries = method.parse().unwrap_or(0);
         let mut requests: Vec<_> = (0..entries).map(setup::request).collect();
@@ -135,9 +140,43 @@ pub(crate) fn run(method: &str, calls: u32) -> Result<()> {
     })
 }
 
+/// Runs the hits of a blocking client.
+fn run_blocking(client: &ConfidentialClient, method: &str, calls: u32) -> Result<()> {
+    let request = TokenRequest::new(SCOPE);
+    client.acquire_token_for_client(&request)?;
+    let provider = client.token_provider(&request)?;
+    match method {
+        "token" => {
+            for _ in 0..calls {
+                black_box(black_box(&provider).token()?);
+            }
+        }
+        "authorize" => {
+            let mut headers = HeaderMap::with_capacity(8);
+            for _ in 0..calls {
+                black_box(&provider).authorize(&mut headers)?;
+            }
+        }
+        "scope" => {
+            client.acquire_token_for_client(SCOPE)?;
+            for _ in 0..calls {
+                let scope = black_box(SCOPE);
+                black_box(client.acquire_token_for_client(scope)?);
+            }
+        }
+        _ => {
+            for _ in 0..calls {
+                let request = black_box(&request);
+                black_box(client.acquire_token_for_client(request)?);
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Each hit with its instructions at the last change of this table. After a change that is meant,
 /// or with another compiler, write the new counts here.
-const ROWS: [(&str, &str, f64); 8] = [
+const ROWS: [(&str, &str, f64); 12] = [
     ("`provider.cached()`", "cached", 237.0),
     ("`provider.token().await`", "token", 338.0),
     (
@@ -158,6 +197,14 @@ const ROWS: [(&str, &str, f64); 8] = [
         "shared-1",
         403.0,
     ),
+    ("`provider.token()`, blocking", "blocking-token", 338.0),
+    (
+        "`provider.authorize(&mut headers)`, blocking",
+        "blocking-authorize",
+        546.0,
+    ),
+    ("by the scope's text, blocking", "blocking-scope", 778.0),
+    ("by `&request`, the only one, blocking", "blocking-1", 403.0),
 ];
 const FEW: u32 = 1_000;
 const MORE: u32 = 50_000;

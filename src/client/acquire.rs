@@ -19,7 +19,7 @@ use super::requests_by_text::RequestsByText;
 use super::resolve::{ResolvedRequest, Subject};
 use crate::cache::{
     Cache, CacheOptions, CacheSlot, CacheStats, Cached, FlightOutcome, HeldSlot,
-    RefreshTokenStatus, Requirements,
+    RefreshTokenStatus, Requirements, current_runtime,
 };
 use crate::error::{Error, Failure};
 use crate::request::{IntoTokenRequest, Lent, TokenRequest};
@@ -104,11 +104,22 @@ impl TokenAcquirer {
 
     /// Removes a token that an API rejected.
     pub(super) fn invalidate(&self, token: &AccessToken) {
+        self.invalidate_on(token, current_runtime);
+    }
+
+    /// Removes a token that an API rejected. `runtime` returns the runtime that tells the other
+    /// processes.
+    pub(crate) fn invalidate_on(
+        &self,
+        token: &AccessToken,
+        runtime: impl FnOnce() -> Option<Handle>,
+    ) {
         let rejected = token.issued();
         let is_removed = self.0.cache.invalidate(rejected);
         // Outside a runtime the next token request tells the other processes.
-        if let (true, Some(level), Ok(runtime)) = (is_removed, self.shared(), Handle::try_current())
+        if let (true, Some(level)) = (is_removed, self.shared())
             && let Ok(name) = level.token_name(rejected.key(), rejected.binding())
+            && let Some(runtime) = runtime()
         {
             let (level, hash) = (Arc::clone(level), rejected.hash());
             runtime.spawn(async move { level.reject_token(&name, hash).await });
@@ -127,10 +138,7 @@ impl TokenAcquirer {
             LookUp::NewScope(scope) => (TokenRequest::new(&scope), Some(scope)),
             LookUp::Nothing => (request.into_token_request(), None),
         };
-        let resolved = self
-            .0
-            .issuer
-            .resolve(request.clone(), Subject::Application)?;
+        let resolved = self.resolve(request.clone(), Subject::Application)?;
         let token = self.acquire(resolved).await?;
         if let Some(scope) = scope {
             self.keep(&scope, &request, &token);
@@ -143,7 +151,7 @@ impl TokenAcquirer {
     /// A request that was resolved before is not resolved again, and a scope that was parsed before
     /// is not parsed again.
     #[inline]
-    fn look_up(&self, request: &impl IntoTokenRequest) -> LookUp {
+    pub(super) fn look_up(&self, request: &impl IntoTokenRequest) -> LookUp {
         let known = |request: &TokenRequest| match self.remembered(request) {
             Some(token) => LookUp::Token(token),
             None => LookUp::Request(request.clone()),
@@ -168,7 +176,7 @@ impl TokenAcquirer {
     }
 
     /// Keeps the parsed request of a scope, now that there is a token for it.
-    fn keep(&self, scope: &str, request: &TokenRequest, token: &AccessToken) {
+    pub(super) fn keep(&self, scope: &str, request: &TokenRequest, token: &AccessToken) {
         let requests = &self.0.requests;
         // Beyond the maximum, a cache hit does not pay for the search of a request to replace.
         if token.source() != TokenSource::Cache || !requests.is_full() {
@@ -181,17 +189,37 @@ impl TokenAcquirer {
     }
 
     /// Acquires a token: from the cache, or from the identity provider.
-    pub(super) async fn acquire(&self, request: ResolvedRequest) -> Result<AccessToken, Error> {
-        let fresh = |slot: &Arc<CacheSlot>| {
-            self.remember(&request, slot);
-            self.fresh(slot, &request.requirements)
-        };
-        if let Some(token) = self.0.cache.with_slot(&request.key, fresh) {
+    pub(crate) async fn acquire(&self, request: ResolvedRequest) -> Result<AccessToken, Error> {
+        if let Some(token) = self.fresh_token(&request) {
             return Ok(token);
         }
-        let slot = self.0.cache.slot(&request.key);
-        self.remember(&request, slot.shared());
+        let slot = self.slot(&request);
         self.acquire_from(&slot, &request).await
+    }
+
+    /// Returns the cached token of a request if no refresh is due. The request remembers its slot.
+    #[inline]
+    pub(super) fn fresh_token(&self, request: &ResolvedRequest) -> Option<AccessToken> {
+        self.0.cache.with_slot(&request.key, |slot| {
+            self.remember(request, slot);
+            self.fresh(slot, &request.requirements)
+        })
+    }
+
+    /// Returns the slot of a request, which the request remembers.
+    pub(super) fn slot(&self, request: &ResolvedRequest) -> HeldSlot {
+        let slot = self.0.cache.slot(&request.key);
+        self.remember(request, slot.shared());
+        slot
+    }
+
+    /// Checks everything that can be known about a request before the network.
+    pub(crate) fn resolve(
+        &self,
+        request: TokenRequest,
+        subject: Subject,
+    ) -> Result<ResolvedRequest, Error> {
+        self.0.issuer.resolve(request, subject)
     }
 
     /// Acquires a token for a request that is not resolved yet, whatever the kind of the client.
@@ -200,7 +228,7 @@ impl TokenAcquirer {
         request: TokenRequest,
         subject: Subject,
     ) -> Result<AccessToken, Error> {
-        let request = self.0.issuer.resolve(request, subject)?;
+        let request = self.resolve(request, subject)?;
         self.acquire(request).await
     }
 
@@ -223,16 +251,32 @@ impl TokenAcquirer {
         slot: &HeldSlot,
         request: &ResolvedRequest,
     ) -> Result<AccessToken, Error> {
+        match self.cached_or_refreshed(slot, request, current_runtime) {
+            Some(token) => token,
+            None => Box::pin(self.acquire_on_miss(slot, request)).await,
+        }
+    }
+
+    /// Returns the slot's token if the token is valid and meets the requirements. Does not wait.
+    ///
+    /// A token that is due is refreshed in the background, on the runtime that `runtime` returns.
+    #[inline]
+    pub(super) fn cached_or_refreshed(
+        &self,
+        slot: &HeldSlot,
+        request: &ResolvedRequest,
+        runtime: impl FnOnce() -> Option<Handle>,
+    ) -> Option<Result<AccessToken, Error>> {
         match slot.get(&self.0.clock.coarse_now(), &request.requirements) {
-            Cached::Fresh(issued) => to_access_token(issued, slot, TokenSource::Cache),
+            Cached::Fresh(issued) => Some(to_access_token(issued, slot, TokenSource::Cache)),
             Cached::Stale(issued) => {
                 if self.check_grant(request).is_ok() {
                     let fetch = |deadline| self.fetch(slot, request, true, deadline);
-                    self.0.cache.refresh(slot, fetch);
+                    self.0.cache.refresh(slot, runtime, fetch);
                 }
-                to_access_token(issued, slot, TokenSource::Cache)
+                Some(to_access_token(issued, slot, TokenSource::Cache))
             }
-            Cached::Miss => Box::pin(self.acquire_on_miss(slot, request)).await,
+            Cached::Miss => None,
         }
     }
 
@@ -394,7 +438,7 @@ impl fmt::Debug for TokenAcquirer {
 }
 
 /// The result of [`TokenAcquirer::look_up`].
-enum LookUp {
+pub(super) enum LookUp {
     Token(AccessToken),
     /// The request is known, and there is no fresh token.
     Request(TokenRequest),

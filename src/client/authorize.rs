@@ -108,6 +108,35 @@ pub(super) fn attach_without_proof(
     is_attachable
 }
 
+/// Attaches a token that needs no proof. Returns the method and the URI for the proof of another
+/// token, and leaves the request unchanged.
+pub(crate) fn attach_or_target(
+    token: &AccessToken,
+    request: &mut impl OutgoingRequest,
+) -> Result<Option<Target>, Error> {
+    if attach_without_proof(token, request) {
+        return Ok(None);
+    }
+    check_attachable(token)?;
+    let target = request.target().ok_or_else(|| {
+        Error::config(
+            "the token is bound to a proof key, and the headers of a request are not enough for a proof; pass the http::Request or its http::request::Parts to authorize(..)",
+        )
+    })?;
+    Ok(Some(target))
+}
+
+/// Sets the headers of a request for a token with a proof.
+pub(crate) fn attach_with_proof(
+    token: &AccessToken,
+    proof: Proof,
+    request: &mut impl OutgoingRequest,
+) {
+    let headers = request.headers_mut();
+    headers.insert(PROOF, proof.header);
+    headers.insert(AUTHORIZATION, token.authorization_header());
+}
+
 impl TokenAcquirer {
     /// Sets the `Authorization` header of a request, and the proof of a token that needs one.
     ///
@@ -117,24 +146,15 @@ impl TokenAcquirer {
         token: &AccessToken,
         request: &mut impl OutgoingRequest,
     ) -> Result<(), Error> {
-        if attach_without_proof(token, request) {
-            return Ok(());
+        if let Some(Target { method, uri }) = attach_or_target(token, request)? {
+            let proof = self.prove(token, &method, &uri).await?;
+            attach_with_proof(token, proof, request);
         }
-        check_attachable(token)?;
-        let Target { method, uri } = request.target().ok_or_else(|| {
-            Error::config(
-                "the token is bound to a proof key, and the headers of a request are not enough for a proof; pass the http::Request or its http::request::Parts to authorize(..)",
-            )
-        })?;
-        let proof = self.prove(token, &method, &uri).await?;
-        let headers = request.headers_mut();
-        headers.insert(PROOF, proof.header);
-        headers.insert(AUTHORIZATION, token.authorization_header());
         Ok(())
     }
 
     /// Makes the proof of a request to an API.
-    pub(super) async fn prove(
+    pub(crate) async fn prove(
         &self,
         token: &AccessToken,
         method: &Method,

@@ -148,6 +148,12 @@ impl Proofs {
         })
     }
 
+    /// Returns `true` if a proof is signed without waiting.
+    #[cfg(feature = "blocking")]
+    pub(crate) fn signs_at_once(&self) -> bool {
+        self.key.signs_at_once()
+    }
+
     /// Stores the nonce of a response for the next proofs to the response's origin.
     ///
     /// Servers send a nonce with good responses, too ([RFC 9449 section 8.2]).

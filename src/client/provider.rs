@@ -4,6 +4,8 @@ use std::sync::Arc;
 use http::HeaderMap;
 #[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
 use http::Method;
+#[cfg(feature = "blocking")]
+use tokio::runtime::Handle;
 
 use super::TokenAcquirer;
 use super::authorize::{AuthorizeRequest, attach_without_proof};
@@ -85,10 +87,28 @@ impl TokenProvider {
     }
 
     /// Returns the cached token, unless the token has expired or is due for a refresh.
-    #[cfg(feature = "tower")]
+    #[cfg(any(feature = "blocking", feature = "tower"))]
     #[inline]
     pub(crate) fn fresh(&self) -> Option<AccessToken> {
         self.client.fresh(&self.slot, &self.requirements)
+    }
+
+    /// Returns the cached token, unless it has expired. Does not wait.
+    ///
+    /// A token that is due is refreshed in the background, on the runtime that `runtime` returns.
+    #[cfg(feature = "blocking")]
+    pub(crate) fn cached_or_refreshed(
+        &self,
+        runtime: impl FnOnce() -> Option<Handle>,
+    ) -> Option<Result<AccessToken, Error>> {
+        self.client
+            .cached_or_refreshed(&self.slot, &self.request, runtime)
+    }
+
+    /// Returns the part of the client that does not depend on the kind of the client.
+    #[cfg(feature = "blocking")]
+    pub(crate) fn acquirer(&self) -> &TokenAcquirer {
+        &self.client
     }
 
     /// Acquires a token with the claims of an API's challenge, after the API rejected a token.

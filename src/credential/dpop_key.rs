@@ -241,6 +241,17 @@ impl DpopKey {
         }
     }
 
+    /// Returns `true` if [`sign`](Self::sign) neither waits nor needs a runtime.
+    #[cfg(feature = "blocking")]
+    pub(crate) fn signs_at_once(&self) -> bool {
+        match self.parts.private_key {
+            ProofPrivateKey::Generated(_) | ProofPrivateKey::Local(_) => {
+                !self.algorithm.is_rsa() || Handle::try_current().is_err()
+            }
+            ProofPrivateKey::Remote(_) => false,
+        }
+    }
+
     /// Checks a signature from a [`Signer`], which may use the wrong key or the wrong form.
     fn check_signature(&self, unsigned: &UnsignedJwt, signature: &[u8]) -> Result<(), Error> {
         let (key, algorithm) = (&self.parts.public_key, self.algorithm);

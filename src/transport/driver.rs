@@ -1,11 +1,12 @@
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError, mpsc};
+use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::{io, panic, thread};
+use std::{io, panic};
 
-use tokio::runtime::{Builder, Handle, RuntimeFlavor};
-use tokio::sync::oneshot;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::JoinHandle;
+
+use crate::runtime_thread::RuntimeThread;
 
 /// A thread with a tokio runtime, which drives the connections of requests from current-thread
 /// runtimes.
@@ -15,17 +16,12 @@ use tokio::task::JoinHandle;
 /// connection. The thread starts with the first request that needs the thread, and ends when the
 /// `Driver` is dropped.
 #[derive(Default)]
-pub(super) struct Driver(Mutex<Option<DriverThread>>);
-
-struct DriverThread {
-    runtime: Handle,
-    /// Ends the thread on drop.
-    _stop: oneshot::Sender<()>,
-}
+pub(super) struct Driver(Mutex<Option<RuntimeThread>>);
 
 /// The runtime on which a request is sent.
 pub(super) enum SendOn {
-    /// The caller's runtime, whose threads drive the connections at all times.
+    /// The caller's runtime, whose threads drive the connections at all times. A blocking client has
+    /// such a runtime, too.
     CallersRuntime,
     /// The driver's runtime.
     Driver(Handle),
@@ -38,45 +34,19 @@ impl Driver {
     /// Returns the runtime for a request from the current runtime.
     pub(super) fn send_on(&self) -> SendOn {
         let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
-        if matches!(flavor, Ok(RuntimeFlavor::MultiThread)) {
+        if matches!(flavor, Ok(RuntimeFlavor::MultiThread)) || RuntimeThread::is_current() {
             return SendOn::CallersRuntime;
         }
         let mut thread = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if thread.is_none() {
-            *thread = DriverThread::start()
+            *thread = RuntimeThread::start()
                 .inspect_err(|error| tracing::warn!(%error, "connections are not reused, because no thread for connections can be started"))
                 .ok();
         }
         match &*thread {
-            Some(thread) => SendOn::Driver(thread.runtime.clone()),
+            Some(thread) => SendOn::Driver(thread.handle().clone()),
             None => SendOn::CallersRuntimeOnce,
         }
-    }
-}
-
-impl DriverThread {
-    fn start() -> io::Result<Self> {
-        let (stop, stopped) = oneshot::channel::<()>();
-        let (started, handle) = mpsc::sync_channel(1);
-        // The thread builds the runtime, because a runtime must not be dropped inside another one.
-        thread::Builder::new()
-            .name("confidential-client".to_owned())
-            .spawn(move || {
-                let runtime = match Builder::new_current_thread().enable_all().build() {
-                    Ok(runtime) => runtime,
-                    Err(error) => return drop(started.send(Err(error))),
-                };
-                if started.send(Ok(runtime.handle().clone())).is_ok() {
-                    let _ = runtime.block_on(stopped);
-                }
-                // A resolver that hangs must not keep the thread.
-                runtime.shutdown_background();
-            })?;
-        let ended = |_| Err(io::Error::other("the thread ended"));
-        Ok(Self {
-            runtime: handle.recv().unwrap_or_else(ended)?,
-            _stop: stop,
-        })
     }
 }
 
@@ -107,5 +77,27 @@ impl<T> Future for DriverTask<T> {
 impl<T> Drop for DriverTask<T> {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::Builder;
+
+    use super::*;
+
+    /// One hidden thread of a blocking client is enough.
+    #[test]
+    fn a_runtime_that_is_driven_at_all_times_sends_its_own_requests() {
+        let driven = RuntimeThread::start().unwrap();
+        let (sender, sent_on) = std::sync::mpsc::channel();
+        driven.handle().spawn(async move {
+            sender.send(Driver::default().send_on()).unwrap();
+        });
+        assert!(matches!(sent_on.recv(), Ok(SendOn::CallersRuntime)));
+
+        let entered_for_each_call = Builder::new_current_thread().build().unwrap();
+        let send_on = entered_for_each_call.block_on(async { Driver::default().send_on() });
+        assert!(matches!(send_on, SendOn::Driver(_)));
     }
 }

@@ -20,6 +20,8 @@ mod admin_consent;
 mod anchor_mailbox;
 mod assertion_by_pyjwt;
 mod authorities;
+mod blocking;
+mod blocking_credentials;
 mod bound_tokens;
 mod bound_tokens_axum;
 mod bound_tokens_certificate;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use confidential_client::blocking;
 use confidential_client::delegated::UserAssertion;
 use confidential_client::resource::TokenValidator;
 use confidential_client::testing::{Application, Fault, LocalAuthority, ManualClock};
@@ -172,6 +173,19 @@ fn a_request_on_a_current_thread_runtime_does_not_open_a_connection_of_its_own()
             assert_eq!(token.unwrap().source(), TokenSource::IdentityProvider);
         }
     });
+    assert_eq!(counted.local.token_requests().len(), 1201);
+    assert_eq!(counted.connections(), 1);
+}
+
+/// The hidden thread of a blocking client drives the connection.
+#[test]
+fn a_blocking_client_opens_one_connection() {
+    let counted = Counted::start(1201);
+    let client = blocking::ConfidentialClient::from(counted.client());
+    for number in 0..1201 {
+        let token = client.acquire_token_for_client(scope(number));
+        assert_eq!(token.unwrap().source(), TokenSource::IdentityProvider);
+    }
     assert_eq!(counted.local.token_requests().len(), 1201);
     assert_eq!(counted.connections(), 1);
 }
