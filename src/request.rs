@@ -11,6 +11,8 @@ use crate::error::Error;
 use crate::scope::Scopes;
 use crate::token::AccessToken;
 
+#[expect(dead_code, reason = "the requests for users send the header")]
+pub(crate) mod anchor_mailbox;
 pub(crate) mod claims;
 mod http;
 mod into_token_request;
