@@ -90,10 +90,16 @@ impl TokenFetcher {
     pub(super) fn check_resource_indicators(&self, request: &TokenRequest) -> Result<(), Error> {
         let parameters = request.extra_parameters()?;
         let rules = self.endpoints.rules();
-        if parameters.is_empty() || rules == Rules::OpenId {
+        if parameters.is_empty() {
             return Ok(());
         }
-        let accepts = |name: &str| rules == Rules::Adfs && name == "resource";
+        if let Some(path) = parameters.fmi_path()
+            && rules != Rules::Entra
+        {
+            return Err(no_fmi_path(path, rules));
+        }
+        let accepts =
+            |name: &str| rules == Rules::OpenId || rules == Rules::Adfs && name == "resource";
         match parameters
             .resource_indicators()
             .find(|(name, _)| !accepts(name))
@@ -267,6 +273,13 @@ impl Subject {
             Self::LongRunning(key) => key.tenant(),
         }
     }
+}
+
+fn no_fmi_path(path: &str, rules: Rules) -> Error {
+    Error::config(format!(
+        "the fmi_path {path:?} cannot be used: {} has no federated identities, which are of Microsoft Entra ID alone; leave fmi_path(..) out, or use an authority of Microsoft Entra ID",
+        rules.name()
+    ))
 }
 
 fn requirements(request: &TokenRequest, key: &CacheKey) -> Result<Requirements, Error> {
