@@ -26,7 +26,7 @@ pub(crate) use headers::ExtraHeaders;
 pub(crate) use http::{IntrospectionHttpRequest, PushedHttpRequest, SKU, TokenHttpRequest};
 pub use into_token_request::IntoTokenRequest;
 pub(crate) use into_token_request::Lent;
-use parameters::{AUDIENCE, ParameterLocation, Parameters, RESOURCE};
+use parameters::{AUDIENCE, FMI_PATH, ParameterLocation, Parameters, RESOURCE};
 use resolution::Resolution;
 
 /// The scopes to request a token for, with an optional tenant and other options.
@@ -228,6 +228,36 @@ impl TokenRequest {
         let uri = uri.into();
         match parameters::check_resource(&uri) {
             Ok(()) => self.form_parameter(RESOURCE, uri),
+            Err(error) => self.invalid(error),
+        }
+    }
+
+    /// Sets the path of a federated identity, for a token that is the assertion of that identity.
+    ///
+    /// Microsoft Entra ID issues such a token to the blueprint of an agent identity, with the agent
+    /// identity's client ID as the path (Federated Managed Identity, FMI). The request carries the
+    /// form parameter `fmi_path`. A second call replaces the path.
+    /// [`ConfidentialClient::agent_identity`](crate::ConfidentialClient::agent_identity) sends
+    /// these requests by itself.
+    ///
+    /// The path is part of the cache key. On use, the client rejects an empty path, a path with
+    /// white space, and a path for another provider than Microsoft Entra ID.
+    ///
+    /// ```
+    /// use confidential_client::TokenRequest;
+    ///
+    /// let assertion = TokenRequest::new("api://AzureADTokenExchange/.default")
+    ///     .fmi_path("f47ac10b-58cc-4372-a567-0e02b2c3d479");
+    /// # let _ = assertion;
+    /// ```
+    #[doc(alias("WithFmiPath", "Federated Managed Identity", "agent"))]
+    pub fn fmi_path(self, path: impl Into<String>) -> Self {
+        let path = path.into();
+        match parameters::check_fmi_path(&path) {
+            Ok(()) => {
+                let request = self.update(|fields| fields.parameters.remove(FMI_PATH));
+                request.form_parameter(FMI_PATH, path)
+            }
             Err(error) => self.invalid(error),
         }
     }

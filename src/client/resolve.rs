@@ -95,26 +95,10 @@ impl TokenFetcher {
         if parameters.has_assertion_claims() {
             self.credential.check_assertion_claims()?;
         }
-        self.check_resource_indicators(parameters)
-    }
-
-    /// Checks that the provider has the parameters that name an API. Microsoft's providers name the
-    /// API in the scope.
-    fn check_resource_indicators(&self, parameters: &Parameters) -> Result<(), Error> {
         let rules = self.endpoints.rules();
-        if rules == Rules::OpenId {
-            return Ok(());
-        }
-        let accepts = |name: &str| rules == Rules::Adfs && name == "resource";
-        match parameters
-            .resource_indicators()
-            .find(|(name, _)| !accepts(name))
-        {
-            None => Ok(()),
-            Some((name, value)) => Err(Error::config(format!(
-                "the parameter '{name}' cannot be used: {} has no such parameter, because the scope names the API; remove {name}({value:?}), and request a scope such as '{value}/.default'",
-                rules.name()
-            ))),
+        match parameters.fmi_path() {
+            Some(path) if rules != Rules::Entra => Err(no_fmi_path(path, rules)),
+            _ => check_resource_indicators(parameters, rules),
         }
     }
 
@@ -285,6 +269,32 @@ impl Subject {
             Self::LongRunning(key) => key.tenant(),
         }
     }
+}
+
+/// Checks that the provider has the parameters that name an API. Microsoft's providers name the API
+/// in the scope.
+fn check_resource_indicators(parameters: &Parameters, rules: Rules) -> Result<(), Error> {
+    if rules == Rules::OpenId {
+        return Ok(());
+    }
+    let accepts = |name: &str| rules == Rules::Adfs && name == "resource";
+    match parameters
+        .resource_indicators()
+        .find(|(name, _)| !accepts(name))
+    {
+        None => Ok(()),
+        Some((name, value)) => Err(Error::config(format!(
+            "the parameter '{name}' cannot be used: {} has no such parameter, because the scope names the API; remove {name}({value:?}), and request a scope such as '{value}/.default'",
+            rules.name()
+        ))),
+    }
+}
+
+fn no_fmi_path(path: &str, rules: Rules) -> Error {
+    Error::config(format!(
+        "the fmi_path {path:?} cannot be used: {} has no federated identities, which are of Microsoft Entra ID alone; leave fmi_path(..) out, or use an authority of Microsoft Entra ID",
+        rules.name()
+    ))
 }
 
 fn requirements(request: &TokenRequest, key: &CacheKey) -> Result<Requirements, Error> {

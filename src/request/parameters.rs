@@ -108,6 +108,27 @@ impl Parameters {
             .filter(|(name, _)| [AUDIENCE, RESOURCE].contains(name))
     }
 
+    /// Returns the path of a federated identity, which Microsoft Entra ID alone has.
+    pub(crate) fn fmi_path(&self) -> Option<&str> {
+        let mut parameters = self.of(ParameterLocation::Form);
+        let (_, path) = parameters.find(|(name, _)| *name == FMI_PATH)?;
+        Some(path)
+    }
+
+    /// Removes the form parameters of a name.
+    pub(super) fn remove(&mut self, removed: &str) {
+        let Some(parameters) = &mut self.0 else {
+            return;
+        };
+        let parameters = Arc::make_mut(parameters);
+        parameters.retain(|parameter| {
+            parameter.location != ParameterLocation::Form || parameter.name != removed
+        });
+        if parameters.is_empty() {
+            self.0 = None;
+        }
+    }
+
     /// Validates that every parameter has a name, and not a name that the client sends itself.
     pub(crate) fn check(&self) -> Result<(), Error> {
         let sent = self.iter().filter(|parameter| parameter.location.is_sent());
@@ -125,6 +146,12 @@ impl Parameters {
                     "the parameter '{name}' is reserved, because the client sends the parameter itself; remove it, and use the methods of the builder or of the request"
                 )));
             }
+        }
+        let paths = self.of(ParameterLocation::Form);
+        if paths.filter(|(name, _)| *name == FMI_PATH).count() > 1 {
+            return Err(Error::config(
+                "the request has two values of the parameter 'fmi_path', and a token has one path; call fmi_path(..) once",
+            ));
         }
         Ok(())
     }
@@ -151,6 +178,17 @@ pub(super) fn check_audience(audience: &str) -> Result<(), Error> {
     match audience.is_empty() || audience.trim() != audience {
         true => Err(Error::config(format!(
             "the audience {audience:?} is empty or surrounded by white space; pass the API's identifier at the identity provider"
+        ))),
+        false => Ok(()),
+    }
+}
+
+/// Checks the path of a federated identity.
+pub(super) fn check_fmi_path(path: &str) -> Result<(), Error> {
+    let is_text = |c: char| !c.is_whitespace() && !c.is_control();
+    match path.is_empty() || !path.chars().all(is_text) {
+        true => Err(Error::config(format!(
+            "the fmi_path {path:?} is empty or contains white space; pass the path of a federated identity, such as the client id of an agent identity"
         ))),
         false => Ok(()),
     }
@@ -183,13 +221,15 @@ pub(super) fn check_resource(uri: &str) -> Result<(), Error> {
 ///
 /// [RFC 8693 section 2.1]: https://www.rfc-editor.org/rfc/rfc8693#section-2.1
 pub(super) const AUDIENCE: &str = "audience";
+/// Entra's parameter with the path of a federated identity.
+pub(super) const FMI_PATH: &str = "fmi_path";
 /// The parameter with the URI of an API ([RFC 8707 section 2]).
 ///
 /// [RFC 8707 section 2]: https://www.rfc-editor.org/rfc/rfc8707#section-2
 pub(super) const RESOURCE: &str = "resource";
 
 /// The parameters that the client sends itself, in any grant.
-const RESERVED: [&str; 29] = [
+const RESERVED: [&str; 31] = [
     "actor_token",
     "actor_token_type",
     "assertion",
@@ -218,6 +258,8 @@ const RESERVED: [&str; 29] = [
     "state",
     "subject_token",
     "subject_token_type",
+    "user_federated_identity_credential",
+    "user_id",
     "username",
 ];
 
@@ -280,6 +322,30 @@ mod tests {
                 (result, _) => panic!("{uri}: {result:?}"),
             }
         }
+    }
+
+    #[test]
+    fn a_request_has_one_fmi_path_without_white_space() {
+        use ParameterLocation::{Form, Query};
+        for (path, is_accepted) in [
+            ("f47ac10b-58cc-4372-a567-0e02b2c3d479", true),
+            ("eid1/c/pub/t/7/a/9", true),
+            ("", false),
+            (" a", false),
+            ("a\nb", false),
+            ("a\u{7}b", false),
+        ] {
+            assert_eq!(check_fmi_path(path).is_ok(), is_accepted, "{path:?}");
+        }
+        let mut two = parameters(&[(Form, FMI_PATH, "a"), (Form, FMI_PATH, "b")]);
+        let error = two.check().unwrap_err();
+        assert!(error.to_string().contains("call fmi_path(..) once"));
+        two.remove(FMI_PATH);
+        assert!(two.is_empty() && two == Parameters::default());
+        let mut mixed = parameters(&[(Form, FMI_PATH, "a"), (Query, FMI_PATH, "b")]);
+        assert_eq!((mixed.check().is_ok(), mixed.fmi_path()), (true, Some("a")));
+        mixed.remove(FMI_PATH);
+        assert!(mixed == parameters(&[(Query, FMI_PATH, "b")]));
     }
 
     #[test]

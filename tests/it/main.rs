@@ -52,6 +52,7 @@ mod fleet_by_order;
 mod fleet_of_processes;
 mod fleet_redis_circuit;
 mod fleet_redis_faults;
+mod fmi_path;
 mod forced_refresh;
 mod foreign_clients;
 mod from_env;

@@ -16,7 +16,6 @@ use crate::dpop::PROOF;
 use crate::endpoint::{Lookup, TokenEndpoint};
 use crate::error::{CredentialOrigin, Error, Failure};
 use crate::grant::{Grant, SingleUseGrant};
-use crate::request::parameters::ParameterLocation;
 use crate::request::{AssertionClaimSet, TokenHttpRequest};
 use crate::response::{self, ResponseContext, TokenResponse};
 use crate::secret::Secret;
@@ -267,7 +266,7 @@ impl TokenFetcher {
             claims: fetch.claims.clone(),
             capabilities: Arc::clone(self.capabilities.names()),
             attempt: attempt.number,
-            fmi_path: form_parameter(fetch, "fmi_path"),
+            fmi_path: fetch.key.parameters.fmi_path().map(ToOwned::to_owned),
             extra_claims: AssertionClaimSet::of(&fetch.key.parameters),
             rejected_assertion: None,
         };
@@ -432,13 +431,6 @@ impl From<Error> for FailedRequest {
             rejection: None,
         }
     }
-}
-
-/// Returns the value of an extra parameter of the request.
-fn form_parameter(fetch: &Fetch, name: &str) -> Option<String> {
-    let mut parameters = fetch.key.parameters.of(ParameterLocation::Form);
-    let (_, value) = parameters.find(|(known, _)| *known == name)?;
-    Some(value.to_owned())
 }
 
 const TOKEN_ENDPOINT: &str = "the token endpoint";
