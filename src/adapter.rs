@@ -6,6 +6,8 @@
 //! | [`BearerAuthLayer`] | `tower` | tower services over `http::Request`, such as hyper and tonic |
 //! | [`AzureCredential`] | `azure-core` | the clients of the Azure SDK for Rust |
 //! | [`AcceptedToken`], [`PermittedToken`] | `axum` | axum handlers of a web API |
+//! | [`OpenTelemetryMetrics`] | `opentelemetry` | OpenTelemetry's meters |
+//! | [`FacadeMetrics`] | `metrics` | recorders of the `metrics` facade |
 //!
 //! # Attached tokens
 //!
@@ -25,6 +27,14 @@ mod axum;
 mod azure_core;
 #[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
 mod bearer_auth;
+#[cfg(feature = "metrics")]
+mod facade_metrics;
+#[cfg(any(feature = "metrics", feature = "opentelemetry"))]
+mod instruments;
+#[cfg(any(feature = "metrics", feature = "opentelemetry"))]
+mod observed_clients;
+#[cfg(feature = "opentelemetry")]
+mod open_telemetry_metrics;
 #[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
 mod origin;
 #[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
@@ -40,5 +50,11 @@ pub use self::axum::{AcceptedToken, PermittedToken};
 pub use self::azure_core::AzureCredential;
 #[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
 pub use bearer_auth::BearerAuth;
+#[cfg(feature = "metrics")]
+pub use facade_metrics::FacadeMetrics;
+#[cfg(any(feature = "metrics", feature = "opentelemetry"))]
+pub use observed_clients::ObservableClient;
+#[cfg(feature = "opentelemetry")]
+pub use open_telemetry_metrics::OpenTelemetryMetrics;
 #[cfg(feature = "tower")]
 pub use tower::{BearerAuthError, BearerAuthFuture, BearerAuthLayer, BearerAuthService};

@@ -178,6 +178,7 @@ mod retry;
 mod scope;
 mod secret;
 mod shared_cache;
+mod thread_number;
 mod token;
 
 // Without a `cfg`, so that docs.rs shows the feature of each item, and not four for each.

@@ -34,15 +34,15 @@ use crate::transport::{MutualTls, RotationListener};
 ///
 /// A cache hit is the same for every kind. The issuer is needed for a token request only.
 #[derive(Clone)]
-pub(crate) struct TokenAcquirer(Arc<Shared>);
+pub(crate) struct TokenAcquirer(pub(super) Arc<Shared>);
 
-struct Shared {
+pub(super) struct Shared {
     /// Tells the clients of a process apart, in what requests remember.
     id: u64,
     requests: RequestsByText,
-    cache: Cache,
+    pub(super) cache: Cache,
     clock: TimeSource,
-    issuer: Issuer,
+    pub(super) issuer: Issuer,
 }
 
 impl TokenAcquirer {
@@ -93,7 +93,7 @@ impl TokenAcquirer {
     /// Returns the counters of the cache in memory and of the shared cache.
     pub(super) fn stats(&self) -> CacheStats {
         let shared = self.0.issuer.shared();
-        self.0.cache.stats(shared.map(|level| &level.counters))
+        self.0.cache.stats(shared.map(|level| &*level.counters))
     }
 
     /// Removes every token, every failure and the issuer's metadata.
@@ -122,7 +122,10 @@ impl TokenAcquirer {
         request: impl IntoTokenRequest,
     ) -> Result<AccessToken, Error> {
         let (request, scope) = match self.look_up(&request) {
-            LookUp::Token(token) => return Ok(token),
+            LookUp::Token(token) => {
+                self.count_hit();
+                return Ok(token);
+            }
             LookUp::Request(request) => (request, None),
             LookUp::NewScope(scope) => (TokenRequest::new(&scope), Some(scope)),
             LookUp::Nothing => (request.into_token_request(), None),
@@ -187,6 +190,7 @@ impl TokenAcquirer {
             self.fresh(slot, &request.requirements)
         };
         if let Some(token) = self.0.cache.with_slot(&request.key, fresh) {
+            self.count_hit();
             return Ok(token);
         }
         let slot = self.0.cache.slot(&request.key);
@@ -224,8 +228,12 @@ impl TokenAcquirer {
         request: &ResolvedRequest,
     ) -> Result<AccessToken, Error> {
         match slot.get(&self.0.clock.coarse_now(), &request.requirements) {
-            Cached::Fresh(issued) => to_access_token(issued, slot, TokenSource::Cache),
+            Cached::Fresh(issued) => {
+                self.count_hit();
+                to_access_token(issued, slot, TokenSource::Cache)
+            }
             Cached::Stale(issued) => {
+                self.count_hit();
                 if self.check_grant(request).is_ok() {
                     let fetch = |deadline| self.fetch(slot, request, true, deadline);
                     self.0.cache.refresh(slot, fetch);
@@ -348,7 +356,7 @@ impl TokenAcquirer {
 
     /// Returns the slot's token if the token is valid and meets the requirements.
     ///
-    /// Does not wait, and starts no refresh.
+    /// Does not wait, starts no refresh and counts no hit.
     #[inline]
     pub(super) fn cached(
         &self,
@@ -363,7 +371,7 @@ impl TokenAcquirer {
         }
     }
 
-    /// Returns the slot's token if no refresh is due.
+    /// Returns the slot's token if no refresh is due. Counts no hit.
     #[inline]
     pub(super) fn fresh(
         &self,
@@ -374,6 +382,12 @@ impl TokenAcquirer {
             Cached::Fresh(issued) => to_access_token(issued, slot, TokenSource::Cache).ok(),
             Cached::Stale(_) | Cached::Miss => None,
         }
+    }
+
+    /// Counts a cache hit, if the program wants the number.
+    #[inline]
+    pub(super) fn count_hit(&self) {
+        self.0.cache.count_hit();
     }
 }
 

@@ -186,7 +186,7 @@ impl ManagedIdentityClient {
     }
 
     /// Returns the part of the client that does not depend on the kind of the client.
-    #[cfg(feature = "azure-core")]
+    #[cfg(any(feature = "azure-core", feature = "metrics", feature = "opentelemetry"))]
     pub(crate) fn acquirer(&self) -> &TokenAcquirer {
         &self.acquirer
     }
