@@ -7,6 +7,8 @@
 //! | [`AzureCredential`] | `azure-core` | the clients of the Azure SDK for Rust |
 //! | [`KeyVaultCertificate`], [`KeyVaultSigner`] | `key-vault` | a certificate or a key in Azure Key Vault, as the client's credential |
 //! | [`AcceptedToken`], [`PermittedToken`] | `axum` | axum handlers of a web API |
+//! | [`OpenTelemetryMetrics`] | `opentelemetry` | OpenTelemetry's meters |
+//! | [`FacadeMetrics`] | `metrics` | recorders of the `metrics` facade |
 //!
 //! # Attached tokens
 //!
@@ -26,8 +28,16 @@ mod axum;
 mod azure_core;
 #[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
 mod bearer_auth;
+#[cfg(feature = "metrics")]
+mod facade_metrics;
+#[cfg(any(feature = "metrics", feature = "opentelemetry"))]
+mod instruments;
 #[cfg(feature = "key-vault")]
 mod key_vault;
+#[cfg(any(feature = "metrics", feature = "opentelemetry"))]
+mod observed_clients;
+#[cfg(feature = "opentelemetry")]
+mod open_telemetry_metrics;
 #[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
 mod origin;
 #[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
@@ -43,7 +53,13 @@ pub use self::axum::{AcceptedToken, PermittedToken};
 pub use self::azure_core::AzureCredential;
 #[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
 pub use bearer_auth::BearerAuth;
+#[cfg(feature = "metrics")]
+pub use facade_metrics::FacadeMetrics;
 #[cfg(feature = "key-vault")]
 pub use key_vault::{KeyVaultCertificate, KeyVaultSigner};
+#[cfg(any(feature = "metrics", feature = "opentelemetry"))]
+pub use observed_clients::ObservableClient;
+#[cfg(feature = "opentelemetry")]
+pub use open_telemetry_metrics::OpenTelemetryMetrics;
 #[cfg(feature = "tower")]
 pub use tower::{BearerAuthError, BearerAuthFuture, BearerAuthLayer, BearerAuthService};

@@ -4,12 +4,13 @@
 //! application.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
 
+use crate::counter::ShardedCounter;
 use crate::delegated::UserIdentity;
 use crate::error::{Error, Failure};
 use crate::secret::Secret;
@@ -20,6 +21,8 @@ use crate::token::{CacheKey, IssuedToken, Thumbprint, TokenSource, UserKey};
 mod bounded_map;
 mod circuit_breaker;
 mod cool_down;
+#[cfg(any(feature = "metrics", feature = "opentelemetry"))]
+mod figures;
 mod flight;
 mod limit;
 mod options;
@@ -33,6 +36,8 @@ mod sync;
 
 use bounded_map::BoundedMap;
 pub(crate) use cool_down::length as cool_down_length;
+#[cfg(any(feature = "metrics", feature = "opentelemetry"))]
+pub(crate) use figures::{CacheFigures, EntryState};
 pub(crate) use flight::FlightOutcome;
 use flight::{Flight, FlightContext, NewFlight, overdue_after};
 pub(crate) use limit::RequestLimit;
@@ -42,6 +47,8 @@ pub(crate) use session::{RefreshTokenStatus, UserSession};
 pub(crate) use slot::Cached;
 use slot::{Invalidated, JoinOutcome, TokenUpdate};
 pub use stats::CacheStats;
+#[cfg(any(feature = "metrics", feature = "opentelemetry"))]
+pub(crate) use stats::KeptCounters;
 
 #[cfg(feature = "redis")]
 pub use crate::shared_cache::RedisCache;
@@ -61,6 +68,8 @@ pub(crate) struct Cache {
     slots: RwLock<BoundedMap<CacheSlot>>,
     sessions: RwLock<BoundedMap<UserSession>>,
     limit: RequestLimit,
+    /// The number of cache hits, if the program wants the number.
+    hits: OnceLock<Arc<ShardedCounter>>,
     context: Arc<FlightContext>,
 }
 
@@ -75,11 +84,29 @@ impl Cache {
         counts_requests: bool,
     ) -> Self {
         let overdue = overdue_after(flight_limit);
-        Self {
+        let cache = Self {
             slots: RwLock::new(BoundedMap::new(options.max_entries)),
             sessions: RwLock::new(BoundedMap::new(options.max_entries)),
             limit: RequestLimit::new(options.max_concurrent_requests, overdue),
+            hits: OnceLock::new(),
             context: Arc::new(FlightContext::new(flight_limit, clock, counts_requests)),
+        };
+        if options.count_hits {
+            cache.count_hits();
+        }
+        cache
+    }
+
+    /// Counts the cache hits from now on.
+    fn count_hits(&self) -> &Arc<ShardedCounter> {
+        self.hits.get_or_init(Arc::default)
+    }
+
+    /// Counts a cache hit, if the program wants the number.
+    #[inline]
+    pub(crate) fn count_hit(&self) {
+        if let Some(hits) = self.hits.get() {
+            hits.count();
         }
     }
 
@@ -124,7 +151,32 @@ impl Cache {
 
     /// Returns the counters, together with those of a shared cache.
     pub(crate) fn stats(&self, shared: Option<&SharedCounters>) -> CacheStats {
-        self.context.counters.read(shared)
+        let hits = self.hits.get();
+        self.context.counters.read(hits.map(|hits| &**hits), shared)
+    }
+
+    /// Returns the counters, to be read also after the client is dropped. Counts the cache hits from
+    /// now on.
+    #[cfg(any(feature = "metrics", feature = "opentelemetry"))]
+    pub(crate) fn keep_counters(&self, shared: Option<Arc<SharedCounters>>) -> KeptCounters {
+        KeptCounters {
+            hits: Arc::clone(self.count_hits()),
+            memory: Arc::clone(&self.context.counters),
+            shared,
+        }
+    }
+
+    /// Returns what is cached now. Looks at each entry.
+    #[cfg(any(feature = "metrics", feature = "opentelemetry"))]
+    pub(crate) fn figures(&self) -> CacheFigures {
+        // Callers wait for the lock only while the entries are listed.
+        let slots: Vec<_> = read(&self.slots).values().map(Arc::clone).collect();
+        let now = self.context.clock.now();
+        let mut figures = CacheFigures::new(self.context.breaker.is_open());
+        for slot in slots {
+            figures.add(&slot.figures(&now));
+        }
+        figures
     }
 
     /// Returns a user's session, and creates an empty one for a new user.

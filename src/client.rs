@@ -20,6 +20,8 @@ mod introspection;
 mod issuer;
 mod long_running;
 mod managed_identity;
+#[cfg(any(feature = "metrics", feature = "opentelemetry"))]
+mod observed;
 mod proofs;
 mod provider;
 mod requests_by_text;
@@ -40,6 +42,8 @@ pub use credential_chain::{CredentialChainClient, CredentialChainClientBuilder};
 use fetch::TokenFetcher;
 use issuer::Issuer;
 pub use managed_identity::{ManagedIdentityClient, ManagedIdentityClientBuilder};
+#[cfg(any(feature = "metrics", feature = "opentelemetry"))]
+pub(crate) use observed::ObservedClient;
 #[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
 pub(crate) use proofs::{Proof, ProofRepetitions, rejection_code};
 pub use provider::TokenProvider;
@@ -86,7 +90,12 @@ impl ConfidentialClient {
     }
 
     /// Returns the part of the client that does not depend on the kind of the client.
-    #[cfg(any(feature = "azure-core", feature = "blocking"))]
+    #[cfg(any(
+        feature = "azure-core",
+        feature = "blocking",
+        feature = "metrics",
+        feature = "opentelemetry"
+    ))]
     pub(crate) fn acquirer(&self) -> &TokenAcquirer {
         &self.acquirer
     }

@@ -180,6 +180,7 @@ mod runtime_thread;
 mod scope;
 mod secret;
 mod shared_cache;
+mod thread_number;
 mod token;
 
 // Without a `cfg`, so that docs.rs shows the feature of each item, and not four for each.

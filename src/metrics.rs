@@ -44,6 +44,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+#[cfg(any(feature = "metrics", feature = "opentelemetry"))]
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind};
@@ -130,16 +132,22 @@ impl Outcome {
     }
 }
 
-/// The callback for acquisitions. The default does nothing.
-#[derive(Clone, Default)]
+/// The callbacks for acquisitions: of the program, and of adapters for metrics.
+#[derive(Default)]
 pub(crate) struct Observer {
-    callback: Option<Arc<dyn Fn(Acquisition) + Send + Sync>>,
+    callback: Option<Box<dyn Fn(Acquisition) + Send + Sync>>,
     names_tenants: bool,
+    /// Added after the client was built. Each adapter adds one.
+    #[cfg(any(feature = "metrics", feature = "opentelemetry"))]
+    adapters: Adapters,
 }
+
+#[cfg(any(feature = "metrics", feature = "opentelemetry"))]
+type Adapters = std::sync::RwLock<Vec<(u64, Arc<dyn Fn(&Acquisition) + Send + Sync>)>>;
 
 impl Observer {
     pub(crate) fn set(&mut self, callback: impl Fn(Acquisition) + Send + Sync + 'static) {
-        self.callback = Some(Arc::new(callback));
+        self.callback = Some(Box::new(callback));
     }
 
     pub(crate) fn name_tenants(&mut self) {
@@ -151,16 +159,57 @@ impl Observer {
         self.names_tenants && self.callback.is_some()
     }
 
-    /// Calls the observer. A panic of the observer is logged and does not fail the token request.
+    /// Adds the callback of an adapter, from now on. Returns `false` if the adapter has one.
+    #[cfg(any(feature = "metrics", feature = "opentelemetry"))]
+    pub(crate) fn add(
+        &self,
+        adapter: u64,
+        callback: impl Fn(&Acquisition) + Send + Sync + 'static,
+    ) -> bool {
+        let mut adapters = self
+            .adapters
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let is_new = adapters.iter().all(|(known, _)| *known != adapter);
+        if is_new {
+            adapters.push((adapter, Arc::new(callback)));
+        }
+        is_new
+    }
+
+    /// Calls the observers. A panic of an observer is logged and does not fail the token request.
     pub(crate) fn notify(&self, acquisition: Acquisition) {
-        let Some(callback) = &self.callback else {
-            return;
-        };
-        if catch_unwind(AssertUnwindSafe(|| callback(acquisition))).is_err() {
-            tracing::warn!("the observer of token requests panicked");
+        #[cfg(any(feature = "metrics", feature = "opentelemetry"))]
+        {
+            let adapters = self.adapters.read().unwrap_or_else(PoisonError::into_inner);
+            // Called without the lock, since a recorder of the program may be slow, or may add.
+            let adapters: Vec<_> = adapters
+                .iter()
+                .map(|(_, adapter)| Arc::clone(adapter))
+                .collect();
+            for adapter in adapters {
+                guard(|| adapter(&acquisition));
+            }
+        }
+        if let Some(callback) = &self.callback {
+            guard(|| callback(acquisition));
         }
     }
 }
+
+fn guard(callback: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(callback)).is_err() {
+        tracing::warn!("the observer of token requests panicked");
+    }
+}
+
+/// The boundaries of the buckets for durations, in seconds.
+///
+/// Those of OpenTelemetry's `http.client.request.duration`. `adapter::OpenTelemetryMetrics` sets
+/// them. An exporter of the `metrics` facade needs them in its own settings.
+pub const DURATION_BOUNDARIES: [f64; 14] = [
+    0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+];
 
 #[cfg(test)]
 mod tests {

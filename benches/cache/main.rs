@@ -10,6 +10,7 @@
 
 mod bare;
 mod callers;
+mod counted;
 mod hits;
 mod instructions;
 mod keyed;
@@ -44,6 +45,7 @@ fn main() -> Result<()> {
     let keyed = keyed::Keyed::fill(size.entries, size.hot, &runtime)?;
     let hits = hits::Hits::new(&runtime)?;
     let shared = shared::SharedHits::new(&runtime)?;
+    let counted = counted::CountedHits::new(&runtime)?;
     let threads = threads::Threads::new(&runtime)?;
     let mut bare = bare::Bare::new()?;
     let mut rounds = Rounds::new(size.calls);
@@ -61,6 +63,7 @@ fn main() -> Result<()> {
         })?;
         hits.round(&mut rounds)?;
         shared.round(&mut rounds)?;
+        counted.round(&mut rounds)?;
         keyed.round(&mut rounds)?;
         threads.round(&mut rounds)?;
     }
@@ -84,6 +87,7 @@ fn main() -> Result<()> {
     table.print();
     hits::report(&rounds)?;
     shared::report(&rounds)?;
+    counted::report(&rounds)?;
     keyed::report(&rounds, size.entries)?;
     threads::report(&rounds)?;
     callers::report(size.callers)

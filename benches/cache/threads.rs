@@ -87,7 +87,7 @@ impl Threads {
 
 /// Measures the time from the first start to the last end. Each thread runs one function `calls`
 /// times.
-fn together(calls: u32, functions: &[&(dyn Fn() + Sync)]) -> Result<Duration> {
+pub(crate) fn together(calls: u32, functions: &[&(dyn Fn() + Sync)]) -> Result<Duration> {
     let ready = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         let threads: Vec<_> = functions
@@ -120,7 +120,7 @@ fn together(calls: u32, functions: &[&(dyn Fn() + Sync)]) -> Result<Duration> {
 }
 
 /// Returns the output of a future that is ready at the first poll.
-fn poll_once<T>(future: impl Future<Output = T>) -> Option<T> {
+pub(crate) fn poll_once<T>(future: impl Future<Output = T>) -> Option<T> {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => Some(value),
         Poll::Pending => None,

@@ -112,6 +112,11 @@ impl CircuitBreaker {
         *self.lock() = Circuit::default();
     }
 
+    #[cfg(any(feature = "metrics", feature = "opentelemetry"))]
+    pub(super) fn is_open(&self) -> bool {
+        self.lock().open.is_some()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Circuit> {
         // No code panics under the lock, and every field would still be whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

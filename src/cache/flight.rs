@@ -100,7 +100,8 @@ pub(super) struct FlightContext {
     pub(super) limit: Duration,
     pub(super) clock: TimeSource,
     pub(super) breaker: CircuitBreaker,
-    pub(super) counters: Counters,
+    /// Shared with the adapters for metrics.
+    pub(super) counters: Arc<Counters>,
     /// `false` if a flight may end without a token request. The shared cache then counts the token
     /// requests.
     counts_requests: bool,
@@ -114,7 +115,7 @@ impl FlightContext {
             limit,
             clock,
             breaker: CircuitBreaker::new(overdue_after(limit)),
-            counters: Counters::default(),
+            counters: Arc::default(),
             counts_requests,
             providers: AtomicUsize::new(0),
         }

@@ -1,15 +1,17 @@
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::bounded_map::Evictable;
 use super::circuit_breaker::{CircuitBreaker, FlightId};
 use super::cool_down::CoolDown;
+#[cfg(any(feature = "metrics", feature = "opentelemetry"))]
+use super::figures::{EntryFigures, EntryState};
 use super::rejections::Rejections;
 use super::requirements::Requirements;
 use super::sync::{AtomicBool, AtomicU32, Current, Mutex, MutexGuard, Ordering, PoisonError};
 use crate::error::Error;
 use crate::lease::{Lease, LeaseId};
-use crate::time::Now;
+use crate::time::{Deadline, Now};
 use crate::token::{CacheKey, IssuedToken, Stage, TokenHash};
 
 /// The cache entry of one key: token, flight and last failure.
@@ -50,6 +52,9 @@ struct SlotState<F> {
     ignored: LeaseId,
     cool_down: CoolDown,
     rejections: Rejections,
+    /// The last time that a caller wanted a token request, and the request failed or was not
+    /// allowed. `None` after the next token. Boxed, because few slots have one.
+    denied: Option<Box<Deadline>>,
 }
 
 struct Running<F> {
@@ -110,6 +115,7 @@ impl<F: Clone> Slot<F> {
                 ignored: 0,
                 cool_down: CoolDown::default(),
                 rejections: Rejections::default(),
+                denied: None,
             }),
         }
     }
@@ -174,12 +180,14 @@ impl<F: Clone> Slot<F> {
             return JoinOutcome::Served(issued);
         }
         if let Some(error) = state.cool_down.error(requirements.claims(), now) {
+            state.deny(now);
             return JoinOutcome::Failed(error);
         }
         let Some(flight) = flight else {
             return JoinOutcome::NeedsFlight;
         };
         if let Err(error) = breaker.try_pass(self.flight_id(state.flight.next()), now) {
+            state.deny(now);
             return JoinOutcome::Failed(error);
         }
         JoinOutcome::Started(state.start(flight, breaker.overdue(now), requirements))
@@ -187,7 +195,7 @@ impl<F: Clone> Slot<F> {
 
     /// Returns `true` if there is no fresh token, no flight and no cool-down.
     pub(crate) fn needs_refresh(&self, now: &Now) -> bool {
-        self.may_refresh(&self.lock(), now)
+        self.may_refresh(&mut self.lock(), now)
     }
 
     /// Registers `flight` as the slot's flight, without a caller that waits for it.
@@ -202,9 +210,14 @@ impl<F: Clone> Slot<F> {
     ) -> Option<Started<F>> {
         let mut state = self.lock();
         // Another caller's flight may have started, or ended, before this one had the lock.
-        let starts = self.may_refresh(&state, now)
-            && breaker.allows(self.flight_id(state.flight.next()), now);
-        starts.then(|| state.start(flight, breaker.overdue(now), &Requirements::NONE))
+        if !self.may_refresh(&mut state, now) {
+            return None;
+        }
+        if !breaker.allows(self.flight_id(state.flight.next()), now) {
+            state.deny(now);
+            return None;
+        }
+        Some(state.start(flight, breaker.overdue(now), &Requirements::NONE))
     }
 
     /// Stores the outcome of a flight, and returns the outcome for the waiting callers.
@@ -233,7 +246,7 @@ impl<F: Clone> Slot<F> {
             Ok(issued) => {
                 if is_latest || self.expires_before(&issued) {
                     self.current.store(Some(Arc::clone(&issued)));
-                    state.cool_down = CoolDown::default();
+                    state.forget_failure();
                     state.rejections.forget_token_before(&issued);
                     if after_rejection {
                         state.rejections.count(claims.clone(), now);
@@ -244,7 +257,10 @@ impl<F: Clone> Slot<F> {
             }
             // The flight that replaced this one decides what is remembered.
             Err(error) if !is_latest => Err(error),
-            Err(error) => Err(state.cool_down.begin(error, claims, now, jitter)),
+            Err(error) => {
+                state.deny(now);
+                Err(state.cool_down.begin(error, claims, now, jitter))
+            }
         }
     }
 
@@ -253,7 +269,7 @@ impl<F: Clone> Slot<F> {
     pub(crate) fn store(&self, issued: Arc<IssuedToken>) {
         let mut state = self.lock();
         state.ignored = state.flight.latest();
-        state.cool_down = CoolDown::default();
+        state.forget_failure();
         state.rejections.forget_token_before(&issued);
         self.current.store(Some(issued));
     }
@@ -275,7 +291,7 @@ impl<F: Clone> Slot<F> {
 
     /// Forgets the last failure alone.
     pub(crate) fn clear_failure(&self) {
-        self.lock().cool_down = CoolDown::default();
+        self.lock().forget_failure();
     }
 
     /// Removes a flight that will not complete, for example because its runtime stopped.
@@ -310,7 +326,7 @@ impl<F: Clone> Slot<F> {
     /// flight continues.
     pub(crate) fn clear(&self) {
         let mut state = self.lock();
-        state.cool_down = CoolDown::default();
+        state.forget_failure();
         state.rejections = Rejections::default();
         self.current.store(None);
     }
@@ -345,10 +361,17 @@ impl<F: Clone> Slot<F> {
         }
     }
 
-    fn may_refresh(&self, state: &SlotState<F>, now: &Now) -> bool {
-        !matches!(self.get(now, &Requirements::NONE), Cached::Fresh(_))
-            && state.flight.holder(now.monotonic()).is_none()
-            && state.cool_down.is_over(None, now)
+    fn may_refresh(&self, state: &mut SlotState<F>, now: &Now) -> bool {
+        if matches!(self.get(now, &Requirements::NONE), Cached::Fresh(_))
+            || state.flight.holder(now.monotonic()).is_some()
+        {
+            return false;
+        }
+        let is_over = state.cool_down.is_over(None, now);
+        if !is_over {
+            state.deny(now);
+        }
+        is_over
     }
 
     fn expires_before(&self, issued: &IssuedToken) -> bool {
@@ -363,6 +386,36 @@ impl<F: Clone> Slot<F> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(any(feature = "metrics", feature = "opentelemetry"))]
+impl<F: Clone> Slot<F> {
+    /// Returns the slot's part of the cache's figures.
+    pub(super) fn figures(&self, now: &Now) -> EntryFigures {
+        let state = self.lock();
+        let denied = state.denied.as_ref();
+        let is_denied = denied.is_some_and(|denied| denied.since(now) < STILL_WANTED);
+        let current = self.current.load();
+        let lifetime = current.as_ref().map(|issued| &issued.lifetime);
+        let stage = lifetime.map_or(Stage::Expired, |lifetime| lifetime.stage(now));
+        let state_of_entry = match (stage, is_denied) {
+            (Stage::Fresh, _) | (Stage::Due, false) => EntryState::Valid,
+            (Stage::Due, true) => EntryState::Failing,
+            (Stage::Expired, true) => EntryState::Unavailable,
+            (Stage::Expired, false) => EntryState::Unused,
+        };
+        let remaining = lifetime.map_or(Duration::ZERO, |lifetime| lifetime.remaining(now));
+        EntryFigures {
+            state: state_of_entry,
+            remaining: (stage == Stage::Fresh || is_denied).then_some(remaining),
+            is_cooling_down: !state.cool_down.is_over(None, now),
+        }
+    }
+}
+
+/// The time for which an entry whose token request failed counts as wanted. A caller that asks less
+/// often finds no valid token anyway.
+#[cfg(any(feature = "metrics", feature = "opentelemetry"))]
+const STILL_WANTED: Duration = Duration::from_secs(15 * 60);
 
 impl<F: Clone> Slot<F> {
     /// Keeps the slot from eviction until [`release`](Self::release).
@@ -415,6 +468,20 @@ impl<F: Clone> Evictable for Slot<F> {
 }
 
 impl<F> SlotState<F> {
+    /// Notes that a caller wanted a token request and got none.
+    fn deny(&mut self, now: &Now) {
+        let now = now.plus(Duration::ZERO);
+        match &mut self.denied {
+            Some(denied) => **denied = now,
+            None => self.denied = Some(Box::new(now)),
+        }
+    }
+
+    fn forget_failure(&mut self) {
+        self.cool_down = CoolDown::default();
+        self.denied = None;
+    }
+
     fn start(&mut self, handle: F, overdue: Instant, requirements: &Requirements) -> Started<F> {
         let running = Running {
             handle,

@@ -1,4 +1,7 @@
-use crate::counter::{Counter, RequestCounters};
+#[cfg(any(feature = "metrics", feature = "opentelemetry"))]
+use std::sync::Arc;
+
+use crate::counter::{Counter, RequestCounters, ShardedCounter};
 #[cfg(doc)]
 use crate::error::Error;
 use crate::error::ErrorKind;
@@ -9,10 +12,16 @@ use crate::shared_cache::SharedCounters;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CacheStats {
+    /// Calls that the cache in memory served, [`TokenProvider::cached`] included.
+    ///
+    /// `None` unless [`CacheOptions::count_hits`] or an adapter for metrics turned counting on. The
+    /// count starts at that time.
+    ///
+    /// [`CacheOptions::count_hits`]: crate::CacheOptions::count_hits
+    /// [`TokenProvider::cached`]: crate::TokenProvider::cached
+    pub hits: Option<u64>,
     /// Calls without a cached token in memory. Each sent or joined a token request, found a token
     /// in the shared cache, or received the last failure.
-    ///
-    /// Cache hits are not counted: counting would cost more than the hit.
     pub misses: u64,
     /// Token requests of this process, refreshes included. Retries of a request do not count, even
     /// with another credential.
@@ -64,7 +73,11 @@ pub(super) struct Counters {
 
 impl Counters {
     /// Returns the counters, together with those of a shared cache.
-    pub(super) fn read(&self, shared: Option<&SharedCounters>) -> CacheStats {
+    pub(super) fn read(
+        &self,
+        hits: Option<&ShardedCounter>,
+        shared: Option<&SharedCounters>,
+    ) -> CacheStats {
         let counted = |counter: fn(&SharedCounters) -> &Counter| {
             shared.map_or(0, |shared| counter(shared).get())
         };
@@ -74,6 +87,7 @@ impl Counters {
             requests.map(|requests| requests.failed(kind)).sum()
         };
         CacheStats {
+            hits: hits.map(ShardedCounter::get),
             misses: self.misses.get(),
             requests: self.requests.sent.get() + counted(|shared| &shared.requests.sent),
             refreshes: self.refreshes.get(),
@@ -90,5 +104,28 @@ impl Counters {
             invalid_response_errors: failed(ErrorKind::InvalidResponse),
             interaction_required_errors: failed(ErrorKind::InteractionRequired),
         }
+    }
+}
+
+/// The counters of a client, which outlive the client.
+#[cfg(any(feature = "metrics", feature = "opentelemetry"))]
+pub(crate) struct KeptCounters {
+    pub(super) hits: Arc<ShardedCounter>,
+    pub(super) memory: Arc<Counters>,
+    pub(super) shared: Option<Arc<SharedCounters>>,
+}
+
+#[cfg(any(feature = "metrics", feature = "opentelemetry"))]
+impl KeptCounters {
+    pub(crate) fn read(&self) -> CacheStats {
+        self.memory.read(Some(&self.hits), self.shared.as_deref())
+    }
+
+    /// Returns `true` if nobody counts any more: neither the client nor a flight that outlives it.
+    pub(crate) fn are_final(&self) -> bool {
+        let shared = self.shared.as_ref();
+        Arc::strong_count(&self.memory) == 1
+            && Arc::strong_count(&self.hits) == 1
+            && shared.is_none_or(|shared| Arc::strong_count(shared) == 1)
     }
 }

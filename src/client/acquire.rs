@@ -34,15 +34,15 @@ use crate::transport::{MutualTls, RotationListener};
 ///
 /// A cache hit is the same for every kind. The issuer is needed for a token request only.
 #[derive(Clone)]
-pub(crate) struct TokenAcquirer(Arc<Shared>);
+pub(crate) struct TokenAcquirer(pub(super) Arc<Shared>);
 
-struct Shared {
+pub(super) struct Shared {
     /// Tells the clients of a process apart, in what requests remember.
     id: u64,
     requests: RequestsByText,
-    cache: Cache,
+    pub(super) cache: Cache,
     clock: TimeSource,
-    issuer: Issuer,
+    pub(super) issuer: Issuer,
 }
 
 impl TokenAcquirer {
@@ -93,7 +93,7 @@ impl TokenAcquirer {
     /// Returns the counters of the cache in memory and of the shared cache.
     pub(super) fn stats(&self) -> CacheStats {
         let shared = self.0.issuer.shared();
-        self.0.cache.stats(shared.map(|level| &level.counters))
+        self.0.cache.stats(shared.map(|level| &*level.counters))
     }
 
     /// Removes every token, every failure and the issuer's metadata.
@@ -133,7 +133,10 @@ impl TokenAcquirer {
         request: impl IntoTokenRequest,
     ) -> Result<AccessToken, Error> {
         let (request, scope) = match self.look_up(&request) {
-            LookUp::Token(token) => return Ok(token),
+            LookUp::Token(token) => {
+                self.count_hit();
+                return Ok(token);
+            }
             LookUp::Request(request) => (request, None),
             LookUp::NewScope(scope) => (TokenRequest::new(&scope), Some(scope)),
             LookUp::Nothing => (request.into_token_request(), None),
@@ -200,10 +203,14 @@ impl TokenAcquirer {
     /// Returns the cached token of a request if no refresh is due. The request remembers its slot.
     #[inline]
     pub(super) fn fresh_token(&self, request: &ResolvedRequest) -> Option<AccessToken> {
-        self.0.cache.with_slot(&request.key, |slot| {
+        let token = self.0.cache.with_slot(&request.key, |slot| {
             self.remember(request, slot);
             self.fresh(slot, &request.requirements)
-        })
+        });
+        if token.is_some() {
+            self.count_hit();
+        }
+        token
     }
 
     /// Returns the slot of a request, which the request remembers.
@@ -268,8 +275,12 @@ impl TokenAcquirer {
         runtime: impl FnOnce() -> Option<Handle>,
     ) -> Option<Result<AccessToken, Error>> {
         match slot.get(&self.0.clock.coarse_now(), &request.requirements) {
-            Cached::Fresh(issued) => Some(to_access_token(issued, slot, TokenSource::Cache)),
+            Cached::Fresh(issued) => {
+                self.count_hit();
+                Some(to_access_token(issued, slot, TokenSource::Cache))
+            }
             Cached::Stale(issued) => {
+                self.count_hit();
                 if self.check_grant(request).is_ok() {
                     let fetch = |deadline| self.fetch(slot, request, true, deadline);
                     self.0.cache.refresh(slot, runtime, fetch);
@@ -394,7 +405,7 @@ impl TokenAcquirer {
 
     /// Returns the slot's token if the token is valid and meets the requirements.
     ///
-    /// Does not wait, and starts no refresh.
+    /// Does not wait, starts no refresh and counts no hit.
     #[inline]
     pub(super) fn cached(
         &self,
@@ -409,7 +420,7 @@ impl TokenAcquirer {
         }
     }
 
-    /// Returns the slot's token if no refresh is due.
+    /// Returns the slot's token if no refresh is due. Counts no hit.
     #[inline]
     pub(super) fn fresh(
         &self,
@@ -420,6 +431,12 @@ impl TokenAcquirer {
             Cached::Fresh(issued) => to_access_token(issued, slot, TokenSource::Cache).ok(),
             Cached::Stale(_) | Cached::Miss => None,
         }
+    }
+
+    /// Counts a cache hit, if the program wants the number.
+    #[inline]
+    pub(super) fn count_hit(&self) {
+        self.0.cache.count_hit();
     }
 }
 

@@ -46,6 +46,7 @@ impl TokenAcquirer {
             None => self.cached_or_refreshed(&self.slot(request), request, runtime),
         }
     }
+
     /// Returns `true` if [`prove`](Self::prove) neither waits nor needs a runtime.
     pub(crate) fn proves_at_once(&self) -> bool {
         // Without a proof key, the proof is an error.

@@ -183,7 +183,12 @@ impl CredentialChainClient {
     }
 
     /// Returns the part of the client that does not depend on the kind of the client.
-    #[cfg(any(feature = "azure-core", feature = "blocking"))]
+    #[cfg(any(
+        feature = "azure-core",
+        feature = "blocking",
+        feature = "metrics",
+        feature = "opentelemetry"
+    ))]
     pub(crate) fn acquirer(&self) -> &TokenAcquirer {
         &self.acquirer
     }

@@ -83,14 +83,22 @@ impl TokenProvider {
     /// Does no I/O, never waits, and starts no refresh. For a health check, or for code that is not
     /// async.
     pub fn cached(&self) -> Option<AccessToken> {
-        self.client.cached(&self.slot, &self.requirements)
+        let cached = self.client.cached(&self.slot, &self.requirements);
+        if cached.is_some() {
+            self.client.count_hit();
+        }
+        cached
     }
 
     /// Returns the cached token, unless the token has expired or is due for a refresh.
     #[cfg(any(feature = "blocking", feature = "tower"))]
     #[inline]
     pub(crate) fn fresh(&self) -> Option<AccessToken> {
-        self.client.fresh(&self.slot, &self.requirements)
+        let fresh = self.client.fresh(&self.slot, &self.requirements);
+        if fresh.is_some() {
+            self.client.count_hit();
+        }
+        fresh
     }
 
     /// Returns the cached token, unless it has expired. Does not wait.
@@ -224,7 +232,10 @@ impl fmt::Debug for TokenProvider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenProvider")
             .field("client", &self.client)
-            .field("cached", &self.cached())
+            .field(
+                "cached",
+                &self.client.cached(&self.slot, &self.requirements),
+            )
             .finish_non_exhaustive()
     }
 }

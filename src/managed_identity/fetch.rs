@@ -109,6 +109,15 @@ impl ManagedIdentityFetcher {
         &self.identity
     }
 
+    /// Returns the host of the endpoint that the variables select. Does no I/O, so an Azure Arc
+    /// agent without variables is not seen.
+    #[cfg(any(feature = "metrics", feature = "opentelemetry"))]
+    pub(crate) fn host(&self) -> Option<String> {
+        let kind = SourceKind::of_variables(&self.environment).unwrap_or(SourceKind::Imds);
+        let source = Source::read(kind, &self.environment, &self.identity).ok()?;
+        source.endpoint().host_str().map(str::to_owned)
+    }
+
     /// Fetches a token by the deadline.
     ///
     /// Reads the variables of the host anew, because App Service replaces the secret.

@@ -34,7 +34,8 @@ pub(crate) struct SharedLevel {
     names: RecordNames,
     sealer: Sealer,
     circuit: StoreCircuit,
-    pub(crate) counters: SharedCounters,
+    /// Shared with the adapters for metrics.
+    pub(crate) counters: Arc<SharedCounters>,
     call_timeout: Duration,
     session_lifetime: Duration,
     redeems_without_lock: bool,
@@ -94,7 +95,7 @@ impl SharedLevel {
             names,
             sealer: Sealer::new(options.keys),
             circuit: StoreCircuit::default(),
-            counters: SharedCounters::default(),
+            counters: Arc::default(),
             call_timeout: options.call_timeout,
             session_lifetime: options.session_lifetime,
             redeems_without_lock: options.redeems_without_lock,

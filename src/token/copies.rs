@@ -1,8 +1,8 @@
-use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::IssuedToken;
+use crate::thread_number::{self, thread_number};
 
 /// The turns that threads take with one token.
 ///
@@ -25,7 +25,7 @@ impl IssuedToken {
     /// Returns the token, or a copy for this thread if several threads use the token.
     #[inline]
     pub(crate) fn own(self: &Arc<Self>) -> Arc<Self> {
-        let thread = thread();
+        let thread = thread_number();
         match self.turns.is_of(thread) {
             true => Arc::clone(self),
             false => self.for_another_thread(thread),
@@ -100,23 +100,6 @@ impl Drop for Copies {
     }
 }
 
-/// Returns the number of this thread, which starts at 0.
-#[inline]
-fn thread() -> u32 {
-    thread_local! {
-        static THREAD: Cell<u32> = const { Cell::new(u32::MAX) };
-    }
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    THREAD.with(|thread| match thread.get() {
-        u32::MAX => {
-            let number = NEXT.fetch_add(1, Ordering::Relaxed) % (u32::MAX >> TURN_BITS);
-            thread.set(number);
-            number
-        }
-        number => number,
-    })
-}
-
 /// The number of copies of a token. Threads beyond the number share.
 const THREADS: usize = 8;
 /// The number of tokens of the process that have copies.
@@ -126,6 +109,7 @@ static TOKENS: AtomicUsize = AtomicUsize::new(0);
 /// [`Turns`].
 const MAX_TURNS: u32 = (1 << TURN_BITS) - 1;
 const TURN_BITS: u32 = 6;
+const _: () = assert!(thread_number::MAX <= u32::MAX >> TURN_BITS);
 
 #[cfg(test)]
 mod tests {

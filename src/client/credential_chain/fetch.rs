@@ -35,6 +35,11 @@ impl ChainFetcher {
         )
     }
 
+    #[cfg(any(feature = "metrics", feature = "opentelemetry"))]
+    pub(in crate::client) fn observer(&self) -> &Observer {
+        &self.observer
+    }
+
     /// Fetches a token by the deadline, and reports the outcome to the span and the observer.
     pub(in crate::client) async fn fetch(
         &self,

@@ -38,6 +38,17 @@ impl IdentityFetcher {
         &self.clock
     }
 
+    #[cfg(any(feature = "metrics", feature = "opentelemetry"))]
+    pub(in crate::client) fn observer(&self) -> &Observer {
+        &self.observer
+    }
+
+    /// Returns the host of the endpoint that the environment selects.
+    #[cfg(any(feature = "metrics", feature = "opentelemetry"))]
+    pub(in crate::client) fn host(&self) -> Option<String> {
+        self.fetcher.host()
+    }
+
     /// Checks everything that can be known before the network.
     ///
     /// The key has the resource's `/.default` scope, even if the request has the resource alone.

@@ -20,6 +20,7 @@ mod library {
         pub(crate) mod parameters;
     }
     pub(crate) mod scope;
+    pub(crate) mod thread_number;
     pub(crate) mod time;
     pub(crate) mod token;
 
@@ -39,7 +40,7 @@ mod library {
 }
 
 pub use library::cache::world::{Ask, Fate, Place, Told, World};
-use library::{authority, error, lease, request, scope, time, token};
+use library::{authority, error, lease, request, scope, thread_number, time, token};
 
 pub mod leased;
 
