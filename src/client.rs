@@ -11,6 +11,7 @@ mod authorize;
 mod builder;
 mod credential_chain;
 mod delegated;
+mod end_session;
 mod environment;
 mod fapi2;
 mod fetch;
@@ -18,6 +19,7 @@ mod fetch_for_user;
 mod fetch_shared;
 mod introspection;
 mod issuer;
+mod kept_id_token;
 mod long_running;
 mod managed_identity;
 #[cfg(any(feature = "metrics", feature = "opentelemetry"))]

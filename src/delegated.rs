@@ -35,7 +35,8 @@
 //! | finish the sign-in | [`acquire_token_by_authorization_code`][by-code] | [`AuthenticationResult`] |
 //! | finish a sign-in without an ID token | [`acquire_access_token_by_authorization_code`][access-by-code] | [`AccessToken`](crate::AccessToken) |
 //! | get another token for a signed-in user | [`acquire_token_silent`] | [`Account`] |
-//! | sign a user out | [`remove_account`] | [`Account`] |
+//! | get a new ID token of a signed-in user | [`acquire_id_token_silent`] | [`AuthenticationResult`], [`IdTokenClaims`] |
+//! | sign a user out | [`remove_account`], [`end_session_url`] | [`Account`], [`EndSessionRequest`] |
 //! | exchange a token at an OpenID provider | [`exchange_token`] | [`TokenExchange`], [`TokenTypeIdentifier`] |
 //! | act for a user after the user's call | [`start_long_running_on_behalf_of`] | [`SessionKey`] |
 //! | move from another library | [`import_refresh_token`] | [`Account`] |
@@ -46,6 +47,8 @@
 //! [by-code]: crate::ConfidentialClient::acquire_token_by_authorization_code
 //! [access-by-code]: crate::ConfidentialClient::acquire_access_token_by_authorization_code
 //! [`acquire_token_silent`]: crate::ConfidentialClient::acquire_token_silent
+//! [`acquire_id_token_silent`]: crate::ConfidentialClient::acquire_id_token_silent
+//! [`end_session_url`]: crate::ConfidentialClient::end_session_url
 //! [`start_long_running_on_behalf_of`]: crate::ConfidentialClient::start_long_running_on_behalf_of
 //! [`exchange_token`]: crate::ConfidentialClient::exchange_token
 //! [`import_refresh_token`]: crate::ConfidentialClient::import_refresh_token
@@ -57,7 +60,9 @@ pub(crate) mod admin_consent;
 mod authentication_result;
 mod authorization_code_flow;
 mod authorization_request;
+mod end_session;
 mod id_token;
+mod id_token_claims;
 mod identity;
 pub(crate) mod redirect;
 mod session_key;
@@ -72,7 +77,9 @@ pub use authentication_result::AuthenticationResult;
 pub use authorization_code_flow::AuthorizationCodeFlow;
 pub(crate) use authorization_code_flow::{SignInResponse, invalid_response};
 pub use authorization_request::{AuthorizationRequest, Prompt};
+pub use end_session::EndSessionRequest;
 pub(crate) use id_token::IdTokenRules;
+pub use id_token_claims::IdTokenClaims;
 pub(crate) use identity::UserIdentity;
 pub(crate) use session_key::Fingerprint;
 pub use session_key::SessionKey;

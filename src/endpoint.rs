@@ -190,6 +190,34 @@ impl Endpoints {
         }
     }
 
+    /// Returns the page that ends a user's session. Sends a request for provider metadata that is
+    /// not cached.
+    pub(crate) async fn end_session_endpoint(
+        &self,
+        tenant: Option<&Tenant>,
+        lookup: &Lookup<'_>,
+    ) -> Result<Url, Error> {
+        match &self.kind {
+            EndpointKind::Tenants {
+                base,
+                default_tenant,
+                ..
+            } => {
+                let tenant = tenant.unwrap_or(default_tenant).as_str();
+                let mut url = base.clone();
+                url.set_path(&format!("{tenant}/oauth2/v2.0/logout"));
+                Ok(url)
+            }
+            EndpointKind::Fixed { token, .. } => {
+                let folder = token.path().strip_suffix("token").unwrap_or_default();
+                let mut url = token.clone();
+                url.set_path(&format!("{folder}logout"));
+                Ok(url)
+            }
+            EndpointKind::Provider(provider) => provider.end_session_endpoint(lookup).await,
+        }
+    }
+
     /// Returns the endpoint for pushed authorization requests, if the request must be pushed.
     ///
     /// `is_requested` is the caller's choice. Provider metadata may demand pushed requests, too.

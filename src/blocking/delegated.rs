@@ -1,8 +1,8 @@
 use super::{ConfidentialClient, TokenProvider};
 use crate::client::Subject;
 use crate::delegated::{
-    Account, AuthenticationResult, AuthorizationCodeFlow, AuthorizationRequest, SessionKey,
-    TokenExchange, UserAssertion,
+    Account, AuthenticationResult, AuthorizationCodeFlow, AuthorizationRequest, EndSessionRequest,
+    SessionKey, TokenExchange, UserAssertion,
 };
 use crate::error::Error;
 use crate::request::IntoTokenRequest;
@@ -199,6 +199,40 @@ impl ConfidentialClient {
         let request = request.clone();
         self.wait(instead, |client| async move {
             client.authorization_request_url(&request).await
+        })
+    }
+
+    /// Returns the URL of the provider's page that ends the user's session there, like
+    /// [`end_session_url`](crate::ConfidentialClient::end_session_url).
+    ///
+    /// # Errors
+    ///
+    /// The errors of the async method, and the [errors of a blocking call](super#errors).
+    #[doc(alias = "logout")]
+    pub fn end_session_url(&self, request: &EndSessionRequest) -> Result<String, Error> {
+        let instead = "client.as_async().end_session_url(..)";
+        let request = request.clone();
+        self.wait(instead, |client| async move {
+            client.end_session_url(&request).await
+        })
+    }
+
+    /// Acquires an access token and the latest ID token of a signed-in user, like
+    /// [`acquire_id_token_silent`](crate::ConfidentialClient::acquire_id_token_silent).
+    ///
+    /// # Errors
+    ///
+    /// The errors of the async method, and the [errors of a blocking call](super#errors).
+    #[doc(alias = "AcquireTokenSilent")]
+    pub fn acquire_id_token_silent(
+        &self,
+        account: &Account,
+        request: impl IntoTokenRequest,
+    ) -> Result<AuthenticationResult, Error> {
+        let instead = "client.as_async().acquire_id_token_silent(..)";
+        let (account, request) = (account.clone(), request.into_token_request());
+        self.wait(instead, |client| async move {
+            client.acquire_id_token_silent(&account, request).await
         })
     }
 

@@ -2,6 +2,7 @@ use std::borrow::Borrow;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
@@ -33,8 +34,17 @@ struct SessionState {
     /// The user that the responses so far named. The first response that names a user counts.
     identity: Option<Arc<UserIdentity>>,
     lease: Lease,
+    /// The latest ID token, if the client keeps ID tokens.
+    id_token: Option<Box<IdTokenState>>,
     /// The session in the shared cache. With a shared cache there is no `refresh_token`.
     known: Option<Box<KnownSession>>,
+}
+
+/// The latest ID token of a user, and the last refresh for its sake.
+#[derive(Default)]
+struct IdTokenState {
+    id_token: Option<Secret>,
+    forced: Option<SystemTime>,
 }
 
 /// The state of the refresh token of a session.
@@ -68,10 +78,38 @@ impl UserSession {
                 refresh_token: refresh_token.map(shared),
                 identity: identity.map(Arc::new),
                 lease: Lease::default(),
+                id_token: None,
                 known: None,
             }),
             released: Notify::new(),
         }
+    }
+
+    /// Returns the latest ID token.
+    pub(crate) fn id_token(&self) -> Option<Secret> {
+        let state = self.lock();
+        state.id_token.as_ref()?.id_token.clone()
+    }
+
+    /// Keeps an ID token in place of an earlier one.
+    pub(crate) fn keep_id_token(&self, id_token: Secret) {
+        let mut state = self.lock();
+        state.id_token.get_or_insert_default().id_token = Some(id_token);
+    }
+
+    /// Returns whether the tokens may be refreshed for the sake of the ID token. A provider that
+    /// sends no ID token with a refresh is not asked with every call.
+    pub(crate) fn may_refresh_id_token(&self, now: SystemTime) -> bool {
+        let mut state = self.lock();
+        let kept = state.id_token.get_or_insert_default();
+        let waits = kept.forced.is_some_and(|forced| {
+            let age = now.duration_since(forced);
+            age.is_ok_and(|age| age < ID_TOKEN_PAUSE)
+        });
+        if !waits {
+            kept.forced = Some(now);
+        }
+        !waits
     }
 
     /// Returns the record of the session that this process has seen last in the shared cache.
@@ -281,14 +319,15 @@ impl Evictable for UserSession {
     }
 }
 
+/// The time between two refreshes for the sake of an ID token.
+const ID_TOKEN_PAUSE: Duration = Duration::from_secs(5 * 60);
+
 fn shared(refresh_token: Secret) -> Arc<SingleUseGrant> {
     Arc::new(SingleUseGrant::new(refresh_token))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn user() -> Arc<UserKey> {

@@ -48,6 +48,8 @@ pub(crate) struct TokenFetcher {
     pub(crate) refresh_token_rotation: bool,
     /// Audiences of ID tokens besides the client ID.
     pub(crate) id_token_audiences: Vec<String>,
+    /// True if the latest ID token of each signed-in user is kept.
+    pub(crate) keeps_id_tokens: bool,
     pub(crate) retry: RetryPolicy,
     pub(crate) budget: RetryBudget,
     pub(crate) attempt_timeout: Duration,

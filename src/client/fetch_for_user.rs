@@ -54,6 +54,9 @@ impl TokenFetcher {
                 match self.refresh(fetch, identity, refresh_token, deadline).await {
                     Ok(refreshed) => {
                         lease.learn(refreshed.identity);
+                        if let (Some(session), Some(id_token)) = (session, refreshed.id_token) {
+                            session.keep_id_token(id_token);
+                        }
                         match refreshed.refresh_token {
                             Some(rotated) => lease.replace(Some(rotated)),
                             // The refresh token stays valid (RFC 6749 section 6).
@@ -112,6 +115,7 @@ impl TokenFetcher {
             issued: response.issued,
             refresh_token: response.refresh_token,
             identity,
+            id_token: None,
         })
     }
 
@@ -129,7 +133,9 @@ impl TokenFetcher {
         deadline: Instant,
     ) -> Result<Refreshed, RefreshFailure> {
         fetch.set_anchor_mailbox(anchor_mailbox(fetch, identity));
-        let is_validated = identity.is_some_and(|identity| identity.is_validated());
+        let keeps_id_token = self.keeps_id_token(fetch);
+        let is_validated =
+            keeps_id_token || identity.is_some_and(|identity| identity.is_validated());
         if is_validated {
             // The keys first: a refresh token may be valid for one request.
             fetch.enter(Phase::Discovery);
@@ -158,6 +164,10 @@ impl TokenFetcher {
         Ok(Refreshed {
             issued: response.issued,
             refresh_token: response.refresh_token,
+            id_token: match keeps_id_token && self.names_account(fetch, named.as_ref()) {
+                true => response.id_token,
+                false => None,
+            },
             identity: named,
         })
     }
@@ -183,6 +193,8 @@ pub(super) struct Refreshed {
     pub(super) refresh_token: Option<Secret>,
     /// The user that the response named.
     pub(super) identity: Option<UserIdentity>,
+    /// The validated ID token, if the client keeps it.
+    pub(super) id_token: Option<Secret>,
 }
 
 /// The failure of a refresh.

@@ -51,9 +51,7 @@ impl Issuer {
     /// Returns the scopes of the token request.
     pub(super) fn scopes_to_send(&self, request: &ResolvedRequest) -> Arc<str> {
         match self {
-            Self::Confidential(fetcher) => {
-                Arc::clone(request.scopes_to_send(fetcher.endpoints.rules()))
-            }
+            Self::Confidential(fetcher) => fetcher.scopes_to_send(request),
             Self::ManagedIdentity(_) | Self::CredentialChain(_) => {
                 request.key.scopes.as_str().into()
             }

@@ -103,7 +103,13 @@ impl ConfidentialClient {
             return Err(Error::InvalidResponse(Failure::new(message).into()));
         };
         let issued = Arc::new(redeemed.issued);
-        let stored = self.store_user(key.user(), issued, Some(refresh_token), redeemed.identity);
+        let stored = self.store_user(
+            key.user(),
+            issued,
+            Some(refresh_token),
+            redeemed.identity,
+            None,
+        );
         stored.await?;
         Ok(key)
     }

@@ -102,6 +102,16 @@ impl TokenFetcher {
         }
     }
 
+    /// Returns the scopes of the token request. A kept ID token is refreshed with the user's tokens.
+    pub(super) fn scopes_to_send(&self, request: &ResolvedRequest) -> Arc<str> {
+        let scopes = request.scopes_to_send(self.endpoints.rules());
+        let is_kept = self.keeps_id_tokens && matches!(request.subject, Subject::Account(_));
+        match is_kept && !scopes.split(' ').any(|scope| scope == "openid") {
+            true => [scopes, " openid"].concat().into(),
+            false => Arc::clone(scopes),
+        }
+    }
+
     /// Returns the request's tenant, or the client's own. A multi-tenant client uses the tenant
     /// that the user is from.
     pub(super) fn resolve_tenant<'a>(

@@ -101,14 +101,24 @@ impl ConfidentialClient {
         issued: Arc<IssuedToken>,
         refresh_token: Option<Secret>,
         identity: Option<UserIdentity>,
+        id_token: Option<Secret>,
     ) -> Result<HeldSlot, Error> {
         let tokens = self.acquirer.tokens();
+        let keep = |id_token: &Option<Secret>| {
+            if let Some(id_token) = id_token {
+                tokens.session(user).keep_id_token(id_token.clone());
+            }
+        };
         let Some(level) = self.acquirer.shared() else {
-            return Ok(tokens.sign_in(user, issued, refresh_token, identity));
+            let slot = tokens.sign_in(user, issued, refresh_token, identity);
+            keep(&id_token);
+            return Ok(slot);
         };
         let slot = tokens.sign_in(user, Arc::clone(&issued), None, identity.clone());
+        keep(&id_token);
         let session = tokens.session(user);
-        store_sign_in(level, session, &issued, refresh_token, identity).await?;
+        let storing = store_sign_in(level, session, &issued, refresh_token, identity, id_token);
+        storing.await?;
         Ok(slot)
     }
 

@@ -197,15 +197,22 @@ impl ConfidentialClient {
         );
         let signed_in = signed_in.await?;
         let (issued, account) = (Arc::new(signed_in.issued), signed_in.account);
+        let id_token = Some(signed_in.id_token.clone());
         let slot = self.store_user(
             account.user(),
             Arc::clone(&issued),
             signed_in.refresh_token,
             Some(signed_in.identity),
+            id_token.filter(|_| self.fetcher.keeps_id_tokens),
         );
         let slot = slot.await?;
         let token = to_access_token(issued, &slot, TokenSource::IdentityProvider)?;
-        Ok(AuthenticationResult::new(token, account, signed_in.claims))
+        Ok(AuthenticationResult::new(
+            token,
+            account,
+            signed_in.id_token,
+            signed_in.claims,
+        ))
     }
 
     /// Redeems the authorization code of a sign-in without an ID token, and returns the access

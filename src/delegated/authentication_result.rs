@@ -3,12 +3,15 @@ use std::fmt;
 use serde_json::{Map, Value};
 
 use super::account::Account;
+use super::id_token_claims::IdTokenClaims;
+use crate::secret::Secret;
 use crate::token::AccessToken;
 
-/// The result of a sign-in, with an access token and the user's [`Account`].
+/// The result of a sign-in, with an access token, the user's [`Account`] and the ID token.
 ///
-/// Returned by [`acquire_token_by_authorization_code`][by-code].
+/// Returned by [`acquire_token_by_authorization_code`][by-code] and by [`acquire_id_token_silent`].
 ///
+/// [`acquire_id_token_silent`]: crate::ConfidentialClient::acquire_id_token_silent
 /// [by-code]: crate::ConfidentialClient::acquire_token_by_authorization_code
 #[doc(alias = "acquire_token_by_auth_code_flow")]
 #[doc(alias = "AcquireTokenByAuthorizationCode")]
@@ -16,6 +19,8 @@ use crate::token::AccessToken;
 pub struct AuthenticationResult {
     access_token: AccessToken,
     account: Account,
+    id_token: Secret,
+    claims: IdTokenClaims,
     id_token_claims: String,
 }
 
@@ -23,12 +28,16 @@ impl AuthenticationResult {
     pub(crate) fn new(
         access_token: AccessToken,
         account: Account,
+        id_token: Secret,
         claims: Map<String, Value>,
     ) -> Self {
+        let claims = IdTokenClaims::new(claims);
         Self {
             access_token,
             account,
-            id_token_claims: Value::Object(claims).to_string(),
+            id_token,
+            id_token_claims: claims.to_json(),
+            claims,
         }
     }
 
@@ -41,6 +50,21 @@ impl AuthenticationResult {
     /// requests for the user need the account.
     pub fn account(&self) -> &Account {
         &self.account
+    }
+
+    /// Returns the validated ID token, for the `id_token_hint` of an
+    /// [`EndSessionRequest`](super::EndSessionRequest).
+    ///
+    /// An ID token is no access token. Never send the ID token to an API.
+    #[doc(alias = "IdToken")]
+    pub fn id_token(&self) -> &Secret {
+        &self.id_token
+    }
+
+    /// Returns the claims of the validated ID token.
+    #[doc(alias = "ClaimsPrincipal")]
+    pub fn claims(&self) -> &IdTokenClaims {
+        &self.claims
     }
 
     /// Returns the claims of the validated ID token, as a JSON object

@@ -101,6 +101,11 @@ impl UserIdentity {
         }
     }
 
+    /// Returns the subject of the ID token.
+    pub(crate) fn subject(&self) -> Option<&str> {
+        self.id_token.as_ref()?.subject.as_deref()
+    }
+
     /// Returns the user's ID across tenants.
     pub(crate) fn home_account_id(&self) -> Option<&str> {
         self.home_account_id.as_deref()

@@ -42,6 +42,10 @@ pub(super) struct OpenIdProvider {
 struct ProviderMetadata {
     token_endpoint: Uri,
     authorization_endpoint: Option<Url>,
+    /// The page that ends a user's session ([OpenID Connect RP-Initiated Logout section 2.1]).
+    ///
+    /// [OpenID Connect RP-Initiated Logout section 2.1]: https://openid.net/specs/openid-connect-rpinitiated-1_0.html#OPMetadata
+    end_session_endpoint: Option<Url>,
     /// The endpoint for pushed authorization requests ([RFC 9126 section 5]).
     ///
     /// [RFC 9126 section 5]: https://www.rfc-editor.org/rfc/rfc9126#section-5
@@ -177,6 +181,18 @@ impl OpenIdProvider {
         endpoint.ok_or_else(|| {
             Error::config(format!(
                 "the OpenID provider '{}' publishes no valid 'authorization_endpoint', so users cannot sign in",
+                self.issuer
+            ))
+        })
+    }
+
+    /// Returns the page that ends a user's session.
+    pub(super) async fn end_session_endpoint(&self, lookup: &Lookup<'_>) -> Result<Url, Error> {
+        let metadata = self.metadata(lookup).await?;
+        let endpoint = metadata.end_session_endpoint.clone();
+        endpoint.ok_or_else(|| {
+            Error::config(format!(
+                "the OpenID provider '{}' publishes no valid 'end_session_endpoint', so its session cannot be ended; end the session of the application alone",
                 self.issuer
             ))
         })
@@ -324,6 +340,8 @@ impl OpenIdProvider {
         };
         let authorization_endpoint = document.text("authorization_endpoint");
         let authorization_endpoint = valid(authorization_endpoint, AUTHORIZATION_ENDPOINT);
+        let end_session_endpoint = document.text("end_session_endpoint");
+        let end_session_endpoint = valid(end_session_endpoint, END_SESSION_ENDPOINT);
         let pushed_endpoint = self.endpoint(&document, "pushed_authorization_request_endpoint");
         let pushed_endpoint = valid(pushed_endpoint, PUSHED_ENDPOINT);
         let introspection_endpoint = self.endpoint(&document, "introspection_endpoint");
@@ -338,6 +356,7 @@ impl OpenIdProvider {
             introspection_methods: introspection_methods(document.members(), self.is_fapi2),
             token_endpoint: request_uri(token_endpoint.to_string())?,
             authorization_endpoint,
+            end_session_endpoint,
             methods: SupportedAuthMethods::from_metadata(document.members(), self.is_fapi2),
             binds_to_certificates: is_true(&document, BINDS_TO_CERTIFICATES),
             proof_algorithms: proof_algorithms(document.members()),
@@ -460,6 +479,7 @@ const HINT: &str = "is the issuer right? For a provider without metadata, set to
 const ISSUER: &str = "the issuer";
 const TOKEN_ENDPOINT: &str = "the token endpoint";
 const AUTHORIZATION_ENDPOINT: &str = "the authorization endpoint";
+const END_SESSION_ENDPOINT: &str = "the end session endpoint";
 const INTROSPECTION_ENDPOINT: &str = "the introspection endpoint";
 const PUSHED_ENDPOINT: &str = "the pushed authorization request endpoint";
 

@@ -271,6 +271,13 @@ pub(crate) struct SessionRecord {
     /// The user that the responses so far named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) identity: Option<UserIdentity>,
+    /// The latest ID token, if the client keeps ID tokens.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "optional_secret"
+    )]
+    pub(crate) id_token: Option<Secret>,
     /// `true` if a token request with the refresh token may have reached the provider, and ended
     /// without a clear response.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -284,6 +291,7 @@ impl SessionRecord {
             family: Uuid::new_v4().simple().to_string(),
             refresh_token,
             identity,
+            id_token: None,
             is_in_doubt: false,
         }
     }
@@ -331,6 +339,26 @@ mod secret {
         deserializer: D,
     ) -> Result<Secret, D::Error> {
         String::deserialize(deserializer).map(Secret::from)
+    }
+}
+
+mod optional_secret {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::secret::Secret;
+
+    pub(super) fn serialize<S: Serializer>(
+        secret: &Option<Secret>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        secret.as_ref().map(Secret::expose).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Secret>, D::Error> {
+        let secret = Option::<String>::deserialize(deserializer)?;
+        Ok(secret.map(Secret::from))
     }
 }
 

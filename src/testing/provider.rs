@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio_rustls::TlsAcceptor;
 
 use super::aadsts::error::AadstsError;
+use super::authorize::end_session;
 use super::authorize::flow::SignInFlow;
 use super::authorize::pending::PendingSignIns;
 use super::authorize::request::SignInSettings;
@@ -157,6 +158,17 @@ impl IdentityProvider {
         }
         self.with_issuer(|directories, issuer, _| {
             introspection::respond(request, tenant, directories, issuer)
+        })
+    }
+
+    /// Processes a sign-out. Returns the URL that the browser returns to.
+    pub(crate) fn end_session(
+        &self,
+        query: &[(String, String)],
+        tenant: &str,
+    ) -> Result<Option<String>, AadstsError> {
+        self.with_issuer(|directories, issuer, _| {
+            end_session::respond(query, tenant, directories, issuer)
         })
     }
 

@@ -296,7 +296,8 @@ fn a_thread_that_a_runtime_started_may_wait() {
 #[test]
 fn every_method_names_itself_inside_a_runtime() {
     use confidential_client::delegated::{
-        Account, AuthorizationRequest, TokenExchange, TokenTypeIdentifier, UserAssertion,
+        Account, AuthorizationRequest, EndSessionRequest, TokenExchange, TokenTypeIdentifier,
+        UserAssertion,
     };
     let provider = Provider::open();
     let client = client(&provider);
@@ -336,6 +337,14 @@ fn every_method_names_itself_inside_a_runtime() {
         (
             "acquire_token_silent",
             client.acquire_token_silent(&account, user_scope).err(),
+        ),
+        (
+            "end_session_url",
+            client.end_session_url(&EndSessionRequest::new()).err(),
+        ),
+        (
+            "acquire_id_token_silent",
+            client.acquire_id_token_silent(&account, user_scope).err(),
         ),
         ("exchange_token", other.exchange_token(&exchange).err()),
         (

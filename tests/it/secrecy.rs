@@ -20,8 +20,8 @@ use confidential_client::credential::{
     SigningAlgorithm, TokenEndpointAuthMethod,
 };
 use confidential_client::delegated::{
-    AdminConsent, AuthorizationRequest, Prompt, SessionKey, TokenExchange, TokenTypeIdentifier,
-    UserAssertion,
+    AdminConsent, AuthorizationRequest, EndSessionRequest, Prompt, SessionKey, TokenExchange,
+    TokenTypeIdentifier, UserAssertion,
 };
 use confidential_client::metrics::Acquisition;
 use confidential_client::resource::{
@@ -440,11 +440,19 @@ async fn no_type_of_delegated_access_shows_a_secret() {
         sent(1, "refresh_token"),
         sent(2, "assertion"),
         result.access_token().secret().to_owned(),
+        result.id_token().expose().to_owned(),
+        result.claims().subject().to_owned(),
         on_behalf_of.unwrap().secret().to_owned(),
     ]);
     hidden.check_debug("AuthorizationRequest", &request);
     hidden.check_debug("AuthorizationCodeFlow", &flow);
     hidden.check_debug("AuthenticationResult", &result);
+    hidden.check_debug("IdTokenClaims", result.claims());
+    let sign_out = EndSessionRequest::new()
+        .id_token_hint(result.id_token().clone())
+        .logout_hint(SECRET)
+        .query_parameter("a", SECRET);
+    hidden.check_debug("EndSessionRequest", &sign_out);
     hidden.check_debug("Account", result.account());
     hidden.check_debug("Prompt", &Prompt::Login);
     hidden.check_debug("UserAssertion", &assertion);

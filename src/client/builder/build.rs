@@ -134,6 +134,7 @@ impl ConfidentialClientBuilder {
             capabilities: Capabilities::new(&self.capabilities),
             refresh_token_rotation: self.refresh_token_rotation.unwrap_or(rotates),
             id_token_audiences: self.id_token_audiences,
+            keeps_id_tokens: self.keeps_id_tokens,
             retry: self.retry,
             budget: RetryBudget::default(),
             attempt_timeout: self.attempt_timeout,

@@ -38,13 +38,22 @@ impl SharedFetch {
         let error = match self.refresh(&record, &grant).await {
             Ok(refreshed) => {
                 let family = record.family.clone();
-                let next = next_record(record, refreshed.refresh_token, refreshed.identity);
+                if let Some(id_token) = &refreshed.id_token {
+                    session.keep_id_token(id_token.clone());
+                }
+                let issued = refreshed.issued;
+                let next = next_record(
+                    record,
+                    refreshed.refresh_token,
+                    refreshed.identity,
+                    refreshed.id_token,
+                );
                 // Stored before the access token is used.
                 let put = Put::replacing(generation);
                 if !self.store_rotated(session, names, put, next).await {
                     return Redeemed::Superseded;
                 }
-                let requested = Requested::new(refreshed.issued, Some(family));
+                let requested = Requested::new(issued, Some(family));
                 return Redeemed::Outcome(Ok(requested));
             }
             Err(RefreshFailure::OtherUser(error)) => {
@@ -156,6 +165,7 @@ pub(super) fn next_record(
     record: SessionRecord,
     refresh_token: Option<Secret>,
     identity: Option<UserIdentity>,
+    id_token: Option<Secret>,
 ) -> SessionRecord {
     let identity = match (record.identity, identity) {
         (Some(before), Some(later)) => Some(before.completed_by(later)),
@@ -166,6 +176,7 @@ pub(super) fn next_record(
         // Without a new one, the redeemed refresh token stays valid (RFC 6749 section 6).
         refresh_token: refresh_token.unwrap_or(record.refresh_token),
         identity,
+        id_token: id_token.or(record.id_token),
         is_in_doubt: false,
     }
 }

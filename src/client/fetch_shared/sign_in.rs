@@ -21,6 +21,7 @@ pub(in crate::client) async fn store_sign_in(
     issued: &IssuedToken,
     refresh_token: Option<Secret>,
     identity: Option<UserIdentity>,
+    id_token: Option<Secret>,
 ) -> Result<(), Error> {
     let name = level.session_name(session.user())?;
     let Some(refresh_token) = refresh_token else {
@@ -29,7 +30,8 @@ pub(in crate::client) async fn store_sign_in(
         let _ = level.remove_session(&name).await;
         return Ok(());
     };
-    let record = SessionRecord::new(refresh_token, identity);
+    let mut record = SessionRecord::new(refresh_token, identity);
+    record.id_token = id_token;
     let family = record.family.clone();
     let known = KnownSession {
         // Lower than any generation in the store, until the store has an empty record.

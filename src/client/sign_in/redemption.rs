@@ -35,12 +35,12 @@ impl ConfidentialClient {
             .fetcher
             .resolve_tenant(&request, &Subject::Application)?;
         let (key, response) = self.redeem(flow, authorization).await?;
-        let Some(id_token) = &response.id_token else {
+        let Some(id_token) = response.id_token else {
             return Err(invalid_id_token("the provider sent none"));
         };
         let correlation_id = response.issued.correlation_id().to_owned();
         let lookup = fetcher.lookup(&correlation_id);
-        let claims = fetcher.validate_id_token(id_token, requested, flow.max_age(), &lookup);
+        let claims = fetcher.validate_id_token(&id_token, requested, flow.max_age(), &lookup);
         let claims = claims.await?;
         if let Some(issuer) = authorization.issuer()
             && claims.get("iss").and_then(Value::as_str) != Some(issuer)
@@ -66,6 +66,7 @@ impl ConfidentialClient {
             refresh_token: response.refresh_token,
             account,
             identity,
+            id_token,
             claims,
         })
     }
@@ -163,6 +164,7 @@ pub(super) struct SignedIn {
     pub(super) refresh_token: Option<Secret>,
     pub(super) account: Account,
     pub(super) identity: UserIdentity,
+    pub(super) id_token: Secret,
     pub(super) claims: Map<String, Value>,
 }
 

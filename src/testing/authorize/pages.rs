@@ -75,6 +75,11 @@ impl Page {
         Self::new("Signed in", &form, &response.redirect_uri)
     }
 
+    /// Builds the page of a sign-out whose browser stays here.
+    pub(crate) fn signed_out() -> Self {
+        Self::new("Signed out", "<p>You may close this window.</p>\n", "")
+    }
+
     pub(crate) fn error(error: &AadstsError) -> Self {
         let text = escaped(&error.text);
         let body = format!("<p>AADSTS{}: {text}</p>\n", error.code);

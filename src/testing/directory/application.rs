@@ -26,6 +26,7 @@ pub struct Application {
     federated_credentials: Vec<FederatedCredential>,
     roles: Vec<(String, String)>,
     redirect_uris: Vec<String>,
+    post_logout_redirect_uris: Vec<String>,
     /// Pairs of a resource and a scope.
     declared: Vec<(String, String)>,
     /// Pairs of a resource and its scopes.

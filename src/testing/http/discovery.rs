@@ -43,6 +43,7 @@ pub(crate) fn openid_configuration(
         "dpop_signing_alg_values_supported": proof_algorithm_names(),
         "jwks_uri": keys,
         "authorization_endpoint": format!("{base}/{tenant}/oauth2/v2.0/authorize"),
+        "end_session_endpoint": format!("{base}/{tenant}/oauth2/v2.0/logout"),
         "response_types_supported": ["code"],
         "response_modes_supported": ["query", "form_post"],
         "subject_types_supported": ["pairwise"],

@@ -31,6 +31,7 @@ pub(crate) fn router(provider: Arc<IdentityProvider>) -> Router {
         .route("/{tenant}/oauth2/v2.0/par", post(push))
         .route("/{tenant}/oauth2/v2.0/introspect", post(introspect))
         .route("/{tenant}/oauth2/v2.0/authorize", get(sign_in::authorize))
+        .route("/{tenant}/oauth2/v2.0/logout", get(sign_in::end_session))
         .route("/sign-in/user", post(sign_in::choose_user))
         .route("/sign-in/consent", post(sign_in::consent))
         .route("/{tenant}/discovery/v2.0/keys", get(keys))

@@ -46,6 +46,20 @@ pub(crate) async fn consent(
     respond(provider.sign_in(|mut flow| flow.submit_consent(pending, is_accepted)))
 }
 
+/// Handles a sign-out.
+pub(crate) async fn end_session(
+    State(provider): State<Arc<IdentityProvider>>,
+    Path(tenant): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Response<Body> {
+    let query = fields(query.unwrap_or_default().as_bytes());
+    match provider.end_session(&query, &tenant) {
+        Ok(Some(url)) => redirect(&url),
+        Ok(None) => page(StatusCode::OK, &Page::signed_out()),
+        Err(error) => page(error.status, &Page::error(&error)),
+    }
+}
+
 fn fields(encoded: &[u8]) -> Vec<(String, String)> {
     form_urlencoded::parse(encoded).into_owned().collect()
 }

@@ -27,6 +27,7 @@ impl Application {
             federated_credentials: Vec::new(),
             roles: Vec::new(),
             redirect_uris: Vec::new(),
+            post_logout_redirect_uris: Vec::new(),
             declared: Vec::new(),
             published: Vec::new(),
             access_token_version: None,

@@ -12,6 +12,15 @@ impl Application {
         self
     }
 
+    /// Registers a URI to return to after a sign-out, which is compared exactly
+    /// ([OpenID Connect RP-Initiated Logout section 3.1]).
+    ///
+    /// [OpenID Connect RP-Initiated Logout section 3.1]: https://openid.net/specs/openid-connect-rpinitiated-1_0.html#ClientMetadata
+    pub fn post_logout_redirect_uri(mut self, uri: impl Into<String>) -> Self {
+        self.post_logout_redirect_uris.push(uri.into());
+        self
+    }
+
     /// Declares a delegated permission: a scope of a resource. `resource` is an application ID URI.
     ///
     /// In a request for a user, `/.default` stands for the declared permissions. Declaring a
@@ -100,6 +109,12 @@ impl Application {
 
     pub(crate) fn has_redirect_uri(&self, uri: &str) -> bool {
         self.redirect_uris.iter().any(|known| known == uri)
+    }
+
+    pub(crate) fn has_post_logout_redirect_uri(&self, uri: &str) -> bool {
+        self.post_logout_redirect_uris
+            .iter()
+            .any(|known| known == uri)
     }
 
     pub(crate) fn token_version(&self) -> Option<u8> {

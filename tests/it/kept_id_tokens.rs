@@ -1,0 +1,286 @@
+//! ID tokens that a client keeps and refreshes.
+
+use std::time::Duration;
+
+use confidential_client::cache::{EncryptionKey, SharedCacheOptions};
+use confidential_client::delegated::{Account, AuthorizationRequest};
+use confidential_client::testing::{LocalSharedCache, ManualClock};
+use confidential_client::{
+    Authority, ConfidentialClient, ConfidentialClientBuilder, Error, TokenSource,
+};
+use serde_json::Value;
+
+use crate::support::issuer::with;
+use crate::support::openid::{
+    Answer, BACK, FILES, HOME, ISSUER, OpenId, client_info, id_token, kinds, tokens,
+};
+
+const OTHER: &str = "mail.read";
+
+/// Moves the clocks of the client, and the times of the ID tokens with them.
+struct Setting {
+    provider: OpenId,
+    clock: ManualClock,
+}
+
+impl Setting {
+    fn new(issuer: &str) -> Self {
+        Self {
+            provider: OpenId::new(issuer),
+            clock: ManualClock::new(),
+        }
+    }
+
+    fn builder(&self, authority: Authority) -> ConfidentialClientBuilder {
+        self.provider.builder(authority).clock(self.clock.clone())
+    }
+
+    fn client(&self, authority: Authority) -> ConfidentialClient {
+        self.builder(authority).keep_id_tokens().build().unwrap()
+    }
+
+    /// Returns the claims of an ID token of now that names the user `name`.
+    fn claims(&self, minutes: u64, name: &str) -> Value {
+        let mut claims = self.provider.claims();
+        for member in ["iat", "exp"] {
+            let time = claims[member].as_u64().unwrap() + minutes * 60;
+            claims = with(claims, member, time);
+        }
+        with(claims, "name", name)
+    }
+
+    /// Answers the next request with this ID token.
+    fn answer(&self, number: usize, claims: Option<&Value>) {
+        let mut body = tokens(number);
+        body["client_info"] = client_info(HOME).into();
+        if let Some(claims) = claims {
+            body["id_token"] = id_token(claims).into();
+        }
+        self.provider.answer(Answer::json(&body));
+    }
+
+    async fn sign_in(&self, client: &ConfidentialClient) -> Account {
+        let request = AuthorizationRequest::new(BACK, FILES);
+        let claims = self.claims(0, "first");
+        let signed_in = self.provider.sign_in_with(client, &request, claims);
+        signed_in.await.unwrap().account().clone()
+    }
+
+    async fn name(&self, client: &ConfidentialClient, account: &Account) -> Option<String> {
+        let result = client
+            .acquire_id_token_silent(account, FILES)
+            .await
+            .unwrap();
+        assert_eq!(result.account(), account);
+        assert_eq!(result.id_token().expose().split('.').count(), 3);
+        result.claims().name().map(ToOwned::to_owned)
+    }
+
+    fn later(&self, minutes: u64) {
+        self.clock.advance(Duration::from_secs(minutes * 60));
+    }
+}
+
+#[tokio::test]
+async fn an_id_token_is_refreshed_with_the_access_token_at_every_kind_of_authority() {
+    for (authority, issuer, _) in kinds() {
+        let setting = Setting::new(&issuer);
+        let client = setting.client(authority.clone());
+        let account = setting.sign_in(&client).await;
+        assert_eq!(
+            setting.name(&client, &account).await.as_deref(),
+            Some("first")
+        );
+        assert_eq!(
+            setting.provider.forms().len(),
+            1,
+            "{authority}: a hit sends nothing"
+        );
+
+        // Any refresh for the user brings a new one.
+        setting.answer(2, Some(&setting.claims(0, "second")));
+        client.acquire_token_silent(&account, OTHER).await.unwrap();
+        let scope = setting.provider.forms()[1]["scope"].clone();
+        assert!(
+            scope.split(' ').any(|scope| scope == "openid"),
+            "{authority}: {scope}"
+        );
+        assert_eq!(
+            setting.name(&client, &account).await.as_deref(),
+            Some("second")
+        );
+        assert_eq!(setting.provider.forms().len(), 2);
+
+        // Both tokens have expired, and one request brings both.
+        setting.later(90);
+        setting.answer(3, Some(&setting.claims(90, "third")));
+        let result = client
+            .acquire_id_token_silent(&account, FILES)
+            .await
+            .unwrap();
+        assert_eq!(result.claims().name(), Some("third"));
+        assert_eq!(result.access_token().secret(), "token-3");
+        assert_eq!(setting.provider.forms().len(), 3);
+    }
+}
+
+/// The access token may live longer than the ID token.
+#[tokio::test]
+async fn an_expired_id_token_causes_one_refresh_in_five_minutes() {
+    let setting = Setting::new(ISSUER);
+    let client = setting.client(Authority::oidc(ISSUER));
+    let request = AuthorizationRequest::new(BACK, FILES);
+    let issued = setting.claims(0, "first");
+    let expiry = issued["iat"].as_u64().unwrap() + 600;
+    let short = with(issued, "exp", expiry);
+    let signed_in = setting.provider.sign_in_with(&client, &request, short);
+    let account = signed_in.await.unwrap().account().clone();
+    assert_eq!(
+        setting.name(&client, &account).await.as_deref(),
+        Some("first")
+    );
+    assert_eq!(setting.provider.forms().len(), 1);
+
+    // The provider sends no ID token with a refresh, so the last one is returned.
+    setting.later(11);
+    setting.answer(2, None);
+    for _ in 0..3 {
+        let name = setting.name(&client, &account).await;
+        assert_eq!(name.as_deref(), Some("first"));
+        assert_eq!(setting.provider.forms().len(), 2);
+    }
+    assert_eq!(setting.provider.forms()[1]["scope"], "files.read openid");
+    setting.later(6);
+    setting.answer(3, Some(&setting.claims(17, "second")));
+    for _ in 0..3 {
+        let name = setting.name(&client, &account).await;
+        assert_eq!(name.as_deref(), Some("second"));
+        assert_eq!(setting.provider.forms().len(), 3);
+    }
+}
+
+#[tokio::test]
+async fn an_id_token_of_another_user_or_without_a_signature_is_not_kept() {
+    type Change = fn(Value) -> Value;
+    let changes: [(&str, Change); 4] = [
+        ("sub", |claims| with(claims, "sub", "megan")),
+        ("iss", |claims| with(claims, "iss", "https://evil.example")),
+        ("aud", |claims| with(claims, "aud", "daemon")),
+        ("nonce", |claims| with(claims, "nonce", "other")),
+    ];
+    for (name, change) in changes {
+        let setting = Setting::new(ISSUER);
+        let client = setting.client(Authority::oidc(ISSUER));
+        let account = setting.sign_in(&client).await;
+        setting.answer(2, Some(&change(setting.claims(0, "evil"))));
+        let error = client
+            .acquire_token_silent(&account, OTHER)
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(error, Error::InvalidResponse(_)),
+            "{name}: {error:?}"
+        );
+        let kept = client.acquire_id_token_silent(&account, FILES).await;
+        assert!(
+            kept.is_ok_and(|kept| kept.claims().name() == Some("first")),
+            "{name}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_user_of_another_library_has_an_id_token_after_the_first_refresh() {
+    for (sub, is_kept) in [("adele", true), ("megan", false)] {
+        let setting = Setting::new(ISSUER);
+        let client = setting.client(Authority::oidc(ISSUER));
+        let account = Account::from_home_account_id("adele");
+        client
+            .import_refresh_token(&account, "imported")
+            .await
+            .unwrap();
+        setting.answer(1, Some(&with(setting.claims(0, "first"), "sub", sub)));
+        let result = client.acquire_id_token_silent(&account, FILES).await;
+        match is_kept {
+            true => assert_eq!(result.unwrap().claims().subject(), "adele"),
+            false => {
+                let error = result.unwrap_err();
+                assert!(matches!(error, Error::InvalidResponse(_)), "{error:?}");
+                assert!(
+                    error.to_string().contains("the provider sent none"),
+                    "{error}"
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_without_the_setting_says_so_and_asks_for_no_id_token() {
+    let setting = Setting::new(ISSUER);
+    let client = setting.builder(Authority::oidc(ISSUER)).build().unwrap();
+    let account = setting.sign_in(&client).await;
+    let error = client
+        .acquire_id_token_silent(&account, FILES)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::Config(_)), "{error:?}");
+    assert!(error.to_string().contains("keep_id_tokens()"), "{error}");
+    client.acquire_token_silent(&account, OTHER).await.unwrap();
+    assert_eq!(setting.provider.forms()[1]["scope"], OTHER);
+}
+
+#[tokio::test]
+async fn another_process_reads_the_id_token_from_the_shared_cache() {
+    let setting = Setting::new(ISSUER);
+    let store = LocalSharedCache::new();
+    let replica = || {
+        let key = EncryptionKey::from_bytes([1; 32]);
+        let options = SharedCacheOptions::encrypted("the name key of the tests", [key]);
+        let builder = setting.builder(Authority::oidc(ISSUER)).keep_id_tokens();
+        builder
+            .shared_cache(store.clone(), options)
+            .build()
+            .unwrap()
+    };
+    let first = replica();
+    let account = setting.sign_in(&first).await;
+    let second = replica();
+    assert_eq!(
+        setting.name(&second, &account).await.as_deref(),
+        Some("first")
+    );
+    assert_eq!(setting.provider.forms().len(), 1);
+
+    // A rotation that says nothing about the user keeps the ID token, and another replaces it.
+    setting.answer(2, None);
+    second.acquire_token_silent(&account, OTHER).await.unwrap();
+    assert_eq!(
+        setting.name(&replica(), &account).await.as_deref(),
+        Some("first")
+    );
+    setting.answer(3, Some(&setting.claims(0, "second")));
+    let third = second
+        .acquire_token_silent(&account, "notes.read")
+        .await
+        .unwrap();
+    assert_eq!(third.source(), TokenSource::IdentityProvider);
+    assert_eq!(
+        setting.name(&replica(), &account).await.as_deref(),
+        Some("second")
+    );
+    // The first process has a valid one of its own.
+    assert_eq!(
+        setting.name(&first, &account).await.as_deref(),
+        Some("first")
+    );
+    assert_eq!(setting.provider.forms().len(), 3);
+
+    first.remove_account(&account).await.unwrap();
+    let error = first
+        .acquire_id_token_silent(&account, FILES)
+        .await
+        .unwrap_err();
+    assert!(error.needs_user_interaction(), "{error:?}");
+    assert_eq!(setting.provider.forms().len(), 3);
+}
