@@ -165,8 +165,8 @@ impl Scopes {
         checked.as_ref().map_err(Error::clone)
     }
 
-    /// Returns the scopes of a user's token request without the OpenID Connect scopes in `left_out`,
-    /// unless the caller requested them.
+    /// Returns the scopes of a user's token request without the OpenID Connect scopes in
+    /// `left_out`, unless the caller requested them.
     pub(crate) fn for_user_without(&self, left_out: &[String]) -> Result<Arc<str>, Error> {
         let to_send = &self.for_user()?.to_send;
         if left_out.is_empty() {

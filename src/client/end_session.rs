@@ -14,10 +14,10 @@ impl ConfidentialClient {
     ///
     /// Remove the user's tokens with [`remove_account`](Self::remove_account) and the application's
     /// own session first, then redirect the browser to the URL. The page is
-    /// `{tenant}/oauth2/v2.0/logout` of Microsoft Entra ID and of Azure AD B2C, `adfs/oauth2/logout`
-    /// of AD FS, and the `end_session_endpoint` of an OpenID provider's metadata. The URL has the
-    /// client ID. Does no I/O for Microsoft's authorities. An OpenID provider's metadata is
-    /// discovered, and cached for at most a day.
+    /// `{tenant}/oauth2/v2.0/logout` of Microsoft Entra ID and of Azure AD B2C,
+    /// `adfs/oauth2/logout` of AD FS, and the `end_session_endpoint` of an OpenID provider's
+    /// metadata. The URL has the client ID. Does no I/O for Microsoft's authorities. An OpenID
+    /// provider's metadata is discovered, and cached for at most a day.
     ///
     /// ```
     /// # use bytes::Bytes;

@@ -20,17 +20,17 @@ impl ConfidentialClient {
     /// interaction.
     ///
     /// For a client with
-    /// [`keep_id_tokens`](crate::ConfidentialClientBuilder::keep_id_tokens). The access token is that
-    /// of [`acquire_token_silent`](Self::acquire_token_silent). The ID token is the one of the
+    /// [`keep_id_tokens`](crate::ConfidentialClientBuilder::keep_id_tokens). The access token is
+    /// that of [`acquire_token_silent`](Self::acquire_token_silent). The ID token is the one of the
     /// user's latest refresh, or of the sign-in. Each refresh requests a new ID token, which is
-    /// validated as at the sign-in: signature, `iss`, `sub`, `aud`, `exp` and the comparison with the
-    /// sign-in's ID token ([OpenID Connect Core section 12.2]).
+    /// validated as at the sign-in: signature, `iss`, `sub`, `aud`, `exp` and the comparison with
+    /// the sign-in's ID token ([OpenID Connect Core section 12.2]).
     ///
     /// If the ID token has expired, the client refreshes the user's tokens even if the access token
     /// is valid, at most once in five minutes. A provider may send no ID token with a refresh. The
     /// last ID token is then returned, and
-    /// [`IdTokenClaims::expires_on`](crate::delegated::IdTokenClaims::expires_on) tells its age. The
-    /// returned account is `account`.
+    /// [`IdTokenClaims::expires_on`](crate::delegated::IdTokenClaims::expires_on) tells its age.
+    /// The returned account is `account`.
     ///
     /// With a [shared cache](crate::ConfidentialClientBuilder::shared_cache) the client reads the
     /// record of the user's session if this process has no valid ID token. Another process's

@@ -102,7 +102,8 @@ impl TokenFetcher {
         }
     }
 
-    /// Returns the scopes of the token request. A kept ID token is refreshed with the user's tokens.
+    /// Returns the scopes of the token request. A kept ID token is refreshed with the user's
+    /// tokens.
     pub(super) fn scopes_to_send(&self, request: &ResolvedRequest) -> Arc<str> {
         let scopes = request.scopes_to_send(self.endpoints.rules());
         let is_kept = self.keeps_id_tokens && matches!(request.subject, Subject::Account(_));

@@ -52,7 +52,8 @@ impl EndSessionRequest {
     /// Sets the hint of the user who signs out (`logout_hint`).
     ///
     /// At Microsoft Entra ID the hint is the optional claim `login_hint` of the ID token
-    /// ([`IdTokenClaims::login_hint`](super::IdTokenClaims::login_hint)), and the user is not asked.
+    /// ([`IdTokenClaims::login_hint`](super::IdTokenClaims::login_hint)), and the user is not
+    /// asked.
     pub fn logout_hint(mut self, hint: impl Into<String>) -> Self {
         self.logout_hint = Some(hint.into());
         self

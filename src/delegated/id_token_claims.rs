@@ -81,8 +81,8 @@ impl IdTokenClaims {
         self.time("exp")
     }
 
-    /// Returns the user's ID in the tenant (`oid`), for Microsoft Entra ID alone. The ID is the same
-    /// for all applications of the tenant.
+    /// Returns the user's ID in the tenant (`oid`), for Microsoft Entra ID alone. The ID is the
+    /// same for all applications of the tenant.
     ///
     /// Users of other providers may edit a claim of this name.
     #[doc(alias = "oid")]
@@ -132,8 +132,8 @@ impl IdTokenClaims {
     /// Returns whether the provider verified the email address (`email_verified`), or `None` if the
     /// provider does not say so.
     ///
-    /// `"true"` and `"false"` count as booleans, since Amazon Cognito sends them. Microsoft Entra ID
-    /// does not send the claim.
+    /// `"true"` and `"false"` count as booleans, since Amazon Cognito sends them. Microsoft Entra
+    /// ID does not send the claim.
     pub fn email_verified(&self) -> Option<bool> {
         match self.0.get("email_verified")? {
             Value::Bool(is_verified) => Some(*is_verified),
@@ -173,8 +173,8 @@ impl IdTokenClaims {
 
     /// Returns the user's groups (`groups`), by ID at Microsoft Entra ID.
     ///
-    /// Empty if there are too many: see [`has_too_many_groups`](Self::has_too_many_groups). Names of
-    /// groups are not unique, so decide by IDs.
+    /// Empty if there are too many: see [`has_too_many_groups`](Self::has_too_many_groups). Names
+    /// of groups are not unique, so decide by IDs.
     pub fn groups(&self) -> impl Iterator<Item = &str> {
         self.list("groups")
     }

@@ -101,7 +101,8 @@ impl ProviderRules {
         self
     }
 
-    /// Rejects the scope `offline_access`, and leaves the scope out of the metadata, as Google does.
+    /// Rejects the scope `offline_access`, and leaves the scope out of the metadata, as Google
+    /// does.
     ///
     /// A sign-in with the query parameter `access_type=offline` yields a refresh token.
     pub fn without_offline_access(mut self) -> Self {
