@@ -18,6 +18,7 @@ mod adapter_tonic;
 mod additional_parameters;
 mod admin_consent;
 mod anchor_mailbox;
+mod agents;
 mod assertion_by_pyjwt;
 mod authorities;
 mod blocking;
