@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use confidential_client::cache::{EncryptionKey, SharedCacheOptions};
 use confidential_client::credential::{AssertionContext, UserFederatedCredential};
 use confidential_client::delegated::{UserAssertion, UserIdentifier};
 use confidential_client::testing::{
-    Application, Fault, LocalAuthority, ManualClock, RecordedRequest, User,
+    Application, Fault, LocalAuthority, LocalSharedCache, ManualClock, RecordedRequest, User,
 };
 use confidential_client::{
     AccessToken, AgentIdentity, Authority, CacheOptions, Cloud, ConfidentialClient,
@@ -910,6 +911,97 @@ async fn a_client_of_the_agents_id_acts_as_the_user_by_a_provider() {
         "{:?}",
         setup.steps()
     );
+}
+
+/// The claims are for the last token, whose API sent them. T1 stays.
+#[tokio::test]
+async fn claims_and_capabilities_go_where_they_belong() {
+    let setup = Setup::start().await;
+    let client = setup
+        .builder()
+        .client_capabilities(["cp1"])
+        .build()
+        .unwrap();
+    let agent = client.agent_identity(AGENT).unwrap();
+    let first = agent.acquire_token_for_client(ORDERS).await.unwrap();
+    let challenge = r#"{"access_token":{"nbf":{"essential":true,"value":"1"}}}"#;
+    let request = TokenRequest::new(ORDERS)
+        .claims(challenge)
+        .rejected_token(&first);
+    let calls = (0..100).map(|_| agent.acquire_token_for_client(&request));
+    for token in join_all(calls).await {
+        assert_ne!(token.unwrap().secret(), first.secret());
+    }
+    assert_eq!(setup.steps(), ["T1", "app", "app"]);
+    let requests = setup.local.token_requests();
+    let sent = |at: usize| serde_json::from_str::<Value>(requests[at].field("claims").unwrap());
+    for (at, nbf) in [(0, false), (1, false), (2, true)] {
+        let claims = sent(at).unwrap();
+        assert_eq!(claims["access_token"]["xms_cc"]["values"][0], "cp1", "{at}");
+        assert_eq!(claims["access_token"].get("nbf").is_some(), nbf, "{at}");
+    }
+}
+
+/// A background refresh acquires T1 itself. With one permit, its flight waits for no other permit.
+#[tokio::test]
+async fn a_due_token_is_refreshed_in_the_background_with_a_new_blueprint_token() {
+    let clock = ManualClock::new();
+    let setup = Setup::at(Some(&clock)).await;
+    let options = CacheOptions::default().max_concurrent_requests(1);
+    let client = setup
+        .builder()
+        .cache(options)
+        .clock(clock.clone())
+        .build()
+        .unwrap();
+    let agent = client.agent_identity(AGENT).unwrap();
+    // The agent's token lives for a day, and T1 for an hour.
+    let day = Duration::from_secs(24 * 3600);
+    let registered = Application::new(AGENT)
+        .agent_identity_of(BLUEPRINT)
+        .token_lifetime(day);
+    setup.local.register(TENANT, registered);
+    let first = agent.acquire_token_for_client(ORDERS).await.unwrap();
+    clock.advance(day / 2);
+    let served = agent.acquire_token_for_client(ORDERS).await.unwrap();
+    assert_eq!(served.secret(), first.secret());
+    let provider = agent.token_provider(ORDERS).unwrap();
+    while provider.cached().unwrap().secret() == first.secret() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(setup.steps(), ["T1", "app", "T1", "app"]);
+}
+
+/// A second process finds T1, T2 and the token in the shared cache, and no other agent's.
+#[tokio::test]
+async fn processes_share_the_tokens_of_an_agent_by_its_client_id() {
+    let setup = Setup::start().await;
+    let store = LocalSharedCache::new();
+    let client = || {
+        let key = EncryptionKey::from_bytes([1; 32]);
+        let options = SharedCacheOptions::encrypted("the name key of the tests", [key]);
+        setup
+            .builder()
+            .shared_cache(store.clone(), options)
+            .build()
+            .unwrap()
+    };
+    let user = setup.user();
+    let mut tokens = Vec::new();
+    for _ in 0..2 {
+        let client = client();
+        let agent = client.agent_identity(AGENT).unwrap();
+        let own = agent.acquire_token_for_client(ORDERS).await.unwrap();
+        let of_user = agent.acquire_token_by_user_fic(&user, READ).await.unwrap();
+        tokens.push([own.secret().to_owned(), of_user.secret().to_owned()]);
+        if tokens.len() == 2 {
+            let other = client.agent_identity(OTHER).unwrap();
+            let other = other.acquire_token_for_client(ORDERS).await.unwrap();
+            assert_eq!(claims(other.secret())["azp"], OTHER);
+        }
+    }
+    assert_eq!(tokens[0], tokens[1]);
+    assert_eq!(setup.steps(), ["T1", "app", "T2", "user_fic", "T1", "app"]);
 }
 
 /// docs/failures.md M9: a valid token is returned while the blueprint gets no token.
