@@ -422,10 +422,7 @@ impl TokenAcquirer {
             anchor_mailbox: Default::default(),
             identity: Default::default(),
             progress: Default::default(),
-            agent: request.subject.agent().map(|agent| {
-                let scope = issuer.exchange_scope();
-                AgentClient::new(agent, request.tenant(), scope, self)
-            }),
+            agent: (request.subject.agent()).map(|agent| AgentClient::new(agent, request, self)),
         };
         let grant = self.grant(request, fetch.agent.as_ref());
         let span = fetch.span();
@@ -453,7 +450,7 @@ impl TokenAcquirer {
                     of_user(subject.key(), on_behalf_of(assertion))
                 }
                 (Acting::As(user), Some(agent)) => {
-                    let credential = agent.user_credential(request.tenant(), self.exchange_scope());
+                    let credential = agent.user_credential();
                     let user = FederatedUser::new(user.clone(), credential);
                     of_user(subject.key(), RenewableGrant::Federated(user))
                 }

@@ -285,7 +285,13 @@ impl TokenFetcher {
             user.name()?;
         }
         let agent_id = subject.agent.id();
-        match request.extra_parameters()?.fmi_path() {
+        let parameters = request.extra_parameters()?;
+        if parameters.has_assertion_claims() {
+            return Err(Error::config(format!(
+                "client_assertion_claims(..) cannot be used in a request of the agent identity '{agent_id}', whose client assertion is the blueprint's token; leave client_assertion_claims(..) out"
+            )));
+        }
+        match parameters.fmi_path() {
             None => Ok(()),
             Some(path) => Err(Error::config(format!(
                 "the fmi_path {path:?} cannot be used in a request of the agent identity '{agent_id}', whose blueprint sends the path; leave fmi_path(..) out"

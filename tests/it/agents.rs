@@ -630,6 +630,15 @@ async fn what_cannot_be_an_agent_is_rejected_before_the_network() {
         ),
         (
             agent
+                .acquire_token_for_client(
+                    TokenRequest::new(ORDERS).client_assertion_claims(r#"{"a":1}"#),
+                )
+                .await
+                .err(),
+            "client_assertion_claims(..) cannot be used in a request of the agent identity",
+        ),
+        (
+            agent
                 .acquire_token_for_client(TokenRequest::new(ORDERS).tenant("common"))
                 .await
                 .err(),
@@ -939,6 +948,23 @@ async fn claims_and_capabilities_go_where_they_belong() {
         let claims = sent(at).unwrap();
         assert_eq!(claims["access_token"]["xms_cc"]["values"][0], "cp1", "{at}");
         assert_eq!(claims["access_token"].get("nbf").is_some(), nbf, "{at}");
+    }
+}
+
+/// A gateway demands a header of every request, also of those for T1 and T2.
+#[tokio::test]
+async fn extra_headers_are_sent_in_every_step() {
+    let setup = Setup::start().await;
+    let agent = setup.agent();
+    let request = TokenRequest::new(READ).header("x-gateway-key", "of the gateway");
+    agent
+        .acquire_token_by_user_fic(&setup.user(), &request)
+        .await
+        .unwrap();
+    let requests = setup.local.token_requests();
+    assert_eq!(requests.len(), 3);
+    for request in requests {
+        assert_eq!(request.header("x-gateway-key"), Some("of the gateway"));
     }
 }
 

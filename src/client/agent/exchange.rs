@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Acting, Agent, AgentSubject};
-use crate::authority::{Tenant, token_exchange_scope};
+use crate::authority::token_exchange_scope;
 use crate::cache::RefreshTokenStatus;
 use crate::client::acquire::{TokenAcquirer, WeakAcquirer};
 use crate::client::fetch::Fetch;
@@ -23,21 +23,22 @@ pub(in crate::client) struct AgentClient {
     agent: Agent,
     acquirer: WeakAcquirer,
     blueprint_token: Arc<ExchangeToken>,
+    exchange_request: TokenRequest,
 }
 
 impl AgentClient {
-    /// Returns the client of a token request in `tenant`.
+    /// Returns the client of an agent's token request.
     pub(in crate::client) fn new(
         agent: &Agent,
-        tenant: Option<&Tenant>,
-        scope: &'static str,
+        request: &ResolvedRequest,
         acquirer: &TokenAcquirer,
     ) -> Self {
+        let exchange_request = exchange_request(request, acquirer.exchange_scope());
         let acquirer = acquirer.downgrade();
         Self {
             blueprint_token: Arc::new(ExchangeToken {
                 acquirer: acquirer.clone(),
-                request: blueprint_request(agent, tenant, scope),
+                request: exchange_request.clone().fmi_path(&**agent.id()),
                 subject: Subject::Application,
                 description: format!(
                     "blueprint's token (T1) for the agent identity '{}'",
@@ -46,6 +47,7 @@ impl AgentClient {
             }),
             acquirer,
             agent: agent.clone(),
+            exchange_request,
         }
     }
 
@@ -67,14 +69,10 @@ impl AgentClient {
     }
 
     /// Returns the agent's token (T2), by which the agent acts as a user.
-    pub(in crate::client) fn user_credential(
-        &self,
-        tenant: Option<&Tenant>,
-        scope: &'static str,
-    ) -> UserFederatedCredential {
+    pub(in crate::client) fn user_credential(&self) -> UserFederatedCredential {
         UserFederatedCredential::from_provider(ExchangeToken {
             acquirer: self.acquirer.clone(),
-            request: exchange_request(tenant, scope),
+            request: self.exchange_request.clone(),
             subject: Subject::Agent(AgentSubject::new(&self.agent, Acting::Alone)),
             description: format!("exchange token (T2) of the agent identity '{}'", self.id()),
         })
@@ -125,8 +123,8 @@ impl TokenAcquirer {
             let Subject::Agent(subject) = request.subject() else {
                 return Ok(());
             };
-            let (tenant, scope) = (request.tenant(), self.exchange_scope());
-            let t1 = blueprint_request(&subject.agent, tenant, scope);
+            let t2 = exchange_request(request, self.exchange_scope());
+            let t1 = t2.clone().fmi_path(&**subject.agent.id());
             self.resolve_and_acquire(t1, Subject::Application).await?;
             // Only the shared cache knows whether there is a refresh token.
             let may_refresh = self.shared().is_some()
@@ -135,7 +133,6 @@ impl TokenAcquirer {
                 });
             if matches!(subject.acting, Acting::As(_)) && !may_refresh {
                 let agent = Subject::Agent(AgentSubject::new(&subject.agent, Acting::Alone));
-                let t2 = exchange_request(tenant, scope);
                 self.resolve_and_acquire(t2, agent).await?;
             }
             Ok(())
@@ -143,14 +140,13 @@ impl TokenAcquirer {
     }
 }
 
-/// Returns the request for the blueprint's token (T1).
-fn blueprint_request(agent: &Agent, tenant: Option<&Tenant>, scope: &str) -> TokenRequest {
-    exchange_request(tenant, scope).fmi_path(&**agent.id())
-}
-
-fn exchange_request(tenant: Option<&Tenant>, scope: &str) -> TokenRequest {
+/// Returns the request for an exchange token: T2, or T1 with the path of the agent.
+///
+/// A gateway in front of the identity provider may demand the extra headers of every request.
+fn exchange_request(of: &ResolvedRequest, scope: &str) -> TokenRequest {
     let request = TokenRequest::new(scope).min_remaining(LEFT_FOR_RETRIES);
-    match tenant {
+    let request = request.headers_of(of.request());
+    match of.tenant() {
         Some(tenant) => request.tenant(tenant.as_str()),
         None => request,
     }
