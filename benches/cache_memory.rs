@@ -12,6 +12,8 @@ use std::alloc::System;
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use confidential_client::delegated::{UserAssertion, UserIdentifier};
 use confidential_client::{CacheOptions, TokenRequest};
@@ -212,8 +214,10 @@ fn agents(agents: usize, runtime: &Runtime) -> Result<()> {
 
 /// Returns the response with a JWT as long as Entra's tokens, since T1 and T2 must be JWTs.
 fn jwt_response(number: u64) -> Bytes {
-    let signature = "c".repeat(TOKEN_BYTES - 30);
-    let token = format!("e30.{number:0>24}.{signature}");
+    // The rest is the header, the dots, the signature and the member's name.
+    let width = (TOKEN_BYTES - 26) * 3 / 4 - 10;
+    let claims = BASE64_URL_SAFE_NO_PAD.encode(format!(r#"{{"jti":"{number:0>width$}"}}"#));
+    let token = format!("eyJhbGciOiJSUzI1NiJ9.{claims}.c2ln");
     let body = format!(r#"{{"token_type":"Bearer","expires_in":3599,"access_token":"{token}"}}"#);
     Bytes::from(body)
 }

@@ -32,7 +32,7 @@ pub(super) use subject::{Acting, Agent, AgentSubject};
 /// |---|---|
 /// | [app-only](Self::acquire_token_for_client) | the blueprint's token (T1), then the token |
 /// | [on behalf of a user](Self::acquire_token_on_behalf_of) | T1, then the token |
-/// | [as a user](Self::acquire_token_by_user_fic) | T1, the agent's exchange token (T2), then the token |
+/// | [as a user](Self::acquire_token_by_user_fic) | T1, the exchange token (T2), then the token |
 ///
 /// T1 and T2 are cached and refreshed like all tokens. A token request that needs them uses the
 /// cached ones. A thousand calls at once send one request for each token. If Microsoft Entra ID
