@@ -10,8 +10,12 @@
 
 use std::alloc::System;
 use std::hint::black_box;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use confidential_client::delegated::UserAssertion;
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use confidential_client::delegated::{UserAssertion, UserIdentifier};
 use confidential_client::{CacheOptions, TokenRequest};
 use http::HeaderMap;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -40,6 +44,7 @@ fn main() -> Result<()> {
         .build()?;
     hits(calls, &runtime)?;
     entry(entries, &runtime)?;
+    agents(entries / 2, &runtime)?;
     bound(entries, tenants, &runtime)
 }
 
@@ -166,6 +171,55 @@ fn entry(entries: usize, runtime: &Runtime) -> Result<()> {
     ]);
     table.print();
     Ok(())
+}
+
+/// Measures the memory of an agent identity in the blueprint's cache, beside the tokens' own bytes.
+fn agents(agents: usize, runtime: &Runtime) -> Result<()> {
+    let mut table = Table::new(["memory of an agent identity", "entries", "bytes"]);
+    let user = UserIdentifier::object_id("4f2b3e1a-0000-0000-0000-000000000001");
+    for (name, tokens) in [
+        ("app-only: T1 and the token", 2),
+        ("as a user: T1, T2, the token", 3),
+    ] {
+        let issued = AtomicU64::new(0);
+        let transport = move |_: http::Request<Bytes>| {
+            let body = jwt_response(issued.fetch_add(1, Ordering::Relaxed));
+            async { Ok(http::Response::new(body)) }
+        };
+        let client = setup::bare_builder().transport(transport).build()?;
+        let region = Region::new(ALLOCATOR);
+        let acquiring = async {
+            for number in 0..agents {
+                let id = format!("f47ac10b-58cc-4372-a567-{number:012}");
+                let agent = client.agent_identity(id)?;
+                match tokens {
+                    2 => agent.acquire_token_for_client(SCOPE).await?,
+                    _ => agent.acquire_token_by_user_fic(&user, SCOPE).await?,
+                };
+            }
+            Result::Ok(())
+        };
+        runtime.block_on(acquiring)?;
+        let entries = client.cache().len() / agents;
+        let beside = live(&region) as f64 / agents as f64 - (entries * TOKEN_BYTES) as f64;
+        table.row([
+            format!("{name}, beside the tokens' {TOKEN_BYTES} each, of {agents}"),
+            entries.to_string(),
+            format!("{beside:.0}"),
+        ]);
+    }
+    table.print();
+    Ok(())
+}
+
+/// Returns the response with a JWT as long as Entra's tokens, since T1 and T2 must be JWTs.
+fn jwt_response(number: u64) -> Bytes {
+    // The rest is the header, the dots, the signature and the member's name.
+    let width = (TOKEN_BYTES - 26) * 3 / 4 - 10;
+    let claims = BASE64_URL_SAFE_NO_PAD.encode(format!(r#"{{"jti":"{number:0>width$}"}}"#));
+    let token = format!("eyJhbGciOiJSUzI1NiJ9.{claims}.c2ln");
+    let body = format!(r#"{{"token_type":"Bearer","expires_in":3599,"access_token":"{token}"}}"#);
+    Bytes::from(body)
 }
 
 /// Measures the memory of a cache with far more tenants than the cache's limit.

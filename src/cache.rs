@@ -309,8 +309,54 @@ impl Cache {
     where
         R: Future<Output = FlightOutcome> + Send + 'static,
     {
+        let joining = self.join_flight(&self.limit, slot, requirements, fetch);
+        self.fetched(slot, requirements, joining).await
+    }
+
+    /// Returns a token as [`fetch`](Self::fetch) does, after `prepare` has acquired the tokens that
+    /// the flight needs. A failure of `prepare` counts as the failure of the flight.
+    pub(crate) async fn fetch_after<R>(
+        &self,
+        prepare: impl Future<Output = Result<(), Error>>,
+        slot: &HeldSlot,
+        requirements: &Requirements,
+        fetch: impl Fn(Instant) -> R,
+    ) -> Result<(Arc<IssuedToken>, TokenSource), Error>
+    where
+        R: Future<Output = FlightOutcome> + Send + 'static,
+    {
+        let joining = async {
+            prepare.await?;
+            self.join_flight(&self.limit, slot, requirements, fetch)
+                .await
+        };
+        self.fetched(slot, requirements, joining).await
+    }
+
+    /// Returns a token as [`fetch`](Self::fetch) does, for a flight that waits for the token and
+    /// has a permit.
+    pub(crate) async fn fetch_in_flight<R>(
+        &self,
+        slot: &HeldSlot,
+        requirements: &Requirements,
+        fetch: impl Fn(Instant) -> R,
+    ) -> Result<(Arc<IssuedToken>, TokenSource), Error>
+    where
+        R: Future<Output = FlightOutcome> + Send + 'static,
+    {
+        let joining = self.join_flight(&RequestLimit::NONE, slot, requirements, fetch);
+        self.fetched(slot, requirements, joining).await
+    }
+
+    /// Counts a miss, and returns the token of a flight, or the cached token in place of its error.
+    async fn fetched(
+        &self,
+        slot: &HeldSlot,
+        requirements: &Requirements,
+        joining: impl Future<Output = Result<(Arc<IssuedToken>, TokenSource), Error>>,
+    ) -> Result<(Arc<IssuedToken>, TokenSource), Error> {
         self.context.counters.misses.add(1);
-        let error = match self.join_flight(slot, requirements, fetch).await {
+        let error = match joining.await {
             Ok(fetched) => return Ok(fetched),
             Err(error) => error,
         };
@@ -337,6 +383,7 @@ impl Cache {
 
     async fn join_flight<R>(
         &self,
+        request_limit: &RequestLimit,
         slot: &HeldSlot,
         requirements: &Requirements,
         fetch: impl Fn(Instant) -> R,
@@ -351,7 +398,7 @@ impl Cache {
             breaker,
             ..
         } = &*self.context;
-        let mut permit = self.limit.try_acquire();
+        let mut permit = request_limit.try_acquire();
         let mut waiting_for_permit = None;
         let mut has_lost_one = false;
         loop {
@@ -381,7 +428,7 @@ impl Cache {
                 (JoinOutcome::NeedsFlight | JoinOutcome::Started(_), _) => {
                     // Wakes now and then: another caller may have started a flight to join.
                     let waiting =
-                        waiting_for_permit.get_or_insert_with(|| Box::pin(self.limit.acquire()));
+                        waiting_for_permit.get_or_insert_with(|| Box::pin(request_limit.acquire()));
                     permit = timeout(JOIN_INTERVAL, waiting).await.ok();
                     if permit.is_some() {
                         waiting_for_permit = None;

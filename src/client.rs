@@ -4,6 +4,7 @@ use std::sync::Arc;
 use crate::cache::CacheOptions;
 
 mod acquire;
+mod agent;
 mod application; // First, so that rustdoc shows its methods first.
 #[cfg(feature = "blocking")]
 mod at_once;
@@ -31,9 +32,11 @@ mod resolve;
 mod sessions;
 mod sign_in;
 mod token_cache;
+mod user_fic;
 mod warm_up;
 
 pub(crate) use acquire::TokenAcquirer;
+pub use agent::AgentIdentity;
 pub use authorize::AuthorizeRequest;
 #[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
 pub(crate) use authorize::check_attachable;

@@ -77,6 +77,7 @@ mod source;
 mod supplied_assertion;
 mod tls_certificate;
 mod token_file;
+mod user_federated_credential;
 
 pub use crate::authority::AssertionAudience;
 pub use crate::certificate::{Signer, SignerFuture};
@@ -98,10 +99,12 @@ pub use file::{CertificateFile, SecretFile};
 use source::CallReason;
 pub(crate) use source::Rotating;
 pub use source::{CredentialFuture, CredentialSource};
-use supplied_assertion::AssertionSupplier;
+pub(crate) use supplied_assertion::AssertionSupplier;
 use tls_certificate::ExpiryWarnings;
 pub(crate) use tls_certificate::TlsCertificate;
 pub use token_file::FederatedTokenFile;
+pub use user_federated_credential::UserFederatedCredential;
+pub(crate) use user_federated_credential::rejects_exchanged_token;
 
 /// The credential in the client's configuration.
 pub(crate) enum CredentialConfig {

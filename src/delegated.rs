@@ -39,6 +39,7 @@
 //! | sign a user out | [`remove_account`], [`end_session_url`] | [`Account`], [`EndSessionRequest`] |
 //! | exchange a token at an OpenID provider | [`exchange_token`] | [`TokenExchange`], [`TokenTypeIdentifier`] |
 //! | act for a user after the user's call | [`start_long_running_on_behalf_of`] | [`SessionKey`] |
+//! | act as a user of an agent identity | [`acquire_token_by_user_fic`] | [`UserIdentifier`] |
 //! | move from another library | [`import_refresh_token`] | [`Account`] |
 //! | ask an administrator for consent | [`admin_consent_url`] | [`AdminConsent`] |
 //!
@@ -53,6 +54,7 @@
 //! [`exchange_token`]: crate::ConfidentialClient::exchange_token
 //! [`import_refresh_token`]: crate::ConfidentialClient::import_refresh_token
 //! [`remove_account`]: crate::ConfidentialClient::remove_account
+//! [`acquire_token_by_user_fic`]: crate::AgentIdentity::acquire_token_by_user_fic
 //! [`admin_consent_url`]: crate::ConfidentialClient::admin_consent_url
 
 mod account;
@@ -69,6 +71,7 @@ mod session_key;
 mod token_exchange;
 mod token_type_identifier;
 mod user_assertion;
+mod user_identifier;
 
 pub use account::Account;
 pub(crate) use account::invalid_id_token;
@@ -86,3 +89,4 @@ pub use session_key::SessionKey;
 pub use token_exchange::TokenExchange;
 pub use token_type_identifier::TokenTypeIdentifier;
 pub use user_assertion::UserAssertion;
+pub use user_identifier::UserIdentifier;

@@ -27,6 +27,12 @@ pub(crate) enum Grant<'a> {
         actor: Option<TypedToken<'a>>,
         requested_token_type: Option<&'a str>,
     },
+    /// The token by which an application acts as a user (Entra's user federated identity
+    /// credential).
+    UserFic {
+        user: UserName<'a>,
+        credential: &'a Secret,
+    },
     /// The code of a user's sign-in ([RFC 6749 section 4.1.3]), with the PKCE verifier
     /// ([RFC 7636 section 4.5]).
     ///
@@ -41,6 +47,14 @@ pub(crate) enum Grant<'a> {
     ///
     /// [RFC 6749 section 6]: https://www.rfc-editor.org/rfc/rfc6749#section-6
     RefreshToken(&'a SingleUseGrant),
+}
+
+/// A user whom the application names itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UserName<'a> {
+    /// A GUID with hyphens.
+    ObjectId(&'a str),
+    Username(&'a str),
 }
 
 /// A token of a token exchange, and the URI of the token's type.
@@ -69,7 +83,10 @@ impl<'a> Grant<'a> {
     /// Returns the grant that a strict provider accepts once.
     pub(crate) fn single_use(self) -> Option<&'a SingleUseGrant> {
         match self {
-            Self::ClientCredentials | Self::OnBehalfOf { .. } | Self::TokenExchange { .. } => None,
+            Self::ClientCredentials
+            | Self::OnBehalfOf { .. }
+            | Self::TokenExchange { .. }
+            | Self::UserFic { .. } => None,
             Self::AuthorizationCode { code, .. } => Some(code),
             Self::RefreshToken(refresh_token) => Some(refresh_token),
         }
@@ -108,6 +125,14 @@ impl<'a> Grant<'a> {
                     form.append_pair("requested_token_type", requested);
                 }
             }
+            Self::UserFic { user, credential } => {
+                form.append_pair("grant_type", "user_fic");
+                form.append_pair("user_federated_identity_credential", credential.expose());
+                match user {
+                    UserName::ObjectId(id) => form.append_pair("user_id", id),
+                    UserName::Username(name) => form.append_pair("username", name),
+                };
+            }
             Self::AuthorizationCode {
                 code,
                 redirect_uri,
@@ -130,6 +155,7 @@ impl<'a> Grant<'a> {
         let (first, second) = match self {
             Self::ClientCredentials => (None, None),
             Self::OnBehalfOf { assertion } => (Some(assertion), None),
+            Self::UserFic { credential, .. } => (Some(credential), None),
             Self::TokenExchange { subject, actor, .. } => {
                 (Some(subject.token), actor.map(|actor| actor.token))
             }

@@ -20,6 +20,10 @@ pub mod testing_your_daemon {}
 #[doc = include_str!("../docs/acting-for-a-user.md")]
 pub mod acting_for_a_user {}
 
+/// Acquires tokens as the agent identities of a blueprint.
+#[doc = include_str!("../docs/agent-identities.md")]
+pub mod agent_identities {}
+
 /// Maps the names of azure_identity to the names of this crate.
 #[doc = include_str!("../docs/coming-from-azure-identity.md")]
 pub mod coming_from_azure_identity {}

@@ -207,9 +207,9 @@ pub use cache::{CacheOptions, CacheStats};
 pub use certificate::Certificate;
 pub use challenge::Challenge;
 pub use client::{
-    AuthorizeRequest, ConfidentialClient, ConfidentialClientBuilder, CredentialChainClient,
-    CredentialChainClientBuilder, ManagedIdentityClient, ManagedIdentityClientBuilder, TokenCache,
-    TokenProvider, WarmUp,
+    AgentIdentity, AuthorizeRequest, ConfidentialClient, ConfidentialClientBuilder,
+    CredentialChainClient, CredentialChainClientBuilder, ManagedIdentityClient,
+    ManagedIdentityClientBuilder, TokenCache, TokenProvider, WarmUp,
 };
 pub use error::{Error, ErrorDetails, ErrorKind, ServerError};
 pub use request::{IntoTokenRequest, TokenRequest};

@@ -155,6 +155,7 @@
 mod accepted_tenants;
 mod access_denied;
 mod access_token;
+mod agent_claims;
 mod bearer;
 mod builder;
 mod certificate_source;

@@ -245,6 +245,21 @@ fn call_api_tower() {
 }
 
 #[test]
+fn agent_identity() {
+    let printed = run("agent_identity", &[]);
+    let agent = "client f47ac10b-58cc-4372-a567-0e02b2c3d479, blueprint 11111111-2222-3333-4444-555555555555, agent true, agent's user";
+    for (how, holder, is_agent_user) in [
+        ("for itself", "Application", false),
+        ("on behalf of a user", "User", false),
+        ("as its user account", "User", true),
+    ] {
+        let shown = format!("holder {holder}, {agent} {is_agent_user}");
+        printed.value(&format!("{how}:"), &shown);
+    }
+    printed.has(&["5 token requests"]);
+}
+
+#[test]
 fn delegated_access() {
     let printed = run("delegated_access", &[]);
     let response = |caller: &str, file: &str| {

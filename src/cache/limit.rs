@@ -31,6 +31,8 @@ struct GrantedPermit {
 }
 
 impl RequestLimit {
+    pub(crate) const NONE: Self = Self(None);
+
     pub(crate) fn new(max_concurrent: Option<usize>, overdue: Duration) -> Self {
         Self(max_concurrent.map(|max_concurrent| {
             Arc::new(Permits {

@@ -11,16 +11,21 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::TokenProvider;
+use super::agent::{Acting, AgentClient};
 use super::fetch::Fetch;
-use super::fetch_for_user::{FlightGrant, UserGrant, in_doubt, interaction_required};
+use super::fetch_for_user::{
+    FlightGrant, RenewableGrant, UserGrant, in_doubt, interaction_required,
+};
 use super::issuer::Issuer;
 use super::proofs::Proofs;
 use super::requests_by_text::RequestsByText;
 use super::resolve::{ResolvedRequest, Subject};
+use super::user_fic::FederatedUser;
 use crate::cache::{
     Cache, CacheOptions, CacheSlot, CacheStats, Cached, FlightOutcome, HeldSlot,
     RefreshTokenStatus, Requirements, current_runtime,
 };
+use crate::delegated::UserAssertion;
 use crate::error::{Error, Failure};
 use crate::request::{IntoTokenRequest, Lent, TokenRequest};
 use crate::shared_cache::SharedLevel;
@@ -35,6 +40,16 @@ use crate::transport::{MutualTls, RotationListener};
 /// A cache hit is the same for every kind. The issuer is needed for a token request only.
 #[derive(Clone)]
 pub(crate) struct TokenAcquirer(pub(super) Arc<Shared>);
+
+/// A [`TokenAcquirer`] that does not keep the client alive, for flights.
+#[derive(Clone)]
+pub(super) struct WeakAcquirer(Weak<Shared>);
+
+impl WeakAcquirer {
+    pub(super) fn upgrade(&self) -> Option<TokenAcquirer> {
+        self.0.upgrade().map(TokenAcquirer)
+    }
+}
 
 pub(super) struct Shared {
     /// Tells the clients of a process apart, in what requests remember.
@@ -72,6 +87,15 @@ impl TokenAcquirer {
 
     pub(super) fn tokens(&self) -> &Cache {
         &self.0.cache
+    }
+
+    pub(super) fn downgrade(&self) -> WeakAcquirer {
+        WeakAcquirer(Arc::downgrade(&self.0))
+    }
+
+    /// Returns the scope of the tokens that are exchanged in the client's cloud.
+    pub(super) fn exchange_scope(&self) -> &'static str {
+        self.0.issuer.exchange_scope()
     }
 
     /// Returns the cache that the client shares with other processes.
@@ -300,15 +324,47 @@ impl TokenAcquirer {
         request.subject.check()?;
         self.check_grant(request)?;
         let fetch = |deadline| self.fetch(slot, request, false, deadline);
-        let (issued, source) = self.0.cache.fetch(slot, requirements, fetch).await?;
+        let fetched = match &request.subject {
+            Subject::Agent(_) => {
+                let prepare = self.prepare(request);
+                let cache = &self.0.cache;
+                cache.fetch_after(prepare, slot, requirements, fetch).await
+            }
+            _ => self.0.cache.fetch(slot, requirements, fetch).await,
+        };
+        let (issued, source) = fetched?;
         to_access_token(issued, slot, source)
+    }
+
+    /// Acquires a token that a flight needs, such as the client assertion of an agent identity.
+    ///
+    /// The flight that waits has a permit, and sends nothing meanwhile. So a token request for this
+    /// token needs no permit of its own.
+    pub(super) async fn acquire_in_flight(
+        &self,
+        request: TokenRequest,
+        subject: Subject,
+    ) -> Result<AccessToken, Error> {
+        let request = self.0.issuer.resolve(request, subject)?;
+        let slot = self.0.cache.slot(&request.key);
+        if let Some(token) = self.cached(&slot, &request.requirements) {
+            return Ok(token);
+        }
+        let fetch = |deadline| self.fetch(&slot, &request, false, deadline);
+        let fetching = (self.0.cache).fetch_in_flight(&slot, &request.requirements, fetch);
+        let (issued, source) = Box::pin(fetching).await?;
+        to_access_token(issued, &slot, source)
     }
 
     /// Checks that a token request has a grant. A signed-in user may have no refresh token, or one
     /// that must not be sent again.
     fn check_grant(&self, request: &ResolvedRequest) -> Result<(), Error> {
         let user = match &request.subject {
-            Subject::Application | Subject::OnBehalfOf(_) | Subject::Exchange(_) => return Ok(()),
+            Subject::Application
+            | Subject::OnBehalfOf(_)
+            | Subject::Exchange(_)
+            | Subject::Federated(_)
+            | Subject::Agent(_) => return Ok(()),
             Subject::Account(account) => account.user(),
             Subject::LongRunning(key) => key.user(),
         };
@@ -366,20 +422,40 @@ impl TokenAcquirer {
             anchor_mailbox: Default::default(),
             identity: Default::default(),
             progress: Default::default(),
+            agent: (request.subject.agent()).map(|agent| AgentClient::new(agent, request, self)),
         };
-        let grant = self.grant(&request.subject);
+        let grant = self.grant(request, fetch.agent.as_ref());
         let span = fetch.span();
         async move { issuer.fetch(fetch, grant, deadline).await }.instrument(span)
     }
 
-    fn grant(&self, subject: &Subject) -> FlightGrant {
-        match subject {
+    fn grant(&self, request: &ResolvedRequest, agent: Option<&AgentClient>) -> FlightGrant {
+        let of_user = |user: &Arc<UserKey>, renewable| {
+            FlightGrant::User(UserGrant {
+                session: Some(self.0.cache.session(user)),
+                renewable: Some(renewable),
+            })
+        };
+        let on_behalf_of =
+            |assertion: &UserAssertion| RenewableGrant::OnBehalfOf(assertion.clone());
+        match &request.subject {
             Subject::Application => FlightGrant::Application,
             Subject::Exchange(exchange) => FlightGrant::Exchange(exchange.clone()),
-            Subject::OnBehalfOf(assertion) => FlightGrant::User(UserGrant {
-                session: Some(self.0.cache.session(assertion.user())),
-                assertion: Some(assertion.clone()),
-            }),
+            Subject::OnBehalfOf(assertion) => of_user(assertion.user(), on_behalf_of(assertion)),
+            Subject::Federated(user) => {
+                of_user(user.user.user(), RenewableGrant::Federated(user.clone()))
+            }
+            Subject::Agent(subject) => match (&subject.acting, agent) {
+                (Acting::OnBehalfOf(assertion), _) => {
+                    of_user(subject.key(), on_behalf_of(assertion))
+                }
+                (Acting::As(user), Some(agent)) => {
+                    let credential = agent.user_credential();
+                    let user = FederatedUser::new(user.clone(), credential);
+                    of_user(subject.key(), RenewableGrant::Federated(user))
+                }
+                (Acting::Alone, _) | (Acting::As(_), None) => FlightGrant::Application,
+            },
             Subject::Account(account) => FlightGrant::User(self.session_grant(account.user())),
             Subject::LongRunning(key) => FlightGrant::User(self.session_grant(key.user())),
         }
@@ -392,7 +468,7 @@ impl TokenAcquirer {
                 Some(_) => Some(self.0.cache.session(user)),
                 None => self.0.cache.existing_session(user),
             },
-            assertion: None,
+            renewable: None,
         }
     }
 

@@ -227,6 +227,7 @@ impl TokenFetcher {
         deadline: Instant,
     ) -> Result<R::Response, Error> {
         let credential = match self.identity(fetch).await? {
+            _ if let Some(agent) = &fetch.agent => agent.credential(),
             Some(identity) if self.credential.tls_method().is_some() => {
                 Credential::Tls(identity.certificate().clone())
             }

@@ -4,6 +4,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::fetch::{Fetch, Phase, TokenFetcher};
+use super::user_fic::FederatedUser;
 use crate::cache::UserSession;
 use crate::delegated::{Fingerprint, TokenExchange, UserAssertion, UserIdentity};
 use crate::error::{Error, Failure};
@@ -22,14 +23,22 @@ pub(super) enum FlightGrant {
     User(UserGrant),
 }
 
-/// The grants of a user: a refresh token, and an assertion to fall back to.
+/// The grants of a user: a refresh token, and another grant to fall back to.
 pub(super) struct UserGrant {
     pub(super) session: Option<Arc<UserSession>>,
-    pub(super) assertion: Option<UserAssertion>,
+    /// The grant in the place of a refresh token.
+    pub(super) renewable: Option<RenewableGrant>,
+}
+
+/// A grant of a user that may be used more than once.
+#[derive(Clone)]
+pub(super) enum RenewableGrant {
+    OnBehalfOf(UserAssertion),
+    Federated(FederatedUser),
 }
 
 impl TokenFetcher {
-    /// Fetches a token for a user by the refresh token, or else by the assertion.
+    /// Fetches a token for a user by the refresh token, or else by the other grant.
     pub(super) async fn fetch_for_user(
         &self,
         fetch: &Fetch,
@@ -76,14 +85,14 @@ impl TokenFetcher {
                 lease.replace(None);
             }
         }
-        let Some(assertion) = user.assertion else {
+        let Some(renewable) = user.renewable else {
             return Err(rejection.unwrap_or_else(|| {
                 interaction_required(fetch.key.user.as_deref(), fetch.claims.clone())
             }));
         };
-        // Many requests may use an assertion at a time, unlike a refresh token.
+        // Many requests may use the grant at a time, unlike a refresh token.
         drop(lease);
-        let response = self.redeem_assertion(fetch, &assertion, deadline).await?;
+        let response = self.redeem_renewable(fetch, &renewable, deadline).await?;
         if let Some(session) = session {
             let before = session.identity();
             if let (Some(before), Some(identity)) = (&before, &response.identity) {
@@ -98,6 +107,24 @@ impl TokenFetcher {
         Ok(response.issued)
     }
 
+    /// Acquires a user's token by a grant that may be used more than once.
+    pub(super) async fn redeem_renewable(
+        &self,
+        fetch: &Fetch,
+        grant: &RenewableGrant,
+        deadline: Instant,
+    ) -> Result<Refreshed, Error> {
+        match grant {
+            RenewableGrant::OnBehalfOf(assertion) => {
+                self.redeem_assertion(fetch, assertion, deadline).await
+            }
+            // Boxed, to keep the flight of another user small.
+            RenewableGrant::Federated(user) => {
+                Box::pin(self.redeem_federated(fetch, user, deadline)).await
+            }
+        }
+    }
+
     /// Acquires a token on behalf of the user of an assertion.
     pub(super) async fn redeem_assertion(
         &self,
@@ -108,8 +135,18 @@ impl TokenFetcher {
         let grant = Grant::OnBehalfOf {
             assertion: assertion.secret(),
         };
+        self.redeem_grant(fetch, grant, deadline).await
+    }
+
+    /// Sends a token request of a user with a grant that names the user.
+    pub(super) async fn redeem_grant(
+        &self,
+        fetch: &Fetch,
+        grant: Grant<'_>,
+        deadline: Instant,
+    ) -> Result<Refreshed, Error> {
         let response = self.request_token(fetch, grant, deadline).await?;
-        // The assertion says whose tokens these are. An ID token is optional.
+        // The grant says whose tokens these are. An ID token is optional.
         let identity = self.refreshed_identity(fetch, &response, false).await.ok();
         Ok(Refreshed {
             issued: response.issued,

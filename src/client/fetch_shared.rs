@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::fetch::{Fetch, TokenFetcher};
-use super::fetch_for_user::{FlightGrant, interaction_required};
+use super::fetch_for_user::{FlightGrant, RenewableGrant, interaction_required};
 use crate::cache::{FlightOutcome, LockOwner, UserSession};
-use crate::delegated::{TokenExchange, UserAssertion};
+use crate::delegated::TokenExchange;
 use crate::error::Error;
 use crate::shared_cache::{
     Locked, SessionRecord, SharedLevel, StoreFailed, TokenRecord, Versioned,
@@ -67,7 +67,7 @@ impl SharedFetch {
                 return self.fetch_with_reusable_grant(grant).await;
             }
         };
-        let has_assertion = user.assertion.is_some();
+        let has_assertion = user.renewable.is_some();
         let rejection = match &user.session {
             None => None,
             Some(session) => match self.fetch_by_refresh_token(session, has_assertion).await {
@@ -75,9 +75,9 @@ impl SharedFetch {
                 Attempt::NoGrant(rejection) => rejection,
             },
         };
-        match &user.assertion {
-            Some(assertion) => {
-                let grant = ReusableGrant::Assertion(assertion);
+        match &user.renewable {
+            Some(renewable) => {
+                let grant = ReusableGrant::User(renewable);
                 self.fetch_with_reusable_grant(grant).await
             }
             None => Err(until_sign_in(rejection.unwrap_or_else(|| {
@@ -132,7 +132,7 @@ impl SharedFetch {
         self.acceptable_token(content, true, None)
     }
 
-    /// Fetches a token of the application, of the user of an assertion, or of a token exchange.
+    /// Fetches a token of the application, of a user's renewable grant, or of a token exchange.
     ///
     /// The process that holds the lock sends the token request, and the others wait for its record.
     /// If the store does not respond, the token request is sent without a lock.
@@ -219,7 +219,7 @@ impl SharedFetch {
     async fn request(&self, grant: ReusableGrant<'_>) -> Result<Requested, Error> {
         let (fetcher, fetch) = (&self.fetcher, &self.fetch);
         let alone = match grant {
-            ReusableGrant::Assertion(assertion) => return self.redeem_assertion(assertion).await,
+            ReusableGrant::User(renewable) => return self.redeem_renewable(renewable).await,
             ReusableGrant::Application => FlightGrant::Application,
             ReusableGrant::Exchange(exchange) => FlightGrant::Exchange(exchange.clone()),
         };
@@ -227,22 +227,25 @@ impl SharedFetch {
         Ok(Requested::new(issued, None))
     }
 
-    /// Sends the token request with a user's assertion.
-    async fn redeem_assertion(&self, assertion: &UserAssertion) -> Result<Requested, Error> {
+    /// Sends the token request with a user's grant.
+    async fn redeem_renewable(&self, grant: &RenewableGrant) -> Result<Requested, Error> {
         let (fetcher, fetch) = (&self.fetcher, &self.fetch);
-        let redeeming = fetcher.redeem_assertion(fetch, assertion, self.deadline);
+        let redeeming = fetcher.redeem_renewable(fetch, grant, self.deadline);
         let redeemed =
             fetcher.with_deadline_and_count(&self.level, fetch, self.deadline, redeeming);
         let redeemed = redeemed.await?;
         let family = match redeemed.refresh_token {
             None => None,
-            Some(refresh_token) => {
-                let record = SessionRecord::new(refresh_token, redeemed.identity);
-                let name = self.level.session_name(assertion.user())?;
-                // Without the refresh token, the next request uses the assertion again.
-                let created = self.level.create_session(&name, &record).await;
-                created.is_ok_and(|stored| stored).then_some(record.family)
-            }
+            Some(refresh_token) => match &fetch.key.user {
+                None => None,
+                Some(user) => {
+                    let record = SessionRecord::new(refresh_token, redeemed.identity);
+                    let name = self.level.session_name(user)?;
+                    // Without the refresh token, the next request uses the grant again.
+                    let created = self.level.create_session(&name, &record).await;
+                    created.is_ok_and(|stored| stored).then_some(record.family)
+                }
+            },
         };
         Ok(Requested::new(redeemed.issued, family))
     }
@@ -288,7 +291,7 @@ fn until_sign_in(error: Error) -> Error {
 #[derive(Clone, Copy)]
 enum ReusableGrant<'a> {
     Application,
-    Assertion(&'a UserAssertion),
+    User(&'a RenewableGrant),
     Exchange(&'a TokenExchange),
 }
 

@@ -65,6 +65,20 @@ impl Issuer {
         grant: FlightGrant,
         deadline: Instant,
     ) -> FlightOutcome {
+        let step = fetch.agent_step();
+        let outcome = self.fetch_step(fetch, grant, deadline).await;
+        match step {
+            None => outcome,
+            Some(step) => outcome.map_err(|error| error.in_chain(&step)),
+        }
+    }
+
+    async fn fetch_step(
+        &self,
+        fetch: Fetch,
+        grant: FlightGrant,
+        deadline: Instant,
+    ) -> FlightOutcome {
         let issued = match self {
             Self::Confidential(fetcher) => match &fetcher.shared {
                 None => fetcher.fetch(&fetch, grant, deadline).await,

@@ -91,6 +91,7 @@ impl ConfidentialClient {
             anchor_mailbox: Default::default(),
             identity: Default::default(),
             progress: Default::default(),
+            agent: None,
         };
         let deadline = Instant::now() + fetcher.retry.total_timeout();
         let redeeming = fetcher.redeem_assertion(&fetch, assertion, deadline);

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::agent::{Agent, AgentSubject};
 use super::fetch::TokenFetcher;
+use super::user_fic::FederatedUser;
 use crate::authority::{Rules, Tenant};
 use crate::cache::{Requirements, SpecialRequirements};
 use crate::delegated::{Account, SessionKey, TokenExchange, UserAssertion};
@@ -26,11 +28,24 @@ impl TokenFetcher {
         let tenant = self.resolve_tenant(&request, &subject)?;
         let scopes = request.requested_scopes();
         let scopes = match &subject {
+            Subject::Federated(user) => {
+                self.check_user_fic(user)?;
+                self.check_user_scopes(scopes)?;
+                &scopes.for_user()?.set
+            }
+            Subject::Agent(agent) if agent.acts_for_a_user() => {
+                self.check_agent(agent, &request)?;
+                self.check_user_scopes(scopes)?;
+                &scopes.for_user()?.set
+            }
             Subject::OnBehalfOf(_) | Subject::Account(_) | Subject::LongRunning(_) => {
                 self.check_user_scopes(scopes)?;
                 &scopes.for_user()?.set
             }
-            Subject::Application => {
+            Subject::Application | Subject::Agent(_) => {
+                if let Subject::Agent(agent) = &subject {
+                    self.check_agent(agent, &request)?;
+                }
                 if let Some(tenant) = tenant {
                     tenant.check_for_application()?;
                 }
@@ -199,6 +214,10 @@ impl ResolvedRequest {
         })
     }
 
+    pub(super) fn tenant(&self) -> Option<&Tenant> {
+        self.key.tenant.as_ref()
+    }
+
     pub(super) fn requirements(&self) -> &Requirements {
         &self.requirements
     }
@@ -213,16 +232,19 @@ impl ResolvedRequest {
 
     pub(super) fn scopes_to_send(&self, rules: Rules) -> &Arc<str> {
         let scopes = self.request.requested_scopes();
-        let for_user = match self.subject {
+        let for_user = match &self.subject {
             Subject::Application => None,
+            Subject::Agent(agent) if !agent.acts_for_a_user() => None,
             // A refresh must not request scopes that were never granted (RFC 6749 section 6), and
             // not every provider names the granted scopes of OpenID Connect. A strict provider
             // rejects the scopes of OpenID Connect with an assertion.
             _ if rules == Rules::OpenId => None,
             Subject::Exchange(_) => None,
-            Subject::OnBehalfOf(_) | Subject::Account(_) | Subject::LongRunning(_) => {
-                scopes.for_user().ok()
-            }
+            Subject::OnBehalfOf(_)
+            | Subject::Account(_)
+            | Subject::LongRunning(_)
+            | Subject::Federated(_)
+            | Subject::Agent(_) => scopes.for_user().ok(),
         };
         for_user.map_or(scopes.as_requested(), |scopes| &scopes.to_send)
     }
@@ -241,7 +263,8 @@ impl ResolvedRequest {
     }
 }
 
-/// The owner of a token: the application itself, a user, or the subject of a token exchange.
+/// The owner of a token: the application itself, a user, the subject of a token exchange, or an
+/// agent identity with its users.
 #[derive(Clone)]
 pub(crate) enum Subject {
     Application,
@@ -249,6 +272,10 @@ pub(crate) enum Subject {
     Account(Account),
     LongRunning(SessionKey),
     Exchange(TokenExchange),
+    /// A user whom the application names, with the application's credential for the user.
+    Federated(FederatedUser),
+    /// An agent identity of this application.
+    Agent(AgentSubject),
 }
 
 impl Subject {
@@ -259,6 +286,21 @@ impl Subject {
             Self::Account(account) => Some(account.user()),
             Self::LongRunning(key) => Some(key.user()),
             Self::Exchange(exchange) => Some(exchange.user()),
+            Self::Federated(user) => Some(user.user.user()),
+            Self::Agent(agent) => Some(agent.key()),
+        }
+    }
+
+    /// Returns the agent identity that requests the token in the place of the application.
+    pub(super) fn agent(&self) -> Option<&Agent> {
+        match self {
+            Self::Agent(subject) => Some(&subject.agent),
+            Self::Application
+            | Self::OnBehalfOf(_)
+            | Self::Account(_)
+            | Self::LongRunning(_)
+            | Self::Exchange(_)
+            | Self::Federated(_) => None,
         }
     }
 
@@ -267,6 +309,8 @@ impl Subject {
         match self {
             Self::OnBehalfOf(assertion) => assertion.check(),
             Self::Exchange(exchange) => exchange.check(),
+            Self::Federated(user) => user.user.name().map(drop),
+            Self::Agent(agent) => agent.check(),
             Self::Application | Self::Account(_) | Self::LongRunning(_) => Ok(()),
         }
     }
@@ -274,7 +318,8 @@ impl Subject {
     /// Returns the tenant that a user is from.
     fn tenant(&self) -> Option<&Tenant> {
         match self {
-            Self::Application | Self::Exchange(_) => None,
+            Self::Application | Self::Exchange(_) | Self::Federated(_) => None,
+            Self::Agent(agent) => agent.tenant(),
             Self::OnBehalfOf(assertion) => assertion.tenant(),
             Self::Account(account) => account.tenant(),
             Self::LongRunning(key) => key.tenant(),

@@ -88,9 +88,11 @@ impl fmt::Debug for SessionKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.0.user {
             UserKey::LongRunning(hash) => write!(f, "SessionKey({})", Fingerprint(hash)),
-            UserKey::Assertion(_) | UserKey::Account(_) | UserKey::Exchange(_) => {
-                f.write_str("SessionKey(..)")
-            }
+            UserKey::Assertion(_)
+            | UserKey::Account(_)
+            | UserKey::Exchange(_)
+            | UserKey::Federated(_)
+            | UserKey::Agent { .. } => f.write_str("SessionKey(..)"),
         }
     }
 }

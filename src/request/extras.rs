@@ -41,6 +41,14 @@ impl TokenRequest {
         }
     }
 
+    /// Sends the extra headers of another request, too.
+    pub(crate) fn headers_of(self, other: &Self) -> Self {
+        match other.0.headers.is_empty() {
+            true => self,
+            false => self.update(|fields| fields.headers = other.0.headers.clone()),
+        }
+    }
+
     /// Adds claims to the client assertion of the token request, as a JSON object
     /// ([RFC 7523 section 3]).
     ///

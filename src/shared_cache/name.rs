@@ -125,6 +125,18 @@ fn push_user(text: &mut Vec<u8>, user: &UserKey) {
             text.push(2);
             push(text, id.as_bytes());
         }
+        UserKey::Federated(name) => {
+            text.push(5);
+            push(text, name.as_bytes());
+        }
+        UserKey::Agent { agent, user } => {
+            text.push(6);
+            push(text, agent.as_bytes());
+            match user {
+                Some(user) => push_user(text, user),
+                None => text.push(0),
+            }
+        }
     }
 }
 

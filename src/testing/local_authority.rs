@@ -26,7 +26,7 @@ pub use builder::LocalAuthorityBuilder;
 ///
 /// | endpoint | response |
 /// |---|---|
-/// | `/{tenant}/oauth2/v2.0/token` | tokens for client credentials, an authorization code, a refresh token, and on behalf of a user |
+/// | `/{tenant}/oauth2/v2.0/token` | tokens for client credentials, an authorization code, a refresh token, on behalf of a user, and as the user of an agent identity |
 /// | `/{tenant}/oauth2/v2.0/introspect` | says whether a token is active, with the rules of [`ProviderRules::openid`](super::ProviderRules::openid) |
 /// | `/{tenant}/oauth2/v2.0/authorize` | the pages on which users sign in and consent |
 /// | `/{tenant}/discovery/v2.0/keys` | the keys that verify the tokens |
@@ -45,6 +45,9 @@ pub use builder::LocalAuthorityBuilder;
 ///   as the client they were issued to. The registration must
 ///   [permit](super::Application::exchange) the exchange.
 /// - Only the API that a token is for learns that the token is active.
+/// - Agent identities need a token of their [blueprint](super::Application::agent_identity_of) with
+///   their client ID as the `fmi_path`. To act as a user, an agent identity also needs its own
+///   token, and the user must be [its user](super::User::of_agent_identity).
 /// - Tokens of another tenant need the same, and must match a
 ///   [federated credential](super::Application::federated_credential).
 ///
@@ -59,7 +62,7 @@ pub use builder::LocalAuthorityBuilder;
 /// | secret | 7000215, 7000222 |
 /// | no credential | 7000216, and 7000218 in the grants for users |
 /// | assertion | 700027, 700021, 700024, 50027 |
-/// | federated credential | 700211, 700212, 700213, 7000274 |
+/// | federated credential, and the blueprint's token of an agent identity | 700211, 700212, 700213, 7000274 |
 /// | scope | 1002012, 70011, and 28000 for scopes of two resources |
 /// | resource | 500011 |
 /// | form | 900144, 70003 |
@@ -73,7 +76,8 @@ pub use builder::LocalAuthorityBuilder;
 /// [`script`](Self::script) sends other errors, and everything else that can happen on a network.
 ///
 /// Entra's response is unknown in three cases, which have words of this server: an assertion for
-/// another tenant, a scope that the API does not publish, and a `plain` code challenge.
+/// another tenant, a scope that the API does not publish, and a `plain` code challenge. So have the
+/// rejections of agent identities without a code.
 ///
 /// Error texts alternate between one line, which is Entra's form today, and several lines, which
 /// was Entra's form until 2023. Do not depend on either form.

@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 pub(crate) mod access;
+mod agent;
 pub(crate) mod app_token;
 pub(crate) mod client;
 pub(crate) mod client_assertion;

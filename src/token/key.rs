@@ -65,6 +65,16 @@ pub(crate) enum UserKey {
     /// The subject and the actor of a token exchange, by the SHA-256 of the exchanged tokens and of
     /// the types.
     Exchange([u8; 32]),
+    /// A user with a federated credential, by the object id or the username.
+    Federated(Box<str>),
+    /// An agent identity by its client id: the agent itself, or a user that it acts for.
+    ///
+    /// The tokens of a blueprint and of its agent identities are in one cache. The client id keeps
+    /// them apart.
+    Agent {
+        agent: Arc<str>,
+        user: Option<Arc<UserKey>>,
+    },
 }
 
 impl fmt::Debug for UserKey {
@@ -74,6 +84,8 @@ impl fmt::Debug for UserKey {
             Self::Account(_) => "Account(..)",
             Self::LongRunning(_) => "LongRunning(..)",
             Self::Exchange(_) => "Exchange(..)",
+            Self::Federated(_) => "Federated(..)",
+            Self::Agent { .. } => "Agent(..)",
         })
     }
 }

@@ -17,6 +17,7 @@ mod adapter_retry;
 mod adapter_tonic;
 mod additional_parameters;
 mod admin_consent;
+mod agents;
 mod anchor_mailbox;
 mod assertion_by_pyjwt;
 mod authorities;

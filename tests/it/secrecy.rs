@@ -17,11 +17,11 @@ use confidential_client::cache::{
 use confidential_client::credential::{
     AssertionContext, AzureCli, AzureDeveloperCli, CertificateFile, ChainLink, CredentialChain,
     FederatedTokenFile, HostEnvironment, LinkUnavailable, ManagedIdentity, SecretFile,
-    SigningAlgorithm, TokenEndpointAuthMethod,
+    SigningAlgorithm, TokenEndpointAuthMethod, UserFederatedCredential,
 };
 use confidential_client::delegated::{
     AdminConsent, AuthorizationRequest, EndSessionRequest, Prompt, SessionKey, TokenExchange,
-    TokenTypeIdentifier, UserAssertion,
+    TokenTypeIdentifier, UserAssertion, UserIdentifier,
 };
 use confidential_client::metrics::Acquisition;
 use confidential_client::resource::{
@@ -43,7 +43,7 @@ use tower::{Layer, Service};
 
 use crate::support::{
     CLIENT_ID, PEM, Provider, SCOPE, SECRET, TENANT, client_of, dpop, in_memory, let_others_run,
-    success,
+    success, unsigned_jwt,
 };
 
 /// All that must not be seen.
@@ -735,4 +735,52 @@ fn every_public_type_is_checked() {
         types += 1;
     }
     assert!(types > 50, "{types} types in tests/data/public-api.txt");
+}
+
+/// The identity provider repeats the request of the last step, with T1, T2 and the user.
+#[tokio::test]
+async fn an_agent_identity_shows_none_of_its_tokens() {
+    let tokens = ["T1", "T2"].map(unsigned_jwt);
+    let issued = std::sync::Mutex::new(tokens.to_vec().into_iter());
+    let client = ConfidentialClient::builder(CLIENT_ID)
+        .tenant(TENANT)
+        .client_secret(SECRET)
+        .retry(RetryPolicy::none())
+        .transport(move |request: http::Request<Bytes>| {
+            let response = match issued.lock().unwrap().next() {
+                Some(token) => http::Response::new(Bytes::from(format!(
+                    r#"{{"token_type":"Bearer","expires_in":3599,"access_token":"{token}"}}"#
+                ))),
+                None => {
+                    let form = url::form_urlencoded::parse(request.body());
+                    let form: Vec<String> = form.map(|(_, value)| value.into_owned()).collect();
+                    let body = serde_json::json!({
+                        "error": "invalid_grant", "error_description": form.join(" "),
+                    });
+                    let response = http::Response::builder().status(400);
+                    response.body(Bytes::from(body.to_string())).unwrap()
+                }
+            };
+            async move { Ok(response) }
+        })
+        .build()
+        .unwrap();
+    let agent = client
+        .agent_identity("f47ac10b-58cc-4372-a567-0e02b2c3d479")
+        .unwrap();
+    let user = UserIdentifier::username("adele@contoso.com");
+    let scope = "https://graph.microsoft.com/User.Read";
+    let error = agent.acquire_token_by_user_fic(&user, scope).await;
+    let [t1, t2] = tokens;
+    let credential = UserFederatedCredential::new(&*t2);
+    let hidden = Hidden(vec![SECRET.to_owned(), t1, t2]);
+    hidden.check_error(&error.unwrap_err());
+    hidden.check_debug("UserFederatedCredential", &credential);
+    hidden.check_debug("AgentIdentity", &agent);
+    let hidden = Hidden(vec!["adele".to_owned()]);
+    hidden.check_debug("UserIdentifier", &user);
+    hidden.check_debug(
+        "TokenProvider",
+        &agent.token_provider_by_user_fic(&user, scope).unwrap(),
+    );
 }

@@ -629,3 +629,95 @@ async fn no_rule_of_a_provider_is_applied_by_default_and_a_rule_is_final() {
     assert_holder("a user who is declared unknown", &token, Holder::Unknown);
     assert_eq!(kept.recv().unwrap().holder(), Holder::User);
 }
+
+/// docs/failures.md O1: the claims of an agent identity are no evidence for a holder.
+#[tokio::test]
+async fn a_token_of_an_agent_has_the_holder_of_its_other_claims() {
+    let agent = |claims: Value| {
+        let claims = with(claims, "xms_act_fct", "3 11");
+        with(
+            claims,
+            "xms_par_app_azp",
+            "11111111-2222-3333-4444-555555555555",
+        )
+    };
+    let app = || with(agent(application_claims()), "xms_sub_fct", "11");
+    let user = || with(agent(user_claims()), "xms_sub_fct", "1 13");
+    for (name, claims, holder) in [
+        ("the agent's own", app(), Holder::Application),
+        (
+            "the agent's own, by idtyp alone",
+            with(without(app(), "azpacr"), "idtyp", "app"),
+            Holder::Application,
+        ),
+        (
+            "without evidence for an application",
+            without(without(app(), "azpacr"), "idtyp"),
+            Holder::Unknown,
+        ),
+        ("the agent's user", user(), Holder::User),
+        ("of a person", agent(user_claims()), Holder::User),
+        (
+            "without evidence for a user",
+            without(without(user(), "scp"), "idtyp"),
+            Holder::Unknown,
+        ),
+        (
+            "of another kind",
+            with(user(), "idtyp", "agent"),
+            Holder::Unknown,
+        ),
+    ] {
+        let token = validated(entra(), &claims).await;
+        assert_holder(name, &token, holder);
+        assert_eq!(
+            token.identity_type(),
+            claims.get("idtyp").and_then(Value::as_str)
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_claims_of_an_agent_are_typed() {
+    let none: &[u32] = &[];
+    for (value, expected) in [
+        (json!("11"), &[11][..]),
+        (json!("1 9  13 "), &[1, 9, 13]),
+        (json!(""), none),
+        (json!("x 11 -13 +13 1.0 99999999999 13"), &[11, 13]),
+        // Neither is the form of the claim.
+        (json!(11), none),
+        (json!(["11", "13"]), none),
+        (json!({ "11": true }), none),
+        (Value::Null, none),
+    ] {
+        let mut claims = user_claims();
+        for name in ["xms_act_fct", "xms_sub_fct", "xms_idrel", "xms_tnt_fct"] {
+            claims = with(claims, name, value.clone());
+        }
+        let claims = with(claims, "xms_par_app_azp", value.clone());
+        let token = validated(entra(), &claims).await;
+        for integers in [
+            token.actor_facets().collect::<Vec<_>>(),
+            token.subject_facets().collect(),
+            token.identity_relations().collect(),
+            token.tenant_facets().collect(),
+        ] {
+            assert_eq!(integers, expected, "{value}");
+        }
+        let parent = value.as_str().filter(|text| !text.is_empty());
+        assert_eq!(token.parent_application_id(), parent, "{value}");
+    }
+    let token = validated(entra(), &with(user_claims(), "xms_act_fct", "11")).await;
+    assert!(
+        token
+            .actor_facets()
+            .any(|facet| facet == Claims::AGENT_IDENTITY_FACET)
+    );
+    assert!(
+        token
+            .subject_facets()
+            .all(|facet| facet != Claims::AGENT_USER_FACET)
+    );
+    assert_eq!(token.parent_application_id(), None);
+}

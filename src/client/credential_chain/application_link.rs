@@ -76,6 +76,7 @@ impl ApplicationLink {
             anchor_mailbox: Default::default(),
             identity: Default::default(),
             progress: Default::default(),
+            agent: None,
         };
         let limit = self.time_limit() + request.spare;
         let deadline = request.deadline.min(Instant::now() + limit);

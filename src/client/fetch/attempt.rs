@@ -83,7 +83,7 @@ impl TokenFetcher {
         let claims = self.capabilities.with(fetch.claims.as_deref());
         let request = TokenHttpRequest {
             endpoint: &endpoint.uri,
-            client_id: &self.client_id,
+            client_id: self.client_id_of(fetch),
             client_auth: &authentication,
             grant,
             scopes: &fetch.scopes,
@@ -127,7 +127,10 @@ impl TokenFetcher {
         if let (Some(proofs), Some(proof)) = (&self.proofs, &proof) {
             proofs.learn(proof, response.headers());
         }
-        let origin = self.credential.origin();
+        let origin = match &fetch.agent {
+            None => self.credential.origin(),
+            Some(agent) => agent.origin(),
+        };
         let headers = fetch.headers.secrets();
         let secrets = authentication.secrets().chain(grant.secrets());
         let secrets: Vec<&Secret> = secrets.chain(&headers).collect();
@@ -214,7 +217,7 @@ impl TokenFetcher {
             tenant: fetch.tenant.as_ref().map(Tenant::as_requested),
             scopes: &fetch.scopes,
             correlation_id: &fetch.correlation_id,
-            client_id: &self.client_id,
+            client_id: self.client_id_of(fetch),
             rules: self.endpoints.rules(),
             assumed_lifetime: self.assumed_lifetime,
             origin,
@@ -250,26 +253,12 @@ impl TokenFetcher {
                 endpoint.methods.check_mutual_tls(method)?;
                 method
             }
+            _ if fetch.agent.is_some() => endpoint.methods.for_assertion()?,
             Some(method) => method,
             None if self.credential.is_secret() => endpoint.methods.for_secret()?,
             None => endpoint.methods.for_assertion()?,
         };
-        let context = || AssertionContext {
-            client_id: self.client_id.clone(),
-            tenant_id: fetch
-                .tenant
-                .as_ref()
-                .map(|tenant| tenant.as_str().to_owned()),
-            token_endpoint: endpoint.uri.to_string(),
-            audience: endpoint.audience(),
-            correlation_id: fetch.correlation_id.clone(),
-            claims: fetch.claims.clone(),
-            capabilities: Arc::clone(self.capabilities.names()),
-            attempt: attempt.number,
-            fmi_path: fetch.key.parameters.fmi_path().map(ToOwned::to_owned),
-            extra_claims: AssertionClaimSet::of(&fetch.key.parameters),
-            rejected_assertion: None,
-        };
+        let context = || self.assertion_context(fetch, endpoint, attempt.number);
         let now = self.clock.wall();
         let algorithms = endpoint.methods.algorithms();
         let limit = self.retry.step_limit();
@@ -279,6 +268,39 @@ impl TokenFetcher {
             .authenticate(context, now, method, algorithms, form, limit)
             .await?;
         self.check_assertion(authentication)
+    }
+
+    /// Returns the client id of a token request: an agent identity's, or the application's own.
+    fn client_id_of<'a>(&'a self, fetch: &'a Fetch) -> &'a str {
+        match &fetch.agent {
+            None => &self.client_id,
+            Some(agent) => agent.id(),
+        }
+    }
+
+    /// Returns the parameters of a token request, for the caller's code that supplies an assertion.
+    pub(in crate::client) fn assertion_context(
+        &self,
+        fetch: &Fetch,
+        endpoint: &TokenEndpoint,
+        attempt: u32,
+    ) -> AssertionContext {
+        AssertionContext {
+            client_id: self.client_id_of(fetch).to_owned(),
+            tenant_id: fetch
+                .tenant
+                .as_ref()
+                .map(|tenant| tenant.as_str().to_owned()),
+            token_endpoint: endpoint.uri.to_string(),
+            audience: endpoint.audience(),
+            correlation_id: fetch.correlation_id.clone(),
+            claims: fetch.claims.clone(),
+            capabilities: Arc::clone(self.capabilities.names()),
+            attempt,
+            fmi_path: fetch.key.parameters.fmi_path().map(ToOwned::to_owned),
+            extra_claims: AssertionClaimSet::of(&fetch.key.parameters),
+            rejected_assertion: None,
+        }
     }
 
     /// Checks that the token endpoint binds tokens to the client certificate, if the caller or the

@@ -57,6 +57,7 @@ impl TokenFetcher {
             identity: Default::default(),
             binding: TokenBinding::Unbound,
             progress: Default::default(),
+            agent: None,
         };
         let limit = limit.min(self.retry.total_timeout());
         let deadline = Instant::now() + limit;

@@ -6,6 +6,7 @@ use tracing::{Span, field};
 
 use crate::authority::Tenant;
 use crate::cache::Requirements;
+use crate::client::agent::AgentClient;
 use crate::error::{Error, Failure};
 use crate::metrics::{Acquisition, Observer, Outcome};
 use crate::request::ExtraHeaders;
@@ -38,6 +39,8 @@ pub(in crate::client) struct Fetch {
     /// The client certificate of the request's connections, and the binding to it.
     pub(in crate::client) identity: OnceLock<(Arc<TlsIdentity>, TokenBinding)>,
     pub(in crate::client) progress: Mutex<Progress>,
+    /// The agent identity that is the client of the token request, in place of the application.
+    pub(in crate::client) agent: Option<AgentClient>,
 }
 
 /// The progress of a token request, used to word the timeout error.

@@ -136,6 +136,7 @@ impl ConfidentialClient {
             anchor_mailbox: Default::default(),
             identity: Default::default(),
             progress: Default::default(),
+            agent: None,
         })
     }
 

@@ -7,7 +7,7 @@ use super::read_assertion;
 use super::rejected::OUTSIDE_ITS_TIME;
 use crate::client_auth::ClientAuthentication;
 use crate::credential::assertion_provider::{AssertionContext, ClientAssertionProvider};
-use crate::credential::callback;
+use crate::credential::{callback, rejects_exchanged_token};
 use crate::error::{Error, ServerError};
 use crate::secret::Secret;
 
@@ -15,6 +15,8 @@ use crate::secret::Secret;
 #[derive(Clone)]
 pub(crate) struct AssertionSupplier {
     provider: Arc<dyn ClientAssertionProvider>,
+    /// `true` if the assertion is a token of a cache, whose key may not be known any more.
+    is_token: bool,
     /// The assertion that the identity provider rejected, for the retry with another one.
     replaced: Option<Secret>,
     /// The assertion of this supplier that the identity provider rejected as expired.
@@ -25,8 +27,17 @@ impl AssertionSupplier {
     pub(crate) fn new(provider: Arc<dyn ClientAssertionProvider>) -> Self {
         Self {
             provider,
+            is_token: false,
             replaced: None,
             rejected: OnceLock::new(),
+        }
+    }
+
+    /// Creates a supplier whose assertions are tokens of a cache.
+    pub(crate) fn of_tokens(provider: Arc<dyn ClientAssertionProvider>) -> Self {
+        Self {
+            is_token: true,
+            ..Self::new(provider)
         }
     }
 
@@ -66,7 +77,11 @@ impl AssertionSupplier {
     pub(in crate::credential) fn note_rejection(&self, error: &Error, assertion: &Secret) {
         let codes = error.server_error().map(ServerError::error_codes);
         let is_expired = codes.is_some_and(|codes| codes.contains(&OUTSIDE_ITS_TIME));
-        if is_expired && !error.is_transient() {
+        let is_rejected = match self.is_token {
+            true => rejects_exchanged_token(error),
+            false => is_expired && !error.is_transient(),
+        };
+        if is_rejected {
             // No assertion of this supplier is sent after the first rejection.
             let _ = self.rejected.set(assertion.clone());
         }
@@ -82,12 +97,13 @@ impl AssertionSupplier {
         let rejected = self.rejected.get()?;
         Some(Self {
             provider: Arc::clone(&self.provider),
+            is_token: self.is_token,
             replaced: Some(rejected.clone()),
             rejected: OnceLock::new(),
         })
     }
 
-    pub(in crate::credential) fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         self.provider.describe()
     }
 }

@@ -110,6 +110,12 @@ fn keys() -> impl Strategy<Value = CacheKey> {
         "[ab]{0,2}".prop_map(|id| Some(UserKey::Account(id.into()))),
         (0_u8..2).prop_map(|octet| Some(UserKey::Assertion([octet; 32]))),
         (0_u8..2).prop_map(|octet| Some(UserKey::Exchange([octet; 32]))),
+        "[ab]{0,2}".prop_map(|name| Some(UserKey::Federated(name.into()))),
+        ("[ab]{0,2}", prop::option::of("[ab]{0,2}")).prop_map(|(agent, user)| {
+            let user = user.map(|name| Arc::new(UserKey::Federated(name.into())));
+            let agent = agent.into();
+            Some(UserKey::Agent { agent, user })
+        }),
     ];
     let tenant = prop::option::of("[aA]\\.b");
     let parameter = (0_u8..4, "[ab]{1,2}", "[ab]{0,2}");

@@ -107,6 +107,34 @@ impl AadstsError {
         )
     }
 
+    /// Builds the response to an exchange token of another application, in words of this server.
+    pub(crate) fn foreign_exchange_token(client_id: &str) -> Self {
+        Self::without_code(
+            "invalid_client",
+            format!(
+                "The user federated identity credential is not a token of the agent identity '{client_id}' for api://AzureADTokenExchange."
+            ),
+        )
+    }
+
+    /// Builds the response to an application that is no agent identity, in words of this server.
+    pub(crate) fn not_an_agent_identity(client_id: &str) -> Self {
+        Self::without_code(
+            "unauthorized_client",
+            format!(
+                "The application '{client_id}' is not an agent identity, and cannot use the grant 'user_fic'."
+            ),
+        )
+    }
+
+    /// Builds the response to a user who was not created for the agent, in words of this server.
+    pub(crate) fn user_of_other_agent(client_id: &str) -> Self {
+        Self::without_code(
+            "invalid_grant",
+            format!("The user is not a user of the agent identity '{client_id}'."),
+        )
+    }
+
     /// Builds the response to an ID token in the place of an access token.
     ///
     /// The code is Entra's. Entra's `error` for the code is unknown.

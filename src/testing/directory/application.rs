@@ -5,6 +5,7 @@ use uuid::Uuid;
 use crate::certificate::Certificate;
 use crate::secret::Secret;
 
+mod agent;
 mod credentials;
 mod delegation;
 
@@ -36,6 +37,8 @@ pub struct Application {
     has_opaque_tokens: bool,
     /// Pairs of a resource and the scopes that the application may exchange a token for.
     exchanges: Vec<(String, Vec<String>)>,
+    /// The client id of the blueprint, for an agent identity.
+    blueprint: Option<String>,
     pub(crate) token_settings: TokenSettings,
 }
 

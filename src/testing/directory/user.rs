@@ -10,6 +10,8 @@ pub struct User {
     principal_name: String,
     name: String,
     object_id: Uuid,
+    /// The client id of the agent identity that the user was created for.
+    agent: Option<String>,
 }
 
 impl User {
@@ -23,6 +25,7 @@ impl User {
             name: principal_name.clone(),
             principal_name,
             object_id: Uuid::new_v4(),
+            agent: None,
         }
     }
 
@@ -32,10 +35,25 @@ impl User {
         self
     }
 
+    /// Makes the user the user account of an agent identity, by its client id.
+    ///
+    /// The agent identity acts as the user without a sign-in
+    /// ([`acquire_token_by_user_fic`](crate::AgentIdentity::acquire_token_by_user_fic)).
+    pub fn of_agent_identity(mut self, agent_id: impl Into<String>) -> Self {
+        self.agent = Some(agent_id.into());
+        self
+    }
+
     /// Returns the object id (`oid`), a GUID. The `oid` is the same in the tokens of all
     /// applications.
     pub fn object_id(&self) -> String {
         self.object_id.to_string()
+    }
+
+    /// Returns whether the user was created for the agent identity.
+    pub(crate) fn is_of_agent(&self, agent_id: &str) -> bool {
+        let agent = self.agent.as_deref();
+        agent.is_some_and(|agent| agent.eq_ignore_ascii_case(agent_id))
     }
 
     pub(crate) fn id(&self) -> Uuid {

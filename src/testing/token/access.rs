@@ -3,6 +3,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use super::agent;
 use super::client::AuthenticatedClient;
 use super::format::{self, AccessTokenFormat, ClientAuthMethod};
 use super::issuer::TokenIssuer;
@@ -176,6 +177,7 @@ impl<'a> DelegatedAccess<'a> {
         if let Some(confirmation) = &self.confirmation {
             claims.insert("cnf".to_owned(), confirmation.clone());
         }
+        claims.extend(agent::agent_claims(self.client, Some(user)));
         if let Some(actor) = &self.actor {
             claims.insert("act".to_owned(), actor.clone());
         }

@@ -1,5 +1,6 @@
 use serde_json::{Map, Value, json};
 
+use super::agent;
 use super::format::{AccessTokenFormat, ClientAuthMethod};
 use super::issuer::TokenIssuer;
 use crate::testing::aadsts::error::AadstsError;
@@ -46,6 +47,7 @@ impl AppToken<'_> {
         ] {
             claims.insert(name.to_owned(), value);
         }
+        claims.extend(agent::agent_claims(application, None));
         claims.extend(self.claims);
         issuer.access_token(claims, directory, self.resource)
     }

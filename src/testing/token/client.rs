@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use url::form_urlencoded;
 
 use super::access::DelegatedAccess;
+use super::agent;
 use super::client_assertion::ReceivedAssertion;
 use super::federated_assertion;
 use super::format::ClientAuthMethod;
@@ -87,7 +88,7 @@ impl<'a> AuthenticatedClient<'a> {
                 if issuer.rules.is_openid() && !issuer.rules.requires_issuer() {
                     audiences.push(format!("{base}/{tenant}/oauth2/v2.0/par"));
                 }
-                check_assertion(request, application, &audiences, issuer)?;
+                check_assertion(request, application, directory, &audiences, issuer)?;
                 ClientAuthMethod::Assertion
             }
         };
@@ -220,10 +221,12 @@ fn check_connection(
     }
 }
 
-/// Checks an assertion that the application signed, or a token of a trusted issuer.
+/// Checks an assertion that the application signed, a token of a trusted issuer, or the token of a
+/// blueprint for its agent identity.
 fn check_assertion(
     request: &RecordedRequest,
     application: &Application,
+    directory: &Directory,
     audiences: &[String],
     issuer: &TokenIssuer<'_>,
 ) -> Result<(), AadstsError> {
@@ -240,6 +243,10 @@ fn check_assertion(
         });
     };
     let assertion = ReceivedAssertion::parse(jwt)?;
+    if let Some(blueprint_id) = application.blueprint_id() {
+        let check = agent::check_blueprint_token;
+        return check(&assertion, application, blueprint_id, directory, issuer);
+    }
     let is_self_issued = assertion.claims().iss == application.client_id();
     let now = issuer.now;
     match is_self_issued || assertion.thumbprint().is_some() {

@@ -2,7 +2,7 @@ use serde_json::Value;
 
 use super::client::{AuthenticatedClient, is_mtls_pop, required};
 use super::grants::{
-    authorization_code, client_credentials, on_behalf_of, refresh_token, token_exchange,
+    authorization_code, client_credentials, on_behalf_of, refresh_token, token_exchange, user_fic,
 };
 use super::issuer::TokenIssuer;
 use super::proof::ReceivedProofs;
@@ -42,6 +42,7 @@ pub(crate) fn respond(
         GrantType::OnBehalfOf => on_behalf_of::respond(&client, issuer, sessions),
         GrantType::RefreshToken => refresh_token::respond(&client, issuer, sessions),
         GrantType::TokenExchange => token_exchange::respond(&client, issuer),
+        GrantType::UserFic => user_fic::respond(&client, issuer, sessions),
     };
     let mut response = response?;
     if let (true, Some(members)) = (is_mtls_pop(request), response.as_object_mut()) {
@@ -81,6 +82,7 @@ enum GrantType {
     OnBehalfOf,
     RefreshToken,
     TokenExchange,
+    UserFic,
 }
 
 impl GrantType {
@@ -93,6 +95,7 @@ impl GrantType {
             "urn:ietf:params:oauth:grant-type:token-exchange" if rules.is_openid() => {
                 Self::TokenExchange
             }
+            "user_fic" if !rules.is_openid() => Self::UserFic,
             _ => {
                 return Err(AadstsError::bad_request(
                     "unsupported_grant_type",

@@ -34,6 +34,7 @@ impl Application {
             requires_proof: false,
             has_opaque_tokens: false,
             exchanges: Vec::new(),
+            blueprint: None,
             token_settings: TokenSettings {
                 lifetime: None,
                 refresh_in: None,

@@ -1,6 +1,7 @@
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::testing::aadsts::error::AadstsError;
+use crate::testing::token::agent;
 use crate::testing::token::app_token::AppToken;
 use crate::testing::token::client::AuthenticatedClient;
 use crate::testing::token::format;
@@ -22,6 +23,24 @@ pub(crate) fn respond(
     if !directory.has_resource(resource) {
         return Err(AadstsError::resource_not_found(resource, &directory.name));
     }
+    let fmi_path = client
+        .request
+        .field("fmi_path")
+        .filter(|path| !path.is_empty());
+    let is_openid = issuer.rules.is_openid();
+    let blueprint_token = match fmi_path.filter(|_| !is_openid) {
+        None => Map::new(),
+        Some(path) if agent::is_exchange(resource) => {
+            agent::blueprint_token_claims(directory, application, path)
+        }
+        Some(_) => {
+            let reason = "A token with an fmi_path is for api://AzureADTokenExchange.";
+            return Err(AadstsError::invalid_scope(
+                client.required("scope")?,
+                reason,
+            ));
+        }
+    };
     let capabilities = client.capabilities();
     let confirmation = client.confirmation();
     let token = AppToken {
@@ -33,6 +52,7 @@ pub(crate) fn respond(
         claims: confirmation
             .iter()
             .map(|confirmation| ("cnf".to_owned(), confirmation.clone()))
+            .chain(blueprint_token)
             .collect(),
     };
     let lifetime = token.lifetime();

@@ -94,7 +94,12 @@ fn check_assertion(
         return Err(AadstsError::expired_user_assertion(&now, &exp));
     }
     let client_id = client.application.client_id();
-    if !client.application.is_resource(&claims.aud) {
+    // Users call the blueprint of an agent identity.
+    let called = match client.application.blueprint_id() {
+        None => Some(client.application),
+        Some(blueprint_id) => directory.application(blueprint_id),
+    };
+    if !called.is_some_and(|called| called.is_resource(&claims.aud)) {
         let audience = &claims.aud;
         return Err(AadstsError::user_assertion_for_other_audience(
             audience, client_id,
