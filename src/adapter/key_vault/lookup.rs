@@ -34,12 +34,12 @@ struct VersionLookupState {
     failures: u32,
     /// The lookup in progress, with the heartbeat of its runtime.
     lease: Lease<Heartbeat>,
-    /// The number of lookups that have ended.
-    ended: u64,
     /// The end of the last lookup.
     last: Option<Deadline>,
     /// The time of the next lookup.
     due: Option<Deadline>,
+    /// True if the vault did not sign with the known version, which may be disabled by now.
+    is_suspect: bool,
 }
 
 /// The reason of a call.
@@ -82,10 +82,9 @@ impl VersionLookup {
     where
         F: Future<Output = Result<LoadedVersion, Error>>,
     {
-        let ended_before = self.lock().ended;
         let guard = loop {
             let mut ended = self.ended.subscribe();
-            let next = self.lock().next(ended_before, reason, &clock.now());
+            let next = self.lock().next(reason, &clock.now());
             match next {
                 NextStep::Return(result) => return result,
                 NextStep::LookUp(id) => break VersionLookupGuard { lookup: self, id },
@@ -105,6 +104,13 @@ impl VersionLookup {
             .complete(guard.id, result, interval, &clock.now())
     }
 
+    /// Notes that the vault did not sign with `version`. The next caller looks for another one.
+    pub(super) fn mark_suspect(&self, version: &str) {
+        let mut state = self.lock();
+        let known = state.known.as_ref();
+        state.is_suspect |= known.is_some_and(|known| known.version == version);
+    }
+
     /// Returns the version of the last successful lookup.
     pub(super) fn version(&self) -> Option<String> {
         let state = self.lock();
@@ -118,14 +124,13 @@ impl VersionLookup {
 }
 
 impl VersionLookupState {
-    /// Decides for a caller. `ended_before` is the number of lookups before the caller arrived.
-    fn next(&mut self, ended_before: u64, reason: LookupReason, now: &Now) -> NextStep {
+    /// Decides for a caller. A caller that waited finds that no lookup is due.
+    fn next(&mut self, reason: LookupReason, now: &Now) -> NextStep {
         if let Some((heartbeat, expires)) = self.lease.holder(Instant::now().into_std()) {
             let (heartbeat, expires) = (heartbeat.clone(), Instant::from_std(expires));
             return NextStep::Wait(self.lease.latest(), heartbeat, expires);
         }
-        // A lookup that ended while this caller waited is new enough.
-        if (self.ended != ended_before || !self.is_due(reason, now))
+        if !self.is_due(reason, now)
             && let Some(result) = self.result(now)
         {
             return NextStep::Return(result);
@@ -137,10 +142,16 @@ impl VersionLookupState {
     }
 
     fn is_due(&self, reason: LookupReason, now: &Now) -> bool {
-        let is_due = self.due.as_ref().is_none_or(|due| due.reached(now));
-        // A thousand rejected token requests look for a newer version once.
+        if self.due.as_ref().is_none_or(|due| due.reached(now)) {
+            return true;
+        }
+        let known = self.known.as_ref().map(|known| &known.certificate);
+        let needs_other = reason == LookupReason::Rejection
+            || self.is_suspect
+            || known.is_some_and(|known| known.check_validity(now.wall()).is_err());
+        // A thousand rejected token requests look for another version once.
         let is_recent = |last: &Deadline| !last.later(AFTER_A_REJECTION).reached(now);
-        is_due || reason == LookupReason::Rejection && !self.last.as_ref().is_some_and(is_recent)
+        needs_other && !self.last.as_ref().is_some_and(is_recent)
     }
 
     /// Returns the result of the last lookup. After a failed lookup, the certificate of an earlier
@@ -169,8 +180,8 @@ impl VersionLookupState {
                 .result(now)
                 .unwrap_or_else(|| result.map(|loaded| loaded.certificate));
         }
-        self.ended = self.ended.wrapping_add(1);
         self.last = Some(now.plus(Duration::ZERO));
+        self.is_suspect = false;
         match result {
             Ok(loaded) => {
                 let certificate = loaded.certificate.clone();
@@ -183,7 +194,7 @@ impl VersionLookupState {
             Err(error) => {
                 self.failures = self.failures.saturating_add(1);
                 let pause = pause_after(self.failures).max(error.retry_after().unwrap_or_default());
-                self.due = Some(now.plus(pause.min(interval)));
+                self.due = Some(now.plus(pause));
                 self.failure = Some(error.clone());
                 self.result(now).unwrap_or(Err(error))
             }
@@ -212,7 +223,7 @@ fn pause_after(failures: u32) -> Duration {
     FIRST_PAUSE.saturating_mul(doubled).min(LONGEST_PAUSE)
 }
 
-/// The shortest time between a lookup and another one for a rejected certificate.
+/// The shortest time between a lookup and another one because a certificate does not work.
 const AFTER_A_REJECTION: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
