@@ -194,16 +194,19 @@ impl TokenSessions {
         job: &dyn Fn(&TokenWork) -> Result<T, AttemptFailed>,
     ) -> Result<T, AttemptFailed> {
         let module = self.module().map_err(AttemptFailed::Final)?;
-        let mut retired: Option<Box<dyn Pkcs11Session>> = None;
+        // A keeper and the number of its initialization.
+        let mut retired: Option<(u64, Box<dyn Pkcs11Session>)> = None;
         loop {
             let entered = module.enter().map_err(|call| {
                 let path = self.path.display().to_string();
                 AttemptFailed::Final(failure::not_initialized(call, &path))
             })?;
-            let mut replaced = None;
-            let result = self.attempt(&entered, pin, job, &mut replaced);
+            let mut failed = None;
+            let result = self.attempt(&entered, pin, job, &mut failed);
             // The new keeper is open, so a login that still counts stays.
-            if let Some(keeper) = retired.take() {
+            if let Some((generation, keeper)) = retired.take()
+                && generation == entered.generation()
+            {
                 keeper.close();
             }
             match result {
@@ -211,7 +214,10 @@ impl TokenSessions {
                     recoveries.has_looked_again = true;
                     match is_finalized {
                         true => module.note_finalized(entered.generation()),
-                        false => retired = replaced,
+                        false => {
+                            let keeper = failed.and_then(|number| self.retire(number));
+                            retired = keeper.map(|keeper| (entered.generation(), keeper));
+                        }
                     }
                 }
                 // A token that was never there is more likely a wrong name, for which nobody else's
@@ -227,23 +233,18 @@ impl TokenSessions {
                         return Err(AttemptFailed::Final(error));
                     }
                 }
-                result => {
-                    if let Some(keeper) = replaced {
-                        keeper.close();
-                    }
-                    return result;
-                }
+                result => return result,
             }
         }
     }
 
-    /// Attempts the job once. A failed call ends the login, whose keeper is left in `replaced`.
+    /// Attempts the job once. Sets `failed` to the number of the login with which a call failed.
     fn attempt<T>(
         &self,
         entered: &Entered<'_>,
         pin: Option<&Secret>,
         job: &dyn Fn(&TokenWork) -> Result<T, AttemptFailed>,
-        replaced: &mut Option<Box<dyn Pkcs11Session>>,
+        failed: &mut Option<u64>,
     ) -> Result<T, AttemptFailed> {
         let (slot, number, idle, mechanisms, keys) = {
             let mut pool = self.lock();
@@ -271,6 +272,10 @@ impl TokenSessions {
                 let result = job(&work);
                 match &result {
                     Ok(_) => self.give_back(work),
+                    // The number may belong to a session of the part that finalized the module.
+                    Err(AttemptFailed::Stale {
+                        is_finalized: true, ..
+                    }) => drop(work.session),
                     // A failed call may leave an operation that is still active.
                     Err(_) => work.session.close(),
                 }
@@ -279,7 +284,7 @@ impl TokenSessions {
             Err(call) => Err(AttemptFailed::of(call, &self.selection.to_string(), None)),
         };
         if let Err(AttemptFailed::Stale { .. }) = &result {
-            *replaced = self.retire(number);
+            *failed = Some(number);
         }
         result
     }
@@ -293,15 +298,15 @@ impl TokenSessions {
     ) -> Result<&'a mut LoggedIn, AttemptFailed> {
         let is_current = |login: &LoggedIn| login.generation == entered.generation();
         // Sessions of an earlier initialization are void, and are dropped without a close.
-        if !pool.current.as_ref().is_some_and(is_current) {
-            pool.current = None;
-            let number = pool.next;
-            let login = self.log_in(number, entered, pin)?;
-            pool.next += 1;
-            return Ok(pool.current.insert(login));
-        }
-        // The compiler does not see that a returned borrow ends the function.
-        pool.current.as_mut().ok_or(AttemptFailed::NeedsPin)
+        let login = match pool.current.take().filter(is_current) {
+            Some(login) => login,
+            None => {
+                let login = self.log_in(pool.next, entered, pin)?;
+                pool.next += 1;
+                login
+            }
+        };
+        Ok(pool.current.insert(login))
     }
 
     /// Looks up the slot, opens a session and logs in, unless the process is logged in already.
