@@ -9,15 +9,13 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use confidential_client::adapter::{Pkcs11Key, Pkcs11Token};
 use confidential_client::credential::{SecretFile, Signer, SigningAlgorithm};
-use confidential_client::testing::{Application, LocalAuthority};
+use confidential_client::testing::{Application, LocalAuthority, ProviderRules};
 use confidential_client::{Authority, Certificate, ConfidentialClient, Error};
-use serde_json::json;
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::softhsm::{MODULE, OpensslKey, OtherUser, PIN, in_the_child, path, token};
-use crate::support::openid::{Answer, OpenId, tokens};
 use crate::support::{CLIENT_ID, TENANT, claims_of, header_of};
 
 const RSA_2048: &[&str] = &["rsa:2048"];
@@ -54,7 +52,10 @@ fn softhsm_openssl_and_local_authority_accept_every_kind_of_key() {
 #[ignore = "run by the others, with an environment"]
 async fn kinds() {
     use SigningAlgorithm::{ES256, ES384, PS256, RS256};
-    let local = LocalAuthority::start().await.unwrap();
+    let entra = LocalAuthority::start().await.unwrap();
+    let openid = LocalAuthority::builder().rules(ProviderRules::openid());
+    let openid = openid.start().await.unwrap();
+    openid.register(TENANT, Application::new("other"));
     let other = OtherUser::log_in();
     for (id, (kind, new_key, algorithms)) in [
         ("rsa2048", RSA_2048, &[PS256, RS256][..]),
@@ -82,29 +83,17 @@ async fn kinds() {
             let certificate = key.certificate().await.unwrap();
             assert_eq!(certificate.subject(), format!("CN={kind}"));
             assert_eq!(certificate.algorithm(), *algorithm);
-            let assertion = match name.starts_with("PS") || name.starts_with("RS") {
-                true => {
-                    local.register(TENANT, application(&[&certificate]));
-                    let builder = ConfidentialClient::builder(CLIENT_ID);
-                    let client = builder.authority(local.authority(TENANT));
-                    let client = client.certificate_source(key).build().unwrap();
-                    client.acquire_token_for_client(scope(1)).await.unwrap();
-                    let request = local.token_requests().pop().unwrap();
-                    request.field("client_assertion").unwrap().to_owned()
-                }
-                // Entra accepts RSA alone, and so does its double.
-                false => {
-                    let issuer = "https://id.example.org";
-                    let provider = OpenId::new(issuer);
-                    let methods = json!(["private_key_jwt"]);
-                    provider.publish("token_endpoint_auth_methods_supported", methods);
-                    provider.answer(Answer::json(&tokens(1)));
-                    let client = provider.without_credential(Authority::oidc(issuer));
-                    let client = client.certificate_source(key).build().unwrap();
-                    client.acquire_token_for_client("").await.unwrap();
-                    provider.forms().pop().unwrap()["client_assertion"].clone()
-                }
+            // Entra accepts RSA alone, and an OpenID provider each algorithm.
+            let (local, authority) = match name.starts_with("ES") {
+                false => (&entra, entra.authority(TENANT)),
+                true => (&openid, Authority::oidc(openid.issuer(TENANT).unwrap())),
             };
+            local.register(TENANT, application(&[&certificate]));
+            let builder = ConfidentialClient::builder(CLIENT_ID).authority(authority);
+            let client = builder.certificate_source(key).build().unwrap();
+            client.acquire_token_for_client(scope(1)).await.unwrap();
+            let request = local.token_requests().pop().unwrap();
+            let assertion = request.field("client_assertion").unwrap().to_owned();
             let (message, signature) = assertion.rsplit_once('.').unwrap();
             let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).unwrap();
             assert!(
