@@ -135,6 +135,7 @@
 //! | `reqwest-middleware` | `adapter::BearerAuth`, a middleware |
 //! | `tower` | `adapter::BearerAuthLayer`, a tower layer |
 //! | `azure-core` | `adapter::AzureCredential`, a credential for the Azure SDK for Rust |
+//! | `pkcs11` | `adapter::Pkcs11Token`, [private keys in an HSM](guides::keys_in_an_hsm) or on a smart card |
 //! | `axum` | `adapter::AcceptedToken`, an extractor that validates tokens |
 //! | `testing` | [`testing`] |
 //!

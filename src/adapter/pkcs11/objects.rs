@@ -4,7 +4,7 @@ use super::failure::AttemptFailed;
 use super::module::{FoundObject, ObjectKind, ObjectQuery};
 use super::selection::{self, ObjectName};
 use super::sessions::TokenWork;
-use crate::error::Error;
+use crate::error::{Error, Failure};
 
 /// A certificate on a token and its private key.
 pub(super) struct CertificateOnToken {
@@ -34,7 +34,10 @@ pub(super) fn private_key(
             work.remember_key(&query, key);
             Ok(key.clone())
         }
-        [] => Err(AttemptFailed::stale(no_key(work, name, token)?)),
+        [] => {
+            let failure = Failure::new(no_key(work, name, token)?).lost_key();
+            Err(AttemptFailed::stale(Error::Credential(failure.into())))
+        }
         _ => Err(AttemptFailed::stale(Error::credential(format!(
             "{token} has {} private keys {name}, which are {}; select one with key_by_id(..), or delete the others",
             keys.len(),
@@ -86,7 +89,7 @@ pub(super) fn certificates(
     }
     if candidates.is_empty() {
         let error = match (certificates.is_empty(), keys.is_empty()) {
-            (true, true) => no_key(work, name, token)?,
+            (true, true) => Error::credential(no_key(work, name, token)?),
             (true, false) => no_certificate(work, name, token)?,
             (false, _) => Error::credential(format!(
                 "{token} has the certificate {name} and no private key with the same id; its private keys are {}; put key and certificate on the token with one id",
@@ -139,15 +142,15 @@ fn search(
     found.map_err(|call| AttemptFailed::of(call, token, None))
 }
 
-fn no_key(work: &TokenWork, name: &ObjectName, token: &str) -> Result<Error, AttemptFailed> {
+fn no_key(work: &TokenWork, name: &ObjectName, token: &str) -> Result<String, AttemptFailed> {
     let keys = all(work, ObjectKind::PrivateKey, token)?;
-    Ok(Error::credential(match keys.is_empty() {
+    Ok(match keys.is_empty() {
         true => format!("{token} has no private key {name}, and no other private key"),
         false => format!(
             "{token} has no private key {name}; its private keys are {}",
             selection::names(&keys)
         ),
-    }))
+    })
 }
 
 fn no_certificate(
