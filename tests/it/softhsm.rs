@@ -121,9 +121,7 @@ impl OpensslKey {
                 .output()
                 .unwrap(),
         );
-        // SoftHSM overlooks a key of another process if it writes without a search before.
-        user.session.find_objects(&[]).unwrap();
-        let object = user.session.create_object(&[
+        let template = [
             Attribute::Class(ObjectClass::CERTIFICATE),
             Attribute::CertificateType(CertificateType::X_509),
             Attribute::Token(true),
@@ -132,8 +130,14 @@ impl OpensslKey {
             Attribute::Id(vec![id]),
             Attribute::Subject(vec![0x30, 0x00]),
             Attribute::Value(der),
-        ]);
-        object.unwrap();
+        ];
+        // SoftHSM overlooks a key of another process if it writes without a search before, and a
+        // write sometimes fails while others read.
+        let is_written = (0..20).any(|_| {
+            user.session.find_objects(&[]).unwrap();
+            user.session.create_object(&template).is_ok()
+        });
+        assert!(is_written);
     }
 
     /// Lets openssl verify a signature in the form of a JWS.
@@ -207,14 +211,19 @@ impl OtherUser {
 
     /// Deletes the keys and certificates with an id.
     pub fn delete(&self, id: u8) {
-        let found = self
-            .session
-            .find_objects(&[Attribute::Id(vec![id])])
-            .unwrap();
-        assert!(!found.is_empty());
-        for object in found {
-            self.session.destroy_object(object).unwrap();
-        }
+        let find = || {
+            self.session
+                .find_objects(&[Attribute::Id(vec![id])])
+                .unwrap()
+        };
+        assert!(!find().is_empty());
+        let is_deleted = (0..20).any(|_| {
+            for object in find() {
+                let _ = self.session.destroy_object(object);
+            }
+            find().is_empty()
+        });
+        assert!(is_deleted);
     }
 }
 
