@@ -1,4 +1,4 @@
-//! Adapters that attach tokens to the requests of other crates, and validate tokens in axum.
+//! Adapters for other crates and for key stores.
 //!
 //! | Adapter | Feature | Works with |
 //! | --- | --- | --- |
@@ -6,6 +6,7 @@
 //! | [`BearerAuthLayer`] | `tower` | tower services over `http::Request`, such as hyper and tonic |
 //! | [`AzureCredential`] | `azure-core` | the clients of the Azure SDK for Rust |
 //! | [`KeyVaultCertificate`], [`KeyVaultSigner`] | `key-vault` | a certificate or a key in Azure Key Vault, as the client's credential |
+//! | [`Pkcs11Token`], [`Pkcs11Key`] | `pkcs11` | private keys and certificates in an HSM or a smart card |
 //! | [`AcceptedToken`], [`PermittedToken`] | `axum` | axum handlers of a web API |
 //! | [`OpenTelemetryMetrics`] | `opentelemetry` | OpenTelemetry's meters |
 //! | [`FacadeMetrics`] | `metrics` | recorders of the `metrics` facade |
@@ -42,6 +43,8 @@ mod open_telemetry_metrics;
 mod origin;
 #[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
 mod packed;
+#[cfg(feature = "pkcs11")]
+mod pkcs11;
 #[cfg(feature = "reqwest-middleware")]
 mod reqwest_middleware;
 #[cfg(feature = "tower")]
@@ -61,5 +64,7 @@ pub use key_vault::{KeyVaultCertificate, KeyVaultSigner};
 pub use observed_clients::ObservableClient;
 #[cfg(feature = "opentelemetry")]
 pub use open_telemetry_metrics::OpenTelemetryMetrics;
+#[cfg(feature = "pkcs11")]
+pub use pkcs11::{Pkcs11Key, Pkcs11Token};
 #[cfg(feature = "tower")]
 pub use tower::{BearerAuthError, BearerAuthFuture, BearerAuthLayer, BearerAuthService};

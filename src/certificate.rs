@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime};
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 
+#[cfg(feature = "pkcs11")]
+use crate::crypto::asn1::{Asn1Reader, INTEGER};
 use crate::crypto::{PrivateKey, SigningAlgorithm};
 use crate::error::Error;
 use crate::time::{TimeSource, format_time};
@@ -323,6 +325,23 @@ impl Certificate {
     /// Returns the name of the key's type with its article.
     pub(crate) fn key_name(&self) -> &'static str {
         self.parts.key_kind.name()
+    }
+
+    /// Returns whether the public key is an RSA key with this modulus.
+    #[cfg(feature = "pkcs11")]
+    pub(crate) fn has_modulus(&self, modulus: &[u8]) -> bool {
+        let key = Asn1Reader::new(&self.parts.public_key).sequence();
+        let Ok(own) = key.and_then(|mut key| key.value(INTEGER)) else {
+            return false;
+        };
+        let digits = |number: &[u8]| {
+            number
+                .iter()
+                .copied()
+                .skip_while(|byte| *byte == 0)
+                .collect::<Vec<u8>>()
+        };
+        self.is_rsa() && digits(own.content()) == digits(modulus)
     }
 
     pub(crate) fn is_rsa(&self) -> bool {

@@ -7,6 +7,7 @@
 //! | [`TokenProvider`] | [`client_assertion`] | the token of another application as the assertion |
 //! | closure, [`ClientAssertionProvider`] | [`client_assertion`] | a signing service |
 //! | [`Signer`] with [`Certificate::from_signer`] | [`certificate`] | a private key in an HSM, a TPM or a key vault |
+//! | `adapter::Pkcs11Token` (feature `pkcs11`) | [`certificate_source`] | a private key in an HSM or on a smart card |
 //! | [`CertificateFile`] | [`certificate_source`] | a certificate file that is rotated |
 //! | [`Certificate`] | [`certificate`] | a certificate that is deployed with the program |
 //! | [`SecretFile`] | [`client_secret_source`] | a secret in a mounted file that is rotated |

@@ -203,6 +203,11 @@ impl Error {
         }
     }
 
+    /// Returns whether the private key of the certificate no longer exists.
+    pub(crate) fn has_lost_key(&self) -> bool {
+        self.failure().is_some_and(|failure| failure.has_lost_key)
+    }
+
     /// Returns the HTTP status of the response, whatever the body.
     ///
     /// `None` if no response arrived.

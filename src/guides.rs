@@ -44,6 +44,10 @@ pub mod key_vault {}
 #[doc = include_str!("../docs/kubernetes-and-github-actions.md")]
 pub mod kubernetes_and_github_actions {}
 
+/// Signs with a private key in an HSM or on a smart card.
+#[doc = include_str!("../docs/keys-in-an-hsm.md")]
+pub mod keys_in_an_hsm {}
+
 /// Describes alarms, logs, metrics, times and rotation.
 #[doc = include_str!("../docs/operating.md")]
 pub mod operating {}

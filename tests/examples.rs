@@ -346,6 +346,26 @@ fn fleet() {
 }
 
 #[test]
+fn pkcs11() {
+    let printed = run("pkcs11", &[]);
+    if !printed.lines(&["there is no SoftHSM"]).is_empty() {
+        // The test harness does not capture this.
+        let line = b"the example pkcs11 had no token: install the Debian package softhsm2\n";
+        stderr().write_all(line).unwrap();
+        return;
+    }
+    let renewed = [
+        printed.values("old thumbprint"),
+        printed.values("new thumbprint"),
+    ];
+    assert_eq!(printed.values("thumbprint"), renewed.concat());
+    printed.has(&["no private key 'sinning'; ", "'signing' (id 02)"]);
+    printed.has(&["the token 'other' is not present", "'daemon'"]);
+    printed.value("token requests", "2");
+    assert!(!printed.0.contains("4815162342"), "{}", printed.0);
+}
+
+#[test]
 fn azure_sdk() {
     let printed = run("azure_sdk", &[]);
     for vault in ["orders.vault.azure.net", "billing.vault.azure.net"] {

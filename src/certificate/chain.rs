@@ -59,7 +59,7 @@ pub(super) fn chain_for_leaf(certificates: Vec<X509>, now: SystemTime) -> Result
 }
 
 /// Follows the issuers from the certificate at index `leaf`.
-fn chain_from(leaf: usize, mut certificates: Vec<X509>) -> Vec<X509> {
+pub(super) fn chain_from(leaf: usize, mut certificates: Vec<X509>) -> Vec<X509> {
     let mut chain = vec![certificates.swap_remove(leaf)];
     while let Some(last) = chain.last() {
         let issuers = certificates

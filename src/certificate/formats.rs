@@ -176,6 +176,21 @@ impl Certificate {
         Self::new(chain, CertificateKey::Remote(Arc::new(signer)))
     }
 
+    /// Builds a certificate whose private key stays on a token, from DER. Of `others`, the issuers
+    /// of the certificate form its chain.
+    #[cfg(feature = "pkcs11")]
+    pub(crate) fn from_token(
+        certificate: &[u8],
+        others: &[Vec<u8>],
+        signer: impl Signer,
+    ) -> Result<Self, Error> {
+        let mut certificates = vec![X509::parse(certificate)?];
+        // A certificate that cannot be read issued nothing that is of use.
+        certificates.extend(others.iter().filter_map(|other| X509::parse(other).ok()));
+        let chain = chain::chain_from(0, certificates);
+        Self::new(chain, CertificateKey::Remote(Arc::new(signer)))
+    }
+
     /// Reads a certificate file. The content determines the format.
     pub(crate) fn from_file(content: &[u8], password: Option<&Secret>) -> Result<Self, Error> {
         let kind = match Content::unwrap(content) {

@@ -268,7 +268,7 @@ impl TokenFetcher {
         let other = self.credential.other_than(rejected, now.wall()).await?;
         tracing::warn!(
             correlation_id = fetch.correlation_id,
-            "the identity provider rejected the credential; the request is retried with another"
+            "the credential was rejected, or its key is gone; the request is retried with another"
         );
         let result = self.send_with_retries(fetch, &other, request, deadline);
         let result = result.await;

@@ -53,6 +53,10 @@ impl Credential {
     /// The code does not matter, because Entra adds codes at any time. A temporary error, or a code
     /// that denies the application itself, rejects no credential.
     pub(crate) fn is_rejected_by(&self, error: &Error) -> bool {
+        // A rotation may delete the old key after the source has returned the old certificate.
+        if error.has_lost_key() {
+            return matches!(self, Self::Certificate(_));
+        }
         let codes = error.server_error().map(ServerError::error_codes);
         let has = |known: &[u64]| {
             codes

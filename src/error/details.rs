@@ -78,6 +78,8 @@ pub(crate) struct Failure {
     pub(super) is_permanent: bool,
     /// True if the token endpoint rejected the credential without an OAuth error.
     pub(super) rejects_credential: bool,
+    /// True if the private key of a certificate no longer exists, so that another may.
+    pub(super) has_lost_key: bool,
     pub(super) server: Option<ServerError>,
     /// JSON claims that the user's next sign-in must satisfy.
     pub(super) claims: Option<Arc<str>>,
@@ -95,6 +97,7 @@ impl Failure {
             not_sent: false,
             is_permanent: false,
             rejects_credential: false,
+            has_lost_key: false,
             server: None,
             claims: None,
             source: None,
@@ -135,6 +138,12 @@ impl Failure {
 
     pub(crate) fn rejects_credential(mut self, rejects_credential: bool) -> Self {
         self.rejects_credential = rejects_credential;
+        self
+    }
+
+    #[cfg(feature = "pkcs11")]
+    pub(crate) fn lost_key(mut self) -> Self {
+        self.has_lost_key = true;
         self
     }
 

@@ -1,0 +1,256 @@
+use cryptoki::context::Function;
+use cryptoki::error::RvError;
+use tokio::task::JoinSet;
+
+use super::super::failure::error_of;
+use super::super::module::CallFailed;
+use super::super::sessions::TokenPin;
+use super::double::{Double, LONG, PIN, SHORT, sign};
+
+#[tokio::test]
+async fn after_any_error_of_a_signature_everything_is_looked_up_once() {
+    for code in [
+        RvError::DeviceRemoved,
+        RvError::TokenNotPresent,
+        RvError::SessionHandleInvalid,
+        RvError::ObjectHandleInvalid,
+        RvError::KeyHandleInvalid,
+        RvError::UserNotLoggedIn,
+        RvError::DeviceError,
+        RvError::GeneralError,
+        RvError::OperationActive,
+        RvError::VendorDefined(0x8000_0001),
+    ] {
+        let double = Double::default();
+        let token = double.token();
+        sign(&token).await.unwrap();
+        double.state().sign_errors.extend([code]);
+        let searches = double.state().searches;
+        sign(&token).await.unwrap();
+        assert_eq!(double.state().sign_calls, 3, "{code:?}");
+        assert_eq!(double.state().searches, searches + 1, "{code:?}");
+
+        // The second error is the caller's, and names the code.
+        double.state().sign_errors.extend([code, code]);
+        let error = sign(&token).await.unwrap_err();
+        assert_eq!(double.state().sign_calls, 5, "{code:?}");
+        assert!(error.is_transient(), "{code:?}");
+        assert!(error.to_string().contains("(C_") || error.to_string().contains(": C_Sign "));
+        sign(&token).await.unwrap();
+        // The failed sessions are closed. One keeper and one session are left.
+        assert_eq!(double.state().open.len(), 2, "{code:?}");
+        assert_eq!(double.state().wrongly_closed, 0, "{code:?}");
+        // The keepers overlap, so the process stays logged in.
+        assert_eq!(double.state().logins, 1, "{code:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_logout_by_another_part_of_the_program_is_repaired_for_all_callers() {
+    let double = Double::default();
+    let token = double.token();
+    for _ in 0..5 {
+        let mut callers = JoinSet::new();
+        for _ in 0..16 {
+            let token = token.clone();
+            callers.spawn(async move { sign(&token).await.unwrap() });
+        }
+        callers.join_all().await;
+        double.log_out();
+    }
+    let state = double.state();
+    assert_eq!(state.logins, 5);
+    assert_eq!(state.wrongly_closed, 0);
+}
+
+#[tokio::test]
+async fn sessions_are_reused_and_closed_with_the_token() {
+    let double = Double::default();
+    let token = double.token();
+    let key = token.key("signing");
+    for _ in 0..10 {
+        sign(&token).await.unwrap();
+    }
+    assert_eq!(double.state().opened, 2);
+    drop(token);
+    assert_eq!(double.state().open.len(), 2);
+    drop(key);
+    double.wait_until(|state| state.open.is_empty());
+    assert_eq!(double.state().wrongly_closed, 0);
+}
+
+#[tokio::test]
+async fn a_signature_that_hangs_keeps_its_session_and_no_more() {
+    let double = Double::default();
+    let token = double.token_with(TokenPin::Fixed(PIN.into()), 2, SHORT);
+    sign(&token).await.unwrap();
+    double.state().hangs = true;
+    // The first two callers hang in the module. The others wait for a session.
+    let errors: Vec<String> = {
+        let mut callers = JoinSet::new();
+        for _ in 0..64 {
+            let token = token.clone();
+            callers.spawn(async move { sign(&token).await.unwrap_err().to_string() });
+        }
+        callers.join_all().await
+    };
+    let slow = errors
+        .iter()
+        .filter(|error| error.contains("did not return within 0.1 s"));
+    assert_eq!(slow.count(), 2, "{errors:?}");
+    let busy = errors
+        .iter()
+        .filter(|error| error.starts_with("all 2 sessions of the token"));
+    assert_eq!(busy.count(), 62, "{errors:?}");
+    assert_eq!(double.state().most_inside, 2);
+    double.release();
+    double.wait_until(|state| state.inside == 0);
+    let token = token.clone();
+    // The calls that returned late have given their sessions back.
+    while token.sessions.idle_sessions() < 2 {
+        tokio::task::yield_now().await;
+    }
+    sign(&token).await.unwrap();
+    // The keeper and two sessions.
+    let state = double.state();
+    assert_eq!((state.opened, state.open.len()), (3, 3));
+}
+
+#[tokio::test]
+async fn callers_share_the_sessions() {
+    let double = Double::default();
+    let token = double.token_with(TokenPin::Fixed(PIN.into()), 4, LONG);
+    double.state().hangs = true;
+    let mut callers = JoinSet::new();
+    for _ in 0..64 {
+        let token = token.clone();
+        callers.spawn(async move { sign(&token).await.unwrap() });
+    }
+    let waiting = double.clone();
+    tokio::task::spawn_blocking(move || waiting.wait_until(|state| state.inside == 4))
+        .await
+        .unwrap();
+    double.release();
+    assert_eq!(callers.join_all().await.len(), 64);
+    let state = double.state();
+    assert_eq!((state.most_inside, state.opened, state.logins), (4, 5, 1));
+}
+
+#[tokio::test]
+async fn a_session_of_an_ended_login_is_closed_when_its_call_returns() {
+    let double = Double::default();
+    let token = double.token();
+    sign(&token).await.unwrap();
+    double.state().hangs = true;
+    let slow = tokio::spawn({
+        let token = token.clone();
+        async move { sign(&token).await }
+    });
+    let waiting = double.clone();
+    tokio::task::spawn_blocking(move || waiting.wait_until(|state| state.inside == 1))
+        .await
+        .unwrap();
+    token.sessions.retire_current();
+    double.release();
+    slow.await.unwrap().unwrap();
+    sign(&token).await.unwrap();
+    assert_eq!(double.state().open.len(), 2);
+}
+
+#[tokio::test]
+async fn no_sessions_at_all_is_an_error_and_so_is_no_runtime() {
+    let double = Double::default();
+    let token = double.token_with(TokenPin::None, 0, LONG);
+    let error = sign(&token).await.unwrap_err().to_string();
+    assert_eq!(error, "max_sessions must be at least 1");
+    let token = double.token();
+    let outside = std::thread::spawn(move || futures_util::FutureExt::now_or_never(sign(&token)));
+    let error = outside.join().unwrap().unwrap().unwrap_err().to_string();
+    assert!(error.contains("needs a tokio runtime"), "{error}");
+}
+
+#[test]
+fn each_code_has_words_of_our_own() {
+    let rows = [
+        (
+            RvError::TokenNotPresent,
+            "was removed; insert the token (C_Sign returned CKR_TOKEN_NOT_PRESENT)",
+        ),
+        (RvError::DeviceRemoved, "was removed"),
+        (RvError::TokenNotRecognized, "was removed"),
+        (RvError::SlotIdInvalid, "has no slot any more"),
+        (
+            RvError::PinExpired,
+            "the PIN of the token 'daemon' has expired",
+        ),
+        (RvError::UserPinNotInitialized, "has no user PIN"),
+        (
+            RvError::UserAnotherAlreadyLoggedIn,
+            "security officer of the token 'daemon' is logged in",
+        ),
+        (
+            RvError::SessionReadWriteSoExists,
+            "security officer of the token 'daemon' is logged in",
+        ),
+        (RvError::SessionCount, "set a smaller max_sessions"),
+        (
+            RvError::UserNotLoggedIn,
+            "does another part of the program log out?",
+        ),
+        (
+            RvError::MechanismInvalid,
+            "the key on the token 'daemon' cannot make a signature of this kind",
+        ),
+        (
+            RvError::MechanismParamInvalid,
+            "cannot make a signature of this kind",
+        ),
+        (
+            RvError::KeyFunctionNotPermitted,
+            "the key on the token 'daemon' is not allowed to sign",
+        ),
+        (RvError::KeyTypeInconsistent, "does not fit the signature"),
+        (RvError::KeySizeRange, "does not fit the signature"),
+        (RvError::ObjectHandleInvalid, "disappeared during the call"),
+        (RvError::KeyHandleInvalid, "disappeared during the call"),
+        (
+            RvError::SessionHandleInvalid,
+            "closed the session of the call",
+        ),
+        (RvError::SessionClosed, "closed the session of the call"),
+        (
+            RvError::CryptokiNotInitialized,
+            "another part of the program finalized the PKCS#11 module",
+        ),
+        (
+            RvError::DeviceError,
+            "failed: C_Sign returned CKR_DEVICE_ERROR",
+        ),
+        (
+            RvError::VendorDefined(0x8000_0001),
+            "C_Sign returned 0x80000001",
+        ),
+    ];
+    for (code, expected) in rows {
+        let call = CallFailed {
+            function: Function::Sign,
+            code: Some(code),
+        };
+        let error = error_of(call, "the token 'daemon'", Some("the key"))
+            .chain()
+            .to_string();
+        assert!(error.contains(expected), "{code:?}: {error}");
+        // The text of the specification is no part of the message.
+        let text = code.to_string();
+        assert!(!error.contains(&text[..text.len().min(40)]), "{error}");
+    }
+    let call = CallFailed {
+        function: Function::Sign,
+        code: None,
+    };
+    let error = error_of(call, "the token", None).to_string();
+    assert_eq!(
+        error,
+        "the token cannot be used: C_Sign is missing or its result cannot be read"
+    );
+}
