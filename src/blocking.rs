@@ -29,8 +29,8 @@
 //!
 //! A call without a cached token runs on a thread of the client, and the caller waits. The thread
 //! is named `confidential-client`, starts with the first such call, and is shared by the clones and
-//! the providers of the client. Between the calls the thread refreshes tokens that are due. A cached
-//! token is returned on the caller's own thread, also while the token is refreshed.
+//! the providers of the client. Between the calls the thread refreshes tokens that are due. A
+//! cached token is returned on the caller's own thread, also while the token is refreshed.
 //!
 //! The thread ends when the last clone and provider are dropped. No drop and no exit of the process
 //! waits for the thread. A client may be dropped everywhere, in async code, too.
@@ -71,7 +71,7 @@
 //! | the caller | calls instead |
 //! |---|---|
 //! | async code | the async client, [`as_async`](ConfidentialClient::as_async) |
-//! | [`spawn_blocking`] or `block_in_place` | `Handle::current().block_on(..)` with a future of the async client |
+//! | [`spawn_blocking`] or `block_in_place` | `Handle::current().block_on(..)` and the async client |
 //! | a thread of [`std::thread`] | the blocking client, also if a runtime started the thread |
 //!
 //! tokio does not tell the first two apart, so both are errors.

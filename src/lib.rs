@@ -35,6 +35,7 @@
 //!   token, and the adapters that attach tokens to API calls need one.
 //! - [`credential`] has certificate files, secret files, signers and workload identity.
 //!   [`Certificate`] is the safer credential, because the private key is never sent.
+//! - `blocking` has the same clients for programs that are not async.
 //! - [`testing`] is an identity provider for tests, in the process.
 //! - [`guides`] answer longer questions: which authority, why an API responds 401 or 403, how to
 //!   test, how to come from MSAL or azure_identity, how to operate a daemon, how several processes
@@ -132,6 +133,7 @@
 //! | `rust-crypto` | signatures without C, where `aws-lc-rs` and `ring` are off; contains [RUSTSEC-2023-0071] |
 //! | `pkcs12` | PKCS#12 files and encrypted private keys |
 //! | `redis` | `cache::RedisCache`: processes share tokens and users' sessions |
+//! | `blocking` | `blocking`: clients for programs that are not async |
 //! | `reqwest-middleware` | `adapter::BearerAuth`, a middleware |
 //! | `tower` | `adapter::BearerAuthLayer`, a tower layer |
 //! | `azure-core` | `adapter::AzureCredential`, a credential for the Azure SDK for Rust |

@@ -112,6 +112,19 @@ fn daemon() {
 }
 
 #[test]
+fn blocking() {
+    let printed = run("blocking", &[]);
+    printed.count(1, &["token from identity_provider", "User.Read.All"]);
+    printed.count(1, &["token from cache", "User.Read.All"]);
+    printed.value("calls of eight threads", "8");
+    assert_eq!(printed.values("token requests"), ["1", "2"]);
+    printed.has(&[
+        "inside a runtime: ",
+        "call client.as_async().acquire_token_for_client(..).await",
+    ]);
+}
+
+#[test]
 fn daemon_with_an_incomplete_environment() {
     let mut command = command("daemon");
     let output = command

@@ -15,9 +15,8 @@ use crate::token::AccessToken;
 /// The thread on which the calls of a blocking client run. Clones share the thread.
 ///
 /// The thread starts with the first call that has no cached token, and ends when the last clone is
-/// dropped. A thread for each client, and not one for the process, because a callback that blocks
-/// the thread delays the calls of its own client alone, and because a process that was forked can
-/// build another client.
+/// dropped. Each client has a separate thread, for two reasons: a callback that blocks the thread
+/// delays the calls of one client alone, and a forked process can build another client.
 #[derive(Clone, Default)]
 pub(super) struct ClientThread(Arc<Shared>);
 

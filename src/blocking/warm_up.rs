@@ -97,8 +97,8 @@ impl WarmUp {
         self.pending.len() + self.in_flight.len()
     }
 
-    /// Returns the cached token of a request. Otherwise starts to acquire a token on the thread, and
-    /// returns `None`.
+    /// Returns the cached token of a request. Otherwise starts to acquire a token on the thread,
+    /// and returns `None`.
     fn begin(&mut self, request: &TokenRequest) -> Option<Result<AccessToken, Error>> {
         let acquirer = self.client.acquirer();
         let resolved = match acquirer.resolve(request.clone(), Subject::Application) {

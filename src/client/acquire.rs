@@ -282,36 +282,30 @@ impl TokenAcquirer {
         slot: &HeldSlot,
         request: &ResolvedRequest,
     ) -> Result<AccessToken, Error> {
-        match self.cached_or_refreshed(slot, request, current_runtime) {
-            Some(token) => token,
-            None => Box::pin(self.acquire_on_miss(slot, request)).await,
+        match slot.get(&self.0.clock.coarse_now(), &request.requirements) {
+            Cached::Fresh(issued) => {
+                self.count_hit();
+                to_access_token(issued, slot, TokenSource::Cache)
+            }
+            Cached::Stale(issued) => {
+                self.count_hit();
+                self.refresh(slot, request, current_runtime);
+                to_access_token(issued, slot, TokenSource::Cache)
+            }
+            Cached::Miss => Box::pin(self.acquire_on_miss(slot, request)).await,
         }
     }
 
-    /// Returns the slot's token if the token is valid and meets the requirements. Does not wait.
-    ///
-    /// A token that is due is refreshed in the background, on the runtime that `runtime` returns.
-    #[inline]
-    pub(super) fn cached_or_refreshed(
+    /// Refreshes the slot's token in the background, on the runtime that `runtime` returns.
+    pub(super) fn refresh(
         &self,
         slot: &HeldSlot,
         request: &ResolvedRequest,
         runtime: impl FnOnce() -> Option<Handle>,
-    ) -> Option<Result<AccessToken, Error>> {
-        match slot.get(&self.0.clock.coarse_now(), &request.requirements) {
-            Cached::Fresh(issued) => {
-                self.count_hit();
-                Some(to_access_token(issued, slot, TokenSource::Cache))
-            }
-            Cached::Stale(issued) => {
-                self.count_hit();
-                if self.check_grant(request).is_ok() {
-                    let fetch = |deadline| self.fetch(slot, request, true, deadline);
-                    self.0.cache.refresh(slot, runtime, fetch);
-                }
-                Some(to_access_token(issued, slot, TokenSource::Cache))
-            }
-            Cached::Miss => None,
+    ) {
+        if self.check_grant(request).is_ok() {
+            let fetch = |deadline| self.fetch(slot, request, true, deadline);
+            self.0.cache.refresh(slot, runtime, fetch);
         }
     }
 
@@ -494,6 +488,27 @@ impl TokenAcquirer {
             }
             Cached::Miss => None,
         }
+    }
+
+    /// Returns the slot's token like [`cached`](Self::cached), and refreshes a token that is due.
+    /// Counts a hit.
+    #[cfg(feature = "blocking")]
+    pub(super) fn cached_or_refreshed(
+        &self,
+        slot: &HeldSlot,
+        request: &ResolvedRequest,
+        runtime: impl FnOnce() -> Option<Handle>,
+    ) -> Option<Result<AccessToken, Error>> {
+        let issued = match slot.get(&self.0.clock.coarse_now(), &request.requirements) {
+            Cached::Fresh(issued) => issued,
+            Cached::Stale(issued) => {
+                self.refresh(slot, request, runtime);
+                issued
+            }
+            Cached::Miss => return None,
+        };
+        self.count_hit();
+        Some(to_access_token(issued, slot, TokenSource::Cache))
     }
 
     /// Returns the slot's token if no refresh is due. Counts no hit.

@@ -20,7 +20,10 @@ impl TokenAcquirer {
         acquire: impl FnOnce(ResolvedRequest) -> Result<AccessToken, Error>,
     ) -> Result<AccessToken, Error> {
         let (request, scope) = match self.look_up(&request) {
-            LookUp::Token(token) => return Ok(token),
+            LookUp::Token(token) => {
+                self.count_hit();
+                return Ok(token);
+            }
             LookUp::Request(request) => (request, None),
             LookUp::NewScope(scope) => (TokenRequest::new(&scope), Some(scope)),
             LookUp::Nothing => (request.into_token_request(), None),

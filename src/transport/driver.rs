@@ -20,8 +20,8 @@ pub(super) struct Driver(Mutex<Option<RuntimeThread>>);
 
 /// The runtime on which a request is sent.
 pub(super) enum SendOn {
-    /// The caller's runtime, whose threads drive the connections at all times. A blocking client has
-    /// such a runtime, too.
+    /// The caller's runtime, whose threads drive the connections at all times. A blocking client
+    /// has such a runtime, too.
     CallersRuntime,
     /// The driver's runtime.
     Driver(Handle),

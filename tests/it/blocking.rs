@@ -12,7 +12,8 @@ use confidential_client::cache::{EncryptionKey, SharedCacheOptions};
 use confidential_client::metrics::{Acquisition, Outcome};
 use confidential_client::testing::{LocalSharedCache, ManualClock};
 use confidential_client::{
-    AccessToken, Authority, Error, IntoTokenRequest, RetryPolicy, TokenRequest, TokenSource,
+    AccessToken, Authority, CacheOptions, Error, IntoTokenRequest, RetryPolicy, TokenRequest,
+    TokenSource,
 };
 use http::{HeaderMap, Request};
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -732,4 +733,80 @@ fn an_async_caller_sends_its_own_request_after_the_blocking_client_is_gone() {
     wait_until(|| provider.requests() == 3);
     provider.release();
     assert_eq!(joined.join().unwrap().unwrap().secret(), "token-3");
+}
+
+/// A method that is added to an async type is added here, too.
+#[test]
+fn every_method_of_an_async_type_has_a_blocking_one() {
+    let of_the_client = concat!(
+        include_str!("../../src/blocking/confidential_client.rs"),
+        include_str!("../../src/blocking/delegated.rs"),
+    );
+    let types = [
+        ("ConfidentialClient", of_the_client),
+        (
+            "ManagedIdentityClient",
+            include_str!("../../src/blocking/managed_identity_client.rs"),
+        ),
+        (
+            "CredentialChainClient",
+            include_str!("../../src/blocking/credential_chain_client.rs"),
+        ),
+        (
+            "TokenProvider",
+            include_str!("../../src/blocking/token_provider.rs"),
+        ),
+    ];
+    // The methods of traits: a client may be a client assertion, which is async.
+    let of_traits = ["client_assertion", "describe", "fmt"];
+    let mut methods = 0;
+    for line in include_str!("../data/public-api.txt").lines() {
+        for (name, source) in types {
+            let path = format!("fn confidential_client::{name}::");
+            let Some((_, method)) = line.split_once(&path) else {
+                continue;
+            };
+            let method = method.split(['(', '<']).next().unwrap();
+            if !of_traits.contains(&method) {
+                let declared = [format!("pub fn {method}("), format!("pub fn {method}<")];
+                let is_declared = declared.iter().any(|start| source.contains(start));
+                assert!(is_declared, "blocking::{name}::{method} is missing");
+                methods += 1;
+            }
+        }
+    }
+    assert!(
+        methods > 40,
+        "{methods} methods in tests/data/public-api.txt"
+    );
+}
+
+#[test]
+fn hits_are_counted_where_the_program_wants_the_number() {
+    let clock = ManualClock::new();
+    let provider = Provider::open();
+    let client = provider
+        .builder()
+        .clock(clock.clone())
+        .cache(CacheOptions::default().count_hits(true))
+        .build_blocking()
+        .unwrap();
+    let request = TokenRequest::new(SCOPE);
+    let graph = client.token_provider(&request).unwrap();
+    let use_each = || {
+        graph.token().unwrap();
+        client.acquire_token_for_client(&request).unwrap();
+        client.acquire_token_for_client(SCOPE).unwrap();
+        client.acquire_token_for_client([SCOPE]).unwrap();
+        client.warm_up([SCOPE]).next().unwrap().1.unwrap();
+    };
+    use_each();
+    assert_eq!(client.cache().stats().hits, Some(4), "the first was no hit");
+    use_each();
+    assert_eq!(client.cache().stats().hits, Some(9));
+    // A due token is a hit, too. The refresh does not end.
+    clock.advance(Duration::from_secs(3400));
+    provider.hold();
+    use_each();
+    assert_eq!(client.cache().stats().hits, Some(14));
 }

@@ -39,7 +39,7 @@ use confidential_client::transport::MutualTls;
 use confidential_client::{
     Authority, CacheOptions, Certificate, Challenge, Cloud, ConfidentialClient,
     CredentialChainClient, Error, ManagedIdentityClient, RetryPolicy, Secret, TokenRequest,
-    TokenSource,
+    TokenSource, blocking,
 };
 use http::Request;
 use tower::{Layer, Service};
@@ -180,6 +180,7 @@ async fn no_public_type_shows_a_secret() {
     hidden.check_debug("TokenRequest", &TokenRequest::new(SCOPE));
     hidden.check_debug("TokenProvider", &provider);
     hidden.check_debug("WarmUp", &by_secret.warm_up([SCOPE]));
+    check_blocking(&hidden, by_secret.clone());
     hidden.check_debug("AccessToken", &token);
     hidden.check_debug("HeaderValue", &token.authorization_header());
     hidden.check_debug("TokenSource", &TokenSource::Cache);
@@ -724,6 +725,20 @@ async fn no_type_of_a_client_with_a_proof_key_shows_a_secret() {
     hidden.check_debug("ProtectedApi", &api);
     let error = client.authorize(&token, &mut http::HeaderMap::new()).await;
     hidden.check_error(&error.unwrap_err());
+}
+
+/// The clients for programs that are not async have the names of the async ones.
+fn check_blocking(hidden: &Hidden, client: ConfidentialClient) {
+    let client = blocking::ConfidentialClient::from(client);
+    hidden.check_debug("ConfidentialClient", &client);
+    hidden.check_debug("TokenProvider", &client.token_provider(SCOPE).unwrap());
+    hidden.check_debug("WarmUp", &client.warm_up([SCOPE]));
+    let identity = ManagedIdentityClient::new(ManagedIdentity::system_assigned()).unwrap();
+    let identity = blocking::ManagedIdentityClient::from(identity);
+    hidden.check_debug("ManagedIdentityClient", &identity);
+    let chain = CredentialChainClient::new(CredentialChain::default()).unwrap();
+    let chain = blocking::CredentialChainClient::from(chain);
+    hidden.check_debug("CredentialChainClient", &chain);
 }
 
 /// Finds public types without a check in this file.
