@@ -52,6 +52,11 @@ pub mod keys_in_an_hsm {}
 #[doc = include_str!("../docs/operating.md")]
 pub mod operating {}
 
+/// Lists the metrics for OpenTelemetry and for the `metrics` facade, with a dashboard.
+#[doc = include_str!("../docs/metrics.md")]
+#[doc = include_str!("../docs/metrics-of-a-day.svg")]
+pub mod metrics {}
+
 /// Shares tokens and users' sessions between the processes of an application.
 #[doc = include_str!("../docs/more-than-one-replica.md")]
 pub mod more_than_one_replica {}

@@ -34,7 +34,7 @@ impl<'a> CountedHits<'a> {
         let request = TokenRequest::new(SCOPE);
         let providers = [
             client.token_provider(&request)?,
-            client.token_provider(&setup::request(1))?,
+            client.token_provider(setup::request(1))?,
         ];
         for provider in &providers {
             runtime.block_on(provider.token())?;

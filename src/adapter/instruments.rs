@@ -149,3 +149,45 @@ impl ClientAttributes {
         .chain(self.each())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GUIDE: &str = include_str!("../../docs/metrics.md");
+
+    /// The rules of OpenTelemetry's exporters for Prometheus.
+    #[test]
+    fn both_spellings_are_of_the_same_name() {
+        for (name, prometheus, unit, _) in ALL {
+            let seconds = if *unit == "s" { "_seconds" } else { "" };
+            let spelled = format!("{}{seconds}", name.replace('.', "_"));
+            let total = format!("{spelled}_total");
+            assert!(*prometheus == spelled || *prometheus == total, "{name}");
+        }
+        for (name, prometheus) in ALL_ATTRIBUTES {
+            assert_eq!(name.replace('.', "_"), *prometheus);
+        }
+    }
+
+    #[test]
+    fn the_guide_has_a_row_for_each_instrument_and_each_attribute() {
+        let row = |start: &str| {
+            let row = GUIDE.lines().find(|line| line.starts_with(start));
+            row.unwrap_or_else(|| panic!("no row {start}"))
+        };
+        for (name, prometheus, unit, description) in ALL {
+            let row = row(&format!("| `{name}` | "));
+            assert!(row.contains(&format!("| `{prometheus}` |")), "{row}");
+            assert!(row.contains(&format!(" `{unit}` |")), "{row}");
+            assert!(row.contains(description.trim_end_matches('.')), "{row}");
+        }
+        for (name, prometheus) in ALL_ATTRIBUTES {
+            row(&format!("| `{name}` | `{prometheus}` |"));
+        }
+        let rows = GUIDE
+            .lines()
+            .filter(|line| line.starts_with("| `") && !line.contains("(conf"));
+        assert_eq!(rows.count(), ALL.len() + ALL_ATTRIBUTES.len());
+    }
+}

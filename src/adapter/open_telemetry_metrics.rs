@@ -144,7 +144,7 @@ impl Observing {
     ///
     /// Once for all clients, because the API has no way to unregister a callback.
     fn observe_counters(self: &Arc<Self>, meter: &Meter) {
-        let counters: [(Instrument, fn(&Counts) -> u64); 4] = [
+        let counters: [(Instrument, Read<Counts>); 4] = [
             (instruments::HITS, |counts| counts.hits),
             (instruments::MISSES, |counts| counts.misses),
             (instruments::EVICTIONS, |counts| counts.evictions),
@@ -194,7 +194,7 @@ impl Observing {
                 });
             })
             .build();
-        let gauges: [(Instrument, fn(&CacheFigures) -> u64); 2] = [
+        let gauges: [(Instrument, Read<CacheFigures>); 2] = [
             (instruments::COOL_DOWNS, |figures| figures.cool_downs),
             (instruments::CIRCUIT_BREAKER, |figures| {
                 figures.circuit_is_open.into()
@@ -276,6 +276,9 @@ impl fmt::Debug for OpenTelemetryMetrics {
             .finish_non_exhaustive()
     }
 }
+
+/// Reads one number.
+type Read<T> = fn(&T) -> u64;
 
 /// The number of gauges that share a snapshot.
 const GAUGES: usize = 4;

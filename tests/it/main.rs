@@ -75,6 +75,7 @@ mod long_running;
 mod managed_identity;
 mod managed_identity_assertion;
 mod metrics;
+mod metrics_adapters;
 mod mix_up;
 mod mutual_tls;
 mod mutual_tls_entra;
