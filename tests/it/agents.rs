@@ -992,9 +992,13 @@ async fn a_due_token_is_refreshed_in_the_background_with_a_new_blueprint_token()
     let served = agent.acquire_token_for_client(ORDERS).await.unwrap();
     assert_eq!(served.secret(), first.secret());
     let provider = agent.token_provider(ORDERS).unwrap();
-    while provider.cached().unwrap().secret() == first.secret() {
-        tokio::task::yield_now().await;
-    }
+    let refreshed = async {
+        while provider.cached().unwrap().secret() == first.secret() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let limit = Duration::from_secs(30);
+    tokio::time::timeout(limit, refreshed).await.unwrap();
     assert_eq!(setup.steps(), ["T1", "app", "T1", "app"]);
 }
 
