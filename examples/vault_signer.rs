@@ -1,16 +1,20 @@
-//! A private key that stays in a vault. The vault signs each client assertion.
+//! A private key that stays in a signing service. The service signs each client assertion.
+//!
+//! The service of this example is HashiCorp Vault, with the engine *transit*. The signer has the
+//! same form for the KMS of another cloud. For Azure Key Vault, see the example `key_vault`.
 //!
 //! ```sh
 //! cargo run --example vault_signer
 //! ```
 //!
 //! By default the identity provider and the vault run inside this program, on loopback. For
-//! Microsoft Entra ID and an Azure Key Vault, set:
+//! Microsoft Entra ID and a real vault, set:
 //!
 //! - `AZURE_TENANT_ID` and `AZURE_CLIENT_ID`
 //! - `AZURE_CLIENT_CERTIFICATE_PATH`, a PEM file without the private key
-//! - `VAULT_SIGN_URL`, `https://NAME.vault.azure.net/keys/KEY/VERSION/sign?api-version=7.4`
-//! - `VAULT_TOKEN`, an access token for the vault, such as a managed identity's token
+//! - `VAULT_ADDR`, such as `https://vault.example.org:8200`
+//! - `VAULT_KEY`, the name of the RSA key in the engine
+//! - `VAULT_TOKEN`, a token whose policy allows `update` of `transit/sign/KEY`
 #![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use std::error::Error as _;
@@ -23,7 +27,7 @@ use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
 use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use base64::prelude::BASE64_STANDARD;
 use confidential_client::credential::{Signer, SignerFuture, SigningAlgorithm};
 use confidential_client::testing::{Application, LocalAuthority, self_signed_certificate};
 use confidential_client::{Certificate, ConfidentialClient, Error, Secret};
@@ -31,10 +35,8 @@ use rsa::RsaPrivateKey;
 use rsa::pkcs8::DecodePrivateKey;
 use rsa::pss::BlindedSigningKey;
 use rsa::rand_core::OsRng;
-use rsa::signature::SignatureEncoding;
-use rsa::signature::hazmat::RandomizedPrehashSigner;
+use rsa::signature::{RandomizedSigner, SignatureEncoding};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -44,7 +46,7 @@ const VAULT_TIMEOUT: Duration = Duration::from_secs(5);
 const GRAPH_SCOPE: &str = "https://graph.microsoft.com/.default";
 const STORAGE_SCOPE: &str = "https://storage.azure.com/.default";
 
-/// A signer that calls the operation *sign* of Azure Key Vault.
+/// A signer that calls the operation *sign* of the engine *transit*.
 struct VaultSigner {
     http: reqwest::Client,
     url: String,
@@ -54,22 +56,34 @@ struct VaultSigner {
 impl Signer for VaultSigner {
     fn sign(&self, algorithm: SigningAlgorithm, message: Vec<u8>) -> SignerFuture<'_> {
         Box::pin(async move {
-            let digest = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(&message));
-            let body = json!({ "alg": algorithm.to_string(), "value": digest });
+            let padding = match algorithm {
+                SigningAlgorithm::PS256 => "pss",
+                SigningAlgorithm::RS256 => "pkcs1v15",
+                other => return Err(format!("the key does not sign with {other}").into()),
+            };
+            // The service computes the digest. Some services take the digest instead.
+            let body = json!({
+                "input": BASE64_STANDARD.encode(&message),
+                "hash_algorithm": "sha2-256",
+                "signature_algorithm": padding,
+                "salt_length": "hash",
+            });
             let request = self.http.post(&self.url).timeout(VAULT_TIMEOUT);
-            let request = request.bearer_auth(self.token.expose()).json(&body);
-            let response = request.send().await?;
+            let request = request.header("x-vault-token", self.token.expose());
+            let response = request.json(&body).send().await?;
             let status = response.status();
             if !status.is_success() {
                 let body: Value = response.json().await.unwrap_or_default();
-                let message = body.pointer("/error/message").and_then(Value::as_str);
+                let message = body.pointer("/errors/0").and_then(Value::as_str);
                 let message = message.unwrap_or("no error message");
                 return Err(format!("the vault answered {status}: {message}").into());
             }
             let body: Value = response.json().await?;
-            let signature = body.get("value").and_then(Value::as_str);
+            // `vault:v1:` and the base64 of the signature. The number is the version of the key.
+            let signature = body.pointer("/data/signature").and_then(Value::as_str);
+            let signature = signature.and_then(|signature| signature.rsplit(':').next());
             let signature = signature.ok_or("the vault's response holds no signature")?;
-            Ok(BASE64_URL_SAFE_NO_PAD.decode(signature)?)
+            Ok(BASE64_STANDARD.decode(signature)?)
         })
     }
 }
@@ -88,7 +102,11 @@ async fn run_on_azure(tenant: String, client_id: String) -> Result<()> {
     let variable = |name| std::env::var(name).map_err(|_| format!("set {name}"));
     let signer = VaultSigner {
         http: reqwest::Client::new(),
-        url: variable("VAULT_SIGN_URL")?,
+        url: format!(
+            "{}/v1/transit/sign/{}",
+            variable("VAULT_ADDR")?,
+            variable("VAULT_KEY")?
+        ),
         token: variable("VAULT_TOKEN")?.into(),
     };
     let pem = std::fs::read(variable("AZURE_CLIENT_CERTIFICATE_PATH")?)?;
@@ -154,7 +172,7 @@ async fn acquire(client: &ConfidentialClient, scope: &str) -> std::result::Resul
     Ok(())
 }
 
-/// A vault with one key. The responses have the form of Azure Key Vault's.
+/// A vault with one key. The responses have the form of HashiCorp Vault's.
 struct Vault {
     url: String,
     key: BlindedSigningKey<rsa::sha2::Sha256>,
@@ -167,20 +185,21 @@ impl Vault {
     async fn start(key: &str) -> Result<Arc<Self>> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let vault = Arc::new(Self {
-            url: format!("http://{}/keys/daemon/1/sign", listener.local_addr()?),
+            url: format!("http://{}/v1/transit/sign/daemon", listener.local_addr()?),
             key: BlindedSigningKey::new(RsaPrivateKey::from_pkcs8_pem(key)?),
             is_sealed: AtomicBool::new(false),
             signatures: AtomicUsize::new(0),
         });
         let sign = |State(vault): State<Arc<Self>>, Json(body): Json<Value>| async move {
             match vault.sign(&body) {
-                Ok(signature) => (StatusCode::OK, Json(json!({ "value": signature }))),
-                Err((status, message)) => {
-                    (status, Json(json!({ "error": { "message": message } })))
+                Ok(signature) => {
+                    let data = json!({ "signature": format!("vault:v1:{signature}") });
+                    (StatusCode::OK, Json(json!({ "data": data })))
                 }
+                Err((status, message)) => (status, Json(json!({ "errors": [message] }))),
             }
         };
-        let router = Router::new().route("/keys/daemon/1/sign", post(sign));
+        let router = Router::new().route("/v1/transit/sign/daemon", post(sign));
         let router = router.with_state(Arc::clone(&vault));
         tokio::spawn(axum::serve(listener, router).into_future());
         Ok(vault)
@@ -188,19 +207,19 @@ impl Vault {
 
     fn sign(&self, body: &Value) -> std::result::Result<String, (StatusCode, &'static str)> {
         if self.is_sealed.load(Ordering::Relaxed) {
-            return Err((StatusCode::FORBIDDEN, "it is sealed"));
+            return Err((StatusCode::SERVICE_UNAVAILABLE, "Vault is sealed"));
         }
         let field = |name| body.get(name).and_then(Value::as_str).unwrap_or_default();
-        let digest = BASE64_URL_SAFE_NO_PAD.decode(field("value"));
-        let signature = match (field("alg"), digest) {
-            ("PS256", Ok(digest)) => self.key.sign_prehash_with_rng(&mut OsRng, &digest).ok(),
+        let message = BASE64_STANDARD.decode(field("input"));
+        let signature = match (field("signature_algorithm"), message) {
+            ("pss", Ok(message)) => self.key.try_sign_with_rng(&mut OsRng, &message).ok(),
             _ => None,
         };
         let signature = signature.ok_or((
             StatusCode::BAD_REQUEST,
-            "the algorithm or the digest is invalid",
+            "the algorithm or the input is invalid",
         ))?;
         self.signatures.fetch_add(1, Ordering::Relaxed);
-        Ok(BASE64_URL_SAFE_NO_PAD.encode(signature.to_bytes()))
+        Ok(BASE64_STANDARD.encode(signature.to_bytes()))
     }
 }

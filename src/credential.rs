@@ -11,7 +11,8 @@
 //! | [`Certificate`] | [`certificate`] | a certificate that is deployed with the program |
 //! | [`SecretFile`] | [`client_secret_source`] | a secret in a mounted file that is rotated |
 //! | [`MutualTls`] with a [`Certificate`] or a [`CertificateFile`] | [`tls_client_auth`], [`self_signed_tls_client_auth`] | a client certificate of TLS, at an OpenID provider |
-//! | closure, [`CredentialSource`] | [`certificate_source`], [`client_secret_source`] | a certificate or a secret in a vault |
+//! | `adapter::KeyVaultCertificate` | [`certificate_source`] | a certificate in Azure Key Vault, with its key or without |
+//! | closure, [`CredentialSource`] | [`certificate_source`], [`client_secret_source`] | a certificate or a secret in another vault |
 //! | [`Secret`] | [`client_secret`] | a quick start, and providers without certificates |
 //!
 //! Prefer the first kind that your platform supports. With an assertion, the program has no

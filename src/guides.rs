@@ -32,6 +32,10 @@ pub mod coming_from_msal {}
 #[doc = include_str!("../docs/proof-keys.md")]
 pub mod proof_keys {}
 
+/// Uses a certificate or a key in Azure Key Vault, and follows its rotation.
+#[doc = include_str!("../docs/key-vault.md")]
+pub mod key_vault {}
+
 /// Configures a program in Kubernetes and in GitHub Actions.
 #[doc = include_str!("../docs/kubernetes-and-github-actions.md")]
 pub mod kubernetes_and_github_actions {}

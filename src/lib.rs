@@ -135,6 +135,7 @@
 //! | `reqwest-middleware` | `adapter::BearerAuth`, a middleware |
 //! | `tower` | `adapter::BearerAuthLayer`, a tower layer |
 //! | `azure-core` | `adapter::AzureCredential`, a credential for the Azure SDK for Rust |
+//! | `key-vault` | `adapter::KeyVaultCertificate` and `adapter::KeyVaultSigner`, a certificate or a key in Azure Key Vault |
 //! | `axum` | `adapter::AcceptedToken`, an extractor that validates tokens |
 //! | `testing` | [`testing`] |
 //!

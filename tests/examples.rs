@@ -177,7 +177,10 @@ fn vault_signer() {
     printed.count(2, &["token  ", ", from Cache"]);
     printed.value("signatures", "1");
     printed.has(&["  failed ", "the assertion could not be signed"]);
-    printed.value("because", "the vault answered 403 Forbidden: it is sealed");
+    printed.value(
+        "because",
+        "the vault answered 503 Service Unavailable: Vault is sealed",
+    );
     printed.value("token requests", "1");
 }
 

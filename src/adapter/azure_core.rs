@@ -205,7 +205,7 @@ impl TokenCredential for AzureCredential {
     }
 }
 
-/// Returns whether the scopes are the same set. A managed identity's scope may be the resource alone.
+/// Returns whether the scopes are the same set. The scope of a managed identity may be a resource.
 fn same(provided: &str, requested: &[&str]) -> bool {
     let resource = |scope: &str| scope.strip_suffix("/.default").unwrap_or(scope).to_owned();
     let provided: BTreeSet<String> = provided.split_whitespace().map(resource).collect();

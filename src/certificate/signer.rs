@@ -15,8 +15,9 @@ pub type SignerFuture<'a> =
 /// request to an API, too. A closure that takes the algorithm and the message and returns a future
 /// is a signer.
 ///
-/// The *sign* operation of Azure Key Vault takes the SHA-256 digest of the message and uses the
-/// same algorithm names. Decode the returned signature from base64url.
+/// For a key in Azure Key Vault, the feature `key-vault` has `adapter::KeyVaultSigner`. Other
+/// services take the message or its digest, and return the signature in base64 or DER. The example
+/// `vault_signer` shows such a service.
 pub trait Signer: Send + Sync + 'static {
     /// Signs `message`, which is the message itself and not its digest.
     ///

@@ -6,9 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::extract::FromRequestParts;
+use azure_security_keyvault_certificates::CertificateClient;
+use azure_security_keyvault_keys::KeyClient;
 use bytes::Bytes;
 use confidential_client::adapter::{
-    AcceptedToken, AzureCredential, BearerAuth, BearerAuthError, BearerAuthLayer, PermittedToken,
+    AcceptedToken, AzureCredential, BearerAuth, BearerAuthError, BearerAuthLayer,
+    KeyVaultCertificate, KeyVaultSigner, PermittedToken,
 };
 use confidential_client::cache::{
     BeginRedemption, EncryptionKey, LockOwner, NewRecord, PutOutcome, Redemption, RedisCache,
@@ -572,6 +575,16 @@ async fn no_adapter_or_callback_type_shows_a_secret() {
 
     hidden.check_debug("AzureCredential", &AzureCredential::new(client.clone()));
     let graph = client.token_provider(SCOPE).unwrap();
+    let credential = AzureCredential::new(graph.clone());
+    hidden.check_debug("AzureCredential", &credential);
+    let vault = "https://contoso.vault.azure.net";
+    let keys = || KeyClient::new(vault, Arc::new(credential.clone()), None).unwrap();
+    let signer = KeyVaultSigner::new(keys(), "daemon", "1").unwrap();
+    hidden.check_debug("KeyVaultSigner", &signer);
+    let certificates = CertificateClient::new(vault, Arc::new(credential.clone()), None).unwrap();
+    let source = KeyVaultCertificate::non_exportable(certificates, keys(), "daemon").unwrap();
+    // `key_vault_errors` checks a source that has loaded a private key.
+    hidden.check_debug("KeyVaultCertificate", &source);
     let auth = BearerAuth::new(graph, ["https://graph.microsoft.com"]).unwrap();
     hidden.check_debug("BearerAuth", &auth);
     let layer = BearerAuthLayer::<String>::new(auth);

@@ -34,8 +34,6 @@ struct VersionLookupState {
     failures: u32,
     /// The lookup in progress, with the heartbeat of its runtime.
     lease: Lease<Heartbeat>,
-    /// The number of lookups that have ended.
-    ended: u64,
     /// The end of the last lookup.
     last: Option<Deadline>,
     /// The time of the next lookup.
@@ -82,10 +80,9 @@ impl VersionLookup {
     where
         F: Future<Output = Result<LoadedVersion, Error>>,
     {
-        let ended_before = self.lock().ended;
         let guard = loop {
             let mut ended = self.ended.subscribe();
-            let next = self.lock().next(ended_before, reason, &clock.now());
+            let next = self.lock().next(reason, &clock.now());
             match next {
                 NextStep::Return(result) => return result,
                 NextStep::LookUp(id) => break VersionLookupGuard { lookup: self, id },
@@ -118,14 +115,13 @@ impl VersionLookup {
 }
 
 impl VersionLookupState {
-    /// Decides for a caller. `ended_before` is the number of lookups before the caller arrived.
-    fn next(&mut self, ended_before: u64, reason: LookupReason, now: &Now) -> NextStep {
+    /// Decides for a caller. A caller that waited finds that no lookup is due.
+    fn next(&mut self, reason: LookupReason, now: &Now) -> NextStep {
         if let Some((heartbeat, expires)) = self.lease.holder(Instant::now().into_std()) {
             let (heartbeat, expires) = (heartbeat.clone(), Instant::from_std(expires));
             return NextStep::Wait(self.lease.latest(), heartbeat, expires);
         }
-        // A lookup that ended while this caller waited is new enough.
-        if (self.ended != ended_before || !self.is_due(reason, now))
+        if !self.is_due(reason, now)
             && let Some(result) = self.result(now)
         {
             return NextStep::Return(result);
@@ -169,7 +165,6 @@ impl VersionLookupState {
                 .result(now)
                 .unwrap_or_else(|| result.map(|loaded| loaded.certificate));
         }
-        self.ended = self.ended.wrapping_add(1);
         self.last = Some(now.plus(Duration::ZERO));
         match result {
             Ok(loaded) => {
