@@ -719,6 +719,55 @@ async fn a_rejected_certificate_leads_to_a_lookup_at_once() {
 }
 
 #[tokio::test]
+async fn a_version_that_the_vault_no_longer_signs_with_is_replaced() {
+    let setup = Setup::new().await;
+    setup.vault.add(APP, version(0, 100));
+    let newest = setup.vault.add(APP, version(1, 0));
+    setup.register(&[&VERSIONS[0], &VERSIONS[1]]);
+    let client = setup.client(&setup.non_exportable());
+    client.acquire_token_for_client(scope(0)).await.unwrap();
+    assert_eq!(setup.lists(), 1);
+    // A vault that is down for a moment is no reason to look for another version.
+    let gone = Fault::Answer(503, String::new(), None);
+    setup.vault.fault("POST /keys/", gone);
+    setup.clock.advance(Duration::from_secs(29));
+    client.acquire_token_for_client(scope(1)).await.unwrap_err();
+    setup.vault.fault("POST /keys/", None);
+    setup
+        .vault
+        .change(APP, &newest, |version| version.enabled = false);
+    for request in [2, 3] {
+        let error = client.acquire_token_for_client(scope(request)).await;
+        assert!(error.unwrap_err().to_string().contains("KeyDisabled"));
+    }
+    assert_eq!(setup.lists(), 0);
+    setup.clock.advance(Duration::from_secs(1));
+    client.acquire_token_for_client(scope(4)).await.unwrap();
+    assert_eq!(setup.lists(), 1);
+    assert_eq!(
+        signed_by(&setup.local).last(),
+        Some(&thumbprint(&VERSIONS[0]))
+    );
+    client.acquire_token_for_client(scope(5)).await.unwrap();
+    assert_eq!(setup.lists(), 0);
+}
+
+#[tokio::test]
+async fn an_expired_certificate_leads_to_a_lookup_before_the_interval_is_over() {
+    let setup = Setup::new().await;
+    setup.vault.add(APP, version(0, 0));
+    let days = |days: u64| Duration::from_secs(days * 24 * 60 * 60);
+    let source = setup.exportable().lookup_interval(days(1000));
+    source.credential().await.unwrap();
+    setup.clock.advance(days(364));
+    source.credential().await.unwrap();
+    assert_eq!(setup.lists(), 1);
+    setup.clock.advance(days(2));
+    source.credential().await.map(drop).unwrap_err();
+    assert_eq!(setup.lists(), 1);
+}
+
+#[tokio::test]
 async fn a_version_may_be_in_the_vault_before_it_is_registered() {
     let setup = Setup::new().await;
     setup.vault.add(APP, version(0, 100));

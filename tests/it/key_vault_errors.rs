@@ -3,8 +3,10 @@
 use std::fs;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use azure_core::http::headers::{AUTHORIZATION, Headers, WWW_AUTHENTICATE};
 use azure_core::http::{AsyncRawResponse, ClientOptions, HttpClient, Request, Transport};
 use azure_security_keyvault_certificates::{CertificateClient, CertificateClientOptions};
 use azure_security_keyvault_keys::{KeyClient, KeyClientOptions};
@@ -12,9 +14,10 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use confidential_client::adapter::{AzureCredential, KeyVaultCertificate, KeyVaultSigner};
 use confidential_client::credential::{CredentialSource, Signer, SigningAlgorithm};
-use confidential_client::testing::Application;
+use confidential_client::testing::{Application, ManualClock};
 use confidential_client::{ConfidentialClient, Error};
 use rcgen::{KeyPair, PKCS_ECDSA_P521_SHA512};
+use tokio::time::Instant;
 
 use crate::key_vault::vault::{CERTIFICATE_USER, CRYPTO_USER, Fault, Version};
 use crate::key_vault::{APP, Setup, version};
@@ -609,6 +612,105 @@ async fn a_vault_that_asks_to_wait_makes_the_client_wait() {
     assert_eq!(error.retry_after(), Some(Duration::from_secs(40)));
 }
 
+/// A vault in memory, whose certificate's key stays in the vault.
+#[derive(Debug, Default)]
+struct InMemory {
+    /// Never answers from now on.
+    hangs: AtomicBool,
+}
+
+#[async_trait::async_trait]
+impl HttpClient for InMemory {
+    async fn execute_request(&self, request: &Request) -> azure_core::Result<AsyncRawResponse> {
+        if self.hangs.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+        let mut headers = Headers::new();
+        if request.headers().get_optional_str(&AUTHORIZATION).is_none() {
+            let domain = request.url().host_str().unwrap().split_once('.').unwrap().1;
+            let challenge =
+                format!(r#"Bearer authorization="https://a", resource="https://{domain}""#);
+            headers.insert(WWW_AUTHENTICATE, challenge);
+            return Ok(AsyncRawResponse::from_bytes(401.into(), headers, ""));
+        }
+        let (status, body) = match request.url().path() {
+            "/certificates/app/versions" => (
+                200,
+                r#"{"value":[{"id":"https://v/certificates/app/1"}]}"#.to_owned(),
+            ),
+            "/certificates/app/1" => {
+                let cer = BASE64_STANDARD.encode(version(0, 0).certificate);
+                (
+                    200,
+                    format!(r#"{{"kid":"https://v/keys/app/1","cer":"{cer}"}}"#),
+                )
+            }
+            // Some of the real responses have this spelling.
+            _ => (
+                403,
+                r#"{"error":{"code":"Forbidden","innerError":{"code":"ForbiddenByRbac"}}}"#
+                    .to_owned(),
+            ),
+        };
+        Ok(AsyncRawResponse::from_bytes(status.into(), headers, body))
+    }
+}
+
+fn over(vault: Arc<dyn HttpClient>) -> ClientOptions {
+    ClientOptions {
+        transport: Some(Transport::new(vault)),
+        ..ClientOptions::default()
+    }
+}
+
+#[tokio::test]
+async fn the_role_of_a_managed_hsm_has_another_name() {
+    let provider = Provider::open();
+    for (url, role) in [
+        (
+            "https://contoso.vault.azure.net",
+            "(403 ForbiddenByRbac); assign the role 'Key Vault Crypto User'",
+        ),
+        (
+            "https://contoso.managedhsm.azure.net",
+            "'Managed HSM Crypto User'",
+        ),
+    ] {
+        let options = KeyClientOptions {
+            client_options: over(Arc::new(InMemory::default())),
+            ..KeyClientOptions::default()
+        };
+        let credential = Arc::new(AzureCredential::new(provider.client()));
+        let keys = KeyClient::new(url, credential, Some(options)).unwrap();
+        let signer = KeyVaultSigner::new(keys, APP, "1").unwrap();
+        let error = ours(signer.sign(PS256, vec![1]).await.unwrap_err());
+        assert!(error.to_string().contains(role), "{error}");
+    }
+}
+
+/// Callers wait for a lookup, so a hanging vault must not use up their time.
+#[tokio::test(start_paused = true)]
+async fn a_lookup_with_a_known_version_has_five_seconds() {
+    let (provider, clock) = (Provider::open(), ManualClock::new());
+    let credential = || Arc::new(AzureCredential::new(provider.client()));
+    let url = "https://contoso.vault.azure.net";
+    let vault = Arc::new(InMemory::default());
+    let certificate_options = CertificateClientOptions {
+        client_options: over(Arc::clone(&vault) as _),
+        ..CertificateClientOptions::default()
+    };
+    let certificates = CertificateClient::new(url, credential(), Some(certificate_options));
+    let keys = KeyClient::new(url, credential(), None).unwrap();
+    let source = KeyVaultCertificate::non_exportable(certificates.unwrap(), keys, APP).unwrap();
+    let source = source.clock(clock.clone());
+    source.credential().await.unwrap();
+    vault.hangs.store(true, Ordering::Relaxed);
+    clock.advance(Duration::from_secs(5 * 60));
+    let start = Instant::now();
+    source.credential().await.unwrap();
+    assert_eq!(start.elapsed().as_secs(), 5, "by the paused clock");
+}
+
 /// A vault that never answers.
 #[derive(Debug)]
 struct Silent;
@@ -627,8 +729,7 @@ struct Busy;
 #[async_trait::async_trait]
 impl HttpClient for Busy {
     async fn execute_request(&self, _: &Request) -> azure_core::Result<AsyncRawResponse> {
-        let headers = azure_core::http::headers::Headers::new();
-        Ok(AsyncRawResponse::from_bytes(429.into(), headers, ""))
+        Ok(AsyncRawResponse::from_bytes(429.into(), Headers::new(), ""))
     }
 }
 
@@ -640,10 +741,7 @@ async fn a_vault_that_takes_too_long_is_named() {
     let url = "https://contoso.vault.azure.net";
     let vaults: [Arc<dyn HttpClient>; 2] = [Arc::new(Silent), Arc::new(Busy)];
     for vault in vaults {
-        let options = || ClientOptions {
-            transport: Some(Transport::new(Arc::clone(&vault))),
-            ..ClientOptions::default()
-        };
+        let options = || over(Arc::clone(&vault));
         let certificate_options = CertificateClientOptions {
             client_options: options(),
             ..CertificateClientOptions::default()

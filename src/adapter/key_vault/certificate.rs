@@ -78,6 +78,9 @@ use crate::time::{Clock, TimeSource};
 ///   once, unless the last lookup is less than 30 seconds old. Without a newer version, the client
 ///   retries with the certificate that was accepted before. So a certificate may be rotated in the
 ///   vault before it is registered with the application.
+/// - If the vault does not sign with the version, because the version was disabled or deleted, that
+///   token request fails. The next one looks for another version, unless the last lookup is less
+///   than 30 seconds old.
 /// - If the vault fails, the last certificate is used while it is valid, and the log warns. The
 ///   next lookup is 5 seconds later. The time doubles with each failure, up to a minute, and is
 ///   longer if the vault sends `Retry-After`.
@@ -112,7 +115,8 @@ impl KeyVaultCertificate {
     ///
     /// The private key is in the secret that has the name and the version of the certificate. The
     /// secret is PKCS#12 or PEM. After the download the private key is in the memory of this
-    /// process, and the vault is not called for signatures.
+    /// process, and the vault is not called for signatures. The key is wiped on drop. The buffers
+    /// of the Azure SDK, which had the response of the vault, are not.
     ///
     /// # Errors
     ///
@@ -252,7 +256,9 @@ impl KeyVaultCertificate {
             Some(_) => LIMIT_WITH_KNOWN_VERSION,
             None => LIMIT,
         };
-        let loading = self.certificate.load(known, self.clock.wall());
+        let loading = self
+            .certificate
+            .load(known, &self.lookup, self.clock.wall());
         let loaded = timeout(limit, loading).await.unwrap_or_else(|_| {
             let vault = self.certificate.certificates.endpoint();
             let action = format!("return the certificate '{}'", self.certificate.name);

@@ -29,11 +29,17 @@ pub(super) struct Operation<'a> {
 impl<'a> Operation<'a> {
     pub(super) fn sign(vault: &'a Url, key: &str, version: &str) -> Self {
         let object = format!("version {version} of the key '{key}'");
+        let is_hsm = vault
+            .host_str()
+            .is_some_and(|host| host.contains(".managedhsm."));
         Self {
             vault,
             action: format!("sign with {object}"),
             object,
-            role: "Key Vault Crypto User",
+            role: match is_hsm {
+                true => "Managed HSM Crypto User",
+                false => "Key Vault Crypto User",
+            },
             permission: "'sign' for keys",
         }
     }

@@ -38,6 +38,8 @@ struct VersionLookupState {
     last: Option<Deadline>,
     /// The time of the next lookup.
     due: Option<Deadline>,
+    /// True if the vault did not sign with the known version, which may be disabled by now.
+    is_suspect: bool,
 }
 
 /// The reason of a call.
@@ -102,6 +104,13 @@ impl VersionLookup {
             .complete(guard.id, result, interval, &clock.now())
     }
 
+    /// Notes that the vault did not sign with `version`. The next caller looks for another one.
+    pub(super) fn mark_suspect(&self, version: &str) {
+        let mut state = self.lock();
+        let known = state.known.as_ref();
+        state.is_suspect |= known.is_some_and(|known| known.version == version);
+    }
+
     /// Returns the version of the last successful lookup.
     pub(super) fn version(&self) -> Option<String> {
         let state = self.lock();
@@ -133,10 +142,16 @@ impl VersionLookupState {
     }
 
     fn is_due(&self, reason: LookupReason, now: &Now) -> bool {
-        let is_due = self.due.as_ref().is_none_or(|due| due.reached(now));
-        // A thousand rejected token requests look for a newer version once.
+        if self.due.as_ref().is_none_or(|due| due.reached(now)) {
+            return true;
+        }
+        let known = self.known.as_ref().map(|known| &known.certificate);
+        let needs_other = reason == LookupReason::Rejection
+            || self.is_suspect
+            || known.is_some_and(|known| known.check_validity(now.wall()).is_err());
+        // A thousand rejected token requests look for another version once.
         let is_recent = |last: &Deadline| !last.later(AFTER_A_REJECTION).reached(now);
-        is_due || reason == LookupReason::Rejection && !self.last.as_ref().is_some_and(is_recent)
+        needs_other && !self.last.as_ref().is_some_and(is_recent)
     }
 
     /// Returns the result of the last lookup. After a failed lookup, the certificate of an earlier
@@ -166,6 +181,7 @@ impl VersionLookupState {
                 .unwrap_or_else(|| result.map(|loaded| loaded.certificate));
         }
         self.last = Some(now.plus(Duration::ZERO));
+        self.is_suspect = false;
         match result {
             Ok(loaded) => {
                 let certificate = loaded.certificate.clone();
@@ -207,7 +223,7 @@ fn pause_after(failures: u32) -> Duration {
     FIRST_PAUSE.saturating_mul(doubled).min(LONGEST_PAUSE)
 }
 
-/// The shortest time between a lookup and another one for a rejected certificate.
+/// The shortest time between a lookup and another one because a certificate does not work.
 const AFTER_A_REJECTION: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);

@@ -98,7 +98,7 @@ impl KeyVaultSigner {
         })
     }
 
-    async fn signature(
+    pub(super) async fn signature(
         &self,
         algorithm: SigningAlgorithm,
         message: &[u8],

@@ -1,6 +1,6 @@
 //! The newest version of a certificate in a vault.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
 use azure_core::time::OffsetDateTime;
@@ -18,8 +18,10 @@ use tokio::task::spawn_blocking;
 use url::Url;
 
 use super::explain::Operation;
+use super::lookup::VersionLookup;
 use super::{KeyVaultSigner, check_path_segment};
 use crate::certificate::Certificate;
+use crate::credential::{Signer, SignerFuture, SigningAlgorithm};
 use crate::error::Error;
 use crate::secret::Secret;
 
@@ -48,9 +50,12 @@ pub(super) struct LoadedVersion {
 impl VersionedCertificate {
     /// Returns the newest version that is enabled and valid at `now`. Returns `known` if that is
     /// the newest version, which costs one request.
+    ///
+    /// A signer of the version notes in `lookup` that the vault does not sign.
     pub(super) async fn load(
         &self,
         known: Option<LoadedVersion>,
+        lookup: &Arc<VersionLookup>,
         now: SystemTime,
     ) -> Result<LoadedVersion, Error> {
         let version = self.newest(now).await?;
@@ -62,7 +67,7 @@ impl VersionedCertificate {
             PrivateKeyAccess::Download(secrets) => {
                 self.download(secrets, &version, details).await?
             }
-            PrivateKeyAccess::Sign(keys) => self.with_signer(keys, &version, details)?,
+            PrivateKeyAccess::Sign(keys) => self.with_signer(keys, lookup, &version, details)?,
         };
         Ok(LoadedVersion {
             version,
@@ -177,6 +182,7 @@ impl VersionedCertificate {
     fn with_signer(
         &self,
         keys: &Arc<KeyClient>,
+        lookup: &Arc<VersionLookup>,
         version: &str,
         details: CertificateVersion,
     ) -> Result<Certificate, Error> {
@@ -189,9 +195,35 @@ impl VersionedCertificate {
                 "the Key Vault returned {subject} without the certificate ('cer')"
             )));
         };
-        let signer = KeyVaultSigner::new(Arc::clone(keys), key, key_version)?;
+        let signer = VersionSigner {
+            signer: KeyVaultSigner::new(Arc::clone(keys), key, key_version)?,
+            version: version.to_owned(),
+            lookup: Arc::downgrade(lookup),
+        };
         Certificate::from_signer(cer, signer)
             .map_err(|error| Error::credential(format!("{subject} cannot be used: {error}")))
+    }
+}
+
+/// The signer of a version that a lookup found.
+struct VersionSigner {
+    signer: KeyVaultSigner,
+    /// The version of the certificate.
+    version: String,
+    lookup: Weak<VersionLookup>,
+}
+
+impl Signer for VersionSigner {
+    fn sign(&self, algorithm: SigningAlgorithm, message: Vec<u8>) -> SignerFuture<'_> {
+        Box::pin(async move {
+            let signature = self.signer.signature(algorithm, &message).await;
+            if let (Err(error), Some(lookup)) = (&signature, self.lookup.upgrade())
+                && !error.is_transient()
+            {
+                lookup.mark_suspect(&self.version);
+            }
+            Ok(signature?)
+        })
     }
 }
 
