@@ -194,7 +194,7 @@ impl VersionLookupState {
             Err(error) => {
                 self.failures = self.failures.saturating_add(1);
                 let pause = pause_after(self.failures).max(error.retry_after().unwrap_or_default());
-                self.due = Some(now.plus(pause.min(interval)));
+                self.due = Some(now.plus(pause));
                 self.failure = Some(error.clone());
                 self.result(now).unwrap_or(Err(error))
             }
