@@ -24,8 +24,8 @@ use sessions::{TokenPin, TokenSessions};
 /// A token with private keys, such as an HSM, a smart card or a USB key, behind a PKCS#11 module.
 ///
 /// The keys sign client assertions on the token and never leave the token. [`key`](Self::key)
-/// selects a private key and its certificate. The guide [Keys in an HSM](crate::guides::keys_in_an_hsm)
-/// has the commands that put both on a token.
+/// selects a private key and its certificate. The guide
+/// [Keys in an HSM](crate::guides::keys_in_an_hsm) has the commands that put both on a token.
 ///
 /// ```
 /// use confidential_client::ConfidentialClient;
@@ -49,14 +49,14 @@ use sessions::{TokenPin, TokenSessions};
 /// used are errors of that call. [`Pkcs11Key::certificate`] finds them at the start of a program.
 ///
 /// Clones, and all keys of a token, share one pool of sessions. Set all settings before the first
-/// [`key`](Self::key). A setter starts a pool of its own.
+/// [`key`](Self::key). A setter starts a separate pool.
 ///
 /// # Sessions and threads
 ///
 /// Calls of the module block, so they run on tokio's blocking thread pool, at most
 /// [`max_sessions`](Self::max_sessions) at a time. Other callers wait. A call that does not return
 /// within 9 seconds is an error for its caller. The thread and the session stay with the call until
-/// the call returns, so calls that hang forever use up the sessions and no more than that.
+/// the call returns, so calls that hang forever use up the sessions, and no further threads.
 ///
 /// One more session stays open without being used. A token logs out as soon as a process closes the
 /// last of its sessions.
@@ -121,7 +121,7 @@ impl Pkcs11Token {
 
     /// Selects the token by the id of its slot.
     ///
-    /// Prefer label or serial number. Many modules number slots anew when a token is added.
+    /// Prefer label or serial number. Many modules change these ids when a token is added.
     #[must_use]
     pub fn slot(self, id: u64) -> Self {
         self.select(|selection| selection.slot = Some(id))

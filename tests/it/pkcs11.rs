@@ -266,6 +266,7 @@ async fn rotation() {
     local.register(TENANT, application(&[&certificates[0], &certificates[1]]));
     old.import_key("signing", "01");
     old.import_certificate(&other, "signing", 1);
+    let before = token().key("signing").certificate().await.unwrap();
     let builder = ConfidentialClient::builder(CLIENT_ID).authority(local.authority(TENANT));
     let client = builder
         .certificate_source(token().key("signing"))
@@ -314,6 +315,20 @@ async fn rotation() {
     stop.store(true, Ordering::SeqCst);
     // Each caller has unwrapped every token.
     assert_eq!(callers.join_all().await.len(), 8);
+    // The source may have returned the old certificate before the old key was deleted.
+    let calls = AtomicUsize::new(0);
+    let source = move || {
+        let first = (calls.fetch_add(1, Ordering::SeqCst) == 0).then(|| before.clone());
+        async move {
+            match first {
+                Some(old) => Ok(old),
+                None => Ok(token().key("signing").certificate().await?),
+            }
+        }
+    };
+    let builder = ConfidentialClient::builder(CLIENT_ID).authority(local.authority(TENANT));
+    let client = builder.certificate_source(source).build().unwrap();
+    client.acquire_token_for_client(scope(0)).await.unwrap();
     let last = token().key("signing").certificate().await.unwrap();
     assert_eq!(
         last.thumbprint_sha256(),

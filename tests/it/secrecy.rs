@@ -11,7 +11,7 @@ use azure_security_keyvault_keys::KeyClient;
 use bytes::Bytes;
 use confidential_client::adapter::{
     AcceptedToken, AzureCredential, BearerAuth, BearerAuthError, BearerAuthLayer,
-    KeyVaultCertificate, KeyVaultSigner, PermittedToken,
+    KeyVaultCertificate, KeyVaultSigner, PermittedToken, Pkcs11Token,
 };
 use confidential_client::cache::{
     BeginRedemption, EncryptionKey, LockOwner, NewRecord, PutOutcome, Redemption, RedisCache,
@@ -583,6 +583,11 @@ async fn no_adapter_or_callback_type_shows_a_secret() {
     hidden_token.check_debug("ManagedIdentityClient", &identity);
 
     hidden.check_debug("AzureCredential", &AzureCredential::new(client.clone()));
+    let token = Pkcs11Token::new("/nonexistent/module.so").pin(SECRET);
+    hidden.check_debug("Pkcs11Token", &token);
+    let key = token.key("signing");
+    hidden.check_debug("Pkcs11Key", &key);
+    hidden.check_error(&key.certificate().await.unwrap_err());
     let graph = client.token_provider(SCOPE).unwrap();
     let credential = AzureCredential::new(graph.clone());
     hidden.check_debug("AzureCredential", &credential);

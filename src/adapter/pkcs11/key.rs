@@ -55,7 +55,7 @@ use crate::time::TimeSource;
 ///
 /// # Errors
 ///
-/// Every failure is an [`Error::Credential`] or an [`Error::Config`] with a message of its own. The
+/// Every failure is an [`Error::Credential`] or an [`Error::Config`] with its own message. The
 /// message names the token, the key and the code of the module, such as `CKR_DEVICE_REMOVED`. A
 /// missing key is an error that lists the keys on the token.
 #[derive(Clone)]

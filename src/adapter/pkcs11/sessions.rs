@@ -384,7 +384,7 @@ impl TokenSessions {
         }
     }
 
-    /// Returns a session to the pool, unless the pool has another login by now.
+    /// Returns a session to the pool, unless the pool has another login already.
     fn give_back(&self, work: TokenWork) {
         let mut pool = self.lock();
         match &mut pool.current {

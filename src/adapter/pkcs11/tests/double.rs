@@ -56,6 +56,8 @@ pub(super) struct DoubleState {
     pub(super) inside: usize,
     pub(super) most_inside: usize,
     next_session: u64,
+    /// Sessions whose failed call has left an active operation.
+    active: HashSet<u64>,
     /// A handle of another epoch is invalid.
     epoch: u64,
 }
@@ -89,6 +91,7 @@ impl Default for DoubleState {
             inside: 0,
             most_inside: 0,
             next_session: 0,
+            active: HashSet::new(),
             epoch: 0,
         }
     }
@@ -261,6 +264,7 @@ impl Pkcs11Module for Double {
         state.is_initialized = false;
         state.is_logged_in = false;
         state.open.clear();
+        state.active.clear();
         // As in SoftHSM, a new session has the number of an old one.
         state.next_session = 0;
         state.epoch += 1;
@@ -387,7 +391,11 @@ impl Pkcs11Session for DoubleSession {
             .unwrap();
         state.inside -= 1;
         self.double.0.1.notify_all();
+        if state.active.contains(&self.number) {
+            return fail(Function::SignInit, RvError::OperationActive);
+        }
         if let Some(error) = state.sign_errors.pop_front() {
+            state.active.insert(self.number);
             return fail(Function::Sign, error);
         }
         let KeyHandle::Double(handle) = key else {

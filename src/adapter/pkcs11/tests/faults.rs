@@ -37,6 +37,8 @@ async fn after_any_error_of_a_signature_everything_is_looked_up_once() {
         assert!(error.is_transient(), "{code:?}");
         assert!(error.to_string().contains("(C_") || error.to_string().contains(": C_Sign "));
         sign(&token).await.unwrap();
+        // The failed session was not used again.
+        assert_eq!(double.state().sign_calls, 6, "{code:?}");
         // The failed sessions are closed. One keeper and one session are left.
         assert_eq!(double.state().open.len(), 2, "{code:?}");
         assert_eq!(double.state().wrongly_closed, 0, "{code:?}");
