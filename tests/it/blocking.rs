@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use confidential_client::blocking::{self, ConfidentialClient};
 use confidential_client::cache::{EncryptionKey, SharedCacheOptions};
 use confidential_client::metrics::{Acquisition, Outcome};
 use confidential_client::testing::{LocalSharedCache, ManualClock};
+use confidential_client::time::Clock;
 use confidential_client::{
     AccessToken, Authority, CacheOptions, Error, IntoTokenRequest, RetryPolicy, TokenRequest,
     TokenSource,
@@ -34,7 +35,7 @@ fn runtime() -> Runtime {
 /// Waits for what another thread does.
 #[track_caller]
 fn wait_until(condition: impl Fn() -> bool) {
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     while !condition() {
         assert!(started.elapsed() < PATIENCE, "waited in vain");
         thread::yield_now();
@@ -667,7 +668,7 @@ fn a_warm_up_returns_every_outcome_and_sends_a_bounded_number_at_a_time() {
 
 /// No outcome is lost, and none comes twice.
 #[test]
-fn a_warm_up_that_goes_on_inside_a_runtime_returns_an_error_for_each_request() {
+fn a_warm_up_that_goes_on_inside_a_runtime_returns_each_request_once() {
     let provider = Provider::gated();
     let client = client(&provider);
     let mut warm_up = client.warm_up(in_tenants(0..4)).max_concurrent(3);
@@ -678,10 +679,20 @@ fn a_warm_up_that_goes_on_inside_a_runtime_returns_an_error_for_each_request() {
         first.join().unwrap().unwrap().1.unwrap();
     });
     let mut seen = BTreeSet::new();
-    runtime().block_on(async {
+    let inside = runtime();
+    inside.block_on(async {
+        let (request, result) = warm_up.next().unwrap();
+        let error = result.unwrap_err();
+        assert!(matches!(error, Error::Config(_)), "{error:?}");
+        seen.insert(request.tenant_id().map(str::to_owned));
+    });
+    // The outcome of the request with the error arrives, and is dropped.
+    let (request, result) = warm_up.next().unwrap();
+    result.unwrap();
+    assert!(seen.insert(request.tenant_id().map(str::to_owned)));
+    inside.block_on(async {
         for (request, result) in warm_up.by_ref() {
-            let error = result.unwrap_err();
-            assert!(matches!(error, Error::Config(_)), "{error:?}");
+            result.unwrap_err();
             assert!(seen.insert(request.tenant_id().map(str::to_owned)));
         }
     });
@@ -809,4 +820,36 @@ fn hits_are_counted_where_the_program_wants_the_number() {
     provider.hold();
     use_each();
     assert_eq!(client.cache().stats().hits, Some(14));
+}
+
+/// A clock of the caller's, with a bug on the hidden thread.
+struct PanickingClock;
+
+impl Clock for PanickingClock {
+    fn wall(&self) -> SystemTime {
+        SystemTime::now()
+    }
+
+    fn monotonic(&self) -> Instant {
+        let name = thread::current().name().map(str::to_owned);
+        assert_ne!(name.as_deref(), Some("confidential-client"), "a bug");
+        Instant::now()
+    }
+}
+
+/// Nobody would ever send the outcome.
+#[test]
+fn no_caller_waits_for_a_call_that_panicked() {
+    let provider = Provider::open();
+    let client = provider.builder().clock(PanickingClock);
+    let client = client.build_blocking().unwrap();
+    let outcomes = [
+        client.acquire_token_for_client(SCOPE),
+        client.warm_up([SCOPE]).next().unwrap().1,
+    ];
+    for outcome in outcomes {
+        let error = outcome.unwrap_err();
+        assert!(error.to_string().contains("(..)"), "{error}");
+        assert!(error.to_string().contains("panicked"), "{error}");
+    }
 }
