@@ -155,8 +155,7 @@ impl Cache {
         self.context.counters.read(hits.map(|hits| &**hits), shared)
     }
 
-    /// Returns the counters, to be read also after the client is dropped. Counts the cache hits from
-    /// now on.
+    /// Returns the counters, which outlive the client. Counts the cache hits from now on.
     #[cfg(any(feature = "metrics", feature = "opentelemetry"))]
     pub(crate) fn keep_counters(&self, shared: Option<Arc<SharedCounters>>) -> KeptCounters {
         KeptCounters {

@@ -139,6 +139,8 @@
 //! | `azure-core` | `adapter::AzureCredential`, a credential for the Azure SDK for Rust |
 //! | `key-vault` | `adapter::KeyVaultCertificate` and `adapter::KeyVaultSigner`, a certificate or a key in Azure Key Vault |
 //! | `pkcs11` | `adapter::Pkcs11Token`, [private keys in an HSM](guides::keys_in_an_hsm) or on a smart card |
+//! | `opentelemetry` | `adapter::OpenTelemetryMetrics`, metrics for OpenTelemetry |
+//! | `metrics` | `adapter::FacadeMetrics`, metrics for the `metrics` facade |
 //! | `axum` | `adapter::AcceptedToken`, an extractor that validates tokens |
 //! | `testing` | [`testing`] |
 //!

@@ -489,3 +489,51 @@ fn credential_chain() {
         ],
     );
 }
+
+/// The picture is drawn from the metrics, so its marks prove that the metrics have the day.
+#[test]
+fn metrics_of_a_day() {
+    let directory = std::env::temp_dir();
+    let path = directory.join(format!("metrics-of-a-day-{}.svg", std::process::id()));
+    let printed = run("metrics_of_a_day", &[path.to_str().unwrap()]);
+    printed.has(&["the picture is in"]);
+    let numbers = |label| -> Vec<f64> {
+        let values = printed.values(label).into_iter();
+        values.map(|value| value.parse().unwrap()).collect()
+    };
+    // Tokens of one hour run out in the outage, and tokens of two hours do not.
+    let errors = numbers("minutes with errors");
+    assert!(matches!(errors[..], [1.0..=40.0, 0.0]), "{errors:?}");
+    assert!(numbers("hits").iter().all(|hits| *hits > 50_000.0));
+    assert!(numbers("failed").iter().all(|failed| *failed > 0.0));
+
+    let picture = std::fs::read_to_string(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let committed = include_str!("../docs/metrics-of-a-day.svg");
+    for (name, picture) in [("the new one", &*picture), ("the one in docs", committed)] {
+        for (mark, count) in [
+            ("class=\"outage\"", 1),
+            ("class=\"lifetime\"", 2),
+            ("class=\"refreshes\"", 2),
+            ("class=\"issued\"", 1),
+            ("class=\"failed\"", 1),
+            ("class=\"open\"", 1),
+            ("class=\"unavailable\"", 1),
+            ("class=\"errors\"", 1),
+            ("class=\"hits\"", 2),
+            ("class=\"misses\"", 1),
+            (">14:00</text>", 1),
+            (">never</text>", 2),
+        ] {
+            assert_eq!(picture.matches(mark).count(), count, "{mark} in {name}");
+        }
+        assert!(
+            !picture.contains("NaN") && !picture.contains("d=\"\""),
+            "{name}"
+        );
+        assert!(
+            picture.len() < 60_000 && !picture.contains("\n\n"),
+            "{name}"
+        );
+    }
+}

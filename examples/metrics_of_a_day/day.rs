@@ -21,6 +21,8 @@ pub(crate) struct Client {
     pub(crate) apis: usize,
     /// The lifetime of its tokens, in seconds.
     pub(crate) lifetime: u64,
+    /// The minute of the first call to its first API. The others follow every three minutes.
+    pub(crate) first_call: u32,
 }
 
 pub(crate) const CLIENTS: [Client; 2] = [
@@ -28,16 +30,18 @@ pub(crate) const CLIENTS: [Client; 2] = [
         name: "orders",
         apis: 4,
         lifetime: 3_599,
+        first_call: 0,
     },
     Client {
         name: "reports",
-        apis: 3,
+        apis: 2,
         lifetime: 7_200,
+        first_call: 38,
     },
 ];
 pub(crate) const MINUTES: u32 = 24 * 60;
 /// The minutes in which the identity provider does not respond.
-pub(crate) const OUTAGE: Range<u32> = 14 * 60..14 * 60 + 40;
+pub(crate) const OUTAGE: Range<u32> = 13 * 60 + 45..14 * 60 + 25;
 
 /// The time between two rounds of calls.
 const STEP: Duration = Duration::from_secs(10);
@@ -72,13 +76,12 @@ pub(crate) async fn simulate() -> Result<Readings> {
             let since_start = clock.monotonic().duration_since(start);
             clock.advance(begins.saturating_sub(since_start));
             calls += calls_per_second(minute) * STEP.as_secs_f64();
-            let apis = callers.iter().flat_map(|(_, providers)| providers);
-            for (api, provider) in apis.enumerate() {
-                // Each API has its first call at a time of its own.
-                if minute >= api as u32 * 7 {
+            for (client, (_, apis)) in CLIENTS.iter().zip(&callers) {
+                let first_calls = (client.first_call..).step_by(3);
+                for (_, api) in first_calls.zip(apis).filter(|(first, _)| *first <= minute) {
                     for _ in 0..calls as u32 {
                         // A caller gets a token, or an error at once.
-                        let _ = provider.token().await;
+                        let _ = api.token().await;
                     }
                 }
             }

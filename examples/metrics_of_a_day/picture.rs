@@ -42,7 +42,7 @@ pub(crate) fn draw(readings: &Readings) -> String {
         LEFT,
         64.0,
         &format!("fill=\"{GREY}\""),
-        "Read once a minute. The daemon calls four APIs with tokens of one hour, and three with tokens of two hours.",
+        "Read once a minute. The daemon calls four APIs with tokens of one hour, and two with tokens of two hours.",
     );
     legend(&mut svg);
     outage(&mut svg);
@@ -377,7 +377,7 @@ impl Svg {
 
     /// Writes text with a background, on a line.
     fn boxed(&mut self, x: f64, y: f64, style: &str, text: &str) {
-        let width = 8.0 * text.len() as f64;
+        let width = 6.4 * text.len() as f64 + 12.0;
         self.rect([x - 6.0, y - 12.0, width, 16.0], "#ffffff", "");
         self.text(x, y, style, text);
     }

@@ -9,7 +9,7 @@ pub(super) struct Instrument {
     /// The name for OpenTelemetry.
     #[cfg(feature = "opentelemetry")]
     pub(super) name: &'static str,
-    /// The name for the `metrics` facade, which OpenTelemetry's exporters for Prometheus write, too.
+    /// The name for the `metrics` facade. OpenTelemetry's exporters for Prometheus write the same.
     #[cfg(feature = "metrics")]
     pub(super) prometheus: &'static str,
     /// The unit as UCUM spells it.

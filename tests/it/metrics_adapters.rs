@@ -1,6 +1,6 @@
 //! The adapters for metrics, read by the SDK of OpenTelemetry and by a recorder of `metrics-util`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -324,6 +324,23 @@ async fn each_call_counts_once_as_a_hit_or_a_miss() {
     }
 }
 
+#[test]
+fn the_hits_of_a_blocking_client_are_counted() {
+    let provider = Provider::open();
+    let options = CacheOptions::default().count_hits(true);
+    let client = provider.builder().cache(options).build_blocking().unwrap();
+    client.acquire_token_for_client(SCOPE).unwrap();
+    client.acquire_token_for_client(SCOPE).unwrap();
+    let token = client.token_provider(SCOPE).unwrap();
+    token.token().unwrap();
+    assert!(token.cached().is_some());
+    assert_eq!(client.cache().stats().hits, Some(3));
+    let judge = Judge::open_telemetry();
+    judge.observe(client.as_async());
+    token.token().unwrap();
+    assert_eq!(judge.value("token_cache_hits_total"), Some(4.0));
+}
+
 #[tokio::test]
 async fn hits_are_counted_for_a_program_without_an_adapter() {
     let provider = Provider::open();
@@ -444,37 +461,40 @@ async fn an_open_circuit_is_one_until_the_host_responds() {
     }
 }
 
+/// Lets a client wait three seconds for another process, and then lose the shared cache.
+async fn wait_for_another_process(judge: &Judge) -> ConfidentialClient {
+    let (clock, provider) = (ManualClock::new(), Provider::gated());
+    let store = LocalSharedCache::with_clock(clock.clone());
+    let process = || {
+        let key = EncryptionKey::from_bytes([1; 32]);
+        let options = SharedCacheOptions::encrypted("the name key of the tests", [key]);
+        let builder = provider.builder().clock(clock.clone());
+        let builder = builder.shared_cache(store.clone(), options);
+        builder.build().unwrap()
+    };
+    let (first, second) = (process(), process());
+    judge.observe_as("second", &second);
+    let (one, other, ()) = tokio::join!(
+        first.acquire_token_for_client(SCOPE),
+        second.acquire_token_for_client(SCOPE),
+        async {
+            while second.cache().stats().lock_waits == 0 {
+                tokio::task::yield_now().await;
+            }
+            clock.advance(Duration::from_secs(3));
+            provider.release();
+        }
+    );
+    assert!(one.is_ok() && other.is_ok());
+    store.begin_outage(StoreFault::Error);
+    second.acquire_token_for_client(scope(1)).await.unwrap();
+    second
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_shared_cache_has_its_failures_and_the_waits_for_other_processes() {
     for judge in Judge::each() {
-        let (clock, provider) = (ManualClock::new(), Provider::gated());
-        let store = LocalSharedCache::with_clock(clock.clone());
-        let process = || {
-            let key = EncryptionKey::from_bytes([1; 32]);
-            let options = SharedCacheOptions::encrypted("the name key of the tests", [key]);
-            let builder = provider.builder().clock(clock.clone());
-            builder
-                .shared_cache(store.clone(), options)
-                .build()
-                .unwrap()
-        };
-        let (first, second) = (process(), process());
-        judge.observe_as("second", &second);
-        let (one, other, ()) = tokio::join!(
-            first.acquire_token_for_client(SCOPE),
-            second.acquire_token_for_client(SCOPE),
-            async {
-                while second.cache().stats().lock_waits == 0 {
-                    tokio::task::yield_now().await;
-                }
-                clock.advance(Duration::from_secs(3));
-                provider.release();
-            }
-        );
-        assert!(one.is_ok() && other.is_ok());
-        store.begin_outage(StoreFault::Error);
-        second.acquire_token_for_client(scope(1)).await.unwrap();
-
+        let second = wait_for_another_process(&judge).await;
         let labels = format!("{{confidential_client_name=second,{SERVER}}}");
         let of_second = |value| expected(&[(&labels, value)]);
         let wait = "shared_cache_lock_wait_duration_seconds";
@@ -666,6 +686,65 @@ async fn a_recorder_or_a_meter_that_panics_fails_no_token_request() {
         was_called.load(Ordering::Relaxed),
         "after the other panicked"
     );
+}
+
+/// Returns the words of a text that can be names of metrics or of labels of this crate.
+fn names_in(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words
+        .filter(|word| word.starts_with("confidential_client_"))
+        .collect()
+}
+
+/// A query with a name that does not exist shows nothing, and no error.
+#[tokio::test(start_paused = true)]
+async fn the_dashboard_and_the_guide_name_what_the_adapters_publish_and_the_dashboard_all_of_it() {
+    let dashboard = include_str!("../../docs/grafana-dashboard.json");
+    let dashboard: serde_json::Value = serde_json::from_str(dashboard).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap().iter();
+    let targets = panels
+        .filter_map(|panel| panel["targets"].as_array())
+        .flatten();
+    let queries: Vec<_> = targets
+        .map(|target| target["expr"].as_str().unwrap())
+        .collect();
+    assert!(queries.len() > 20, "{queries:?}");
+    let variables = dashboard["templating"].to_string();
+    let queries = queries.join("\n");
+    let guide = include_str!("../../docs/metrics.md");
+    for judge in Judge::each() {
+        wait_for_another_process(&judge).await;
+        let provider = Provider::open();
+        let client = provider.client();
+        judge.observe(&client);
+        provider.answer(401, r#"{"error":"invalid_client"}"#);
+        client.acquire_token_for_client(SCOPE).await.unwrap_err();
+        let (mut metrics, mut labels) = (BTreeSet::new(), BTreeSet::new());
+        for key in judge.collect().into_keys() {
+            let (name, rest) = key.split_once('{').unwrap_or((&key, ""));
+            let base = name.trim_end_matches("_sum").trim_end_matches("_count");
+            metrics.insert(base.to_owned());
+            let pairs = rest.trim_end_matches('}').split(',');
+            labels.extend(pairs.filter_map(|pair| Some(pair.split_once('=')?.0.to_owned())));
+        }
+        let base = |name: &str| {
+            let suffixes = ["_bucket", "_count", "_sum"];
+            let ends = suffixes.iter().find_map(|suffix| name.strip_suffix(suffix));
+            ends.unwrap_or(name).to_owned()
+        };
+        for text in [&*queries, &*variables, guide] {
+            for name in names_in(text) {
+                let is_known = metrics.contains(&base(name)) || labels.contains(name);
+                assert!(is_known, "nothing publishes {name}");
+            }
+        }
+        let queried: BTreeSet<_> = names_in(&queries).into_iter().map(base).collect();
+        let missing: Vec<_> = metrics.difference(&queried).collect();
+        assert!(missing.is_empty(), "no panel shows {missing:?}");
+        for label in ["error_type", "http_response_status_code", "server_address"] {
+            assert!(labels.contains(label) && queries.contains(label), "{label}");
+        }
+    }
 }
 
 /// Also proves that no adapter adds an attribute with many values.

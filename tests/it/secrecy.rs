@@ -10,8 +10,9 @@ use azure_security_keyvault_certificates::CertificateClient;
 use azure_security_keyvault_keys::KeyClient;
 use bytes::Bytes;
 use confidential_client::adapter::{
-    AcceptedToken, AzureCredential, BearerAuth, BearerAuthError, BearerAuthLayer,
-    KeyVaultCertificate, KeyVaultSigner, PermittedToken, Pkcs11Token,
+    AcceptedToken, AzureCredential, BearerAuth, BearerAuthError, BearerAuthLayer, FacadeMetrics,
+    KeyVaultCertificate, KeyVaultSigner, ObservableClient, OpenTelemetryMetrics, PermittedToken,
+    Pkcs11Token,
 };
 use confidential_client::cache::{
     BeginRedemption, EncryptionKey, LockOwner, NewRecord, PutOutcome, Redemption, RedisCache,
@@ -588,6 +589,12 @@ async fn no_adapter_or_callback_type_shows_a_secret() {
     let key = token.key("signing");
     hidden.check_debug("Pkcs11Key", &key);
     hidden.check_error(&key.certificate().await.unwrap_err());
+    hidden.check_debug("ObservableClient", &ObservableClient::from(&client));
+    let facade = FacadeMetrics::new();
+    hidden.check_debug("FacadeMetrics", facade.observe(&client));
+    let meter = opentelemetry::global::meter("tests");
+    let open_telemetry = OpenTelemetryMetrics::new(&meter);
+    hidden.check_debug("OpenTelemetryMetrics", open_telemetry.observe(&client));
     let graph = client.token_provider(SCOPE).unwrap();
     let credential = AzureCredential::new(graph.clone());
     hidden.check_debug("AzureCredential", &credential);
