@@ -113,10 +113,11 @@ async fn forward(
     let assertion = UserAssertion::new(token.token());
     let response = api.call_drive(&assertion, &path).await;
     response.map_err(|error| match error.downcast_ref::<Error>() {
-        // The user must consent or sign in again, and only the caller can ask the user to.
-        Some(error) if error.needs_user_interaction() => {
-            (StatusCode::UNAUTHORIZED, error.to_string()).into_response()
-        }
+        // Only the caller can let the user consent or sign in again.
+        Some(error) if error.needs_user_interaction() => match token.challenge_from(error) {
+            Some(challenge) => challenge.into_response(),
+            None => (StatusCode::FORBIDDEN, "consent is missing").into_response(),
+        },
         _ => (StatusCode::BAD_GATEWAY, "the drive cannot be reached").into_response(),
     })
 }

@@ -87,6 +87,7 @@ mod on_behalf_of;
 mod openid_provider;
 mod optional_scopes;
 mod outages;
+mod pasted_examples;
 mod pkcs11;
 mod presented_once;
 mod proxies;

@@ -1,0 +1,27 @@
+//! The Rust examples of the README and of the guides, as a reader on a code host sees them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// rustdoc hides a line that begins with `# `. A code host shows the line, and the example does not
+/// compile as pasted.
+#[test]
+fn no_example_has_a_hidden_line() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let guides = fs::read_dir(root.join("docs")).unwrap();
+    let mut pages: Vec<PathBuf> = guides.map(|entry| entry.unwrap().path()).collect();
+    pages.retain(|page| page.extension().is_some_and(|extension| extension == "md"));
+    pages.push(root.join("README.md"));
+    let mut examples = 0;
+    for page in pages {
+        let text = fs::read_to_string(&page).unwrap();
+        for block in text.split("\n```rust").skip(1) {
+            let (example, _) = block.split_once("\n```").unwrap();
+            examples += 1;
+            let hidden = |line: &&str| *line == "#" || line.starts_with("# ");
+            let hidden = example.lines().find(hidden);
+            assert_eq!(hidden, None, "{}", page.display());
+        }
+    }
+    assert!(examples > 30, "{examples} examples");
+}
