@@ -136,16 +136,10 @@ impl Pkcs11Session for CryptokiSession {
         key: KeyHandle,
         data: &[u8],
     ) -> Result<Vec<u8>, CallFailed> {
-        let key = match key {
-            KeyHandle::Module(key) => key,
-            #[cfg(test)]
-            KeyHandle::Double(_) => {
-                return Err(CallFailed {
-                    function: Function::SignInit,
-                    code: Some(RvError::KeyHandleInvalid),
-                });
-            }
-        };
+        let key = key.of_module().ok_or(CallFailed {
+            function: Function::SignInit,
+            code: Some(RvError::KeyHandleInvalid),
+        })?;
         let pss = PkcsPssParams {
             hash_alg: MechanismType::SHA256,
             mgf: PkcsMgfType::MGF1_SHA256,

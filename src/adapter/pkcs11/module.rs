@@ -129,6 +129,17 @@ pub(super) enum KeyHandle {
     Double(u64),
 }
 
+impl KeyHandle {
+    /// Returns the handle for a real module. The tests have others.
+    pub(super) fn of_module(self) -> Option<ObjectHandle> {
+        match self {
+            Self::Module(handle) => Some(handle),
+            #[cfg(test)]
+            Self::Double(_) => None,
+        }
+    }
+}
+
 /// A call of the module that failed.
 ///
 /// The texts of the crate cryptoki quote paragraphs of the specification. This type has the names
