@@ -100,6 +100,7 @@
     doc = "[`block_on`]: https://docs.rs/confidential-client/latest/confidential_client/testing/fn.block_on.html"
 )]
 
+mod agent_identity;
 mod confidential_client;
 mod credential_chain_client;
 mod delegated;
@@ -108,6 +109,7 @@ mod thread;
 mod token_provider;
 mod warm_up;
 
+pub use agent_identity::AgentIdentity;
 pub use confidential_client::ConfidentialClient;
 pub use credential_chain_client::CredentialChainClient;
 pub use managed_identity_client::ManagedIdentityClient;

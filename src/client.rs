@@ -36,6 +36,8 @@ mod user_fic;
 mod warm_up;
 
 pub(crate) use acquire::TokenAcquirer;
+#[cfg(feature = "blocking")]
+pub(crate) use agent::Acting;
 pub use agent::AgentIdentity;
 pub use authorize::AuthorizeRequest;
 #[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
@@ -57,6 +59,8 @@ pub(crate) use resolve::ResolvedRequest;
 #[cfg(any(feature = "azure-core", feature = "blocking"))]
 pub(crate) use resolve::Subject;
 pub use token_cache::TokenCache;
+#[cfg(feature = "blocking")]
+pub(crate) use user_fic::FederatedUser;
 pub use warm_up::WarmUp;
 
 /// An OAuth 2.0 confidential client: an application that authenticates with a credential.

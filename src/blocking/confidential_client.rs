@@ -5,7 +5,9 @@ use http::HeaderMap;
 use super::thread::ClientThread;
 use super::{TokenProvider, WarmUp};
 use crate::certificate::Certificate;
-use crate::client::{AuthorizeRequest, ConfidentialClientBuilder, Subject, TokenCache};
+use crate::client::{
+    AuthorizeRequest, ConfidentialClientBuilder, ResolvedRequest, Subject, TokenCache,
+};
 use crate::error::Error;
 use crate::request::{IntoTokenRequest, TokenRequest};
 use crate::token::AccessToken;
@@ -184,9 +186,17 @@ impl ConfidentialClient {
         request: TokenRequest,
         subject: Subject,
     ) -> Result<AccessToken, Error> {
-        let acquirer = self.client.acquirer();
-        let request = acquirer.resolve(request, subject)?;
-        self.thread.acquire(instead, acquirer, request)
+        let request = self.client.acquirer().resolve(request, subject)?;
+        self.acquire_resolved(instead, request)
+    }
+
+    pub(super) fn acquire_resolved(
+        &self,
+        instead: &str,
+        request: ResolvedRequest,
+    ) -> Result<AccessToken, Error> {
+        self.thread
+            .acquire(instead, self.client.acquirer(), request)
     }
 
     /// Runs a call of the async client on the thread, and waits for the outcome.

@@ -3,7 +3,7 @@ use std::fmt;
 use uuid::Uuid;
 
 use super::fetch::TokenFetcher;
-use super::resolve::Subject;
+use super::resolve::{ResolvedRequest, Subject};
 use super::{ConfidentialClient, TokenProvider};
 use crate::authority::{Rules, token_exchange_scope};
 use crate::delegated::{UserAssertion, UserIdentifier};
@@ -16,7 +16,8 @@ mod subject;
 
 pub(super) use exchange::AgentClient;
 use exchange::not_a_blueprint;
-pub(super) use subject::{Acting, Agent, AgentSubject};
+pub(crate) use subject::Acting;
+pub(super) use subject::{Agent, AgentSubject};
 
 /// An agent identity of Microsoft Entra ID, which acquires tokens with the credential of its
 /// blueprint.
@@ -243,17 +244,24 @@ impl AgentIdentity {
         request: impl IntoTokenRequest,
         acting: Acting,
     ) -> Result<AccessToken, Error> {
-        let subject = Subject::Agent(AgentSubject::new(&self.agent, acting));
-        let request = request.into_token_request();
-        let request = self.blueprint.fetcher.resolve(request, subject)?;
+        let request = self.resolve(request, acting)?;
         self.blueprint.acquirer.acquire(request).await
     }
 
     fn bind(&self, request: impl IntoTokenRequest, acting: Acting) -> Result<TokenProvider, Error> {
+        let request = self.resolve(request, acting)?;
+        self.blueprint.acquirer.bind(request)
+    }
+
+    /// Checks everything that can be known about a request before the network.
+    pub(crate) fn resolve(
+        &self,
+        request: impl IntoTokenRequest,
+        acting: Acting,
+    ) -> Result<ResolvedRequest, Error> {
         let subject = Subject::Agent(AgentSubject::new(&self.agent, acting));
         let request = request.into_token_request();
-        let request = self.blueprint.fetcher.resolve(request, subject)?;
-        self.blueprint.acquirer.bind(request)
+        self.blueprint.fetcher.resolve(request, subject)
     }
 }
 

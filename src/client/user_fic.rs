@@ -72,7 +72,7 @@ pub(crate) struct FederatedUser {
 }
 
 impl FederatedUser {
-    pub(super) fn new(user: UserIdentifier, credential: UserFederatedCredential) -> Self {
+    pub(crate) fn new(user: UserIdentifier, credential: UserFederatedCredential) -> Self {
         Self { user, credential }
     }
 }

@@ -752,6 +752,7 @@ fn every_method_of_an_async_type_has_a_blocking_one() {
     let of_the_client = concat!(
         include_str!("../../src/blocking/confidential_client.rs"),
         include_str!("../../src/blocking/delegated.rs"),
+        include_str!("../../src/blocking/agent_identity.rs"),
     );
     let types = [
         ("ConfidentialClient", of_the_client),
@@ -762,6 +763,10 @@ fn every_method_of_an_async_type_has_a_blocking_one() {
         (
             "CredentialChainClient",
             include_str!("../../src/blocking/credential_chain_client.rs"),
+        ),
+        (
+            "AgentIdentity",
+            include_str!("../../src/blocking/agent_identity.rs"),
         ),
         (
             "TokenProvider",

@@ -14,7 +14,7 @@ use confidential_client::credential::{
     CertificateFile, CredentialChain, DpopKey, ManagedIdentity, Signer, SigningAlgorithm,
 };
 use confidential_client::delegated::{
-    AuthorizationRequest, TokenExchange, TokenTypeIdentifier, UserAssertion,
+    AuthorizationRequest, TokenExchange, TokenTypeIdentifier, UserAssertion, UserIdentifier,
 };
 use confidential_client::testing::{
     Application, HostKind, LocalAuthority, LocalManagedIdentity, ProviderRules, User, block_on,
@@ -355,6 +355,58 @@ fn a_user_signs_in_and_the_program_acts_for_the_user() {
     client.stop_long_running_on_behalf_of(&key).unwrap();
     let ended = client.continue_long_running_on_behalf_of(&key, FILES);
     assert!(matches!(ended, Err(Error::InteractionRequired(_))));
+}
+
+#[test]
+fn an_agent_identity_acquires_tokens_alone_and_as_a_user() {
+    const AGENT: &str = "f47ac10b-58cc-4372-a567-0e02b2c3d479";
+    const READ: &str = "api://orders/Orders.Read";
+    let local = authority(
+        application()
+            .secret(SECRET)
+            .publishes("api://web", ["access"]),
+    );
+    let agent = Application::new(AGENT).agent_identity_of(CLIENT_ID);
+    local.register(TENANT, agent.role("api://orders", "Orders.Read.All"));
+    let user = User::new("agent-1@contoso.onmicrosoft.com").of_agent_identity(AGENT);
+    local.register_user(TENANT, user.clone());
+    local.register_user(TENANT, User::new(ADELE));
+    local.admin_consent(TENANT, AGENT, READ);
+    local.register(
+        TENANT,
+        Application::new("front").delegated("api://web", "access"),
+    );
+    local.consent(TENANT, "front", ADELE, "api://web/access");
+
+    let client = client_of(&local)
+        .client_secret(SECRET)
+        .build_blocking()
+        .unwrap();
+    let agent = client.agent_identity(AGENT).unwrap();
+    assert_eq!(
+        (agent.client_id(), agent.as_async().client_id()),
+        (AGENT, AGENT)
+    );
+    let orders = "api://orders/.default";
+    let token = agent.acquire_token_for_client(orders).unwrap();
+    assert_eq!(token.source(), TokenSource::IdentityProvider);
+    let provider = agent.token_provider(orders).unwrap();
+    assert_eq!(provider.token().unwrap().source(), TokenSource::Cache);
+    let assertion = local.user_token(TENANT, "front", ADELE, "api://web/access");
+    let assertion = UserAssertion::new(assertion.unwrap());
+    let token = agent.acquire_token_on_behalf_of(&assertion, READ).unwrap();
+    let provider = agent.token_provider_on_behalf_of(&assertion, READ).unwrap();
+    assert_eq!(provider.token().unwrap().secret(), token.secret());
+
+    let user = UserIdentifier::object_id(user.object_id());
+    let token = agent.acquire_token_by_user_fic(&user, READ).unwrap();
+    let provider = agent.token_provider_by_user_fic(&user, READ).unwrap();
+    assert_eq!(provider.token().unwrap().secret(), token.secret());
+    agent.invalidate(&token);
+    assert!(provider.cached().is_none());
+    agent.remove_user(&user).unwrap();
+    let entries = agent.blueprint().cache().len();
+    assert_eq!(entries, client.cache().len());
 }
 
 #[test]

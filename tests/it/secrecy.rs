@@ -745,6 +745,8 @@ fn check_blocking(hidden: &Hidden, client: ConfidentialClient) {
     hidden.check_debug("ConfidentialClient", &client);
     hidden.check_debug("TokenProvider", &client.token_provider(SCOPE).unwrap());
     hidden.check_debug("WarmUp", &client.warm_up([SCOPE]));
+    let agent = client.agent_identity("f47ac10b-58cc-4372-a567-0e02b2c3d479");
+    hidden.check_debug("AgentIdentity", &agent.unwrap());
     let identity = ManagedIdentityClient::new(ManagedIdentity::system_assigned()).unwrap();
     let identity = blocking::ManagedIdentityClient::from(identity);
     hidden.check_debug("ManagedIdentityClient", &identity);

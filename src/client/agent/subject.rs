@@ -15,7 +15,7 @@ pub(crate) struct AgentSubject {
 
 /// The party that an agent identity acts for.
 #[derive(Clone)]
-pub(in crate::client) enum Acting {
+pub(crate) enum Acting {
     /// The agent itself.
     Alone,
     /// The user who called the blueprint.
