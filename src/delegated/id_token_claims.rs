@@ -26,7 +26,6 @@ use crate::jwt::time_claim;
 /// [`login_hint`](Self::login_hint) for authorization.
 ///
 /// ```
-/// # use bytes::Bytes;
 /// use confidential_client::delegated::AuthenticationResult;
 ///
 /// /// Returns the key of the user's data.

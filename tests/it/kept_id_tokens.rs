@@ -10,7 +10,7 @@ use confidential_client::{
 };
 use serde_json::Value;
 
-use crate::support::issuer::with;
+use crate::support::issuer::{RSA, STRANGER, header, with};
 use crate::support::openid::{
     Answer, BACK, FILES, HOME, ISSUER, OpenId, client_info, id_token, kinds, tokens,
 };
@@ -191,7 +191,11 @@ async fn an_id_token_of_another_user_or_without_a_signature_is_not_kept() {
 
 #[tokio::test]
 async fn the_user_of_another_library_has_an_id_token_after_the_first_refresh() {
-    for (sub, is_kept) in [("adele", true), ("megan", false)] {
+    for (sub, key, is_kept) in [
+        ("adele", &RSA, true),
+        ("megan", &RSA, false),
+        ("adele", &STRANGER, false),
+    ] {
         let setting = Setting::new(ISSUER);
         let client = setting.client(Authority::oidc(ISSUER));
         let account = Account::from_home_account_id("adele");
@@ -199,7 +203,10 @@ async fn the_user_of_another_library_has_an_id_token_after_the_first_refresh() {
             .import_refresh_token(&account, "imported")
             .await
             .unwrap();
-        setting.answer(1, Some(&with(setting.claims(0, "first"), "sub", sub)));
+        let mut body = tokens(1);
+        let claims = with(setting.claims(0, "first"), "sub", sub);
+        body["id_token"] = key.sign(&header(), &claims).into();
+        setting.provider.answer(Answer::json(&body));
         let result = client.acquire_id_token_silent(&account, FILES).await;
         match is_kept {
             true => assert_eq!(result.unwrap().claims().subject(), "adele"),
