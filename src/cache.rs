@@ -35,7 +35,7 @@ mod stats;
 mod sync;
 
 use bounded_map::BoundedMap;
-pub(crate) use cool_down::length as cool_down_length;
+pub(crate) use cool_down::{length as cool_down_length, yields_to_force};
 #[cfg(any(feature = "metrics", feature = "opentelemetry"))]
 pub(crate) use figures::{CacheFigures, EntryState};
 pub(crate) use flight::FlightOutcome;

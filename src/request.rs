@@ -158,8 +158,13 @@ impl TokenRequest {
     /// Useful after the application got a new permission. The call joins a token request in flight.
     ///
     /// If the token request fails and the cached token is valid, the client returns the cached
-    /// token and logs a warning. [`AccessToken::source`] is then [`TokenSource::Cache`]. The wait
-    /// after a failure ([`Error::retry_after`](crate::Error::retry_after)) still applies.
+    /// token and logs a warning. [`AccessToken::source`] is then [`TokenSource::Cache`].
+    ///
+    /// A remembered rejection does not stop the token request, because somebody may have mended
+    /// the cause, such as a missing consent. For one cached token, this happens at most once in 30
+    /// seconds, so that a loop cannot flood the identity provider. Beyond that limit, after a
+    /// transient error, and after a `Retry-After`, the wait after the failure
+    /// ([`Error::retry_after`](crate::Error::retry_after)) applies.
     ///
     /// For a managed identity, the host's endpoint has a cache of its own, and may return the same
     /// token for up to 24 hours.

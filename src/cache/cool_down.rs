@@ -18,6 +18,10 @@ struct LastFailure {
     is_for_all_claims: bool,
     /// The number of failures of this kind in a row.
     failures: u32,
+    /// Set if a forced refresh may ignore the failure.
+    yields_to_force: bool,
+    /// The end of the period in which no further forced refresh ignores a failure.
+    forced_until: Option<Deadline>,
 }
 
 impl CoolDown {
@@ -27,9 +31,28 @@ impl CoolDown {
     }
 
     /// Returns the error for a request with these claims, with the remaining time to wait.
-    pub(super) fn error(&self, claims: Option<&Arc<str>>, now: &Now) -> Option<Error> {
+    ///
+    /// A forced refresh ignores a failure that yields to force, once in 30 seconds. An
+    /// administrator may have mended the cause, and a loop of forced refreshes stays harmless.
+    pub(super) fn error(
+        &self,
+        claims: Option<&Arc<str>>,
+        is_forced: bool,
+        now: &Now,
+    ) -> Option<Error> {
         let last = self.active(claims, now)?;
+        if is_forced && last.yields_to_force && last.has_ration(now) {
+            return None;
+        }
         Some(last.error.with_retry_after(last.until.remaining(now)))
+    }
+
+    /// Counts a forced refresh that starts during the cool-down.
+    pub(super) fn count_forced(&mut self, claims: Option<&Arc<str>>, now: &Now) {
+        let ignores_a_failure = self.active(claims, now).is_some();
+        if let (true, Some(last)) = (ignores_a_failure, &mut self.0) {
+            last.forced_until = Some(now.plus(FORCE_PERIOD));
+        }
     }
 
     fn active(&self, claims: Option<&Arc<str>>, now: &Now) -> Option<&LastFailure> {
@@ -57,20 +80,41 @@ impl CoolDown {
             _ => 1,
         };
         let length = length(&error, failures, jitter);
+        let yields_to_force = yields_to_force(&error);
         let error = error.with_retry_after(length);
         let rejected_claims = claims.filter(|_| !error.is_transient());
         let recent = self.0.as_deref().filter(|last| !last.until.reached(now));
         let is_for_all_claims = recent.is_some_and(|last| last.rejected_claims.is_some());
+        let forced_until = self.0.as_deref().and_then(|last| last.forced_until);
         self.0 = Some(Box::new(LastFailure {
             error: error.clone(),
             until: now.plus(length),
             rejected_claims,
             is_for_all_claims,
             failures,
+            yields_to_force,
+            forced_until,
         }));
         error
     }
 }
+
+impl LastFailure {
+    fn has_ration(&self, now: &Now) -> bool {
+        self.forced_until.is_none_or(|until| until.reached(now))
+    }
+}
+
+/// Returns `true` if a forced refresh may ignore the failure: a rejection that sets no wait.
+///
+/// Somebody may have mended the cause of a rejection, such as a missing consent. Force mends no
+/// outage, and `Retry-After` applies to every request.
+pub(crate) fn yields_to_force(error: &Error) -> bool {
+    !error.is_transient() && error.retry_after().is_none()
+}
+
+/// The time in which one forced refresh ignores a failure.
+const FORCE_PERIOD: Duration = Duration::from_secs(30);
 
 /// Returns the length of the cool-down.
 ///

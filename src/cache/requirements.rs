@@ -43,6 +43,11 @@ impl Requirements {
         self.0.as_ref().and_then(|special| special.claims.as_ref())
     }
 
+    /// Returns `true` if the caller wants a token request in any case.
+    pub(crate) fn force_refresh(&self) -> bool {
+        self.0.as_ref().is_some_and(|special| special.force_refresh)
+    }
+
     /// Returns `true` if an API has rejected the cached token.
     pub(super) fn follow_a_rejection(&self) -> bool {
         let special = self.0.as_ref();

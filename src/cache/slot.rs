@@ -151,7 +151,8 @@ impl<F: Clone> Slot<F> {
 
     /// Joins the running flight, or registers `flight` as the slot's flight.
     ///
-    /// No flight starts during a cool-down or while the circuit is open.
+    /// No flight starts during a cool-down or while the circuit is open. A forced refresh starts
+    /// during the cool-down of a rejection, once in 30 seconds.
     pub(crate) fn join(
         &self,
         now: &Now,
@@ -179,7 +180,9 @@ impl<F: Clone> Slot<F> {
         {
             return JoinOutcome::Served(issued);
         }
-        if let Some(error) = state.cool_down.error(requirements.claims(), now) {
+        let is_forced = requirements.force_refresh();
+        let claims = requirements.claims();
+        if let Some(error) = state.cool_down.error(claims, is_forced, now) {
             state.deny(now);
             return JoinOutcome::Failed(error);
         }
@@ -189,6 +192,9 @@ impl<F: Clone> Slot<F> {
         if let Err(error) = breaker.try_pass(self.flight_id(state.flight.next()), now) {
             state.deny(now);
             return JoinOutcome::Failed(error);
+        }
+        if is_forced {
+            state.cool_down.count_forced(claims, now);
         }
         JoinOutcome::Started(state.start(flight, breaker.overdue(now), requirements))
     }

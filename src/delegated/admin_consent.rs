@@ -11,7 +11,9 @@ use crate::error::{Error, Escaped, Failure};
 ///
 /// The result is not proof of consent. Anyone can call the redirect URI with any parameters, and
 /// the state proves only that this application sent the administrator to the consent page. To
-/// verify the consent, acquire a token for the tenant.
+/// verify the consent, acquire a token for the tenant with
+/// [`force_refresh`](crate::TokenRequest::force_refresh). Without it, the client returns the
+/// rejection from before the consent for up to a minute.
 #[doc(alias = "adminconsent")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -64,6 +64,9 @@ pub(crate) struct StoredFailure {
     wait_ms: u64,
     /// The number of failures in a row.
     pub(crate) failures: u32,
+    /// `true` if a forced refresh may ignore the failure.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) yields_to_force: bool,
     /// The session whose refresh token the token request redeemed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) family: Option<String>,
@@ -75,8 +78,15 @@ impl StoredFailure {
             failure,
             wait_ms: milliseconds(wait),
             failures,
+            yields_to_force: false,
             family: None,
         }
+    }
+
+    /// Sets whether a forced refresh may ignore the failure.
+    pub(crate) fn yielding_to_force(mut self, yields: bool) -> Self {
+        self.yields_to_force = yields;
+        self
     }
 
     /// Sets the session that the failure says something about.

@@ -199,6 +199,62 @@ async fn a_failed_forced_refresh_keeps_the_cached_token() {
     forced().await.unwrap_err();
 }
 
+const UNKNOWN_APPLICATION: &str = r#"{"error":"unauthorized_client","error_codes":[700016]}"#;
+
+#[tokio::test]
+async fn a_forced_refresh_after_the_consent_ignores_the_rejection_before_it() {
+    let clock = ManualClock::new();
+    let provider = Provider::open();
+    let client = provider.client_at(&clock);
+    provider.answer(400, UNKNOWN_APPLICATION);
+    for _ in 0..3 {
+        acquire(&client, request()).await.unwrap_err();
+    }
+    assert_eq!(provider.requests(), 1);
+    let token = acquire(&client, request().force_refresh()).await.unwrap();
+    assert_eq!(token, "token-2");
+    assert_eq!(acquire(&client, request()).await.unwrap(), "token-2");
+}
+
+#[tokio::test]
+async fn a_loop_of_forced_refreshes_is_no_storm_after_a_rejection() {
+    let clock = ManualClock::new();
+    let provider = Provider::open();
+    let client = provider.client_at(&clock);
+    for _ in 0..600 {
+        provider.answer(400, UNKNOWN_APPLICATION);
+    }
+    for _ in 0..600 {
+        for _ in 0..5 {
+            let forced = request().force_refresh();
+            acquire(&client, forced).await.unwrap_err();
+        }
+        clock.advance(Duration::from_secs(1));
+    }
+    let requests = provider.requests();
+    assert!((20..=24).contains(&requests), "{requests} in ten minutes");
+}
+
+#[tokio::test]
+async fn a_forced_refresh_obeys_the_retry_after_of_a_rejection() {
+    let clock = ManualClock::new();
+    let provider = Provider::open();
+    let client = provider.client_at(&clock);
+    provider.answer_with(
+        http::Response::builder()
+            .status(400)
+            .header("retry-after", 60)
+            .body(UNKNOWN_APPLICATION.into())
+            .unwrap(),
+    );
+    for _ in 0..60 {
+        let forced = request().force_refresh();
+        acquire(&client, forced).await.unwrap_err();
+        clock.advance(Duration::from_secs(1));
+    }
+    assert_eq!(provider.requests(), 1);
+}
+
 #[tokio::test]
 async fn a_forced_refresh_joins_a_refresh_in_flight() {
     let clock = ManualClock::new();

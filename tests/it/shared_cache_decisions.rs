@@ -119,6 +119,30 @@ async fn a_failure_with_claims_and_one_without_say_nothing_about_each_other() {
     }
 }
 
+/// After a consent, the process that asks for it sends a token request. Other processes obey.
+#[tokio::test]
+async fn a_forced_refresh_ignores_the_rejection_of_another_process() {
+    for (retry_after, expected) in [(None, true), (Some("60"), false)] {
+        let fleet = Fleet::new(Provider::open());
+        let mut response = http::Response::builder().status(400);
+        if let Some(seconds) = retry_after {
+            response = response.header("retry-after", seconds);
+        }
+        fleet
+            .provider
+            .answer_with(response.body(REJECTED.into()).unwrap());
+        for request in [plain(), plain()] {
+            let result = fleet.process().acquire_token_for_client(request).await;
+            result.unwrap_err();
+            let_others_run().await;
+        }
+        assert_eq!(fleet.provider.requests(), 1, "the record answers");
+        let forced = plain().force_refresh();
+        let result = fleet.process().acquire_token_for_client(forced).await;
+        assert_eq!(result.is_ok(), expected, "{retry_after:?}: {result:?}");
+    }
+}
+
 /// One request meets the claims of two processes, unless the claims differ.
 #[tokio::test(start_paused = true)]
 async fn a_token_that_was_requested_meanwhile_serves_the_same_claims() {

@@ -616,3 +616,54 @@ fn claims_that_change_each_time_and_are_rejected_get_fewer_requests() {
         bench.complete(generation, Err(Error::config("no")));
     }
 }
+
+#[test]
+fn a_forced_refresh_ignores_a_rejection_once_in_30_seconds() {
+    let mut bench = Bench::new();
+    bench.join();
+    bench.complete(1, Err(Error::config("no")));
+    assert_eq!(bench.join(), "failed for 5");
+    assert_eq!(bench.join_with(forced()), "started 2");
+    assert_eq!(bench.join_with(forced()), "joined 2");
+    bench.complete(2, Err(Error::config("no")));
+    assert_eq!(bench.join_with(forced()), "failed for 10");
+    bench.sleep(10);
+    assert_eq!(bench.join_with(forced()), "started 3", "the wait is over");
+    bench.complete(3, Err(Error::config("no")));
+    assert_eq!(bench.join_with(forced()), "failed for 20");
+    bench.sleep(19);
+    assert_eq!(
+        bench.join_with(forced()),
+        "failed for 1",
+        "29 seconds after"
+    );
+    bench.sleep(1);
+    bench.join();
+    bench.complete(4, Err(Error::config("no")));
+    assert_eq!(bench.join_with(forced()), "started 5", "the next ration");
+}
+
+#[test]
+fn a_forced_refresh_waits_after_other_failures() {
+    let asked_to_wait = Failure::new("wait").retry_after(Some(Duration::from_secs(7)));
+    for (failure, expected) in [
+        (no_answer(), "failed for 1"),
+        (
+            Err(Error::InvalidResponse(asked_to_wait.into())),
+            "failed for 7",
+        ),
+    ] {
+        let bench = Bench::new();
+        bench.join();
+        bench.complete(1, failure);
+        assert_eq!(bench.join_with(forced()), expected);
+    }
+}
+
+#[test]
+fn a_forced_refresh_without_a_failure_takes_no_ration() {
+    let (bench, _) = with_a_token();
+    assert_eq!(bench.join_with(forced()), "started 2");
+    bench.complete(2, Err(Error::config("no")));
+    assert_eq!(bench.join_with(forced()), "started 3");
+}

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Requested, SharedFetch};
-use crate::cache::{FlightOutcome, cool_down_length};
+use crate::cache::{FlightOutcome, cool_down_length, yields_to_force};
 use crate::error::{Error, SharedFailure};
 use crate::shared_cache::{StoredFailure, StoredToken, TokenRecord, Versioned};
 use crate::time::{Now, jitter};
@@ -42,7 +42,8 @@ impl SharedFetch {
                         false => before.saturating_add(1),
                     };
                     let wait = cool_down_length(&error, failures, jitter());
-                    let failure = StoredFailure::new(failure, wait, failures);
+                    let failure = StoredFailure::new(failure, wait, failures)
+                        .yielding_to_force(yields_to_force(&error));
                     record.failure = Some(failure.of_session(family));
                     (Err(error.with_retry_after(wait)), Some(record))
                 }
@@ -74,6 +75,11 @@ impl SharedFetch {
         let failure = content.failure.as_ref()?;
         // The claims of one caller say nothing about other requests.
         if failure.is_over() || self.fetch.claims.is_some() {
+            return None;
+        }
+        // The slot rations the forced refreshes of this process.
+        let is_forced = self.fetch.requirements.force_refresh();
+        if is_forced && failure.yields_to_force && !is_concurrent {
             return None;
         }
         // The failure of an earlier session says nothing about the user's new sign-in.

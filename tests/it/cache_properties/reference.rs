@@ -29,6 +29,8 @@ struct Place {
     token: Option<Token>,
     failure: Option<Failure>,
     failures: u32,
+    /// The end of the period after a forced refresh that ignored a rejection.
+    forced: Option<Until>,
     /// Recent refreshes after a rejection, each with its claims.
     renewals: Vec<(Option<&'static str>, Until)>,
 }
@@ -89,7 +91,7 @@ impl Reference {
 
     pub fn acquire(&mut self, key: usize, ask: Ask, answer: Answer, seen: &Seen, now: Now) {
         self.enter(key, seen.evicted, now);
-        let remembered = self.remembered(key, ask.claims, now);
+        let remembered = self.remembered(key, ask, now);
         let place = self.places.get_mut(&key).unwrap();
         let good = place.token.filter(|token| token.is_good(now));
 
@@ -136,6 +138,9 @@ impl Reference {
             }
             1 => {
                 assert!(!remembered.surely, "too soon after a failure");
+                if ask.force_refresh && remembered.ignores_a_rejection {
+                    self.places.get_mut(&key).unwrap().forced = Some(now.plus(RATION));
+                }
                 self.land(key, ask, answer, now);
                 match self.places[&key].failure {
                     Some(failure) => vec![failure],
@@ -215,6 +220,7 @@ impl Reference {
                 });
                 place.failure = None;
                 place.failures = 0;
+                place.forced = None;
                 if ask.is_of_a_rejection() {
                     place.renewed(ask.claims, now);
                 }
@@ -224,15 +230,23 @@ impl Reference {
     }
 
     /// Returns the cached failure that replaces a request.
-    fn remembered(&self, key: usize, claims: Option<&str>, now: Now) -> Remembered {
-        let own = self.places[&key].failure;
-        let own = own.filter(|own| {
-            let for_all = own.is_for_all_claims && claims.is_some();
-            own.claims.is_none() || own.claims == claims || for_all
+    ///
+    /// A forced refresh ignores a rejection once in 30 seconds.
+    fn remembered(&self, key: usize, ask: Ask, now: Now) -> Remembered {
+        let place = &self.places[&key];
+        let own = place.failure.filter(|own| {
+            let for_all = own.is_for_all_claims && ask.claims.is_some();
+            own.claims.is_none() || own.claims == ask.claims || for_all
         });
+        let may_force = ask.force_refresh && place.forced.is_none_or(|over| over.is_reached(now));
+        let is_rejection = own.is_some_and(|own| matches!(own.kind, Kind::Server));
+        let ignores_a_rejection =
+            may_force && is_rejection && own.is_some_and(|own| own.surely_lasts(now));
+        let own = own.filter(|_| !ignores_a_rejection);
         let mut remembered = Remembered {
             failures: Vec::new(),
             surely: false,
+            ignores_a_rejection,
         };
         for failure in own.into_iter().chain(self.host.down) {
             if !remembered.surely && !failure.is_surely_over(now) {
@@ -465,6 +479,8 @@ struct Remembered {
     failures: Vec<Failure>,
     /// Returns whether a cached failure applies for every random choice.
     surely: bool,
+    /// True if a forced refresh may ignore the key's failure.
+    ignores_a_rejection: bool,
 }
 
 impl Remembered {
