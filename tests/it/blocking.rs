@@ -299,7 +299,7 @@ fn a_thread_that_a_runtime_started_may_wait() {
 fn every_method_names_itself_inside_a_runtime() {
     use confidential_client::delegated::{
         Account, AuthorizationRequest, EndSessionRequest, TokenExchange, TokenTypeIdentifier,
-        UserAssertion,
+        UserAssertion, UserIdentifier,
     };
     let provider = Provider::open();
     let client = client(&provider);
@@ -323,6 +323,9 @@ fn every_method_names_itself_inside_a_runtime() {
     let user_scope = "https://graph.microsoft.com/User.Read";
     // The user of a silent call has a refresh token.
     assert!(client.import_refresh_token(&account, "refresh").unwrap());
+    let user = UserIdentifier::object_id("99999999-8888-7777-6666-555555555555");
+    let agent = client.agent_identity("f47ac10b-58cc-4372-a567-0e02b2c3d479");
+    let agent = agent.unwrap();
     let running = runtime();
     let _inside = running.enter();
     let errors = [
@@ -387,6 +390,27 @@ fn every_method_names_itself_inside_a_runtime() {
         ),
         ("remove_account", client.remove_account(&account).err()),
         ("warm_up", client.warm_up([SCOPE]).next().unwrap().1.err()),
+        (
+            "acquire_token_by_user_fic",
+            client
+                .acquire_token_by_user_fic(&user, "a.b.c", user_scope)
+                .err(),
+        ),
+        (
+            "acquire_token_for_client",
+            agent.acquire_token_for_client(SCOPE).err(),
+        ),
+        (
+            "acquire_token_on_behalf_of",
+            agent
+                .acquire_token_on_behalf_of(&assertion, user_scope)
+                .err(),
+        ),
+        (
+            "acquire_token_by_user_fic",
+            agent.acquire_token_by_user_fic(&user, user_scope).err(),
+        ),
+        ("remove_user", agent.remove_user(&user).err()),
         ("token", graph.token().err()),
         ("token", graph.authorize(&mut HeaderMap::new()).err()),
     ];
