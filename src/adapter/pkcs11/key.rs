@@ -110,8 +110,8 @@ impl Pkcs11Key {
     ///
     /// [`Error::Config`] for a module that cannot be loaded, a missing PIN, an ambiguous token, and
     /// outside a tokio runtime. [`Error::Credential`] if the token, the key or the certificate is
-    /// missing, if the PIN is wrong or locked, if key and certificate do not match, or if the module
-    /// fails or returns nothing within 9 seconds.
+    /// missing, if the PIN is wrong or locked, if key and certificate do not match, or if the
+    /// module fails or returns nothing within 9 seconds.
     pub async fn certificate(&self) -> Result<Certificate, Error> {
         self.name.check()?;
         let (name, token, x5c) = (self.name.clone(), self.token(), self.x5c);
