@@ -154,7 +154,14 @@ async fn the_failures_of_two_tenants_do_not_give_the_same_warning() {
     }
     clock.advance(Duration::from_secs(3400));
     for (tenant, request) in &requests {
-        provider.answer(400, r#"{"error":"invalid_grant"}"#);
+        // A forced refresh obeys the wait, too.
+        let rejected = http::Response::builder().status(400);
+        let rejected = rejected.header("retry-after", 60);
+        provider.answer_with(
+            rejected
+                .body(r#"{"error":"invalid_grant"}"#.into())
+                .unwrap(),
+        );
         let log = Log::start();
         let stale = client.acquire_token_for_client(request).await;
         assert_eq!(stale.unwrap().source(), TokenSource::Cache);
