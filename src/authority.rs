@@ -409,8 +409,8 @@ impl Authority {
     /// # fn main() -> Result<(), confidential_client::Error> {
     /// let keycloak = Authority::oidc("http://keycloak:8080/realms/tests");
     /// let builder = |authority| ConfidentialClient::builder("daemon").authority(authority);
-    /// assert!(builder(keycloak.clone()).client_secret("s3cret").build().is_err());
-    /// builder(keycloak.allow_insecure_http()).client_secret("s3cret").build()?;
+    /// assert!(builder(keycloak.clone()).client_secret("the secret's value").build().is_err());
+    /// builder(keycloak.allow_insecure_http()).client_secret("the secret's value").build()?;
     /// # Ok(())
     /// # }
     /// ```

@@ -54,7 +54,7 @@
 //! #         let body = r#"{"token_type":"Bearer","expires_in":3599,"access_token":"a.b.c"}"#;
 //! #         Ok(Response::new(Bytes::from(body)))
 //! #     });
-//! # let [identity, builder] = [provider().client_secret("s3cret"), provider()];
+//! # let [identity, builder] = [provider().client_secret("the secret's value"), provider()];
 //! let identity = identity.build_blocking()?;
 //! let assertion = identity.token_provider("api://AzureADTokenExchange/.default")?;
 //! let client = builder.client_assertion(assertion.as_async().clone()).build_blocking()?;

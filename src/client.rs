@@ -86,7 +86,7 @@ pub struct ConfidentialClient {
 }
 
 impl ConfidentialClient {
-    fn new(options: &CacheOptions, fetcher: TokenFetcher) -> Self {
+    fn from_parts(options: &CacheOptions, fetcher: TokenFetcher) -> Self {
         let limit = fetcher.retry.total_timeout();
         let clock = fetcher.clock.clone();
         let fetcher = Arc::new(fetcher);

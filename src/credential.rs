@@ -376,6 +376,11 @@ impl CredentialStore {
                 "the client secret has fewer than {MIN_SECRET} characters: it is easy to guess, and is not masked where the identity provider's error repeats it; use a longer secret"
             );
         }
+        if pasted::unquoted(secret.expose()).is_some() {
+            tracing::warn!(
+                "the client secret begins and ends with a quotation mark; if the quotation marks come from a file or a variable, remove them"
+            );
+        }
         let is_of_entra = matches!(self.rules, Rules::Entra | Rules::B2c);
         if is_of_entra && Uuid::try_parse(pasted::bare(secret.expose())).is_ok() {
             tracing::warn!(

@@ -10,7 +10,7 @@
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let client = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
 //!     .tenant("contoso.onmicrosoft.com")
-//!     .client_secret("s3cret")
+//!     .client_secret("the secret's value")
 //! #   .transport(|_: Request<Bytes>| async {
 //! #       let body = r#"{"token_type":"Bearer","expires_in":3599,"access_token":"abc"}"#;
 //! #       Ok(Response::new(Bytes::from(body)))

@@ -13,7 +13,7 @@
 //! let acquisitions: Arc<Mutex<Vec<Acquisition>>> = Arc::default();
 //! let client = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
 //!     .tenant("contoso.onmicrosoft.com")
-//!     .client_secret("s3cret")
+//!     .client_secret("the secret's value")
 //!     .observer({
 //!         let acquisitions = Arc::clone(&acquisitions);
 //!         move |acquisition| acquisitions.lock().unwrap().push(acquisition)

@@ -46,7 +46,7 @@ pub(crate) use budget::RetryBudget;
 /// let attempts = Arc::new(AtomicU32::new(0));
 /// let client = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
 ///     .tenant("contoso.onmicrosoft.com")
-///     .client_secret("s3cret")
+///     .client_secret("the secret's value")
 ///     .retry(RetryPolicy::default().max_attempts(2).base_delay(Duration::from_millis(10)))
 /// #   .transport({
 /// #       let attempts = Arc::clone(&attempts);

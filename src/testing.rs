@@ -30,13 +30,13 @@
 //! local.register(
 //!     "contoso.onmicrosoft.com",
 //!     Application::new("11111111-2222-3333-4444-555555555555")
-//!         .secret("s3cret")
+//!         .secret("the secret's value")
 //!         .role("https://graph.microsoft.com", "User.Read.All"),
 //! );
 //!
 //! let client = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
 //!     .authority(local.authority("contoso.onmicrosoft.com"))
-//!     .client_secret("s3cret")
+//!     .client_secret("the secret's value")
 //!     .build()?;
 //! client.acquire_token_for_client("https://graph.microsoft.com/.default").await?;
 //! client.acquire_token_for_client("https://graph.microsoft.com/.default").await?;

@@ -35,7 +35,7 @@
 //! let clock = ShiftedClock::default();
 //! let client = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
 //!     .tenant("contoso.onmicrosoft.com")
-//!     .client_secret("s3cret")
+//!     .client_secret("the secret's value")
 //!     .clock(clock.clone())
 //! #   .transport(|_: Request<Bytes>| async {
 //! #       let body = r#"{"token_type":"Bearer","expires_in":3599,"access_token":"abc"}"#;

@@ -33,7 +33,7 @@ pub(crate) use lifetime::{Lifetime, Stage};
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let client = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
 /// #     .tenant("contoso.onmicrosoft.com")
-/// #     .client_secret("s3cret")
+/// #     .client_secret("the secret's value")
 /// #     .transport(|_: http::Request<Bytes>| async {
 /// #         let body = r#"{"token_type":"Bearer","expires_in":3599,"access_token":"abc"}"#;
 /// #         Ok(http::Response::new(Bytes::from(body)))
@@ -118,7 +118,7 @@ impl AccessToken {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let client = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
     /// #     .tenant("contoso.onmicrosoft.com")
-    /// #     .client_secret("s3cret")
+    /// #     .client_secret("the secret's value")
     /// #     .transport(|_: http::Request<Bytes>| async {
     /// #         let body = r#"{"token_type":"Bearer","expires_in":3599,"access_token":"abc"}"#;
     /// #         Ok(http::Response::new(Bytes::from(body)))
@@ -234,7 +234,7 @@ impl AccessToken {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let client = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
     /// #     .tenant("contoso.onmicrosoft.com")
-    /// #     .client_secret("s3cret")
+    /// #     .client_secret("the secret's value")
     /// #     .transport(|_: http::Request<Bytes>| async {
     /// #         let body = r#"{"token_type":"Bearer","expires_in":3599,"access_token":"abc",
     /// #             "instance_url":"https://eu7.example.org","limits":[5]}"#;

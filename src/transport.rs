@@ -28,7 +28,7 @@
 //! # };
 //! let client = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
 //!     .tenant("contoso.onmicrosoft.com")
-//!     .client_secret("s3cret")
+//!     .client_secret("the secret's value")
 //!     .transport(Logged(your_http_client))
 //!     .build()?;
 //! # let token = client.acquire_token_for_client("https://graph.microsoft.com/.default").await?;
@@ -117,7 +117,7 @@ pub type TransportFuture<'a> = Pin<
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let client = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
 ///     .tenant("contoso.onmicrosoft.com")
-///     .client_secret("s3cret")
+///     .client_secret("the secret's value")
 ///     .transport(|_request: Request<Bytes>| async {
 ///         let body = r#"{"token_type":"Bearer","expires_in":3599,"access_token":"abc"}"#;
 ///         Ok(Response::new(Bytes::from(body)))

@@ -44,13 +44,14 @@ use crate::resource::{
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let local = LocalAuthority::start().await?;
-/// # let daemon = Application::new("daemon").secret("s3cret").role("api://drive", "Files.Read.All");
+/// # let daemon = Application::new("daemon").secret("the secret's value");
+/// # let daemon = daemon.role("api://drive", "Files.Read.All");
 /// # local.register("contoso.onmicrosoft.com", daemon);
 /// # let authority = local.authority("contoso.onmicrosoft.com");
 /// # let validator = TokenValidator::builder(authority).audience("api://drive").single_tenant();
 /// # let client = confidential_client::ConfidentialClient::builder("daemon")
 /// #     .authority(local.authority("contoso.onmicrosoft.com"))
-/// #     .client_secret("s3cret")
+/// #     .client_secret("the secret's value")
 /// #     .build()?;
 /// # let token = client.acquire_token_for_client("api://drive/.default").await?;
 /// # let with_token = Request::get("/files")

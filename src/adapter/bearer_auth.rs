@@ -1,5 +1,6 @@
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, Method, StatusCode};
@@ -76,6 +77,8 @@ use crate::token::{AccessToken, TokenScheme};
 /// - The `Host` header names another origin.
 /// - The request has an `Authorization` header already. The header is sent unchanged.
 ///
+/// The log has one warning for the first request to another origin.
+///
 /// One `BearerAuth` serves one scope. A second `BearerAuth` in the same chain serves a second API.
 ///
 /// # Retries
@@ -131,6 +134,8 @@ pub struct BearerAuth(Arc<Settings>);
 struct Settings {
     provider: TokenProvider,
     origins: Vec<Origin>,
+    /// True after the first warning about a request to another origin.
+    has_warned: AtomicBool,
 }
 
 impl BearerAuth {
@@ -160,19 +165,48 @@ impl BearerAuth {
                 "no origin is named, and no request would carry the token; pass the API's origin, such as 'https://graph.microsoft.com'",
             ));
         }
-        Ok(Self(Arc::new(Settings { provider, origins })))
+        Ok(Self(Arc::new(Settings {
+            provider,
+            origins,
+            has_warned: AtomicBool::new(false),
+        })))
     }
 
     /// Returns whether a request to `origin` gets the token.
     ///
     /// A request that has an `Authorization` header is sent unchanged.
     pub(super) fn may_attach(&self, origin: &RequestOrigin<'_>, headers: &HeaderMap) -> bool {
-        let is_named = self
-            .0
-            .origins
-            .iter()
-            .any(|named| named.matches(origin) && named.matches_host_headers(headers));
-        is_named && !headers.contains_key(AUTHORIZATION)
+        if headers.contains_key(AUTHORIZATION) {
+            return false;
+        }
+        let origins = self.0.origins.iter();
+        let mut named = origins.filter(|named| named.matches(origin)).peekable();
+        let is_named = named.peek().is_some();
+        let attaches = named.any(|named| named.matches_host_headers(headers));
+        if !attaches {
+            self.warn_once(origin, is_named);
+        }
+        attaches
+    }
+
+    /// Logs the first request that gets no token because of its origin.
+    #[cold]
+    fn warn_once(&self, origin: &RequestOrigin<'_>, is_named: bool) {
+        // The adapter for tower warns about a request without a host.
+        if origin.is_unknown() || self.0.has_warned.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        if is_named {
+            tracing::warn!(
+                "a request to '{origin}' was sent without a token, because its Host header names another origin"
+            );
+            return;
+        }
+        let named: Vec<String> = self.0.origins.iter().map(Origin::as_uri).collect();
+        tracing::warn!(
+            "a request to '{origin}' was sent without a token, because BearerAuth::new(..) names only '{}'; add the origin, unless another BearerAuth attaches the token or the request must not have a token",
+            named.join("', '")
+        );
     }
 
     /// Parses an origin, which must be one of the named origins.

@@ -1,3 +1,5 @@
+use std::fmt;
+
 use http::header::HOST;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue};
@@ -49,7 +51,6 @@ impl Origin {
         }
     }
 
-    #[cfg(feature = "tower")]
     pub(super) fn as_uri(&self) -> String {
         format!("{}://{}", self.scheme, self.authority)
     }
@@ -138,10 +139,33 @@ impl<'a> RequestOrigin<'a> {
         }
     }
 
+    /// Returns whether the request names no host, as a request to `/v1.0/users`.
+    pub(super) fn is_unknown(&self) -> bool {
+        match self.address {
+            Address::Text(authority) => authority.host().is_empty(),
+            Address::Parsed { host, .. } => host.is_empty(),
+        }
+    }
+
     fn parsed(scheme: &'a str, host: &'a str, port: Option<u16>) -> Self {
         Self {
             scheme,
             address: Address::Parsed { host, port },
+        }
+    }
+}
+
+/// Shows scheme, host and port, without a user name, a password, a path or a query.
+impl fmt::Display for RequestOrigin<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (host, port) = match self.address {
+            Address::Text(authority) => (authority.host(), authority.port_u16()),
+            Address::Parsed { host, port } => (host, port),
+        };
+        write!(f, "{}://{host}", self.scheme)?;
+        match (self.scheme, port) {
+            ("https", Some(443)) | ("http", Some(80)) | (_, None) => Ok(()),
+            (_, Some(port)) => write!(f, ":{port}"),
         }
     }
 }

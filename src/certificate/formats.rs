@@ -295,7 +295,13 @@ impl Certificate {
                 }
                 kind => kind,
             },
-            Content::Other(FileKind::OtherText | FileKind::OtherBinary) => {
+            Content::Other(FileKind::OtherText) => {
+                return Err(Error::credential(format!(
+                    "{}; from_pkcs12 takes the content of the file, and CertificateFile its path",
+                    protected::NOT_PKCS12
+                )));
+            }
+            Content::Other(FileKind::OtherBinary) => {
                 return Err(Error::credential(protected::NOT_PKCS12));
             }
             Content::Other(kind) => kind,
@@ -349,7 +355,7 @@ fn not_pem(kind: FileKind, is_base64: bool) -> Error {
     Error::credential(match (kind, is_base64) {
         (FileKind::Empty, _) => format!("the PEM is empty; {advice}"),
         (FileKind::OtherText, _) => {
-            "this is not PEM: it contains no '-----BEGIN CERTIFICATE-----' and has no known format"
+            "this is not PEM: it contains no '-----BEGIN CERTIFICATE-----' and has no known format; from_pem takes the content of the file, and CertificateFile its path"
                 .to_owned()
         }
         (FileKind::Pkcs12, true) => {

@@ -189,6 +189,28 @@ impl ConfidentialClientBuilder {
     /// # Ok(())
     /// # }
     /// ```
+    ///
+    /// A closure names the type of its argument.
+    ///
+    /// ```
+    /// use confidential_client::ConfidentialClient;
+    /// use confidential_client::credential::AssertionContext;
+    ///
+    /// # async fn sign(_: &str) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
+    /// #     Ok("e30.e30.c2ln".to_owned())
+    /// # }
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
+    ///     .tenant("contoso.onmicrosoft.com")
+    ///     .client_assertion(|context: AssertionContext| async move {
+    ///         // Call a signing service here.
+    ///         sign(context.audience()).await
+    ///     })
+    ///     .build()?;
+    /// # let _ = client;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn client_assertion(mut self, provider: impl ClientAssertionProvider) -> Self {
         self.credentials
             .push(CredentialConfig::Assertion(Arc::new(provider)));

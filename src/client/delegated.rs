@@ -156,7 +156,7 @@ impl ConfidentialClient {
     /// # let received_token = "eyJ";
     /// let client = ConfidentialClient::builder("gateway")
     ///     .authority(Authority::oidc("https://id.example/realms/shop"))
-    ///     .client_secret("s3cret")
+    ///     .client_secret("the secret's value")
     /// #   .transport(|request: http::Request<Bytes>| async move {
     /// #       let body = match request.uri().path().ends_with("openid-configuration") {
     /// #           true => r#"{"issuer":"https://id.example/realms/shop","token_endpoint":"https://id.example/t"}"#,

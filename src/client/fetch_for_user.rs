@@ -247,10 +247,10 @@ pub(super) enum RefreshFailure {
 pub(super) fn interaction_required(user: Option<&UserKey>, claims: Option<Arc<str>>) -> Error {
     let message = match user {
         Some(UserKey::LongRunning(hash)) => format!(
-            "the long-running process with the session key {} is not known: it was stopped, its refresh token was used up, or it was started by another process and there is no shared cache, or the shared cache has lost it; start it again with a new assertion of the user",
+            "the long-running process with the session key {} is not known: it was stopped, its refresh token was used up, or it was started by another process or before a restart and there is no shared cache, or the shared cache has lost it; start it again with a new assertion of the user",
             Fingerprint(hash)
         ),
-        _ => "the user has to sign in: there is no refresh token for them, because they did not sign in to this process, the sign-in returned none, or it was used up".to_owned(),
+        _ => "the user has to sign in: there is no refresh token for them, because they did not sign in to this process, this process was restarted without a shared cache, the sign-in returned none, or it was used up".to_owned(),
     };
     Error::InteractionRequired(Failure::new(message).claims(claims).into())
 }

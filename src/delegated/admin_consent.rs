@@ -63,7 +63,12 @@ impl AdminConsent {
         let (redirected, state) = (redirected.as_ref(), state.as_ref());
         check_state(state)?;
         let query = &RedirectQuery::new(redirected);
-        if single_value(query, "state")?.as_deref() != Some(state) {
+        let Some(returned_state) = single_value(query, "state")? else {
+            return Err(invalid_response(
+                "it has no state; pass the whole URL or its query",
+            ));
+        };
+        if returned_state != state {
             return Err(invalid_response(
                 "its state is not the one that was sent, so the response may belong to another session; start the consent again",
             ));

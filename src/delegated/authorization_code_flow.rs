@@ -170,7 +170,12 @@ impl AuthorizationCodeFlow {
                 .map_err(|DuplicateParameter(reason)| invalid_response(&reason))
         };
         // An empty state never matches, even if the session store lost the flow's state.
-        let state = single_value("state")?.filter(|state| !state.is_empty());
+        let Some(state) = single_value("state")? else {
+            return Err(invalid_response(
+                "it has no state; pass the whole URL or its query, and not the code alone",
+            ));
+        };
+        let state = Some(state).filter(|state| !state.is_empty());
         if state.as_deref() != Some(&*self.state) {
             return Err(invalid_response(
                 "its state is not the one that was sent, so the response may belong to another sign-in; start the sign-in again",

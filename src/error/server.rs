@@ -21,7 +21,7 @@ use super::{Escaped, transient_status};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let local = LocalAuthority::start().await?;
-/// local.register("contoso.com", Application::new("client").secret("s3cret"));
+/// local.register("contoso.com", Application::new("client").secret("the secret's value"));
 /// let client = ConfidentialClient::builder("client")
 ///     .authority(local.authority("contoso.com"))
 ///     .client_secret("wrong")

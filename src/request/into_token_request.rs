@@ -117,3 +117,49 @@ impl IntoTokenRequest for &[&str] {
         self.into()
     }
 }
+
+impl<const N: usize> IntoTokenRequest for &[&str; N] {
+    fn into_token_request(self) -> TokenRequest {
+        TokenRequest::from_scopes(self)
+    }
+}
+
+impl IntoTokenRequest for &[String] {
+    fn into_token_request(self) -> TokenRequest {
+        TokenRequest::from_scopes(self)
+    }
+}
+
+impl IntoTokenRequest for Vec<&str> {
+    fn into_token_request(self) -> TokenRequest {
+        TokenRequest::from_scopes(self)
+    }
+}
+
+impl IntoTokenRequest for Vec<String> {
+    fn into_token_request(self) -> TokenRequest {
+        TokenRequest::from_scopes(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_list_of_scopes_is_a_request() {
+        let scopes = ["api://drive/Files.Read", "api://drive/Files.Write"];
+        let owned = scopes.map(ToOwned::to_owned);
+        let expected = TokenRequest::from_scopes(scopes);
+        for request in [
+            scopes.into_token_request(),
+            (&scopes).into_token_request(),
+            scopes.as_slice().into_token_request(),
+            scopes.to_vec().into_token_request(),
+            owned.as_slice().into_token_request(),
+            owned.to_vec().into_token_request(),
+        ] {
+            assert_eq!(format!("{request:?}"), format!("{expected:?}"));
+        }
+    }
+}

@@ -280,12 +280,12 @@ impl TokenRejection {
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let local = LocalAuthority::start().await?;
-    /// # let daemon = Application::new("daemon").secret("s3cret");
+    /// # let daemon = Application::new("daemon").secret("the secret's value");
     /// # local.register("contoso.onmicrosoft.com", daemon);
     /// # let authority = local.authority("contoso.onmicrosoft.com");
     /// # let client = ConfidentialClient::builder("daemon")
     /// #     .authority(local.authority("contoso.onmicrosoft.com"))
-    /// #     .client_secret("s3cret")
+    /// #     .client_secret("the secret's value")
     /// #     .build()?;
     /// let validator = TokenValidator::builder(authority)
     ///     .audience("api://drive")

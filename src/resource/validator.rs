@@ -121,11 +121,11 @@ impl TokenValidator {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let rules = ProviderRules::openid();
     /// # let local = LocalAuthority::builder().rules(rules).start().await?;
-    /// # local.register("contoso.com", Application::new("orders").secret("s3cret"));
+    /// # local.register("contoso.com", Application::new("orders").secret("the secret's value"));
     /// # let issuer = local.issuer("contoso.com").unwrap();
     /// let client = ConfidentialClient::builder("orders")
     ///     .authority(Authority::oidc(issuer))
-    ///     .client_secret("s3cret")
+    ///     .client_secret("the secret's value")
     ///     .build()?;
     /// let validator = TokenValidator::introspecting(&client)
     ///     .audience("orders")

@@ -44,8 +44,9 @@ impl<'a> Mask<'a> {
     ///
     /// A secret is masked as a whole word, in any encoding. A secret of 16 characters or more, or
     /// with other characters than a word's, is masked inside a longer word, too. A text that still
-    /// repeats 16 characters of a secret is withheld as a whole.
+    /// repeats 16 characters of a secret is withheld, except for the AADSTS code in front.
     pub(crate) fn text(&self, text: &str) -> String {
+        let original = text;
         // Masked before the text is cut, so that no head of the secret remains at the cut.
         let longest = self.0.iter().map(|secret| secret.len()).max();
         let reach = longest.unwrap_or_default().saturating_mul(MAX_ENCODING);
@@ -57,7 +58,7 @@ impl<'a> Mask<'a> {
             text = mask(&text, secret);
         }
         if self.0.iter().any(|secret| repeats_part(&text, secret)) {
-            return WITHHELD.to_owned();
+            return withheld(original, WITHHELD);
         }
         text.chars().take(MAX_LENGTH).collect()
     }
@@ -92,11 +93,11 @@ impl<'a> Mask<'a> {
 
     /// Returns the first characters of a server's text on one line, without the secrets.
     ///
-    /// A text that may hold a token is withheld.
+    /// A text that may hold a token is withheld, except for the AADSTS code in front.
     pub(crate) fn excerpt(&self, text: &str) -> String {
         let text = self.text(text);
         if text.contains("_token\"") || text.contains("_token\\\"") || text.contains("eyJ") {
-            return "[withheld: the text may hold a token]".to_owned();
+            return withheld(&text, "[withheld: the text may hold a token]");
         }
         let text: String = text.trim().chars().take(EXCERPT).collect();
         Escaped(&text).to_string()
@@ -105,6 +106,21 @@ impl<'a> Mask<'a> {
     /// Returns the excerpt of bytes that should be UTF-8.
     pub(crate) fn excerpt_of_bytes(&self, text: &[u8]) -> String {
         self.excerpt(&String::from_utf8_lossy(text))
+    }
+}
+
+/// Returns the notice in place of a text, after the text's AADSTS code.
+///
+/// The code is a number of Microsoft Entra ID, which the reader needs most, and is never masked.
+fn withheld(text: &str, notice: &str) -> String {
+    let code = text.trim_start().strip_prefix("AADSTS").and_then(|rest| {
+        let (digits, _) = rest.split_once(':')?;
+        let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+        (is_number && (MIN_DIGITS..=MAX_DIGITS).contains(&digits.len())).then_some(digits)
+    });
+    match code {
+        Some(digits) => format!("AADSTS{digits}: {notice}"),
+        None => notice.to_owned(),
     }
 }
 
@@ -286,6 +302,10 @@ pub(super) const EXCERPT: usize = 200;
 pub(super) const MAX_LENGTH: usize = 4096;
 /// The length of the longest code, in characters.
 const MAX_CODE: usize = 64;
+/// The fewest digits of an AADSTS code.
+const MIN_DIGITS: usize = 5;
+/// The most digits of an AADSTS code.
+const MAX_DIGITS: usize = 8;
 /// The fewest characters of a secret that is masked.
 pub(crate) const MIN_SECRET: usize = 8;
 /// The fewest characters of a part of a secret that gives the secret away.
@@ -341,6 +361,28 @@ mod tests {
         ] {
             assert_eq!(shown(&text, secret), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn the_aadsts_code_stays_in_front_of_a_withheld_text() {
+        let secret = "Abc8Q~dE.f3kLmN0pQrStUvWx";
+        let part = secret.get(..20).unwrap();
+        let code = format!("AADSTS7000215: {WITHHELD}");
+        for (text, expected) in [
+            (format!("AADSTS7000215: not '{part}'"), code.as_str()),
+            (format!(" AADSTS7000215: not '{part}'"), &code),
+            (format!("not '{part}', AADSTS7000215: no"), WITHHELD),
+            (format!("AADSTS{part}: no"), WITHHELD),
+            (format!("AADSTS: {part}"), WITHHELD),
+            (format!("AADSTS123456789: {part}"), WITHHELD),
+        ] {
+            assert_eq!(shown(&text, secret), expected, "{text}");
+        }
+        let mask = Mask::of([].into_iter());
+        assert_eq!(
+            mask.excerpt("AADSTS50013: eyJhbGci"),
+            "AADSTS50013: [withheld: the text may hold a token]"
+        );
     }
 
     #[test]

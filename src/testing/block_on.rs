@@ -16,12 +16,12 @@ use crate::runtime_thread::RuntimeThread;
 ///
 /// # fn main() -> Result<(), confidential_client::Error> {
 /// let local = block_on(LocalAuthority::start())?;
-/// local.register("contoso.com", Application::new("client").secret("s3cret"));
+/// local.register("contoso.com", Application::new("client").secret("the secret's value"));
 /// let api = block_on(local.protected_api("https://graph.microsoft.com"))?;
 ///
 /// let client = ConfidentialClient::builder("client")
 ///     .authority(local.authority("contoso.com"))
-///     .client_secret("s3cret")
+///     .client_secret("the secret's value")
 ///     .build_blocking()?;
 /// client.acquire_token_for_client("https://graph.microsoft.com/.default")?;
 /// client.acquire_token_for_client("https://graph.microsoft.com/.default")?;

@@ -22,7 +22,7 @@ use crate::time::Clock;
 /// let clock = ManualClock::new();
 /// let client = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
 ///     .tenant("contoso.onmicrosoft.com")
-///     .client_secret("s3cret")
+///     .client_secret("the secret's value")
 ///     .clock(clock.clone())
 ///     .transport(|_: http::Request<Bytes>| async {
 ///         let body = r#"{"token_type":"Bearer","expires_in":3599,"access_token":"abc"}"#;

@@ -29,6 +29,7 @@ pub use builder::LocalAuthorityBuilder;
 /// | `/{tenant}/oauth2/v2.0/token` | tokens for client credentials, an authorization code, a refresh token, on behalf of a user, and as the user of an agent identity |
 /// | `/{tenant}/oauth2/v2.0/introspect` | says whether a token is active, with the rules of [`ProviderRules::openid`](super::ProviderRules::openid) |
 /// | `/{tenant}/oauth2/v2.0/authorize` | the pages on which users sign in and consent |
+/// | `/{tenant}/adminconsent` | grants [`admin_consent`](Self::admin_consent), and redirects |
 /// | `/{tenant}/discovery/v2.0/keys` | the keys that verify the tokens |
 /// | `/{tenant}/v2.0/.well-known/openid-configuration` | the metadata of a tenant, or of an application with `?appid=` |
 /// | `/common/discovery/instance` | the host names of each cloud |

@@ -77,6 +77,8 @@ struct ApiState {
 struct AccessTokenClaims {
     aud: String,
     tid: String,
+    /// Tokens of version 1 have `appid`.
+    #[serde(alias = "appid")]
     azp: String,
     oid: String,
     uti: String,

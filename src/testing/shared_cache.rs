@@ -25,14 +25,14 @@ use crate::time::{Clock, Deadline, Now, TimeSource};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let local = LocalAuthority::start().await?;
-/// local.register("contoso.com", Application::new("client").secret("s3cret"));
+/// local.register("contoso.com", Application::new("client").secret("the secret's value"));
 /// let store = LocalSharedCache::new();
 /// let replica = || {
 ///     let key = EncryptionKey::from_bytes([7; 32]);
 ///     let options = SharedCacheOptions::encrypted("a name key of the test", [key]);
 ///     ConfidentialClient::builder("client")
 ///         .authority(local.authority("contoso.com"))
-///         .client_secret("s3cret")
+///         .client_secret("the secret's value")
 ///         .shared_cache(store.clone(), options)
 ///         .build()
 /// };

@@ -76,8 +76,25 @@ impl Explanation<'_> {
                 let message = format!("the connection through {proxy} failed");
                 ConnectionFailure::transient(message, self.error).into()
             }
+            None if self.proxies.could_use_environment && self.is_unknown_host() => {
+                let host = self.url.host_str().unwrap_or_default();
+                let message = format!(
+                    "no address was found for the host '{host}'; if this network reaches the internet through a proxy only, set HTTPS_PROXY"
+                );
+                ConnectionFailure::transient(message, self.error).into()
+            }
             _ => self.error.into(),
         }
+    }
+
+    /// Returns whether the look-up of a host on the internet failed.
+    ///
+    /// A name without a dot belongs to the local network. reqwest has no proxy for http here.
+    fn is_unknown_host(&self) -> bool {
+        let is_on_the_internet = self.url.host_str().is_some_and(|host| host.contains('.'));
+        self.url.scheme() == "https"
+            && is_on_the_internet
+            && causes(&self.error).any(|cause| cause.to_string().starts_with("dns error"))
     }
 
     async fn tunnel_failed(

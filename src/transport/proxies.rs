@@ -13,6 +13,8 @@ pub(super) struct Proxies {
     pub(super) shown: Option<String>,
     /// The place where the other proxies are set.
     pub(super) shown_set_by: String,
+    /// True if there is no proxy, and `HTTPS_PROXY` could set one.
+    pub(super) could_use_environment: bool,
 }
 
 /// The proxy of one request. `Display` prints the address without a password, and who set it.
@@ -72,6 +74,11 @@ pub(super) fn shown_proxies(debug: &str) -> Option<String> {
     let (settings, _) = debug.split_once("default_headers").unwrap_or((debug, ""));
     let (_, proxies) = settings.split_once(" proxies: [")?;
     Some(proxies.to_owned())
+}
+
+/// Returns whether the `Debug` output of [`shown_proxies`] has no proxy's address.
+pub(super) fn is_without_address(shown: &str) -> bool {
+    !shown.contains("Intercept {")
 }
 
 /// Returns the address of the only proxy for the scheme, or `None` if there are several.

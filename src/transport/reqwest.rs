@@ -18,7 +18,7 @@ use crate::transport::environment_proxy::ProxyEnvironment;
 use crate::transport::explanation::{Explanation, SettingNames};
 #[cfg(any(feature = "ring", feature = "rustls"))]
 use crate::transport::mutual_tls::{ConnectionTls, from_caller};
-use crate::transport::proxies::{Proxies, shown_proxies};
+use crate::transport::proxies::{Proxies, is_without_address, shown_proxies};
 use crate::transport::tls::{self, built, lacks_ca_certificates, without_ca_certificates};
 use crate::transport::{SendOnce, Transport, TransportFuture};
 
@@ -141,8 +141,12 @@ fn with_default_builder(
         None => builder()?,
     };
     let client = built(builder.build(), settings)?;
+    let shown = shown_proxies(&format!("{client:?}"));
     let proxies = Proxies {
-        shown: shown_proxies(&format!("{client:?}")),
+        could_use_environment: proxy.is_none()
+            && shown.as_deref().is_none_or(is_without_address)
+            && !environment.exempts(settings.origin),
+        shown,
         shown_set_by: "the system's settings".to_owned(),
         environment: proxy,
     };
@@ -179,6 +183,10 @@ fn with_callers_builder(
         proxy.check_read_by_reqwest(settings.builder)?;
     }
     let proxies = Proxies {
+        could_use_environment: uses_environment
+            && proxy.is_none()
+            && shown.as_deref().is_none_or(is_without_address)
+            && !is_exempt,
         environment: proxy,
         shown,
         shown_set_by: match uses_environment {

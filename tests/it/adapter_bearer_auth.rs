@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 use tower::{Layer, Service, ServiceExt};
 use tower_http::follow_redirect::FollowRedirectLayer;
 
+use crate::support::log_capture::Log;
 use crate::support::raw_server::{Act, RawServer, answer};
 use crate::support::{Provider, SCOPE, SECRET, let_others_run};
 
@@ -118,6 +119,50 @@ fn get(uri: &str) -> Request<String> {
 
 fn users() -> Request<String> {
     get("https://graph.microsoft.com/v1.0/users")
+}
+
+#[tokio::test]
+async fn the_first_request_without_a_token_is_logged_once() {
+    let evil = "https://u:hunter2@evil.example:8443/a?code=hunter2";
+    let own = {
+        let mut request = get("https://other.example/");
+        request
+            .headers_mut()
+            .insert(AUTHORIZATION, "Basic a".parse().unwrap());
+        request
+    };
+    let renamed = {
+        let mut request = users();
+        request
+            .headers_mut()
+            .insert(HOST, "evil.example".parse().unwrap());
+        request
+    };
+    for (requests, expected) in [
+        (vec![users(), own], None),
+        (
+            vec![users(), get(evil), get("https://other.example/")],
+            Some(
+                "'https://evil.example:8443' was sent without a token, because BearerAuth::new(..) names only 'https://graph.microsoft.com'; add",
+            ),
+        ),
+        (
+            vec![renamed],
+            Some("'https://graph.microsoft.com' was sent without a token, because its Host header"),
+        ),
+    ] {
+        let log = Log::start();
+        let (provider, api) = (Provider::open(), Api::default());
+        let service = layer(&provider.client()).layer(api.service());
+        for request in requests {
+            service.clone().oneshot(request).await.unwrap();
+        }
+        let log = log.text();
+        let warnings = log.matches("was sent without a token").count();
+        assert_eq!(warnings, usize::from(expected.is_some()), "{log}");
+        assert!(log.contains(expected.unwrap_or_default()), "{log}");
+        assert!(!log.contains("hunter2"), "{log}");
+    }
 }
 
 #[tokio::test]

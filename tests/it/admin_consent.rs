@@ -1,9 +1,13 @@
 //! Admin consent: the URL, and the redirect back.
 
 use confidential_client::delegated::AdminConsent;
-use confidential_client::{Authority, Cloud, ConfidentialClient, Error};
+use confidential_client::testing::{Application, LocalAuthority, ProviderRules, User};
+use confidential_client::{Authority, Cloud, ConfidentialClient, Error, TokenRequest};
+use http::StatusCode;
+use http::header::LOCATION;
+use reqwest::redirect::Policy;
 
-use crate::support::{CLIENT_ID, Provider, SECRET, TENANT};
+use crate::support::{CLIENT_ID, Provider, SCOPE, SECRET, TENANT, client_of};
 
 fn client(authority: Authority) -> ConfidentialClient {
     ConfidentialClient::builder(CLIENT_ID)
@@ -141,7 +145,7 @@ fn an_untrusted_redirect_is_rejected() {
     for (back, text) in [
         (
             "?admin_consent=True&tenant=fabrikam.com",
-            "its state is not the one",
+            "it has no state; pass the whole URL",
         ),
         (
             "?admin_consent=True&tenant=fabrikam.com&state=",
@@ -180,7 +184,7 @@ fn an_untrusted_redirect_is_rejected() {
             "?state=s&admin_consent=True&tenant=a%2fb",
             "it names no tenant",
         ),
-        ("", "its state is not the one"),
+        ("", "it has no state; pass the whole URL"),
     ] {
         let error = AdminConsent::parse(back, "s").unwrap_err();
         assert!(
@@ -191,4 +195,111 @@ fn an_untrusted_redirect_is_rejected() {
     }
     let error = AdminConsent::parse("?state=&admin_consent=True&tenant=x", "").unwrap_err();
     assert!(matches!(error, Error::Config(_)), "{error:?}");
+}
+
+const CUSTOMER: &str = "fabrikam.com";
+const BACK: &str = "https://isv.example/back?from=here";
+
+async fn isv() -> LocalAuthority {
+    let local = LocalAuthority::start().await.unwrap();
+    let application = Application::new(CLIENT_ID)
+        .secret(SECRET)
+        .redirect_uri(BACK)
+        .delegated("api://drive", "Files.Read");
+    local.register(TENANT, application);
+    local.register_user(CUSTOMER, User::new("admin@fabrikam.com"));
+    local
+}
+
+/// Opens a page of the authority in a browser. Returns the status, and the redirect or the page.
+async fn open(url: &str) -> (StatusCode, String) {
+    let browser = reqwest::Client::builder().redirect(Policy::none());
+    let response = browser.build().unwrap().get(url).send().await.unwrap();
+    let status = response.status();
+    match response.headers().get(LOCATION) {
+        Some(location) => (status, location.to_str().unwrap().to_owned()),
+        None => (status, response.text().await.unwrap()),
+    }
+}
+
+fn codes(error: &Error) -> Vec<u64> {
+    error.server_error().unwrap().error_codes().to_vec()
+}
+
+/// A new customer from the first failure to the first token.
+#[tokio::test]
+async fn a_consent_lets_a_customers_tenant_issue_tokens() {
+    for tenant in [CUSTOMER, "organizations"] {
+        let local = isv().await;
+        let client = client_of(&local).client_secret(SECRET).build().unwrap();
+        let request = || TokenRequest::new(SCOPE).tenant(CUSTOMER);
+        let error = client
+            .acquire_token_for_client(request())
+            .await
+            .unwrap_err();
+        assert_eq!(codes(&error), [700_016], "{error}");
+
+        let page = client.admin_consent_url(tenant, BACK, "s &1").unwrap();
+        let (status, back) = open(&page).await;
+        assert_eq!(status, StatusCode::SEE_OTHER, "{back}");
+        assert!(back.starts_with("https://isv.example/back?from=here&admin_consent=True&tenant="));
+        let consent = AdminConsent::parse(&back, "s &1").unwrap();
+        let AdminConsent::Granted { tenant_id } = consent else {
+            panic!("{consent:?}");
+        };
+        let issuer = local.issuer(CUSTOMER).unwrap();
+        assert!(issuer.contains(&tenant_id), "{issuer} {tenant_id}");
+
+        let remembered = client.acquire_token_for_client(request()).await;
+        assert_eq!(codes(&remembered.unwrap_err()), [700_016]);
+        let forced = request().force_refresh();
+        client.acquire_token_for_client(forced).await.unwrap();
+        let drive = "api://drive/Files.Read";
+        local
+            .user_token(CUSTOMER, CLIENT_ID, "admin@fabrikam.com", drive)
+            .unwrap();
+        // A second consent changes nothing.
+        open(&page).await;
+        client.acquire_token_for_client(request()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_consent_page_rejects_what_entra_rejects() {
+    let local = isv().await;
+    let consent =
+        |tenant: &str, query: &str| format!("{}/{tenant}/adminconsent?{query}", local.base_url());
+    let back = "redirect_uri=https%3A%2F%2Fisv.example%2Fback%3Ffrom%3Dhere";
+    let client = format!("client_id={CLIENT_ID}");
+    for (tenant, query, text) in [
+        (
+            CUSTOMER,
+            format!("client_id=unknown&{back}"),
+            "AADSTS700016",
+        ),
+        ("unknown.com", format!("{client}&{back}"), "AADSTS90002"),
+        (
+            CUSTOMER,
+            format!("{client}&redirect_uri=https://evil.example"),
+            "AADSTS50011",
+        ),
+        (CUSTOMER, client.clone(), "AADSTS900971"),
+        (CUSTOMER, back.to_owned(), "AADSTS900144"),
+        (
+            CUSTOMER,
+            format!("{client}&{client}&{back}"),
+            "AADSTS9000411",
+        ),
+    ] {
+        let (status, page) = open(&consent(tenant, &query)).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{query}: {page}");
+        assert!(page.contains(text), "{query}: {page}");
+    }
+    let rules = LocalAuthority::builder().rules(ProviderRules::openid());
+    let openid = rules.start().await.unwrap();
+    let page = format!(
+        "{}/{TENANT}/adminconsent?{client}&{back}",
+        openid.base_url()
+    );
+    assert_eq!(open(&page).await.0, StatusCode::NOT_FOUND);
 }

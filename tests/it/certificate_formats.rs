@@ -426,6 +426,11 @@ fn a_file_that_cannot_be_used_is_refused() {
     for (name, read, text) in [
         ("nothing", from_pem(b" \n"), "the PEM is empty"),
         ("garbage", from_pem(b"secret?"), "this is not PEM"),
+        (
+            "a path",
+            from_pem(b"/etc/daemon.pem"),
+            "from_pem takes the content of the file, and CertificateFile its path",
+        ),
         ("no key", from_pem(&certificate()), "holds no private key"),
         ("no certificate", from_pem(&key()), "holds no certificate"),
         (
@@ -602,6 +607,11 @@ fn a_file_that_cannot_be_used_is_refused() {
             "garbage as PKCS#12",
             Certificate::from_pkcs12("secret?", PASSWORD),
             "cannot be read as PKCS#12",
+        ),
+        (
+            "a path as PKCS#12",
+            Certificate::from_pkcs12("/etc/daemon.pfx", PASSWORD),
+            "from_pkcs12 takes the content of the file, and CertificateFile its path",
         ),
         (
             "DER, no certificate",

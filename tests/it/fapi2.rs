@@ -416,14 +416,18 @@ async fn a_response_without_the_issuer_is_rejected_before_the_code_is_sent() {
 /// The state protects the session of the user.
 #[tokio::test]
 async fn a_response_without_the_state_is_rejected_before_the_code_is_sent() {
-    for state in ["", "&state=", "&state=another"] {
+    for (state, text) in [
+        ("", "it has no state; pass the whole URL"),
+        ("&state=", "its state is not the one"),
+        ("&state=another", "its state is not the one"),
+    ] {
         let provider = provider();
         let client = client(&provider);
         let flow = begin(&provider, &client).await;
         let query = format!("code=c&iss={}{state}", "https%3A%2F%2Fid.example.org");
         let error = client.acquire_token_by_authorization_code(flow, query);
         let error = error.await.unwrap_err().to_string();
-        assert!(error.contains("its state is not the one"), "{error}");
+        assert!(error.contains(text), "{error}");
         assert_eq!(provider.forms().len(), 1, "the pushed request alone");
     }
 }

@@ -451,6 +451,30 @@ async fn a_proxy_that_cannot_be_read_is_not_passed_over_in_silence() {
     }
 }
 
+/// No name ends in `.invalid` (RFC 6761 section 6.4).
+#[tokio::test]
+async fn a_host_without_an_address_suggests_a_proxy_where_one_could_be_set() {
+    let local = authority_with_tls().await;
+    let remote = ("TEST_BASE_URL", "https://login.contoso.invalid");
+    let advice = "the internet through a proxy only, set HTTPS_PROXY";
+    for (how, variables, is_advised) in [
+        ("default", &[remote][..], true),
+        ("callers", &[remote], true),
+        ("callers without a proxy", &[remote], false),
+        ("default", &[remote, ("NO_PROXY", ".invalid")], false),
+        ("callers", &[remote, ("NO_PROXY", ".invalid")], false),
+        ("default", &[("TEST_BASE_URL", "https://contoso")], false),
+    ] {
+        let said = child(&local, how, variables).await;
+        assert_says(&said, &["dns error", "transient: true"]);
+        assert_eq!(
+            said.contains(advice),
+            is_advised,
+            "{how} {variables:?}: {said}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn no_proxy_exempts_a_host_as_people_write_it() {
     let local = authority_with_tls().await;

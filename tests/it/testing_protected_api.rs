@@ -43,6 +43,21 @@ async fn call(api: &ProtectedApi, token: &str) -> Response {
         .unwrap()
 }
 
+/// The version of Entra's tokens for Microsoft Graph.
+#[tokio::test]
+async fn a_token_of_version_1_is_accepted() {
+    let (local, api) = start(Application::new(CLIENT_ID)).await;
+    let graph = Application::new("graph").publishes(GRAPH, ["User.Read"]);
+    local.register(TENANT, graph.access_token_version(1));
+    let client = builder(&local).build().unwrap();
+    let good = token(&client, SCOPE).await;
+    assert_eq!(claims_of(&good)["ver"], "1.0");
+    let answer = call(&api, &format!("Bearer {good}")).await;
+    assert_eq!(answer.status(), 200);
+    let body: Value = answer.json().await.unwrap();
+    assert_eq!(body["azp"], CLIENT_ID);
+}
+
 #[tokio::test]
 async fn only_tokens_of_the_authority_for_the_api_are_accepted() {
     let (local, api) = start(Application::new(CLIENT_ID)).await;

@@ -79,6 +79,25 @@ fn a_secret_that_is_too_short_to_be_masked_is_warned_about() {
     assert!(!warned("hunter22"));
 }
 
+#[test]
+fn a_secret_in_quotation_marks_is_warned_about() {
+    for (secret, is_warned) in [
+        ("\"hunter2-hunter2\"", true),
+        ("'hunter2-hunter2'", true),
+        ("hunter2-hunter2\"", false),
+        ("hunter2\"-\"hunter2", false),
+    ] {
+        let log = Log::start();
+        let provider = Provider::open();
+        let builder = in_memory(&provider).client_secret(secret);
+        builder.build().unwrap();
+        let text = log.text();
+        assert!(!text.contains("hunter2"), "{text}");
+        let says = text.contains("begins and ends with a quotation mark");
+        assert_eq!(says, is_warned, "{text}");
+    }
+}
+
 #[tokio::test]
 async fn a_failed_request_is_logged_once_and_nothing_secret_is() {
     let log = Log::start();
@@ -135,7 +154,14 @@ async fn the_failures_of_two_tenants_do_not_give_the_same_warning() {
     }
     clock.advance(Duration::from_secs(3400));
     for (tenant, request) in &requests {
-        provider.answer(400, r#"{"error":"invalid_grant"}"#);
+        // A forced refresh obeys the wait, too.
+        let rejected = http::Response::builder().status(400);
+        let rejected = rejected.header("retry-after", 60);
+        provider.answer_with(
+            rejected
+                .body(r#"{"error":"invalid_grant"}"#.into())
+                .unwrap(),
+        );
         let log = Log::start();
         let stale = client.acquire_token_for_client(request).await;
         assert_eq!(stale.unwrap().source(), TokenSource::Cache);

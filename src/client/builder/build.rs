@@ -147,7 +147,7 @@ impl ConfidentialClientBuilder {
             clock: self.clock,
             assumed_a_lifetime: Default::default(),
         };
-        Ok(ConfidentialClient::new(&self.cache, fetcher))
+        Ok(ConfidentialClient::from_parts(&self.cache, fetcher))
     }
 }
 

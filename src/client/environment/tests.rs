@@ -139,7 +139,7 @@ fn what_is_missing_or_contradictory_is_named() {
                 (SECRET, "hunter2"),
                 (AUTHORITY_HOST, "http://127.0.0.1:1/hunter2"),
             ]),
-            "set AZURE_AUTHORITY_HOST to scheme and host alone",
+            "set AZURE_AUTHORITY_HOST to an https URL, such as https://login.microsoftonline.us/",
         ),
         (
             with(&[(SECRET, "hunter2\n")]),
@@ -159,10 +159,14 @@ fn what_is_missing_or_contradictory_is_named() {
         ),
         (
             with(&[(SECRET, "x"), (AUTHORITY_HOST, "http://127.0.0.1")]),
-            "set AZURE_AUTHORITY_HOST to scheme and host alone",
+            "set AZURE_AUTHORITY_HOST to an https URL, such as https://login.microsoftonline.us/",
         ),
         (
             with(&[(SECRET, "x"), (AUTHORITY_HOST, "http://127.0.0.1")]),
+            "(the value must be https; in a test, call authority(..) of the builder",
+        ),
+        (
+            with(&[(SECRET, "x"), (AUTHORITY_HOST, "http://login.example.org")]),
             "(the value must be https)",
         ),
         (
@@ -187,7 +191,7 @@ fn what_is_missing_or_contradictory_is_named() {
         ),
         (
             with(&[(SECRET, "x"), (AUTHORITY_HOST, "HTTP://127.0.0.1")]),
-            "set AZURE_AUTHORITY_HOST to scheme and host alone",
+            "set AZURE_AUTHORITY_HOST to an https URL, such as https://login.microsoftonline.us/",
         ),
         (
             with(&[

@@ -3,10 +3,11 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use url::Url;
 use uuid::Uuid;
 
 use super::{AUTHORITY_HOST, CLIENT_ID, SECRET, SEND_CHAIN, TENANT};
-use crate::authority::address::parse_host_url;
+use crate::authority::address::{is_loopback, parse_host_url};
 use crate::authority::{Cloud, Tenant};
 use crate::credential::check_secret;
 use crate::credential::pasted::{
@@ -118,7 +119,14 @@ pub(super) fn authority_host(text: &str) -> Result<String, String> {
     }
     let scheme = host.split_once("://").map(|(scheme, _)| scheme);
     if scheme.is_some_and(|scheme| !scheme.eq_ignore_ascii_case("https")) {
-        return problem("the value must be https");
+        let is_local = Url::parse(host).is_ok_and(|url| is_loopback(&url));
+        let advice = match is_local {
+            true => "; in a test, call authority(..) of the builder in place of the variable",
+            false => "",
+        };
+        return Err(format!(
+            "set {AUTHORITY_HOST} to an https URL, such as https://login.microsoftonline.us/, or unset it (the value must be https{advice})"
+        ));
     }
     let base = Cloud::Custom(host.to_owned()).base();
     match parse_host_url(AUTHORITY_HOST, &base) {

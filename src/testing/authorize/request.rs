@@ -129,12 +129,7 @@ fn check_client<'a>(
     settings: SignInSettings<'_>,
     field: impl Fn(&str) -> Option<&'a str>,
 ) -> Result<(String, RedirectTarget), AadstsError> {
-    for (index, (name, _)) in query.iter().enumerate() {
-        let mut rest = query.iter().skip(index + 1);
-        if rest.any(|(other, _)| other == name) {
-            return Err(AadstsError::duplicate_parameter(name));
-        }
-    }
+    reject_duplicates(query)?;
     let mut tenants = sign_in_tenants(tenant, directories).peekable();
     if !is_multi_tenant(tenant) && tenants.peek().is_none() {
         return Err(AadstsError::tenant_not_found("invalid_request", tenant));
@@ -163,6 +158,17 @@ fn check_client<'a>(
         is_form_post: field("response_mode") == Some("form_post"),
     };
     Ok((client_id.to_owned(), target))
+}
+
+/// Rejects a parameter that occurs twice.
+pub(super) fn reject_duplicates(query: &[(String, String)]) -> Result<(), AadstsError> {
+    for (index, (name, _)) in query.iter().enumerate() {
+        let mut rest = query.iter().skip(index + 1);
+        if rest.any(|(other, _)| other == name) {
+            return Err(AadstsError::duplicate_parameter(name));
+        }
+    }
+    Ok(())
 }
 
 /// Checks that a code challenge uses S256.

@@ -47,6 +47,13 @@ impl AuthorizationResponse {
         Self::new(target, fields)
     }
 
+    /// Builds the response to an administrator's consent.
+    pub(crate) fn admin_consent(target: &RedirectTarget, tenant: Uuid) -> Self {
+        let tenant = tenant.to_string();
+        let granted = "True".to_owned();
+        Self::new(target, vec![("admin_consent", granted), ("tenant", tenant)])
+    }
+
     fn new(target: &RedirectTarget, mut fields: Vec<(&'static str, String)>) -> Self {
         fields.extend(target.state.clone().map(|state| ("state", state)));
         fields.extend(target.issuer.clone().map(|issuer| ("iss", issuer)));

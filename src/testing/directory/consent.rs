@@ -36,6 +36,20 @@ impl Consent {
         consents
     }
 
+    /// Creates an administrator's consent to the permissions that an application declares.
+    pub(crate) fn to_declared(application: &Application) -> Vec<Self> {
+        let client_id = application.client_id();
+        let sign_in = (client_id, "openid");
+        let declared = application.declared_permissions().chain([sign_in]);
+        let consents = declared.map(|(resource, scope)| Self {
+            client_id: client_id.to_owned(),
+            user: None,
+            resource: resource.to_owned(),
+            scope: scope.to_owned(),
+        });
+        consents.collect()
+    }
+
     pub(crate) fn applies_to(&self, client: &Application, user: &User) -> bool {
         let includes_user = self.user.as_deref().is_none_or(|name| user.is(name));
         includes_user && client.client_id().eq_ignore_ascii_case(&self.client_id)

@@ -32,6 +32,7 @@ pub(crate) fn router(provider: Arc<IdentityProvider>) -> Router {
         .route("/{tenant}/oauth2/v2.0/introspect", post(introspect))
         .route("/{tenant}/oauth2/v2.0/authorize", get(sign_in::authorize))
         .route("/{tenant}/oauth2/v2.0/logout", get(sign_in::end_session))
+        .route("/{tenant}/adminconsent", get(sign_in::admin_consent))
         .route("/sign-in/user", post(sign_in::choose_user))
         .route("/sign-in/consent", post(sign_in::consent))
         .route("/{tenant}/discovery/v2.0/keys", get(keys))

@@ -25,6 +25,16 @@ pub(crate) async fn authorize(
     respond(provider.sign_in(|mut flow| flow.begin(&query, &tenant)))
 }
 
+/// Handles a request for an administrator's consent.
+pub(crate) async fn admin_consent(
+    State(provider): State<Arc<IdentityProvider>>,
+    Path(tenant): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Response<Body> {
+    let query = fields(query.unwrap_or_default().as_bytes());
+    respond(provider.sign_in(|mut flow| flow.grant_admin_consent(&query, &tenant)))
+}
+
 /// Handles the form of the sign-in page.
 pub(crate) async fn choose_user(
     State(provider): State<Arc<IdentityProvider>>,

@@ -64,13 +64,13 @@ impl LocalAuthority {
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let local = LocalAuthority::builder().tls().start().await?;
-    /// local.register("contoso.com", Application::new("client").secret("s3cret"));
+    /// local.register("contoso.com", Application::new("client").secret("the secret's value"));
     ///
     /// let ca = local.ca_pem().expect("started with tls()");
     /// let ca = reqwest::Certificate::from_pem(ca.as_bytes())?;
     /// let client = ConfidentialClient::builder("client")
     ///     .authority(local.authority("contoso.com"))
-    ///     .client_secret("s3cret")
+    ///     .client_secret("the secret's value")
     ///     .reqwest(reqwest::Client::builder().tls_certs_merge([ca]))
     ///     .build()?;
     /// client.acquire_token_for_client("api://orders/.default").await?;

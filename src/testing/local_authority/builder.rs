@@ -80,7 +80,7 @@ impl LocalAuthorityBuilder {
     /// let identity = Cloud::Custom("http://identity:8080".to_owned());
     /// let client = ConfidentialClient::builder("daemon")
     ///     .authority(Authority::entra(identity, "contoso.com").allow_insecure_http())
-    ///     .client_secret("s3cret")
+    ///     .client_secret("the secret's value")
     ///     .build()?;
     /// # Ok(())
     /// # }
@@ -110,10 +110,10 @@ impl LocalAuthorityBuilder {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let clock = ManualClock::new();
     /// let local = LocalAuthority::builder().clock(clock.clone()).start().await?;
-    /// local.register("contoso.com", Application::new("client").secret("s3cret"));
+    /// local.register("contoso.com", Application::new("client").secret("the secret's value"));
     /// let client = ConfidentialClient::builder("client")
     ///     .authority(local.authority("contoso.com"))
-    ///     .client_secret("s3cret")
+    ///     .client_secret("the secret's value")
     ///     .clock(clock.clone())
     ///     .build()?;
     ///

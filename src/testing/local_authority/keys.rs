@@ -72,12 +72,12 @@ impl LocalAuthority {
     /// let local = LocalAuthority::start().await?;
     /// let orders = "11111111-2222-3333-4444-555555555555";
     /// local.register("contoso.com", Application::new(orders).access_token_version(2));
-    /// local.register("contoso.com", Application::new("client").secret("s3cret"));
+    /// local.register("contoso.com", Application::new("client").secret("the secret's value"));
     /// local.roll_application_key(orders)?;
     ///
     /// let client = ConfidentialClient::builder("client")
     ///     .authority(local.authority("contoso.com"))
-    ///     .client_secret("s3cret")
+    ///     .client_secret("the secret's value")
     ///     .build()?;
     /// let scope = format!("api://{orders}/.default");
     /// let token = client.acquire_token_for_client(scope).await?;
@@ -175,12 +175,12 @@ impl LocalAuthority {
     /// # #[tokio::main]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let local = LocalAuthority::start().await?;
-    /// local.register("contoso.com", Application::new("client").secret("s3cret"));
+    /// local.register("contoso.com", Application::new("client").secret("the secret's value"));
     /// let api = local.protected_api("https://graph.microsoft.com").await?;
     ///
     /// let client = ConfidentialClient::builder("client")
     ///     .authority(local.authority("contoso.com"))
-    ///     .client_secret("s3cret")
+    ///     .client_secret("the secret's value")
     ///     .client_capabilities(["cp1"])
     ///     .build()?;
     /// let provider = client.token_provider("https://graph.microsoft.com/.default")?;

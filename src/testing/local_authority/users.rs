@@ -47,6 +47,12 @@ impl LocalAuthority {
     ///
     /// `scopes` is the same as for [`consent`](Self::consent).
     ///
+    /// A GET of [`admin_consent_url`](crate::ConfidentialClient::admin_consent_url) grants the
+    /// consent to the declared permissions, and redirects without a page. An application of another
+    /// tenant is thereby added to the tenant, which [`register_user`](Self::register_user) may have
+    /// created. Before the consent, token requests in that tenant fail with AADSTS700016.
+    /// `organizations` stands for the first tenant without the application.
+    ///
     /// # Panics
     ///
     /// If `scopes` cannot be parsed.

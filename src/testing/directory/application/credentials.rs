@@ -139,7 +139,7 @@ impl Application {
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let local = LocalAuthority::start().await?;
-    /// let platform = Application::new("platform").secret("s3cret");
+    /// let platform = Application::new("platform").secret("the secret's value");
     /// let subject = platform.subject();
     /// local.register("platform.example", platform);
     /// let issuer = local.issuer("platform.example").expect("just registered");
@@ -151,7 +151,7 @@ impl Application {
     ///
     /// let platform = ConfidentialClient::builder("platform")
     ///     .authority(local.authority("platform.example"))
-    ///     .client_secret("s3cret")
+    ///     .client_secret("the secret's value")
     ///     .build()?;
     /// let daemon = ConfidentialClient::builder("daemon")
     ///     .authority(local.authority("contoso.com"))
@@ -222,13 +222,13 @@ impl Application {
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let local = LocalAuthority::start().await?;
-    /// let daemon = Application::new("daemon").secret("s3cret");
+    /// let daemon = Application::new("daemon").secret("the secret's value");
     /// local.register("contoso.com", daemon.dpop_bound_access_tokens());
     ///
     /// let issuer = local.issuer("contoso.com").expect("just registered");
     /// let client = ConfidentialClient::builder("daemon")
     ///     .authority(Authority::oidc(issuer))
-    ///     .client_secret("s3cret")
+    ///     .client_secret("the secret's value")
     ///     .dpop(DpopKey::generate()?)
     ///     .build()?;
     /// let token = client.acquire_token_for_client("api://orders/.default").await?;
@@ -248,6 +248,14 @@ impl Application {
     /// This is the object id of the service principal. Each registration has a new one.
     pub fn subject(&self) -> String {
         self.object_id.to_string()
+    }
+
+    /// Returns the service principal of the application in another tenant.
+    pub(crate) fn in_another_tenant(&self) -> Self {
+        Self {
+            object_id: Uuid::new_v4(),
+            ..self.clone()
+        }
     }
 
     pub(crate) fn client_id(&self) -> &str {

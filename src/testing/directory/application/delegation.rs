@@ -55,6 +55,9 @@ impl Application {
     /// | 2 | the client id |
     /// | not set | the application ID URI, in a token of version 2 |
     ///
+    /// Set the version of the API's registration (`accessTokenAcceptedVersion`, which is 1 by
+    /// default) in a test of the API's audiences. Entra does not issue the mix of the last row.
+    ///
     /// # Panics
     ///
     /// If `version` is neither 1 nor 2.
