@@ -6,6 +6,7 @@
 //! ```text
 //! cargo run --example agent_identity
 //! ```
+#![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use std::error::Error;
 

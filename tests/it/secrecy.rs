@@ -783,7 +783,7 @@ fn every_public_type_is_checked() {
 #[tokio::test]
 async fn an_agent_identity_shows_none_of_its_tokens() {
     let tokens = ["T1", "T2"].map(unsigned_jwt);
-    let issued = std::sync::Mutex::new(tokens.to_vec().into_iter());
+    let issued = std::sync::Mutex::new(tokens.clone().into_iter());
     let client = ConfidentialClient::builder(CLIENT_ID)
         .tenant(TENANT)
         .client_secret(SECRET)
