@@ -19,9 +19,9 @@ impl ConfidentialClient {
     /// Acquires a token for a user whom the application names, with a token of the application for
     /// the user (Entra's grant `user_fic`).
     ///
-    /// Microsoft Entra ID has this grant for agent identities.
-    /// [`AgentIdentity::acquire_token_by_user_fic`](crate::AgentIdentity::acquire_token_by_user_fic)
-    /// acquires the credential by itself. This method is for a client whose client ID is the agent
+    /// Microsoft Entra ID has this grant for agent identities. The
+    /// [method of an agent identity](crate::AgentIdentity::acquire_token_by_user_fic) acquires the
+    /// credential by itself. This method is for a client whose client ID is the agent
     /// identity, and whose credential is the blueprint's token.
     ///
     /// Returns the cached token while the token is valid, else redeems the refresh token of the

@@ -10,8 +10,8 @@ use crate::secret::Secret;
 
 /// The token by which an application acts as a user ([`acquire_token_by_user_fic`]).
 ///
-/// The token is the application's own token for the scope `api://AzureADTokenExchange/.default`, the
-/// user's federated identity credential. A text, a [`Secret`] and a
+/// The user's federated identity credential is the application's own token for the scope
+/// `api://AzureADTokenExchange/.default`. A text, a [`Secret`] and a
 /// [`TokenProvider`](crate::TokenProvider) convert into a credential. The client requests the token
 /// of a provider only if a token request needs the token.
 ///
