@@ -5,7 +5,10 @@
 //! ```
 //!
 //! The layer works with any tower service over `http::Request`, such as hyper's and tonic's
-//! clients. Here the service is reqwest, behind a few lines.
+//! clients. hyper's client needs only
+//! `Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>()` below the layer, and
+//! `retry_with(|body: &Full<Bytes>| Some(body.clone()))`. Here the service is reqwest, behind a few
+//! lines.
 //! The identity provider and the API run inside this program, on loopback.
 #![allow(clippy::print_stdout, reason = "an example prints its results")]
 

@@ -206,7 +206,7 @@ const ROWS: [(&str, &str, f64); 16] = [
     ),
     ("by the scope's text, blocking", "blocking-scope", 750.0),
     ("by `&request`, the only one, blocking", "blocking-1", 332.0),
-    ("`provider.cached()`, counted", "counted-cached", 267.0),
+    ("`provider.cached()`, counted", "counted-cached", 251.0),
     ("`provider.token().await`, counted", "counted-token", 346.0),
     ("by the scope's text, counted", "counted-scope", 783.0),
     ("by `&request`, the only one, counted", "counted-1", 405.0),

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// rustdoc hides a line that begins with `# `. A code host shows the line, and the example does not
-/// compile as pasted.
+/// compile as pasted. A statement outside of a function does not compile in `main.rs` either.
 #[test]
-fn no_example_has_a_hidden_line() {
+fn every_example_can_be_pasted() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let guides = fs::read_dir(root.join("docs")).unwrap();
     let mut pages: Vec<PathBuf> = guides.map(|entry| entry.unwrap().path()).collect();
@@ -21,6 +21,10 @@ fn no_example_has_a_hidden_line() {
             let hidden = |line: &&str| *line == "#" || line.starts_with("# ");
             let hidden = example.lines().find(hidden);
             assert_eq!(hidden, None, "{}", page.display());
+            assert!(!example.starts_with(",ignore"), "{}", page.display());
+            let statement = |line: &&str| line.starts_with("let ") || line.starts_with("for ");
+            let statement = example.lines().find(statement);
+            assert_eq!(statement, None, "{}, outside of a function", page.display());
         }
     }
     assert!(examples > 30, "{examples} examples");
