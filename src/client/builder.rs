@@ -382,7 +382,6 @@ impl fmt::Debug for ConfidentialClientBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::authority::Cloud;
     use crate::client::ConfidentialClient;
     use crate::error::Error;
 
@@ -437,6 +436,7 @@ mod tests {
     #[test]
     #[cfg(all(feature = "rustls", feature = "testing"))]
     fn random_numbers_are_drawn_ahead_where_a_handshake_or_a_signature_needs_them() {
+        use crate::authority::Cloud;
         use crate::crypto::random::tests::CALLS;
 
         let builder = || ConfidentialClientBuilder::new("client".to_owned());

@@ -33,8 +33,8 @@ use crate::time::{Clock, TimeSource};
 /// for secrets or *sign* for keys.
 ///
 /// The clients of the Azure SDK authenticate with a managed identity, or with another client of
-/// this crate, by [`AzureCredential`](super::AzureCredential). The client behind the credential
-/// must not use this source, because the client would wait for its own token.
+/// this crate, by [`AzureCredential`](crate::adapter::AzureCredential). The client behind the
+/// credential must not use this source, because the client would wait for its own token.
 ///
 /// ```
 /// use std::sync::Arc;
