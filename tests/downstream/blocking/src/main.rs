@@ -37,7 +37,9 @@ fn client() -> (ConfidentialClient, Arc<AtomicUsize>) {
 
 /// What a child of the process that used the client gets.
 fn in_the_child(client: ConfidentialClient, unused: ConfidentialClient) {
-    let hit = client.acquire_token_for_client(SCOPE).expect("a cached token");
+    let hit = client
+        .acquire_token_for_client(SCOPE)
+        .expect("a cached token");
     assert_eq!(hit.secret(), "abc");
     let error = client
         .acquire_token_for_client("api://other/.default")
@@ -81,7 +83,10 @@ fn main() {
         }
         Fork::Parent(child) => {
             let status = waitpid(child).expect("the end of the child");
-            assert!(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the child failed");
+            assert!(
+                WIFEXITED(status) && WEXITSTATUS(status) == 0,
+                "the child failed"
+            );
         }
     }
     client
