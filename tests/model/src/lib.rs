@@ -20,6 +20,7 @@ mod library {
         pub(crate) mod parameters;
     }
     pub(crate) mod scope;
+    pub(crate) mod secret;
     pub(crate) mod thread_number;
     pub(crate) mod time;
     pub(crate) mod token;
@@ -40,7 +41,7 @@ mod library {
 }
 
 pub use library::cache::world::{Ask, Fate, Place, Told, World};
-use library::{authority, error, lease, request, scope, thread_number, time, token};
+use library::{authority, error, lease, request, scope, secret, thread_number, time, token};
 
 pub mod leased;
 
