@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use cryptoki::error::RvError;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
@@ -16,18 +15,13 @@ use super::failure::{self, AttemptFailed};
 use super::module::{FoundObject, ObjectQuery, Pkcs11Mechanism, Pkcs11Session};
 use super::selection::TokenSelection;
 use super::shared_module::{Entered, SharedModule};
-use crate::credential::CredentialSource;
 use crate::error::{Error, Failure};
 use crate::secret::Secret;
 use crate::time::format_limit;
 
-/// The PIN of a token.
-#[derive(Clone)]
-pub(super) enum TokenPin {
-    None,
-    Fixed(Secret),
-    Source(Arc<dyn CredentialSource<Secret>>),
-}
+mod login;
+
+pub(super) use login::TokenPin;
 
 /// The sessions of one token, in a pool that all clones share.
 pub(super) struct TokenSessions {
@@ -162,30 +156,6 @@ impl TokenSessions {
         }
     }
 
-    async fn fetch_pin(&self, deadline: Instant) -> Result<Secret, Error> {
-        let TokenPin::Source(source) = &self.pin else {
-            return Err(self.no_pin());
-        };
-        let described = source.describe();
-        match timeout_at(deadline, source.credential()).await {
-            Ok(Ok(pin)) => Ok(pin),
-            Ok(Err(error)) => {
-                let message = format!(
-                    "the PIN of {} cannot be read: the {described} failed",
-                    self.selection
-                );
-                Err(Error::Credential(
-                    Failure::new(message).source(error).in_callback().into(),
-                ))
-            }
-            Err(_) => Err(failure::transient(format!(
-                "the PIN of {} cannot be read: the {described} returned nothing within {}",
-                self.selection,
-                format_limit(self.limit)
-            ))),
-        }
-    }
-
     /// Attempts the job, and recovers at most once in each way.
     fn attempts<T>(
         &self,
@@ -309,81 +279,6 @@ impl TokenSessions {
         Ok(pool.current.insert(login))
     }
 
-    /// Looks up the slot, opens a session and logs in, unless the process is logged in already.
-    fn log_in(
-        &self,
-        number: u64,
-        entered: &Entered<'_>,
-        pin: Option<&Secret>,
-    ) -> Result<LoggedIn, AttemptFailed> {
-        let module = entered.module();
-        let (slot, info) = self.selection.find(module)?;
-        self.was_present.store(true, Ordering::Relaxed);
-        let token = self.selection.to_string();
-        let failed = |call| AttemptFailed::of(call, &token, None);
-        let keeper = module.open_session(slot).map_err(failed)?;
-        let login = || -> Result<_, AttemptFailed> {
-            let mechanisms = module.mechanisms(slot).map_err(failed)?;
-            if info.needs_login && !keeper.is_logged_in().map_err(failed)? {
-                if info.is_pin_locked {
-                    return Err(AttemptFailed::Final(pin_locked(&token)));
-                }
-                let pin = pin.ok_or(AttemptFailed::NeedsPin)?;
-                self.log_in_with(&*keeper, &info.serial_number, pin)?;
-            }
-            Ok(mechanisms)
-        };
-        match login() {
-            Ok(mechanisms) => Ok(LoggedIn {
-                number,
-                generation: entered.generation(),
-                slot,
-                mechanisms: mechanisms.into(),
-                keeper,
-                idle: Vec::new(),
-                keys: Arc::default(),
-            }),
-            Err(error) => {
-                keeper.close();
-                Err(error)
-            }
-        }
-    }
-
-    /// Logs in. A rejected PIN counts towards the lock of the token, and is never tried again.
-    fn log_in_with(
-        &self,
-        session: &dyn Pkcs11Session,
-        serial_number: &str,
-        pin: &Secret,
-    ) -> Result<(), AttemptFailed> {
-        let token = self.selection.to_string();
-        let module = self.module().map_err(AttemptFailed::Final)?;
-        if module.has_rejected(serial_number, pin) {
-            return Err(AttemptFailed::Final(pin_rejected(&token)));
-        }
-        let Err(call) = session.login(pin) else {
-            return Ok(());
-        };
-        match call.code {
-            Some(RvError::UserAlreadyLoggedIn) => Ok(()),
-            Some(RvError::PinIncorrect | RvError::PinInvalid | RvError::PinLenRange) => {
-                module.remember_rejected(serial_number, pin);
-                Err(AttemptFailed::Final(pin_rejected(&token)))
-            }
-            Some(RvError::PinLocked) => Err(AttemptFailed::Final(pin_locked(&token))),
-            // The session or the token is gone, so the token has not judged the PIN.
-            Some(
-                RvError::SessionHandleInvalid
-                | RvError::SessionClosed
-                | RvError::DeviceRemoved
-                | RvError::TokenNotPresent
-                | RvError::CryptokiNotInitialized,
-            ) => Err(AttemptFailed::of(call, &token, None)),
-            _ => Err(AttemptFailed::Final(failure::error_of(call, &token, None))),
-        }
-    }
-
     /// Returns a session to the pool, unless the pool has another login already.
     fn give_back(&self, work: TokenWork) {
         let mut pool = self.lock();
@@ -416,13 +311,6 @@ impl TokenSessions {
 
     fn lock(&self) -> MutexGuard<'_, SessionPool> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn no_pin(&self) -> Error {
-        Error::config(format!(
-            "{} needs a PIN; set the PIN with pin(..) or pin_source(..)",
-            self.selection
-        ))
     }
 
     fn too_busy(&self) -> Error {
@@ -495,18 +383,6 @@ impl TokenWork {
         }
         keys.insert(query.clone(), key.clone());
     }
-}
-
-fn pin_rejected(token: &str) -> Error {
-    Error::credential(format!(
-        "{token} rejected the PIN; wrong PINs lock a token, so this PIN is not tried again; give another PIN, by the source of the PIN or by a restart"
-    ))
-}
-
-fn pin_locked(token: &str) -> Error {
-    Error::credential(format!(
-        "the PIN of {token} is locked after too many wrong PINs; let the security officer of the token set a new PIN"
-    ))
 }
 
 /// Longest time for a signature, less than the ten seconds that the client waits.
