@@ -362,10 +362,13 @@ impl Drop for TokenSessions {
                 login.keeper.close();
             }
         };
-        // The drop may be in a task, which must not wait for a device. Without a thread, the end
-        // of the process closes the sessions.
-        let thread = std::thread::Builder::new().name("pkcs11-close".to_owned());
-        drop(thread.spawn(close));
+        // A task must not wait for a device. A thread of our own might still be in the module when
+        // the process ends and destroys the module's state, which crashes the process. A runtime
+        // waits for its blocking threads before that.
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(close)),
+            Err(_) => close(),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 use cryptoki::context::Function;
 use cryptoki::error::RvError;
+use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 
 use super::super::failure::error_of;
@@ -78,6 +79,19 @@ async fn sessions_are_reused_and_closed_with_the_token() {
     assert_eq!(double.state().open.len(), 2);
     drop(key);
     double.wait_until(|state| state.open.is_empty());
+    assert_eq!(double.state().wrongly_closed, 0);
+}
+
+/// A thread that is still in the module when the process ends crashes the process.
+#[test]
+fn outside_of_a_runtime_a_drop_closes_the_sessions() {
+    let double = Double::default();
+    let token = double.token();
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(sign(&token)).unwrap();
+    drop(runtime);
+    drop(token);
+    assert!(double.state().open.is_empty());
     assert_eq!(double.state().wrongly_closed, 0);
 }
 
