@@ -34,7 +34,8 @@ impl ExtraHeaders {
                 "the header '{name}' is reserved, because the client or its connection sends the header; remove it, and use the methods of the builder or of the request"
             )));
         }
-        let Ok(mut value) = HeaderValue::from_str(value) else {
+        let value = HeaderValue::from_str(value).ok();
+        let Some(mut value) = value.filter(|value| value.to_str().is_ok()) else {
             return Err(Error::config(format!(
                 "the value of the header '{name}' contains a character that no header can have; a value from a file usually ends in a newline, so trim the value"
             )));
@@ -147,6 +148,7 @@ mod tests {
             ("x gateway", "v4lue", Some("\"x gateway\" is not the name")),
             ("x\r\nhost", "v4lue", Some("is not the name of a header")),
             ("x-gateway-key", "v4lue\n", Some("'x-gateway-key' contains")),
+            ("x-gateway-key", "v4l\u{fc}e", Some("contains")),
             (
                 "x-gateway-key",
                 "v4lue\r\nhost: b",
