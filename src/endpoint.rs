@@ -174,18 +174,12 @@ impl Endpoints {
                 base,
                 default_tenant,
                 ..
-            } => {
-                let tenant = tenant.unwrap_or(default_tenant).as_str();
-                let mut url = base.clone();
-                url.set_path(&format!("{tenant}/oauth2/v2.0/authorize"));
-                Ok(url)
-            }
-            EndpointKind::Fixed { token, .. } => {
-                let folder = token.path().strip_suffix("token").unwrap_or_default();
-                let mut url = token.clone();
-                url.set_path(&format!("{folder}authorize"));
-                Ok(url)
-            }
+            } => Ok(tenant_page(
+                base,
+                tenant.unwrap_or(default_tenant),
+                "authorize",
+            )),
+            EndpointKind::Fixed { token, .. } => Ok(page_beside(token, "authorize")),
             EndpointKind::Provider(provider) => provider.authorization_endpoint(lookup).await,
         }
     }
@@ -202,18 +196,12 @@ impl Endpoints {
                 base,
                 default_tenant,
                 ..
-            } => {
-                let tenant = tenant.unwrap_or(default_tenant).as_str();
-                let mut url = base.clone();
-                url.set_path(&format!("{tenant}/oauth2/v2.0/logout"));
-                Ok(url)
-            }
-            EndpointKind::Fixed { token, .. } => {
-                let folder = token.path().strip_suffix("token").unwrap_or_default();
-                let mut url = token.clone();
-                url.set_path(&format!("{folder}logout"));
-                Ok(url)
-            }
+            } => Ok(tenant_page(
+                base,
+                tenant.unwrap_or(default_tenant),
+                "logout",
+            )),
+            EndpointKind::Fixed { token, .. } => Ok(page_beside(token, "logout")),
             EndpointKind::Provider(provider) => provider.end_session_endpoint(lookup).await,
         }
     }
@@ -403,4 +391,19 @@ impl fmt::Display for Endpoints {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.kind.fmt(f)
     }
+}
+
+/// Returns a page for a tenant's users, at a provider with Entra's paths.
+fn tenant_page(base: &Url, tenant: &Tenant, page: &str) -> Url {
+    let mut url = base.clone();
+    url.set_path(&format!("{}/oauth2/v2.0/{page}", tenant.as_str()));
+    url
+}
+
+/// Returns a page in the folder of the token endpoint.
+fn page_beside(token: &Url, page: &str) -> Url {
+    let folder = token.path().strip_suffix("token").unwrap_or_default();
+    let mut url = token.clone();
+    url.set_path(&format!("{folder}{page}"));
+    url
 }
