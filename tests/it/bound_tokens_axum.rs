@@ -317,6 +317,7 @@ async fn the_certificate_of_the_tls_connection_must_be_that_of_the_token() {
         ("none", None, 401),
     ] {
         let mut http = reqwest::Client::builder()
+            .tls_backend_rustls()
             .no_proxy()
             .tls_certs_only([server.clone()]);
         if let Some(identity) = identity {

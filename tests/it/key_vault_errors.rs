@@ -456,7 +456,7 @@ async fn a_certificate_without_a_usable_version_is_told_from_one_that_does_not_e
     );
     for change in [
         |version: &mut Version| version.enabled = false,
-        |version: &mut Version| version.expires = version.created,
+        |version: &mut Version| version.expires = version.not_before,
         |version: &mut Version| version.not_before = version.expires - 1,
     ] {
         let id = setup.vault.add(APP, version(0, 0));
@@ -519,7 +519,7 @@ async fn an_unreachable_vault_and_its_tls_failure_tell_the_reason() {
     };
     let untrusting = setup
         .vault
-        .client_options_with(|http| http.tls_certs_only([]));
+        .client_options_with(|http| http.tls_backend_rustls().tls_certs_only([]));
     let error = failure(&with(untrusting.unwrap())).await;
     check(
         &setup,
