@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::time::{TimeSource, format_time};
 
 mod assertion_header;
+mod assertion_options;
 pub(crate) mod bare_key;
 mod chain;
 mod content;
@@ -29,6 +30,7 @@ mod signer;
 mod x509;
 
 use assertion_header::AssertionHeader;
+pub(crate) use assertion_options::AssertionOptions;
 pub use signer::{Signer, SignerFuture};
 use x509::{KeyKind, X509};
 

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::source::{CredentialFuture, CredentialSource};
-use crate::certificate::Certificate;
+use crate::certificate::{AssertionOptions, Certificate};
 use crate::crypto::SigningAlgorithm;
 use crate::error::{Error, Failure};
 use crate::secret::Secret;
@@ -46,9 +46,7 @@ pub struct CertificateFile {
     path: PathBuf,
     private_key: Option<PathBuf>,
     password: Option<Secret>,
-    algorithm: Option<SigningAlgorithm>,
-    x5c: bool,
-    key_id: Option<String>,
+    options: AssertionOptions,
     last: Arc<Mutex<Option<ParsedFile>>>,
 }
 
@@ -66,9 +64,7 @@ impl CertificateFile {
             path: path.into(),
             private_key: None,
             password: None,
-            algorithm: None,
-            x5c: false,
-            key_id: None,
+            options: AssertionOptions::default(),
             last: Arc::default(),
         }
     }
@@ -94,7 +90,7 @@ impl CertificateFile {
     /// Sets the signing algorithm, like [`Certificate::signing_algorithm`].
     #[must_use]
     pub fn signing_algorithm(mut self, algorithm: SigningAlgorithm) -> Self {
-        self.algorithm = Some(algorithm);
+        self.options.algorithm = Some(algorithm);
         self
     }
 
@@ -102,14 +98,14 @@ impl CertificateFile {
     #[doc(alias = "sendX5C")]
     #[must_use]
     pub fn send_x5c(mut self) -> Self {
-        self.x5c = true;
+        self.options.x5c = true;
         self
     }
 
     /// Sets the key id (`kid`) of each assertion, like [`Certificate::key_id`].
     #[must_use]
     pub fn key_id(mut self, key_id: impl Into<String>) -> Self {
-        self.key_id = Some(key_id.into());
+        self.options.key_id = Some(key_id.into());
         self
     }
 
@@ -141,7 +137,7 @@ impl CertificateFile {
                 certificate
             }
         };
-        Ok(self.configured(certificate))
+        Ok(self.options.apply(certificate))
     }
 
     fn parse(&self, content: &[u8], private_key: Option<&Vec<u8>>) -> Result<Certificate, Error> {
@@ -151,19 +147,6 @@ impl CertificateFile {
             None => Certificate::from_file(content, password),
         }
         .map_err(|error| error.about(&self.describe()))
-    }
-
-    fn configured(&self, mut certificate: Certificate) -> Certificate {
-        if let Some(algorithm) = self.algorithm {
-            certificate = certificate.signing_algorithm(algorithm);
-        }
-        if self.x5c {
-            certificate = certificate.send_x5c();
-        }
-        if let Some(key_id) = &self.key_id {
-            certificate = certificate.key_id(key_id);
-        }
-        certificate
     }
 }
 

@@ -11,7 +11,7 @@ use super::explain::timed_out;
 use super::lookup::{LookupReason, VersionLookup};
 use super::versions::{LoadedVersion, PrivateKeyAccess, VersionedCertificate};
 use super::{LIMIT, check_path_segment};
-use crate::certificate::Certificate;
+use crate::certificate::{AssertionOptions, Certificate};
 use crate::credential::{CredentialFuture, CredentialSource, SigningAlgorithm};
 use crate::error::Error;
 use crate::time::{Clock, TimeSource};
@@ -105,9 +105,7 @@ pub struct KeyVaultCertificate {
     lookup: Arc<VersionLookup>,
     interval: Duration,
     clock: TimeSource,
-    algorithm: Option<SigningAlgorithm>,
-    x5c: bool,
-    key_id: Option<String>,
+    options: AssertionOptions,
 }
 
 impl KeyVaultCertificate {
@@ -188,9 +186,7 @@ impl KeyVaultCertificate {
             lookup: Arc::new(VersionLookup::new()),
             interval: DEFAULT_INTERVAL,
             clock: TimeSource::System,
-            algorithm: None,
-            x5c: false,
-            key_id: None,
+            options: AssertionOptions::default(),
         })
     }
 
@@ -214,7 +210,7 @@ impl KeyVaultCertificate {
     /// Sets the signing algorithm, like [`Certificate::signing_algorithm`].
     #[must_use]
     pub fn signing_algorithm(mut self, algorithm: SigningAlgorithm) -> Self {
-        self.algorithm = Some(algorithm);
+        self.options.algorithm = Some(algorithm);
         self
     }
 
@@ -222,14 +218,14 @@ impl KeyVaultCertificate {
     #[doc(alias = "sendX5C")]
     #[must_use]
     pub fn send_x5c(mut self) -> Self {
-        self.x5c = true;
+        self.options.x5c = true;
         self
     }
 
     /// Sets the key id (`kid`) of each assertion, like [`Certificate::key_id`].
     #[must_use]
     pub fn key_id(mut self, key_id: impl Into<String>) -> Self {
-        self.key_id = Some(key_id.into());
+        self.options.key_id = Some(key_id.into());
         self
     }
 
@@ -246,7 +242,7 @@ impl KeyVaultCertificate {
             .lookup
             .get(reason, self.interval, &self.clock, load)
             .await?;
-        Ok(self.configured(certificate))
+        Ok(self.options.apply(certificate))
     }
 
     /// Looks for a newer version within a time limit, and logs the outcome.
@@ -279,19 +275,6 @@ impl KeyVaultCertificate {
             ),
         }
         loaded
-    }
-
-    fn configured(&self, mut certificate: Certificate) -> Certificate {
-        if let Some(algorithm) = self.algorithm {
-            certificate = certificate.signing_algorithm(algorithm);
-        }
-        if self.x5c {
-            certificate = certificate.send_x5c();
-        }
-        if let Some(key_id) = &self.key_id {
-            certificate = certificate.key_id(key_id);
-        }
-        certificate
     }
 }
 

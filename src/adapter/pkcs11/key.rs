@@ -7,7 +7,7 @@ use super::selection::ObjectName;
 use super::sessions::TokenSessions;
 use super::signature;
 use crate::adapter::pkcs11::failure::AttemptFailed;
-use crate::certificate::Certificate;
+use crate::certificate::{AssertionOptions, Certificate};
 use crate::credential::{CredentialFuture, CredentialSource, Signer, SignerFuture};
 use crate::crypto::SigningAlgorithm;
 use crate::error::Error;
@@ -62,9 +62,7 @@ use crate::time::TimeSource;
 pub struct Pkcs11Key {
     sessions: Arc<TokenSessions>,
     name: ObjectName,
-    algorithm: Option<SigningAlgorithm>,
-    x5c: bool,
-    key_id: Option<String>,
+    options: AssertionOptions,
 }
 
 impl Pkcs11Key {
@@ -72,16 +70,14 @@ impl Pkcs11Key {
         Self {
             sessions,
             name,
-            algorithm: None,
-            x5c: false,
-            key_id: None,
+            options: AssertionOptions::default(),
         }
     }
 
     /// Sets the signing algorithm of the certificate, like [`Certificate::signing_algorithm`].
     #[must_use]
     pub fn signing_algorithm(mut self, algorithm: SigningAlgorithm) -> Self {
-        self.algorithm = Some(algorithm);
+        self.options.algorithm = Some(algorithm);
         self
     }
 
@@ -91,7 +87,7 @@ impl Pkcs11Key {
     #[doc(alias = "sendX5C")]
     #[must_use]
     pub fn send_x5c(mut self) -> Self {
-        self.x5c = true;
+        self.options.x5c = true;
         self
     }
 
@@ -100,7 +96,7 @@ impl Pkcs11Key {
     /// This is not the id of the key on the token.
     #[must_use]
     pub fn key_id(mut self, key_id: impl Into<String>) -> Self {
-        self.key_id = Some(key_id.into());
+        self.options.key_id = Some(key_id.into());
         self
     }
 
@@ -114,7 +110,7 @@ impl Pkcs11Key {
     /// module fails or returns nothing within 9 seconds.
     pub async fn certificate(&self) -> Result<Certificate, Error> {
         self.name.check()?;
-        let (name, token, x5c) = (self.name.clone(), self.token(), self.x5c);
+        let (name, token, x5c) = (self.name.clone(), self.token(), self.options.x5c);
         let job = move |work: &_| objects::certificates(work, &name, x5c, &token);
         let found = self.sessions.run(Arc::new(job)).await?;
         let now = TimeSource::System.wall();
@@ -150,17 +146,9 @@ impl Pkcs11Key {
         let described = format!("the private key {name} on {}", self.sessions.selection);
         let signer = Self::new(Arc::clone(&self.sessions), name);
         let about = format!("certificate of {described}");
-        let mut certificate = Certificate::from_token(&found.der, others, signer)
+        let certificate = Certificate::from_token(&found.der, others, signer)
             .map_err(|error| error.about(&about))?;
-        if let Some(algorithm) = self.algorithm {
-            certificate = certificate.signing_algorithm(algorithm);
-        }
-        if self.x5c {
-            certificate = certificate.send_x5c();
-        }
-        if let Some(key_id) = &self.key_id {
-            certificate = certificate.key_id(key_id);
-        }
+        let certificate = self.options.apply(certificate);
         certificate.check_algorithm()?;
         signature::check(certificate.algorithm(), &found.key.key, &described)?;
         match &found.key.key.modulus {
@@ -226,9 +214,9 @@ impl fmt::Debug for Pkcs11Key {
         f.debug_struct("Pkcs11Key")
             .field("token", &self.token())
             .field("name", &self.name.to_string())
-            .field("algorithm", &self.algorithm)
-            .field("x5c", &self.x5c)
-            .field("key_id", &self.key_id)
+            .field("algorithm", &self.options.algorithm)
+            .field("x5c", &self.options.x5c)
+            .field("key_id", &self.options.key_id)
             .finish_non_exhaustive()
     }
 }
