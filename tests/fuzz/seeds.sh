@@ -2,7 +2,7 @@
 # Writes the seeds of the targets that read private keys into the folder $1, one folder for each
 # target. The seeds are created for each run, since the repository holds no private key.
 set -euo pipefail
-mkdir -p "$1"/{credentials,pem,der,pkcs12}
+mkdir -p "$1"/{credentials,pem,der,pkcs12,key_vault}
 seeds=$(realpath "$1")
 cases=$(realpath "$(dirname "$0")/../data/cases")
 bash "$(dirname "$0")/../data/credentials.sh" "$seeds/credentials"
@@ -73,5 +73,35 @@ for key in rsa2048 p256; do
     encrypted hmac-sha1 -iter 1 -v2 aes-256-cbc -v2prf hmacWithSHA1
     encrypted 3des -iter 1 -v2 des3
     encrypted pbes1 -iter 1 -v1 PBE-SHA1-3DES
+done
+
+# Writes the status and the kind of the key in two bytes, and the responses of a vault in a line each.
+vault() {
+    openssl x509 -in $2.crt -outform DER -out certificate.der
+    python3 -c '
+import base64, json, sys
+file, content_type, signs, exportable = sys.argv[1:]
+text = lambda path: open(path).read()
+cer = base64.b64encode(open("certificate.der", "rb").read()).decode()
+attributes = {"enabled": True, "nbf": 1577836800, "exp": 4102444800, "created": 1577836800}
+old = {"id": "https://contoso.vault.azure.net/certificates/app/0", "attributes": {"enabled": False}}
+new = {"id": "https://contoso.vault.azure.net/certificates/app/1", "attributes": attributes}
+version = {
+    "id": new["id"], "kid": "https://contoso.vault.azure.net/keys/app/1", "cer": cer,
+    "attributes": attributes, "policy": {"key_props": {"exportable": exportable == "true"}},
+}
+if signs == "1":
+    private = {"kid": version["kid"], "value": "A" * 342 + "_-"}
+else:
+    private = {"value": text(file), "contentType": content_type, "id": new["id"]}
+sys.stdout.buffer.write(bytes([0, int(signs)]))
+print(json.dumps({"value": [old, new]}), json.dumps(version), json.dumps(private), sep="\n")
+' "${@:3}" >"$seeds/key_vault/$1"
+}
+vault signs rsa2048 - - 1 false
+vault not-exportable rsa2048 rsa2048.pkcs8.pem application/x-pem-file 0 false
+for key in rsa2048 p256; do
+    vault $key.pem $key $key.pkcs8.pem application/x-pem-file 0 true
+    vault $key.pkcs12 $key "$seeds/pkcs12/$key.base64" application/x-pkcs12 0 true
 done
 rm -r "$seeds/credentials"

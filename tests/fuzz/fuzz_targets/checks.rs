@@ -18,7 +18,7 @@ pub fn check(read: Result<Certificate, Error>, private: &[Vec<u8>]) {
     }
 }
 
-fn check_certificate(certificate: &Certificate) {
+pub fn check_certificate(certificate: &Certificate) {
     let text = format!("{certificate:?}");
     assert!(!has_control(&text), "{text:?}");
     assert!(!has_control(certificate.subject()), "{text}");
@@ -62,6 +62,6 @@ fn has_control(text: &str) -> bool {
     text.chars().any(char::is_control)
 }
 
-fn is_base64(byte: &u8) -> bool {
+pub fn is_base64(byte: &u8) -> bool {
     byte.is_ascii_alphanumeric() || b"+/=".contains(byte)
 }
