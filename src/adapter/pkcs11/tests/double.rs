@@ -99,6 +99,8 @@ impl Default for DoubleState {
 
 pub(super) fn token_info(label: &str, serial_number: &str) -> TokenInfo {
     TokenInfo {
+        manufacturer: "Double".to_owned(),
+        model: "v1".to_owned(),
         label: label.to_owned(),
         serial_number: serial_number.to_owned(),
         is_initialized: true,
@@ -154,7 +156,8 @@ impl Double {
 
     pub(super) fn shared(&self, clock: &ShiftedClock) -> Arc<SharedModule> {
         let time = TimeSource::Injected(Arc::new(clock.clone()));
-        Arc::new(SharedModule::new(Box::new(self.clone()), time).drain_limit(SHORT))
+        let module = SharedModule::new(Box::new(self.clone()), time, Arc::default());
+        Arc::new(module.drain_limit(SHORT))
     }
 
     /// Returns a token with the fixed PIN.
