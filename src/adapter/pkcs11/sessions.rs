@@ -104,8 +104,6 @@ impl TokenSessions {
             let (this, job) = (Arc::clone(self), Arc::clone(&job));
             let has_pin = pin.is_some();
             let call = spawn_blocking(move || {
-                // The caller is still there to receive the error of a thread that gives up waiting.
-                let deadline = deadline - this.limit / 8;
                 let result = this.attempts(&mut recoveries, pin.as_ref(), &*job, deadline);
                 drop(permits);
                 (result, recoveries)
@@ -140,8 +138,12 @@ impl TokenSessions {
             let permit = Arc::clone(semaphore).acquire_owned();
             timeout_at(deadline.into(), permit).await.ok()?.ok()
         };
-        let session = acquire(&self.permits).await.ok_or_else(|| self.too_busy())?;
-        let thread = acquire(&self.threads).await.ok_or_else(|| self.too_many())?;
+        let session = acquire(&self.permits)
+            .await
+            .ok_or_else(|| self.too_busy())?;
+        let thread = acquire(&self.threads)
+            .await
+            .ok_or_else(|| self.too_many())?;
         Ok([session, thread])
     }
 
@@ -153,19 +155,21 @@ impl TokenSessions {
         job: &dyn Fn(&TokenWork) -> Result<T, AttemptFailed>,
         deadline: Instant,
     ) -> Result<T, AttemptFailed> {
-        let module = self.module(deadline).map_err(AttemptFailed::Final)?;
+        // A thread that gives up waiting gives up before the caller does, who so gets the reason.
+        let patience = deadline - self.limit / 8;
+        let module = self.module(patience).map_err(AttemptFailed::Final)?;
         // A keeper and the number of its initialization.
         let mut retired: Option<(u64, Box<dyn Pkcs11Session>)> = None;
         loop {
-            // The caller is gone, so nobody waits for a login or a signature.
             if Instant::now() >= deadline {
+                // The caller is gone, so nobody needs a login or a signature.
                 return Err(AttemptFailed::Final(self.too_slow()));
             }
-            let entered = module.enter(deadline).map_err(|failed| {
+            let entered = module.enter(patience).map_err(|failed| {
                 let path = self.path.display().to_string();
                 AttemptFailed::Final(failure::not_entered(failed, &path))
             })?;
-            let login = self.logged_in(&entered, pin, deadline);
+            let login = self.logged_in(&entered, pin, patience);
             // The new keeper is open, so a login that still counts stays.
             if let Some((generation, keeper)) = retired.take()
                 && generation == entered.generation()
@@ -175,7 +179,7 @@ impl TokenSessions {
             let (result, number) = match login {
                 Ok(ticket) => {
                     let number = ticket.number;
-                    (self.attempt(&entered, ticket, job, deadline), Some(number))
+                    (self.attempt(&entered, ticket, job, patience), Some(number))
                 }
                 Err(error) => (Err(error), None),
             };
@@ -199,7 +203,7 @@ impl TokenSessions {
                     recoveries.has_restarted = true;
                     let generation = entered.generation();
                     drop(entered);
-                    if !module.restart(generation, deadline) {
+                    if !module.restart(generation, patience) {
                         return Err(AttemptFailed::Final(error));
                     }
                 }
@@ -237,7 +241,13 @@ impl TokenSessions {
             Ok(_) => self.give_back(number, Some(work.session)),
             Err(error) => {
                 // After a finalize by another part, the number may belong to that part's session.
-                if !matches!(error, AttemptFailed::Stale { is_finalized: true, .. }) {
+                if !matches!(
+                    error,
+                    AttemptFailed::Stale {
+                        is_finalized: true,
+                        ..
+                    }
+                ) {
                     // A failed call may leave an operation that is still active.
                     work.session.close();
                 }

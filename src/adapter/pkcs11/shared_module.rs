@@ -87,7 +87,11 @@ impl SharedModule {
                 path.display()
             ))
         })?;
-        let module = Self::new(Box::new(module), TimeSource::System, TokenLogins::of_process());
+        let module = Self::new(
+            Box::new(module),
+            TimeSource::System,
+            TokenLogins::of_process(),
+        );
         let module = Arc::new(module);
         turn.lock().value = Some(Arc::clone(&module));
         Ok(module)

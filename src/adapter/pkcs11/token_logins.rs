@@ -102,7 +102,11 @@ impl LoginTurn<'_> {
         let mut locked = self.0.lock();
         let pins = &mut locked.value;
         // The PIN was changed on the token, so earlier rejections say nothing about the new PIN.
-        if pins.accepted.take_if(|accepted| *accepted == digest).is_some() {
+        if pins
+            .accepted
+            .take_if(|accepted| *accepted == digest)
+            .is_some()
+        {
             pins.rejected.clear();
         }
         // A token that has rejected so many PINs does not lock.

@@ -1,7 +1,7 @@
 //! A value with an exclusive turn, for calls of a module that may never return.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// A value behind a short lock, and the exclusive turn to work on the value for longer.
 ///

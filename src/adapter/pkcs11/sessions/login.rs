@@ -73,6 +73,7 @@ impl TokenSessions {
                     return Err(AttemptFailed::Final(pin_locked(&token)));
                 }
                 let pin = pin.ok_or(AttemptFailed::NeedsPin)?;
+                check_pin(pin, &token).map_err(AttemptFailed::Final)?;
                 let login = entered.logins().of(&info);
                 let turn = login.take_turn(deadline);
                 let turn = turn.ok_or_else(|| AttemptFailed::Final(failure::busy_login(&token)))?;
@@ -144,9 +145,23 @@ impl TokenSessions {
     }
 }
 
+/// Checks that a PIN is not a mistake, which would count towards the lock of the token.
+fn check_pin(pin: &Secret, token: &str) -> Result<(), Error> {
+    let pin = pin.expose();
+    if pin.is_empty() {
+        return Err(Error::config(format!("the PIN of {token} is empty")));
+    }
+    if pin.trim() != pin {
+        return Err(Error::config(format!(
+            "the PIN of {token} begins or ends with white space; a file usually ends in a newline, so trim what was read from it"
+        )));
+    }
+    Ok(())
+}
+
 fn pin_rejected(token: &str) -> Error {
     Error::credential(format!(
-        "{token} rejected the PIN; wrong PINs lock a token, so this PIN is not tried again; give another PIN, by the source of the PIN or by a restart"
+        "{token} rejected the PIN; wrong PINs lock a token, so the program does not try this PIN again; give another PIN, or restart the program if the token has this PIN by now"
     ))
 }
 

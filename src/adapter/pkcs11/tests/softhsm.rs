@@ -177,7 +177,11 @@ fn counted(pin: TokenPin, clock: &ShiftedClock) -> (Pkcs11Token, Arc<AtomicUsize
         logins: Arc::clone(&logins),
     };
     let time = TimeSource::Injected(Arc::new(clock.clone()));
-    let shared = Arc::new(SharedModule::new(Box::new(module), time, TokenLogins::of_process()));
+    let shared = Arc::new(SharedModule::new(
+        Box::new(module),
+        time,
+        TokenLogins::of_process(),
+    ));
     let selection = TokenSelection {
         label: Some("daemon".to_owned()),
         ..TokenSelection::default()
