@@ -16,6 +16,8 @@ mod shared_module;
 mod signature;
 #[cfg(test)]
 mod tests;
+mod token_logins;
+mod turn;
 
 pub use key::Pkcs11Key;
 use selection::{ObjectName, TokenSelection};

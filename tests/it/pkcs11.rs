@@ -211,7 +211,7 @@ async fn pins() {
         let error = sign(&key, SigningAlgorithm::PS256).await.unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the token 'daemon' rejected the PIN; wrong PINs lock a token, so this PIN is not tried again; give another PIN, by the source of the PIN or by a restart"
+            "the token 'daemon' rejected the PIN; wrong PINs lock a token, so the program does not try this PIN again; give another PIN, or restart the program if the token has this PIN by now"
         );
         assert!(!error.is_transient());
         // Another object for the same token does not try the PIN, either.

@@ -59,6 +59,8 @@ impl Pkcs11Module for CryptokiModule {
         let info = Slot::try_from(slot).and_then(|slot| self.0.get_token_info(slot));
         let info = info.map_err(call)?;
         Ok(TokenInfo {
+            manufacturer: info.manufacturer_id().to_owned(),
+            model: info.model().to_owned(),
             label: info.label().trim_end().to_owned(),
             serial_number: info.serial_number().trim_end().to_owned(),
             is_initialized: info.token_initialized(),

@@ -30,6 +30,10 @@ pub(super) enum AttemptFailed {
 impl AttemptFailed {
     /// Returns the failure of a call with a session of the token.
     pub(super) fn of(call: CallFailed, token: &str, key: Option<&str>) -> Self {
+        // A new login needs more sessions, not less.
+        if call.code == Some(RvError::SessionCount) {
+            return Self::Final(error_of(call, token, key));
+        }
         Self::Stale {
             error: error_of(call, token, key),
             is_finalized: is_finalized(&call),
@@ -43,6 +47,14 @@ impl AttemptFailed {
             is_finalized: false,
         }
     }
+}
+
+/// The reason why a module lets no call in.
+pub(super) enum EnterFailed {
+    /// The module cannot be initialized.
+    Call(CallFailed),
+    /// Another caller initializes or finalizes the module, and has not come to an end.
+    Busy,
 }
 
 /// Returns whether somebody in the process has finalized the module.
@@ -83,7 +95,7 @@ pub(super) fn error_of(call: CallFailed, token: &str, key: Option<&str>) -> Erro
             ))
         }
         RvError::SessionCount => transient(format!(
-            "{token} allows no more sessions; set a smaller max_sessions, or close the sessions of other programs ({call})"
+            "{token} allows no more sessions; the crate opens max_sessions and one more; set a smaller max_sessions, or close the sessions of other programs ({call})"
         )),
         RvError::UserNotLoggedIn => transient(format!(
             "the user of {token} is not logged in, although the login succeeded; does another part of the program log out? ({call})"
@@ -117,8 +129,11 @@ pub(super) fn not_for_signing(object: &str, reason: &dyn std::fmt::Display) -> S
     )
 }
 
-/// Returns the error of a module that cannot be initialized.
-pub(super) fn not_initialized(call: CallFailed, module: &str) -> Error {
+/// Returns the error of a module that lets no call in.
+pub(super) fn not_entered(failed: EnterFailed, module: &str) -> Error {
+    let EnterFailed::Call(call) = failed else {
+        return busy_module(module);
+    };
     let advice = match call.function {
         Function::Initialize => {
             "check the configuration of the module, such as its variables and the rights of its files"
@@ -127,5 +142,19 @@ pub(super) fn not_initialized(call: CallFailed, module: &str) -> Error {
     };
     transient(format!(
         "the PKCS#11 module {module} cannot be initialized: {call}; {advice}"
+    ))
+}
+
+/// Returns the error for a caller that waits for another caller's load, initialize or finalize.
+pub(super) fn busy_module(module: &str) -> Error {
+    transient(format!(
+        "the PKCS#11 module {module} is being loaded, initialized or finalized for another caller, and did not return in time; restart the program if that lasts"
+    ))
+}
+
+/// Returns the error for a caller that waits for another caller's login.
+pub(super) fn busy_login(token: &str) -> Error {
+    transient(format!(
+        "another caller logs in to {token}, and the login did not return in time; check the device and its network, and restart the program if that lasts"
     ))
 }

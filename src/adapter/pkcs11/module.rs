@@ -66,6 +66,8 @@ pub(super) enum Pkcs11Mechanism {
 /// The facts of a token that select the token and the login.
 #[derive(Clone, Debug)]
 pub(super) struct TokenInfo {
+    pub(super) manufacturer: String,
+    pub(super) model: String,
     pub(super) label: String,
     pub(super) serial_number: String,
     pub(super) is_initialized: bool,

@@ -1,27 +1,31 @@
 //! The sessions of one token, and what becomes of them when a call fails.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, LazyLock, OnceLock};
+use std::time::{Duration, Instant};
 
+use cryptoki::error::RvError;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout_at;
 
 use super::failure::{self, AttemptFailed};
-use super::module::{FoundObject, ObjectQuery, Pkcs11Mechanism, Pkcs11Session};
+use super::module::Pkcs11Session;
 use super::selection::TokenSelection;
 use super::shared_module::{Entered, SharedModule};
+use super::turn::Turn;
 use crate::error::{Error, Failure};
 use crate::secret::Secret;
 use crate::time::format_limit;
 
 mod login;
+mod pool;
 
 pub(super) use login::TokenPin;
+pub(super) use pool::TokenWork;
+use pool::{SessionPool, Ticket, UnusedLogin};
 
 /// The sessions of one token, in a pool that all clones share.
 pub(super) struct TokenSessions {
@@ -32,40 +36,14 @@ pub(super) struct TokenSessions {
     /// Longest time for a signature. A signer has ten seconds.
     pub(super) limit: Duration,
     pub(super) module: OnceLock<Arc<SharedModule>>,
-    pool: Mutex<SessionPool>,
+    /// The turn is that of the caller that logs in.
+    pool: Turn<SessionPool>,
     /// True once the token was found.
     was_present: AtomicBool,
     /// One permit for each thread that may be in the module.
     permits: Arc<Semaphore>,
-}
-
-#[derive(Default)]
-struct SessionPool {
-    current: Option<LoggedIn>,
-    /// Number of the next login.
-    next: u64,
-}
-
-/// The state from one look at the slots until a call fails.
-struct LoggedIn {
-    number: u64,
-    /// Number of the module's initialization.
-    generation: u64,
-    slot: u64,
-    mechanisms: Arc<[Pkcs11Mechanism]>,
-    /// A session that is never used. Closing the last session of a process logs out.
-    keeper: Box<dyn Pkcs11Session>,
-    idle: Vec<Box<dyn Pkcs11Session>>,
-    /// Handles of keys. A handle is invalid after a logout, also if the user logs in again.
-    keys: Arc<Mutex<HashMap<ObjectQuery, FoundObject>>>,
-}
-
-/// A session for one attempt, with what is known of the token.
-pub(super) struct TokenWork {
-    number: u64,
-    pub(super) session: Box<dyn Pkcs11Session>,
-    pub(super) mechanisms: Arc<[Pkcs11Mechanism]>,
-    keys: Arc<Mutex<HashMap<ObjectQuery, FoundObject>>>,
+    /// One permit for each thread of the process that may be in a module.
+    pub(super) threads: Arc<Semaphore>,
 }
 
 /// A piece of work with a session.
@@ -92,9 +70,10 @@ impl TokenSessions {
             max_sessions,
             limit: LIMIT,
             module: OnceLock::new(),
-            pool: Mutex::default(),
+            pool: Turn::default(),
             was_present: AtomicBool::new(false),
             permits: Arc::new(Semaphore::new(max_sessions)),
+            threads: Arc::clone(&THREADS),
         }
     }
 
@@ -121,18 +100,15 @@ impl TokenSessions {
             TokenPin::None | TokenPin::Source(_) => None,
         };
         loop {
-            let permit = Arc::clone(&self.permits).acquire_owned();
-            let Ok(permit) = timeout_at(deadline, permit).await else {
-                return Err(self.too_busy());
-            };
+            let permits = self.permits(deadline).await?;
             let (this, job) = (Arc::clone(self), Arc::clone(&job));
             let has_pin = pin.is_some();
             let call = spawn_blocking(move || {
-                let result = this.attempts(&mut recoveries, pin.as_ref(), &*job);
-                drop(permit);
+                let result = this.attempts(&mut recoveries, pin.as_ref(), &*job, deadline);
+                drop(permits);
                 (result, recoveries)
             });
-            let result = match timeout_at(deadline, call).await {
+            let result = match timeout_at(deadline.into(), call).await {
                 Err(_) => return Err(self.too_slow()),
                 Ok(Err(panicked)) => {
                     let failure = Failure::new(format!("{} cannot be used", self.selection));
@@ -156,36 +132,64 @@ impl TokenSessions {
         }
     }
 
+    /// Waits for the right to use a thread of the blocking thread pool.
+    async fn permits(&self, deadline: Instant) -> Result<[OwnedSemaphorePermit; 2], Error> {
+        let acquire = async |semaphore: &Arc<Semaphore>| {
+            let permit = Arc::clone(semaphore).acquire_owned();
+            timeout_at(deadline.into(), permit).await.ok()?.ok()
+        };
+        let session = acquire(&self.permits)
+            .await
+            .ok_or_else(|| self.too_busy())?;
+        let thread = acquire(&self.threads)
+            .await
+            .ok_or_else(|| self.too_many())?;
+        Ok([session, thread])
+    }
+
     /// Attempts the job, and recovers at most once in each way.
     fn attempts<T>(
         &self,
         recoveries: &mut Recoveries,
         pin: Option<&Secret>,
         job: &dyn Fn(&TokenWork) -> Result<T, AttemptFailed>,
+        deadline: Instant,
     ) -> Result<T, AttemptFailed> {
-        let module = self.module().map_err(AttemptFailed::Final)?;
+        // A thread that gives up waiting gives up before the caller does, who so gets the reason.
+        let patience = deadline - self.limit / 8;
+        let module = self.module(patience).map_err(AttemptFailed::Final)?;
         // A keeper and the number of its initialization.
         let mut retired: Option<(u64, Box<dyn Pkcs11Session>)> = None;
         loop {
-            let entered = module.enter().map_err(|call| {
+            if Instant::now() >= deadline {
+                // The caller is gone, so nobody needs a login or a signature.
+                return Err(AttemptFailed::Final(self.too_slow()));
+            }
+            let entered = module.enter(patience).map_err(|failed| {
                 let path = self.path.display().to_string();
-                AttemptFailed::Final(failure::not_initialized(call, &path))
+                AttemptFailed::Final(failure::not_entered(failed, &path))
             })?;
-            let mut failed = None;
-            let result = self.attempt(&entered, pin, job, &mut failed);
+            let login = self.logged_in(&entered, pin, patience);
             // The new keeper is open, so a login that still counts stays.
             if let Some((generation, keeper)) = retired.take()
                 && generation == entered.generation()
             {
                 keeper.close();
             }
+            let (result, number) = match login {
+                Ok(ticket) => {
+                    let number = ticket.number;
+                    (self.attempt(&entered, ticket, job, patience), Some(number))
+                }
+                Err(error) => (Err(error), None),
+            };
             match result {
                 Err(AttemptFailed::Stale { is_finalized, .. }) if !recoveries.has_looked_again => {
                     recoveries.has_looked_again = true;
                     match is_finalized {
                         true => module.note_finalized(entered.generation()),
                         false => {
-                            let keeper = failed.and_then(|number| self.retire(number));
+                            let keeper = number.and_then(|number| self.retire(number));
                             retired = keeper.map(|keeper| (entered.generation(), keeper));
                         }
                     }
@@ -199,7 +203,7 @@ impl TokenSessions {
                     recoveries.has_restarted = true;
                     let generation = entered.generation();
                     drop(entered);
-                    if !module.restart(generation) {
+                    if !module.restart(generation, patience) {
                         return Err(AttemptFailed::Final(error));
                     }
                 }
@@ -208,115 +212,161 @@ impl TokenSessions {
         }
     }
 
-    /// Attempts the job once. Sets `failed` to the number of the login with which a call failed.
+    /// Attempts the job once.
     fn attempt<T>(
         &self,
         entered: &Entered<'_>,
-        pin: Option<&Secret>,
+        ticket: Ticket,
         job: &dyn Fn(&TokenWork) -> Result<T, AttemptFailed>,
-        failed: &mut Option<u64>,
+        deadline: Instant,
     ) -> Result<T, AttemptFailed> {
-        let (slot, number, idle, mechanisms, keys) = {
-            let mut pool = self.lock();
-            let logged_in = self.logged_in(&mut pool, entered, pin)?;
-            (
-                logged_in.slot,
-                logged_in.number,
-                logged_in.idle.pop(),
-                Arc::clone(&logged_in.mechanisms),
-                Arc::clone(&logged_in.keys),
-            )
-        };
-        let session = match idle {
+        let number = ticket.number;
+        let session = match ticket.idle {
             Some(session) => Ok(session),
-            None => entered.module().open_session(slot),
+            None => self.open_session(entered, number, ticket.slot, deadline),
         };
-        let result = match session {
-            Ok(session) => {
-                let work = TokenWork {
-                    number,
-                    session,
-                    mechanisms,
-                    keys,
-                };
-                let result = job(&work);
-                match &result {
-                    Ok(_) => self.give_back(work),
-                    // The number may belong to a session of the part that finalized the module.
-                    Err(AttemptFailed::Stale {
-                        is_finalized: true, ..
-                    }) => drop(work.session),
-                    // A failed call may leave an operation that is still active.
-                    Err(_) => work.session.close(),
-                }
-                result
+        let work = match session {
+            Ok(session) => TokenWork {
+                session,
+                mechanisms: ticket.mechanisms,
+                keys: ticket.keys,
+            },
+            Err(error) => {
+                self.give_back(number, None);
+                return Err(error);
             }
-            Err(call) => Err(AttemptFailed::of(call, &self.selection.to_string(), None)),
         };
-        if let Err(AttemptFailed::Stale { .. }) = &result {
-            *failed = Some(number);
+        let result = job(&work);
+        match &result {
+            Ok(_) => self.give_back(number, Some(work.session)),
+            Err(error) => {
+                // After a finalize by another part, the number may belong to that part's session.
+                if !matches!(
+                    error,
+                    AttemptFailed::Stale {
+                        is_finalized: true,
+                        ..
+                    }
+                ) {
+                    // A failed call may leave an operation that is still active.
+                    work.session.close();
+                }
+                self.give_back(number, None);
+            }
         }
         result
     }
 
-    /// Returns the login of the pool, or logs in.
-    fn logged_in<'a>(
+    /// Opens a session, or waits for a session of the pool if the token allows no more.
+    fn open_session(
         &self,
-        pool: &'a mut SessionPool,
         entered: &Entered<'_>,
-        pin: Option<&Secret>,
-    ) -> Result<&'a mut LoggedIn, AttemptFailed> {
-        let is_current = |login: &LoggedIn| login.generation == entered.generation();
-        // Sessions of an earlier initialization are void, and are dropped without a close.
-        let login = match pool.current.take().filter(is_current) {
-            Some(login) => login,
-            None => {
-                let login = self.log_in(pool.next, entered, pin)?;
-                pool.next += 1;
-                login
+        number: u64,
+        slot: u64,
+        deadline: Instant,
+    ) -> Result<Box<dyn Pkcs11Session>, AttemptFailed> {
+        let open = || entered.module().open_session(slot);
+        let failed = |call| AttemptFailed::of(call, &self.selection.to_string(), None);
+        match open() {
+            Err(call) if call.code == Some(RvError::SessionCount) => {}
+            opened => return opened.map_err(failed),
+        }
+        let others_work = |pool: &SessionPool| match &pool.current {
+            Some(login) if login.number == number => {
+                login.idle.is_empty() && login.in_use > login.waiting
             }
+            _ => false,
         };
-        Ok(pool.current.insert(login))
+        let mut pool = self.pool.lock();
+        if let Some(login) = pool.value.login(number) {
+            login.waiting += 1;
+        }
+        self.pool.notify();
+        let mut pool = self.pool.wait_while(pool, deadline, others_work);
+        let idle = pool.value.login(number).and_then(|login| {
+            login.waiting -= 1;
+            login.idle.pop()
+        });
+        drop(pool);
+        // A session may have been closed instead.
+        idle.map_or_else(|| open().map_err(failed), Ok)
     }
 
-    /// Returns a session to the pool, unless the pool has another login already.
-    fn give_back(&self, work: TokenWork) {
-        let mut pool = self.lock();
-        match &mut pool.current {
-            Some(login) if login.number == work.number => login.idle.push(work.session),
-            _ => {
-                drop(pool);
-                work.session.close();
+    /// Returns a place in the login of the pool, or logs in.
+    fn logged_in(
+        &self,
+        entered: &Entered<'_>,
+        pin: Option<&Secret>,
+        deadline: Instant,
+    ) -> Result<Ticket, AttemptFailed> {
+        let Some(mut pool) = self.pool.lock_free(deadline) else {
+            let token = self.selection.to_string();
+            return Err(AttemptFailed::Final(failure::busy_login(&token)));
+        };
+        match &mut pool.value.current {
+            Some(login) if login.generation >= entered.generation() => return Ok(login.ticket()),
+            // Sessions of an earlier initialization are void, and are dropped without a close.
+            current => *current = None,
+        }
+        let number = pool.value.next;
+        pool.value.next += 1;
+        let turn = self.pool.take(pool, deadline);
+        let mut login = self.log_in(number, entered, pin, deadline)?;
+        let ticket = login.ticket();
+        turn.lock().value.current = Some(login);
+        Ok(ticket)
+    }
+
+    /// Ends the use of a session, which returns to the pool unless the pool has another login.
+    fn give_back(&self, number: u64, session: Option<Box<dyn Pkcs11Session>>) {
+        let left = {
+            let mut pool = self.pool.lock();
+            match pool.value.login(number) {
+                Some(login) => {
+                    login.in_use -= 1;
+                    login.idle.extend(session);
+                    None
+                }
+                None => session,
             }
+        };
+        self.pool.notify();
+        if let Some(session) = left {
+            session.close();
         }
     }
 
     /// Ends a login and closes its idle sessions. Returns the keeper.
     fn retire(&self, number: u64) -> Option<Box<dyn Pkcs11Session>> {
-        let is_same = |login: &mut LoggedIn| login.number == number;
-        let login = self.lock().current.take_if(is_same)?;
+        let is_same = |login: &mut pool::LoggedIn| login.number == number;
+        let login = self.pool.lock().value.current.take_if(is_same)?;
+        self.pool.notify();
         for session in login.idle {
             session.close();
         }
         Some(login.keeper)
     }
 
-    fn module(&self) -> Result<Arc<SharedModule>, Error> {
+    fn module(&self, deadline: Instant) -> Result<Arc<SharedModule>, Error> {
         if let Some(module) = self.module.get() {
             return Ok(Arc::clone(module));
         }
-        let module = SharedModule::at(&self.path)?;
+        let module = SharedModule::at(&self.path, deadline)?;
         Ok(Arc::clone(self.module.get_or_init(|| module)))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, SessionPool> {
-        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn too_busy(&self) -> Error {
         failure::transient(format!(
-            "all {} sessions of {} are in use, and none became free within {}; is the token too slow, or max_sessions too small?",
+            "all {} sessions of {} are in use, and none became free within {}; is the token too slow, max_sessions too small, or does the module hang?",
             self.max_sessions,
+            self.selection,
+            format_limit(self.limit)
+        ))
+    }
+
+    fn too_many(&self) -> Error {
+        failure::transient(format!(
+            "all {MAX_THREADS} threads that the process has for PKCS#11 modules are in use, and none became free for {} within {}; restart the program if a module hangs",
             self.selection,
             format_limit(self.limit)
         ))
@@ -334,13 +384,21 @@ impl TokenSessions {
 #[cfg(test)]
 impl TokenSessions {
     pub(super) fn idle_sessions(&self) -> usize {
-        let pool = self.lock();
-        pool.current.as_ref().map_or(0, |login| login.idle.len())
+        let pool = self.pool.lock();
+        let current = pool.value.current.as_ref();
+        current.map_or(0, |login| login.idle.len())
+    }
+
+    pub(super) fn free_permits(&self) -> usize {
+        self.permits.available_permits()
     }
 
     /// Ends the login, as a failed call of another caller does.
     pub(super) fn retire_current(&self) {
-        let number = self.lock().current.as_ref().map(|login| login.number);
+        let number = {
+            let pool = self.pool.lock();
+            pool.value.current.as_ref().map(|login| login.number)
+        };
         if let Some(keeper) = number.and_then(|number| self.retire(number)) {
             keeper.close();
         }
@@ -349,46 +407,27 @@ impl TokenSessions {
 
 impl Drop for TokenSessions {
     fn drop(&mut self) {
-        let pool = self.pool.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let (Some(login), Some(module)) = (pool.current.take(), self.module.get()) else {
+        let Some(module) = self.module.get() else {
             return;
         };
-        let module = Arc::clone(module);
-        let close = move || {
-            if let Some(_entered) = module.enter_again(login.generation) {
-                for session in login.idle {
-                    session.close();
-                }
-                login.keeper.close();
-            }
+        let unused = UnusedLogin {
+            login: self.pool.lock().value.current.take(),
+            module: Arc::clone(module),
         };
         // A task must not wait for a device. A thread of our own might still be in the module when
         // the process ends and destroys the module's state, which crashes the process. A runtime
-        // waits for its blocking threads before that.
+        // waits for its blocking threads before that. A runtime that ends drops its waiting work,
+        // which closes the sessions, too.
         match Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(close)),
-            Err(_) => close(),
+            Ok(runtime) => drop(runtime.spawn_blocking(move || drop(unused))),
+            Err(_) => drop(unused),
         }
-    }
-}
-
-impl TokenWork {
-    /// Returns the cached result of a search.
-    pub(super) fn known_key(&self, query: &ObjectQuery) -> Option<FoundObject> {
-        let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        keys.get(query).cloned()
-    }
-
-    pub(super) fn remember_key(&self, query: &ObjectQuery, key: &FoundObject) {
-        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        if keys.len() >= MAX_KEYS {
-            keys.clear();
-        }
-        keys.insert(query.clone(), key.clone());
     }
 }
 
 /// Longest time for a signature, less than the ten seconds that the client waits.
 const LIMIT: Duration = Duration::from_secs(9);
-/// Most key handles of a login. Each rotation adds one.
-const MAX_KEYS: usize = 64;
+/// Most threads of the process in modules at once. tokio's blocking thread pool has 512, which
+/// calls that hang must not use up.
+const MAX_THREADS: usize = 128;
+static THREADS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(MAX_THREADS)));

@@ -1,14 +1,16 @@
 //! A loaded module with every user of the module in this crate.
 
-use std::collections::HashMap;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::cryptoki_module::CryptokiModule;
-use super::module::{CallFailed, Pkcs11Module};
+use super::failure::{self, EnterFailed};
+use super::module::Pkcs11Module;
+use super::token_logins::TokenLogins;
+use super::turn::{Locked, Turn};
 use crate::error::Error;
-use crate::secret::Secret;
 use crate::time::TimeSource;
 
 /// A module of the process, by its path. A finalize ends the module for all users in the process,
@@ -16,161 +18,188 @@ use crate::time::TimeSource;
 pub(super) struct SharedModule {
     module: Box<dyn Pkcs11Module>,
     time: TimeSource,
-    gate: Mutex<Gate>,
-    changed: Condvar,
+    /// The turn is that of the caller that initializes or finalizes the module.
+    gate: Turn<Gate>,
     /// Longest time that a restart waits for calls in the module.
     drain_limit: Duration,
-    /// The last rejected PIN of each token, by serial number.
-    rejected_pins: Mutex<HashMap<String, Secret>>,
+    pub(super) logins: Arc<TokenLogins>,
+    process_id: fn() -> u32,
 }
 
 /// The state that lets calls into the module, or a restart.
 #[derive(Default)]
 struct Gate {
+    /// The process that the rest is about. A forked process has a copy of its parent's state.
+    process: u32,
     /// Number of the initialization. Sessions of another number are void.
     generation: u64,
     is_initialized: bool,
-    is_restarting: bool,
-    /// Number of threads that are in the module.
-    running: usize,
+    next_entry: u64,
+    /// Numbers of the threads that are in the module.
+    running: BTreeSet<u64>,
+    /// The oldest thread that was still in the module when a restart gave up.
+    stuck: Option<u64>,
     last_restart: Option<Instant>,
+}
+
+impl Gate {
+    /// Forgets the threads of the parent process, and voids the sessions of the parent.
+    fn follow_fork(&mut self, process: u32) {
+        if self.process != process {
+            *self = Self {
+                process,
+                generation: self.generation + 1,
+                ..Self::default()
+            };
+        }
+    }
 }
 
 impl SharedModule {
     /// Returns the module at a path. The first call loads the library.
-    pub(super) fn at(path: &Path) -> Result<Arc<Self>, Error> {
+    pub(super) fn at(path: &Path, deadline: Instant) -> Result<Arc<Self>, Error> {
         // One library has several names, such as links. A name without a folder is searched for.
         let key = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let mut modules = MODULES.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, module)) = modules.iter().find(|(known, _)| *known == key) {
+        let loaded = {
+            let mut modules = MODULES.lock().unwrap_or_else(PoisonError::into_inner);
+            match modules.iter().find(|(known, _)| *known == key) {
+                Some((_, loaded)) => Arc::clone(loaded),
+                None => {
+                    let loaded = Loading::default();
+                    modules.push((key.clone(), Arc::clone(&loaded)));
+                    loaded
+                }
+            }
+        };
+        let Some(free) = loaded.lock_free(deadline) else {
+            return Err(failure::busy_module(&path.display().to_string()));
+        };
+        if let Some(module) = &free.value {
             return Ok(Arc::clone(module));
         }
+        // A library runs code of its own while it is loaded.
+        let turn = loaded.take(free, deadline);
         let module = CryptokiModule::load(path).map_err(|reason| {
+            let mut modules = MODULES.lock().unwrap_or_else(PoisonError::into_inner);
+            modules.retain(|(known, _)| *known != key);
             Error::config(format!(
                 "the PKCS#11 module {} cannot be loaded: {reason}; check the path, and install the software of the HSM or the smart card",
                 path.display()
             ))
         })?;
-        let module = Arc::new(Self::new(Box::new(module), TimeSource::System));
-        modules.push((key, Arc::clone(&module)));
+        let module = Self::new(
+            Box::new(module),
+            TimeSource::System,
+            TokenLogins::of_process(),
+        );
+        let module = Arc::new(module);
+        turn.lock().value = Some(Arc::clone(&module));
         Ok(module)
     }
 
-    pub(super) fn new(module: Box<dyn Pkcs11Module>, time: TimeSource) -> Self {
+    pub(super) fn new(
+        module: Box<dyn Pkcs11Module>,
+        time: TimeSource,
+        logins: Arc<TokenLogins>,
+    ) -> Self {
         Self {
             module,
             time,
-            gate: Mutex::default(),
-            changed: Condvar::new(),
+            gate: Turn::default(),
             drain_limit: DRAIN_LIMIT,
-            rejected_pins: Mutex::default(),
+            logins,
+            process_id: std::process::id,
         }
     }
 
     /// Enters the module, and initializes the module if nobody has. The module is not finalized
     /// before the returned guard is dropped.
-    pub(super) fn enter(&self) -> Result<Entered<'_>, CallFailed> {
-        let mut gate = self.lock();
-        while gate.is_restarting {
-            gate = self
-                .changed
-                .wait(gate)
-                .unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn enter(&self, deadline: Instant) -> Result<Entered<'_>, EnterFailed> {
+        loop {
+            let mut gate = self.gate.lock_free(deadline).ok_or(EnterFailed::Busy)?;
+            gate.value.follow_fork((self.process_id)());
+            if gate.value.is_initialized {
+                return Ok(self.entered(gate));
+            }
+            let turn = self.gate.take(gate, deadline);
+            self.module.initialize().map_err(EnterFailed::Call)?;
+            turn.lock().value.is_initialized = true;
         }
-        if !gate.is_initialized {
-            self.module.initialize()?;
-            gate.is_initialized = true;
-        }
-        gate.running += 1;
-        Ok(Entered {
-            shared: self,
-            generation: gate.generation,
-        })
     }
 
     /// Enters the module if the module has not been finalized since `generation`.
     pub(super) fn enter_again(&self, generation: u64) -> Option<Entered<'_>> {
-        let mut gate = self.lock();
-        if gate.generation != generation || !gate.is_initialized || gate.is_restarting {
-            return None;
-        }
-        gate.running += 1;
-        Some(Entered {
-            shared: self,
-            generation,
-        })
+        // A turn in progress voids the sessions.
+        let gate = self.gate.lock_free(Instant::now())?;
+        let is_current = gate.value.process == (self.process_id)()
+            && gate.value.generation == generation
+            && gate.value.is_initialized;
+        is_current.then(|| self.entered(gate))
     }
 
-    /// Finalizes and initializes the module, unless someone has since `generation`.
+    fn entered(&self, mut gate: Locked<'_, Gate>) -> Entered<'_> {
+        let gate = &mut gate.value;
+        let number = gate.next_entry;
+        gate.next_entry += 1;
+        gate.running.insert(number);
+        Entered {
+            shared: self,
+            number,
+            generation: gate.generation,
+        }
+    }
+
+    /// Finalizes the module, unless someone has since `generation`. The next call initializes the
+    /// module.
     ///
     /// Returns whether a new look at the slots may help. There is at most one restart a minute,
     /// since a restart ends the sessions of everyone in the process. A call that does not return
-    /// prevents a restart: nobody may finalize a module that is in use.
-    pub(super) fn restart(&self, generation: u64) -> bool {
-        let mut gate = self.lock();
-        while gate.is_restarting {
-            gate = self
-                .changed
-                .wait(gate)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
-        if gate.generation != generation {
+    /// prevents a restart: nobody may finalize a module that is in use. Nobody waits for that call
+    /// a second time.
+    pub(super) fn restart(&self, generation: u64, deadline: Instant) -> bool {
+        let Some(gate) = self.gate.lock_free(deadline) else {
+            return false;
+        };
+        if gate.value.generation != generation {
             return true;
         }
         let now = self.time.instant();
         let since = |last: Instant| now.saturating_duration_since(last);
-        if gate
-            .last_restart
-            .is_some_and(|last| since(last) < RESTART_INTERVAL)
+        let last = gate.value.last_restart;
+        let stuck = gate.value.stuck;
+        if last.is_some_and(|last| since(last) < RESTART_INTERVAL)
+            || stuck.is_some_and(|stuck| gate.value.running.contains(&stuck))
         {
             return false;
         }
-        gate.is_restarting = true;
-        let left = self
-            .changed
-            .wait_timeout_while(gate, self.drain_limit, |gate| gate.running > 0);
-        let (mut gate, _) = left.unwrap_or_else(PoisonError::into_inner);
-        let is_idle = gate.running == 0;
-        if is_idle {
-            gate.last_restart = Some(now);
-            gate.generation += 1;
-            // A failed finalize leaves an initialized module, which is as good.
-            if let Err(error) = self.module.finalize() {
-                tracing::debug!(%error, "the PKCS#11 module was not finalized");
-            }
-            gate.is_initialized = self.module.initialize().is_ok();
-            tracing::warn!("the PKCS#11 module was initialized again");
+        let turn = self.gate.take(gate, deadline);
+        let drained = deadline.min(Instant::now() + self.drain_limit);
+        let mut gate = self
+            .gate
+            .wait_while(turn.lock(), drained, |gate| !gate.running.is_empty());
+        gate.value.stuck = gate.value.running.first().copied();
+        if gate.value.stuck.is_some() {
+            return false;
         }
-        gate.is_restarting = false;
-        self.changed.notify_all();
-        is_idle
+        gate.value.last_restart = Some(now);
+        gate.value.generation += 1;
+        gate.value.is_initialized = false;
+        drop(gate);
+        match self.module.finalize() {
+            Ok(()) => tracing::warn!("the PKCS#11 module was finalized to be initialized again"),
+            // The module stays initialized, which is as good.
+            Err(error) => tracing::debug!(%error, "the PKCS#11 module was not finalized"),
+        }
+        true
     }
 
     /// Notes that somebody else in the process has finalized the module.
     pub(super) fn note_finalized(&self, generation: u64) {
-        let mut gate = self.lock();
-        if gate.generation == generation {
-            gate.generation += 1;
-            gate.is_initialized = false;
+        let mut gate = self.gate.lock();
+        if gate.value.generation == generation {
+            gate.value.generation += 1;
+            gate.value.is_initialized = false;
         }
-    }
-
-    /// Returns whether the token rejected this PIN, and no other PIN was tried since.
-    pub(super) fn has_rejected(&self, serial_number: &str, pin: &Secret) -> bool {
-        let rejected = self.rejected_pins.lock();
-        let rejected = rejected.unwrap_or_else(PoisonError::into_inner);
-        let last = rejected.get(serial_number);
-        last.is_some_and(|last| last.expose() == pin.expose())
-    }
-
-    pub(super) fn remember_rejected(&self, serial_number: &str, pin: &Secret) {
-        let rejected = self.rejected_pins.lock();
-        let mut rejected = rejected.unwrap_or_else(PoisonError::into_inner);
-        rejected.insert(serial_number.to_owned(), pin.clone());
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Gate> {
-        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -180,11 +209,17 @@ impl SharedModule {
         self.drain_limit = limit;
         self
     }
+
+    pub(super) fn process_id(mut self, process_id: fn() -> u32) -> Self {
+        self.process_id = process_id;
+        self
+    }
 }
 
 /// The right to call the module.
 pub(super) struct Entered<'a> {
     shared: &'a SharedModule,
+    number: u64,
     generation: u64,
 }
 
@@ -197,17 +232,24 @@ impl Entered<'_> {
     pub(super) fn generation(&self) -> u64 {
         self.generation
     }
+
+    pub(super) fn logins(&self) -> &TokenLogins {
+        &self.shared.logins
+    }
 }
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
-        self.shared.lock().running -= 1;
-        self.shared.changed.notify_all();
+        self.shared.gate.lock().value.running.remove(&self.number);
+        self.shared.gate.notify();
     }
 }
 
 /// The modules of the process. A module stays loaded, since libraries of vendors start threads.
-static MODULES: Mutex<Vec<(PathBuf, Arc<SharedModule>)>> = Mutex::new(Vec::new());
+static MODULES: Mutex<Vec<(PathBuf, Loading)>> = Mutex::new(Vec::new());
+
+/// A module that is loaded or being loaded.
+type Loading = Arc<Turn<Option<Arc<SharedModule>>>>;
 
 /// Shortest time between two restarts of a module.
 const RESTART_INTERVAL: Duration = Duration::from_secs(60);

@@ -3,6 +3,8 @@
 
 mod double;
 mod faults;
+mod hangs;
+mod logins;
 mod pins;
 mod restarts;
 mod signatures;

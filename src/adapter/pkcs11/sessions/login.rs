@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use cryptoki::error::RvError;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout_at;
 
 use super::super::failure::{self, AttemptFailed};
 use super::super::module::Pkcs11Session;
 use super::super::shared_module::Entered;
-use super::{LoggedIn, TokenSessions};
+use super::super::token_logins::LoginTurn;
+use super::TokenSessions;
+use super::pool::LoggedIn;
 use crate::credential::CredentialSource;
 use crate::error::{Error, Failure};
 use crate::secret::Secret;
@@ -30,7 +33,7 @@ impl TokenSessions {
             return Err(self.no_pin());
         };
         let described = source.describe();
-        match timeout_at(deadline, source.credential()).await {
+        match timeout_at(deadline.into(), source.credential()).await {
             Ok(Ok(pin)) => Ok(pin),
             Ok(Err(error)) => {
                 let message = format!(
@@ -55,6 +58,7 @@ impl TokenSessions {
         number: u64,
         entered: &Entered<'_>,
         pin: Option<&Secret>,
+        deadline: Instant,
     ) -> Result<LoggedIn, AttemptFailed> {
         let module = entered.module();
         let (slot, info) = self.selection.find(module)?;
@@ -69,7 +73,14 @@ impl TokenSessions {
                     return Err(AttemptFailed::Final(pin_locked(&token)));
                 }
                 let pin = pin.ok_or(AttemptFailed::NeedsPin)?;
-                self.log_in_with(&*keeper, &info.serial_number, pin)?;
+                check_pin(pin, &token).map_err(AttemptFailed::Final)?;
+                let login = entered.logins().of(&info);
+                let turn = login.take_turn(deadline);
+                let turn = turn.ok_or_else(|| AttemptFailed::Final(failure::busy_login(&token)))?;
+                // Another caller may have logged in while this one waited for the turn.
+                if !keeper.is_logged_in().map_err(failed)? {
+                    self.log_in_with(&*keeper, &turn, pin)?;
+                }
             }
             Ok(mechanisms)
         };
@@ -81,6 +92,8 @@ impl TokenSessions {
                 mechanisms: mechanisms.into(),
                 keeper,
                 idle: Vec::new(),
+                in_use: 0,
+                waiting: 0,
                 keys: Arc::default(),
             }),
             Err(error) => {
@@ -94,21 +107,21 @@ impl TokenSessions {
     fn log_in_with(
         &self,
         session: &dyn Pkcs11Session,
-        serial_number: &str,
+        turn: &LoginTurn<'_>,
         pin: &Secret,
     ) -> Result<(), AttemptFailed> {
         let token = self.selection.to_string();
-        let module = self.module().map_err(AttemptFailed::Final)?;
-        if module.has_rejected(serial_number, pin) {
+        if turn.has_rejected(pin) {
             return Err(AttemptFailed::Final(pin_rejected(&token)));
         }
         let Err(call) = session.login(pin) else {
+            turn.note_accepted(pin);
             return Ok(());
         };
         match call.code {
             Some(RvError::UserAlreadyLoggedIn) => Ok(()),
             Some(RvError::PinIncorrect | RvError::PinInvalid | RvError::PinLenRange) => {
-                module.remember_rejected(serial_number, pin);
+                turn.note_rejected(pin);
                 Err(AttemptFailed::Final(pin_rejected(&token)))
             }
             Some(RvError::PinLocked) => Err(AttemptFailed::Final(pin_locked(&token))),
@@ -132,9 +145,23 @@ impl TokenSessions {
     }
 }
 
+/// Checks that a PIN is not a mistake, which would count towards the lock of the token.
+fn check_pin(pin: &Secret, token: &str) -> Result<(), Error> {
+    let pin = pin.expose();
+    if pin.is_empty() {
+        return Err(Error::config(format!("the PIN of {token} is empty")));
+    }
+    if pin.trim() != pin {
+        return Err(Error::config(format!(
+            "the PIN of {token} begins or ends with white space; a file usually ends in a newline, so trim what was read from it"
+        )));
+    }
+    Ok(())
+}
+
 fn pin_rejected(token: &str) -> Error {
     Error::credential(format!(
-        "{token} rejected the PIN; wrong PINs lock a token, so this PIN is not tried again; give another PIN, by the source of the PIN or by a restart"
+        "{token} rejected the PIN; wrong PINs lock a token, so the program does not try this PIN again; give another PIN, or restart the program if the token has this PIN by now"
     ))
 }
 

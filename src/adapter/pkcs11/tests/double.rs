@@ -25,6 +25,16 @@ use crate::time::{Clock, TimeSource};
 pub(super) const PIN: &str = "1234";
 pub(super) const SLOT: u64 = 7;
 
+/// A call of the module in which the double hangs or panics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Initialize,
+    Finalize,
+    OpenSession,
+    Login,
+    Sign,
+}
+
 #[derive(Clone, Default)]
 pub(super) struct Double(Arc<(Mutex<DoubleState>, Condvar)>);
 
@@ -38,8 +48,8 @@ pub(super) struct DoubleState {
     pub(super) mechanisms: Vec<Pkcs11Mechanism>,
     pub(super) pin: &'static str,
     pub(super) is_logged_in: bool,
-    pub(super) logins: usize,
-    /// The PINs of the logins.
+    /// The PINs of the logins, the rejected ones included.
+    pub(super) logins: Vec<String>,
     pub(super) login_error: Option<RvError>,
     pub(super) open: HashSet<u64>,
     pub(super) opened: usize,
@@ -51,8 +61,13 @@ pub(super) struct DoubleState {
     pub(super) sign_errors: VecDeque<RvError>,
     pub(super) signatures: Vec<(Pkcs11Mechanism, Vec<u8>)>,
     pub(super) sign_calls: usize,
-    /// True while a signature does not return.
-    pub(super) hangs: bool,
+    /// The call that does not return before the release.
+    pub(super) hangs_at: Option<Step>,
+    releases: usize,
+    /// The call that panics once.
+    pub(super) panics_at: Option<Step>,
+    pub(super) session_limit: usize,
+    /// Number of calls in which the double may hang.
     pub(super) inside: usize,
     pub(super) most_inside: usize,
     next_session: u64,
@@ -76,7 +91,7 @@ impl Default for DoubleState {
             ],
             pin: PIN,
             is_logged_in: false,
-            logins: 0,
+            logins: Vec::new(),
             login_error: None,
             open: HashSet::new(),
             opened: 0,
@@ -87,7 +102,10 @@ impl Default for DoubleState {
             sign_errors: VecDeque::new(),
             signatures: Vec::new(),
             sign_calls: 0,
-            hangs: false,
+            hangs_at: None,
+            releases: 0,
+            panics_at: None,
+            session_limit: usize::MAX,
             inside: 0,
             most_inside: 0,
             next_session: 0,
@@ -99,6 +117,8 @@ impl Default for DoubleState {
 
 pub(super) fn token_info(label: &str, serial_number: &str) -> TokenInfo {
     TokenInfo {
+        manufacturer: "Double".to_owned(),
+        model: "v1".to_owned(),
         label: label.to_owned(),
         serial_number: serial_number.to_owned(),
         is_initialized: true,
@@ -148,13 +168,42 @@ impl Double {
 
     /// Ends all calls that hang.
     pub(super) fn release(&self) {
-        self.state().hangs = false;
+        let mut state = self.state();
+        state.hangs_at = None;
+        state.releases += 1;
+        drop(state);
         self.0.1.notify_all();
+    }
+
+    /// Hangs or panics if the test says so.
+    fn pass<'a>(
+        &'a self,
+        step: Step,
+        mut state: MutexGuard<'a, DoubleState>,
+    ) -> MutexGuard<'a, DoubleState> {
+        if state.panics_at == Some(step) {
+            state.panics_at = None;
+            drop(state);
+            panic!("the module panics");
+        }
+        state.inside += 1;
+        state.most_inside = state.most_inside.max(state.inside);
+        self.0.1.notify_all();
+        let releases = state.releases;
+        let hangs_here = state.hangs_at == Some(step);
+        let hangs = |state: &mut DoubleState| hangs_here && state.releases == releases;
+        // A test that fails ends in spite of a call that hangs.
+        let waited = self.0.1.wait_timeout_while(state, LONG, hangs);
+        let mut state = waited.unwrap().0;
+        state.inside -= 1;
+        self.0.1.notify_all();
+        state
     }
 
     pub(super) fn shared(&self, clock: &ShiftedClock) -> Arc<SharedModule> {
         let time = TimeSource::Injected(Arc::new(clock.clone()));
-        Arc::new(SharedModule::new(Box::new(self.clone()), time).drain_limit(SHORT))
+        let module = SharedModule::new(Box::new(self.clone()), time, Arc::default());
+        Arc::new(module.drain_limit(SHORT))
     }
 
     /// Returns a token with the fixed PIN.
@@ -207,6 +256,8 @@ pub(super) async fn sign_with(
 
 pub(super) const LONG: Duration = Duration::from_secs(30);
 pub(super) const SHORT: Duration = Duration::from_millis(50);
+/// A limit that a busy machine does not exceed by its own slowness.
+pub(super) const MEDIUM: Duration = Duration::from_secs(2);
 
 /// The system's clock, moved forward by seconds.
 #[derive(Clone, Default)]
@@ -250,16 +301,17 @@ impl DoubleState {
 
 impl Pkcs11Module for Double {
     fn initialize(&self) -> Result<(), CallFailed> {
-        let mut state = self.state();
+        let mut state = self.pass(Step::Initialize, self.state());
         state.initializes += 1;
         state.is_initialized = true;
         Ok(())
     }
 
     fn finalize(&self) -> Result<(), CallFailed> {
-        let mut state = self.state();
+        let state = self.state();
         state.check(Function::Finalize)?;
         assert_eq!(state.inside, 0, "a call is in the module");
+        let mut state = self.pass(Step::Finalize, state);
         state.finalizes += 1;
         state.is_initialized = false;
         state.is_logged_in = false;
@@ -297,10 +349,13 @@ impl Pkcs11Module for Double {
     }
 
     fn open_session(&self, slot: u64) -> Result<Box<dyn Pkcs11Session>, CallFailed> {
-        let mut state = self.state();
+        let mut state = self.pass(Step::OpenSession, self.state());
         state.check(Function::OpenSession)?;
         if !state.tokens.iter().any(|(known, _)| *known == slot) {
             return fail(Function::OpenSession, RvError::TokenNotPresent);
+        }
+        if state.open.len() >= state.session_limit {
+            return fail(Function::OpenSession, RvError::SessionCount);
         }
         state.next_session += 1;
         state.opened += 1;
@@ -336,7 +391,8 @@ impl Pkcs11Session for DoubleSession {
 
     fn login(&self, pin: &Secret) -> Result<(), CallFailed> {
         let mut state = self.state(Function::Login)?;
-        state.logins += 1;
+        state.logins.push(pin.expose().to_owned());
+        let mut state = self.double.pass(Step::Login, state);
         match state.login_error {
             Some(error) => fail(Function::Login, error),
             None if state.is_logged_in => fail(Function::Login, RvError::UserAlreadyLoggedIn),
@@ -380,17 +436,7 @@ impl Pkcs11Session for DoubleSession {
     ) -> Result<Vec<u8>, CallFailed> {
         let mut state = self.state(Function::SignInit)?;
         state.sign_calls += 1;
-        state.inside += 1;
-        state.most_inside = state.most_inside.max(state.inside);
-        self.double.0.1.notify_all();
-        let mut state = self
-            .double
-            .0
-            .1
-            .wait_while(state, |state| state.hangs)
-            .unwrap();
-        state.inside -= 1;
-        self.double.0.1.notify_all();
+        let mut state = self.double.pass(Step::Sign, state);
         if state.active.contains(&self.number) {
             return fail(Function::SignInit, RvError::OperationActive);
         }

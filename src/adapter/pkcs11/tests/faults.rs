@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 use super::super::failure::error_of;
 use super::super::module::CallFailed;
 use super::super::sessions::TokenPin;
-use super::double::{Double, LONG, PIN, SHORT, sign};
+use super::double::{Double, LONG, PIN, SHORT, Step, sign, token_info};
 
 #[tokio::test]
 async fn after_any_error_of_a_signature_everything_is_looked_up_once() {
@@ -44,7 +44,7 @@ async fn after_any_error_of_a_signature_everything_is_looked_up_once() {
         assert_eq!(double.state().open.len(), 2, "{code:?}");
         assert_eq!(double.state().wrongly_closed, 0, "{code:?}");
         // The keepers overlap, so the process stays logged in.
-        assert_eq!(double.state().logins, 1, "{code:?}");
+        assert_eq!(double.state().logins.len(), 1, "{code:?}");
     }
 }
 
@@ -62,7 +62,7 @@ async fn a_logout_by_another_part_of_the_program_is_repaired_for_all_callers() {
         double.log_out();
     }
     let state = double.state();
-    assert_eq!(state.logins, 5);
+    assert_eq!(state.logins.len(), 5);
     assert_eq!(state.wrongly_closed, 0);
 }
 
@@ -100,7 +100,7 @@ async fn a_signature_that_hangs_keeps_its_session_and_no_more() {
     let double = Double::default();
     let token = double.token_with(TokenPin::Fixed(PIN.into()), 2, SHORT);
     sign(&token).await.unwrap();
-    double.state().hangs = true;
+    double.state().hangs_at = Some(Step::Sign);
     // The first two callers hang in the module. The others wait for a session.
     let errors: Vec<String> = {
         let mut callers = JoinSet::new();
@@ -136,7 +136,7 @@ async fn a_signature_that_hangs_keeps_its_session_and_no_more() {
 async fn callers_share_the_sessions() {
     let double = Double::default();
     let token = double.token_with(TokenPin::Fixed(PIN.into()), 4, LONG);
-    double.state().hangs = true;
+    double.state().hangs_at = Some(Step::Sign);
     let mut callers = JoinSet::new();
     for _ in 0..64 {
         let token = token.clone();
@@ -149,7 +149,110 @@ async fn callers_share_the_sessions() {
     double.release();
     assert_eq!(callers.join_all().await.len(), 64);
     let state = double.state();
-    assert_eq!((state.most_inside, state.opened, state.logins), (4, 5, 1));
+    assert_eq!(
+        (state.most_inside, state.opened, state.logins.len()),
+        (4, 5, 1)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn callers_wait_for_a_session_if_the_token_allows_no_more() {
+    for limit in [2, 3, 5] {
+        let double = Double::default();
+        double.state().session_limit = limit;
+        let token = double.token();
+        let mut callers = JoinSet::new();
+        for _ in 0..64 {
+            let token = token.clone();
+            callers.spawn(async move { sign(&token).await.unwrap() });
+        }
+        assert_eq!(callers.join_all().await.len(), 64);
+        // A lost session needs no more sessions than before.
+        double.state().sign_errors.extend([RvError::DeviceError]);
+        sign(&token).await.unwrap();
+        let state = double.state();
+        assert_eq!((state.logins.len(), state.wrongly_closed), (1, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_token_with_one_session_is_an_error_that_ends_no_login() {
+    let double = Double::default();
+    double.state().session_limit = 1;
+    let token = double.token();
+    for _ in 0..3 {
+        let error = sign(&token).await.unwrap_err();
+        assert!(error.to_string().contains("allows no more sessions"));
+        assert!(error.is_transient());
+    }
+    assert_eq!(double.state().logins.len(), 1);
+    double.state().session_limit = 2;
+    sign(&token).await.unwrap();
+    assert_eq!(double.state().logins.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_token_that_is_removed_while_64_callers_sign_recovers() {
+    let double = Double::default();
+    let token = double.token();
+    double.state().hangs_at = Some(Step::Sign);
+    let mut callers = JoinSet::new();
+    for _ in 0..64 {
+        let token = token.clone();
+        callers.spawn(async move { sign(&token).await.unwrap_err() });
+    }
+    let waiting = double.clone();
+    tokio::task::spawn_blocking(move || waiting.wait_until(|state| state.inside == 8))
+        .await
+        .unwrap();
+    let removed = std::mem::take(&mut double.state().tokens);
+    double.log_out();
+    double.state().sign_errors = vec![RvError::DeviceRemoved; 8].into();
+    double.release();
+    for error in callers.join_all().await {
+        let text = error.to_string();
+        assert!(text.contains("is not present"), "{text}");
+        assert!(error.is_transient());
+    }
+    assert_eq!(double.state().finalizes, 1);
+    assert_eq!(double.state().open.len(), 0);
+    double.state().tokens = removed;
+    let mut callers = JoinSet::new();
+    for _ in 0..64 {
+        let token = token.clone();
+        callers.spawn(async move { sign(&token).await.unwrap() });
+    }
+    callers.join_all().await;
+    let state = double.state();
+    assert_eq!((state.logins.len(), state.wrongly_closed), (2, 0));
+}
+
+#[tokio::test]
+async fn another_token_with_the_same_label_gets_a_login_and_a_search_of_its_own() {
+    let double = Double::default();
+    let token = double.token();
+    sign(&token).await.unwrap();
+    // The other token has another PIN, and another key under the label.
+    double.state().tokens = vec![(9, token_info("daemon", "0002"))];
+    double.state().objects[0].1.id = vec![2];
+    double.state().pin = "5678";
+    double.log_out();
+    double.state().open.clear();
+    let searches = double.state().searches;
+    for _ in 0..3 {
+        let error = sign(&token).await.unwrap_err().to_string();
+        assert!(error.contains("rejected the PIN"), "{error}");
+    }
+    // One login for each token.
+    assert_eq!(double.state().logins.len(), 2);
+    double.state().pin = PIN;
+    double.state().tokens[0].1.serial_number = "0003".to_owned();
+    sign(&token).await.unwrap();
+    assert_eq!(double.state().searches, searches + 1);
+    // The PIN is not known as wrong on the first token.
+    double.state().tokens[0].1.serial_number = "0001".to_owned();
+    double.log_out();
+    sign(&token).await.unwrap();
 }
 
 #[tokio::test]
@@ -157,7 +260,7 @@ async fn a_session_of_an_ended_login_is_closed_when_its_call_returns() {
     let double = Double::default();
     let token = double.token();
     sign(&token).await.unwrap();
-    double.state().hangs = true;
+    double.state().hangs_at = Some(Step::Sign);
     let slow = tokio::spawn({
         let token = token.clone();
         async move { sign(&token).await }

@@ -4,7 +4,7 @@ use cryptoki::error::RvError;
 use tokio::task::JoinSet;
 
 use super::super::sessions::TokenPin;
-use super::double::{Double, LONG, PIN, sign};
+use super::double::{Double, LONG, PIN, SHORT, sign};
 use crate::credential::{CredentialFuture, CredentialSource};
 use crate::secret::Secret;
 
@@ -61,15 +61,15 @@ async fn a_wrong_pin_is_tried_once_by_all_callers_and_the_next_pin_works() {
                 "{error}"
             );
         }
-        assert_eq!(double.state().logins, 1);
+        assert_eq!(double.state().logins.len(), 1);
         // A key of the same token, made apart, knows the PIN as wrong, too.
         double.state().login_error = None;
         assert!(sign(&token).await.is_err());
-        assert_eq!(double.state().logins, 1);
+        assert_eq!(double.state().logins.len(), 1);
 
         pin.set(PIN);
         sign(&token).await.unwrap();
-        assert_eq!(double.state().logins, 2);
+        assert_eq!(double.state().logins.len(), 2);
         // No session is left open by the failures, but the keeper and one for signatures.
         assert_eq!(double.state().open.len(), 2);
     }
@@ -83,15 +83,15 @@ async fn a_pin_is_read_for_a_login_alone() {
     for _ in 0..3 {
         sign(&token).await.unwrap();
     }
-    assert_eq!((pin.calls(), double.state().logins), (1, 1));
+    assert_eq!((pin.calls(), double.state().logins.len()), (1, 1));
     // The handle is invalid after another part of the program has logged out and in.
     double.log_out();
     double.state().is_logged_in = true;
     sign(&token).await.unwrap();
-    assert_eq!((pin.calls(), double.state().logins), (1, 1));
+    assert_eq!((pin.calls(), double.state().logins.len()), (1, 1));
     double.log_out();
     sign(&token).await.unwrap();
-    assert_eq!((pin.calls(), double.state().logins), (2, 2));
+    assert_eq!((pin.calls(), double.state().logins.len()), (2, 2));
 }
 
 #[tokio::test]
@@ -104,12 +104,12 @@ async fn a_locked_pin_is_not_tried() {
         error.starts_with("the PIN of the token 'daemon' is locked"),
         "{error}"
     );
-    assert_eq!(double.state().logins, 1);
+    assert_eq!(double.state().logins.len(), 1);
     // The token says so before a login.
     double.state().tokens[0].1.is_pin_locked = true;
     let error = sign(&token).await.unwrap_err();
     assert!(error.to_string().contains("is locked") && !error.is_transient());
-    assert_eq!(double.state().logins, 1);
+    assert_eq!(double.state().logins.len(), 1);
     // The security officer has unlocked the PIN.
     double.state().tokens[0].1.is_pin_locked = false;
     double.state().login_error = None;
@@ -143,7 +143,20 @@ async fn a_missing_pin_and_a_failing_source_have_messages_of_their_own() {
         error.chain().to_string(),
         "the PIN of the token 'daemon' cannot be read: the credential source failed: the vault is sealed"
     );
-    assert_eq!(double.state().logins, 0);
+    // A source that returns nothing keeps no session and no thread.
+    let source =
+        || std::future::pending::<Result<Secret, Box<dyn std::error::Error + Send + Sync>>>();
+    let token = double.token_with(TokenPin::Source(Arc::new(source)), 1, SHORT);
+    for _ in 0..3 {
+        let error = sign(&token).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the PIN of the token 'daemon' cannot be read: the credential source returned nothing within 0.1 s"
+        );
+        assert!(error.is_transient());
+    }
+    assert_eq!(token.sessions.free_permits(), 1);
+    assert_eq!(double.state().logins.len(), 0);
     assert_eq!(double.state().open.len(), 0);
     // A token that needs no login gets none.
     double.state().tokens[0].1.needs_login = false;
@@ -162,10 +175,10 @@ async fn a_login_that_fails_for_another_reason_is_not_repeated() {
         error.contains("C_Login returned CKR_FUNCTION_FAILED"),
         "{error}"
     );
-    assert_eq!(double.state().logins, 1);
+    assert_eq!(double.state().logins.len(), 1);
     // A token that is gone has not judged the PIN.
     double.state().login_error = Some(RvError::DeviceRemoved);
     let error = sign(&double.token()).await.unwrap_err().to_string();
     assert!(error.contains("was removed"), "{error}");
-    assert_eq!(double.state().logins, 3);
+    assert_eq!(double.state().logins.len(), 3);
 }

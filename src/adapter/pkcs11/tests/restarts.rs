@@ -4,7 +4,7 @@ use super::super::selection::TokenSelection;
 use super::super::sessions::TokenPin;
 use super::super::shared_module::SharedModule;
 use super::super::{Pkcs11Token, module::KeyFamily, module::ObjectKind};
-use super::double::{Double, LONG, PIN, ShiftedClock, key, sign, token_info, token_of};
+use super::double::{Double, LONG, PIN, ShiftedClock, Step, key, sign, token_info, token_of};
 
 fn labelled(module: &Arc<SharedModule>, label: &str) -> Pkcs11Token {
     let selection = TokenSelection {
@@ -112,7 +112,7 @@ async fn a_restart_does_not_interrupt_a_call() {
     let module = double.shared(&clock);
     let token = labelled(&module, "daemon");
     sign(&token).await.unwrap();
-    double.state().hangs = true;
+    double.state().hangs_at = Some(Step::Sign);
     let slow = tokio::spawn({
         let token = token.clone();
         async move { sign(&token).await }

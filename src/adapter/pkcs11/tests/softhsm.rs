@@ -21,6 +21,7 @@ use super::super::module::{
 use super::super::selection::TokenSelection;
 use super::super::sessions::TokenPin;
 use super::super::shared_module::SharedModule;
+use super::super::token_logins::TokenLogins;
 use super::double::{LONG, PIN, ShiftedClock, sign, token_of};
 use crate::secret::Secret;
 use crate::time::TimeSource;
@@ -176,7 +177,11 @@ fn counted(pin: TokenPin, clock: &ShiftedClock) -> (Pkcs11Token, Arc<AtomicUsize
         logins: Arc::clone(&logins),
     };
     let time = TimeSource::Injected(Arc::new(clock.clone()));
-    let shared = Arc::new(SharedModule::new(Box::new(module), time));
+    let shared = Arc::new(SharedModule::new(
+        Box::new(module),
+        time,
+        TokenLogins::of_process(),
+    ));
     let selection = TokenSelection {
         label: Some("daemon".to_owned()),
         ..TokenSelection::default()

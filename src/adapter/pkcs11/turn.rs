@@ -1,0 +1,92 @@
+//! A value with an exclusive turn, for calls of a module that may never return.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// A value behind a short lock, and the exclusive turn to work on the value for longer.
+///
+/// Nobody calls a module under a lock. The caller with the turn calls the module, and the others
+/// wait for the end of the turn until their deadline.
+#[derive(Default)]
+pub(super) struct Turn<T> {
+    state: Mutex<TurnState<T>>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+pub(super) struct TurnState<T> {
+    /// The deadline of the caller with the turn. `None` if the turn is free.
+    taken_until: Option<Instant>,
+    pub(super) value: T,
+}
+
+/// The lock of a [`Turn`].
+pub(super) type Locked<'a, T> = MutexGuard<'a, TurnState<T>>;
+
+/// The turn of one caller. A drop ends the turn, also after a panic.
+pub(super) struct TurnTaken<'a, T>(&'a Turn<T>);
+
+impl<T> Turn<T> {
+    /// Locks the value, whether or not the turn is free.
+    pub(super) fn lock(&self) -> Locked<'_, T> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Locks the value while the turn is free.
+    ///
+    /// Returns `None` if the turn does not end until the deadline. Returns `None` at once if the
+    /// caller with the turn is past its own deadline, since the call of that caller hangs.
+    pub(super) fn lock_free(&self, deadline: Instant) -> Option<Locked<'_, T>> {
+        let mut state = self.lock();
+        while let Some(taken_until) = state.taken_until {
+            let left = taken_until
+                .min(deadline)
+                .saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return None;
+            }
+            let waited = self.changed.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        Some(state)
+    }
+
+    /// Takes a turn that is free.
+    pub(super) fn take(&self, mut free: Locked<'_, T>, deadline: Instant) -> TurnTaken<'_, T> {
+        free.taken_until = Some(deadline);
+        TurnTaken(self)
+    }
+
+    /// Waits as long as a condition on the value holds, and at most until the deadline.
+    pub(super) fn wait_while<'a>(
+        &self,
+        state: Locked<'a, T>,
+        deadline: Instant,
+        condition: impl Fn(&T) -> bool,
+    ) -> Locked<'a, T> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let waited = self
+            .changed
+            .wait_timeout_while(state, left, |state| condition(&state.value));
+        waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Wakes the callers that wait for a change of the value.
+    pub(super) fn notify(&self) {
+        self.changed.notify_all();
+    }
+}
+
+impl<T> TurnTaken<'_, T> {
+    /// Locks the value.
+    pub(super) fn lock(&self) -> Locked<'_, T> {
+        self.0.lock()
+    }
+}
+
+impl<T> Drop for TurnTaken<'_, T> {
+    fn drop(&mut self) {
+        self.lock().taken_until = None;
+        self.0.notify();
+    }
+}
