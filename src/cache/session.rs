@@ -361,7 +361,10 @@ mod tests {
         let stalled = session.lease_refresh_token(Instant::now()).await;
         let later = Instant::now() + Duration::from_secs(3600);
         let current = session.lease_refresh_token(later).await;
+        current.keep_id_token("later".into());
         stalled.replace(None);
+        stalled.keep_id_token("earlier".into());
+        assert_eq!(session.id_token().unwrap().expose(), "later");
         session.store("offered".into(), None);
         assert_eq!(
             session.refresh_token_status(),
