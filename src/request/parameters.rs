@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use url::Url;
 
-use crate::error::Error;
+use crate::error::{Error, Escaped};
 
 /// The parts of a token request that the caller adds to the cache key: extra parameters, claims of
 /// the client assertion, and a partition. Empty for nearly all requests.
@@ -197,12 +197,11 @@ fn check_audience(audience: &str) -> Result<(), Error> {
 
 /// Checks the path of a federated identity.
 fn check_fmi_path(path: &str) -> Result<(), Error> {
-    let is_text = |c: char| !c.is_whitespace() && !c.is_control();
-    match path.is_empty() || !path.chars().all(is_text) {
-        true => Err(Error::config(format!(
-            "the fmi_path {path:?} is empty or contains white space; pass the path of a federated identity, such as the client id of an agent identity"
+    match Escaped(path).is_visible_word() {
+        false => Err(Error::config(format!(
+            "the fmi_path {path:?} is empty or contains white space or an invisible character; pass the path of a federated identity, such as the client id of an agent identity"
         ))),
-        false => Ok(()),
+        true => Ok(()),
     }
 }
 
@@ -347,6 +346,8 @@ mod tests {
             (" a", false),
             ("a\nb", false),
             ("a\u{7}b", false),
+            ("a\u{200b}b", false),
+            ("a\u{202e}b", false),
         ] {
             assert_eq!(check_fmi_path(path).is_ok(), is_accepted, "{path:?}");
         }
