@@ -11,9 +11,7 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
 
 use crate::counter::ShardedCounter;
-use crate::delegated::UserIdentity;
 use crate::error::{Error, Failure};
-use crate::secret::Secret;
 use crate::shared_cache::SharedCounters;
 use crate::time::TimeSource;
 use crate::token::{CacheKey, IssuedToken, Thumbprint, TokenSource, UserKey};
@@ -199,18 +197,12 @@ impl Cache {
     }
 
     /// Stores the tokens of a user who signed in, in place of earlier tokens.
-    pub(crate) fn sign_in(
-        &self,
-        user: &Arc<UserKey>,
-        issued: Arc<IssuedToken>,
-        refresh_token: Option<Secret>,
-        identity: Option<UserIdentity>,
-    ) -> HeldSlot {
-        let session = UserSession::new(Arc::clone(user), refresh_token, identity);
+    pub(crate) fn sign_in(&self, session: Arc<UserSession>, issued: Arc<IssuedToken>) -> HeldSlot {
+        let user = session.user();
         let now = self.context.clock.now();
         // A request in flight keeps the session before, and has no part in this one.
         self.end_session(user);
-        write(&self.sessions).insert(Arc::new(session), 0, &now);
+        write(&self.sessions).insert(Arc::clone(&session), 0, &now);
         for slot in read(&self.slots).values() {
             if slot.key().is_for_user(user) {
                 slot.clear_failure();

@@ -346,6 +346,17 @@ impl Error {
         }
     }
 
+    /// Words the advice for a request with a user federated identity credential, which Microsoft
+    /// Entra ID rejects with the codes of a user assertion.
+    pub(crate) fn about_user_credential(self) -> Self {
+        match &self {
+            Self::Server(server) if let Some(advice) = server.help() => {
+                Self::Server(server.with_help(help::for_user_credential(advice)))
+            }
+            _ => self,
+        }
+    }
+
     /// Adds the place in a chain of credentials to the message or to the advice.
     pub(crate) fn in_chain(self, place: &str) -> Self {
         if let Self::Server(server) = &self {

@@ -205,11 +205,7 @@ impl TokenRequest {
     /// # let _ = orders;
     /// ```
     pub fn audience(self, audience: impl Into<String>) -> Self {
-        let audience = audience.into();
-        match parameters::check_audience(&audience) {
-            Ok(()) => self.form_parameter(AUDIENCE, audience),
-            Err(error) => self.invalid(error),
-        }
+        self.form_parameter(AUDIENCE, audience)
     }
 
     /// Adds the URI of an API that the token is for, a resource indicator ([RFC 8707 section 2]).
@@ -230,11 +226,7 @@ impl TokenRequest {
     ///
     /// [RFC 8707 section 2]: https://www.rfc-editor.org/rfc/rfc8707#section-2
     pub fn resource(self, uri: impl Into<String>) -> Self {
-        let uri = uri.into();
-        match parameters::check_resource(&uri) {
-            Ok(()) => self.form_parameter(RESOURCE, uri),
-            Err(error) => self.invalid(error),
-        }
+        self.form_parameter(RESOURCE, uri)
     }
 
     /// Sets the path of a federated identity, for a token that is the assertion of that identity.
@@ -257,20 +249,15 @@ impl TokenRequest {
     /// ```
     #[doc(alias("WithFmiPath", "Federated Managed Identity", "agent"))]
     pub fn fmi_path(self, path: impl Into<String>) -> Self {
-        let path = path.into();
-        match parameters::check_fmi_path(&path) {
-            Ok(()) => {
-                let request = self.update(|fields| fields.parameters.remove(FMI_PATH));
-                request.form_parameter(FMI_PATH, path)
-            }
-            Err(error) => self.invalid(error),
-        }
+        let request = self.update(|fields| fields.parameters.remove(FMI_PATH));
+        request.form_parameter(FMI_PATH, path)
     }
 
     /// Adds a form parameter, for providers that need more than the standard parameters.
     ///
-    /// A name may repeat. The methods [`audience`](Self::audience) and [`resource`](Self::resource)
-    /// add and check the parameters of these names.
+    /// A name may repeat. The parameters of [`audience`](Self::audience),
+    /// [`resource`](Self::resource) and [`fmi_path`](Self::fmi_path) are checked as the methods of
+    /// these names check them.
     ///
     /// Parameters are part of the cache key, so another value gets another token. Do not put a
     /// secret into a parameter. On use, the client rejects parameters that the client sends itself,
@@ -315,7 +302,10 @@ impl TokenRequest {
     }
 
     fn parameter(self, location: ParameterLocation, name: String, value: String) -> Self {
-        self.update(|fields| fields.parameters.add(location, name, value))
+        match parameters::check_value(&name, &value) {
+            Ok(()) => self.update(|fields| fields.parameters.add(location, name, value)),
+            Err(error) => self.invalid(error),
+        }
     }
 
     fn update(mut self, change: impl FnOnce(&mut RequestFields)) -> Self {

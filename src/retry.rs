@@ -111,7 +111,9 @@ impl RetryPolicy {
     ///
     /// A call waits for one token request. A call waits for a second token request only if the
     /// first request was lost with its tokio runtime or had other
-    /// [claims](crate::TokenRequest::claims).
+    /// [claims](crate::TokenRequest::claims). A call of an
+    /// [`AgentIdentity`](crate::AgentIdentity#steps) waits for up to three token requests, one for
+    /// each step, and each has this limit.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;

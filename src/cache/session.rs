@@ -91,10 +91,22 @@ impl UserSession {
         state.id_token.as_ref()?.id_token.clone()
     }
 
-    /// Keeps an ID token in place of an earlier one.
+    /// Keeps the ID token of a session that no other request knows yet, or of a record that was
+    /// stored.
     pub(crate) fn keep_id_token(&self, id_token: Secret) {
         let mut state = self.lock();
         state.id_token.get_or_insert_default().id_token = Some(id_token);
+    }
+
+    /// Keeps an ID token in place of `before`, and returns the ID token that is then kept. That is
+    /// another one if a refresh came in between.
+    pub(crate) fn replace_id_token(&self, before: Option<&Secret>, id_token: Secret) -> Secret {
+        let mut state = self.lock();
+        let kept = &mut state.id_token.get_or_insert_default().id_token;
+        match kept {
+            Some(kept) if before.map(Secret::expose) != Some(kept.expose()) => kept.clone(),
+            _ => kept.insert(id_token).clone(),
+        }
     }
 
     /// Returns whether the tokens may be refreshed for the sake of the ID token. A provider that
@@ -268,6 +280,14 @@ impl RefreshTokenLease<'_> {
         }
     }
 
+    /// Keeps the ID token of a refresh in place of an earlier one.
+    pub(crate) fn keep_id_token(&self, id_token: Secret) {
+        let mut state = self.session.lock();
+        if state.lease.is_current(self.id) {
+            state.id_token.get_or_insert_default().id_token = Some(id_token);
+        }
+    }
+
     /// Removes the refresh token and the user that the responses named, because a refresh named
     /// another user.
     pub(crate) fn discard(&self) {
@@ -341,7 +361,10 @@ mod tests {
         let stalled = session.lease_refresh_token(Instant::now()).await;
         let later = Instant::now() + Duration::from_secs(3600);
         let current = session.lease_refresh_token(later).await;
+        current.keep_id_token("later".into());
         stalled.replace(None);
+        stalled.keep_id_token("earlier".into());
+        assert_eq!(session.id_token().unwrap().expose(), "later");
         session.store("offered".into(), None);
         assert_eq!(
             session.refresh_token_status(),

@@ -40,6 +40,14 @@ pub(super) use subject::{Agent, AgentSubject};
 /// rejects T1 or T2 as expired, the client acquires another one, and retries the request once. An
 /// error says in which step it happened, and names the agent identity.
 ///
+/// Each step has the time limit of a token request
+/// ([`RetryPolicy::deadline`](crate::RetryPolicy::deadline), 30 seconds by default). A call without
+/// cached tokens waits for up to three times as long. Wrap the call in `tokio::time::timeout` for
+/// a shorter limit. The steps that were begun then go on, for the next call.
+///
+/// A [`force_refresh`](TokenRequest::force_refresh) replaces the last token alone. It passes a
+/// remembered rejection of each step, so that a mended cause takes effect at once.
+///
 /// # Bounds
 ///
 /// Each token is one entry of the blueprint's cache, T1 and T2 included. The cache holds
@@ -97,8 +105,10 @@ impl ConfidentialClient {
                 "the agent id {agent_id:?} is not a GUID; pass the client id of the agent identity"
             )));
         };
+        // A GUID has many spellings: upper case, braces, no hyphens.
+        let is_own = Uuid::try_parse(&self.fetcher.client_id).is_ok_and(|own| own == id);
         let id = id.to_string();
-        if id.eq_ignore_ascii_case(&self.fetcher.client_id) {
+        if is_own {
             let why = "the id is the blueprint's own client id; pass the client id of the agent identity, or call acquire_token_for_client(..) of the client";
             return Err(not_a_blueprint(&id, why));
         }
@@ -229,12 +239,17 @@ impl AgentIdentity {
 
     /// Removes the access tokens and the refresh token that the agent has as a user.
     ///
+    /// A call for the user that is waiting meanwhile acquires new tokens.
+    ///
     /// Does I/O only with a [shared cache](crate::ConfidentialClientBuilder::shared_cache).
     ///
     /// # Errors
     ///
+    /// [`Error::Config`] for a user that
+    /// [`acquire_token_by_user_fic`](Self::acquire_token_by_user_fic) rejects.
     /// [`Error::Transport`] if the shared cache does not respond. Call the method again.
     pub async fn remove_user(&self, user: &UserIdentifier) -> Result<(), Error> {
+        user.name()?;
         let key = self.agent.key_of(user.user());
         self.blueprint.remove_user(&key).await
     }

@@ -63,8 +63,8 @@ impl TokenFetcher {
                 match self.refresh(fetch, identity, refresh_token, deadline).await {
                     Ok(refreshed) => {
                         lease.learn(refreshed.identity);
-                        if let (Some(session), Some(id_token)) = (session, refreshed.id_token) {
-                            session.keep_id_token(id_token);
+                        if let Some(id_token) = refreshed.id_token {
+                            lease.keep_id_token(id_token);
                         }
                         match refreshed.refresh_token {
                             Some(rotated) => lease.replace(Some(rotated)),

@@ -66,11 +66,17 @@ impl Issuer {
         deadline: Instant,
     ) -> FlightOutcome {
         let step = fetch.agent_step();
+        let user = fetch.key.user.clone();
         let outcome = self.fetch_step(fetch, grant, deadline).await;
-        match step {
-            None => outcome,
-            Some(step) => outcome.map_err(|error| error.in_chain(&step)),
-        }
+        outcome.map_err(|mut error| {
+            if user.is_some_and(|user| user.is_federated()) {
+                error = error.about_user_credential();
+            }
+            match &step {
+                None => error,
+                Some(step) => error.in_chain(step),
+            }
+        })
     }
 
     async fn fetch_step(

@@ -83,25 +83,33 @@ impl ConfidentialClient {
     /// Returns the latest ID token of a user: the valid one in memory, or else that of the shared
     /// cache.
     async fn kept_id_token(&self, account: &Account) -> Option<KeptIdToken> {
-        let session = self.acquirer.tokens().existing_session(account.user());
-        let in_memory = session.as_ref().and_then(|session| session.id_token());
-        let in_memory = in_memory.and_then(KeptIdToken::new);
-        let now = self.fetcher.clock.wall();
-        let level = match self.acquirer.shared() {
-            Some(level) if !in_memory.as_ref().is_some_and(|kept| kept.is_valid(now)) => level,
-            _ => return in_memory,
+        let tokens = self.acquirer.tokens();
+        let Some(level) = self.acquirer.shared() else {
+            let session = tokens.existing_session(account.user())?;
+            return KeptIdToken::new(session.id_token()?);
         };
+        // A sign-out or a sign-in during the wait removes this session, and what it keeps.
+        let session = tokens.session(account.user());
+        let before = session.id_token();
+        let in_memory = before.clone().and_then(KeptIdToken::new);
+        let now = self.fetcher.clock.wall();
+        if in_memory.as_ref().is_some_and(|kept| kept.is_valid(now)) {
+            return in_memory;
+        }
         let stored = async {
             let name = level.session_name(account.user()).ok()?;
             let found = level.get_session(&name).await.ok()?;
             KeptIdToken::new(found.content?.id_token?)
         };
-        let Some(stored) = stored.await else {
-            return in_memory;
+        let expiry = |kept: &KeptIdToken| kept.expires_on();
+        let stored = stored.await;
+        let later = stored.filter(|stored| expiry(stored) > in_memory.as_ref().and_then(expiry));
+        let Some(stored) = later else {
+            return session.id_token().and_then(KeptIdToken::new);
         };
-        let session = self.acquirer.tokens().session(account.user());
-        session.keep_id_token(stored.id_token.clone());
-        Some(stored)
+        // A refresh during the wait brought a later one.
+        let kept = session.replace_id_token(before.as_ref(), stored.id_token);
+        KeptIdToken::new(kept)
     }
 }
 
@@ -142,7 +150,10 @@ impl KeptIdToken {
     }
 
     fn is_valid(&self, now: SystemTime) -> bool {
-        let expires = time_claim(&self.claims, "exp").ok().flatten();
-        expires.is_some_and(|expires| expires > now)
+        self.expires_on().is_some_and(|expires| expires > now)
+    }
+
+    fn expires_on(&self) -> Option<SystemTime> {
+        time_claim(&self.claims, "exp").ok().flatten()
     }
 }

@@ -333,7 +333,7 @@ fn check_resource_indicators(parameters: &Parameters, rules: Rules) -> Result<()
     if rules == Rules::OpenId {
         return Ok(());
     }
-    let accepts = |name: &str| rules == Rules::Adfs && name == "resource";
+    let accepts = |name: &str| rules == Rules::Adfs && name.eq_ignore_ascii_case("resource");
     match parameters
         .resource_indicators()
         .find(|(name, _)| !accepts(name))

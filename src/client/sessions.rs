@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::ConfidentialClient;
 use super::fetch_shared::{import_session, store_sign_in};
-use crate::cache::{HeldSlot, runtime_handle};
+use crate::cache::{HeldSlot, UserSession, runtime_handle};
 use crate::delegated::{Account, UserIdentity};
 use crate::error::{Error, Failure};
 use crate::secret::Secret;
@@ -104,21 +104,18 @@ impl ConfidentialClient {
         id_token: Option<Secret>,
     ) -> Result<HeldSlot, Error> {
         let tokens = self.acquirer.tokens();
-        let keep = |id_token: &Option<Secret>| {
-            if let Some(id_token) = id_token {
-                tokens.session(user).keep_id_token(id_token.clone());
-            }
-        };
-        let Some(level) = self.acquirer.shared() else {
-            let slot = tokens.sign_in(user, issued, refresh_token, identity);
-            keep(&id_token);
-            return Ok(slot);
-        };
-        let slot = tokens.sign_in(user, Arc::clone(&issued), None, identity.clone());
-        keep(&id_token);
-        let session = tokens.session(user);
-        let storing = store_sign_in(level, session, &issued, refresh_token, identity, id_token);
-        storing.await?;
+        let level = self.acquirer.shared();
+        let in_memory = refresh_token.clone().filter(|_| level.is_none());
+        let session = UserSession::new(Arc::clone(user), in_memory, identity.clone());
+        let session = Arc::new(session);
+        if let Some(id_token) = &id_token {
+            session.keep_id_token(id_token.clone());
+        }
+        let slot = tokens.sign_in(Arc::clone(&session), Arc::clone(&issued));
+        if let Some(level) = level {
+            let storing = store_sign_in(level, session, &issued, refresh_token, identity, id_token);
+            storing.await?;
+        }
         Ok(slot)
     }
 

@@ -364,13 +364,15 @@ impl AuthorizationRequest {
             .filter_map(|(name, value)| Some((name, value?)));
         let own: Vec<_> = own.collect();
         let of_page = || self.parameters.of(ParameterLocation::Query);
-        if let Some((name, _)) = of_page().find(|(name, _)| own.iter().any(|own| own.0 == *name)) {
+        let extra = self.request.extra_parameters()?;
+        let in_query = || extra.of(ParameterLocation::Query);
+        // Microsoft's providers ignore the case of names.
+        let is_own = |name: &str| own.iter().any(|own| own.0.eq_ignore_ascii_case(name));
+        if let Some((name, _)) = of_page().chain(in_query()).find(|(name, _)| is_own(name)) {
             return Err(Error::config(format!(
                 "the query parameter '{name}' is in the URL of the sign-in page already; remove query_parameter({name:?}, ..)"
             )));
         }
-        let extra = self.request.extra_parameters()?;
-        let in_query = || extra.of(ParameterLocation::Query);
         // The code is for the APIs that the user consented to (RFC 8707 section 2.1).
         let indicators = extra.resource_indicators();
         let indicators = indicators.filter(|pair| !in_query().any(|known| known == *pair));

@@ -81,6 +81,8 @@ impl EndSessionRequest {
     }
 
     /// Adds a query parameter, such as Amazon Cognito's `logout_uri`. A name may repeat.
+    ///
+    /// On use, the client rejects the parameters of the other methods, such as `id_token_hint`.
     pub fn query_parameter(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         let location = ParameterLocation::Query;
         self.parameters.add(location, name.into(), value.into());
@@ -104,7 +106,11 @@ impl EndSessionRequest {
             ));
         }
         let hint = self.id_token_hint.as_ref().map(Secret::expose);
-        if hint.is_some_and(|hint| hint.split('.').count() != 3) {
+        let is_jwt = |hint: &str| {
+            let mut parts = hint.split('.');
+            hint.matches('.').count() == 2 && parts.all(|part| !part.is_empty())
+        };
+        if !hint.is_none_or(is_jwt) {
             return Err(Error::config(
                 "the id_token_hint is not a JWT; pass the ID token of the sign-in, not an access token or the account",
             ));
@@ -120,17 +126,19 @@ impl EndSessionRequest {
             ),
             ("state", self.state.as_deref()),
         ];
+        let extra = || self.parameters.of(ParameterLocation::Query);
+        for (name, _) in extra() {
+            // Microsoft's providers ignore the case of names.
+            if let Some((own, _)) = own.iter().find(|(own, _)| own.eq_ignore_ascii_case(name)) {
+                return Err(Error::config(format!(
+                    "the query parameter '{name}' is in the URL of the sign-out page by {own}(..) alone, which checks the value; call that method, and remove query_parameter({name:?}, ..)"
+                )));
+            }
+        }
         let own = own
             .into_iter()
             .filter_map(|(name, value)| Some((name, value?)));
-        let own: Vec<_> = own.collect();
-        let extra = || self.parameters.of(ParameterLocation::Query);
-        if let Some((name, _)) = extra().find(|(name, _)| own.iter().any(|own| own.0 == *name)) {
-            return Err(Error::config(format!(
-                "the query parameter '{name}' is in the URL of the sign-out page already; remove query_parameter({name:?}, ..)"
-            )));
-        }
-        let pairs = own.into_iter().chain(extra());
+        let pairs = own.chain(extra());
         Ok(pairs.map(|(name, value)| (name, value.into())).collect())
     }
 }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::error::Error;
+use crate::error::{Error, Escaped};
 use crate::grant::UserName;
 use crate::token::UserKey;
 
@@ -47,12 +47,10 @@ impl UserIdentifier {
     /// The case of ASCII letters does not matter.
     pub fn username(username: impl Into<String>) -> Self {
         let text = username.into();
-        let is_text = |c: char| !c.is_whitespace() && !c.is_control();
-        let is_name = !text.is_empty() && text.chars().all(is_text);
-        Self::new(match is_name {
+        Self::new(match Escaped(&text).is_visible_word() {
             true => Ok(CheckedName::Username(text)),
             false => Err(Error::config(format!(
-                "the username {text:?} is empty or contains white space; pass the user principal name, such as 'adele@contoso.com'"
+                "the username {text:?} is empty or contains white space or an invisible character; pass the user principal name, such as 'adele@contoso.com'"
             ))),
         })
     }
@@ -124,6 +122,10 @@ mod tests {
             (UserIdentifier::username(""), "\"\" is empty"),
             (UserIdentifier::username("ad ele"), "\"ad ele\""),
             (UserIdentifier::username("adele\n"), "\"adele\\n\""),
+            (
+                UserIdentifier::username("adele\u{200b}@contoso.com"),
+                "\"adele\\u{200b}@contoso.com\"",
+            ),
         ] {
             let error = user.name().unwrap_err().to_string();
             assert!(error.contains(text), "{error}");

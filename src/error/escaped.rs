@@ -6,6 +6,14 @@ use std::fmt::{self, Write};
 /// the reading direction, are escaped.
 pub(crate) struct Escaped<'a>(pub(crate) &'a str);
 
+impl Escaped<'_> {
+    /// Returns whether the text has characters, and only such as a reader sees.
+    pub(crate) fn is_visible_word(&self) -> bool {
+        let is_word = !self.0.is_empty() && !self.0.contains(char::is_whitespace);
+        is_word && self.to_string() == self.0
+    }
+}
+
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, line) in self.0.split("\r\n").enumerate() {

@@ -38,6 +38,16 @@ pub(super) fn advice(response: &ErrorResponse) -> Option<String> {
     })
 }
 
+/// Returns the advice for a request that had a user federated identity credential in the place of a
+/// user assertion.
+pub(super) fn for_user_credential(advice: &str) -> String {
+    let advice = advice.replace(table::USER_ASSERTION, table::USER_CREDENTIAL);
+    advice.replace(
+        table::EXPIRED_USER_ASSERTION,
+        table::EXPIRED_USER_CREDENTIAL,
+    )
+}
+
 /// Returns the advice for an OpenID provider that rejects an assertion and names the claim.
 fn advice_for_assertion(response: &ErrorResponse) -> Option<&'static str> {
     if !response.error_codes.is_empty() || !refuses_assertion(response) {
@@ -286,7 +296,12 @@ mod tests {
         let texts = HELP
             .iter()
             .flat_map(|help| [Some(help.text), help.assertion]);
-        let shared = [Some(table::STALE_ASSERTION), Some(table::LATE_ASSERTION)];
+        let shared = [
+            Some(table::STALE_ASSERTION),
+            Some(table::LATE_ASSERTION),
+            Some(table::USER_CREDENTIAL),
+            Some(table::EXPIRED_USER_CREDENTIAL),
+        ];
         for text in texts.chain(shared).flatten() {
             let is_name = ["Microsoft Entra ID ", "ID tokens "]
                 .iter()

@@ -41,12 +41,19 @@ impl TokenRequest {
         }
     }
 
-    /// Sends the extra headers of another request, too.
-    pub(crate) fn headers_of(self, other: &Self) -> Self {
-        match other.0.headers.is_empty() {
-            true => self,
-            false => self.update(|fields| fields.headers = other.0.headers.clone()),
+    /// Sends the extra headers of another request, too, in the partition of that request, because
+    /// the headers may decide about the token.
+    pub(crate) fn headers_and_partition_of(self, other: &Self) -> Self {
+        let other = &other.0;
+        let partition = other.parameters.partition();
+        if other.headers.is_empty() && partition.is_none() {
+            return self;
         }
+        self.update(|fields| {
+            fields.headers = other.headers.clone();
+            let pair = partition.map(|partition| (String::new(), partition.to_owned()));
+            fields.parameters.set(ParameterLocation::Partition, pair);
+        })
     }
 
     /// Adds claims to the client assertion of the token request, as a JSON object

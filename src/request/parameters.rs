@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use url::Url;
 
-use crate::error::Error;
+use crate::error::{Error, Escaped};
 
 /// The parts of a token request that the caller adds to the cache key: extra parameters, claims of
 /// the client assertion, and a partition. Empty for nearly all requests.
@@ -105,14 +105,14 @@ impl Parameters {
     /// [RFC 8707 section 2]: https://www.rfc-editor.org/rfc/rfc8707#section-2
     pub(crate) fn resource_indicators(&self) -> impl Iterator<Item = (&str, &str)> {
         self.of(ParameterLocation::Form)
-            .filter(|(name, _)| [AUDIENCE, RESOURCE].contains(name))
+            .filter(|(name, _)| is(name, AUDIENCE) || is(name, RESOURCE))
     }
 
     /// Returns the path of a federated identity, which Microsoft Entra ID alone has.
     pub(crate) fn fmi_path(&self) -> Option<&str> {
-        let mut parameters = self.of(ParameterLocation::Form);
-        let (_, path) = parameters.find(|(name, _)| *name == FMI_PATH)?;
-        Some(path)
+        let mut sent = self.iter().filter(|parameter| parameter.location.is_sent());
+        let path = sent.find(|parameter| is(&parameter.name, FMI_PATH))?;
+        Some(&path.value)
     }
 
     /// Removes the form parameters of a name.
@@ -122,7 +122,7 @@ impl Parameters {
         };
         let parameters = Arc::make_mut(parameters);
         parameters.retain(|parameter| {
-            parameter.location != ParameterLocation::Form || parameter.name != removed
+            parameter.location != ParameterLocation::Form || !is(&parameter.name, removed)
         });
         if parameters.is_empty() {
             self.0 = None;
@@ -138,17 +138,14 @@ impl Parameters {
                     "an extra parameter has no name; give the parameter a name",
                 ));
             }
-            if RESERVED
-                .iter()
-                .any(|reserved| reserved.eq_ignore_ascii_case(name))
-            {
+            if RESERVED.iter().any(|reserved| is(name, reserved)) {
                 return Err(Error::config(format!(
                     "the parameter '{name}' is reserved, because the client sends the parameter itself; remove it, and use the methods of the builder or of the request"
                 )));
             }
         }
         let paths = self.of(ParameterLocation::Form);
-        if paths.filter(|(name, _)| *name == FMI_PATH).count() > 1 {
+        if paths.filter(|(name, _)| is(name, FMI_PATH)).count() > 1 {
             return Err(Error::config(
                 "the request has two values of the parameter 'fmi_path', and a token has one path; call fmi_path(..) once",
             ));
@@ -173,8 +170,23 @@ impl fmt::Debug for Parameters {
     }
 }
 
+/// Returns whether a parameter has a name. Microsoft's providers ignore the case of names.
+fn is(name: &str, known: &str) -> bool {
+    name.eq_ignore_ascii_case(known)
+}
+
+/// Checks the value of a parameter whose method has a check, however the caller adds the parameter.
+pub(super) fn check_value(name: &str, value: &str) -> Result<(), Error> {
+    match name {
+        _ if is(name, AUDIENCE) => check_audience(value),
+        _ if is(name, RESOURCE) => check_resource(value),
+        _ if is(name, FMI_PATH) => check_fmi_path(value),
+        _ => Ok(()),
+    }
+}
+
 /// Checks the name of an API.
-pub(super) fn check_audience(audience: &str) -> Result<(), Error> {
+fn check_audience(audience: &str) -> Result<(), Error> {
     match audience.is_empty() || audience.trim() != audience {
         true => Err(Error::config(format!(
             "the audience {audience:?} is empty or surrounded by white space; pass the API's identifier at the identity provider"
@@ -184,20 +196,19 @@ pub(super) fn check_audience(audience: &str) -> Result<(), Error> {
 }
 
 /// Checks the path of a federated identity.
-pub(super) fn check_fmi_path(path: &str) -> Result<(), Error> {
-    let is_text = |c: char| !c.is_whitespace() && !c.is_control();
-    match path.is_empty() || !path.chars().all(is_text) {
-        true => Err(Error::config(format!(
-            "the fmi_path {path:?} is empty or contains white space; pass the path of a federated identity, such as the client id of an agent identity"
+fn check_fmi_path(path: &str) -> Result<(), Error> {
+    match Escaped(path).is_visible_word() {
+        false => Err(Error::config(format!(
+            "the fmi_path {path:?} is empty or contains white space or an invisible character; pass the path of a federated identity, such as the client id of an agent identity"
         ))),
-        false => Ok(()),
+        true => Ok(()),
     }
 }
 
 /// Checks that a resource indicator is an absolute URI without a fragment ([RFC 8707 section 2]).
 ///
 /// [RFC 8707 section 2]: https://www.rfc-editor.org/rfc/rfc8707#section-2
-pub(super) fn check_resource(uri: &str) -> Result<(), Error> {
+fn check_resource(uri: &str) -> Result<(), Error> {
     let invalid = |why: &str| {
         Err(Error::config(format!(
             "the resource {uri:?} cannot be used: {why} (RFC 8707 section 2)"
@@ -229,7 +240,7 @@ pub(super) const FMI_PATH: &str = "fmi_path";
 pub(super) const RESOURCE: &str = "resource";
 
 /// The parameters that the client sends itself, in any grant.
-const RESERVED: [&str; 31] = [
+const RESERVED: [&str; 32] = [
     "actor_token",
     "actor_token_type",
     "assertion",
@@ -258,6 +269,7 @@ const RESERVED: [&str; 31] = [
     "state",
     "subject_token",
     "subject_token_type",
+    "token_type",
     "user_federated_identity_credential",
     "user_id",
     "username",
@@ -334,6 +346,8 @@ mod tests {
             (" a", false),
             ("a\nb", false),
             ("a\u{7}b", false),
+            ("a\u{200b}b", false),
+            ("a\u{202e}b", false),
         ] {
             assert_eq!(check_fmi_path(path).is_ok(), is_accepted, "{path:?}");
         }
@@ -357,6 +371,7 @@ mod tests {
             ("", "no name"),
             ("scope", "is reserved"),
             ("Grant_Type", "is reserved"),
+            ("token_type", "is reserved"),
         ] {
             let error = parameters(&[(ParameterLocation::Query, name, "x")])
                 .check()

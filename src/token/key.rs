@@ -77,6 +77,18 @@ pub(crate) enum UserKey {
     },
 }
 
+impl UserKey {
+    /// Returns whether the application names the user, and acts as the user by a federated
+    /// credential.
+    pub(crate) fn is_federated(&self) -> bool {
+        match self {
+            Self::Federated(_) => true,
+            Self::Agent { user, .. } => user.as_ref().is_some_and(|user| user.is_federated()),
+            _ => false,
+        }
+    }
+}
+
 impl fmt::Debug for UserKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -578,15 +578,17 @@ async fn what_cannot_be_an_agent_is_rejected_before_the_network() {
         count.fetch_add(1, Ordering::Relaxed);
         async { Err("nothing is sent".into()) }
     };
-    let client = |authority: Authority| {
-        ConfidentialClient::builder(BLUEPRINT)
+    let client_of = |client_id: &str, authority: Authority| {
+        ConfidentialClient::builder(client_id)
             .authority(authority)
             .client_secret(SECRET)
             .transport(transport.clone())
             .build()
             .unwrap()
     };
+    let client = |authority| client_of(BLUEPRINT, authority);
     let entra = client(Authority::entra(Cloud::Public, TENANT));
+    let spelled = |client_id: &str| client_of(client_id, Authority::entra(Cloud::Public, TENANT));
     let openid = client(Authority::oidc("https://id.example"));
     let adfs = client(Authority::parse("https://adfs.example.org/adfs"));
     for (error, text) in [
@@ -596,6 +598,18 @@ async fn what_cannot_be_an_agent_is_rejected_before_the_network() {
         ),
         (
             entra.agent_identity(BLUEPRINT).err(),
+            "the id is the blueprint's own client id",
+        ),
+        (
+            spelled(&format!("{{{BLUEPRINT}}}"))
+                .agent_identity(BLUEPRINT)
+                .err(),
+            "the id is the blueprint's own client id",
+        ),
+        (
+            spelled(&BLUEPRINT.replace('-', ""))
+                .agent_identity(BLUEPRINT)
+                .err(),
             "the id is the blueprint's own client id",
         ),
         (
@@ -627,6 +641,19 @@ async fn what_cannot_be_an_agent_is_rejected_before_the_network() {
                 .await
                 .err(),
             "the fmi_path \"a\" cannot be used in a request of the agent identity",
+        ),
+        (
+            agent
+                .acquire_token_for_client(
+                    TokenRequest::new(ORDERS).query_parameter("FMI_Path", "a"),
+                )
+                .await
+                .err(),
+            "the fmi_path \"a\" cannot be used in a request of the agent identity",
+        ),
+        (
+            agent.remove_user(&nobody).await.err(),
+            "\"adele\" is not a GUID",
         ),
         (
             agent
@@ -855,6 +882,11 @@ async fn each_broken_link_of_the_chain_is_rejected() {
         let server = rejected.server_error().unwrap();
         assert_eq!(server.error(), error, "{name}: {rejected}");
         assert!(rejected.to_string().contains(text), "{name}: {rejected}");
+        if text.starts_with("AADSTS5001") {
+            // The codes are those of a user assertion, which nobody sent.
+            let help = server.help().unwrap();
+            assert!(help.contains("credential (T2) is not accepted"), "{help}");
+        }
     }
     // An application that is no agent identity.
     let error = second
@@ -874,6 +906,8 @@ async fn each_broken_link_of_the_chain_is_rejected() {
         .await
         .unwrap_err();
     assert_eq!(expired.server_error().unwrap().error_codes(), [500133]);
+    let help = expired.server_error().unwrap().help().unwrap();
+    assert!(help.contains("credential (T2) has expired"), "{help}");
     clock.advance(Duration::from_secs(400));
     let error = with_t1(&good)
         .acquire_token_for_client(ORDERS)
@@ -965,6 +999,54 @@ async fn extra_headers_are_sent_in_every_step() {
     assert_eq!(requests.len(), 3);
     for request in requests {
         assert_eq!(request.header("x-gateway-key"), Some("of the gateway"));
+    }
+}
+
+/// The headers may decide about T1 and T2, too.
+#[tokio::test]
+async fn the_steps_of_a_partition_are_cached_in_the_partition() {
+    let setup = Setup::start().await;
+    let agent = setup.agent();
+    let request = |key: &str| {
+        let request = TokenRequest::new(ORDERS).cache_partition(key);
+        request.header("x-gateway-key", key)
+    };
+    for key in ["one", "two", "one"] {
+        let request = request(key);
+        agent.acquire_token_for_client(request).await.unwrap();
+    }
+    assert_eq!(setup.steps(), ["T1", "app", "T1", "app"]);
+    let requests = setup.local.token_requests();
+    let keys = requests
+        .iter()
+        .map(|request| request.header("x-gateway-key").unwrap());
+    assert_eq!(keys.collect::<Vec<_>>(), ["one", "one", "two", "two"]);
+}
+
+/// A mended cause takes effect at once, in whichever step the rejection was.
+#[tokio::test]
+async fn a_forced_refresh_passes_the_remembered_rejection_of_each_step() {
+    for (rejected, served) in [("T1", 0), ("T2", 1), ("user_fic", 2)] {
+        let setup = Setup::start().await;
+        let agent = setup.agent();
+        let user = setup.user();
+        let regular = std::iter::repeat_n(Fault::delayed(Duration::ZERO), served);
+        let faults = regular.chain([Fault::aadsts(65001)]);
+        setup.local.script(faults);
+        for _ in 0..2 {
+            let result = agent.acquire_token_by_user_fic(&user, READ).await;
+            assert!(result.is_err(), "{rejected}");
+            assert_eq!(setup.steps().len(), served + 1, "{rejected} is remembered");
+        }
+        let forced = TokenRequest::new(READ).force_refresh();
+        agent
+            .acquire_token_by_user_fic(&user, forced)
+            .await
+            .unwrap();
+        // Valid tokens of the other steps are not replaced.
+        let mut steps = vec!["T1", "T2", "user_fic"];
+        steps.insert(served, rejected);
+        assert_eq!(setup.steps(), steps);
     }
 }
 

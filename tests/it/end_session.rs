@@ -106,6 +106,23 @@ async fn a_sign_out_that_cannot_work_is_an_error() {
         ),
         (request().id_token_hint("h1dden"), "not a JWT"),
         (request().id_token_hint(""), "not a JWT"),
+        (request().id_token_hint(".."), "not a JWT"),
+        (
+            request().query_parameter("id_token_hint", "h1dden"),
+            "by id_token_hint(..) alone",
+        ),
+        (
+            request().query_parameter("post_logout_redirect_uri", "http://app.example.org"),
+            "by post_logout_redirect_uri(..) alone",
+        ),
+        (
+            request().query_parameter("Logout_Hint", "h1dden"),
+            "by logout_hint(..) alone",
+        ),
+        (
+            request().query_parameter("State", "7"),
+            "'State' is reserved",
+        ),
         (request().tenant("contoso.com"), "has no tenants"),
         (
             request()

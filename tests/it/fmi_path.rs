@@ -62,6 +62,24 @@ async fn a_path_that_cannot_be_used_is_rejected_before_the_network() {
             "call fmi_path(..) once",
         ),
         (
+            entra(),
+            request
+                .clone()
+                .fmi_path("a")
+                .form_parameter("FMI_Path", "b"),
+            "call fmi_path(..) once",
+        ),
+        (
+            entra(),
+            request.clone().form_parameter("FMI_Path", ""),
+            "the fmi_path \"\" is empty",
+        ),
+        (
+            openid.clone(),
+            request.clone().query_parameter("fmi_path", "a"),
+            "the fmi_path \"a\" cannot be used: the OpenID provider has no federated identities",
+        ),
+        (
             openid,
             request.clone().fmi_path("a"),
             "the fmi_path \"a\" cannot be used: the OpenID provider has no federated identities",

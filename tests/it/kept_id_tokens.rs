@@ -1,14 +1,21 @@
 //! ID tokens that a client keeps and refreshes.
 
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use confidential_client::cache::{EncryptionKey, SharedCacheOptions};
-use confidential_client::delegated::{Account, AuthorizationRequest};
+use confidential_client::cache::{
+    BeginRedemption, EncryptionKey, LockOutcome, LockOwner, NewRecord, PutOutcome, SharedCache,
+    SharedCacheFuture, SharedCacheOptions, SharedRecord,
+};
+use confidential_client::delegated::{Account, AuthenticationResult, AuthorizationRequest};
 use confidential_client::testing::{LocalSharedCache, ManualClock};
 use confidential_client::{
-    Authority, ConfidentialClient, ConfidentialClientBuilder, Error, TokenSource,
+    Authority, ConfidentialClient, ConfidentialClientBuilder, Error, RetryPolicy, TokenSource,
 };
 use serde_json::Value;
+use tokio::sync::Notify;
 
 use crate::support::issuer::{RSA, STRANGER, header, with};
 use crate::support::openid::{
@@ -290,4 +297,205 @@ async fn another_process_reads_the_id_token_from_the_shared_cache() {
         .unwrap_err();
     assert!(error.needs_user_interaction(), "{error:?}");
     assert_eq!(setting.provider.forms().len(), 3);
+}
+
+/// A store whose next read is held after the store was read, whose next write is held before, or
+/// whose reads are behind.
+#[derive(Clone)]
+struct SlowStore {
+    inner: LocalSharedCache,
+    /// The records that reads return in place of the current ones.
+    old: Arc<Mutex<HashMap<String, SharedRecord>>>,
+    is_read_held: Arc<AtomicBool>,
+    is_write_held: Arc<AtomicBool>,
+    held: Arc<Notify>,
+    released: Arc<Notify>,
+}
+
+impl SlowStore {
+    fn new(inner: LocalSharedCache) -> Self {
+        Self {
+            inner,
+            old: Arc::default(),
+            is_read_held: Arc::default(),
+            is_write_held: Arc::default(),
+            held: Arc::default(),
+            released: Arc::default(),
+        }
+    }
+
+    async fn hold(&self, is_held: &AtomicBool) {
+        if is_held.swap(false, Ordering::SeqCst) {
+            self.held.notify_one();
+            self.released.notified().await;
+        }
+    }
+
+    /// Reads the ID token of the account in a task, up to the response of the store.
+    async fn begin_reading(
+        &self,
+        client: &ConfidentialClient,
+        account: &Account,
+    ) -> tokio::task::JoinHandle<Result<AuthenticationResult, Error>> {
+        self.is_read_held.store(true, Ordering::SeqCst);
+        let (client, account) = (client.clone(), account.clone());
+        let reading =
+            tokio::spawn(async move { client.acquire_id_token_silent(&account, FILES).await });
+        self.held.notified().await;
+        reading
+    }
+}
+
+impl SharedCache for SlowStore {
+    fn get<'a>(&'a self, name: &'a str) -> SharedCacheFuture<'a, Option<SharedRecord>> {
+        Box::pin(async move {
+            let old = self.old.lock().unwrap().get(name).cloned();
+            let read = match old {
+                Some(old) => Some(old),
+                None => self.inner.get(name).await?,
+            };
+            self.hold(&self.is_read_held).await;
+            Ok(read)
+        })
+    }
+
+    fn put<'a>(&'a self, name: &'a str, record: NewRecord) -> SharedCacheFuture<'a, PutOutcome> {
+        Box::pin(async move {
+            self.hold(&self.is_write_held).await;
+            self.inner.put(name, record).await
+        })
+    }
+
+    fn lock<'a>(
+        &'a self,
+        name: &'a str,
+        owner: &'a LockOwner,
+        lifetime: Duration,
+    ) -> SharedCacheFuture<'a, LockOutcome> {
+        self.inner.lock(name, owner, lifetime)
+    }
+
+    fn unlock<'a>(&'a self, name: &'a str, owner: &'a LockOwner) -> SharedCacheFuture<'a, ()> {
+        self.inner.unlock(name, owner)
+    }
+
+    fn begin_redemption<'a>(
+        &'a self,
+        name: &'a str,
+        owner: &'a LockOwner,
+        generation: u64,
+    ) -> SharedCacheFuture<'a, BeginRedemption> {
+        self.inner.begin_redemption(name, owner, generation)
+    }
+
+    fn cancel_redemption<'a>(
+        &'a self,
+        name: &'a str,
+        owner: &'a LockOwner,
+        generation: u64,
+    ) -> SharedCacheFuture<'a, ()> {
+        self.inner.cancel_redemption(name, owner, generation)
+    }
+}
+
+/// A user who signed in to another process, and a process that has the access token in memory.
+async fn slow_reader() -> (Setting, SlowStore, [ConfidentialClient; 2], Account) {
+    let setting = Setting::new(ISSUER);
+    let store = SlowStore::new(LocalSharedCache::with_clock(setting.clock.clone()));
+    let replica = || {
+        let key = EncryptionKey::from_bytes([1; 32]);
+        let options = SharedCacheOptions::encrypted("the name key of the tests", [key]);
+        let options = options.call_timeout(Duration::from_secs(60));
+        let builder = setting.builder(Authority::oidc(ISSUER)).keep_id_tokens();
+        let builder = builder.shared_cache(store.clone(), options);
+        builder.build().unwrap()
+    };
+    let clients = [replica(), replica()];
+    let account = setting.sign_in(&clients[1]).await;
+    let reading = clients[0].acquire_token_silent(&account, FILES);
+    reading.await.unwrap();
+    (setting, store, clients, account)
+}
+
+#[tokio::test]
+async fn an_id_token_read_before_a_refresh_does_not_replace_the_refreshed_one() {
+    let (setting, store, [client, _], account) = slow_reader().await;
+    let reading = store.begin_reading(&client, &account).await;
+    setting.answer(2, Some(&setting.claims(1, "second")));
+    client.acquire_token_silent(&account, OTHER).await.unwrap();
+    store.released.notify_one();
+    let result = reading.await.unwrap().unwrap();
+    assert_eq!(result.claims().name(), Some("second"));
+    let kept = setting.name(&client, &account).await;
+    assert_eq!(kept.as_deref(), Some("second"));
+}
+
+#[tokio::test]
+async fn an_id_token_read_before_a_sign_out_is_not_kept_after_it() {
+    let (setting, store, [client, other], account) = slow_reader().await;
+    let reading = store.begin_reading(&client, &account).await;
+    client.remove_account(&account).await.unwrap();
+    store.released.notify_one();
+    drop(reading.await.unwrap());
+    // The user comes back to another process.
+    let request = AuthorizationRequest::new(BACK, FILES);
+    let claims = setting.claims(1, "again");
+    let signed_in = setting.provider.sign_in_with(&other, &request, claims);
+    signed_in.await.unwrap();
+    let kept = setting.name(&client, &account).await;
+    assert_eq!(kept.as_deref(), Some("again"));
+}
+
+/// The user signed in again at another process, while this one refreshed the earlier session.
+#[tokio::test]
+async fn an_id_token_of_a_session_that_a_sign_in_replaced_is_not_kept() {
+    let (setting, store, [client, other], account) = slow_reader().await;
+    setting.answer(2, Some(&setting.claims(1, "of the earlier session")));
+    store.is_write_held.store(true, Ordering::SeqCst);
+    let refreshing = client.acquire_token_silent(&account, OTHER);
+    let signing_in = async {
+        store.held.notified().await;
+        let request = AuthorizationRequest::new(BACK, FILES);
+        let claims = setting.claims(2, "again");
+        let signed_in = setting.provider.sign_in_with(&other, &request, claims);
+        signed_in.await.unwrap();
+        store.released.notify_one();
+    };
+    let (refreshed, ()) = tokio::join!(refreshing, signing_in);
+    refreshed.unwrap();
+    let kept = setting.name(&client, &account).await;
+    assert_eq!(kept.as_deref(), Some("again"));
+}
+
+/// A replica of the store may be behind this process.
+#[tokio::test]
+async fn an_older_id_token_of_the_store_does_not_replace_the_one_in_memory() {
+    let setting = Setting::new(ISSUER);
+    let store = SlowStore::new(LocalSharedCache::with_clock(setting.clock.clone()));
+    let key = EncryptionKey::from_bytes([1; 32]);
+    let options = SharedCacheOptions::encrypted("the name key of the tests", [key]);
+    let builder = setting.builder(Authority::oidc(ISSUER)).keep_id_tokens();
+    let builder = builder.retry(RetryPolicy::none());
+    let client = builder.shared_cache(store.clone(), options).build();
+    let client = client.unwrap();
+    let issued = setting.claims(0, "first");
+    let expiring = |name: &str, minutes: u64| {
+        let expiry = issued["iat"].as_u64().unwrap() + minutes * 60;
+        with(with(issued.clone(), "exp", expiry), "name", name)
+    };
+    let request = AuthorizationRequest::new(BACK, FILES);
+    let first = expiring("first", 10);
+    let signed_in = setting.provider.sign_in_with(&client, &request, first);
+    let account = signed_in.await.unwrap().account().clone();
+    for name in store.inner.names() {
+        let record = store.inner.get(&name).await.unwrap().unwrap();
+        store.old.lock().unwrap().insert(name, record);
+    }
+    setting.answer(2, Some(&expiring("second", 11)));
+    client.acquire_token_silent(&account, OTHER).await.unwrap();
+
+    setting.later(12);
+    setting.provider.answer(Answer::status(503, ""));
+    let kept = setting.name(&client, &account).await;
+    assert_eq!(kept.as_deref(), Some("second"));
 }

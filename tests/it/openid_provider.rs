@@ -74,7 +74,7 @@ async fn extra_parameters_go_out_and_are_part_of_the_key() {
     let plain = TokenRequest::new("a");
     let orders = plain
         .clone()
-        .form_parameter("resource", "https://orders &c");
+        .form_parameter("resource", "https://orders/a+b&c");
     let both = orders
         .clone()
         .form_parameter("resource", "https://invoices");
@@ -89,10 +89,10 @@ async fn extra_parameters_go_out_and_are_part_of_the_key() {
         body.split_once("client_credentials").unwrap().1.to_owned()
     };
     assert_eq!(tail(0), "");
-    assert_eq!(tail(1), "&resource=https%3A%2F%2Forders+%26c");
+    assert_eq!(tail(1), "&resource=https%3A%2F%2Forders%2Fa%2Bb%26c");
     assert_eq!(
         tail(2),
-        "&resource=https%3A%2F%2Forders+%26c&resource=https%3A%2F%2Finvoices"
+        "&resource=https%3A%2F%2Forders%2Fa%2Bb%26c&resource=https%3A%2F%2Finvoices"
     );
     assert_eq!(
         (tail(3).as_str(), provider.uri(2).as_str()),

@@ -167,6 +167,20 @@ async fn a_parameter_of_the_page_is_not_one_that_the_client_sends() {
                 .query_parameter("login_hint", "megan"),
             "'login_hint' is in the URL",
         ),
+        (
+            request()
+                .prompt(Prompt::Consent)
+                .query_parameter("Prompt", "none"),
+            "'Prompt' is in the URL",
+        ),
+        (
+            AuthorizationRequest::new(
+                BACK,
+                TokenRequest::new(FILES).query_parameter("login_hint", "megan"),
+            )
+            .login_hint("adele"),
+            "'login_hint' is in the URL",
+        ),
     ] {
         let error = client
             .authorization_request_url(&request)

@@ -119,13 +119,16 @@ async fn microsofts_providers_name_the_scope_to_request() {
     let resource = || TokenRequest::new("api://orders/.default").resource("api://orders");
     let audience = || TokenRequest::new("api://orders/.default").audience("api://orders");
     let raw = TokenRequest::new("api://orders/.default").form_parameter("resource", "api://orders");
+    let other_case =
+        TokenRequest::new("api://orders/.default").form_parameter("Resource", "api://orders");
     let entra = Authority::entra(Cloud::Public, TENANT);
     let external_id = Authority::external_id("login.contoso.com", TENANT);
     let b2c = Authority::b2c("contoso.b2clogin.com", "contoso.com", "B2C_1_in");
     for (authority, request, name) in [
         (entra.clone(), resource(), "Microsoft Entra ID"),
         (entra.clone(), audience(), "Microsoft Entra ID"),
-        (entra, raw, "Microsoft Entra ID"),
+        (entra.clone(), raw, "Microsoft Entra ID"),
+        (entra, other_case, "Microsoft Entra ID"),
         (external_id, resource(), "Microsoft Entra ID"),
         (b2c.clone(), resource(), "Azure AD B2C"),
         (b2c, audience(), "Azure AD B2C"),
@@ -182,6 +185,14 @@ async fn an_invalid_api_is_told_before_the_network_and_is_the_first_mistake() {
             "a resource has no fragment",
         ),
         (plain.clone().audience(" a"), "the audience \" a\" is empty"),
+        (
+            plain.clone().form_parameter("resource", "orders"),
+            "\"orders\" cannot be used",
+        ),
+        (
+            plain.clone().query_parameter("audience", ""),
+            "the audience \"\" is empty",
+        ),
         (
             plain
                 .clone()

@@ -123,9 +123,11 @@ impl TokenAcquirer {
             let Subject::Agent(subject) = request.subject() else {
                 return Ok(());
             };
+            let is_forced = request.requirements().force_refresh();
             let t2 = exchange_request(request, self.exchange_scope());
             let t1 = t2.clone().fmi_path(&**subject.agent.id());
-            self.resolve_and_acquire(t1, Subject::Application).await?;
+            self.acquire_step(t1, Subject::Application, is_forced)
+                .await?;
             // Only the shared cache knows whether there is a refresh token.
             let may_refresh = self.shared().is_some()
                 || (self.tokens().existing_session(subject.key())).is_some_and(|session| {
@@ -133,10 +135,31 @@ impl TokenAcquirer {
                 });
             if matches!(subject.acting, Acting::As(_)) && !may_refresh {
                 let agent = Subject::Agent(AgentSubject::new(&subject.agent, Acting::Alone));
-                self.resolve_and_acquire(t2, agent).await?;
+                self.acquire_step(t2, agent, is_forced).await?;
             }
             Ok(())
         })
+    }
+
+    /// Acquires a token that is not the one that the caller wants.
+    ///
+    /// A valid token is not replaced for a forced refresh. Without one, a forced refresh passes the
+    /// remembered rejection of this step, too.
+    async fn acquire_step(
+        &self,
+        step: TokenRequest,
+        subject: Subject,
+        is_forced: bool,
+    ) -> Result<(), Error> {
+        let mut request = self.resolve(step.clone(), subject.clone())?;
+        let cached = |request: &ResolvedRequest| {
+            let slot = self.slot(request);
+            self.cached(&slot, request.requirements())
+        };
+        if is_forced && cached(&request).is_none() {
+            request = self.resolve(step.force_refresh(), subject)?;
+        }
+        self.acquire(request).await.map(drop)
     }
 }
 
@@ -145,7 +168,7 @@ impl TokenAcquirer {
 /// A gateway in front of the identity provider may demand the extra headers of every request.
 fn exchange_request(of: &ResolvedRequest, scope: &str) -> TokenRequest {
     let request = TokenRequest::new(scope).min_remaining(LEFT_FOR_RETRIES);
-    let request = request.headers_of(of.request());
+    let request = request.headers_and_partition_of(of.request());
     match of.tenant() {
         Some(tenant) => request.tenant(tenant.as_str()),
         None => request,

@@ -38,10 +38,8 @@ impl SharedFetch {
         let error = match self.refresh(&record, &grant).await {
             Ok(refreshed) => {
                 let family = record.family.clone();
-                if let Some(id_token) = &refreshed.id_token {
-                    session.keep_id_token(id_token.clone());
-                }
                 let issued = refreshed.issued;
+                let id_token = refreshed.id_token.clone();
                 let next = next_record(
                     record,
                     refreshed.refresh_token,
@@ -52,6 +50,9 @@ impl SharedFetch {
                 let put = Put::replacing(generation);
                 if !self.store_rotated(session, names, put, next).await {
                     return Redeemed::Superseded;
+                }
+                if let Some(id_token) = id_token {
+                    session.keep_id_token(id_token);
                 }
                 let requested = Requested::new(issued, Some(family));
                 return Redeemed::Outcome(Ok(requested));

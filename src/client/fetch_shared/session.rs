@@ -274,17 +274,18 @@ impl SharedFetch {
         let grant = SingleUseGrant::new(record.refresh_token.clone());
         match self.refresh(&record, &grant).await {
             Ok(refreshed) => {
-                if let Some(id_token) = &refreshed.id_token {
-                    session.keep_id_token(id_token.clone());
-                }
                 let issued = refreshed.issued;
+                let id_token = refreshed.id_token.clone();
                 let next = next_record(
                     record,
                     refreshed.refresh_token,
                     refreshed.identity,
                     refreshed.id_token,
                 );
-                self.store_rotated(session, names, put, next).await;
+                let is_stored = self.store_rotated(session, names, put, next).await;
+                if let Some(id_token) = id_token.filter(|_| is_stored) {
+                    session.keep_id_token(id_token);
+                }
                 let requested = Requested::new(issued, None);
                 Ok(Attempt::Ended(Ok(requested.into_outcome())))
             }

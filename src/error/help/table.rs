@@ -36,6 +36,11 @@ pub(super) const STALE_ASSERTION: &str = "the {assertion} has expired or is not 
 /// For an assertion of this client, refused although the clocks agree.
 pub(super) const LATE_ASSERTION: &str = "the assertion is outside its time range, although this machine's clock agrees with the identity provider's; check whether the clock jumped, or whether a proxy delayed or repeated the request";
 
+/// For the token by which an application acts as a user, in the place of a user assertion.
+pub(super) const USER_CREDENTIAL: &str = "the user federated identity credential (T2) is not accepted; it must be the agent identity's own token for 'api://AzureADTokenExchange/.default', issued in the same tenant";
+/// For the token by which an application acts as a user, after its expiry.
+pub(super) const EXPIRED_USER_CREDENTIAL: &str = "the user federated identity credential (T2) has expired; pass a TokenProvider, which acquires another token for each token request";
+
 pub(super) const HELP: &[Help] = &[
     help(16000, USER_NOT_IN_TENANT),
     help(16003, USER_NOT_IN_TENANT),
@@ -345,10 +350,7 @@ pub(super) const HELP: &[Help] = &[
     help(500112, REDIRECT_URI),
     help(500113, NO_REDIRECT_URI),
     help(500131, USER_ASSERTION),
-    help(
-        500133,
-        "the user assertion has expired; return 401 to the caller, so that the caller sends a new token",
-    ),
+    help(500133, EXPIRED_USER_ASSERTION),
     help(
         500181,
         "the certificate of the TLS connection differs from the certificate that the token is bound to; use one certificate for both, and renew the token after a rotation",
@@ -558,6 +560,7 @@ const CONSENT: &str = "the requested permissions have no consent; have an admini
 const DEVICE: &str = "a policy demands a device that the tenant manages; let the user sign in on such a device, or have the tenant's administrator change the policy";
 const DISABLED: &str = "the application is disabled; have its owner or the tenant's administrator enable the enterprise application";
 const ENTRA_ISSUED: &str = "the {assertion} was issued by Microsoft Entra ID to an application or a user; use the token of a managed identity or of an issuer outside Microsoft Entra ID";
+pub(super) const EXPIRED_USER_ASSERTION: &str = "the user assertion has expired; return 401 to the caller, so that the caller sends a new token";
 const FEDERATED_PROVIDER: &str = "the identity provider that is federated with the user's tenant failed; ask the administrator of that identity provider";
 const FEDERATION_DISABLED: &str = "a policy of the tenant forbids federated credentials of this issuer; have the tenant's administrator allow the issuer, or use a certificate";
 const GRANT: &str = "the code or refresh token is not valid for this application; redeem it with the client id that it was issued to, or let the user sign in again";
@@ -592,7 +595,7 @@ const TEMPORARY: &str =
     "a service of Microsoft Entra ID is temporarily unavailable; try again later";
 const TENANT_AUTHORITY: &str = "the application or resource cannot be used by 'common' or 'consumers'; use the tenant's own authority";
 const TENANT_RESTRICTION: &str = "a tenant restriction on the network denies access to this tenant; have the network's administrator allow the tenant in the proxy's header Restrict-Access-To-Tenants";
-const USER_ASSERTION: &str = "the user assertion was not issued for this application; the calling client must request a scope of this API";
+pub(super) const USER_ASSERTION: &str = "the user assertion was not issued for this application; the calling client must request a scope of this API";
 const USER_NOT_IN_TENANT: &str =
     "the user's account is not in this tenant; check the tenant, or invite the user as a guest";
 const USER_PASSWORD: &str =
