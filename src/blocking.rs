@@ -39,8 +39,12 @@
 //!
 //! Credential sources, signers, observers and transports run on the hidden thread. They are async
 //! and may use tokio. A callback that blocks the thread delays the other token requests of the same
-//! client. A callback that needs a token of a blocking client uses
-//! [`as_async`](TokenProvider::as_async), because the callback is async code:
+//! client. After 30 seconds the waiting calls fail, and later calls fail after a second until the
+//! callback ends. A callback that joins a [`std::thread`] with a call of the same client is such a
+//! callback: the thread and the callback wait for each other.
+//!
+//! A callback that needs a token of a blocking client uses [`as_async`](TokenProvider::as_async),
+//! because the callback is async code:
 //!
 //! ```
 //! # use bytes::Bytes;
@@ -65,8 +69,9 @@
 //!
 //! # Inside a tokio runtime
 //!
-//! A cached token is returned everywhere. A call that has to wait is an error inside a tokio
-//! runtime, because the other tasks of the caller's thread would stand still:
+//! A cached token is returned everywhere, and a call that does no I/O works everywhere. A call that
+//! has to wait is an error inside a tokio runtime, because the other tasks of the caller's thread
+//! would stand still:
 //!
 //! | the caller | calls instead |
 //! |---|---|
@@ -84,8 +89,10 @@
 //!   message names the call to write instead.
 //! - [`Error::Config`](crate::Error::Config) after a fork, if the client was used before. The
 //!   hidden thread does not exist in the child. Build another client in the child. Cached tokens
-//!   are still returned.
+//!   are still returned, unless another thread used the client during the fork.
 //! - [`Error::Transport`](crate::Error::Transport) if a callback panicked. The next call works.
+//! - [`Error::Transport`](crate::Error::Transport) if a callback has blocked the hidden thread for
+//!   30 seconds. The call works after the end of the callback.
 //! - [`Error::Transport`](crate::Error::Transport) if the operating system starts no further
 //!   thread.
 //!

@@ -160,6 +160,7 @@ impl Cache {
             hits: Arc::clone(self.count_hits()),
             memory: Arc::clone(&self.context.counters),
             shared,
+            counting: Arc::downgrade(&self.context),
         }
     }
 

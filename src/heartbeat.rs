@@ -54,7 +54,7 @@ impl Heartbeat {
 
     /// Spawns a beat, unless an earlier beat has not completed. Returns the number of completed
     /// beats.
-    fn request_beat(&self) -> u32 {
+    pub(crate) fn request_beat(&self) -> u32 {
         let before = self.completed();
         let beat = before.wrapping_add(1);
         let is_first = self
@@ -69,7 +69,8 @@ impl Heartbeat {
         before
     }
 
-    fn completed(&self) -> u32 {
+    /// Returns the number of completed beats.
+    pub(crate) fn completed(&self) -> u32 {
         self.0.completed.load(Ordering::Relaxed)
     }
 }

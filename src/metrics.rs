@@ -139,11 +139,11 @@ pub(crate) struct Observer {
     names_tenants: bool,
     /// Added after the client was built. Each adapter adds one.
     #[cfg(any(feature = "metrics", feature = "opentelemetry"))]
-    adapters: Adapters,
+    adapters: std::sync::RwLock<Vec<(u64, Arc<Adapter>)>>,
 }
 
 #[cfg(any(feature = "metrics", feature = "opentelemetry"))]
-type Adapters = std::sync::RwLock<Vec<(u64, Arc<dyn Fn(&Acquisition) + Send + Sync>)>>;
+type Adapter = dyn Fn(&Acquisition) + Send + Sync;
 
 impl Observer {
     pub(crate) fn set(&mut self, callback: impl Fn(Acquisition) + Send + Sync + 'static) {
@@ -177,17 +177,19 @@ impl Observer {
         is_new
     }
 
+    #[cfg(any(feature = "metrics", feature = "opentelemetry"))]
+    fn adapters(&self) -> Vec<Arc<Adapter>> {
+        let adapters = self.adapters.read().unwrap_or_else(PoisonError::into_inner);
+        let adapters = adapters.iter();
+        adapters.map(|(_, adapter)| Arc::clone(adapter)).collect()
+    }
+
     /// Calls the observers. A panic of an observer is logged and does not fail the token request.
     pub(crate) fn notify(&self, acquisition: Acquisition) {
         #[cfg(any(feature = "metrics", feature = "opentelemetry"))]
         {
-            let adapters = self.adapters.read().unwrap_or_else(PoisonError::into_inner);
             // Called without the lock, since a recorder of the program may be slow, or may add.
-            let adapters: Vec<_> = adapters
-                .iter()
-                .map(|(_, adapter)| Arc::clone(adapter))
-                .collect();
-            for adapter in adapters {
+            for adapter in self.adapters() {
                 guard(|| adapter(&acquisition));
             }
         }

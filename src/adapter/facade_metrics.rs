@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ::metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Unit, with_recorder};
@@ -60,17 +60,10 @@ struct Publishing {
     clients: ObservedClients,
     /// `true` after the metrics were described to the recorder.
     is_described: AtomicBool,
-    handles: Mutex<Handles>,
+    /// The gauges that were published so far.
+    gauges: Mutex<HashMap<Key, Absent>>,
     /// The time of the last look at all cache entries.
     last_look: Mutex<Option<Instant>>,
-}
-
-/// The handles of the recorder, each registered once.
-#[derive(Default)]
-struct Handles {
-    counters: HashMap<Key, Counter>,
-    gauges: HashMap<Key, (Gauge, Absent)>,
-    histograms: HashMap<Key, Histogram>,
 }
 
 /// The value of a gauge whose clients were all dropped.
@@ -86,7 +79,7 @@ impl FacadeMetrics {
         Self(Arc::new(Publishing {
             clients: ObservedClients::new(),
             is_described: AtomicBool::new(false),
-            handles: Mutex::default(),
+            gauges: Mutex::default(),
             last_look: Mutex::default(),
         }))
     }
@@ -142,14 +135,11 @@ impl Publishing {
     fn record(&self, client: &ClientAttributes, acquisition: &Acquisition) {
         self.describe();
         let labels: Vec<_> = client.with(acquisition).map(label).collect();
-        self.histogram(instruments::DURATION, labels.clone())
-            .record(acquisition.duration.as_secs_f64());
-        self.counter(instruments::ATTEMPTS, labels)
-            .increment(acquisition.attempts.into());
+        histogram(instruments::DURATION, labels.clone()).record(acquisition.duration.as_secs_f64());
+        counter(instruments::ATTEMPTS, labels).increment(acquisition.attempts.into());
         if let Some(wait) = acquisition.lock_wait {
             let labels = client.each().map(label).collect();
-            self.histogram(instruments::LOCK_WAIT, labels)
-                .record(wait.as_secs_f64());
+            histogram(instruments::LOCK_WAIT, labels).record(wait.as_secs_f64());
         }
     }
 
@@ -166,18 +156,18 @@ impl Publishing {
                     counts.shared_cache_failures,
                 ),
             ] {
-                self.counter(instrument, labels.clone()).absolute(count);
+                counter(instrument, labels.clone()).absolute(count);
             }
         }
     }
 
     fn publish_gauges(&self) {
         self.describe();
-        let mut published = Vec::new();
+        let mut published = HashMap::new();
         let mut set = |instrument: Instrument, labels: Vec<Label>, value: f64, absent: Absent| {
             let key = Key::from_parts(instrument.prometheus, labels);
-            self.gauge(&key, absent).set(value);
-            published.push(key);
+            gauge(&key).set(value);
+            published.insert(key, absent);
         };
         for (client, figures) in self.clients.figures() {
             let labels: Vec<_> = client.each().map(label).collect();
@@ -198,14 +188,19 @@ impl Publishing {
             set(instruments::CIRCUIT_BREAKER, labels, is_open, 0.0);
         }
         // A gauge keeps its value for ever, and a token that is gone must not run out.
-        let handles = self.handles();
-        let absent = handles.gauges.iter();
-        let absent = absent.filter(|(key, _)| !published.contains(key));
-        let absent: Vec<_> = absent.map(|(_, gauge)| gauge.clone()).collect();
-        drop(handles);
-        for (gauge, value) in absent {
-            gauge.set(value);
+        for (key, value) in self.absent_gauges(published) {
+            gauge(&key).set(value);
         }
+    }
+
+    /// Keeps the gauges that are published, and returns those that were published before alone.
+    fn absent_gauges(&self, published: HashMap<Key, Absent>) -> Vec<(Key, Absent)> {
+        let mut gauges = self.gauges.lock().unwrap_or_else(PoisonError::into_inner);
+        let absent = gauges.iter();
+        let absent = absent.filter(|(key, _)| !published.contains_key(key));
+        let absent = absent.map(|(key, value)| (key.clone(), *value)).collect();
+        gauges.extend(published);
+        absent
     }
 
     /// Returns `true` if the last look at all cache entries is long enough ago.
@@ -255,44 +250,22 @@ impl Publishing {
             });
         }
     }
+}
 
-    fn counter(&self, instrument: Instrument, labels: Vec<Label>) -> Counter {
-        let key = Key::from_parts(instrument.prometheus, labels);
-        let known = self.handles().counters.get(&key).cloned();
-        known.unwrap_or_else(|| {
-            let new = with_recorder(|recorder| recorder.register_counter(&key, &METADATA));
-            self.handles().counters.insert(key, new.clone());
-            new
-        })
-    }
+// Registered for each value: an exporter may forget a metric that had none for a while.
 
-    fn gauge(&self, key: &Key, absent: Absent) -> Gauge {
-        let known = self.handles().gauges.get(key).cloned();
-        match known {
-            Some((known, _)) => known,
-            None => {
-                let new = with_recorder(|recorder| recorder.register_gauge(key, &METADATA));
-                let gauge = (new.clone(), absent);
-                self.handles().gauges.insert(key.clone(), gauge);
-                new
-            }
-        }
-    }
+fn counter(instrument: Instrument, labels: Vec<Label>) -> Counter {
+    let key = Key::from_parts(instrument.prometheus, labels);
+    with_recorder(|recorder| recorder.register_counter(&key, &METADATA))
+}
 
-    fn histogram(&self, instrument: Instrument, labels: Vec<Label>) -> Histogram {
-        let key = Key::from_parts(instrument.prometheus, labels);
-        let known = self.handles().histograms.get(&key).cloned();
-        known.unwrap_or_else(|| {
-            let new = with_recorder(|recorder| recorder.register_histogram(&key, &METADATA));
-            self.handles().histograms.insert(key, new.clone());
-            new
-        })
-    }
+fn gauge(key: &Key) -> Gauge {
+    with_recorder(|recorder| recorder.register_gauge(key, &METADATA))
+}
 
-    /// Locks the handles. The recorder is the program's, and is called without the lock.
-    fn handles(&self) -> MutexGuard<'_, Handles> {
-        self.handles.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn histogram(instrument: Instrument, labels: Vec<Label>) -> Histogram {
+    let key = Key::from_parts(instrument.prometheus, labels);
+    with_recorder(|recorder| recorder.register_histogram(&key, &METADATA))
 }
 
 fn label((attribute, value): (Attribute, Value)) -> Label {

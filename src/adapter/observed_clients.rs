@@ -1,6 +1,6 @@
 //! The clients that an adapter for metrics observes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -47,6 +47,8 @@ pub(super) struct ObservedClients {
 
 #[derive(Default)]
 struct Clients {
+    /// The attributes of all clients so far. A counter never falls, so no attributes are removed.
+    known: HashSet<ClientAttributes>,
     observed: Vec<(ClientAttributes, Arc<ObservedClient>)>,
     /// The sums of clients that were dropped.
     gone: HashMap<ClientAttributes, Counts>,
@@ -81,10 +83,10 @@ impl ObservedClients {
         record: impl Fn(&ClientAttributes, &Acquisition) + Send + Sync + 'static,
     ) {
         let ObservableClient(client) = client;
-        let attributes = ClientAttributes {
+        let attributes = self.lock().admit(ClientAttributes {
             name: name.map(Into::into),
             server_address: client.server_address(),
-        };
+        });
         let callback = {
             let attributes = attributes.clone();
             move |acquisition: &Acquisition| record(&attributes, acquisition)
@@ -132,6 +134,27 @@ impl ObservedClients {
 }
 
 impl Clients {
+    /// Returns the attributes, or those of all further clients if too many clients differ.
+    fn admit(&mut self, attributes: ClientAttributes) -> ClientAttributes {
+        if self.known.contains(&attributes) {
+            return attributes;
+        }
+        if self.known.len() < MAX_ATTRIBUTES {
+            self.known.insert(attributes.clone());
+            return attributes;
+        }
+        let other = ClientAttributes {
+            name: Some(OTHER.into()),
+            server_address: None,
+        };
+        if self.known.insert(other.clone()) {
+            tracing::warn!(
+                "more than {MAX_ATTRIBUTES} names and hosts of clients are observed, and the metrics of all further ones have the name `{OTHER}`"
+            );
+        }
+        other
+    }
+
     /// Moves the counters of clients that were dropped into the sums.
     fn clean_up(&mut self) {
         let Self { observed, gone, .. } = self;
@@ -156,3 +179,54 @@ impl Counts {
 }
 
 const MIN_CLEAN_UP: usize = 16;
+/// The number of names and hosts with time series of their own.
+const MAX_ATTRIBUTES: usize = 100;
+/// The name of all clients beyond.
+const OTHER: &str = "other";
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::{Request, Response};
+
+    use super::*;
+
+    fn client() -> ConfidentialClient {
+        let respond = |_: Request<Bytes>| async {
+            let body = r#"{"token_type":"Bearer","expires_in":3599,"access_token":"abc"}"#;
+            Ok(Response::new(Bytes::from(body)))
+        };
+        ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
+            .tenant("contoso.onmicrosoft.com")
+            .client_secret("the secret's value")
+            .transport(respond)
+            .build()
+            .unwrap()
+    }
+
+    /// Each adapter keeps the counters of a client, and must not keep those of the other adapter.
+    #[tokio::test]
+    async fn a_client_that_two_adapters_observe_is_forgotten_by_both() {
+        let adapters = [ObservedClients::new(), ObservedClients::new()];
+        let most = 100;
+        for _ in 0..most {
+            let client = client();
+            for adapter in &adapters {
+                adapter.add((&client).into(), None, |_, _| {});
+            }
+            let token = client.acquire_token_for_client("https://graph.microsoft.com/.default");
+            token.await.unwrap();
+        }
+        tokio::task::yield_now().await;
+        for adapter in &adapters {
+            let observed = adapter.lock().observed.len();
+            assert!(
+                observed < 2 * MIN_CLEAN_UP,
+                "{observed} without a collection"
+            );
+            let misses: u64 = adapter.counts().values().map(|counts| counts.misses).sum();
+            assert_eq!(misses, most);
+            assert!(adapter.lock().observed.is_empty());
+        }
+    }
+}

@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use opentelemetry::metrics::{AsyncInstrument, Counter, Histogram, Meter};
@@ -63,8 +63,10 @@ struct Snapshot {
     taken: Instant,
     /// The instruments that have the figures, by their places in [`GAUGES`].
     readers: [bool; GAUGES],
-    figures: Arc<HashMap<ClientAttributes, CacheFigures>>,
+    figures: Arc<Figures>,
 }
+
+type Figures = HashMap<ClientAttributes, CacheFigures>;
 
 impl OpenTelemetryMetrics {
     /// Creates the instruments of a meter.
@@ -224,26 +226,37 @@ impl Observing {
 
     /// Returns the figures of all caches. The gauges of one collection share them, because a cache
     /// may have a hundred thousand entries to look at.
-    fn figures(&self, reader: usize) -> Arc<HashMap<ClientAttributes, CacheFigures>> {
-        let mut snapshot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(snapshot) = &mut *snapshot
-            && snapshot.taken.elapsed() < SNAPSHOT_AGE
-            && let Some(has_read @ false) = snapshot.readers.get_mut(reader)
+    fn figures(&self, reader: usize) -> Arc<Figures> {
+        if let Some(figures) = self
+            .snapshot()
+            .as_mut()
+            .and_then(|last| last.read_by(reader))
         {
-            *has_read = true;
-            return Arc::clone(&snapshot.figures);
+            return figures;
         }
+        // Without the lock, since a client may be dropped here, and code of the program runs.
         let figures = Arc::new(self.clients.figures());
-        let mut readers = [false; GAUGES];
-        if let Some(has_read) = readers.get_mut(reader) {
-            *has_read = true;
-        }
-        *snapshot = Some(Snapshot {
+        let mut snapshot = Snapshot {
             taken: Instant::now(),
-            readers,
+            readers: [false; GAUGES],
             figures: Arc::clone(&figures),
-        });
+        };
+        snapshot.read_by(reader);
+        *self.snapshot() = Some(snapshot);
         figures
+    }
+
+    fn snapshot(&self) -> MutexGuard<'_, Option<Snapshot>> {
+        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Snapshot {
+    /// Returns the figures if they are of this collection: recent, and new to the instrument.
+    fn read_by(&mut self, reader: usize) -> Option<Arc<Figures>> {
+        let has_read = self.readers.get_mut(reader)?;
+        let is_new = !std::mem::replace(has_read, true);
+        (is_new && self.taken.elapsed() < SNAPSHOT_AGE).then(|| Arc::clone(&self.figures))
     }
 }
 
@@ -284,3 +297,52 @@ type Read<T> = fn(&T) -> u64;
 const GAUGES: usize = 4;
 /// The age after which no gauge reads a snapshot. An SDK calls the callbacks one after the other.
 const SNAPSHOT_AGE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::OnceLock;
+    use std::time::SystemTime;
+
+    use bytes::Bytes;
+    use http::{Request, Response};
+
+    use super::*;
+    use crate::client::ConfidentialClient;
+    use crate::time::Clock;
+
+    /// A clock of the program's, which reads the metrics.
+    #[derive(Clone, Default)]
+    struct CollectingClock(Arc<OnceLock<OpenTelemetryMetrics>>);
+
+    impl Clock for CollectingClock {
+        fn wall(&self) -> SystemTime {
+            if let Some(metrics) = self.0.get() {
+                drop(metrics.0.snapshot());
+            }
+            SystemTime::now()
+        }
+
+        fn monotonic(&self) -> Instant {
+            Instant::now()
+        }
+    }
+
+    #[test]
+    fn code_of_the_program_runs_without_the_lock_of_a_collection() {
+        let clock = CollectingClock::default();
+        let client = ConfidentialClient::builder("11111111-2222-3333-4444-555555555555")
+            .tenant("contoso.onmicrosoft.com")
+            .client_secret("the secret's value")
+            .transport(|_: Request<Bytes>| async { Ok(Response::new(Bytes::new())) })
+            .clock(clock.clone())
+            .build()
+            .unwrap();
+        let metrics = OpenTelemetryMetrics::new(&opentelemetry::global::meter("test"));
+        metrics.observe(&client);
+        drop(clock.0.set(metrics.clone()));
+        let (sender, collected) = std::sync::mpsc::channel();
+        std::thread::spawn(move || sender.send(metrics.0.figures(0).len()));
+        let collected = collected.recv_timeout(Duration::from_secs(60));
+        assert_eq!(collected, Ok(1), "the collection waits for itself");
+    }
+}

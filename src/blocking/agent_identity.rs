@@ -170,14 +170,18 @@ impl AgentIdentity {
     /// Removes the access tokens and the refresh token that the agent has as a user, like
     /// [`remove_user`](crate::AgentIdentity::remove_user).
     ///
+    /// Does I/O only with a [shared cache](crate::ConfidentialClientBuilder::shared_cache). Works
+    /// inside a tokio runtime without a shared cache.
+    ///
     /// # Errors
     ///
     /// The errors of the async method, and the [errors of a blocking call](super#errors).
     pub fn remove_user(&self, user: &UserIdentifier) -> Result<(), Error> {
         let instead = "agent.as_async().remove_user(..)";
         let (agent, user) = (self.agent.clone(), user.clone());
-        self.blueprint
-            .wait(instead, |_| async move { agent.remove_user(&user).await })
+        let needs_no_io = self.blueprint.as_async().keeps_sessions_in_memory();
+        let remove = |_| async move { agent.remove_user(&user).await };
+        self.blueprint.wait_unless(needs_no_io, instead, remove)
     }
 
     fn acquire(

@@ -2,7 +2,7 @@ use std::fmt;
 
 use http::HeaderMap;
 
-use super::thread::ClientThread;
+use super::thread::{ClientThread, at_once};
 use super::{TokenProvider, WarmUp};
 use crate::certificate::Certificate;
 use crate::client::{
@@ -210,6 +210,23 @@ impl ConfidentialClient {
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
         self.thread.wait(instead, call(self.client.clone()))
+    }
+
+    /// Runs a call of the async client: at once if the call does no I/O, else on the thread.
+    pub(super) fn wait_unless<T, F>(
+        &self,
+        needs_no_io: bool,
+        instead: &str,
+        call: impl FnOnce(crate::ConfidentialClient) -> F,
+    ) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        match needs_no_io {
+            true => at_once(instead, call(self.client.clone())),
+            false => self.wait(instead, call),
+        }
     }
 
     pub(super) fn provider(&self, provider: crate::TokenProvider) -> TokenProvider {

@@ -166,6 +166,9 @@ impl ConfidentialClient {
     /// Removes the access tokens and the refresh token of a long-running process, like
     /// [`stop_long_running_on_behalf_of`][async].
     ///
+    /// Does I/O only with a [shared cache](crate::ConfidentialClientBuilder::shared_cache). Works
+    /// inside a tokio runtime without a shared cache.
+    ///
     /// # Errors
     ///
     /// The errors of the async method, and the [errors of a blocking call](super#errors).
@@ -175,7 +178,8 @@ impl ConfidentialClient {
     pub fn stop_long_running_on_behalf_of(&self, key: &SessionKey) -> Result<(), Error> {
         let instead = "client.as_async().stop_long_running_on_behalf_of(..)";
         let key = key.clone();
-        self.wait(instead, |client| async move {
+        let needs_no_io = self.as_async().keeps_sessions_in_memory();
+        self.wait_unless(needs_no_io, instead, |client| async move {
             client.stop_long_running_on_behalf_of(&key).await
         })
     }
@@ -185,6 +189,8 @@ impl ConfidentialClient {
 impl ConfidentialClient {
     /// Returns the URL of the page where a user signs in, and the state of the sign-in, like
     /// [`authorization_request_url`](crate::ConfidentialClient::authorization_request_url).
+    ///
+    /// Does no I/O for Microsoft's authorities, and then works inside a tokio runtime, too.
     ///
     /// # Errors
     ///
@@ -197,13 +203,16 @@ impl ConfidentialClient {
     ) -> Result<(String, AuthorizationCodeFlow), Error> {
         let instead = "client.as_async().authorization_request_url(..)";
         let request = request.clone();
-        self.wait(instead, |client| async move {
+        let needs_no_io = self.as_async().knows_pages();
+        self.wait_unless(needs_no_io, instead, |client| async move {
             client.authorization_request_url(&request).await
         })
     }
 
     /// Returns the URL of the provider's page that ends the user's session there, like
     /// [`end_session_url`](crate::ConfidentialClient::end_session_url).
+    ///
+    /// Does no I/O for Microsoft's authorities, and then works inside a tokio runtime, too.
     ///
     /// # Errors
     ///
@@ -212,7 +221,8 @@ impl ConfidentialClient {
     pub fn end_session_url(&self, request: &EndSessionRequest) -> Result<String, Error> {
         let instead = "client.as_async().end_session_url(..)";
         let request = request.clone();
-        self.wait(instead, |client| async move {
+        let needs_no_io = self.as_async().knows_pages();
+        self.wait_unless(needs_no_io, instead, |client| async move {
             client.end_session_url(&request).await
         })
     }
@@ -285,6 +295,9 @@ impl ConfidentialClient {
     /// Imports the refresh token of a user who signed in with another library, like
     /// [`import_refresh_token`](crate::ConfidentialClient::import_refresh_token).
     ///
+    /// Does I/O only with a [shared cache](crate::ConfidentialClientBuilder::shared_cache). Works
+    /// inside a tokio runtime without a shared cache.
+    ///
     /// # Errors
     ///
     /// The errors of the async method, and the [errors of a blocking call](super#errors).
@@ -296,7 +309,8 @@ impl ConfidentialClient {
     ) -> Result<bool, Error> {
         let instead = "client.as_async().import_refresh_token(..)";
         let (account, refresh_token) = (account.clone(), refresh_token.into());
-        self.wait(instead, |client| async move {
+        let needs_no_io = self.as_async().keeps_sessions_in_memory();
+        self.wait_unless(needs_no_io, instead, |client| async move {
             client.import_refresh_token(&account, refresh_token).await
         })
     }
@@ -304,13 +318,17 @@ impl ConfidentialClient {
     /// Removes a user's access tokens and refresh token, for a sign-out, like
     /// [`remove_account`](crate::ConfidentialClient::remove_account).
     ///
+    /// Does I/O only with a [shared cache](crate::ConfidentialClientBuilder::shared_cache). Works
+    /// inside a tokio runtime without a shared cache.
+    ///
     /// # Errors
     ///
     /// The errors of the async method, and the [errors of a blocking call](super#errors).
     pub fn remove_account(&self, account: &Account) -> Result<(), Error> {
         let instead = "client.as_async().remove_account(..)";
         let account = account.clone();
-        self.wait(instead, |client| async move {
+        let needs_no_io = self.as_async().keeps_sessions_in_memory();
+        self.wait_unless(needs_no_io, instead, |client| async move {
             client.remove_account(&account).await
         })
     }

@@ -1,5 +1,8 @@
 use std::fmt;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::runtime::Handle;
@@ -9,6 +12,7 @@ use crate::client::{
     AuthorizeRequest, ResolvedRequest, Target, TokenAcquirer, attach_or_target, attach_with_proof,
 };
 use crate::error::{Error, Failure};
+use crate::heartbeat::Heartbeat;
 use crate::runtime_thread::RuntimeThread;
 use crate::token::AccessToken;
 
@@ -22,16 +26,19 @@ pub(super) struct ClientThread(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
-    started: OnceLock<Started>,
-    /// Held during the start alone. A process may fork at any time, and a lock that another thread
-    /// holds stays locked in the child.
+    /// The process of the first call that needed the thread, or zero before. A child of that
+    /// process has no thread, and touches no lock, which another thread may hold during the fork.
+    process: AtomicU32,
     starting: Mutex<()>,
+    started: OnceLock<Started>,
 }
 
 struct Started {
     thread: RuntimeThread,
-    /// The process that has the thread. A child of that process has none.
-    process: u32,
+    heartbeat: Heartbeat,
+    /// The beat that was missing for too long, or zero. The thread is blocked until that beat
+    /// completes.
+    missing_beat: AtomicU32,
 }
 
 impl ClientThread {
@@ -48,8 +55,49 @@ impl ClientThread {
         call: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
         let outcome = self.start(instead, call)?;
-        // The sender is dropped without an outcome if the call panics.
-        outcome.recv().unwrap_or_else(|_| Err(panicked(instead)))
+        self.receive(instead, &outcome)?
+    }
+
+    /// Waits for a message of the thread, for as long as no callback blocks the thread.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Transport`] if all senders are dropped, as a panic does, or if the thread is blocked
+    /// for too long. A callback may wait for a thread that waits here.
+    pub(super) fn receive<T>(&self, instead: &str, messages: &Receiver<T>) -> Result<T, Error> {
+        self.receive_with(instead, messages, BEAT)
+    }
+
+    fn receive_with<T>(
+        &self,
+        instead: &str,
+        messages: &Receiver<T>,
+        beat: Duration,
+    ) -> Result<T, Error> {
+        let started = self.started()?;
+        let mut missing = 0;
+        let mut before = None;
+        loop {
+            match messages.recv_timeout(beat) {
+                Ok(message) => return Ok(message),
+                Err(RecvTimeoutError::Disconnected) => return Err(panicked(instead)),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            // Most calls end before the first beat is requested.
+            let completed = started.heartbeat.request_beat();
+            missing = match before == Some(completed) {
+                true => missing + 1,
+                false => 0,
+            };
+            before = Some(completed);
+            if missing == MISSING_BEATS {
+                started.set_blocked(completed);
+            }
+            // Another caller may have waited for the beats.
+            if started.is_blocked() {
+                return Err(blocked(instead));
+            }
+        }
     }
 
     /// Starts a call on the thread, and returns the receiver of the outcome.
@@ -57,14 +105,14 @@ impl ClientThread {
         &self,
         instead: &str,
         call: impl Future<Output = Result<T, Error>> + Send + 'static,
-    ) -> Result<mpsc::Receiver<Result<T, Error>>, Error> {
+    ) -> Result<Receiver<Result<T, Error>>, Error> {
         check_outside_runtime(instead)?;
         let (sender, outcome) = mpsc::sync_channel(1);
         let call = async move {
-            // The caller waits for as long as the call runs.
+            // A caller whose thread is blocked has gone.
             let _ = sender.send(call.await);
         };
-        self.handle()?.spawn(call.in_current_span());
+        self.runtime()?.spawn(call.in_current_span());
         Ok(outcome)
     }
 
@@ -96,9 +144,7 @@ impl ClientThread {
         let (prover, proven) = (acquirer.clone(), token.clone());
         let proving = async move { prover.prove(&proven, &method, &uri).await };
         let proof = match acquirer.proves_at_once() {
-            true => proving
-                .now_or_never()
-                .unwrap_or_else(|| Err(panicked(instead))),
+            true => at_once(instead, proving),
             false => self.wait(instead, proving),
         };
         attach_with_proof(token, proof?, request);
@@ -107,7 +153,7 @@ impl ClientThread {
 
     /// Returns the runtime of a refresh in the background, or `None` if there is none.
     pub(super) fn for_refresh(&self) -> Option<Handle> {
-        let runtime = self.handle();
+        let runtime = self.runtime();
         runtime
             .inspect_err(|error| {
                 tracing::debug!(error = %error.chain(), "no work in the background is possible");
@@ -116,27 +162,30 @@ impl ClientThread {
     }
 
     /// Returns the runtime of the thread, which starts at the first call.
-    pub(super) fn handle(&self) -> Result<Handle, Error> {
-        self.handle_in(std::process::id())
+    pub(super) fn runtime(&self) -> Result<Handle, Error> {
+        Ok(self.started()?.thread.handle().clone())
     }
 
-    fn handle_in(&self, process: u32) -> Result<Handle, Error> {
-        let started = match self.0.started.get() {
-            Some(started) => started,
-            None => self.0.start(process)?,
-        };
-        match started.process == process {
-            true => Ok(started.thread.handle().clone()),
-            false => Err(Error::config(format!(
-                "the blocking client was used in process {} before a fork, and process {process} has no thread for its calls; build another client after the fork",
-                started.process
+    fn started(&self) -> Result<&Started, Error> {
+        self.started_in(std::process::id())
+    }
+
+    fn started_in(&self, process: u32) -> Result<&Started, Error> {
+        let first = &self.0.process;
+        match first.compare_exchange(0, process, Ordering::Relaxed, Ordering::Relaxed) {
+            Err(first) if first != process => Err(Error::config(format!(
+                "the blocking client was used in process {first} before a fork, and process {process} has no thread for its calls; build another client after the fork",
             ))),
+            _ => match self.0.started.get() {
+                Some(started) => Ok(started),
+                None => self.0.start(),
+            },
         }
     }
 }
 
 impl Shared {
-    fn start(&self, process: u32) -> Result<&Started, Error> {
+    fn start(&self) -> Result<&Started, Error> {
         let _starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
         // Another caller may have started the thread while this one waited for the lock.
         if let Some(started) = self.started.get() {
@@ -146,7 +195,24 @@ impl Shared {
             let failure = Failure::new("the thread of the blocking client cannot be started");
             Error::Transport(failure.not_sent().source(Box::new(error)).into())
         })?;
-        Ok(self.started.get_or_init(|| Started { thread, process }))
+        Ok(self.started.get_or_init(|| Started {
+            heartbeat: Heartbeat::of(Some(thread.handle().clone())),
+            thread,
+            missing_beat: AtomicU32::new(0),
+        }))
+    }
+}
+
+impl Started {
+    /// Returns `true` if the thread was blocked for too long, and has not continued.
+    fn is_blocked(&self) -> bool {
+        let missing = self.missing_beat.load(Ordering::Relaxed);
+        missing != 0 && missing == self.heartbeat.completed().wrapping_add(1)
+    }
+
+    fn set_blocked(&self, completed: u32) {
+        let missing = completed.wrapping_add(1);
+        self.missing_beat.store(missing, Ordering::Relaxed);
     }
 }
 
@@ -157,6 +223,15 @@ impl fmt::Debug for ClientThread {
             .field("is_started", &self.0.started.get().is_some())
             .finish()
     }
+}
+
+/// Returns the outcome of a call that waits for nothing.
+pub(super) fn at_once<T>(
+    instead: &str,
+    call: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    call.now_or_never()
+        .unwrap_or_else(|| Err(panicked(instead)))
 }
 
 /// Checks that the caller may wait: that no tokio runtime needs the caller's thread.
@@ -178,27 +253,107 @@ pub(super) fn panicked(call: &str) -> Error {
     Error::Transport(Failure::new(message).into())
 }
 
+fn blocked(call: &str) -> Error {
+    let message = format!(
+        "{call} failed, because a callback has blocked the thread of the blocking client for {} seconds; a callback must not block, and must not wait for a thread that calls the same client",
+        BEAT.as_secs() * u64::from(MISSING_BEATS)
+    );
+    Error::Transport(Failure::new(message).into())
+}
+
+/// The time between two looks at the heartbeat of the thread.
+const BEAT: Duration = Duration::from_secs(1);
+/// The number of beats after which the thread counts as blocked. The deadline of a token request
+/// that nobody blocks is not longer by default.
+const MISSING_BEATS: u32 = 30;
+
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
 
+    /// A wait for a lock of the parent would never end.
     #[test]
-    fn a_thread_of_the_process_before_a_fork_is_an_error() {
-        let thread = ClientThread::default();
-        thread.handle_in(7).unwrap();
-        let error = thread.handle_in(8).unwrap_err();
+    fn a_thread_of_the_process_before_a_fork_is_an_error_even_if_it_was_just_starting() {
+        let client_thread = ClientThread::default();
+        client_thread.started_in(7).unwrap();
+        let starting = client_thread.0.starting.lock().unwrap();
+        let (sender, outcome) = mpsc::channel();
+        let child = client_thread.clone();
+        thread::spawn(move || sender.send(child.started_in(8).map(|_| ())));
+        let error = outcome.recv_timeout(PATIENCE).unwrap().unwrap_err();
         assert!(matches!(error, Error::Config(_)), "{error:?}");
         let message = error.to_string();
         assert!(message.contains("process 7 before a fork"), "{message}");
         assert!(message.contains("build another client"), "{message}");
-        thread.handle_in(7).unwrap();
+        drop(starting);
+        client_thread.started_in(7).unwrap();
     }
 
     #[test]
     fn a_client_that_was_not_used_before_a_fork_works_after_the_fork() {
         let thread = ClientThread::default();
-        thread.clone().handle_in(8).unwrap();
-        thread.handle_in(8).unwrap();
-        thread.handle_in(7).unwrap_err();
+        thread.clone().started_in(8).unwrap();
+        thread.started_in(8).unwrap();
+        assert!(thread.started_in(7).is_err());
     }
+
+    /// A callback joins a thread that calls the same client. Without errors, both wait for ever.
+    #[test]
+    fn a_callback_that_waits_on_another_thread_for_its_own_client_gets_an_error() {
+        let client = ClientThread::default();
+        let (sender, joined) = mpsc::channel();
+        let inner = client.clone();
+        let callback = async move {
+            let call = |beat| {
+                let outcome = inner.start("inner()", async { Ok(()) })?;
+                inner.receive_with("inner()", &outcome, beat)?
+            };
+            let beat = Duration::from_millis(1);
+            thread::scope(|threads| {
+                // The second call finds the thread known as blocked.
+                for _ in 0..2 {
+                    let joined = threads.spawn(|| call(beat)).join();
+                    sender.send(joined.unwrap()).unwrap();
+                }
+            });
+            Ok(())
+        };
+        let outer = client.start("outer()", callback).unwrap();
+        client
+            .receive_with("outer()", &outer, PATIENCE)
+            .unwrap()
+            .unwrap();
+        for joined in joined {
+            let error = joined.unwrap_err();
+            assert!(matches!(error, Error::Transport(_)), "{error:?}");
+            let message = error.to_string();
+            assert!(
+                message.contains("inner() failed, because a callback has blocked"),
+                "{message}"
+            );
+        }
+        client.wait("later()", async { Ok(()) }).unwrap();
+    }
+
+    #[test]
+    fn a_call_may_take_longer_than_a_thread_may_be_blocked() {
+        let client = ClientThread::default();
+        let beats = client.clone();
+        let (sender, receiver) = mpsc::channel();
+        let call = async move {
+            while beats.started()?.heartbeat.completed() <= 2 * MISSING_BEATS {
+                tokio::task::yield_now().await;
+            }
+            sender.send(()).unwrap();
+            Ok(())
+        };
+        let outcome = client.start("slow()", call).unwrap();
+        let beat = Duration::from_millis(1);
+        client.receive_with("slow()", &receiver, beat).unwrap();
+        outcome.recv().unwrap().unwrap();
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(60);
 }

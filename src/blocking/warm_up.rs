@@ -1,11 +1,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
-use std::panic::AssertUnwindSafe;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::vec;
 
-use futures_util::FutureExt;
-use tokio::runtime::Handle;
 use tracing::Instrument;
 
 use super::thread::{ClientThread, check_outside_runtime, panicked};
@@ -108,36 +105,51 @@ impl WarmUp {
         if let Some(token) = acquirer.cached_token(&resolved, || self.thread.for_refresh()) {
             return Some(token);
         }
-        let runtime = match self.check_may_wait() {
+        let runtime = match check_outside_runtime(INSTEAD).and_then(|()| self.thread.runtime()) {
             Ok(runtime) => runtime,
             Err(error) => return Some(Err(error)),
         };
         let number = self.pending.len();
-        let (acquirer, outcomes) = (acquirer.clone(), self.outcomes.0.clone());
-        let acquiring = async move {
-            let acquiring = AssertUnwindSafe(acquirer.acquire(resolved)).catch_unwind();
-            let result = acquiring.await.unwrap_or_else(|_| Err(panicked(INSTEAD)));
-            // The caller may have dropped the receiver.
-            let _ = outcomes.send((number, result));
+        let acquirer = acquirer.clone();
+        let report = Report {
+            number,
+            result: None,
+            outcomes: self.outcomes.0.clone(),
         };
+        let acquiring = async move { report.complete(acquirer.acquire(resolved).await) };
         runtime.spawn(acquiring.in_current_span());
         self.in_flight.insert(number, request.clone());
         None
     }
 
-    /// Returns the runtime of the thread if the caller may wait for an outcome.
-    fn check_may_wait(&self) -> Result<Handle, Error> {
-        check_outside_runtime(INSTEAD)?;
-        self.thread.handle()
-    }
-
     /// Waits for an outcome. Returns `None` if no request is in flight.
     fn wait(&self) -> Option<Outcome> {
         let (first, _) = self.in_flight.first_key_value()?;
-        match self.check_may_wait() {
-            Ok(_) => self.outcomes.1.recv().ok(),
-            Err(error) => Some((*first, Err(error))),
-        }
+        let outcome = check_outside_runtime(INSTEAD)
+            .and_then(|()| self.thread.receive(INSTEAD, &self.outcomes.1));
+        Some(outcome.unwrap_or_else(|error| (*first, Err(error))))
+    }
+}
+
+/// Sends the outcome of a request when the task ends, also if the task panics.
+struct Report {
+    number: usize,
+    result: Option<Result<AccessToken, Error>>,
+    outcomes: Sender<Outcome>,
+}
+
+impl Report {
+    fn complete(mut self, result: Result<AccessToken, Error>) {
+        self.result = Some(result);
+    }
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        let result = self.result.take();
+        let result = result.unwrap_or_else(|| Err(panicked(INSTEAD)));
+        // The caller may have dropped the receiver.
+        let _ = self.outcomes.send((self.number, result));
     }
 }
 

@@ -1,6 +1,8 @@
 #[cfg(any(feature = "metrics", feature = "opentelemetry"))]
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
+#[cfg(any(feature = "metrics", feature = "opentelemetry"))]
+use super::flight::FlightContext;
 use crate::counter::{Counter, RequestCounters, ShardedCounter};
 #[cfg(doc)]
 use crate::error::Error;
@@ -113,6 +115,8 @@ pub(crate) struct KeptCounters {
     pub(super) hits: Arc<ShardedCounter>,
     pub(super) memory: Arc<Counters>,
     pub(super) shared: Option<Arc<SharedCounters>>,
+    /// Held by all that count: the client, and the flights that outlive the client.
+    pub(super) counting: Weak<FlightContext>,
 }
 
 #[cfg(any(feature = "metrics", feature = "opentelemetry"))]
@@ -121,11 +125,8 @@ impl KeptCounters {
         self.memory.read(Some(&self.hits), self.shared.as_deref())
     }
 
-    /// Returns `true` if nobody counts any more: neither the client nor a flight that outlives it.
+    /// Returns `true` if nobody counts in memory any more.
     pub(crate) fn are_final(&self) -> bool {
-        let shared = self.shared.as_ref();
-        Arc::strong_count(&self.memory) == 1
-            && Arc::strong_count(&self.hits) == 1
-            && shared.is_none_or(|shared| Arc::strong_count(shared) == 1)
+        self.counting.strong_count() == 0
     }
 }

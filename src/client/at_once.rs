@@ -1,10 +1,10 @@
-//! Cached tokens for callers that do not await.
+//! What callers that do not await get without I/O: cached tokens, pages and sessions in memory.
 
 use tokio::runtime::Handle;
 
-use super::TokenAcquirer;
 use super::acquire::LookUp;
 use super::resolve::{ResolvedRequest, Subject};
+use super::{ConfidentialClient, TokenAcquirer};
 use crate::error::Error;
 use crate::request::{IntoTokenRequest, TokenRequest};
 use crate::token::AccessToken;
@@ -54,5 +54,17 @@ impl TokenAcquirer {
     pub(crate) fn proves_at_once(&self) -> bool {
         // Without a proof key, the proof is an error.
         self.proofs().is_none_or(|proofs| proofs.signs_at_once())
+    }
+}
+
+impl ConfidentialClient {
+    /// Returns `true` if the pages of sign-in and sign-out are known without I/O.
+    pub(crate) fn knows_pages(&self) -> bool {
+        self.fetcher.endpoints.issuer().is_none()
+    }
+
+    /// Returns `true` if the sessions of users are in memory alone.
+    pub(crate) fn keeps_sessions_in_memory(&self) -> bool {
+        self.acquirer.shared().is_none()
     }
 }

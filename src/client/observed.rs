@@ -7,10 +7,13 @@ use super::acquire::Shared;
 use super::issuer::Issuer;
 use crate::cache::{CacheFigures, CacheStats, KeptCounters};
 use crate::metrics::Acquisition;
+use crate::shared_cache::SharedLevel;
 
 /// The numbers of one client. Keeps the counters, and not the client.
 pub(crate) struct ObservedClient {
     client: Weak<Shared>,
+    /// Held by all that count the work of a shared cache.
+    level: Option<Weak<SharedLevel>>,
     counters: KeptCounters,
 }
 
@@ -28,9 +31,11 @@ impl TokenAcquirer {
             Issuer::ManagedIdentity(fetcher) => fetcher.observer(),
             Issuer::CredentialChain(fetcher) => fetcher.observer(),
         };
-        let shared = issuer.shared().map(|level| Arc::clone(&level.counters));
+        let level = issuer.shared();
+        let shared = level.map(|level| Arc::clone(&level.counters));
         observer.add(adapter, callback).then(|| ObservedClient {
             client: Arc::downgrade(&self.0),
+            level: level.map(Arc::downgrade),
             counters: self.0.cache.keep_counters(shared),
         })
     }
@@ -59,6 +64,7 @@ impl ObservedClient {
 
     /// Returns `true` if the client was dropped, and the counters do not change any more.
     pub(crate) fn is_gone(&self) -> bool {
-        self.client.strong_count() == 0 && self.counters.are_final()
+        let level = self.level.as_ref();
+        self.counters.are_final() && level.is_none_or(|level| level.strong_count() == 0)
     }
 }

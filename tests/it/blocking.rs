@@ -302,7 +302,11 @@ fn every_method_names_itself_inside_a_runtime() {
         UserAssertion, UserIdentifier,
     };
     let provider = Provider::open();
-    let client = client(&provider);
+    let key = EncryptionKey::from_bytes([1; 32]);
+    let options = SharedCacheOptions::encrypted("the name key of the tests", [key]);
+    let builder = provider.builder();
+    let builder = builder.shared_cache(LocalSharedCache::new(), options);
+    let client = builder.build_blocking().unwrap();
     let other = ConfidentialClient::builder("other")
         .authority(Authority::oidc("https://id.example.org"))
         .client_secret(SECRET)
@@ -345,7 +349,7 @@ fn every_method_names_itself_inside_a_runtime() {
         ),
         (
             "end_session_url",
-            client.end_session_url(&EndSessionRequest::new()).err(),
+            other.end_session_url(&EndSessionRequest::new()).err(),
         ),
         (
             "acquire_id_token_silent",
@@ -370,7 +374,7 @@ fn every_method_names_itself_inside_a_runtime() {
         ),
         (
             "authorization_request_url",
-            client.authorization_request_url(&sign_in).err(),
+            other.authorization_request_url(&sign_in).err(),
         ),
         (
             "acquire_token_by_authorization_code",
@@ -421,6 +425,36 @@ fn every_method_names_itself_inside_a_runtime() {
         assert!(matches!(error, Error::Config(_)), "{method}: {error:?}");
     }
     assert_eq!(provider.requests(), sent);
+}
+
+/// No method waits for what is in memory, and none starts a thread for it.
+#[test]
+fn a_method_that_does_no_io_works_inside_a_runtime() {
+    use confidential_client::delegated::{
+        Account, AuthorizationRequest, EndSessionRequest, SessionKey, UserIdentifier,
+    };
+    let provider = Provider::open();
+    let caller = client(&provider);
+    let outcomes = inside(move || {
+        let account = Account::from_home_account_id("1.2");
+        let sign_in = AuthorizationRequest::new("https://app.example.org/back", "User.Read");
+        let key: SessionKey = serde_json::from_str(&format!("\"{}\"", "A".repeat(43))).unwrap();
+        let user = UserIdentifier::object_id("99999999-8888-7777-6666-555555555555");
+        let agent = caller.agent_identity("f47ac10b-58cc-4372-a567-0e02b2c3d479");
+        let (page, _) = caller.authorization_request_url(&sign_in)?;
+        let end = caller.end_session_url(&EndSessionRequest::new())?;
+        assert!(page.contains("/authorize?") && end.contains("/logout?"));
+        assert!(caller.import_refresh_token(&account, "refresh")?);
+        caller.stop_long_running_on_behalf_of(&key)?;
+        agent?.remove_user(&user)?;
+        let is_known = !caller.import_refresh_token(&account, "other")?;
+        caller.remove_account(&account)?;
+        Ok::<_, Error>(is_known)
+    });
+    for (place, outcome) in outcomes {
+        assert!(outcome.unwrap(), "{place}");
+    }
+    assert_eq!(provider.requests(), 0);
 }
 
 #[test]

@@ -1,14 +1,16 @@
 //! The adapters for metrics, read by the SDK of OpenTelemetry and by a recorder of `metrics-util`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
 use confidential_client::adapter::{FacadeMetrics, ObservableClient, OpenTelemetryMetrics};
 use confidential_client::cache::{EncryptionKey, SharedCacheOptions};
 use confidential_client::credential::{CredentialChain, HostEnvironment, ManagedIdentity};
+use confidential_client::delegated::UserIdentifier;
 use confidential_client::testing::{LocalSharedCache, ManualClock, StoreFault};
 use confidential_client::{
     CacheOptions, ConfidentialClient, CredentialChainClient, ManagedIdentityClient, RetryPolicy,
@@ -23,8 +25,9 @@ use opentelemetry::metrics::{
 };
 use opentelemetry_sdk::metrics::data::{AggregatedMetrics, Metric, MetricData};
 use opentelemetry_sdk::metrics::{InMemoryMetricExporter, PeriodicReader, SdkMeterProvider};
+use tokio::runtime::Builder;
 
-use crate::support::{CLIENT_ID, Provider, SCOPE, SECRET, TENANT, let_others_run, scope};
+use crate::support::{CLIENT_ID, Provider, SCOPE, SECRET, TENANT, let_others_run, scope, success};
 
 /// An adapter, and what reads its metrics.
 enum Judge {
@@ -688,6 +691,225 @@ async fn a_recorder_or_a_meter_that_panics_fails_no_token_request() {
     );
 }
 
+/// Runs a test that a deadlock would stop.
+fn in_time<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'static) -> T {
+    let (sender, outcome) = mpsc::channel();
+    thread::spawn(move || sender.send(test()));
+    outcome
+        .recv_timeout(Duration::from_secs(60))
+        .expect("a deadlock or a panic")
+}
+
+/// What a recorder or a meter does while a value is recorded.
+type Callback = Arc<dyn Fn() + Send + Sync>;
+
+/// A recorder that calls back.
+struct CallingRecorder(Callback);
+
+impl Recorder for CallingRecorder {
+    fn describe_counter(&self, _: metrics::KeyName, _: Option<Unit>, _: SharedString) {
+        (self.0)();
+    }
+
+    fn describe_gauge(&self, _: metrics::KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_histogram(&self, _: metrics::KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> metrics::Counter {
+        (self.0)();
+        metrics::Counter::noop()
+    }
+
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> metrics::Gauge {
+        (self.0)();
+        metrics::Gauge::noop()
+    }
+
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> metrics::Histogram {
+        (self.0)();
+        metrics::Histogram::noop()
+    }
+}
+
+/// A meter provider that calls back.
+struct CallingProvider(Callback);
+
+impl InstrumentProvider for CallingProvider {
+    fn f64_histogram(&self, _: HistogramBuilder<'_, Histogram<f64>>) -> Histogram<f64> {
+        Histogram::new(Arc::new(CallingInstrument(Arc::clone(&self.0))))
+    }
+}
+
+struct CallingInstrument(Callback);
+
+impl SyncInstrument<f64> for CallingInstrument {
+    fn measure(&self, _: f64, _: &[KeyValue]) {
+        (self.0)();
+    }
+}
+
+/// No lock of the crate is held while code of the program runs.
+#[test]
+fn a_recorder_and_a_meter_may_call_the_client_and_the_adapter() {
+    let calls = in_time(|| {
+        let client = Provider::open().client();
+        let adapter = FacadeMetrics::new();
+        let calls = Arc::new(AtomicUsize::new(0));
+        let callback = {
+            let (client, adapter, calls) = (client.clone(), adapter.clone(), Arc::clone(&calls));
+            Arc::new(move || {
+                // The calls of the callback call back, too.
+                if calls.fetch_add(1, Ordering::Relaxed) % 1000 > 0 {
+                    return;
+                }
+                adapter.observe(&client).publish();
+                FacadeMetrics::new().observe_as("another", &client);
+                let _ = client.token_provider(SCOPE).unwrap().cached();
+                let _ = (client.cache().stats(), client.cache().len());
+                client.cache().clear();
+            })
+        };
+        let recorder = CallingRecorder(Arc::clone(&callback) as _);
+        let _guard = metrics::set_default_local_recorder(&recorder);
+        let meter = Meter::new(Arc::new(CallingProvider(callback)));
+        OpenTelemetryMetrics::new(&meter).observe(&client);
+        adapter.observe(&client);
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        for number in 0..3 {
+            let token = client.acquire_token_for_client(scope(number));
+            runtime.block_on(token).unwrap();
+        }
+        calls.load(Ordering::Relaxed)
+    });
+    assert!(calls > 10, "{calls}");
+}
+
+/// A recorder that forgets its metrics, as exporters do with those that had no value for a while.
+#[derive(Default)]
+struct Forgetful(Mutex<BTreeMap<String, Arc<AtomicU64>>>);
+
+impl Forgetful {
+    fn register(&self, key: &Key) -> Arc<AtomicU64> {
+        let name = key.name().to_owned();
+        Arc::clone(self.0.lock().unwrap().entry(name).or_default())
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.0.lock().unwrap().keys().cloned().collect()
+    }
+}
+
+impl Recorder for Forgetful {
+    fn describe_counter(&self, _: metrics::KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_gauge(&self, _: metrics::KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_histogram(&self, _: metrics::KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> metrics::Counter {
+        metrics::Counter::from_arc(self.register(key))
+    }
+
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> metrics::Gauge {
+        metrics::Gauge::from_arc(self.register(key))
+    }
+
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> metrics::Histogram {
+        self.register(key);
+        metrics::Histogram::noop()
+    }
+}
+
+#[tokio::test]
+async fn a_metric_that_an_exporter_forgot_comes_back_with_its_next_value() {
+    let client = Provider::open().client();
+    let recorder = Forgetful::default();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let adapter = FacadeMetrics::new();
+    adapter.observe(&client);
+    let mut names = Vec::new();
+    for number in 0..2 {
+        client
+            .acquire_token_for_client(scope(number))
+            .await
+            .unwrap();
+        adapter.publish();
+        names.push(recorder.names());
+        recorder.0.lock().unwrap().clear();
+    }
+    assert!(names[0].len() > 8, "{names:?}");
+    assert_eq!(names[0], names[1]);
+}
+
+/// Each name is a time series of each metric, and no counter may be taken back.
+#[tokio::test]
+async fn the_names_beyond_a_hundred_share_one_time_series() {
+    for judge in Judge::each() {
+        for number in 0..150 {
+            let client = Provider::open().client();
+            judge.observe_as(&format!("name-{number}"), &client);
+            client.acquire_token_for_client(SCOPE).await.unwrap();
+        }
+        for metric in [
+            "token_cache_misses_total",
+            "token_acquisition_attempts_total",
+        ] {
+            let series = judge.series(metric);
+            assert_eq!(series.values().sum::<f64>(), 150.0, "{metric}");
+            assert_eq!(series.len(), 101, "{metric}");
+            let mut others = series
+                .iter()
+                .filter(|(labels, _)| labels.contains("name=other"));
+            assert_eq!(others.next().unwrap().1, &50.0, "{metric}");
+        }
+        let client = Provider::open().client();
+        judge.observe_as("name-99", &client);
+        client.acquire_token_for_client(SCOPE).await.unwrap();
+        let series = judge.series("token_cache_misses_total");
+        let known = format!("{{confidential_client_name=name-99,{SERVER}}}");
+        assert_eq!((series[&known], series.len()), (2.0, 101));
+    }
+}
+
+/// A counter that falls is a restart of the process, to Prometheus.
+#[test]
+fn no_counter_falls_while_threads_count_and_clients_are_dropped() {
+    const THREADS: u64 = 8;
+    const ROUNDS: u64 = 200;
+    for judge in Judge::each() {
+        let finished = AtomicUsize::new(0);
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let clients: Vec<_> = (0..ROUNDS).map(|_| Provider::open().client()).collect();
+        for client in &clients {
+            judge.observe(client);
+            runtime
+                .block_on(client.acquire_token_for_client(SCOPE))
+                .unwrap();
+        }
+        let clients = Mutex::new(clients);
+        thread::scope(|threads| {
+            for _ in 0..THREADS {
+                threads.spawn(|| {
+                    let next = || clients.lock().unwrap().pop();
+                    while let Some(client) = next() {
+                        let token = client.token_provider(SCOPE).unwrap();
+                        (0..100).for_each(|_| drop(token.cached().unwrap()));
+                    }
+                    finished.fetch_add(1, Ordering::SeqCst);
+                });
+            }
+            let mut before = 0.0;
+            while finished.load(Ordering::SeqCst) < THREADS as usize {
+                let hits = judge.value("token_cache_hits_total").unwrap();
+                assert!(hits >= before, "{hits} after {before}");
+                before = hits;
+            }
+        });
+        let hits = judge.value("token_cache_hits_total");
+        assert_eq!(hits, Some((ROUNDS * 100) as f64));
+    }
+}
+
 /// Returns the words of a text that can be names of metrics or of labels of this crate.
 fn names_in(text: &str) -> BTreeSet<&str> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
@@ -758,6 +980,13 @@ async fn no_attribute_has_a_tenant_a_client_a_scope_or_a_secret() {
         client.acquire_token_for_client(&request).await.unwrap();
         provider.answer(400, &format!(r#"{{"error":"{SECRET}"}}"#));
         client.acquire_token_for_client(scope(1)).await.unwrap_err();
+        for _ in 0..3 {
+            provider.answer_with(success("e30.e30.c2ln", 3599));
+        }
+        let agent = client.agent_identity("f47ac10b-58cc-4372-a567-0e02b2c3d479");
+        let user = UserIdentifier::object_id("99999999-8888-7777-6666-555555555555");
+        let of_user = agent.unwrap().acquire_token_by_user_fic(&user, SCOPE).await;
+        of_user.unwrap();
         let series = judge.collect();
         assert!(series.len() > 12, "{series:?}");
         for key in series.keys() {
@@ -769,6 +998,8 @@ async fn no_attribute_has_a_tenant_a_client_a_scope_or_a_secret() {
                 CLIENT_ID,
                 "token-",
                 "/.default",
+                "f47ac10b",
+                "99999999",
             ] {
                 assert!(!key.contains(secret), "{key}");
             }
