@@ -76,6 +76,10 @@ where
         while self.queue.len() >= self.max.saturating_add(extra) && self.evict(now) {
             evicted += 1;
         }
+        if self.queue.len() == self.queue.capacity() {
+            // A queue that doubles has room for half as many values again, on average.
+            self.queue.reserve_exact(MIN_GROWTH + self.queue.len() / 16);
+        }
         self.queue.push_back(value);
         evicted
     }
@@ -152,5 +156,7 @@ impl<V: Evictable> PartialEq for ByKey<V> {
 
 impl<V: Evictable> Eq for ByKey<V> {}
 
+/// The least number of values that the queue has room for when it grows.
+const MIN_GROWTH: usize = 4;
 /// The number of values among which eviction looks for one with nothing to serve.
 const CONSIDERED: usize = 64;

@@ -41,7 +41,7 @@ impl Bench {
     fn join_with(&self, special: SpecialRequirements) -> String {
         let requirements = Requirements::new(special);
         // A flight's handle is the generation that it will have.
-        let flight = self.slot.lock().flight.next();
+        let flight = self.slot.with_state(|state| state.flight.next());
         let joined = self
             .slot
             .join(&self.now, &requirements, &self.breaker, Some(flight));
@@ -58,7 +58,7 @@ impl Bench {
     }
 
     fn refreshes(&self) -> bool {
-        let flight = self.slot.lock().flight.next();
+        let flight = self.slot.with_state(|state| state.flight.next());
         let needed = self.slot.needs_refresh(&self.now);
         let started = self
             .slot
