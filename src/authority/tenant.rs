@@ -135,6 +135,8 @@ pub(crate) const PERSONAL_ACCOUNTS: &str = "9188040d-6c67-4c5b-b112-36a304b66dad
 
 #[cfg(test)]
 mod tests {
+    use std::hash::DefaultHasher;
+
     use super::*;
 
     #[test]
@@ -154,6 +156,30 @@ mod tests {
             assert!(
                 error.to_string().contains("neither an id nor a domain"),
                 "{tenant:?}"
+            );
+        }
+    }
+
+    /// The text of a tenant is kept in two ways, by its length.
+    #[test]
+    fn a_tenant_of_any_length_keeps_its_text_and_ignores_case() {
+        let hash = |tenant: &Tenant| {
+            let mut state = DefaultHasher::new();
+            tenant.hash(&mut state);
+            state.finish()
+        };
+        for length in [1, 23, 36, 38, 39, 200, 255, 256, 300] {
+            let text: String = "Contoso.com-".chars().cycle().take(length).collect();
+            let tenant = Tenant::parse(&text).unwrap();
+            assert_eq!(tenant.as_str(), text);
+            assert_eq!(format!("{tenant:?}"), format!("Tenant({text:?})"));
+            let lower = Tenant::parse(&text.to_lowercase()).unwrap();
+            assert!(tenant == lower && tenant.is(lower.as_str()));
+            assert_eq!(hash(&tenant), hash(&lower), "{length}");
+            let longer = Tenant::parse(&format!("{text}x")).unwrap();
+            assert!(
+                tenant != longer && hash(&tenant) != hash(&longer),
+                "{length}"
             );
         }
     }

@@ -46,7 +46,7 @@ pub(crate) struct Slot<F> {
     state: Mutex<StoredState<F>>,
 }
 
-/// The state of a slot as the slot keeps the state. Few slots have more than the number.
+/// The state of a slot between two calls. Few slots have more than the number.
 enum StoredState<F> {
     /// No flight runs, and there is nothing to remember but the number of the latest flight.
     Idle(LeaseId),
@@ -334,7 +334,7 @@ impl<F: Clone> Slot<F> {
     /// Returns the hash of the token that [`invalidate`](Self::invalidate) removed, until another
     /// token is stored.
     pub(crate) fn rejected_token(&self) -> Option<TokenHash> {
-        self.peek(|state| state.rejections.token()).flatten()
+        self.lock().busy()?.rejections.token()
     }
 
     /// Removes the token and the last failure, and resets the ration of rejections. A running
@@ -357,9 +357,9 @@ impl<F: Clone> Slot<F> {
 
     /// Returns the running flight, overdue or not.
     pub(crate) fn flight(&self) -> Option<F> {
-        let handle = |running: &Running<F>| running.handle.clone();
-        self.peek(|state| state.flight.value().map(handle))
-            .flatten()
+        let stored = self.lock();
+        let running = stored.busy()?.flight.value();
+        running.map(|running| running.handle.clone())
     }
 
     pub(super) fn flight_id(&self, generation: LeaseId) -> FlightId {
@@ -411,14 +411,6 @@ impl<F: Clone> Slot<F> {
         result
     }
 
-    /// Calls `look` with the state under the lock, unless the slot is idle.
-    fn peek<R>(&self, look: impl FnOnce(&SlotState<F>) -> R) -> Option<R> {
-        match &*self.lock() {
-            StoredState::Idle(_) => None,
-            StoredState::Busy(state) => Some(look(state)),
-        }
-    }
-
     fn lock(&self) -> MutexGuard<'_, StoredState<F>> {
         // No code panics under the lock, and every field would still be whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -429,14 +421,10 @@ impl<F: Clone> Slot<F> {
 impl<F: Clone> Slot<F> {
     /// Returns the slot's part of the cache's figures.
     pub(super) fn figures(&self, now: &Now) -> EntryFigures {
-        let of_state = self.peek(|state| {
-            let denied = state.denied.as_ref();
-            (
-                denied.is_some_and(|denied| denied.since(now) < STILL_WANTED),
-                !state.cool_down.is_over(None, now),
-            )
-        });
-        let (is_denied, is_cooling_down) = of_state.unwrap_or_default();
+        let stored = self.lock();
+        let state = stored.busy();
+        let denied = state.and_then(|state| state.denied.as_ref());
+        let is_denied = denied.is_some_and(|denied| denied.since(now) < STILL_WANTED);
         let current = self.current.load();
         let lifetime = current.as_ref().map(|issued| &issued.lifetime);
         let stage = lifetime.map_or(Stage::Expired, |lifetime| lifetime.stage(now));
@@ -450,7 +438,7 @@ impl<F: Clone> Slot<F> {
         EntryFigures {
             state: state_of_entry,
             remaining: (stage == Stage::Fresh || is_denied).then_some(remaining),
-            is_cooling_down,
+            is_cooling_down: state.is_some_and(|state| !state.cool_down.is_over(None, now)),
         }
     }
 }
@@ -506,8 +494,13 @@ impl<F: Clone> Evictable for Slot<F> {
 
     /// Returns `true` if the slot has neither a token to serve nor a failure to remember.
     fn can_evict(&self, now: &Now) -> bool {
-        let is_over = || self.peek(|state| state.cool_down.is_over(None, now));
-        !self.has_token(now) && is_over().unwrap_or(true)
+        if self.has_token(now) {
+            return false;
+        }
+        let stored = self.lock();
+        stored
+            .busy()
+            .is_none_or(|state| state.cool_down.is_over(None, now))
     }
 }
 
@@ -516,6 +509,13 @@ impl<F: Clone> Evictable for Slot<F> {
 const USED: u32 = 1 << 31;
 
 impl<F> StoredState<F> {
+    fn busy(&self) -> Option<&SlotState<F>> {
+        match self {
+            Self::Idle(_) => None,
+            Self::Busy(state) => Some(state),
+        }
+    }
+
     /// Takes the state out, under the lock.
     fn take(&mut self) -> Box<SlotState<F>> {
         let latest = match self {

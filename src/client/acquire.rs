@@ -365,7 +365,8 @@ impl TokenAcquirer {
 
     /// Returns the slot's token like [`cached`](Self::cached), and refreshes a token that is due.
     /// Counts a hit.
-    #[inline]
+    // A plain `inline` leaves a call in every hit.
+    #[inline(always)]
     pub(super) fn cached_or_refreshed(
         &self,
         slot: &HeldSlot,

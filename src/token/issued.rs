@@ -381,6 +381,35 @@ mod tests {
     }
 
     #[test]
+    fn a_token_has_the_tenant_as_the_caller_spelled_the_name() {
+        let now = TimeSource::System.now();
+        let issued = |spelled: &str| {
+            let sample = IssuedToken::sample("contoso.com", "a", 60, now);
+            let tenant = Tenant::parse(spelled).unwrap();
+            IssuedToken::new(
+                sample.key,
+                "a",
+                sample.lifetime,
+                "".into(),
+                Some(&tenant),
+                "11111111-2222-3333-4444-555555555555",
+                TokenBinding::Unbound,
+            )
+            .unwrap()
+        };
+        let as_in_key = issued("contoso.com");
+        assert_eq!(as_in_key.tenant(), Some("contoso.com"));
+        assert!(as_in_key.details.get().is_none());
+        let otherwise = issued("Contoso.com");
+        assert_eq!(otherwise.tenant(), Some("Contoso.com"));
+        assert_eq!(otherwise.copy().tenant(), Some("Contoso.com"));
+        let same = otherwise.belonging_to(CacheKey::sample("contoso.com"));
+        assert_eq!(same.tenant(), Some("Contoso.com"));
+        let other = same.belonging_to(CacheKey::sample("fabrikam.com"));
+        assert_eq!(other.tenant(), Some("fabrikam.com"));
+    }
+
+    #[test]
     fn a_copy_keeps_the_unknown_members_of_the_response() {
         let now = TimeSource::System.now();
         let sample = IssuedToken::sample("t", "a", 60, now);
