@@ -26,6 +26,11 @@ struct Held<T> {
 pub(crate) type LeaseId = u64;
 
 impl<T> Lease<T> {
+    /// Creates a free lease after the grant with the number `latest`.
+    pub(crate) fn after(latest: LeaseId) -> Self {
+        Self { latest, held: None }
+    }
+
     /// Returns the current holder's value and expiry, unless the lease is free or has expired.
     pub(crate) fn holder(&self, now: Instant) -> Option<(&T, Instant)> {
         let held = self.held.as_deref()?;
@@ -79,10 +84,7 @@ impl<T> Lease<T> {
 
 impl<T> Default for Lease<T> {
     fn default() -> Self {
-        Self {
-            latest: 0,
-            held: None,
-        }
+        Self::after(0)
     }
 }
 

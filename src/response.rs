@@ -9,7 +9,7 @@ use http::Response;
 use http::header::CONTENT_TYPE;
 use serde_json::{Map, Value};
 
-use crate::authority::Rules;
+use crate::authority::{Rules, Tenant};
 use crate::error::{CredentialOrigin, Error, Failure};
 use crate::secret::Secret;
 use crate::time::Now;
@@ -43,7 +43,7 @@ pub(crate) use wait::{is_throttled, retry_after};
 /// The parts of a token request that the parser of the response needs.
 pub(crate) struct ResponseContext<'a> {
     pub(crate) key: &'a Arc<CacheKey>,
-    pub(crate) tenant: Option<&'a Arc<str>>,
+    pub(crate) tenant: Option<&'a Tenant>,
     pub(crate) scopes: &'a Arc<str>,
     pub(crate) correlation_id: &'a str,
     pub(crate) client_id: &'a str,
@@ -178,7 +178,7 @@ fn parse_success(
         token,
         lifetime,
         scopes,
-        context.tenant.cloned(),
+        context.tenant,
         context.correlation_id,
         context.binding,
     ) {

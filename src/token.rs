@@ -19,6 +19,7 @@ mod lifetime;
 
 pub use binding::TokenScheme;
 pub(crate) use binding::{Thumbprint, TokenBinding};
+pub(crate) use copies::Turns;
 pub(crate) use hash::TokenHash;
 pub(crate) use issued::IssuedToken;
 pub(crate) use key::{CacheKey, UserKey};

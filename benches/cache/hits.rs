@@ -5,20 +5,18 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use confidential_client::delegated::UserAssertion;
-use confidential_client::{ConfidentialClient, TokenProvider, TokenRequest, blocking};
+use confidential_client::{TokenRequest, blocking};
 use http::{HeaderMap, Request, Response};
 use sha2::{Digest, Sha256};
 use tokio::runtime::Runtime;
 
+use crate::held::{Held, REQUEST, TOKEN};
 use crate::rounds::Rounds;
 use crate::setup::{self, Result, SCOPE};
 use crate::table::{Table, verdict};
 
 pub(crate) struct Hits<'a> {
-    runtime: &'a Runtime,
-    client: ConfidentialClient,
-    provider: TokenProvider,
-    request: TokenRequest,
+    held: Held<'a>,
     /// The access token of a user's call.
     user_token: String,
     assertion: UserAssertion,
@@ -26,46 +24,34 @@ pub(crate) struct Hits<'a> {
 
 impl<'a> Hits<'a> {
     pub(crate) fn new(runtime: &'a Runtime) -> Result<Self> {
-        let client = setup::builder().build()?;
-        let request = TokenRequest::new(SCOPE);
-        let provider = client.token_provider(&request)?;
+        let held = Held::new(setup::builder(), runtime)?;
         let user_token = setup::user_token();
         let assertion = UserAssertion::new(&user_token);
-        runtime.block_on(async {
-            provider.token().await?;
-            client
-                .acquire_token_on_behalf_of(&assertion, &request)
-                .await
-        })?;
+        let acquiring = held
+            .client
+            .acquire_token_on_behalf_of(&assertion, &held.request);
+        runtime.block_on(acquiring)?;
         Ok(Self {
-            runtime,
-            client,
-            provider,
-            request,
+            held,
             user_token,
             assertion,
         })
     }
 
     pub(crate) fn round(&self, rounds: &mut Rounds) -> Result<()> {
-        let Self {
-            runtime, provider, ..
-        } = self;
+        self.held.round(rounds)?;
+        let Held {
+            runtime,
+            client,
+            provider,
+            ..
+        } = &self.held;
         rounds.add(CACHED, |calls| {
             let started = Instant::now();
             for _ in 0..calls {
                 black_box(black_box(provider).cached());
             }
             Ok(started.elapsed())
-        })?;
-        rounds.add(TOKEN, |calls| {
-            runtime.block_on(async {
-                let started = Instant::now();
-                for _ in 0..calls {
-                    black_box(black_box(provider).token().await?);
-                }
-                Ok(started.elapsed())
-            })
         })?;
         rounds.add(AUTHORIZE, |calls| {
             let mut headers = HeaderMap::with_capacity(8);
@@ -79,22 +65,12 @@ impl<'a> Hits<'a> {
                 Ok(started.elapsed())
             })
         })?;
-        rounds.add(REQUEST, |calls| {
-            runtime.block_on(async {
-                let started = Instant::now();
-                for _ in 0..calls {
-                    let request = black_box(&self.request);
-                    black_box(self.client.acquire_token_for_client(request).await?);
-                }
-                Ok(started.elapsed())
-            })
-        })?;
         rounds.add(TEXT, |calls| {
             runtime.block_on(async {
                 let started = Instant::now();
                 for _ in 0..calls {
                     let scope = black_box(SCOPE);
-                    black_box(self.client.acquire_token_for_client(scope).await?);
+                    black_box(client.acquire_token_for_client(scope).await?);
                 }
                 Ok(started.elapsed())
             })
@@ -106,8 +82,8 @@ impl<'a> Hits<'a> {
 
     /// The same hits without a future, on the same client.
     fn blocking(&self, rounds: &mut Rounds) -> Result<()> {
-        let client = blocking::ConfidentialClient::from(self.client.clone());
-        let provider = blocking::TokenProvider::from(self.provider.clone());
+        let client = blocking::ConfidentialClient::from(self.held.client.clone());
+        let provider = blocking::TokenProvider::from(self.held.provider.clone());
         rounds.add(BLOCKING_TOKEN, |calls| {
             let started = Instant::now();
             for _ in 0..calls {
@@ -126,7 +102,7 @@ impl<'a> Hits<'a> {
         rounds.add(BLOCKING_REQUEST, |calls| {
             let started = Instant::now();
             for _ in 0..calls {
-                let request = black_box(&self.request);
+                let request = black_box(&self.held.request);
                 black_box(client.acquire_token_for_client(request)?);
             }
             Ok(started.elapsed())
@@ -142,12 +118,12 @@ impl<'a> Hits<'a> {
     }
 
     fn on_behalf_of(&self, rounds: &mut Rounds) -> Result<()> {
-        let Self {
+        let Held {
             runtime,
             client,
             request,
             ..
-        } = self;
+        } = &self.held;
         rounds.add(HASH, |calls| {
             let started = Instant::now();
             for _ in 0..calls {
@@ -195,9 +171,9 @@ impl<'a> Hits<'a> {
                 Ok(Response::new(setup::token_response(0)))
             })
             .build()?;
-        let provider = client.token_provider(&self.request)?;
+        let provider = client.token_provider(&self.held.request)?;
         let request = TokenRequest::new(SCOPE);
-        self.runtime.block_on(async {
+        self.held.runtime.block_on(async {
             provider.token().await?;
             let hanging_request = TokenRequest::new(SCOPE).tenant("hangs.example.org");
             let hanging_client = client.clone();
@@ -292,9 +268,7 @@ pub(crate) fn report(rounds: &Rounds) -> Result<()> {
 }
 
 const CACHED: &str = "`provider.cached()`";
-pub(crate) const TOKEN: &str = "`provider.token().await`";
 const AUTHORIZE: &str = "`provider.authorize(&mut headers).await`";
-pub(crate) const REQUEST: &str = "`client.acquire_token_for_client(&request).await`";
 const TEXT: &str = "`client.acquire_token_for_client(\"https://..\").await`";
 const BLOCKING_TOKEN: &str = "`provider.token()`, blocking";
 const BLOCKING_AUTHORIZE: &str = "`provider.authorize(&mut headers)`, blocking";

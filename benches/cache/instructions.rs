@@ -11,9 +11,9 @@ use confidential_client::blocking::ConfidentialClient;
 use http::HeaderMap;
 
 use crate::keyed::shuffle;
+use crate::options;
 use crate::setup::{self, Result, SCOPE};
 use crate::table::{Table, verdict};
-use crate::{counted, shared};
 
 /// Runs this program under callgrind for each row.
 ///
@@ -86,8 +86,8 @@ pub(crate) fn run(method: &str, calls: u32) -> Result<()> {
         .enable_time()
         .build()?;
     let (builder, method) = match method.split_once('-') {
-        Some(("shared", method)) => (shared::builder(), method),
-        Some(("counted", method)) => (counted::builder(), method),
+        Some(("shared", method)) => (options::shared(), method),
+        Some(("counted", method)) => (options::counted(), method),
         _ => (setup::builder(), method),
     };
     let client = builder.build()?;

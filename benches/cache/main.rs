@@ -10,19 +10,21 @@
 
 mod bare;
 mod callers;
-mod counted;
+mod held;
 mod hits;
 mod instructions;
 mod keyed;
+mod options;
 mod rounds;
 mod setup;
-mod shared;
 mod table;
 mod threads;
 
+use crate::held::Held;
 use crate::rounds::Rounds;
 use crate::setup::Result;
 use crate::table::Table;
+use crate::threads::Threads;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -44,11 +46,14 @@ fn main() -> Result<()> {
         .build()?;
     let keyed = keyed::Keyed::fill(size.entries, size.hot, &runtime)?;
     let hits = hits::Hits::new(&runtime)?;
-    let shared = shared::SharedHits::new(&runtime)?;
-    let counted = counted::CountedHits::new(&runtime)?;
-    let threads = threads::Threads::new(&runtime)?;
+    let shared = Held::new(options::shared(), &runtime)?;
+    let counted = Held::new(options::counted(), &runtime)?;
+    let threads = Threads::new(setup::builder(), &runtime)?;
+    let counted_threads = Threads::new(options::counted(), &runtime)?;
     let mut bare = bare::Bare::new()?;
     let mut rounds = Rounds::new(size.calls);
+    let mut shared_rounds = Rounds::new(size.calls);
+    let mut counted_rounds = Rounds::new(size.calls);
     for _ in 0..size.rounds {
         rounds.add("one clock read", |calls| Ok(bare.clock_read(calls)))?;
         rounds.add("two clock reads", |calls| Ok(bare.two_clock_reads(calls)))?;
@@ -62,10 +67,11 @@ fn main() -> Result<()> {
             Ok(bare.header_clone_and_insert(calls))
         })?;
         hits.round(&mut rounds)?;
-        shared.round(&mut rounds)?;
-        counted.round(&mut rounds)?;
+        shared.round(&mut shared_rounds)?;
+        counted.round(&mut counted_rounds)?;
         keyed.round(&mut rounds)?;
         threads.round(&mut rounds)?;
+        counted_threads.round(&mut counted_rounds)?;
     }
 
     println!(
@@ -86,10 +92,11 @@ fn main() -> Result<()> {
     }
     table.print();
     hits::report(&rounds)?;
-    shared::report(&rounds)?;
-    counted::report(&rounds)?;
+    options::report("a shared cache", Some(1.02), &shared_rounds, &rounds)?;
+    options::report("counted hits", None, &counted_rounds, &rounds)?;
     keyed::report(&rounds, size.entries)?;
-    threads::report(&rounds)?;
+    threads::report("Two threads at once", &rounds)?;
+    threads::report("Two threads at once with counted hits", &counted_rounds)?;
     callers::report(size.callers)
 }
 

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use confidential_client::{ConfidentialClient, TokenProvider, TokenRequest};
+use confidential_client::{
+    ConfidentialClient, ConfidentialClientBuilder, TokenProvider, TokenRequest,
+};
 use tokio::runtime::Runtime;
 
 use crate::rounds::Rounds;
@@ -20,8 +22,8 @@ pub(crate) struct Threads {
 }
 
 impl Threads {
-    pub(crate) fn new(runtime: &Runtime) -> Result<Self> {
-        let client = setup::builder().build()?;
+    pub(crate) fn new(builder: ConfidentialClientBuilder, runtime: &Runtime) -> Result<Self> {
+        let client = builder.build()?;
         let requests = [setup::request(0), setup::request(1)];
         let [first, second] = &requests;
         let providers = [
@@ -87,7 +89,7 @@ impl Threads {
 
 /// Measures the time from the first start to the last end. Each thread runs one function `calls`
 /// times.
-pub(crate) fn together(calls: u32, functions: &[&(dyn Fn() + Sync)]) -> Result<Duration> {
+fn together(calls: u32, functions: &[&(dyn Fn() + Sync)]) -> Result<Duration> {
     let ready = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         let threads: Vec<_> = functions
@@ -120,15 +122,15 @@ pub(crate) fn together(calls: u32, functions: &[&(dyn Fn() + Sync)]) -> Result<D
 }
 
 /// Returns the output of a future that is ready at the first poll.
-pub(crate) fn poll_once<T>(future: impl Future<Output = T>) -> Option<T> {
+fn poll_once<T>(future: impl Future<Output = T>) -> Option<T> {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => Some(value),
         Poll::Pending => None,
     }
 }
 
-pub(crate) fn report(rounds: &Rounds) -> Result<()> {
-    println!("Two threads at once: how many times the hits of one.\n");
+pub(crate) fn report(title: &str, rounds: &Rounds) -> Result<()> {
+    println!("{title}: how many times the hits of one.\n");
     let mut table = Table::new(["two threads", "ratio", "goal", "verdict"]);
     for (name, one, goal) in [
         (CLOCKS[1], CLOCKS[0], None),

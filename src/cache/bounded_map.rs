@@ -76,6 +76,10 @@ where
         while self.queue.len() >= self.max.saturating_add(extra) && self.evict(now) {
             evicted += 1;
         }
+        if self.queue.len() == self.queue.capacity() {
+            // A queue that doubles has room for half as many values again, on average.
+            self.queue.reserve_exact(MIN_GROWTH + self.queue.len() / 16);
+        }
         self.queue.push_back(value);
         evicted
     }
@@ -152,5 +156,55 @@ impl<V: Evictable> PartialEq for ByKey<V> {
 
 impl<V: Evictable> Eq for ByKey<V> {}
 
+/// The least number of values that the queue has room for when it grows.
+const MIN_GROWTH: usize = 4;
 /// The number of values among which eviction looks for one with nothing to serve.
 const CONSIDERED: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::TimeSource;
+
+    struct Number(u32);
+
+    impl Borrow<u32> for ByKey<Number> {
+        fn borrow(&self) -> &u32 {
+            &self.0.0
+        }
+    }
+
+    impl Evictable for Number {
+        type Key = u32;
+
+        fn key(&self) -> &u32 {
+            &self.0
+        }
+
+        fn is_held(self: &Arc<Self>) -> bool {
+            false
+        }
+
+        fn can_evict(&self, _: &Now) -> bool {
+            false
+        }
+
+        fn mark_used(&self) {}
+
+        fn take_used(&self) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn the_queue_has_little_room_to_spare() {
+        let mut map = BoundedMap::new(2000);
+        let now = TimeSource::System.now();
+        for number in 0..3000 {
+            map.insert(Arc::new(Number(number)), 0, &now);
+            let (length, capacity) = (map.queue.len(), map.queue.capacity());
+            assert!(capacity <= length + length / 16 + 4, "{capacity}");
+        }
+        assert_eq!(map.len(), 2000);
+    }
+}

@@ -25,6 +25,11 @@ struct LastFailure {
 }
 
 impl CoolDown {
+    /// Returns `true` if there was no failure.
+    pub(super) fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Returns `true` if a request with these claims may be sent.
     pub(super) fn is_over(&self, claims: Option<&Arc<str>>, now: &Now) -> bool {
         self.active(claims, now).is_none()

@@ -25,6 +25,11 @@ struct Replacement {
 }
 
 impl Rejections {
+    /// Returns `true` if there was no rejection.
+    pub(super) fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Returns `true` if one more token may be replaced.
     ///
     /// The ration for 30 seconds is one token for the same claims (or for none), and two tokens

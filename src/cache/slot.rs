@@ -8,11 +8,11 @@ use super::cool_down::CoolDown;
 use super::figures::{EntryFigures, EntryState};
 use super::rejections::Rejections;
 use super::requirements::Requirements;
-use super::sync::{AtomicBool, AtomicU32, Current, Mutex, MutexGuard, Ordering, PoisonError};
+use super::sync::{AtomicU32, Current, Mutex, MutexGuard, Ordering, PoisonError};
 use crate::error::Error;
 use crate::lease::{Lease, LeaseId};
 use crate::time::{Deadline, Now};
-use crate::token::{CacheKey, IssuedToken, Stage, TokenHash};
+use crate::token::{CacheKey, IssuedToken, Stage, TokenHash, Turns};
 
 /// The cache entry of one key: token, flight and last failure.
 ///
@@ -33,15 +33,24 @@ use crate::token::{CacheKey, IssuedToken, Stage, TokenHash};
 /// | [`clear_failure`](Self::clear_failure) | the cause of the last failure is mended |
 /// | [`clear`](Self::clear) | the cache is cleared; a flight continues |
 /// | [`clear_and_ignore_flight`](Self::clear_and_ignore_flight) | a user signed out |
+// In the order of a cache hit, which mostly reads one cache line of a slot.
+#[repr(C)]
 pub(crate) struct Slot<F> {
     key: Arc<CacheKey>,
     /// Read without the lock. A failure never clears the token.
     current: Current<IssuedToken>,
-    /// The number of those who hold the slot.
+    /// The turns of threads with the current token.
+    turns: Turns,
+    /// The number of those who hold the slot, and [`USED`].
     holders: AtomicU32,
-    /// Set if the slot was used since the last eviction passed over it.
-    used: AtomicBool,
-    state: Mutex<SlotState<F>>,
+    state: Mutex<StoredState<F>>,
+}
+
+/// The state of a slot between two calls. Few slots have more than the number.
+enum StoredState<F> {
+    /// No flight runs, and there is nothing to remember but the number of the latest flight.
+    Idle(LeaseId),
+    Busy(Box<SlotState<F>>),
 }
 
 struct SlotState<F> {
@@ -53,8 +62,8 @@ struct SlotState<F> {
     cool_down: CoolDown,
     rejections: Rejections,
     /// The last time that a caller wanted a token request, and the request failed or was not
-    /// allowed. `None` after the next token. Boxed, because few slots have one.
-    denied: Option<Box<Deadline>>,
+    /// allowed. `None` after the next token.
+    denied: Option<Deadline>,
 }
 
 struct Running<F> {
@@ -108,15 +117,9 @@ impl<F: Clone> Slot<F> {
         Self {
             key,
             current: Current::default(),
+            turns: Turns::default(),
             holders: AtomicU32::new(0),
-            used: AtomicBool::new(false),
-            state: Mutex::new(SlotState {
-                flight: Lease::default(),
-                ignored: 0,
-                cool_down: CoolDown::default(),
-                rejections: Rejections::default(),
-                denied: None,
-            }),
+            state: Mutex::new(StoredState::Idle(0)),
         }
     }
 
@@ -126,7 +129,8 @@ impl<F: Clone> Slot<F> {
 
     /// Returns the cached token if the token meets the requirements. The only decision of the fast
     /// path.
-    #[inline]
+    // A plain `inline` leaves a call in every hit.
+    #[inline(always)]
     pub(crate) fn get(&self, now: &Now, requirements: &Requirements) -> Cached {
         let current = self.current.load();
         let Some(issued) = &*current else {
@@ -135,8 +139,8 @@ impl<F: Clone> Slot<F> {
         match issued.lifetime.stage(now) {
             Stage::Expired => Cached::Miss,
             _ if !requirements.are_met_by(issued, now) => Cached::Miss,
-            Stage::Due => Cached::Stale(issued.own()),
-            Stage::Fresh => Cached::Fresh(issued.own()),
+            Stage::Due => Cached::Stale(issued.own(&self.turns)),
+            Stage::Fresh => Cached::Fresh(issued.own(&self.turns)),
         }
     }
 
@@ -160,48 +164,49 @@ impl<F: Clone> Slot<F> {
         breaker: &CircuitBreaker,
         flight: Option<F>,
     ) -> JoinOutcome<F> {
-        let mut state = self.lock();
-        let current = self.usable(now);
-        // Another caller's flight may have stored a token while this one waited for the lock.
-        if let Some(issued) = &current
-            && requirements.are_met_by_current(issued, state.rejections.requested_claims(), now)
-        {
-            return JoinOutcome::Served(Arc::clone(issued));
-        }
-        if let Some((running, _)) = state.flight.holder(now.monotonic()) {
-            let (generation, flight) = (state.flight.latest(), running.handle.clone());
-            return match requirements.are_met_by_flight(running.claims.as_deref()) {
-                true => JoinOutcome::Joined { generation, flight },
-                false => JoinOutcome::Blocked { generation, flight },
+        self.with_state(|state| {
+            let current = self.usable(now);
+            // Another caller's flight may have stored a token while this one waited for the lock.
+            if let Some(issued) = &current
+                && requirements.are_met_by_current(issued, state.rejections.requested_claims(), now)
+            {
+                return JoinOutcome::Served(Arc::clone(issued));
+            }
+            if let Some((running, _)) = state.flight.holder(now.monotonic()) {
+                let (generation, flight) = (state.flight.latest(), running.handle.clone());
+                return match requirements.are_met_by_flight(running.claims.as_deref()) {
+                    true => JoinOutcome::Joined { generation, flight },
+                    false => JoinOutcome::Blocked { generation, flight },
+                };
+            }
+            if let (Some(issued), true) = (current, requirements.follow_a_rejection())
+                && !state.rejections.allow(requirements.claims(), now)
+            {
+                return JoinOutcome::Served(issued);
+            }
+            let is_forced = requirements.force_refresh();
+            let claims = requirements.claims();
+            if let Some(error) = state.cool_down.error(claims, is_forced, now) {
+                state.deny(now);
+                return JoinOutcome::Failed(error);
+            }
+            let Some(flight) = flight else {
+                return JoinOutcome::NeedsFlight;
             };
-        }
-        if let (Some(issued), true) = (current, requirements.follow_a_rejection())
-            && !state.rejections.allow(requirements.claims(), now)
-        {
-            return JoinOutcome::Served(issued);
-        }
-        let is_forced = requirements.force_refresh();
-        let claims = requirements.claims();
-        if let Some(error) = state.cool_down.error(claims, is_forced, now) {
-            state.deny(now);
-            return JoinOutcome::Failed(error);
-        }
-        let Some(flight) = flight else {
-            return JoinOutcome::NeedsFlight;
-        };
-        if let Err(error) = breaker.try_pass(self.flight_id(state.flight.next()), now) {
-            state.deny(now);
-            return JoinOutcome::Failed(error);
-        }
-        if is_forced {
-            state.cool_down.count_forced(claims, now);
-        }
-        JoinOutcome::Started(state.start(flight, breaker.overdue(now), requirements))
+            if let Err(error) = breaker.try_pass(self.flight_id(state.flight.next()), now) {
+                state.deny(now);
+                return JoinOutcome::Failed(error);
+            }
+            if is_forced {
+                state.cool_down.count_forced(claims, now);
+            }
+            JoinOutcome::Started(state.start(flight, breaker.overdue(now), requirements))
+        })
     }
 
     /// Returns `true` if there is no fresh token, no flight and no cool-down.
     pub(crate) fn needs_refresh(&self, now: &Now) -> bool {
-        self.may_refresh(&mut self.lock(), now)
+        self.with_state(|state| self.may_refresh(state, now))
     }
 
     /// Registers `flight` as the slot's flight, without a caller that waits for it.
@@ -214,16 +219,17 @@ impl<F: Clone> Slot<F> {
         breaker: &CircuitBreaker,
         flight: F,
     ) -> Option<Started<F>> {
-        let mut state = self.lock();
-        // Another caller's flight may have started, or ended, before this one had the lock.
-        if !self.may_refresh(&mut state, now) {
-            return None;
-        }
-        if !breaker.allows(self.flight_id(state.flight.next()), now) {
-            state.deny(now);
-            return None;
-        }
-        Some(state.start(flight, breaker.overdue(now), &Requirements::NONE))
+        self.with_state(|state| {
+            // Another caller's flight may have started, or ended, before this one had the lock.
+            if !self.may_refresh(state, now) {
+                return None;
+            }
+            if !breaker.allows(self.flight_id(state.flight.next()), now) {
+                state.deny(now);
+                return None;
+            }
+            Some(state.start(flight, breaker.overdue(now), &Requirements::NONE))
+        })
     }
 
     /// Stores the outcome of a flight, and returns the outcome for the waiting callers.
@@ -239,45 +245,47 @@ impl<F: Clone> Slot<F> {
         now: &Now,
         jitter: f64,
     ) -> Result<Arc<IssuedToken>, Error> {
-        let mut state = self.lock();
-        let is_latest = generation == state.flight.latest();
-        let (claims, after_rejection) = match state.flight.release(generation) {
-            Some(running) => (running.claims, running.after_rejection),
-            None => (None, false),
-        };
-        if generation <= state.ignored {
-            return outcome;
-        }
-        match outcome {
-            Ok(issued) => {
-                if is_latest || self.expires_before(&issued) {
-                    self.current.store(Some(Arc::clone(&issued)));
-                    state.forget_failure();
-                    state.rejections.forget_token_before(&issued);
-                    if after_rejection {
-                        state.rejections.count(claims.clone(), now);
+        self.with_state(|state| {
+            let is_latest = generation == state.flight.latest();
+            let (claims, after_rejection) = match state.flight.release(generation) {
+                Some(running) => (running.claims, running.after_rejection),
+                None => (None, false),
+            };
+            if generation <= state.ignored {
+                return outcome;
+            }
+            match outcome {
+                Ok(issued) => {
+                    if is_latest || self.expires_before(&issued) {
+                        self.replace_token(Some(Arc::clone(&issued)));
+                        state.forget_failure();
+                        state.rejections.forget_token_before(&issued);
+                        if after_rejection {
+                            state.rejections.count(claims.clone(), now);
+                        }
+                        state.rejections.set_requested_claims(claims);
                     }
-                    state.rejections.set_requested_claims(claims);
+                    Ok(issued)
                 }
-                Ok(issued)
+                // The flight that replaced this one decides what is remembered.
+                Err(error) if !is_latest => Err(error),
+                Err(error) => {
+                    state.deny(now);
+                    Err(state.cool_down.begin(error, claims, now, jitter))
+                }
             }
-            // The flight that replaced this one decides what is remembered.
-            Err(error) if !is_latest => Err(error),
-            Err(error) => {
-                state.deny(now);
-                Err(state.cool_down.begin(error, claims, now, jitter))
-            }
-        }
+        })
     }
 
     /// Stores a token that arrived without a flight, such as by a sign-in. Clears the last failure,
     /// and discards the later outcome of a running flight.
     pub(crate) fn store(&self, issued: Arc<IssuedToken>) {
-        let mut state = self.lock();
-        state.ignored = state.flight.latest();
-        state.forget_failure();
-        state.rejections.forget_token_before(&issued);
-        self.current.store(Some(issued));
+        self.with_state(|state| {
+            state.ignored = state.flight.latest();
+            state.forget_failure();
+            state.rejections.forget_token_before(&issued);
+            self.replace_token(Some(issued));
+        })
     }
 
     /// Replaces or removes the token as `update` decides. A running flight continues.
@@ -289,68 +297,69 @@ impl<F: Clone> Slot<F> {
         };
         match update {
             TokenUpdate::Keep => {}
-            TokenUpdate::Replace(issued) => self.current.store(Some(issued)),
-            TokenUpdate::Remove => self.current.store(None),
+            TokenUpdate::Replace(issued) => self.replace_token(Some(issued)),
+            TokenUpdate::Remove => self.replace_token(None),
         }
         drop(state);
     }
 
     /// Forgets the last failure alone.
     pub(crate) fn clear_failure(&self) {
-        self.lock().forget_failure();
+        self.with_state(SlotState::forget_failure);
     }
 
     /// Removes a flight that will not complete, for example because its runtime stopped.
     pub(crate) fn drop_flight(&self, generation: LeaseId) {
-        self.lock().flight.release(generation);
+        self.with_state(|state| drop(state.flight.release(generation)));
     }
 
     /// Removes a rejected token, unless the cache holds another token or the ration of rejections
     /// is used up. Remembers the hash of the removed token.
     pub(crate) fn invalidate(&self, rejected: &IssuedToken, now: &Now) -> Invalidated {
-        let mut state = self.lock();
-        match &*self.current.load() {
-            Some(issued) if issued.is_same_token(rejected) => {}
-            _ => return Invalidated::Replaced,
-        }
-        if !state.rejections.allow(None, now) {
-            return Invalidated::TooSoon;
-        }
-        state.rejections.count(None, now);
-        state.rejections.remember_token(rejected.hash());
-        self.current.store(None);
-        Invalidated::Removed
+        self.with_state(|state| {
+            match &*self.current.load() {
+                Some(issued) if issued.is_same_token(rejected) => {}
+                _ => return Invalidated::Replaced,
+            }
+            if !state.rejections.allow(None, now) {
+                return Invalidated::TooSoon;
+            }
+            state.rejections.count(None, now);
+            state.rejections.remember_token(rejected.hash());
+            self.replace_token(None);
+            Invalidated::Removed
+        })
     }
 
     /// Returns the hash of the token that [`invalidate`](Self::invalidate) removed, until another
     /// token is stored.
     pub(crate) fn rejected_token(&self) -> Option<TokenHash> {
-        self.lock().rejections.token()
+        self.lock().busy()?.rejections.token()
     }
 
     /// Removes the token and the last failure, and resets the ration of rejections. A running
     /// flight continues.
     pub(crate) fn clear(&self) {
-        let mut state = self.lock();
-        state.forget_failure();
-        state.rejections = Rejections::default();
-        self.current.store(None);
+        self.with_state(|state| {
+            state.forget_failure();
+            state.rejections = Rejections::default();
+            self.replace_token(None);
+        })
     }
 
     /// Removes the token and the last failure, and ignores the outcome of a running flight.
     ///
     /// Aborting a flight is not enough: an aborted flight may still complete.
     pub(crate) fn clear_and_ignore_flight(&self) {
-        let mut state = self.lock();
-        state.ignored = state.flight.latest();
-        drop(state);
+        self.with_state(|state| state.ignored = state.flight.latest());
         self.clear();
     }
 
     /// Returns the running flight, overdue or not.
     pub(crate) fn flight(&self) -> Option<F> {
-        let state = self.lock();
-        state.flight.value().map(|running| running.handle.clone())
+        let stored = self.lock();
+        let running = stored.busy()?.flight.value();
+        running.map(|running| running.handle.clone())
     }
 
     pub(super) fn flight_id(&self, generation: LeaseId) -> FlightId {
@@ -387,7 +396,22 @@ impl<F: Clone> Slot<F> {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, SlotState<F>> {
+    /// Stores another token, with which no thread has taken a turn. Called under the lock.
+    fn replace_token(&self, issued: Option<Arc<IssuedToken>>) {
+        self.current.store(issued);
+        self.turns.reset();
+    }
+
+    /// Calls `change` with the state, under the lock.
+    fn with_state<R>(&self, change: impl FnOnce(&mut SlotState<F>) -> R) -> R {
+        let mut stored = self.lock();
+        let mut state = stored.take();
+        let result = change(&mut state);
+        *stored = StoredState::from(state);
+        result
+    }
+
+    fn lock(&self) -> MutexGuard<'_, StoredState<F>> {
         // No code panics under the lock, and every field would still be whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -397,8 +421,9 @@ impl<F: Clone> Slot<F> {
 impl<F: Clone> Slot<F> {
     /// Returns the slot's part of the cache's figures.
     pub(super) fn figures(&self, now: &Now) -> EntryFigures {
-        let state = self.lock();
-        let denied = state.denied.as_ref();
+        let stored = self.lock();
+        let state = stored.busy();
+        let denied = state.and_then(|state| state.denied.as_ref());
         let is_denied = denied.is_some_and(|denied| denied.since(now) < STILL_WANTED);
         let current = self.current.load();
         let lifetime = current.as_ref().map(|issued| &issued.lifetime);
@@ -413,7 +438,7 @@ impl<F: Clone> Slot<F> {
         EntryFigures {
             state: state_of_entry,
             remaining: (stage == Stage::Fresh || is_denied).then_some(remaining),
-            is_cooling_down: !state.cool_down.is_over(None, now),
+            is_cooling_down: state.is_some_and(|state| !state.cool_down.is_over(None, now)),
         }
     }
 }
@@ -437,8 +462,8 @@ impl<F: Clone> Slot<F> {
     #[inline]
     pub(crate) fn mark_used(&self) {
         // Written once and then only read, so that threads share the cache line.
-        if !self.used.load(Ordering::Relaxed) {
-            self.used.store(true, Ordering::Relaxed);
+        if self.holders.load(Ordering::Relaxed) & USED == 0 {
+            self.holders.fetch_or(USED, Ordering::Relaxed);
         }
     }
 }
@@ -451,7 +476,7 @@ impl<F: Clone> Evictable for Slot<F> {
     }
 
     fn is_held(self: &Arc<Self>) -> bool {
-        self.holders.load(Ordering::Relaxed) > 0
+        self.holders.load(Ordering::Relaxed) & !USED > 0
     }
 
     fn mark_used(&self) {
@@ -459,7 +484,7 @@ impl<F: Clone> Evictable for Slot<F> {
     }
 
     fn take_used(&self) -> bool {
-        self.used.swap(false, Ordering::Relaxed)
+        self.holders.fetch_and(!USED, Ordering::Relaxed) & USED != 0
     }
 
     /// Empties the slot, because requests may remember it.
@@ -469,18 +494,65 @@ impl<F: Clone> Evictable for Slot<F> {
 
     /// Returns `true` if the slot has neither a token to serve nor a failure to remember.
     fn can_evict(&self, now: &Now) -> bool {
-        self.usable(now).is_none() && self.lock().cool_down.is_over(None, now)
+        if self.has_token(now) {
+            return false;
+        }
+        let stored = self.lock();
+        stored
+            .busy()
+            .is_none_or(|state| state.cool_down.is_over(None, now))
+    }
+}
+
+/// The bit of [`Slot::holders`] that is set if the slot was used since the last eviction passed
+/// over it.
+const USED: u32 = 1 << 31;
+
+impl<F> StoredState<F> {
+    fn busy(&self) -> Option<&SlotState<F>> {
+        match self {
+            Self::Idle(_) => None,
+            Self::Busy(state) => Some(state),
+        }
+    }
+
+    /// Takes the state out, under the lock.
+    fn take(&mut self) -> Box<SlotState<F>> {
+        let latest = match self {
+            Self::Idle(latest) => *latest,
+            Self::Busy(state) => state.flight.latest(),
+        };
+        match std::mem::replace(self, Self::Idle(latest)) {
+            Self::Busy(state) => state,
+            Self::Idle(latest) => Box::new(SlotState {
+                flight: Lease::after(latest),
+                ignored: 0,
+                cool_down: CoolDown::default(),
+                rejections: Rejections::default(),
+                denied: None,
+            }),
+        }
+    }
+}
+
+impl<F> From<Box<SlotState<F>>> for StoredState<F> {
+    fn from(state: Box<SlotState<F>>) -> Self {
+        let is_idle = !state.flight.is_held()
+            && state.ignored == 0
+            && state.cool_down.is_none()
+            && state.rejections.is_none()
+            && state.denied.is_none();
+        match is_idle {
+            true => Self::Idle(state.flight.latest()),
+            false => Self::Busy(state),
+        }
     }
 }
 
 impl<F> SlotState<F> {
     /// Notes that a caller wanted a token request and got none.
     fn deny(&mut self, now: &Now) {
-        let now = now.plus(Duration::ZERO);
-        match &mut self.denied {
-            Some(denied) => **denied = now,
-            None => self.denied = Some(Box::new(now)),
-        }
+        self.denied = Some(now.plus(Duration::ZERO));
     }
 
     fn forget_failure(&mut self) {

@@ -267,27 +267,21 @@ impl TokenAcquirer {
 
     /// Acquires a token from a slot, or through the slot from the identity provider.
     ///
-    /// A cache hit neither waits nor allocates. The rest is boxed, to keep the future small.
+    /// A cache hit neither waits nor allocates.
     pub(super) async fn acquire_from(
         &self,
         slot: &HeldSlot,
         request: &ResolvedRequest,
     ) -> Result<AccessToken, Error> {
-        match slot.get(&self.0.clock.coarse_now(), &request.requirements) {
-            Cached::Fresh(issued) => {
-                self.count_hit();
-                to_access_token(issued, slot, TokenSource::Cache)
-            }
-            Cached::Stale(issued) => {
-                self.count_hit();
-                self.refresh(slot, request, current_runtime);
-                to_access_token(issued, slot, TokenSource::Cache)
-            }
-            Cached::Miss => Box::pin(self.acquire_on_miss(slot, request)).await,
+        match self.cached_or_refreshed(slot, request, current_runtime) {
+            Some(cached) => cached,
+            None => Box::pin(self.acquire_on_miss(slot, request)).await,
         }
     }
 
     /// Refreshes the slot's token in the background, on the runtime that `runtime` returns.
+    // Few hits come here.
+    #[inline(never)]
     pub(super) fn refresh(
         &self,
         slot: &HeldSlot,
@@ -300,7 +294,10 @@ impl TokenAcquirer {
         }
     }
 
-    async fn acquire_on_miss(
+    /// Acquires a token from the identity provider, for a slot without one.
+    ///
+    /// Callers box the future, to keep the future of a cache hit small.
+    pub(super) async fn acquire_on_miss(
         &self,
         slot: &HeldSlot,
         request: &ResolvedRequest,
@@ -368,7 +365,8 @@ impl TokenAcquirer {
 
     /// Returns the slot's token like [`cached`](Self::cached), and refreshes a token that is due.
     /// Counts a hit.
-    #[cfg(feature = "blocking")]
+    // A plain `inline` leaves a call in every hit.
+    #[inline(always)]
     pub(super) fn cached_or_refreshed(
         &self,
         slot: &HeldSlot,
@@ -388,7 +386,8 @@ impl TokenAcquirer {
     }
 
     /// Returns the slot's token if no refresh is due. Counts no hit.
-    #[inline]
+    // A plain `inline` leaves a call in every hit.
+    #[inline(always)]
     pub(super) fn fresh(
         &self,
         slot: &CacheSlot,
@@ -438,8 +437,11 @@ pub(super) fn to_access_token(
     slot: &CacheSlot,
     source: TokenSource,
 ) -> Result<AccessToken, Error> {
-    AccessToken::from_cache(issued, slot.key(), source).ok_or_else(|| {
-        let message = "the cache held a token for another request and did not return it; please report this as a bug";
-        Error::InvalidResponse(Failure::new(message).into())
-    })
+    AccessToken::from_cache(issued, slot.key(), source).ok_or_else(token_of_another_key)
+}
+
+#[cold]
+fn token_of_another_key() -> Error {
+    let message = "the cache held a token for another request and did not return it; please report this as a bug";
+    Error::InvalidResponse(Failure::new(message).into())
 }

@@ -12,7 +12,7 @@ use super::authorize::{AuthorizeRequest, attach_without_proof};
 #[cfg(any(feature = "reqwest-middleware", feature = "tower"))]
 use super::proofs::{Proof, Proofs};
 use super::resolve::ResolvedRequest;
-use crate::cache::{HeldSlot, Requirements, SlotBinding};
+use crate::cache::{HeldSlot, Requirements, SlotBinding, current_runtime};
 use crate::credential::{AssertionContext, ClientAssertionFuture, ClientAssertionProvider};
 use crate::error::Error;
 use crate::token::AccessToken;
@@ -63,7 +63,11 @@ impl TokenProvider {
     /// The errors of the client's method.
     #[doc(alias = "get_token")]
     pub async fn token(&self) -> Result<AccessToken, Error> {
-        self.client.acquire_from(&self.slot, &self.request).await
+        let Self { slot, request, .. } = self;
+        match (self.client).cached_or_refreshed(slot, request, current_runtime) {
+            Some(cached) => cached,
+            None => Box::pin(self.client.acquire_on_miss(slot, request)).await,
+        }
     }
 
     /// Returns the scopes of the provider's request, separated by spaces.

@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 
 use super::ResponseContext;
 use super::encoded::{decoded, gap, gap_in_word, readings, without_gaps};
+use crate::authority::Tenant;
 use crate::error::Escaped;
 
 /// The secrets of a token request, which the texts of an error must not repeat.
@@ -20,7 +21,7 @@ impl<'a> Mask<'a> {
     /// Collects the secrets of the request. The ids of the request are not secret, even if the
     /// caller configured an id as the secret.
     pub(super) fn new(context: &ResponseContext<'a>) -> Self {
-        let tenant = context.tenant.map(|tenant| &**tenant);
+        let tenant = context.tenant.map(Tenant::as_str);
         let ids = [
             Some(context.client_id),
             tenant,

@@ -77,7 +77,7 @@ impl Sent {
         let key = CacheKey::sample("t");
         let context = ResponseContext {
             key: &key,
-            tenant: Some(&"t".into()),
+            tenant: key.tenant.as_ref(),
             scopes: &"asked/.default".into(),
             correlation_id: "our-id",
             client_id: self.client_id,

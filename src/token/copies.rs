@@ -4,11 +4,11 @@ use std::sync::{Arc, OnceLock};
 use super::IssuedToken;
 use crate::thread_number::{self, thread_number};
 
-/// The turns that threads take with one token.
+/// The turns that threads take with the token of a cache entry.
 ///
 /// The thread that used the token last, and how often another thread did.
 #[derive(Default)]
-pub(super) struct Turns(AtomicU32);
+pub(crate) struct Turns(AtomicU32);
 
 /// Copies of one token by thread, so that threads do not share the count of its references.
 ///
@@ -22,25 +22,26 @@ pub(super) struct Copies {
 }
 
 impl IssuedToken {
-    /// Returns the token, or a copy for this thread if several threads use the token.
+    /// Returns the token, or a copy for this thread if several threads use the token. `turns` are
+    /// the turns that threads took with the token.
     #[inline]
-    pub(crate) fn own(self: &Arc<Self>) -> Arc<Self> {
+    pub(crate) fn own(self: &Arc<Self>, turns: &Turns) -> Arc<Self> {
         let thread = thread_number();
-        match self.turns.is_of(thread) {
+        match turns.is_of(thread) {
             true => Arc::clone(self),
-            false => self.for_another_thread(thread),
+            false => self.for_another_thread(thread, turns),
         }
     }
 
-    fn for_another_thread(self: &Arc<Self>, thread: u32) -> Arc<Self> {
+    fn for_another_thread(self: &Arc<Self>, thread: u32, turns: &Turns) -> Arc<Self> {
         if let Some(copies) = self.copies() {
             return copies.of(thread, self);
         }
-        if self.turns.take(thread) == MAX_TURNS
+        if turns.take(thread) == MAX_TURNS
             && let Some(copies) = Copies::try_new(&TOKENS)
         {
             // From now on every thread looks for its copy.
-            self.turns.end();
+            turns.end();
             return self.set_copies(copies).of(thread, self);
         }
         Arc::clone(self)
@@ -48,6 +49,11 @@ impl IssuedToken {
 }
 
 impl Turns {
+    /// Forgets the turns with another token.
+    pub(crate) fn reset(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
     #[inline]
     fn is_of(&self, thread: u32) -> bool {
         self.0.load(Ordering::Relaxed) >> TURN_BITS == thread
@@ -122,19 +128,19 @@ mod tests {
     }
 
     /// Lets two threads take turns, and returns what each got last.
-    fn take_turns(token: &Arc<IssuedToken>, turns: usize) -> [Arc<IssuedToken>; 2] {
+    fn take_turns(token: &Arc<IssuedToken>, turns: &Turns, count: usize) -> [Arc<IssuedToken>; 2] {
         let mut latest = [(); 2].map(|()| Arc::clone(token));
         let (to_other, other) = std::sync::mpsc::channel::<()>();
         let (to_this, this) = std::sync::mpsc::channel();
         std::thread::scope(|scope| {
             scope.spawn(move || {
                 for () in other {
-                    to_this.send(token.own()).unwrap();
+                    to_this.send(token.own(turns)).unwrap();
                 }
             });
-            for _ in 0..turns {
+            for _ in 0..count {
                 to_other.send(()).unwrap();
-                latest = [token.own(), this.recv().unwrap()];
+                latest = [token.own(turns), this.recv().unwrap()];
             }
             drop(to_other);
         });
@@ -144,9 +150,10 @@ mod tests {
     #[test]
     fn threads_that_take_turns_get_copies_of_their_own_with_the_same_text() {
         let token = token();
-        let first = take_turns(&token, 1);
+        let turns = Turns::default();
+        let first = take_turns(&token, &turns, 1);
         assert!(first.iter().all(|own| Arc::ptr_eq(own, &token)));
-        let [this, other] = take_turns(&token, 200);
+        let [this, other] = take_turns(&token, &turns, 200);
         assert!(!Arc::ptr_eq(&this, &other));
         for copy in [&this, &other] {
             assert!(!Arc::ptr_eq(copy, &token));
@@ -160,9 +167,9 @@ mod tests {
 
     #[test]
     fn a_token_of_one_thread_has_no_copies() {
-        let token = token();
+        let (token, turns) = (token(), Turns::default());
         for _ in 0..1000 {
-            assert!(Arc::ptr_eq(&token.own(), &token));
+            assert!(Arc::ptr_eq(&token.own(&turns), &token));
         }
     }
 

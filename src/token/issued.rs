@@ -4,25 +4,27 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderValue;
+use once_cell::race::OnceBox;
 use uuid::Uuid;
 
-use super::copies::{Copies, Turns};
+use super::copies::Copies;
 use super::{CacheKey, Lifetime, TokenBinding, TokenHash, TokenScheme};
 use crate::authority::Tenant;
 use crate::secret::Secret;
 use crate::time::Now;
 
 /// A token as the identity provider issued it. The cache keeps one copy for all callers.
+// In the order of a cache hit, which reads the first two fields and then the header.
+#[repr(C)]
 pub(crate) struct IssuedToken {
     /// The key of the token request, compared with the caller's key before the token is returned.
     key: Arc<CacheKey>,
+    pub(crate) lifetime: Lifetime,
     /// `Bearer ` and the token, as the only copy of the token's bytes.
     authorization: HeaderValue,
-    pub(crate) lifetime: Lifetime,
-    pub(super) turns: Turns,
     correlation_id: Uuid,
     /// What a cache hit does not read.
-    details: OnceLock<Box<Details>>,
+    details: OnceBox<Details>,
 }
 
 #[derive(Default)]
@@ -75,7 +77,8 @@ struct ExchangeDetails {
 #[derive(Clone)]
 struct AsRequested {
     scopes: Arc<str>,
-    tenant: Option<Arc<str>>,
+    /// `None` if the caller spelled the name as the key does.
+    tenant: Option<Box<Tenant>>,
 }
 
 impl IssuedToken {
@@ -85,18 +88,22 @@ impl IssuedToken {
         token: &str,
         lifetime: Lifetime,
         scopes: Arc<str>,
-        tenant: Option<Arc<str>>,
+        tenant: Option<&Tenant>,
         correlation_id: &str,
         binding: TokenBinding,
     ) -> Option<Self> {
         let credentials = Bytes::from([binding.scheme().as_str(), " ", token].concat());
         let mut authorization = HeaderValue::from_maybe_shared(credentials).ok()?;
         authorization.set_sensitive(true);
-        let as_in_key = *scopes == *key.scopes.as_str()
-            && tenant.as_deref() == key.tenant.as_ref().map(Tenant::as_str);
+        let in_key = key.tenant.as_ref().map(Tenant::as_str);
+        let tenant = tenant.filter(|tenant| Some(tenant.as_str()) != in_key);
+        let as_in_key = *scopes == *key.scopes.as_str() && tenant.is_none();
         let id = Uuid::try_parse(correlation_id);
         let details = Details {
-            as_requested: (!as_in_key).then_some(AsRequested { scopes, tenant }),
+            as_requested: (!as_in_key).then(|| AsRequested {
+                scopes,
+                tenant: tenant.cloned().map(Box::new),
+            }),
             correlation_id: match id {
                 Ok(_) => OnceLock::new(),
                 Err(_) => OnceLock::from(Box::<str>::from(correlation_id)),
@@ -113,11 +120,10 @@ impl IssuedToken {
             key,
             authorization,
             lifetime,
-            turns: Turns::default(),
             correlation_id: id.unwrap_or_default(),
             details: match has_details {
-                true => Box::new(details).into(),
-                false => OnceLock::new(),
+                true => OnceBox::with_value(Box::new(details)),
+                false => OnceBox::new(),
             },
         })
     }
@@ -163,11 +169,11 @@ impl IssuedToken {
         }
     }
 
-    fn with_response_details(mut self, change: impl FnOnce(&mut ResponseDetails)) -> Self {
-        let mut details = self.details.take().unwrap_or_default();
+    fn with_response_details(self, change: impl FnOnce(&mut ResponseDetails)) -> Self {
+        let mut details = self.details.get().map(Details::copy).unwrap_or_default();
         change(details.response.get_or_insert_default());
         Self {
-            details: details.into(),
+            details: OnceBox::with_value(Box::new(details)),
             ..self
         }
     }
@@ -183,11 +189,10 @@ impl IssuedToken {
             key: Arc::clone(&self.key),
             authorization,
             lifetime: self.lifetime,
-            turns: Turns::default(),
             correlation_id: self.correlation_id,
             details: match self.details.get() {
-                Some(details) => Box::new(details.copy()).into(),
-                None => OnceLock::new(),
+                Some(details) => OnceBox::with_value(Box::new(details.copy())),
+                None => OnceBox::new(),
             },
         }
     }
@@ -202,11 +207,12 @@ impl IssuedToken {
 
     /// Replaces the key, for a sign-in, whose response names the user.
     pub(crate) fn belonging_to(mut self, key: Arc<CacheKey>) -> Self {
-        if let Some(details) = self.details.get_mut()
+        if key.tenant != self.key.tenant
+            && let Some(mut details) = self.details.get().map(Details::copy)
             && let Some(as_requested) = &mut details.as_requested
-            && key.tenant != self.key.tenant
         {
-            as_requested.tenant = key.tenant.as_ref().map(Tenant::as_requested).cloned();
+            as_requested.tenant = None;
+            self.details = OnceBox::with_value(Box::new(details));
         }
         self.key = key;
         self
@@ -322,10 +328,9 @@ impl IssuedToken {
     }
 
     pub(super) fn tenant(&self) -> Option<&str> {
-        match self.as_requested() {
-            Some(as_requested) => as_requested.tenant.as_deref(),
-            None => self.key.tenant.as_ref().map(Tenant::as_str),
-        }
+        let as_requested = self.as_requested();
+        let tenant = as_requested.and_then(|as_requested| as_requested.tenant.as_deref());
+        tenant.or(self.key.tenant.as_ref()).map(Tenant::as_str)
     }
 }
 
@@ -334,14 +339,13 @@ impl IssuedToken {
     /// Returns a token for `tenant` that lives `seconds` from `now`.
     pub(crate) fn sample(tenant: &str, token: &str, seconds: u64, now: Now) -> Self {
         let key = CacheKey::sample(tenant);
-        let tenant = key.tenant.as_ref().map(Tenant::as_requested).cloned();
         let lifetime = Lifetime::new(Duration::from_secs(seconds), None, now, 0.0);
         Self::new(
             key,
             token,
             lifetime,
             "s".into(),
-            tenant,
+            None,
             "c",
             TokenBinding::Unbound,
         )
@@ -374,6 +378,35 @@ mod tests {
             )
             .is_none()
         );
+    }
+
+    #[test]
+    fn a_token_has_the_tenant_as_the_caller_spelled_the_name() {
+        let now = TimeSource::System.now();
+        let issued = |spelled: &str| {
+            let sample = IssuedToken::sample("contoso.com", "a", 60, now);
+            let tenant = Tenant::parse(spelled).unwrap();
+            IssuedToken::new(
+                sample.key,
+                "a",
+                sample.lifetime,
+                "".into(),
+                Some(&tenant),
+                "11111111-2222-3333-4444-555555555555",
+                TokenBinding::Unbound,
+            )
+            .unwrap()
+        };
+        let as_in_key = issued("contoso.com");
+        assert_eq!(as_in_key.tenant(), Some("contoso.com"));
+        assert!(as_in_key.details.get().is_none());
+        let otherwise = issued("Contoso.com");
+        assert_eq!(otherwise.tenant(), Some("Contoso.com"));
+        assert_eq!(otherwise.copy().tenant(), Some("Contoso.com"));
+        let same = otherwise.belonging_to(CacheKey::sample("contoso.com"));
+        assert_eq!(same.tenant(), Some("Contoso.com"));
+        let other = same.belonging_to(CacheKey::sample("fabrikam.com"));
+        assert_eq!(other.tenant(), Some("fabrikam.com"));
     }
 
     #[test]

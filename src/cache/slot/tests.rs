@@ -41,7 +41,7 @@ impl Bench {
     fn join_with(&self, special: SpecialRequirements) -> String {
         let requirements = Requirements::new(special);
         // A flight's handle is the generation that it will have.
-        let flight = self.slot.lock().flight.next();
+        let flight = self.slot.with_state(|state| state.flight.next());
         let joined = self
             .slot
             .join(&self.now, &requirements, &self.breaker, Some(flight));
@@ -58,7 +58,7 @@ impl Bench {
     }
 
     fn refreshes(&self) -> bool {
-        let flight = self.slot.lock().flight.next();
+        let flight = self.slot.with_state(|state| state.flight.next());
         let needed = self.slot.needs_refresh(&self.now);
         let started = self
             .slot
@@ -666,4 +666,65 @@ fn a_forced_refresh_without_a_failure_takes_no_ration() {
     assert_eq!(bench.join_with(forced()), "started 2");
     bench.complete(2, Err(Error::config("no")));
     assert_eq!(bench.join_with(forced()), "started 3");
+}
+
+/// A cache has many slots, and few of them have a flight or a failure.
+#[test]
+fn an_idle_slot_keeps_the_number_of_its_latest_flight_alone() {
+    let mut bench = Bench::new();
+    let stored = |bench: &Bench| match &*bench.slot.lock() {
+        StoredState::Idle(latest) => format!("idle after {latest}"),
+        StoredState::Busy(_) => "busy".to_owned(),
+    };
+    assert!(bench.refreshes());
+    assert_eq!(stored(&bench), "busy");
+    bench.complete(1, bench.token("a", 60));
+    assert_eq!(stored(&bench), "idle after 1");
+    bench.sleep(60);
+    assert_eq!(bench.join(), "started 2");
+    bench.complete(2, no_answer());
+    assert_eq!(stored(&bench), "busy", "a failure is remembered");
+    bench.sleep(2);
+    assert_eq!(bench.join(), "started 3");
+    bench.slot.drop_flight(3);
+    bench.slot.clear_failure();
+    assert_eq!(stored(&bench), "idle after 3");
+    bench.complete(2, no_answer());
+    assert_eq!(
+        bench.join(),
+        "started 4",
+        "a late failure is not remembered"
+    );
+    bench.slot.clear_and_ignore_flight();
+    bench.complete(4, bench.token("b", 60));
+    assert_eq!(stored(&bench), "busy", "the ignored flight is remembered");
+}
+
+/// The turns with one token say nothing of the next token, which one thread may use.
+#[test]
+fn a_new_token_has_no_copies_until_threads_take_turns_again() {
+    let bench = Bench::new();
+    let get = || match bench.slot.get(&bench.now, &Requirements::NONE) {
+        Cached::Fresh(issued) => issued,
+        _ => unreachable!("the token is fresh"),
+    };
+    bench.slot.store(bench.token("a", 3600).unwrap());
+    let stored = || bench.slot.current.load().clone().unwrap();
+    for _ in 0..100 {
+        std::thread::scope(|scope| scope.spawn(get).join().unwrap());
+        get();
+    }
+    assert!(!Arc::ptr_eq(&get(), &stored()), "this thread has a copy");
+    bench.slot.store(bench.token("b", 3600).unwrap());
+    for _ in 0..100 {
+        assert!(Arc::ptr_eq(&get(), &stored()));
+    }
+}
+
+#[test]
+#[cfg(target_pointer_width = "64")]
+fn an_entry_is_small() {
+    assert_eq!(size_of::<Slot<u64>>(), 48);
+    assert_eq!(size_of::<IssuedToken>(), 96);
+    assert_eq!(size_of::<CacheKey>(), 72);
 }

@@ -8,7 +8,6 @@ use http::{HeaderMap, Request, Response, Uri};
 use tokio::time::{Instant, timeout};
 
 use super::{Fetch, Phase, TokenFetcher};
-use crate::authority::Tenant;
 use crate::client::proofs::{Proof, ProofRejection, ProofRepetitions};
 use crate::client_auth::ClientAuthentication;
 use crate::credential::{AssertionContext, Credential};
@@ -214,7 +213,7 @@ impl TokenFetcher {
     ) -> ResponseContext<'a> {
         ResponseContext {
             key: &fetch.key,
-            tenant: fetch.tenant.as_ref().map(Tenant::as_requested),
+            tenant: fetch.tenant.as_ref(),
             scopes: &fetch.scopes,
             correlation_id: &fetch.correlation_id,
             client_id: self.client_id_of(fetch),

@@ -127,13 +127,12 @@ impl SharedFetch {
     ///
     /// A token whose refresh is due at `now` is due for the caller, which compares with `now`.
     fn restore(&self, token: &StoredToken, now: Now) -> Option<IssuedToken> {
-        let tenant = self.fetch.tenant.as_ref();
         let issued = IssuedToken::new(
             Arc::clone(&self.fetch.key),
             token.access_token(),
             token.lifetime(jitter(), now),
             token.scopes.as_str().into(),
-            tenant.map(|tenant| Arc::clone(tenant.as_requested())),
+            self.fetch.tenant.as_ref(),
             &token.correlation_id,
             self.fetch.binding(),
         )?;

@@ -7,7 +7,7 @@ pub(super) use loom::sync::atomic::Ordering;
 pub(super) use loom::sync::{Mutex, MutexGuard};
 pub(super) use std::sync::PoisonError;
 // Written under the lock of the map, or only a hint.
-pub(super) use std::sync::atomic::{AtomicBool, AtomicU32};
+pub(super) use std::sync::atomic::AtomicU32;
 
 /// An `ArcSwapOption`: every load and store is a moment at which loom may go on with another
 /// thread, and a load without the lock may see a value that has been replaced.
