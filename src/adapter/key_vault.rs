@@ -23,8 +23,10 @@ fn check_path_segment(what: &str, text: &str) -> Result<(), Error> {
         true => "; pass the name alone, and not the identifier of the key or the certificate",
         false => "",
     };
+    // A longer text may come from a broken response.
+    let shown: String = text.chars().take(2 * LONGEST_NAME).collect();
     Err(Error::config(format!(
-        "{what} is {text:?}, and Azure Key Vault allows 1 to {LONGEST_NAME} letters, digits and hyphens{advice}"
+        "{what} is {shown:?}, and Azure Key Vault allows 1 to {LONGEST_NAME} letters, digits and hyphens{advice}"
     )))
 }
 

@@ -407,8 +407,13 @@ async fn a_version_that_cannot_be_used_has_its_own_words() {
             "{shown}"
         );
     }
-    let rows: [(Version, &str, &str); 3] = [
+    let rows: [(Version, &str, &str); 4] = [
         (p521, "", "P-384"),
+        (
+            one.clone(),
+            r#"{"kid":"https://v/keys/app/1'","cer":"MIIB"}"#,
+            "cannot be used: the version of the key is \"1'\"",
+        ),
         (one.clone(), r#"{"cer":"MIIB"}"#, "names no key ('kid')"),
         (
             one.clone(),
@@ -439,9 +444,18 @@ async fn a_version_whose_name_would_change_the_url_is_not_requested() {
     setup
         .vault
         .fault(LIST, Fault::Answer(200, body.to_owned(), None));
-    let error = setup.exportable().credential().await.map(drop).unwrap_err();
-    assert!(error.to_string().contains("a?b"), "{error}");
+    let source = setup.exportable();
+    check(
+        &setup,
+        &failure(&source).await,
+        false,
+        &["about the certificate 'app' cannot be used: the version in the vault's list is \"a?b\""],
+    );
     assert_eq!(setup.vault.take_lines(), [LIST]);
+    let body = format!(r#"{{"value":[{{"id":"{}"}}]}}"#, "?".repeat(100_000));
+    setup.vault.fault(LIST, Fault::Answer(200, body, None));
+    let error = failure(&setup.exportable()).await.to_string();
+    assert!(error.len() < 1_000, "{}", error.len());
 }
 
 #[tokio::test]

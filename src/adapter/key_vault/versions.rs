@@ -92,7 +92,15 @@ impl VersionedCertificate {
         let now = OffsetDateTime::from(now);
         match newest(&versions, now) {
             Some(version) => {
-                check_path_segment("the version in the vault's list", version)?;
+                check_path_segment("the version in the vault's list", version).map_err(
+                    |error| {
+                        let vault = self.certificates.endpoint();
+                        let (name, error) = (&self.name, error.to_string());
+                        Error::credential(format!(
+                            "the response of the Key Vault {vault} about the certificate '{name}' cannot be used: {error}"
+                        ))
+                    },
+                )?;
                 Ok(version.to_owned())
             }
             None => Err(self.no_usable_version(&versions, now)),
@@ -195,13 +203,14 @@ impl VersionedCertificate {
                 "the Key Vault returned {subject} without the certificate ('cer')"
             )));
         };
+        let unusable =
+            |error: Error| Error::credential(format!("{subject} cannot be used: {error}"));
         let signer = VersionSigner {
-            signer: KeyVaultSigner::new(Arc::clone(keys), key, key_version)?,
+            signer: KeyVaultSigner::new(Arc::clone(keys), key, key_version).map_err(unusable)?,
             version: version.to_owned(),
             lookup: Arc::downgrade(lookup),
         };
-        Certificate::from_signer(cer, signer)
-            .map_err(|error| Error::credential(format!("{subject} cannot be used: {error}")))
+        Certificate::from_signer(cer, signer).map_err(unusable)
     }
 }
 
