@@ -94,3 +94,19 @@ impl<T> Drop for TurnTaken<'_, T> {
 
 /// Shortest time for a turn.
 const LEAST_TURN: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_that_begins_late_does_not_count_as_hanging_at_once() {
+        let (turn, now) = (Turn::<()>::default(), Instant::now());
+        let taken = turn.take(turn.lock_free(now).unwrap(), now);
+        assert!(turn.lock().taken_until.unwrap() > Instant::now());
+        assert!(turn.lock_free(Instant::now()).is_none());
+        drop(taken);
+        assert!(turn.lock_free(now).is_some());
+    }
+}
