@@ -57,18 +57,29 @@ use sessions::{TokenPin, TokenSessions};
 ///
 /// Calls of the module block, so they run on tokio's blocking thread pool, at most
 /// [`max_sessions`](Self::max_sessions) at a time. Other callers wait. A call that does not return
-/// within 9 seconds is an error for its caller. The thread and the session stay with the call until
-/// the call returns, so calls that hang forever use up the sessions, and no further threads.
+/// within 9 seconds is an error for its caller, and so is the wait for the login of another caller.
+/// The thread and the session stay with the call until the call returns, so calls that hang forever
+/// use up the sessions, and no further threads. All tokens of a process together use at most 128
+/// threads. A runtime that is dropped waits for a call that hangs, unless the program ends the
+/// runtime by `shutdown_timeout` or `shutdown_background`.
 ///
 /// One more session stays open without being used. A token logs out as soon as a process closes the
-/// last of its sessions.
+/// last of its sessions. Callers wait for a session if the token allows no more.
 ///
 /// # The PIN
 ///
-/// The PIN is read before a login, and not before each signature. A wrong PIN is never tried again,
-/// since wrong PINs lock a token. The process remembers the wrong PIN until the source of the PIN
-/// returns another. All sessions of a process share one login. Where another part of the program is
-/// logged in already, the PIN is neither read nor checked.
+/// The PIN is read before a login, and not before each signature. All sessions of a process share
+/// one login. Where another part of the program is logged in already, the PIN is neither read nor
+/// checked.
+///
+/// A wrong PIN is never tried again, since wrong PINs lock a token. One caller at a time logs in to
+/// a token. The process remembers the digests of the rejected PINs of each token, for all clients
+/// and for all copies of a module. A token is known by manufacturer, model, serial number and
+/// label. Another PIN works without a restart. After a PIN that was accepted before is rejected,
+/// the PINs that were rejected earlier may be tried again, since the PIN was changed on the token.
+/// In any other case, a PIN that was rejected and that the token has by now needs a restart.
+///
+/// The process remembers 64 rejected PINs of a token, and 256 tokens.
 ///
 /// # Recovery
 ///
@@ -85,6 +96,7 @@ use sessions::{TokenPin, TokenSessions};
 /// # Processes
 ///
 /// A process that was forked must not use the token of its parent. Create the token after the fork.
+/// The module is initialized again for the new process. Fork while no call is in the module.
 #[doc(alias("HSM", "PKCS11", "smart card", "SoftHSM", "YubiKey", "cryptoki"))]
 #[derive(Clone)]
 pub struct Pkcs11Token {

@@ -11,6 +11,8 @@ use confidential_client::adapter::{Pkcs11Key, Pkcs11Token};
 use confidential_client::credential::{SecretFile, Signer, SigningAlgorithm};
 use confidential_client::testing::{Application, LocalAuthority, ProviderRules};
 use confidential_client::{Authority, Certificate, ConfidentialClient, Error};
+use cryptoki::mechanism::Mechanism;
+use cryptoki::object::Attribute;
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -390,6 +392,28 @@ async fn certificates() {
         .signing_algorithm(SigningAlgorithm::ES256);
     let message = key.certificate().await.unwrap_err().to_string();
     assert!(message.contains("ES256 needs a P-256 key"), "{message}");
+    // A key that requests the PIN for every signature.
+    let name = [
+        Attribute::Token(true),
+        Attribute::Label(b"careful".to_vec()),
+        Attribute::Id(vec![8]),
+    ];
+    let private = [
+        Attribute::Sign(true),
+        Attribute::Private(true),
+        Attribute::AlwaysAuthenticate(true),
+    ];
+    let size = Attribute::ModulusBits(2048.into());
+    let pair = other.session.generate_key_pair(
+        &Mechanism::RsaPkcsKeyPairGen,
+        &[&name[..], &[size]].concat(),
+        &[&name[..], &private].concat(),
+    );
+    pair.unwrap();
+    let error = sign(&token().key("careful"), SigningAlgorithm::PS256).await;
+    let message = error.unwrap_err().to_string();
+    let start = "the private key 'careful' on the token 'daemon' requests the PIN for every signature (CKA_ALWAYS_AUTHENTICATE)";
+    assert!(message.starts_with(start), "{message}");
     // A module that is not there.
     let missing = Pkcs11Token::new("/nonexistent/module.so").key("signing");
     let error = missing.certificate().await.unwrap_err();

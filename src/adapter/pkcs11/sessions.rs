@@ -155,16 +155,17 @@ impl TokenSessions {
         job: &dyn Fn(&TokenWork) -> Result<T, AttemptFailed>,
         deadline: Instant,
     ) -> Result<T, AttemptFailed> {
+        // Without a caller, nobody needs a login or a signature.
+        let is_late = || Instant::now() >= deadline;
+        if is_late() {
+            return Err(AttemptFailed::Final(self.too_slow()));
+        }
         // A thread that gives up waiting gives up before the caller does, who so gets the reason.
         let patience = deadline - self.limit / 8;
         let module = self.module(patience).map_err(AttemptFailed::Final)?;
         // A keeper and the number of its initialization.
         let mut retired: Option<(u64, Box<dyn Pkcs11Session>)> = None;
         loop {
-            if Instant::now() >= deadline {
-                // The caller is gone, so nobody needs a login or a signature.
-                return Err(AttemptFailed::Final(self.too_slow()));
-            }
             let entered = module.enter(patience).map_err(|failed| {
                 let path = self.path.display().to_string();
                 AttemptFailed::Final(failure::not_entered(failed, &path))
@@ -184,7 +185,9 @@ impl TokenSessions {
                 Err(error) => (Err(error), None),
             };
             match result {
-                Err(AttemptFailed::Stale { is_finalized, .. }) if !recoveries.has_looked_again => {
+                Err(AttemptFailed::Stale { is_finalized, .. })
+                    if !recoveries.has_looked_again && !is_late() =>
+                {
                     recoveries.has_looked_again = true;
                     match is_finalized {
                         true => module.note_finalized(entered.generation()),

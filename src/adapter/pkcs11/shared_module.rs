@@ -255,3 +255,20 @@ type Loading = Arc<Turn<Option<Arc<SharedModule>>>>;
 const RESTART_INTERVAL: Duration = Duration::from_secs(60);
 /// Default of the longest time that a restart waits for calls in the module.
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_that_cannot_be_loaded_is_not_remembered() {
+        let path = Path::new("/nonexistent/forgotten.so");
+        for _ in 0..2 {
+            let error = SharedModule::at(path, Instant::now()).err();
+            let text = error.map(|error| error.to_string()).unwrap_or_default();
+            assert!(text.contains("cannot be loaded"), "{text}");
+        }
+        let modules = MODULES.lock().unwrap_or_else(PoisonError::into_inner);
+        assert!(!modules.iter().any(|(known, _)| known == path));
+    }
+}

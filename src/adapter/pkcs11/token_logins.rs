@@ -125,3 +125,46 @@ fn digest(pin: &Secret) -> PinDigest {
 const MAX_TOKENS: usize = 256;
 /// Most rejected PINs of a token that are remembered.
 const MAX_REJECTED: usize = 64;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn token(serial_number: usize) -> TokenInfo {
+        TokenInfo {
+            manufacturer: "Double".to_owned(),
+            model: String::new(),
+            label: "daemon".to_owned(),
+            serial_number: serial_number.to_string(),
+            is_initialized: true,
+            needs_login: true,
+            is_pin_locked: false,
+        }
+    }
+
+    #[test]
+    fn the_memory_of_tokens_and_of_pins_is_bounded() {
+        let (logins, now) = (TokenLogins::default(), Instant::now());
+        let in_use = logins.of(&token(0));
+        let pin = |number: usize| Secret::from(number.to_string());
+        {
+            let login = logins.of(&token(1));
+            let turn = login.take_turn(now).unwrap();
+            (0..=MAX_REJECTED).for_each(|number| turn.note_rejected(&pin(number)));
+            assert_eq!(turn.0.lock().value.rejected.len(), MAX_REJECTED);
+            assert!(turn.has_rejected(&pin(MAX_REJECTED)) && !turn.has_rejected(&pin(0)));
+        }
+        // Tokens without a rejected PIN are forgotten first, and never a login in progress.
+        (2..2 * MAX_TOKENS).for_each(|number| drop(logins.of(&token(number))));
+        assert_eq!(logins.0.lock().unwrap().len(), MAX_TOKENS);
+        assert!(Arc::ptr_eq(&logins.of(&token(0)), &in_use));
+        let login = logins.of(&token(1));
+        assert!(login.take_turn(now).unwrap().has_rejected(&pin(1)));
+        (0..2 * MAX_TOKENS).for_each(|number| {
+            let login = logins.of(&token(number));
+            login.take_turn(now).unwrap().note_rejected(&pin(0));
+        });
+        assert_eq!(logins.0.lock().unwrap().len(), MAX_TOKENS);
+    }
+}

@@ -1,7 +1,7 @@
 //! A value with an exclusive turn, for calls of a module that may never return.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A value behind a short lock, and the exclusive turn to work on the value for longer.
 ///
@@ -15,7 +15,7 @@ pub(super) struct Turn<T> {
 
 #[derive(Default)]
 pub(super) struct TurnState<T> {
-    /// The deadline of the caller with the turn. `None` if the turn is free.
+    /// The time after which the call of the caller with the turn hangs. `None` if the turn is free.
     taken_until: Option<Instant>,
     pub(super) value: T,
 }
@@ -34,8 +34,8 @@ impl<T> Turn<T> {
 
     /// Locks the value while the turn is free.
     ///
-    /// Returns `None` if the turn does not end until the deadline. Returns `None` at once if the
-    /// caller with the turn is past its own deadline, since the call of that caller hangs.
+    /// Returns `None` if the turn does not end until the deadline. Returns `None` at once if the call
+    /// of the caller with the turn hangs, which is past its own deadline.
     pub(super) fn lock_free(&self, deadline: Instant) -> Option<Locked<'_, T>> {
         let mut state = self.lock();
         while let Some(taken_until) = state.taken_until {
@@ -53,7 +53,8 @@ impl<T> Turn<T> {
 
     /// Takes a turn that is free.
     pub(super) fn take(&self, mut free: Locked<'_, T>, deadline: Instant) -> TurnTaken<'_, T> {
-        free.taken_until = Some(deadline);
+        // A caller that begins late gets some time, too, before others count it as hanging.
+        free.taken_until = Some(deadline.max(Instant::now() + LEAST_TURN));
         TurnTaken(self)
     }
 
@@ -88,5 +89,24 @@ impl<T> Drop for TurnTaken<'_, T> {
     fn drop(&mut self) {
         self.lock().taken_until = None;
         self.0.notify();
+    }
+}
+
+/// Shortest time for a turn.
+const LEAST_TURN: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_that_begins_late_does_not_count_as_hanging_at_once() {
+        let (turn, now) = (Turn::<()>::default(), Instant::now());
+        let taken = turn.take(turn.lock_free(now).unwrap(), now);
+        assert!(turn.lock().taken_until.unwrap() > Instant::now());
+        assert!(turn.lock_free(Instant::now()).is_none());
+        drop(taken);
+        assert!(turn.lock_free(now).is_some());
     }
 }

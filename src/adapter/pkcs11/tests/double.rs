@@ -67,6 +67,8 @@ pub(super) struct DoubleState {
     /// The call that panics once.
     pub(super) panics_at: Option<Step>,
     pub(super) session_limit: usize,
+    /// Number of sessions that were not opened because of the limit.
+    pub(super) refused: usize,
     /// Number of calls in which the double may hang.
     pub(super) inside: usize,
     pub(super) most_inside: usize,
@@ -106,6 +108,7 @@ impl Default for DoubleState {
             releases: 0,
             panics_at: None,
             session_limit: usize::MAX,
+            refused: 0,
             inside: 0,
             most_inside: 0,
             next_session: 0,
@@ -355,6 +358,8 @@ impl Pkcs11Module for Double {
             return fail(Function::OpenSession, RvError::TokenNotPresent);
         }
         if state.open.len() >= state.session_limit {
+            state.refused += 1;
+            self.0.1.notify_all();
             return fail(Function::OpenSession, RvError::SessionCount);
         }
         state.next_session += 1;

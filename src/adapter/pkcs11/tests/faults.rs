@@ -160,12 +160,21 @@ async fn callers_wait_for_a_session_if_the_token_allows_no_more() {
     for limit in [2, 3, 5] {
         let double = Double::default();
         double.state().session_limit = limit;
+        double.state().hangs_at = Some(Step::Sign);
         let token = double.token();
         let mut callers = JoinSet::new();
         for _ in 0..64 {
             let token = token.clone();
             callers.spawn(async move { sign(&token).await.unwrap() });
         }
+        // Each of the eight threads has a session, or was refused one. The keeper has one, too.
+        let waiting = double.clone();
+        tokio::task::spawn_blocking(move || {
+            waiting.wait_until(|state| state.inside + state.refused == 8);
+        })
+        .await
+        .unwrap();
+        double.release();
         assert_eq!(callers.join_all().await.len(), 64);
         // A lost session needs no more sessions than before.
         double.state().sign_errors.extend([RvError::DeviceError]);

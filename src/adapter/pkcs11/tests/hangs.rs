@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use cryptoki::error::RvError;
 use tokio::runtime::Builder;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, spawn_blocking};
@@ -67,6 +68,10 @@ async fn a_login_that_hangs_is_an_error_for_its_token_and_delays_no_other() {
             );
         }
     }
+    // Nobody waits for a call that is known to hang, however long the caller's limit.
+    let patient = labelled(&module, "daemon", LONG * 3);
+    let error = sign(&patient).await.unwrap_err().to_string();
+    assert!(error.starts_with("another caller logs in"), "{error}");
     let first = first.await.unwrap();
     assert!(first.contains("did not return within"), "{first}");
     // The first login is that of the other token.
@@ -220,6 +225,45 @@ async fn hanging_calls_of_many_tokens_use_a_bounded_number_of_threads() {
 }
 
 #[tokio::test]
+async fn a_call_without_a_caller_recovers_nothing() {
+    let double = Double::default();
+    let token = double.token_with(TokenPin::Fixed(PIN.into()), 1, SHORT);
+    sign(&token).await.unwrap();
+    double.state().hangs_at = Some(Step::Sign);
+    let error = sign(&token).await.unwrap_err().to_string();
+    assert!(error.contains("did not return"), "{error}");
+    double.state().sign_errors.extend([RvError::DeviceError]);
+    double.release();
+    while token.sessions.free_permits() < 1 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(double.state().sign_calls, 2);
+    sign(&token).await.unwrap();
+}
+
+#[test]
+fn a_thread_that_starts_after_the_limit_calls_nothing() {
+    let double = Double::default();
+    let token = double.token_with(TokenPin::Fixed(PIN.into()), 1, SHORT);
+    let runtime = Builder::new_current_thread()
+        .max_blocking_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (release, blocked) = std::sync::mpsc::channel::<()>();
+        spawn_blocking(move || blocked.recv());
+        let error = sign(&token).await.unwrap_err().to_string();
+        assert!(error.contains("did not return"), "{error}");
+        drop(release);
+        while token.sessions.free_permits() < 1 {
+            tokio::task::yield_now().await;
+        }
+    });
+    assert_eq!(double.state().initializes, 0);
+}
+
+#[tokio::test]
 async fn dropped_callers_leave_the_pool_whole() {
     let double = Double::default();
     let token = double.token_with(TokenPin::Fixed(PIN.into()), 4, LONG);
@@ -305,17 +349,23 @@ async fn a_forked_process_initializes_the_module_and_leaves_its_parents_sessions
     let module = SharedModule::new(Box::new(double.clone()), time, Arc::default())
         .process_id(|| PROCESS.load(Ordering::SeqCst));
     let module = Arc::new(module);
-    let of_parent = labelled(&module, "daemon", LONG);
+    let (of_parent, kept) = (
+        labelled(&module, "daemon", LONG),
+        labelled(&module, "daemon", LONG),
+    );
     sign(&of_parent).await.unwrap();
+    sign(&kept).await.unwrap();
     // A thread of the parent that does not exist in the child.
     let entered = module.enter(Instant::now() + LONG).ok().unwrap();
     PROCESS.store(2, Ordering::SeqCst);
-    let token = labelled(&module, "daemon", LONG);
-    sign(&token).await.unwrap();
+    assert_eq!(double.state().open.len(), 4);
+    // A thread without a runtime closes at once, if at all.
+    std::thread::spawn(move || drop(of_parent)).join().unwrap();
+    assert_eq!(double.state().open.len(), 4);
+    sign(&kept).await.unwrap();
     assert_eq!(double.state().initializes, 2);
-    let open = double.state().open.len();
-    spawn_blocking(move || drop(of_parent)).await.unwrap();
-    assert_eq!(double.state().open.len(), open);
+    // The sessions of the parent are neither used nor closed.
+    assert_eq!(double.state().open.len(), 6);
     let generation = {
         let entered = module.enter(Instant::now() + LONG);
         entered.ok().unwrap().generation()

@@ -171,9 +171,13 @@ fn create_token() -> Pkcs11 {
 }
 
 fn counted(pin: TokenPin, clock: &ShiftedClock) -> (Pkcs11Token, Arc<AtomicUsize>) {
+    counted_at(Path::new(MODULE), pin, clock)
+}
+
+fn counted_at(path: &Path, pin: TokenPin, clock: &ShiftedClock) -> (Pkcs11Token, Arc<AtomicUsize>) {
     let logins = Arc::new(AtomicUsize::new(0));
     let module = Counted {
-        module: CryptokiModule::load(Path::new(MODULE)).unwrap(),
+        module: CryptokiModule::load(path).unwrap(),
         logins: Arc::clone(&logins),
     };
     let time = TimeSource::Injected(Arc::new(clock.clone()));
@@ -254,6 +258,25 @@ async fn wrong_pin() {
         );
     }
     assert_eq!(logins.load(Ordering::SeqCst), 1);
+    // Another client with another wrong PIN, and a copy of the module.
+    let copy = token_directory().with_file_name("../module.so");
+    std::fs::copy(MODULE, &copy).unwrap();
+    let pin = |pin: &str| TokenPin::Fixed(pin.into());
+    let clock = ShiftedClock::default();
+    let (other, logins_of_other) = counted(pin("8888"), &clock);
+    let (of_copy, logins_of_copy) = counted_at(&copy, pin("9999"), &clock);
+    for _ in 0..3 {
+        for token in [&other, &token, &of_copy] {
+            let error = sign(token).await.unwrap_err().to_string();
+            assert!(error.contains("rejected the PIN"), "{error}");
+        }
+    }
+    let count = |logins: &AtomicUsize| logins.load(Ordering::SeqCst);
+    let counts = [&logins, &logins_of_other, &logins_of_copy].map(|logins| count(logins));
+    assert_eq!(counts, [1, 1, 0]);
+    let (right, logins_of_right) = counted_at(&copy, pin(PIN), &clock);
+    sign(&right).await.unwrap();
+    assert_eq!(count(&logins_of_right), 1);
 }
 
 #[test]
