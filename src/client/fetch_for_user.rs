@@ -201,7 +201,7 @@ impl TokenFetcher {
         Ok(Refreshed {
             issued: response.issued,
             refresh_token: response.refresh_token,
-            id_token: match keeps_id_token && self.names_account(fetch, named.as_ref()) {
+            id_token: match keeps_id_token && self.names_account(fetch, identity, named.as_ref()) {
                 true => response.id_token,
                 false => None,
             },

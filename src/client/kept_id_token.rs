@@ -30,7 +30,9 @@ impl ConfidentialClient {
     /// is valid, at most once in five minutes. A provider may send no ID token with a refresh. The
     /// last ID token is then returned, and
     /// [`IdTokenClaims::expires_on`](crate::delegated::IdTokenClaims::expires_on) tells its age.
-    /// The returned account is `account`.
+    /// The returned account is `account`. At Microsoft Entra ID the ID token is always of the
+    /// directory of the sign-in. A refresh for another tenant, where a guest has other roles, does
+    /// not replace the ID token.
     ///
     /// With a [shared cache](crate::ConfidentialClientBuilder::shared_cache) the client reads the
     /// record of the user's session if this process has no valid ID token. Another process's
@@ -120,16 +122,24 @@ impl TokenFetcher {
         self.keeps_id_tokens && is_of_account
     }
 
-    /// Returns whether a validated ID token names the account of the request.
+    /// Returns whether a validated ID token is one of the account of the request. `before` is the
+    /// user that the earlier responses named.
     ///
     /// The comparison with the earlier responses is not enough for a refresh token of another
-    /// library, whose user no response has named. The home account of Entra's responses was
-    /// compared.
-    pub(super) fn names_account(&self, fetch: &Fetch, named: Option<&UserIdentity>) -> bool {
+    /// library, whose user no response has named. It is not enough for a guest either, who has
+    /// other roles and another ID in each directory of Microsoft Entra ID.
+    pub(super) fn names_account(
+        &self,
+        fetch: &Fetch,
+        before: Option<&UserIdentity>,
+        named: Option<&UserIdentity>,
+    ) -> bool {
         match (fetch.key.user.as_deref(), named) {
-            (Some(UserKey::Account(_)), Some(_)) if self.endpoints.rules() == Rules::Entra => true,
             (Some(UserKey::Account(home_account_id)), Some(named)) => {
-                named.subject() == Some(&**home_account_id)
+                match self.endpoints.rules() {
+                    Rules::Entra => named.is_of_directory_of(before, home_account_id),
+                    _ => named.subject() == Some(&**home_account_id),
+                }
             }
             _ => false,
         }

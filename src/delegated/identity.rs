@@ -111,6 +111,22 @@ impl UserIdentity {
         self.home_account_id.as_deref()
     }
 
+    /// Returns whether the ID token is from the directory of the earlier ID token, or for a user
+    /// whom no earlier response named, from the home directory of the account.
+    ///
+    /// For Entra alone.
+    pub(crate) fn is_of_directory_of(&self, before: Option<&Self>, home_account_id: &str) -> bool {
+        let tenant = |identity: &Self| Some(identity.id_token.as_ref()?.tenant.clone());
+        match before.and_then(tenant) {
+            Some(before) => tenant(self) == Some(before),
+            None => {
+                let home_tenant = home_account_id.split_once('.').map(|(_, tenant)| tenant);
+                let is_home = self.home_account_id() == Some(home_account_id);
+                is_home && tenant(self).is_some_and(|tenant| tenant.as_deref() == home_tenant)
+            }
+        }
+    }
+
     /// Returns `true` if the ID tokens of a refresh must be validated, too.
     pub(crate) fn is_validated(&self) -> bool {
         self.is_validated

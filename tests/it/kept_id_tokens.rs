@@ -12,12 +12,13 @@ use confidential_client::cache::{
 use confidential_client::delegated::{Account, AuthenticationResult, AuthorizationRequest};
 use confidential_client::testing::{LocalSharedCache, ManualClock};
 use confidential_client::{
-    Authority, ConfidentialClient, ConfidentialClientBuilder, Error, RetryPolicy, TokenSource,
+    Authority, ConfidentialClient, ConfidentialClientBuilder, Error, RetryPolicy, TokenRequest,
+    TokenSource,
 };
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use crate::support::issuer::{RSA, STRANGER, header, with};
+use crate::support::issuer::{RSA, STRANGER, TENANT_ID, header, with};
 use crate::support::openid::{
     Answer, BACK, FILES, HOME, ISSUER, OpenId, client_info, id_token, kinds, tokens,
 };
@@ -226,6 +227,58 @@ async fn the_user_of_another_library_has_an_id_token_after_the_first_refresh() {
                 );
             }
         }
+    }
+}
+
+/// A guest has other roles in another directory, whose administrator may be anybody.
+#[tokio::test]
+async fn an_id_token_of_another_directory_is_not_kept() {
+    let guest_of = "11111111-86f1-41af-91ab-2d7cd011db47";
+    let (authority, issuer, _) = kinds()[0].clone();
+    let setting = Setting::new(&issuer);
+    let client = setting.client(authority);
+    let account = setting.sign_in(&client).await;
+    let other_issuer = issuer.replace(TENANT_ID, guest_of);
+    setting.provider.publish("issuer", other_issuer.as_str());
+    let claims = with(setting.claims(1, "as a guest"), "tid", guest_of);
+    let claims = with(with(claims, "iss", other_issuer), "sub", "of a guest");
+    setting.answer(2, Some(&claims));
+    let request = TokenRequest::new(OTHER).tenant(guest_of);
+    client
+        .acquire_token_silent(&account, request)
+        .await
+        .unwrap();
+    let kept = setting.name(&client, &account).await;
+    assert_eq!(kept.as_deref(), Some("first"));
+}
+
+/// Nothing but `client_info` compares the user with the account that was imported.
+#[tokio::test]
+async fn the_imported_user_of_entra_has_an_id_token_with_the_home_account_alone() {
+    let guest_of = "11111111-86f1-41af-91ab-2d7cd011db47";
+    for (client_info_of, tid, is_kept) in [
+        (Some(HOME), TENANT_ID, true),
+        (None, TENANT_ID, false),
+        (Some(HOME), guest_of, false),
+    ] {
+        let (authority, issuer, _) = kinds()[0].clone();
+        let setting = Setting::new(&issuer);
+        let client = setting.client(authority);
+        let account = Account::from_home_account_id(HOME);
+        let imported = client.import_refresh_token(&account, "imported").await;
+        assert!(imported.unwrap());
+        let mut body = tokens(1);
+        let issuer = issuer.replace(TENANT_ID, tid);
+        setting.provider.publish("issuer", issuer.as_str());
+        let claims = with(setting.claims(0, "first"), "tid", tid);
+        body["id_token"] = id_token(&with(claims, "iss", issuer)).into();
+        if let Some(home) = client_info_of {
+            body["client_info"] = client_info(home).into();
+        }
+        setting.provider.answer(Answer::json(&body));
+        let request = TokenRequest::new(FILES).tenant(tid);
+        let result = client.acquire_id_token_silent(&account, request).await;
+        assert_eq!(result.is_ok(), is_kept, "{client_info_of:?} {tid}");
     }
 }
 
