@@ -327,6 +327,19 @@ mod tests {
         }
     }
 
+    /// A look at all entries is the cost of a collection.
+    #[test]
+    fn the_gauges_of_one_collection_share_one_look_at_the_entries() {
+        let metrics = OpenTelemetryMetrics::new(&opentelemetry::global::meter("test"));
+        let figures = |reader| metrics.0.figures(reader);
+        let first = figures(0);
+        assert!((1..GAUGES).all(|reader| Arc::ptr_eq(&figures(reader), &first)));
+        let second = figures(0);
+        assert!(!Arc::ptr_eq(&second, &first), "another collection");
+        metrics.0.snapshot().as_mut().unwrap().taken -= SNAPSHOT_AGE;
+        assert!(!Arc::ptr_eq(&second, &figures(1)), "a later collection");
+    }
+
     #[test]
     fn code_of_the_program_runs_without_the_lock_of_a_collection() {
         let clock = CollectingClock::default();
