@@ -110,7 +110,8 @@ impl OpenTelemetryMetrics {
     /// `confidential_client.name` on all of the client's metrics.
     ///
     /// Each name is a time series of each metric. Name the few clients of a process by their
-    /// purpose, such as `orders`, and not by a customer.
+    /// purpose, such as `orders`, and not by a customer. A name and a host beyond a hundred
+    /// different ones get the name `other` and no host.
     pub fn observe_as<'a>(
         &self,
         name: impl AsRef<str>,
