@@ -160,7 +160,6 @@ impl Cache {
             hits: Arc::clone(self.count_hits()),
             memory: Arc::clone(&self.context.counters),
             shared,
-            counting: Arc::downgrade(&self.context),
         }
     }
 

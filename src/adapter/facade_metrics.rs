@@ -15,8 +15,9 @@ use crate::metrics::Acquisition;
 ///
 /// Create one per process, and give it each client after `build()`. A clone observes the same
 /// clients. Clients stay observed after the last clone was dropped. The recorder must be installed
-/// before the first token request and before the first [`publish`](Self::publish). The names are as
-/// Prometheus spells them. The module [`guides::metrics`](crate::guides::metrics) lists them.
+/// before the first token request and before the first [`publish`](Self::publish), which describe
+/// the metrics. The names are as Prometheus spells them. The module
+/// [`guides::metrics`](crate::guides::metrics) lists them.
 ///
 /// ```
 /// # use bytes::Bytes;
@@ -98,7 +99,8 @@ impl FacadeMetrics {
     /// `confidential_client_name` on all of the client's metrics.
     ///
     /// Each name is a time series of each metric. Name the few clients of a process by their
-    /// purpose, such as `orders`, and not by a customer.
+    /// purpose, such as `orders`, and not by a customer. A name and a host beyond a hundred
+    /// different ones get the name `other` and no host.
     pub fn observe_as<'a>(
         &self,
         name: impl AsRef<str>,
@@ -110,7 +112,7 @@ impl FacadeMetrics {
     /// Publishes the counters and gauges of the caches now.
     ///
     /// Call it before each scrape, or every few seconds. Looks at each cache entry, which takes
-    /// about a millisecond for 10,000 entries. Does no I/O.
+    /// some 0.35 ms for 10,000 entries, and 10 to 25 ms for 100,000. Does no I/O.
     pub fn publish(&self) {
         self.0.publish_counters();
         self.0.publish_gauges();

@@ -110,7 +110,8 @@ impl OpenTelemetryMetrics {
     /// `confidential_client.name` on all of the client's metrics.
     ///
     /// Each name is a time series of each metric. Name the few clients of a process by their
-    /// purpose, such as `orders`, and not by a customer.
+    /// purpose, such as `orders`, and not by a customer. A name and a host beyond a hundred
+    /// different ones get the name `other` and no host.
     pub fn observe_as<'a>(
         &self,
         name: impl AsRef<str>,
@@ -325,6 +326,19 @@ mod tests {
         fn monotonic(&self) -> Instant {
             Instant::now()
         }
+    }
+
+    /// A look at all entries is the cost of a collection.
+    #[test]
+    fn the_gauges_of_one_collection_share_one_look_at_the_entries() {
+        let metrics = OpenTelemetryMetrics::new(&opentelemetry::global::meter("test"));
+        let figures = |reader| metrics.0.figures(reader);
+        let first = figures(0);
+        assert!((1..GAUGES).all(|reader| Arc::ptr_eq(&figures(reader), &first)));
+        let second = figures(0);
+        assert!(!Arc::ptr_eq(&second, &first), "another collection");
+        metrics.0.snapshot().as_mut().unwrap().taken -= SNAPSHOT_AGE;
+        assert!(!Arc::ptr_eq(&second, &figures(1)), "a later collection");
     }
 
     #[test]

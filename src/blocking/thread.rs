@@ -343,14 +343,14 @@ mod tests {
         let beats = client.clone();
         let (sender, receiver) = mpsc::channel();
         let call = async move {
-            while beats.started()?.heartbeat.completed() <= 2 * MISSING_BEATS {
+            while beats.started()?.heartbeat.completed() <= MISSING_BEATS {
                 tokio::task::yield_now().await;
             }
             sender.send(()).unwrap();
             Ok(())
         };
         let outcome = client.start("slow()", call).unwrap();
-        let beat = Duration::from_millis(1);
+        let beat = Duration::from_millis(20);
         client.receive_with("slow()", &receiver, beat).unwrap();
         outcome.recv().unwrap().unwrap();
     }

@@ -87,3 +87,37 @@ fn least(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
         _ => one.or(other),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figures(circuit_is_open: bool, remaining: &[Option<u64>]) -> CacheFigures {
+        let mut figures = CacheFigures::new(circuit_is_open);
+        for remaining in remaining {
+            figures.add(&EntryFigures {
+                state: EntryState::Failing,
+                remaining: remaining.map(Duration::from_secs),
+                is_cooling_down: true,
+            });
+        }
+        figures
+    }
+
+    #[test]
+    fn the_figures_of_clients_add_up_and_the_shortest_lifetime_remains() {
+        let none = figures(false, &[]);
+        let (short, long) = ([Some(70), None, Some(7)], [Some(8), Some(80)]);
+        for (ours, theirs) in [(short.as_slice(), long.as_slice()), (&long, &short)] {
+            for (one, other) in [(true, false), (false, true), (false, false)] {
+                let mut sum = figures(one, ours);
+                sum.merge(&figures(other, theirs));
+                sum.merge(&none);
+                assert_eq!(sum.least_remaining, Some(Duration::from_secs(7)));
+                assert_eq!((sum.cool_downs, sum.entries(EntryState::Failing)), (5, 5));
+                assert_eq!(sum.entries(EntryState::Valid), 0);
+                assert_eq!(sum.circuit_is_open, one || other);
+            }
+        }
+    }
+}

@@ -1,8 +1,6 @@
 #[cfg(any(feature = "metrics", feature = "opentelemetry"))]
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
-#[cfg(any(feature = "metrics", feature = "opentelemetry"))]
-use super::flight::FlightContext;
 use crate::counter::{Counter, RequestCounters, ShardedCounter};
 #[cfg(doc)]
 use crate::error::Error;
@@ -115,18 +113,11 @@ pub(crate) struct KeptCounters {
     pub(super) hits: Arc<ShardedCounter>,
     pub(super) memory: Arc<Counters>,
     pub(super) shared: Option<Arc<SharedCounters>>,
-    /// Held by all that count: the client, and the flights that outlive the client.
-    pub(super) counting: Weak<FlightContext>,
 }
 
 #[cfg(any(feature = "metrics", feature = "opentelemetry"))]
 impl KeptCounters {
     pub(crate) fn read(&self) -> CacheStats {
         self.memory.read(Some(&self.hits), self.shared.as_deref())
-    }
-
-    /// Returns `true` if nobody counts in memory any more.
-    pub(crate) fn are_final(&self) -> bool {
-        self.counting.strong_count() == 0
     }
 }

@@ -12,7 +12,7 @@ use crate::shared_cache::SharedLevel;
 /// The numbers of one client. Keeps the counters, and not the client.
 pub(crate) struct ObservedClient {
     client: Weak<Shared>,
-    /// Held by all that count the work of a shared cache.
+    /// Held by tasks that outlive the client, and count failures of the shared cache.
     level: Option<Weak<SharedLevel>>,
     counters: KeptCounters,
 }
@@ -65,6 +65,6 @@ impl ObservedClient {
     /// Returns `true` if the client was dropped, and the counters do not change any more.
     pub(crate) fn is_gone(&self) -> bool {
         let level = self.level.as_ref();
-        self.counters.are_final() && level.is_none_or(|level| level.strong_count() == 0)
+        self.client.strong_count() == 0 && level.is_none_or(|level| level.strong_count() == 0)
     }
 }

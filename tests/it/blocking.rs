@@ -18,6 +18,7 @@ use confidential_client::{
 };
 use http::{HeaderMap, Request};
 use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::task::LocalSet;
 
 use crate::support::{CLIENT_ID, Provider, SCOPE, SECRET, TENANT, log_capture, scope, success};
 
@@ -219,7 +220,13 @@ fn inside<T: Send + 'static>(
         let _entered = single.enter();
         call()
     };
+    let local = {
+        let call = call.clone();
+        let task = async { tokio::task::spawn_local(async move { call() }).await };
+        single.block_on(LocalSet::new().run_until(task)).unwrap()
+    };
     vec![
+        ("spawn_local", local),
         ("block_on", single.block_on(async { call() })),
         ("a worker", spawned),
         ("block_in_place", in_place),

@@ -27,7 +27,9 @@ use opentelemetry_sdk::metrics::data::{AggregatedMetrics, Metric, MetricData};
 use opentelemetry_sdk::metrics::{InMemoryMetricExporter, PeriodicReader, SdkMeterProvider};
 use tokio::runtime::Builder;
 
-use crate::support::{CLIENT_ID, Provider, SCOPE, SECRET, TENANT, let_others_run, scope, success};
+use crate::support::{
+    CLIENT_ID, Provider, SCOPE, SECRET, TENANT, let_others_run, log_capture, scope, success,
+};
 
 /// An adapter, and what reads its metrics.
 enum Judge {
@@ -786,25 +788,41 @@ fn a_recorder_and_a_meter_may_call_the_client_and_the_adapter() {
 
 /// A recorder that forgets its metrics, as exporters do with those that had no value for a while.
 #[derive(Default)]
-struct Forgetful(Mutex<BTreeMap<String, Arc<AtomicU64>>>);
+struct Forgetful {
+    values: Mutex<BTreeMap<String, Arc<AtomicU64>>>,
+    descriptions: Mutex<Vec<(String, Option<Unit>, String)>>,
+}
 
 impl Forgetful {
     fn register(&self, key: &Key) -> Arc<AtomicU64> {
         let name = key.name().to_owned();
-        Arc::clone(self.0.lock().unwrap().entry(name).or_default())
+        Arc::clone(self.values.lock().unwrap().entry(name).or_default())
     }
 
-    fn names(&self) -> Vec<String> {
-        self.0.lock().unwrap().keys().cloned().collect()
+    /// Returns the names of the metrics, and forgets them.
+    fn take_names(&self) -> Vec<String> {
+        let values = std::mem::take(&mut *self.values.lock().unwrap());
+        values.into_keys().collect()
+    }
+
+    fn describe(&self, name: metrics::KeyName, unit: Option<Unit>, text: SharedString) {
+        let description = (name.as_str().to_owned(), unit, text.into_owned());
+        self.descriptions.lock().unwrap().push(description);
     }
 }
 
 impl Recorder for Forgetful {
-    fn describe_counter(&self, _: metrics::KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_counter(&self, name: metrics::KeyName, unit: Option<Unit>, text: SharedString) {
+        self.describe(name, unit, text);
+    }
 
-    fn describe_gauge(&self, _: metrics::KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, name: metrics::KeyName, unit: Option<Unit>, text: SharedString) {
+        self.describe(name, unit, text);
+    }
 
-    fn describe_histogram(&self, _: metrics::KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, name: metrics::KeyName, unit: Option<Unit>, text: SharedString) {
+        self.describe(name, unit, text);
+    }
 
     fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> metrics::Counter {
         metrics::Counter::from_arc(self.register(key))
@@ -834,17 +852,84 @@ async fn a_metric_that_an_exporter_forgot_comes_back_with_its_next_value() {
             .await
             .unwrap();
         adapter.publish();
-        names.push(recorder.names());
-        recorder.0.lock().unwrap().clear();
+        names.push(recorder.take_names());
     }
     assert!(names[0].len() > 8, "{names:?}");
     assert_eq!(names[0], names[1]);
+}
+
+/// A program that never calls `publish` still has its counters.
+#[tokio::test]
+async fn a_token_request_publishes_the_counters_and_rarely_the_gauges() {
+    let client = Provider::open().client();
+    let recorder = Forgetful::default();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    FacadeMetrics::new().observe(&client);
+    for (number, has_gauges) in [(0, true), (1, false)] {
+        client
+            .acquire_token_for_client(scope(number))
+            .await
+            .unwrap();
+        let names = recorder.take_names();
+        let has = |name: &str| names.contains(&format!("confidential_client_{name}"));
+        assert!(has("token_cache_misses_total"), "{names:?}");
+        assert!(has("token_acquisition_attempts_total"), "{names:?}");
+        assert_eq!(has("token_cache_entries"), has_gauges, "{names:?}");
+    }
+}
+
+#[tokio::test]
+async fn each_metric_is_described_once_with_the_unit_and_the_words_of_the_guide() {
+    let guide = include_str!("../../docs/metrics.md");
+    let client = Provider::open().client();
+    let recorder = Forgetful::default();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let adapter = FacadeMetrics::new();
+    adapter.observe(&client);
+    client.acquire_token_for_client(SCOPE).await.unwrap();
+    adapter.publish();
+    let descriptions = recorder.descriptions.lock().unwrap();
+    let names: BTreeSet<_> = descriptions.iter().map(|(name, ..)| name).collect();
+    assert_eq!((descriptions.len(), names.len()), (11, 11));
+    for (name, unit, text) in &*descriptions {
+        let expected = match name.ends_with("_seconds") {
+            true => Unit::Seconds,
+            false => Unit::Count,
+        };
+        assert_eq!(*unit, Some(expected), "{name}");
+        let row = format!("| `{name}` |");
+        let row = guide.lines().find(|line| line.contains(&row)).unwrap();
+        assert!(row.contains(text.trim_end_matches('.')), "{name}: {text}");
+    }
+}
+
+/// What tells the other processes goes on without the client, and counts what fails.
+#[tokio::test]
+async fn a_failure_after_the_client_was_dropped_is_counted() {
+    for judge in Judge::each() {
+        let store = LocalSharedCache::new();
+        let key = EncryptionKey::from_bytes([1; 32]);
+        let options = SharedCacheOptions::encrypted("the name key of the tests", [key]);
+        let builder = Provider::open().builder();
+        let builder = builder.shared_cache(store.clone(), options);
+        let client = builder.build().unwrap();
+        judge.observe(&client);
+        let rejected = client.acquire_token_for_client(SCOPE).await.unwrap();
+        store.begin_outage(StoreFault::Error);
+        client.invalidate(&rejected);
+        drop(client);
+        let failures = || judge.value("shared_cache_failures_total");
+        assert_eq!(failures(), Some(0.0));
+        let_others_run().await;
+        assert_eq!(failures(), Some(1.0));
+    }
 }
 
 /// Each name is a time series of each metric, and no counter may be taken back.
 #[tokio::test]
 async fn the_names_beyond_a_hundred_share_one_time_series() {
     for judge in Judge::each() {
+        let log = log_capture::Log::start();
         for number in 0..150 {
             let client = Provider::open().client();
             judge.observe_as(&format!("name-{number}"), &client);
@@ -862,6 +947,8 @@ async fn the_names_beyond_a_hundred_share_one_time_series() {
                 .filter(|(labels, _)| labels.contains("name=other"));
             assert_eq!(others.next().unwrap().1, &50.0, "{metric}");
         }
+        let warnings = log.text().matches("more than 100 names").count();
+        assert_eq!(warnings, 1, "{}", log.text());
         let client = Provider::open().client();
         judge.observe_as("name-99", &client);
         client.acquire_token_for_client(SCOPE).await.unwrap();
