@@ -1,6 +1,7 @@
 //! The path of one call, from the request to the access token.
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -273,10 +274,23 @@ impl TokenAcquirer {
         slot: &HeldSlot,
         request: &ResolvedRequest,
     ) -> Result<AccessToken, Error> {
-        match self.cached_or_refreshed(slot, request, current_runtime) {
-            Some(cached) => cached,
-            None => Box::pin(self.acquire_on_miss(slot, request)).await,
+        // Returned at once, because a value that lives in an arm beside an `await` is copied twice.
+        if let Some(cached) = self.cached_or_refreshed(slot, request, current_runtime) {
+            return cached;
         }
+        self.missed(slot, request).await
+    }
+
+    /// Acquires a token from the identity provider, for a slot without one.
+    ///
+    /// Boxed out of the way, to keep the future and the stack of a cache hit small.
+    #[cold]
+    pub(super) fn missed<'a>(
+        &'a self,
+        slot: &'a HeldSlot,
+        request: &'a ResolvedRequest,
+    ) -> Pin<Box<impl Future<Output = Result<AccessToken, Error>>>> {
+        Box::pin(self.acquire_on_miss(slot, request))
     }
 
     /// Refreshes the slot's token in the background, on the runtime that `runtime` returns.
@@ -294,10 +308,7 @@ impl TokenAcquirer {
         }
     }
 
-    /// Acquires a token from the identity provider, for a slot without one.
-    ///
-    /// Callers box the future, to keep the future of a cache hit small.
-    pub(super) async fn acquire_on_miss(
+    async fn acquire_on_miss(
         &self,
         slot: &HeldSlot,
         request: &ResolvedRequest,

@@ -64,10 +64,10 @@ impl TokenProvider {
     #[doc(alias = "get_token")]
     pub async fn token(&self) -> Result<AccessToken, Error> {
         let Self { slot, request, .. } = self;
-        match (self.client).cached_or_refreshed(slot, request, current_runtime) {
-            Some(cached) => cached,
-            None => Box::pin(self.client.acquire_on_miss(slot, request)).await,
+        if let Some(cached) = (self.client).cached_or_refreshed(slot, request, current_runtime) {
+            return cached;
         }
+        self.client.missed(slot, request).await
     }
 
     /// Returns the scopes of the provider's request, separated by spaces.

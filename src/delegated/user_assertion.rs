@@ -104,6 +104,15 @@ impl fmt::Debug for UserAssertion {
     }
 }
 
+/// Returns `true` if the text contains white space, even outside ASCII.
+fn has_white_space(text: &str) -> bool {
+    // Without an early exit, so that the compiler can vectorise the loop.
+    let has_ascii = text.bytes().fold(false, |has, byte| {
+        has | matches!(byte, b'\t'..=b'\r' | b' ')
+    });
+    has_ascii || (!text.is_ascii() && text.contains(char::is_whitespace))
+}
+
 /// Rejects an application token and text that is no token.
 fn check(token: &str, claims: &UserTokenClaims) -> Result<(), Error> {
     if token.trim().is_empty() {
@@ -111,7 +120,7 @@ fn check(token: &str, claims: &UserTokenClaims) -> Result<(), Error> {
             "the user assertion is empty; pass the access token that the API received",
         ));
     }
-    if token.contains(char::is_whitespace) {
+    if has_white_space(token) {
         return Err(Error::config(
             "the user assertion contains white space; pass the access token alone, without 'Bearer' before the token",
         ));
@@ -185,6 +194,15 @@ mod tests {
         ] {
             let error = UserAssertion::new(token).check().unwrap_err();
             assert!(error.to_string().contains(text), "{token:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn every_white_space_is_found() {
+        for character in '\0'..=char::MAX {
+            let text = format!("a{character}b");
+            let found = has_white_space(&text);
+            assert_eq!(found, character.is_whitespace(), "{character:?}");
         }
     }
 
