@@ -16,7 +16,7 @@ pub mod rejected_tokens {}
 #[doc = include_str!("../docs/testing-your-daemon.md")]
 pub mod testing_your_daemon {}
 
-/// Calls an API in a user's name, and validates users' tokens in an API.
+/// Calls APIs in a user's name, signs users in and out, and validates users' tokens in an API.
 #[doc = include_str!("../docs/acting-for-a-user.md")]
 pub mod acting_for_a_user {}
 

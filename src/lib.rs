@@ -38,8 +38,8 @@
 //! - `blocking` has the same clients for programs that are not async.
 //! - [`testing`] is an identity provider for tests, in the process.
 //! - [`guides`] answer longer questions: which authority, why an API responds 401 or 403, how to
-//!   test, how to come from MSAL or azure_identity, how to operate a daemon, how several processes
-//!   share tokens.
+//!   test, how to sign users in and act for them, how to come from MSAL or azure_identity, how to
+//!   operate a daemon, how several processes share tokens.
 //!
 //! # The result of a call
 //!

@@ -359,6 +359,17 @@ fn fleet() {
 }
 
 #[test]
+fn file_store() {
+    let printed = run("file_store", &[]);
+    printed.value("first process", "token from identity_provider");
+    for shared in ["second process", "the user's token", "the application's"] {
+        printed.value(shared, "token from shared_cache");
+    }
+    printed.value("token requests", "2");
+    printed.has(&["the store passes the checks"]);
+}
+
+#[test]
 fn pkcs11() {
     let printed = run("pkcs11", &[]);
     if !printed.lines(&["there is no SoftHSM"]).is_empty() {

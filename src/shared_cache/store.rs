@@ -25,6 +25,9 @@ pub type SharedCacheFuture<'a, T> =
 /// [`put`](Self::put) of the same generation changes nothing.
 ///
 /// A store must not retry by itself, because the client bounds each call and retries.
+///
+/// The example `file_store` in the repository implements the trait over files. The file
+/// `checks.rs` of the example checks each rule of the trait, for the tests of any store.
 #[doc(alias = "IDistributedCache")]
 #[doc(alias = "ICachePlugin")]
 pub trait SharedCache: Send + Sync + 'static {

@@ -109,6 +109,7 @@ mod shared_cache;
 mod shared_cache_decisions;
 mod shared_cache_metrics;
 mod shared_cache_races;
+mod shared_cache_stores;
 mod shared_sessions;
 mod sign_in;
 mod signing_keys;

@@ -29,3 +29,15 @@ fn every_example_can_be_pasted() {
     }
     assert!(examples > 30, "{examples} examples");
 }
+
+/// The crate `tests/downstream/metrics` compiles the program with the exporter, which this package
+/// does not depend on.
+#[test]
+fn the_program_for_prometheus_is_compiled_elsewhere() {
+    let guide = include_str!("../../docs/metrics.md");
+    let mut programs = guide.split("\n```rs\n").skip(1);
+    let (program, _) = programs.next().unwrap().split_once("```").unwrap();
+    let compiled = include_str!("../downstream/metrics/src/guide.rs");
+    assert!(compiled.ends_with(program), "{program}");
+    assert_eq!(programs.next(), None);
+}

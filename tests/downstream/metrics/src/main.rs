@@ -1,3 +1,5 @@
+#[expect(dead_code, reason = "the program is compiled, and not run")]
+mod guide;
 #[path = "../../provider.rs"]
 mod provider;
 
