@@ -105,13 +105,13 @@ impl Parameters {
     /// [RFC 8707 section 2]: https://www.rfc-editor.org/rfc/rfc8707#section-2
     pub(crate) fn resource_indicators(&self) -> impl Iterator<Item = (&str, &str)> {
         self.of(ParameterLocation::Form)
-            .filter(|(name, _)| is(name, AUDIENCE) || is(name, RESOURCE))
+            .filter(|(name, _)| is_named(name, AUDIENCE) || is_named(name, RESOURCE))
     }
 
     /// Returns the path of a federated identity, which Microsoft Entra ID alone has.
     pub(crate) fn fmi_path(&self) -> Option<&str> {
         let mut sent = self.iter().filter(|parameter| parameter.location.is_sent());
-        let path = sent.find(|parameter| is(&parameter.name, FMI_PATH))?;
+        let path = sent.find(|parameter| is_named(&parameter.name, FMI_PATH))?;
         Some(&path.value)
     }
 
@@ -122,7 +122,7 @@ impl Parameters {
         };
         let parameters = Arc::make_mut(parameters);
         parameters.retain(|parameter| {
-            parameter.location != ParameterLocation::Form || !is(&parameter.name, removed)
+            parameter.location != ParameterLocation::Form || !is_named(&parameter.name, removed)
         });
         if parameters.is_empty() {
             self.0 = None;
@@ -138,14 +138,14 @@ impl Parameters {
                     "an extra parameter has no name; give the parameter a name",
                 ));
             }
-            if RESERVED.iter().any(|reserved| is(name, reserved)) {
+            if RESERVED.iter().any(|reserved| is_named(name, reserved)) {
                 return Err(Error::config(format!(
                     "the parameter '{name}' is reserved, because the client sends the parameter itself; remove it, and use the methods of the builder or of the request"
                 )));
             }
         }
         let paths = self.of(ParameterLocation::Form);
-        if paths.filter(|(name, _)| is(name, FMI_PATH)).count() > 1 {
+        if paths.filter(|(name, _)| is_named(name, FMI_PATH)).count() > 1 {
             return Err(Error::config(
                 "the request has two values of the parameter 'fmi_path', and a token has one path; call fmi_path(..) once",
             ));
@@ -170,17 +170,17 @@ impl fmt::Debug for Parameters {
     }
 }
 
-/// Returns whether a parameter has a name. Microsoft's providers ignore the case of names.
-fn is(name: &str, known: &str) -> bool {
+/// Returns whether `name` is a known name. Microsoft's providers ignore the case of names.
+fn is_named(name: &str, known: &str) -> bool {
     name.eq_ignore_ascii_case(known)
 }
 
 /// Checks the value of a parameter whose method has a check, however the caller adds the parameter.
 pub(super) fn check_value(name: &str, value: &str) -> Result<(), Error> {
     match name {
-        _ if is(name, AUDIENCE) => check_audience(value),
-        _ if is(name, RESOURCE) => check_resource(value),
-        _ if is(name, FMI_PATH) => check_fmi_path(value),
+        _ if is_named(name, AUDIENCE) => check_audience(value),
+        _ if is_named(name, RESOURCE) => check_resource(value),
+        _ if is_named(name, FMI_PATH) => check_fmi_path(value),
         _ => Ok(()),
     }
 }
