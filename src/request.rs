@@ -238,7 +238,8 @@ impl TokenRequest {
     /// these requests by itself.
     ///
     /// The path is part of the cache key. On use, the client rejects an empty path, a path with
-    /// white space or invisible characters, and a path for another provider than Microsoft Entra ID.
+    /// white space or invisible characters, and a path for another provider than Microsoft Entra
+    /// ID.
     ///
     /// ```
     /// use confidential_client::TokenRequest;
