@@ -62,8 +62,8 @@ impl ClientThread {
     ///
     /// # Errors
     ///
-    /// [`Error::Transport`] if all senders are dropped, as a panic does, or if the thread is blocked
-    /// for too long. A callback may wait for a thread that waits here.
+    /// [`Error::Transport`] if all senders are dropped, as a panic does, or if the thread is
+    /// blocked for too long. A callback may wait for a thread that waits here.
     pub(super) fn receive<T>(&self, instead: &str, messages: &Receiver<T>) -> Result<T, Error> {
         self.receive_with(instead, messages, BEAT)
     }

@@ -699,7 +699,7 @@ fn in_time<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'static) -> T {
     thread::spawn(move || sender.send(test()));
     outcome
         .recv_timeout(Duration::from_secs(60))
-        .expect("a deadlock or a panic")
+        .unwrap_or_else(|error| panic!("a deadlock or a panic: {error}"))
 }
 
 /// What a recorder or a meter does while a value is recorded.
