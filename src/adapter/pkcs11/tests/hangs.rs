@@ -319,28 +319,6 @@ fn a_runtime_that_ends_during_a_signature_leaves_no_session_open() {
     }
 }
 
-#[test]
-fn a_runtime_that_ends_before_the_sessions_are_closed_closes_them() {
-    let double = Double::default();
-    let token = double.token();
-    let runtime = Builder::new_current_thread()
-        .max_blocking_threads(1)
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(sign(&token)).unwrap();
-    let (release, blocked) = std::sync::mpsc::channel::<()>();
-    runtime.block_on(async {
-        // The only blocking thread is occupied, so the sessions wait to be closed.
-        spawn_blocking(move || blocked.recv());
-        drop(token);
-    });
-    runtime.shutdown_background();
-    drop(release);
-    double.wait_until(|state| state.open.is_empty());
-    assert_eq!(double.state().wrongly_closed, 0);
-}
-
 #[tokio::test]
 async fn a_forked_process_initializes_the_module_and_leaves_its_parents_sessions() {
     static PROCESS: AtomicU32 = AtomicU32::new(1);
