@@ -91,9 +91,8 @@ use crate::time::{Clock, TimeSource};
 ///
 /// A lookup may take nine seconds. Callers with a valid certificate wait two seconds for a lookup,
 /// and then use that certificate. If the last lookup took longer than that, callers do not wait at
-/// all. Callers whose certificate was rejected wait five seconds. The lookup goes on, and its result
-/// serves later token requests. So a slow vault delays one token request, and a hanging vault does
-/// the same.
+/// all. Callers whose certificate was rejected wait five seconds. The lookup continues, and its
+/// result serves later token requests. So a vault that is slow or hangs delays one token request.
 ///
 /// By default, the clients of the Azure SDK retry 429, 5xx and lost connections for up to a minute.
 /// The error after nine seconds then has no cause. Set `ClientOptions::retry` to
