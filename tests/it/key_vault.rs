@@ -39,7 +39,7 @@ use vault::{CERTIFICATE_USER, CRYPTO_USER, Fault, LocalVault, RESOURCE, Version}
 /// The name of the certificate in the vault.
 pub const APP: &str = "app";
 const IDENTITY: &str = "99999999-8888-7777-6666-555555555555";
-const LIST: &str = "GET /certificates/app/versions";
+pub const LIST: &str = "GET /certificates/app/versions";
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Versions with RSA keys, which take long to make.
@@ -135,7 +135,7 @@ impl Setup {
     }
 
     /// Returns the number of lists of the versions since the last call.
-    fn lists(&self) -> usize {
+    pub fn lists(&self) -> usize {
         let lines = self.vault.take_lines();
         lines.iter().filter(|line| *line == LIST).count()
     }
@@ -151,7 +151,7 @@ fn thumbprint(version: &Version) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(&version.certificate))
 }
 
-fn is(certificate: &Certificate, version: &Version) -> bool {
+pub fn is(certificate: &Certificate, version: &Version) -> bool {
     let expected: String = Sha256::digest(&version.certificate)
         .iter()
         .map(|byte| format!("{byte:02X}"))

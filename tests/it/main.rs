@@ -63,6 +63,7 @@ mod introspection;
 mod kept_id_tokens;
 mod key_vault;
 mod key_vault_errors;
+mod key_vault_outages;
 mod local_authority;
 mod local_authority_addresses;
 mod local_authority_clock;

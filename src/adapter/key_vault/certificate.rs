@@ -89,10 +89,14 @@ use crate::time::{Clock, TimeSource};
 ///
 /// # Limits
 ///
-/// A lookup may take nine seconds, and five seconds while there is a valid certificate. By default,
-/// the clients of the Azure SDK retry 429, 5xx and lost connections for up to a minute. The error
-/// after nine seconds then has no cause. Set `ClientOptions::retry` to `RetryOptions::none()`, and
-/// the error says what the vault answered.
+/// A lookup may take nine seconds. Callers with a valid certificate wait two seconds for a lookup,
+/// and then use that certificate. If the last lookup took longer than that, callers do not wait at
+/// all. Callers whose certificate was rejected wait five seconds. The lookup continues, and its
+/// result serves later token requests. So a vault that is slow or hangs delays one token request.
+///
+/// By default, the clients of the Azure SDK retry 429, 5xx and lost connections for up to a minute.
+/// The error after nine seconds then has no cause. Set `ClientOptions::retry` to
+/// `RetryOptions::none()`, and the error says what the vault answered.
 ///
 /// # Errors
 ///
@@ -237,7 +241,8 @@ impl KeyVaultCertificate {
     }
 
     async fn get(&self, reason: LookupReason) -> Result<Certificate, Error> {
-        let load = |known: Option<LoadedVersion>| self.load(known);
+        let source = self.clone();
+        let load = |known: Option<LoadedVersion>| async move { source.load(known).await };
         let certificate = self
             .lookup
             .get(reason, self.interval, &self.clock, load)
@@ -248,17 +253,13 @@ impl KeyVaultCertificate {
     /// Looks for a newer version within a time limit, and logs the outcome.
     async fn load(&self, known: Option<LoadedVersion>) -> Result<LoadedVersion, Error> {
         let version = known.as_ref().map(|known| known.version.clone());
-        let limit = match &version {
-            Some(_) => LIMIT_WITH_KNOWN_VERSION,
-            None => LIMIT,
-        };
         let loading = self
             .certificate
             .load(known, &self.lookup, self.clock.wall());
-        let loaded = timeout(limit, loading).await.unwrap_or_else(|_| {
+        let loaded = timeout(LIMIT, loading).await.unwrap_or_else(|_| {
             let vault = self.certificate.certificates.endpoint();
             let action = format!("return the certificate '{}'", self.certificate.name);
-            Err(timed_out(vault, &action, limit))
+            Err(timed_out(vault, &action, LIMIT))
         });
         match &loaded {
             Ok(loaded) if version.as_ref() != Some(&loaded.version) => tracing::info!(
@@ -320,5 +321,3 @@ impl fmt::Debug for KeyVaultCertificate {
 
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(5 * 60);
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(60);
-/// The limit of a lookup while a certificate is known, because callers wait for the lookup.
-const LIMIT_WITH_KNOWN_VERSION: Duration = Duration::from_secs(5);

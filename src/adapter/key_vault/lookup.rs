@@ -1,13 +1,13 @@
 //! One lookup of a certificate's newest version for all callers.
 
 use std::pin::pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::LIMIT;
 use super::versions::LoadedVersion;
@@ -34,6 +34,10 @@ struct VersionLookupState {
     failures: u32,
     /// The lookup in progress, with the heartbeat of its runtime.
     lease: Lease<Heartbeat>,
+    /// The start of the latest lookup.
+    started: Option<Instant>,
+    /// True if the last lookup of a newer version took so long that callers did not wait for it.
+    is_slow: bool,
     /// The end of the last lookup.
     last: Option<Deadline>,
     /// The time of the next lookup.
@@ -55,8 +59,15 @@ pub(super) enum LookupReason {
 enum NextStep {
     Return(Result<Certificate, Error>),
     /// Wait for the lookup in progress.
-    Wait(LeaseId, Heartbeat, Instant),
-    LookUp(LeaseId),
+    Wait(LeaseId, Heartbeat, Instant, Option<Meanwhile>),
+    LookUp(LeaseId, Option<Meanwhile>),
+}
+
+/// The valid certificate for a caller that does not wait for the end of a lookup.
+struct Meanwhile {
+    certificate: Certificate,
+    /// The time until which the caller waits.
+    until: Instant,
 }
 
 impl VersionLookup {
@@ -69,39 +80,64 @@ impl VersionLookup {
 
     /// Returns the certificate of the last lookup, or of a new one if that is due.
     ///
-    /// Callers that arrive during a lookup share the result. A caller that is dropped gives its
-    /// lookup up, and one of the waiting callers starts another. If the lookup fails, the last
-    /// certificate is returned while it is valid.
+    /// Callers that arrive during a lookup share the result. If the lookup fails, the last
+    /// certificate is returned while it is valid. While there is such a certificate, the lookup is
+    /// a task of its own, and the callers wait only for a fast vault. Otherwise a caller that is
+    /// dropped gives its lookup up, and one of the waiting callers starts another.
     pub(super) async fn get<F>(
-        &self,
+        self: &Arc<Self>,
         reason: LookupReason,
         interval: Duration,
         clock: &TimeSource,
         load: impl FnOnce(Option<LoadedVersion>) -> F,
     ) -> Result<Certificate, Error>
     where
-        F: Future<Output = Result<LoadedVersion, Error>>,
+        F: Future<Output = Result<LoadedVersion, Error>> + Send + 'static,
     {
-        let guard = loop {
+        let (guard, meanwhile) = loop {
             let mut ended = self.ended.subscribe();
             let next = self.lock().next(reason, &clock.now());
             match next {
                 NextStep::Return(result) => return result,
-                NextStep::LookUp(id) => break VersionLookupGuard { lookup: self, id },
-                NextStep::Wait(other, heartbeat, expires) => {
+                NextStep::LookUp(id, meanwhile) => {
+                    let lookup = Arc::clone(self);
+                    break (VersionLookupGuard { lookup, id }, meanwhile);
+                }
+                NextStep::Wait(other, heartbeat, expires, meanwhile) => {
+                    let until = meanwhile
+                        .as_ref()
+                        .map_or(expires, |meanwhile| meanwhile.until);
                     let changed = pin!(ended.changed());
                     let stopped = pin!(heartbeat.stopped(expires));
-                    if let Either::Right(_) = select(changed, stopped).await {
+                    match timeout_at(until, select(changed, stopped)).await {
+                        Ok(Either::Left(_)) => {}
                         // This caller, or another one that waits, takes the lookup over.
-                        self.lock().lease.release(other);
+                        Ok(Either::Right(_)) => drop(self.lock().lease.release(other)),
+                        Err(_) => {
+                            if let Some(Meanwhile { certificate, .. }) = meanwhile {
+                                return Ok(certificate);
+                            }
+                            self.lock().lease.release(other);
+                        }
                     }
                 }
             }
         };
-        let known = self.lock().known.clone();
-        let result = load(known).await;
-        self.lock()
-            .complete(guard.id, result, interval, &clock.now())
+        let loading = load(self.lock().known.clone());
+        let clock = clock.clone();
+        let lookup = async move {
+            let result = loading.await;
+            let mut state = guard.lookup.lock();
+            state.complete(guard.id, result, interval, &clock.now())
+        };
+        let Some(Meanwhile { certificate, until }) = meanwhile else {
+            return lookup.await;
+        };
+        match timeout_at(until, tokio::spawn(lookup)).await {
+            Ok(Ok(result)) => result,
+            // The vault is slow, or the runtime stops.
+            Ok(Err(_)) | Err(_) => Ok(certificate),
+        }
     }
 
     /// Notes that the vault did not sign with `version`. The next caller looks for another one.
@@ -128,17 +164,34 @@ impl VersionLookupState {
     fn next(&mut self, reason: LookupReason, now: &Now) -> NextStep {
         if let Some((heartbeat, expires)) = self.lease.holder(Instant::now().into_std()) {
             let (heartbeat, expires) = (heartbeat.clone(), Instant::from_std(expires));
-            return NextStep::Wait(self.lease.latest(), heartbeat, expires);
+            let meanwhile = self.meanwhile(reason, now);
+            return NextStep::Wait(self.lease.latest(), heartbeat, expires, meanwhile);
         }
         if !self.is_due(reason, now)
             && let Some(result) = self.result(now)
         {
             return NextStep::Return(result);
         }
+        self.started = Some(Instant::now());
         let expires = Instant::now() + LIMIT + MARGIN;
         let heartbeat = Heartbeat::of(Handle::try_current().ok());
         let (id, _) = self.lease.grant(expires.into_std(), heartbeat);
-        NextStep::LookUp(id)
+        NextStep::LookUp(id, self.meanwhile(reason, now))
+    }
+
+    /// Returns the valid certificate that a caller may use before the lookup ends.
+    fn meanwhile(&self, reason: LookupReason, now: &Now) -> Option<Meanwhile> {
+        let patience = match reason {
+            // The caller needs another certificate.
+            LookupReason::Rejection => PATIENCE_AFTER_A_REJECTION,
+            LookupReason::Request if self.is_suspect => PATIENCE_AFTER_A_REJECTION,
+            LookupReason::Request if self.is_slow => Duration::ZERO,
+            LookupReason::Request => PATIENCE,
+        };
+        Some(Meanwhile {
+            certificate: self.valid(now)?.clone(),
+            until: self.started? + patience,
+        })
     }
 
     fn is_due(&self, reason: LookupReason, now: &Now) -> bool {
@@ -149,17 +202,22 @@ impl VersionLookupState {
         let needs_other = reason == LookupReason::Rejection
             || self.is_suspect
             || known.is_some_and(|known| known.check_validity(now.wall()).is_err());
-        // A thousand rejected token requests look for another version once.
+        // A thousand rejected token requests look for another version once. A vault that fails has
+        // its pause, which the vault may have asked for.
         let is_recent = |last: &Deadline| !last.later(AFTER_A_REJECTION).reached(now);
-        needs_other && !self.last.as_ref().is_some_and(is_recent)
+        needs_other && self.failure.is_none() && !self.last.as_ref().is_some_and(is_recent)
+    }
+
+    fn valid(&self, now: &Now) -> Option<&Certificate> {
+        let known = self.known.as_ref().map(|known| &known.certificate);
+        known.filter(|known| known.check_validity(now.wall()).is_ok())
     }
 
     /// Returns the result of the last lookup. After a failed lookup, the certificate of an earlier
     /// one is the result while the certificate is valid.
     fn result(&self, now: &Now) -> Option<Result<Certificate, Error>> {
         let known = self.known.as_ref().map(|known| &known.certificate);
-        let valid = known.filter(|known| known.check_validity(now.wall()).is_ok());
-        match (&self.failure, known, valid) {
+        match (&self.failure, known, self.valid(now)) {
             (None, Some(known), _) | (Some(_), _, Some(known)) => Some(Ok(known.clone())),
             (Some(error), _, None) => Some(Err(error.clone())),
             (None, None, _) => None,
@@ -182,6 +240,9 @@ impl VersionLookupState {
         }
         self.last = Some(now.plus(Duration::ZERO));
         self.is_suspect = false;
+        // Nobody with a certificate waited for the first lookup, which opens the connections.
+        let took_long = |started: Instant| started.elapsed() >= PATIENCE;
+        self.is_slow = self.known.is_some() && self.started.is_some_and(took_long);
         match result {
             Ok(loaded) => {
                 let certificate = loaded.certificate.clone();
@@ -203,12 +264,12 @@ impl VersionLookupState {
 }
 
 /// The right to look the newest version up. Released on drop.
-struct VersionLookupGuard<'a> {
-    lookup: &'a VersionLookup,
+struct VersionLookupGuard {
+    lookup: Arc<VersionLookup>,
     id: LeaseId,
 }
 
-impl Drop for VersionLookupGuard<'_> {
+impl Drop for VersionLookupGuard {
     fn drop(&mut self) {
         self.lookup.lock().lease.release(self.id);
         self.lookup.ended.send_replace(());
@@ -227,6 +288,11 @@ fn pause_after(failures: u32) -> Duration {
 const AFTER_A_REJECTION: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// The time that callers with a valid certificate wait for a lookup, unless the last lookup took
+/// longer. A vault that answers usually does so in less than a second.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The time that callers with a valid certificate wait if the certificate does not work.
+const PATIENCE_AFTER_A_REJECTION: Duration = Duration::from_secs(5);
 /// The time after its limit at which waiting callers consider a lookup lost.
 const MARGIN: Duration = Duration::from_secs(1);
 
@@ -250,7 +316,7 @@ mod tests {
         let lookup = Arc::new(VersionLookup::new());
         let gate = Arc::new(Semaphore::new(0));
         let get = async |lookup: Arc<VersionLookup>, gate: Arc<Semaphore>, loaded| {
-            let load = async |_| {
+            let load = |_| async move {
                 gate.acquire().await.unwrap().forget();
                 Ok(loaded)
             };
