@@ -34,8 +34,8 @@ impl<T> Turn<T> {
 
     /// Locks the value while the turn is free.
     ///
-    /// Returns `None` if the turn does not end until the deadline. Returns `None` at once if the call
-    /// of the caller with the turn hangs, which is past its own deadline.
+    /// Returns `None` if the turn does not end until the deadline. Returns `None` at once if the
+    /// call of the caller with the turn hangs, which is past its own deadline.
     pub(super) fn lock_free(&self, deadline: Instant) -> Option<Locked<'_, T>> {
         let mut state = self.lock();
         while let Some(taken_until) = state.taken_until {
