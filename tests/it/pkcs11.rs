@@ -230,7 +230,7 @@ async fn pins() {
     let error = sign(&key, SigningAlgorithm::PS256).await.unwrap_err();
     let message = error.chain().to_string();
     assert!(
-        message.contains("the PIN of the token 'daemon' cannot be read: the secret file"),
+        message.contains("the PIN of the token 'daemon' cannot be read from the secret file"),
         "{message}"
     );
     fs::write(&file, format!("{PIN}\n")).unwrap();

@@ -518,8 +518,8 @@ async fn a_server_that_is_gone_leaves_the_refresh_token_valid() {
         .authority(Authority::oidc(local.issuer(TENANT).unwrap()))
         .client_secret(SECRET)
         .retry(RetryPolicy::default().base_delay(Duration::ZERO))
-        // Its connections are closed after each response.
-        .reqwest(reqwest::Client::builder());
+        // An idle connection could look alive, and the refresh token would be sent on it.
+        .reqwest(reqwest::Client::builder().pool_max_idle_per_host(0));
     let client = client.build().unwrap();
     let request = AuthorizationRequest::new(back, "api://drive/Files.Read");
     let (page, flow) = client.authorization_request_url(&request).await.unwrap();
@@ -531,6 +531,10 @@ async fn a_server_that_is_gone_leaves_the_refresh_token_valid() {
     while tokio::net::TcpStream::connect(&address).await.is_ok() {
         tokio::task::yield_now().await;
     }
+    // Another test must not listen on the port.
+    let reserved = tokio::net::TcpSocket::new_v4().unwrap();
+    reserved.set_reuseaddr(true).unwrap();
+    reserved.bind(address.parse().unwrap()).unwrap();
     for scope in [OTHER, "third"] {
         let error = silent(&client, &account, scope).await.unwrap_err();
         assert!(matches!(error, Error::Transport(_)), "{error:?}");

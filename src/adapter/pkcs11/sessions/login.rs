@@ -37,7 +37,7 @@ impl TokenSessions {
             Ok(Ok(pin)) => Ok(pin),
             Ok(Err(error)) => {
                 let message = format!(
-                    "the PIN of {} cannot be read: the {described} failed",
+                    "the PIN of {} cannot be read from the {described}",
                     self.selection
                 );
                 Err(Error::Credential(

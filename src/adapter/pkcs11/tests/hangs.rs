@@ -58,9 +58,12 @@ async fn a_login_that_hangs_is_an_error_for_its_token_and_delays_no_other() {
         async move { sign(&token).await.unwrap_err().to_string() }
     });
     wait_until_inside(&double, 1).await;
-    // Callers of the same object, and of another object for the same token.
-    let apart = labelled(&module, "daemon", MEDIUM);
-    for token in [&token, &apart, &token] {
+    let first = first.await.unwrap();
+    assert!(first.contains("did not return within"), "{first}");
+    // Nobody waits for a call that is known to hang, however long the caller's limit: neither the
+    // callers of the same object, nor those of another object for the same token.
+    let patient = labelled(&module, "daemon", LONG * 3);
+    for token in [&token, &patient] {
         for error in errors_of(token, 20).await {
             assert!(
                 error.starts_with("another caller logs in to the token 'daemon'"),
@@ -68,12 +71,6 @@ async fn a_login_that_hangs_is_an_error_for_its_token_and_delays_no_other() {
             );
         }
     }
-    // Nobody waits for a call that is known to hang, however long the caller's limit.
-    let patient = labelled(&module, "daemon", LONG * 3);
-    let error = sign(&patient).await.unwrap_err().to_string();
-    assert!(error.starts_with("another caller logs in"), "{error}");
-    let first = first.await.unwrap();
-    assert!(first.contains("did not return within"), "{first}");
     // The first login is that of the other token.
     assert_eq!(double.state().logins.len(), 2);
     // The other token logs in beside the login that hangs.
@@ -91,12 +88,12 @@ async fn a_module_that_hangs_while_it_is_initialized_is_an_error() {
     let double = Double::default();
     let module = double.shared(&ShiftedClock::default());
     double.state().hangs_at = Some(Step::Initialize);
-    let token = labelled(&module, "daemon", MEDIUM);
-    let first = tokio::spawn({
-        let token = token.clone();
-        async move { sign(&token).await.unwrap_err().to_string() }
-    });
+    let first = labelled(&module, "daemon", MEDIUM);
+    let first = tokio::spawn(async move { sign(&first).await.unwrap_err().to_string() });
     wait_until_inside(&double, 1).await;
+    first.await.unwrap();
+    // The call is known to hang, so nobody waits, however long the caller's limit.
+    let token = labelled(&module, "daemon", LONG * 3);
     for error in errors_of(&token, 20).await {
         assert!(
             error.starts_with(
@@ -105,7 +102,6 @@ async fn a_module_that_hangs_while_it_is_initialized_is_an_error() {
             "{error}"
         );
     }
-    first.await.unwrap();
     // A drop on a thread without a runtime does not wait, either.
     std::thread::spawn(move || drop(token)).join().unwrap();
     double.release();

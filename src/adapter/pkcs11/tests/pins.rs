@@ -141,7 +141,7 @@ async fn a_missing_pin_and_a_failing_source_have_messages_of_their_own() {
     let error = sign(&double.token_with(pin, 8, LONG)).await.unwrap_err();
     assert_eq!(
         error.chain().to_string(),
-        "the PIN of the token 'daemon' cannot be read: the credential source failed: the vault is sealed"
+        "the PIN of the token 'daemon' cannot be read from the credential source: the vault is sealed"
     );
     // A source that returns nothing keeps no session and no thread.
     let source =
