@@ -32,6 +32,7 @@ mod progress;
 mod pushed;
 
 use attempt::{Attempt, AuthenticatedRequest};
+pub(super) use id_token::IdTokenFailure;
 pub(super) use progress::{Fetch, Phase};
 
 /// Sends and retries token requests.

@@ -147,7 +147,8 @@ impl TokenFetcher {
     ) -> Result<Refreshed, Error> {
         let response = self.request_token(fetch, grant, deadline).await?;
         // The grant says whose tokens these are. An ID token is optional.
-        let identity = self.refreshed_identity(fetch, &response, false).await.ok();
+        let named = self.refreshed_identity(fetch, &response, false).await.ok();
+        let identity = named.map(|named| named.identity);
         Ok(Refreshed {
             issued: response.issued,
             refresh_token: response.refresh_token,
@@ -187,6 +188,8 @@ impl TokenFetcher {
         let refreshed = self
             .refreshed_identity(fetch, &response, is_validated)
             .await;
+        let id_token_is_validated = matches!(&refreshed, Ok(refreshed) if refreshed.is_validated);
+        let refreshed = refreshed.map(|refreshed| refreshed.identity);
         let named = match identity {
             Some(identity) => {
                 let checked = refreshed.and_then(|refreshed| {
@@ -198,6 +201,7 @@ impl TokenFetcher {
             // No earlier response named a user.
             None => refreshed.ok(),
         };
+        let keeps_id_token = keeps_id_token && id_token_is_validated;
         Ok(Refreshed {
             issued: response.issued,
             refresh_token: response.refresh_token,

@@ -241,6 +241,12 @@ impl<T> CachedLookup<T> {
         self.lock().usable(now)
     }
 
+    /// Returns the error of the last lookup. `None` after a success.
+    pub(super) fn failure(&self) -> Option<Error> {
+        let state = self.lock();
+        state.failure.as_ref().map(|(error, _)| error.clone())
+    }
+
     /// Ends the time to live of the cached value: the next caller looks the value up.
     pub(super) fn force_refresh(&self, clock: &TimeSource) {
         let now = clock.now();

@@ -243,7 +243,8 @@ impl Endpoints {
     ///
     /// # Errors
     ///
-    /// The outer error is that of a failed discovery, and the inner error is the token's.
+    /// The outer error is that of a failed discovery, also if the cached keys do not verify the
+    /// token and newer keys cannot be looked up. The inner error is the token's.
     pub(crate) async fn validate_for_client<T>(
         &self,
         tenant: Option<&Tenant>,
@@ -253,6 +254,22 @@ impl Endpoints {
         check: impl Fn(&IssuerKeys) -> Result<T, JwtError>,
     ) -> Result<Result<T, JwtError>, Error> {
         let owner = self.key_owner(tenant);
+        let validated = self.validate_by_all(owner.clone(), client_id, jwt, lookup, check);
+        let outcome = validated.await?;
+        match (&outcome, self.keys.of(owner).failure()) {
+            (Err(error), Some(failure)) if jwt.may_need_newer_keys(error) => Err(failure),
+            _ => Ok(outcome),
+        }
+    }
+
+    async fn validate_by_all<T>(
+        &self,
+        owner: KeyOwner,
+        client_id: &str,
+        jwt: &SignedJwt<'_>,
+        lookup: &Lookup<'_>,
+        check: impl Fn(&IssuerKeys) -> Result<T, JwtError>,
+    ) -> Result<Result<T, JwtError>, Error> {
         let application = KeyOwner {
             application: Some(client_id.into()),
             ..owner.clone()

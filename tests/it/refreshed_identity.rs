@@ -6,7 +6,7 @@ use confidential_client::delegated::{AuthorizationRequest, UserAssertion};
 use confidential_client::{Authority, ConfidentialClient, Error, TokenRequest, TokenSource};
 use serde_json::{Value, json};
 
-use crate::support::issuer::{STRANGER, TENANT_ID, encode, header, with, without};
+use crate::support::issuer::{NEXT, STRANGER, TENANT_ID, encode, header, with, without};
 use crate::support::openid::{
     Answer, BACK, FILES, HOME, ISSUER, OpenId, client_info, id_token, kinds, tokens,
 };
@@ -426,4 +426,48 @@ async fn the_keys_are_there_before_the_refresh_token_is_spent() {
     );
     assert_eq!(provider.forms().len(), 1);
     refresh(&client, &account).await.unwrap();
+}
+
+/// The sessions of all users whose tokens are refreshed in these minutes would end.
+#[tokio::test]
+async fn a_roll_over_of_keys_during_an_outage_of_their_endpoint_ends_no_session() {
+    let sign = |claims: &Value| NEXT.sign(&with(header(), "kid", "next"), claims);
+    for (authority, issuer, _) in kinds() {
+        let provider = OpenId::new(&issuer);
+        let client = provider.builder(authority.clone()).keep_id_tokens();
+        let client = client.build().unwrap();
+        let signed_in = provider.sign_in(&client).await;
+        let account = signed_in.account().clone();
+        provider.publish_keys(&[NEXT.jwk.clone()]);
+        provider.keys_are_down(true);
+        let refreshed = |number: usize, claims: &Value| {
+            let mut body = tokens(number);
+            body["id_token"] = sign(claims).into();
+            body["client_info"] = client_info(HOME).into();
+            Answer::json(&body)
+        };
+        // The second refresh comes before the next search for the keys.
+        for (number, scope) in [(2, OTHER), (3, "third")] {
+            provider.answer(refreshed(number, &provider.claims()));
+            let token = client.acquire_token_silent(&account, scope).await;
+            assert_eq!(
+                token.unwrap().secret(),
+                format!("token-{number}"),
+                "{authority}"
+            );
+        }
+        assert_eq!(provider.presented("refresh_token", "refresh-2"), 1);
+        // The ID token whose signature nobody has checked is not kept.
+        let kept = client.acquire_id_token_silent(&account, FILES).await;
+        assert_eq!(
+            kept.unwrap().id_token().expose(),
+            signed_in.id_token().expose(),
+            "{authority}"
+        );
+        // Another user is still another user.
+        provider.answer(refreshed(4, &with(provider.claims(), "sub", "megan")));
+        let error = client.acquire_token_silent(&account, "fourth").await;
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("'sub'"), "{authority}: {error}");
+    }
 }

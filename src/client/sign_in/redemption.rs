@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::authority::Tenant;
 use crate::client::ConfidentialClient;
-use crate::client::fetch::Fetch;
+use crate::client::fetch::{Fetch, IdTokenFailure};
 use crate::client::resolve::Subject;
 use crate::delegated::{
     Account, AuthorizationCodeFlow, SignInResponse, UserIdentity, invalid_id_token,
@@ -41,7 +41,7 @@ impl ConfidentialClient {
         let correlation_id = response.issued.correlation_id().to_owned();
         let lookup = fetcher.lookup(&correlation_id);
         let claims = fetcher.validate_id_token(&id_token, requested, flow.max_age(), &lookup);
-        let claims = claims.await?;
+        let claims = claims.await.map_err(IdTokenFailure::into_error)?;
         if let Some(issuer) = authorization.issuer()
             && claims.get("iss").and_then(Value::as_str) != Some(issuer)
         {

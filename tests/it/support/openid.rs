@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::error::Error as StdError;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -75,6 +76,7 @@ struct State {
     issuer: String,
     metadata: Mutex<Value>,
     keys: Mutex<Vec<Value>>,
+    keys_are_down: AtomicBool,
     answers: Mutex<VecDeque<Answer>>,
     forms: Mutex<Vec<HashMap<String, String>>>,
 }
@@ -92,6 +94,7 @@ impl OpenId {
                 "jwks_uri": "https://keys.example.org/keys",
             })),
             keys: Mutex::new(vec![RSA.jwk.clone()]),
+            keys_are_down: AtomicBool::new(false),
             answers: Mutex::default(),
             forms: Mutex::default(),
         }))
@@ -104,6 +107,11 @@ impl OpenId {
 
     pub fn publish_keys(&self, keys: &[Value]) {
         *self.0.keys.lock().unwrap() = keys.to_vec();
+    }
+
+    /// Lets the endpoint of the keys answer 503.
+    pub fn keys_are_down(&self, are_down: bool) {
+        self.0.keys_are_down.store(are_down, Ordering::Relaxed);
     }
 
     pub fn withhold(&self, name: &str) {
@@ -191,6 +199,10 @@ impl State {
         if path.ends_with("/.well-known/openid-configuration") {
             let metadata = self.metadata.lock().unwrap().to_string();
             return Ok(Response::new(metadata.into()));
+        }
+        if path == "/keys" && self.keys_are_down.load(Ordering::Relaxed) {
+            let response = Response::builder().status(503);
+            return Ok(response.body(Bytes::new()).unwrap());
         }
         if path == "/keys" {
             let keys = json!({ "keys": *self.keys.lock().unwrap() }).to_string();
