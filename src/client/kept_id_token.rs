@@ -30,6 +30,8 @@ impl ConfidentialClient {
     /// is valid, at most once in five minutes. A provider may send no ID token with a refresh. The
     /// last ID token is then returned, and
     /// [`IdTokenClaims::expires_on`](crate::delegated::IdTokenClaims::expires_on) tells its age.
+    /// An ID token by a new key is not kept while the provider's keys cannot be looked up.
+    ///
     /// The returned account is `account`. At Microsoft Entra ID the ID token is always of the
     /// directory of the sign-in. A refresh for another tenant, where a guest has other roles, does
     /// not replace the ID token.

@@ -180,8 +180,7 @@ impl Shared {
                 self.client.acquire_token_for_client(request).await
             }
             Act::Forced => {
-                self.authority
-                    .with_ledger(|ledger| ledger.license(place.key));
+                self.authority.with_ledger(|ledger| ledger.force(place.key));
                 let request = place.request.clone().force_refresh();
                 self.client.acquire_token_for_client(request).await
             }

@@ -53,6 +53,10 @@ struct Account {
     transient: bool,
     /// Number of requests allowed before a token is due.
     licences: u32,
+    /// Forced requests that may pass the cool-down of a rejection.
+    forced: u32,
+    /// The time of the last one that did.
+    passed: Option<Duration>,
 }
 
 #[derive(Clone)]
@@ -90,6 +94,12 @@ impl Ledger {
     pub fn license(&mut self, key: Key) {
         self.counts.licences += 1;
         self.accounts[key.index()].licences += 1;
+    }
+
+    /// Allows one request before a token is due, or during the cool-down of a rejection.
+    pub fn force(&mut self, key: Key) {
+        self.license(key);
+        self.accounts[key.index()].forced += 1;
     }
 
     pub fn arrive(
@@ -250,6 +260,17 @@ impl Account {
             self.licences -= 1;
             return false;
         }
+        let is_rejection = match outcome {
+            Outcome::Failed(failure) => failure.cool_down == CoolDown::Refused,
+            Outcome::Refused => true,
+            Outcome::Token { .. } => false,
+        };
+        let may_pass = |passed: Duration| now + SLACK >= passed + BETWEEN_PASSES;
+        if is_rejection && self.forced > 0 && self.passed.is_none_or(may_pass) {
+            self.forced -= 1;
+            self.passed = Some(now);
+            return false;
+        }
         findings.expect(!key.is_bound(), "a request before its time", || {
             let early = (not_before - now).as_millis();
             format!(
@@ -302,6 +323,8 @@ pub const EARLIEST_RENEWAL: f64 = 0.4;
 const SLACK: Duration = Duration::from_secs(1);
 /// Tolerance for small adjustments of the wall clock.
 const CLOCKS: Duration = Duration::from_millis(10);
+/// Time in which one forced request passes the cool-down of a rejection.
+const BETWEEN_PASSES: Duration = Duration::from_secs(30);
 /// Time after which the circuit must be open in an outage.
 const NOTICED: Duration = Duration::from_millis(1500);
 /// Maximum number of requests after that time: probes after one, two and four seconds, and retries.
