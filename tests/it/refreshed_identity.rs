@@ -438,7 +438,7 @@ async fn a_roll_over_of_keys_during_an_outage_of_their_endpoint_ends_no_session(
         let client = client.build().unwrap();
         let signed_in = provider.sign_in(&client).await;
         let account = signed_in.account().clone();
-        provider.publish_keys(&[NEXT.jwk.clone()]);
+        provider.publish_keys(std::slice::from_ref(&NEXT.jwk));
         provider.keys_are_down(true);
         let refreshed = |number: usize, claims: &Value| {
             let mut body = tokens(number);
