@@ -179,7 +179,7 @@ impl Counts {
 }
 
 const MIN_CLEAN_UP: usize = 16;
-/// The number of names and hosts with time series of their own.
+/// The number of names and hosts with separate time series.
 const MAX_ATTRIBUTES: usize = 100;
 /// The name of all clients beyond.
 const OTHER: &str = "other";

@@ -23,7 +23,7 @@ pub(crate) struct IssuedToken {
     /// `Bearer ` and the token, as the only copy of the token's bytes.
     authorization: HeaderValue,
     correlation_id: Uuid,
-    /// What a cache hit does not read.
+    /// The parts of the token that a cache hit does not read.
     details: OnceBox<Details>,
 }
 

@@ -42,7 +42,7 @@ struct VersionLookupState {
     last: Option<Deadline>,
     /// The time of the next lookup.
     due: Option<Deadline>,
-    /// True if the vault did not sign with the known version, which may be disabled by now.
+    /// True if the vault did not sign with the known version, which may be disabled already.
     is_suspect: bool,
 }
 
@@ -82,7 +82,7 @@ impl VersionLookup {
     ///
     /// Callers that arrive during a lookup share the result. If the lookup fails, the last
     /// certificate is returned while it is valid. While there is such a certificate, the lookup is
-    /// a task of its own, and the callers wait only for a fast vault. Otherwise a caller that is
+    /// a separate task, and the callers wait only for a fast vault. Otherwise a caller that is
     /// dropped gives its lookup up, and one of the waiting callers starts another.
     pub(super) async fn get<F>(
         self: &Arc<Self>,

@@ -80,7 +80,7 @@ impl TokenLogins {
 }
 
 impl TokenLogin {
-    /// Waits until nobody else logs in. Returns `None` if that login does not end in time.
+    /// Waits until no other caller logs in. Returns `None` if that login does not end in time.
     pub(super) fn take_turn(&self, deadline: Instant) -> Option<LoginTurn<'_>> {
         let free = self.0.lock_free(deadline)?;
         Some(LoginTurn(self.0.take(free, deadline)))
